@@ -26,7 +26,10 @@ _MAX_BAND = 16
 _MIN_MESH_PX = 4
 #: Numbers above zero, where they are given at all.
 _POSITIVE = {
-    "header.exposure": "scale", "header.gain": "scale", "header.read_noise": "scale", "header.saturation": "scale",
+    "header.exposure": "scale",
+    "header.gain": "scale",
+    "header.read_noise": "scale",
+    "header.saturation": "scale",
     "header.temperature": "scale",
     "detector": "width_px height_px gain_e_per_adu saturation_adu linearity_adu reference_channels",
     "optics": "pixel_scale_arcsec plate_scale_arcsec_mm diameter_m",
@@ -39,7 +42,7 @@ _POSITIVE = {
     "reduction.sky": "within_minutes source_sigma",
     "calibration": "match_radius_arcsec min_stars max_mag_err colour_term_prior_err",
     "astrometry": "radius_deg pointing_arcsec seconds",
-}  # fmt: skip
+}
 #: Beyond these sizes a number means nothing in any unit.
 _LEAST, _LARGEST = 1e-15, 1e15
 #: Least and largest number of what has a scale of its own.

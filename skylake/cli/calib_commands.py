@@ -34,10 +34,26 @@ if TYPE_CHECKING:
 #: Two measurements that are farther apart, in standard errors, are not the same.
 _TOLD_APART = 3.0
 _LISTED = [
-    "name", "kind", "filter", "header_gain", "readout", "exposure_s", "n_frames", "level", "noise",
-    "rejected_fraction", "flat_level_adu", "gain_e_per_adu", "gain_err", "read_noise_e", "linearity_c2", "n_bad_px",
-    "mjd_mid", "valid_from_mjd", "valid_to_mjd",
-]  # fmt: skip
+    "name",
+    "kind",
+    "filter",
+    "header_gain",
+    "readout",
+    "exposure_s",
+    "n_frames",
+    "level",
+    "noise",
+    "rejected_fraction",
+    "flat_level_adu",
+    "gain_e_per_adu",
+    "gain_err",
+    "read_noise_e",
+    "linearity_c2",
+    "n_bad_px",
+    "mjd_mid",
+    "valid_from_mjd",
+    "valid_to_mjd",
+]
 
 _LIMITS = ("valid_from_mjd", "valid_to_mjd")
 _BUILD_EXAMPLE = """\b
@@ -76,12 +92,21 @@ def calib() -> None:
     "frames of the sky between which the stars move.",
 )
 @click.option(
-    "--min-frames", type=click.IntRange(min=1), default=3, show_default=True, metavar="N",
+    "--min-frames",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    metavar="N",
     help="Fewer usable frames make no master.",
-)  # fmt: skip
+)
 @click.option("--all-nights", is_flag=True, help="Make one master of all nights together, not one of each.")
-@click.option("--valid-from", type=moment, metavar="TIME", help="First instant for which the masters may be used, "
-              "such as 2024-05-01 or 2024-05-01T12:00, UTC; by the profile otherwise.")  # fmt: skip
+@click.option(
+    "--valid-from",
+    type=moment,
+    metavar="TIME",
+    help="First instant for which the masters may be used, "
+    "such as 2024-05-01 or 2024-05-01T12:00, UTC; by the profile otherwise.",
+)
 @click.option("--valid-to", type=moment, metavar="TIME", help="Instant from which on they may not be used.")
 @cluster_options
 @show.as_json
@@ -182,8 +207,10 @@ def _transfer(row: dict[str, Any]) -> str:
 @readable_lake_argument
 @click.option("--camera", "-c", "camera_name", metavar="C", help="Masters of this camera alone.")
 @click.option(
-    "--kind", type=click.Choice(["bias", "dark", "flat", "bad_pixels", "transfer"]), help="Masters of this kind alone."
-)  # fmt: skip
+    "--kind",
+    type=click.Choice(["bias", "dark", "flat", "bad_pixels", "transfer"]),
+    help="Masters of this kind alone.",
+)
 @show.as_json
 def list_(lake: Path, camera_name: str | None, kind: str | None, as_json: bool) -> None:
     """List the masters of LAKE.

@@ -140,12 +140,21 @@ def _cards_of_use(cards: Any, reading: HeaderReading, rows: list[Reading]) -> li
 
     header = reading.camera.header
     looked_at = {
-        "exposure_s": header.exposure.cards, "gain": header.gain.cards, "read_noise": header.read_noise.cards,
-        "filter": header.filter, "saturation_adu": header.saturation.cards,
+        "exposure_s": header.exposure.cards,
+        "gain": header.gain.cards,
+        "read_noise": header.read_noise.cards,
+        "filter": header.filter,
+        "saturation_adu": header.saturation.cards,
         "ccd_temperature_c": header.temperature.cards,
-    }  # fmt: skip
-    keys = {"exposure_s": "exposure.cards", "gain": "gain.cards", "read_noise": "read_noise.cards", "filter": "filter",
-            "saturation_adu": "saturation.cards", "ccd_temperature_c": "temperature.cards"}  # fmt: skip
+    }
+    keys = {
+        "exposure_s": "exposure.cards",
+        "gain": "gain.cards",
+        "read_noise": "read_noise.cards",
+        "filter": "filter",
+        "saturation_adu": "saturation.cards",
+        "ccd_temperature_c": "temperature.cards",
+    }
     lacking = {
         one.quantity
         for one in rows
@@ -279,8 +288,13 @@ def check_file(file: Path, profile: Profile, snapshot: Snapshot | None = None) -
     from skylake.image.fitsio.read_fits import open_stored, read_file
 
     result: dict[str, Any] = {
-        "file": str(file), "usable": False, "reason": None, "message": None, "taken_as": None, "readings": [],
-    }  # fmt: skip
+        "file": str(file),
+        "usable": False,
+        "reason": None,
+        "message": None,
+        "taken_as": None,
+        "readings": [],
+    }
     attempt = _Attempt(result)
     raw = attempt(lambda: open_stored(read_file(file), profile.base.header.extension))
     if raw is None:

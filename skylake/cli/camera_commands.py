@@ -85,9 +85,11 @@ def show_(name: str, date: str | None) -> None:
     metavar="FILE…",
 )
 @click.option(
-    "--lake", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="LAKE",
+    "--lake",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="LAKE",
     help="Lake whose masters and photon transfers raw frames are held against.",
-)  # fmt: skip
+)
 @show.as_json
 @click.pass_context
 def check(ctx: click.Context, name: str, files: tuple[Path, ...], lake: Path | None, as_json: bool) -> None:
@@ -141,9 +143,20 @@ def _short(value: object) -> object:
 
 
 _MOSAIC_COLUMNS = [
-    "chip", "x_arcsec", "x_err_arcsec", "y_arcsec", "y_err_arcsec", "angle_deg", "angle_err_deg", "scale_arcsec",
-    "dx_arcsec", "dy_arcsec", "dangle_deg", "exposures", "scatter_arcsec",
-]  # fmt: skip
+    "chip",
+    "x_arcsec",
+    "x_err_arcsec",
+    "y_arcsec",
+    "y_err_arcsec",
+    "angle_deg",
+    "angle_err_deg",
+    "scale_arcsec",
+    "dx_arcsec",
+    "dy_arcsec",
+    "dangle_deg",
+    "exposures",
+    "scatter_arcsec",
+]
 
 
 @camera.command()

@@ -79,9 +79,14 @@ def _measured(
 
 
 def _chosen(
-    raw: StoredImage, reading: HeaderReading, rows: list[Reading], wanted: Wanted, library: Library, file: Path,
+    raw: StoredImage,
+    reading: HeaderReading,
+    rows: list[Reading],
+    wanted: Wanted,
+    library: Library,
+    file: Path,
     attempt: Attempt,
-) -> list[Reading]:  # fmt: skip
+) -> list[Reading]:
     """Return the readings with the masters that an ingest would take."""
     from skylake.cameras import Reading
     from skylake.image.masters.master_library import needed
@@ -96,10 +101,13 @@ def _chosen(
         return [*rows, Reading("masters", None, "", "missing", note)]
     chosen = attempt(
         lambda: library.pick(
-            camera.reduction, wanted, reading.profile, camera.filter_key,
+            camera.reduction,
+            wanted,
+            reading.profile,
+            camera.filter_key,
             lambda kind: why_lacking(raw.header, reading, file.name, kind),
         )
-    )  # fmt: skip
+    )
     if chosen:
         names = ", ".join(one.name for one in chosen.values())
         rows = [*rows, Reading("masters", len(chosen), library.lake, "ok", names)]

@@ -39,10 +39,13 @@ def catalog() -> None:
 @click.argument("name")
 @click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path), metavar="FILE…")
 @click.option(
-    "--format", "kind", type=click.Choice(["table", "tycho2"]), required=True,
+    "--format",
+    "kind",
+    type=click.Choice(["table", "tycho2"]),
+    required=True,
     help="table: CSV, ECSV, FITS, VOTable or Parquet, its columns told by the options below. "
     "tycho2: the index files of Debian's package astrometry-data-tycho2-07-littleendian.",
-)  # fmt: skip
+)
 @click.option(
     "--ra",
     metavar="COL",
@@ -75,11 +78,22 @@ def catalog() -> None:
     metavar="YEAR",
     help="Epoch of the positions.",
 )
-@click.option("--margin", type=Number(min=1), default=300.0, show_default=True, metavar="ARCSEC",
-              help="Width of the margin cache; `calibrate` widens it if matches reach farther.")  # fmt: skip
+@click.option(
+    "--margin",
+    type=Number(min=1),
+    default=300.0,
+    show_default=True,
+    metavar="ARCSEC",
+    help="Width of the margin cache; `calibrate` widens it if matches reach farther.",
+)
 @click.option("--replace", is_flag=True, help="Replace a catalog of that name.")
-@click.option("--index/--no-index", "indexed", default=True, help="Whether to build the index that finds where frames "
-              "point, one file of up to 500 MB; only a catalog that calibrates alone does without.")  # fmt: skip
+@click.option(
+    "--index/--no-index",
+    "indexed",
+    default=True,
+    help="Whether to build the index that finds where frames "
+    "point, one file of up to 500 MB; only a catalog that calibrates alone does without.",
+)
 @show.as_json
 def import_(
     lake: Path,
@@ -280,8 +294,15 @@ def cone(lake: Path, name: str, ra: float, dec: float, radius_arcsec: float, out
 @catalog.command()
 @lake_argument
 @click.argument("name")
-@click.option("--scales", nargs=2, type=Number(0.1, 120.0), default=(0.5, 60.0), show_default=True,
-              metavar="NARROWEST WIDEST", help="Widths of the pictures that are to be solved, degrees.")  # fmt: skip
+@click.option(
+    "--scales",
+    nargs=2,
+    type=Number(0.1, 120.0),
+    default=(0.5, 60.0),
+    show_default=True,
+    metavar="NARROWEST WIDEST",
+    help="Widths of the pictures that are to be solved, degrees.",
+)
 @click.option(
     "--band", metavar="BAND", help="Band that stars are ranked by; the first of the catalog otherwise."
 )
@@ -298,9 +319,13 @@ def index(lake: Path, name: str, scales: tuple[float, float], band: str | None, 
         raise UsageError(f"--scales {scales[0]:g} {scales[1]:g}: give the narrowest first")
     built, path = index_catalog(open_lake(lake).snapshot(), name, band, *scales)
     row = {
-        "name": name, "stars": built.n_stars, "asterisms": built.n_asterisms, "bytes": path.stat().st_size,
-        "file": str(path), "sure_deg": built.sure_deg,
-    }  # fmt: skip
+        "name": name,
+        "stars": built.n_stars,
+        "asterisms": built.n_asterisms,
+        "bytes": path.stat().st_size,
+        "file": str(path),
+        "sure_deg": built.sure_deg,
+    }
     text = f"{name}: {_index_text(built.n_asterisms, path.stat().st_size, built.sure_deg)}"
     show.result(row, as_json, lambda: click.echo(text))
 

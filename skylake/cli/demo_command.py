@@ -56,9 +56,15 @@ def demo(ctx: click.Context, folder: Path, frames: int | None, workers: int | No
     Lake.create(folder / "lake", Settings(workers=workers or 0))
     lake = open_lake(folder / "lake")
     columns = CatalogColumns(
-        ra="ra", dec="dec", id="id", pm_ra="pmra", pm_dec="pmdec",
-        magnitudes={"V": "V", "B": "B"}, magnitude_errors={"V": "V_err", "B": "B_err"}, colours={"B-V": "B-V"},
-    )  # fmt: skip
+        ra="ra",
+        dec="dec",
+        id="id",
+        pm_ra="pmra",
+        pm_dec="pmdec",
+        magnitudes={"V": "V", "B": "B"},
+        magnitude_errors={"V": "V_err", "B": "B_err"},
+        colours={"B-V": "B-V"},
+    )
     options = NightlyOptions(cameras.load("sim").name, (simulated / "frames",), folder / "report")
     with progress() as shown:
         catalog = import_catalog(

@@ -22,15 +22,22 @@ if TYPE_CHECKING:
     from skylake.image.allsky.geometry_epochs import Geometry
     from skylake.image.distortion.distortion_epochs import Epoch
 
-_COLUMNS = [
-    "name", "from", "to", "last", "n_frames", "n_stars", "n_seen", "rms_px", "held_out_px", "why",
-]  # fmt: skip
+_COLUMNS = ["name", "from", "to", "last", "n_frames", "n_stars", "n_seen", "rms_px", "held_out_px", "why"]
 
 
 _SKY_COLUMNS = [
-    "name", "from", "last", "n_frames", "n_stars", "rms_px", "held_out_px", "err_px", "projection", "focal_px",
+    "name",
+    "from",
+    "last",
+    "n_frames",
+    "n_stars",
+    "rms_px",
+    "held_out_px",
+    "err_px",
+    "projection",
+    "focal_px",
     "tilt_deg",
-]  # fmt: skip
+]
 
 
 _EXAMPLE = """\b
@@ -73,8 +80,12 @@ def learn(
 @readable_lake_argument
 @camera_of_lake_option
 @click.option("--versions", is_flag=True, help="Show all versions of each epoch, not the newest alone.")
-@click.option("--plot", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
-              help="Draw each epoch: distortion, and what is left of the stars of its frames.")  # fmt: skip
+@click.option(
+    "--plot",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Draw each epoch: distortion, and what is left of the stars of its frames.",
+)
 @show.as_json
 def geometry(lake: Path, camera_name: str, versions: bool, plot: Path | None, as_json: bool) -> None:
     """Show the epochs of the distortion of the camera C: what it was learnt from, and how well stars fit.
@@ -134,14 +145,28 @@ def _row(epoch: Epoch) -> dict[str, Any]:
 
     learnt = epoch.distortion
     return {
-        "name": epoch.name, "from": date(epoch.valid_from), "to": date(epoch.valid_to),
-        "first": date(epoch.first_mjd), "last": date(epoch.last_mjd), "n_frames": learnt.n_frames,
-        "n_stars": learnt.n_stars, "n_seen": epoch.n_seen, "rms_px": epoch.rms_px,
-        "held_out_px": epoch.held_out_px, "scatter_px": learnt.scatter_px, "spread": learnt.spread,
-        "height_px": epoch.shape[0], "width_px": epoch.shape[1], "projection": learnt.model.projection,
-        "mirrored": epoch.mirrored, "parameters": learnt.model.parameters().tolist(), "catalog": epoch.catalog,
-        "frames_sha256": epoch.frames_sha256, "software": epoch.software, "why": epoch.why,
-    }  # fmt: skip
+        "name": epoch.name,
+        "from": date(epoch.valid_from),
+        "to": date(epoch.valid_to),
+        "first": date(epoch.first_mjd),
+        "last": date(epoch.last_mjd),
+        "n_frames": learnt.n_frames,
+        "n_stars": learnt.n_stars,
+        "n_seen": epoch.n_seen,
+        "rms_px": epoch.rms_px,
+        "held_out_px": epoch.held_out_px,
+        "scatter_px": learnt.scatter_px,
+        "spread": learnt.spread,
+        "height_px": epoch.shape[0],
+        "width_px": epoch.shape[1],
+        "projection": learnt.model.projection,
+        "mirrored": epoch.mirrored,
+        "parameters": learnt.model.parameters().tolist(),
+        "catalog": epoch.catalog,
+        "frames_sha256": epoch.frames_sha256,
+        "software": epoch.software,
+        "why": epoch.why,
+    }
 
 
 def _sky_row(geometry: Geometry) -> dict[str, Any]:
@@ -150,11 +175,22 @@ def _sky_row(geometry: Geometry) -> dict[str, Any]:
 
     lens = geometry.lens
     return {
-        "name": geometry.name, "from": iso_of_mjd(geometry.first_mjd)[:16],
-        "last": iso_of_mjd(geometry.last_mjd)[:16], "n_frames": geometry.n_frames, "n_stars": geometry.n_stars,
-        "rms_px": geometry.rms_px, "held_out_px": geometry.held_out_px, "err_px": geometry.err_px,
-        "in_force": not geometry.retired, "height_px": geometry.shape[0],
-        "width_px": geometry.shape[1], "projection": lens.projection, "mirrored": lens.mirrored,
-        "focal_px": lens.focal_px, "x0": lens.x0, "y0": lens.y0, "tilt_deg": tilt_deg(lens),
+        "name": geometry.name,
+        "from": iso_of_mjd(geometry.first_mjd)[:16],
+        "last": iso_of_mjd(geometry.last_mjd)[:16],
+        "n_frames": geometry.n_frames,
+        "n_stars": geometry.n_stars,
+        "rms_px": geometry.rms_px,
+        "held_out_px": geometry.held_out_px,
+        "err_px": geometry.err_px,
+        "in_force": not geometry.retired,
+        "height_px": geometry.shape[0],
+        "width_px": geometry.shape[1],
+        "projection": lens.projection,
+        "mirrored": lens.mirrored,
+        "focal_px": lens.focal_px,
+        "x0": lens.x0,
+        "y0": lens.y0,
+        "tilt_deg": tilt_deg(lens),
         "parameters": lens.parameters().tolist(),
-    }  # fmt: skip
+    }

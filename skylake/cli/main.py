@@ -178,9 +178,36 @@ def cli(debug: bool, verbose: int) -> None:
 
 
 for command in (
-    demo, init, camera, catalog, calib, targets, ingest, calibrate, aggregate, mirror, run, report, status, sql, lc,
-    cone, path, map_, flags, reduce, solve, verify, history, rollback, compact, forget, vacuum, publish, simulate,
-):  # fmt: skip
+    demo,
+    init,
+    camera,
+    catalog,
+    calib,
+    targets,
+    ingest,
+    calibrate,
+    aggregate,
+    mirror,
+    run,
+    report,
+    status,
+    sql,
+    lc,
+    cone,
+    path,
+    map_,
+    flags,
+    reduce,
+    solve,
+    verify,
+    history,
+    rollback,
+    compact,
+    forget,
+    vacuum,
+    publish,
+    simulate,
+):
     cli.add_command(command)
 
 

@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 @lake_argument
 @click.argument("url")
 @click.option(
-    "--keep", type=click.IntRange(min=1), default=7, show_default=True, metavar="N",
+    "--keep",
+    type=click.IntRange(min=1),
+    default=7,
+    show_default=True,
+    metavar="N",
     help="Published snapshots that stay, this one among them.",
-)  # fmt: skip
+)
 @click.option("--dry-run", is_flag=True, help="Only tell what would be sent and removed.")
 @show.as_json
 def publish(lake: Path, url: str, keep: int, dry_run: bool, as_json: bool) -> None:

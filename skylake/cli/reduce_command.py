@@ -53,19 +53,29 @@ skylake reduce night/frame-0042.fits --camera sim --lake LAKE --out products --i
 @click.command(short_help="Reduce single frames to catalogs and pictures, without a lake.", epilog=_EPILOG)
 @camera_option
 @click.argument(
-    "frames", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FRAME…"
-)  # fmt: skip
+    "frames",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FRAME…",
+)
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Where products go."
 )
 @click.option(
-    "--format", "form", type=click.Choice(["fits", "ecsv", "votable", "csv", "parquet"]), default="fits",
-    show_default=True, help="Format of the tables.",
-)  # fmt: skip
+    "--format",
+    "form",
+    type=click.Choice(["fits", "ecsv", "votable", "csv", "parquet"]),
+    default="fits",
+    show_default=True,
+    help="Format of the tables.",
+)
 @click.option(
-    "--lake", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="LAKE",
+    "--lake",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="LAKE",
     help="Lake whose catalog, masters and targets the frames are reduced with, and whose zeropoints --inject takes.",
-)  # fmt: skip
+)
 @click.option(
     "--plots",
     is_flag=True,
@@ -75,9 +85,13 @@ skylake reduce night/frame-0042.fits --camera sim --lake LAKE --out products --i
     "--inject", is_flag=True, help="Measure completeness by putting stars of known flux into the frame."
 )
 @click.option(
-    "--stars", type=click.IntRange(min=100), default=3000, show_default=True, metavar="N",
+    "--stars",
+    type=click.IntRange(min=100),
+    default=3000,
+    show_default=True,
+    metavar="N",
     help="Stars that --inject puts in.",
-)  # fmt: skip
+)
 @show.as_json
 @click.pass_context
 def reduce(

@@ -57,10 +57,19 @@ skylake calibrate LAKE --camera sim --from 20240407 --profile sim.toml --dry-run
 @click.option("--from", "first", type=night, metavar="NIGHT", help="First night to take, YYYYMMDD.")
 @click.option("--to", "last", type=night, metavar="NIGHT", help="Last night to take, YYYYMMDD.")
 @click.option("--redo", is_flag=True, help="Reduce frames again that the lake holds already.")
-@click.option("--retry", type=click.Choice([reason.value for reason in Reason]), multiple=True, metavar="REASON",
-              help="Reduce those again that ended with this reason, such as no_wcs; may be repeated.")  # fmt: skip
-@click.option("--rotation", type=Number(-360, 360), metavar="DEG", help="Position angle of the focal plane, "
-              "east of north, in place of what headers and profile tell.")  # fmt: skip
+@click.option(
+    "--retry",
+    type=click.Choice([reason.value for reason in Reason]),
+    multiple=True,
+    metavar="REASON",
+    help="Reduce those again that ended with this reason, such as no_wcs; may be repeated.",
+)
+@click.option(
+    "--rotation",
+    type=Number(-360, 360),
+    metavar="DEG",
+    help="Position angle of the focal plane, east of north, in place of what headers and profile tell.",
+)
 @cluster_options
 @show.as_json
 @click.pass_context
@@ -223,8 +232,13 @@ def half_skies(report: IngestReport) -> str:
 )
 @click.option("--from", "first", type=night, metavar="NIGHT", help="First night to calibrate, YYYYMMDD.")
 @click.option("--to", "last", type=night, metavar="NIGHT", help="Last night to calibrate, YYYYMMDD.")
-@click.option("--profile", "profile_name", metavar="TOML", help="Profile that is in force for its camera from now on; "
-              "the one of the last ingest otherwise, as its file is now.")  # fmt: skip
+@click.option(
+    "--profile",
+    "profile_name",
+    metavar="TOML",
+    help="Profile that is in force for its camera from now on; "
+    "the one of the last ingest otherwise, as its file is now.",
+)
 @click.option("--dry-run", is_flag=True, help="List the nights that would be calibrated, and change nothing.")
 @cluster_options
 @show.as_json
@@ -312,12 +326,15 @@ def _show_planned(lake: Lake, choice: Choice, as_json: bool) -> None:
 
     rows = [
         {
-            "camera": one.camera, "night": one.night, "catalog": one.against.reference.name,
-            "version": one.against.version, "matches": one.why_matches and one.why_matches.value,
+            "camera": one.camera,
+            "night": one.night,
+            "catalog": one.against.reference.name,
+            "version": one.against.version,
+            "matches": one.why_matches and one.why_matches.value,
             "zeropoints": one.why_zeropoints and one.why_zeropoints.value,
         }
         for one in plan_calibration(lake, choice)
-    ]  # fmt: skip
+    ]
     names = ["camera", "night", "catalog", "version", "matches", "zeropoints"]
 
     def text() -> None:

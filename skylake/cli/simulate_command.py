@@ -94,8 +94,12 @@ skylake simulate fisheye --all-sky --nights 1
     help="Frames of a fisheye that stands still and sees the whole sky; its camera is sim-fisheye by default.",
 )
 @click.option("--seed", type=int, help="Another seed, another sky; 1 by default.")
-@click.option("--scenario", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE.toml",
-              help="Everything else that a simulation can be told; the options above have the last word.")  # fmt: skip
+@click.option(
+    "--scenario",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE.toml",
+    help="Everything else that a simulation can be told; the options above have the last word.",
+)
 @click.option(
     "--workers", type=click.IntRange(min=1), metavar="N", help="Processes; one per core by default."
 )
@@ -198,9 +202,11 @@ def make_fisheye(options: dict[str, Any], out: Path) -> dict[str, Any]:
     except OSError as error:
         raise SkylakeError(f"{out}: the simulation cannot be written ({reason_of(error)})") from error
     return {
-        "out": str(made.out), "frames": len(made.frames), "catalog": str(made.catalog),
+        "out": str(made.out),
+        "frames": len(made.frames),
+        "catalog": str(made.catalog),
         "catalog_stars": made.n_catalog,
-    }  # fmt: skip
+    }
 
 
 def _refuse_pixels(options: dict[str, Any]) -> None:

@@ -24,8 +24,15 @@ if TYPE_CHECKING:
 @click.option(
     "--only", multiple=True, metavar="CHECK", help="Run this check of sql/checks alone; may be repeated."
 )
-@click.option("--show", "show_n", type=click.IntRange(min=1), default=5, show_default=True, metavar="N",
-              help="Broken things to tell of each check.")  # fmt: skip
+@click.option(
+    "--show",
+    "show_n",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Broken things to tell of each check.",
+)
 @cluster_options
 @show.as_json
 @click.pass_context

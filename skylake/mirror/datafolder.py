@@ -61,9 +61,15 @@ _SETTINGS = {
 }
 
 _INITDB = (
-    f"--username={USER}", "--auth-local=trust", "--auth-host=reject", "--locale=C", "--encoding=UTF8",
-    "--wal-segsize=4", "--no-sync", "--no-instructions",
-)  # fmt: skip
+    f"--username={USER}",
+    "--auth-local=trust",
+    "--auth-host=reject",
+    "--locale=C",
+    "--encoding=UTF8",
+    "--wal-segsize=4",
+    "--no-sync",
+    "--no-instructions",
+)
 
 _MENDS = {
     errno.ENOSPC: "free space on its disk",
@@ -229,9 +235,14 @@ class DataFolder:
         self.identity.own(self.folder)
         arguments = [self.binaries.program("initdb"), f"--pgdata={fresh}", *_INITDB]
         made = subprocess.run(
-            self.identity.command(self.folder, arguments), env=self._environment(), check=False,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            self.identity.command(self.folder, arguments),
+            env=self._environment(),
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         if made.returncode != 0:
             shutil.rmtree(fresh)
             raise self._failure("cannot be set up", made.stderr.splitlines())
@@ -264,9 +275,14 @@ class DataFolder:
         with self.log.open("a+b") as log:
             begin = log.seek(0, os.SEEK_END)
             done = subprocess.run(
-                self.identity.command(self.folder, tool), env=self._environment(), check=False, pass_fds=kept,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
+                self.identity.command(self.folder, tool),
+                env=self._environment(),
+                check=False,
+                pass_fds=kept,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
             log.seek(begin)
             return None if done.returncode == 0 else log.read().decode(errors="replace").splitlines()
 

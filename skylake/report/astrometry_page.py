@@ -85,9 +85,14 @@ def residual_quiver(found: FrameResiduals, title: str) -> Figure:
         _frame(axes, found.shape)
         text = f"medians of {_FEWEST} and more stars in a cell" if many else "from the lens to the source"
         axes.legend(
-            [dots, Line2D([], [], color=RED)], [f"{len(found.x)} stars", text],
-            loc="upper right", bbox_to_anchor=(1.0, -0.09), ncols=2, frameon=False, markerscale=3,
-        )  # fmt: skip
+            [dots, Line2D([], [], color=RED)],
+            [f"{len(found.x)} stars", text],
+            loc="upper right",
+            bbox_to_anchor=(1.0, -0.09),
+            ncols=2,
+            frameon=False,
+            markerscale=3,
+        )
         return figure
 
 
@@ -102,29 +107,48 @@ def stored_field(
             say_nothing_there(axes, "no frame has stored what is left of its stars")
             return figure
         rows, columns = field.number.shape
-        x, y = np.meshgrid((np.arange(columns) + 0.5) * shape[1] / columns - 0.5,
-                           (np.arange(rows) + 0.5) * shape[0] / rows - 0.5)  # fmt: skip
+        x, y = np.meshgrid(
+            (np.arange(columns) + 0.5) * shape[1] / columns - 0.5,
+            (np.arange(rows) + 0.5) * shape[0] / rows - 0.5,
+        )
         seen, length = field.number > 0, np.hypot(field.dx, field.dy)
         empty = _on_lengths(axes, np.where(seen, length, np.nan), shape)
         # Nine of ten arrows stay in their cells, and the longest hardly leaves its own.
         most = max(float(np.percentile(length[seen], 90)) / 0.8, float(length[seen].max()) / 1.2, 1e-9)
         arrows = axes.quiver(
-            x[seen], y[seen], field.dx[seen], field.dy[seen], angles="xy", scale_units="xy",
-            scale=most / (max(shape) / max(rows, columns)), color=RED, width=0.004, pivot="middle", clip_on=False,
-        )  # fmt: skip
+            x[seen],
+            y[seen],
+            field.dx[seen],
+            field.dy[seen],
+            angles="xy",
+            scale_units="xy",
+            scale=most / (max(shape) / max(rows, columns)),
+            color=RED,
+            width=0.004,
+            pivot="middle",
+            clip_on=False,
+        )
         key = _round(float(np.median(length[seen])) * scale_arcsec)
         axes.quiverkey(
-            arrows, 0.06, -0.14, key / scale_arcsec, f'{key:g}" ({key / scale_arcsec:.2g} px)', labelpos="E",
+            arrows,
+            0.06,
+            -0.14,
+            key / scale_arcsec,
+            f'{key:g}" ({key / scale_arcsec:.2g} px)',
+            labelpos="E",
             coordinates="axes",
-        )  # fmt: skip
+        )
         _frame(axes, shape)
         axes.grid(visible=False)
         frames = "1 frame" if n_frames == 1 else f"{n_frames} frames"
         axes.legend(
             [Line2D([], [], color=RED), empty],
             [f"means of {int(field.number.sum())} stars of {frames}", "no star"],
-            loc="upper right", bbox_to_anchor=(1.0, -0.1), frameon=False, ncols=2,
-        )  # fmt: skip
+            loc="upper right",
+            bbox_to_anchor=(1.0, -0.1),
+            frameon=False,
+            ncols=2,
+        )
         return figure
 
 
@@ -159,9 +183,15 @@ def residuals_against_radius(found: FrameResiduals, title: str) -> Figure:
             axes.plot(radius, parts, ".", ms=size, mew=0.0, color=colour, alpha=alpha, rasterized=True)
             spread = MAD_TO_SIGMA * float(np.median(np.abs(parts)))
             axes.errorbar(
-                *_steps(radius, parts), fmt="o", ms=5, color=colour, mec="white", mew=0.6, capsize=2,
+                *_steps(radius, parts),
+                fmt="o",
+                ms=5,
+                color=colour,
+                mec="white",
+                mew=0.6,
+                capsize=2,
                 label=f"{name}: medians, scatter {spread:.2f} px",
-            )  # fmt: skip
+            )
         axes.axhline(0.0, color=GREY, lw=0.8)
         both = np.abs(np.concatenate([outward, around])[np.concatenate([found.used, found.used])])
         limit = 1.1 * float(both.max()) if both.size else 1.0
@@ -197,9 +227,12 @@ def residual_histogram(found: FrameResiduals, title: str) -> Figure:
         at = np.linspace(-limit, limit, 300)
         peak = len(found.x) * (edges[1] - edges[0]) / (sigma * np.sqrt(2.0 * np.pi))
         axes.plot(
-            at, peak * np.exp(-0.5 * (at / sigma) ** 2), "--", color=GREY,
+            at,
+            peak * np.exp(-0.5 * (at / sigma) ** 2),
+            "--",
+            color=GREY,
             label=f'Gaussian of {sigma:.3f} px = {_told(sigma * found.scale_arcsec)}"',
-        )  # fmt: skip
+        )
         axes.set_xlabel("residual of a coordinate [px]")
         axes.set_ylabel("stars")
         axes.legend(loc="upper right", bbox_to_anchor=(1.0, -0.14), ncols=3, frameon=False)
@@ -235,10 +268,16 @@ def distortion_map(lens: Lens, shape: tuple[int, int], title: str, whole_sky: bo
         _frame(axes, shape)
         axes.grid(visible=False)
         axes.legend(
-            [Line2D([], [], color=RED), (Patch(color=image.cmap(0.4)), Line2D([], [], color="white", lw=1.2))],
+            [
+                Line2D([], [], color=RED),
+                (Patch(color=image.cmap(0.4)), Line2D([], [], color="white", lw=1.2)),
+            ],
             ["where to, arrows not to scale", "equal distance [px]"],
-            loc="upper right", bbox_to_anchor=(1.0, -0.09), ncols=2, frameon=False,
-        )  # fmt: skip
+            loc="upper right",
+            bbox_to_anchor=(1.0, -0.09),
+            ncols=2,
+            frameon=False,
+        )
         return figure
 
 

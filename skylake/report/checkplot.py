@@ -101,10 +101,17 @@ def _circle(axes: Axes, places: Floats, radius_px: float, label: str, colour: st
     size = np.full(len(places), 2.0 * radius_px)
     axes.add_collection(
         EllipseCollection(
-            size, size, np.zeros(size.size), units="xy", offsets=places, offset_transform=axes.transData,
-            facecolors="none", edgecolors=colour, linewidths=0.7,
+            size,
+            size,
+            np.zeros(size.size),
+            units="xy",
+            offsets=places,
+            offset_transform=axes.transData,
+            facecolors="none",
+            edgecolors=colour,
+            linewidths=0.7,
         )
-    )  # fmt: skip
+    )
     axes.plot([], [], "o", mfc="none", mec=colour, label=f"{label}: {size.size}")
 
 

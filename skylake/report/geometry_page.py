@@ -46,9 +46,7 @@ def residual_arrows(solution: AllSkySolution, title: str) -> Figure:
         # Nine of ten arrows are no longer than a cell, and none much longer: heads stay in the picture.
         most = max(float(np.percentile(length, 90)), float(length.max()) / _LONGEST) if len(length) else 1.0
         unit = max(most, 1e-9) / side
-        arrows = axes.quiver(
-            x, y, dx, dy, angles="xy", scale_units="xy", scale=unit, color=RED, width=0.0025,
-        )  # fmt: skip
+        arrows = axes.quiver(x, y, dx, dy, angles="xy", scale_units="xy", scale=unit, color=RED, width=0.0025)
         axes.quiverkey(
             arrows,
             0.72,
@@ -60,9 +58,14 @@ def residual_arrows(solution: AllSkySolution, title: str) -> Figure:
         )
         _frame(axes, shape)
         axes.legend(
-            [dots, Line2D([], [], color=RED)], [f"{len(found.x)} stars", f"medians of {_FEWEST} and more in a cell"],
-            loc="upper left", bbox_to_anchor=(0.0, -0.1), ncols=2, frameon=False, markerscale=4,
-        )  # fmt: skip
+            [dots, Line2D([], [], color=RED)],
+            [f"{len(found.x)} stars", f"medians of {_FEWEST} and more in a cell"],
+            loc="upper left",
+            bbox_to_anchor=(0.0, -0.1),
+            ncols=2,
+            frameon=False,
+            markerscale=4,
+        )
         return figure
 
 
@@ -129,9 +132,17 @@ def _against(values: Floats, solution: AllSkySolution, step: float, label: str, 
             middle, median, error = _steps(values, parts, step)
             spread = MAD_TO_SIGMA * float(np.median(np.abs(parts)))
             axes.errorbar(
-                middle + offset * step, median, error, fmt="o", ms=4.5, color=colour, mec="white", mew=0.6, capsize=2,
+                middle + offset * step,
+                median,
+                error,
+                fmt="o",
+                ms=4.5,
+                color=colour,
+                mec="white",
+                mew=0.6,
+                capsize=2,
                 label=f"{name}: medians, scatter {spread:.2f} px",
-            )  # fmt: skip
+            )
         axes.axhline(0.0, color=GREY, lw=0.8)
         axes.set_ylim(-limit, limit)
         axes.set_xlabel(label)
@@ -185,9 +196,16 @@ def sky_chart(solution: AllSkySolution, title: str) -> Figure:
         area = np.clip(3.0 + 4.0 * (5.5 - found.mag), 3.0, 40.0)
         order = np.argsort(size)
         dots = polar.scatter(
-            np.radians(found.azimuth_deg[order]), 90.0 - found.altitude_deg[order], s=area[order], c=size[order],
-            cmap="viridis", vmin=0.0, vmax=float(np.percentile(size, 95)), linewidths=0.0, rasterized=True,
-        )  # fmt: skip
+            np.radians(found.azimuth_deg[order]),
+            90.0 - found.altitude_deg[order],
+            s=area[order],
+            c=size[order],
+            cmap="viridis",
+            vmin=0.0,
+            vmax=float(np.percentile(size, 95)),
+            linewidths=0.0,
+            rasterized=True,
+        )
         # Looking up with north at the top, east is to the left.
         polar.set_theta_zero_location("N")
         polar.set_thetagrids(range(0, 360, 45), ["N", "NE", "E", "SE", "S", "SW", "W", "NW"])

@@ -58,9 +58,15 @@ def zeropoint_against_time(
         for name, colour in zip(sorted(set(band[known])), itertools.cycle(_BAND_COLOURS), strict=False):
             rows = known & (band == name)
             axes.errorbar(
-                dates(mjd[rows]), zp[rows], zp_err[rows], fmt="o", ms=3.5, lw=0.9, color=colour,
+                dates(mjd[rows]),
+                zp[rows],
+                zp_err[rows],
+                fmt="o",
+                ms=3.5,
+                lw=0.9,
+                color=colour,
                 label=f"{name}, {rows.sum()} frames, median {np.median(zp[rows]):.3f} mag",
-            )  # fmt: skip
+            )
         _label_times(axes)
         axes.set_ylabel("zeropoint [mag]")
         axes.set_xlabel("time of mid-exposure [UTC]")
@@ -93,9 +99,14 @@ def residuals_over_field(
         cells = _cell_medians(x[known], y[known], 1000.0 * residual[known], width, height, bins)
         limit = float(np.nanpercentile(np.abs(cells), 98)) or 1.0
         image = axes.imshow(
-            cells, origin="lower", extent=(-0.5, width - 0.5, -0.5, height - 0.5), cmap="RdBu_r",
-            vmin=-limit, vmax=limit, interpolation="nearest",
-        )  # fmt: skip
+            cells,
+            origin="lower",
+            extent=(-0.5, width - 0.5, -0.5, height - 0.5),
+            cmap="RdBu_r",
+            vmin=-limit,
+            vmax=limit,
+            interpolation="nearest",
+        )
         figure.colorbar(image, ax=axes, label="median residual, above 0 too bright [mmag]")
         # Cells without a match are told from those without a residual, and the legend hides none.
         axes.set_facecolor(_NOTHING)
@@ -197,16 +208,27 @@ def lightcurve(
         for rows, colour, name, label in (*shown, (known & spoiled, GREY, "", "flagged")):
             if rows.any():
                 axes.errorbar(
-                    bjd[rows] - start, mag[rows], mag_err[rows], fmt="o", ms=3.5, lw=0.9, color=colour,
+                    bjd[rows] - start,
+                    mag[rows],
+                    mag_err[rows],
+                    fmt="o",
+                    ms=3.5,
+                    lw=0.9,
+                    color=colour,
                     label=f"{name}{rows.sum()} {label}",
-                )  # fmt: skip
+                )
         for name, colour in colours.items():
             rows = hidden & ~spoiled & (band == name)
             if limit is not None and rows.any():
                 axes.plot(
-                    bjd[rows] - start, limit[rows], "v", ms=4, mfc="none", color=colour,
+                    bjd[rows] - start,
+                    limit[rows],
+                    "v",
+                    ms=4,
+                    mfc="none",
+                    color=colour,
                     label=f"{name}, {rows.sum()} non-detections, fainter than this",
-                )  # fmt: skip
+                )
         faint_down(axes)
         axes.set_xlabel(f"BJD (TDB) - {start:.0f} [d]")
         axes.set_ylabel(f"{', '.join(names)} [mag]")

@@ -15,16 +15,33 @@ from skylake.resources import folder
 
 #: Tables of a lake, in the order in which they are made.
 TABLES = (
-    "frames", "sources", "forced_sources", "matches", "zeropoints", "nights", "lightcurves",
-    "forced_lightcurves", "maps", "targets", "masters",
-)  # fmt: skip
+    "frames",
+    "sources",
+    "forced_sources",
+    "matches",
+    "zeropoints",
+    "nights",
+    "lightcurves",
+    "forced_lightcurves",
+    "maps",
+    "targets",
+    "masters",
+)
 
 _DATATYPES = {
-    "boolean", "byte", "short", "int", "long", "float", "double", "string", "text", "timestamp", "nested",
-}  # fmt: skip
-_COLUMN_KEYS = {
-    "name", "datatype", "length", "nullable", "description", "ivoa:unit", "ivoa:ucd", "columns",
-}  # fmt: skip
+    "boolean",
+    "byte",
+    "short",
+    "int",
+    "long",
+    "float",
+    "double",
+    "string",
+    "text",
+    "timestamp",
+    "nested",
+}
+_COLUMN_KEYS = {"name", "datatype", "length", "nullable", "description", "ivoa:unit", "ivoa:ucd", "columns"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,18 +54,27 @@ def write_bands(path: Path, bands: Sequence[Band], content: Content) -> None:
             arrays.append(np.ascontiguousarray(values))
         tables.append(
             {
-                "density": band.density, "rank": band.rank, "reach": band.reach, "height": band.zones.height,
-                "n_x": band.quads.n_x, "smallest": band.quads.smallest, "arrays": places,
+                "density": band.density,
+                "rank": band.rank,
+                "reach": band.reach,
+                "height": band.zones.height,
+                "n_x": band.quads.n_x,
+                "smallest": band.quads.smallest,
+                "arrays": places,
             }
-        )  # fmt: skip
+        )
     crc = 0
     for values in arrays:
         crc = zlib.crc32(_padding(values), zlib.crc32(_bytes(values), crc))
     limits = [content.narrowest_deg, content.widest_deg, content.magnitude]
     header = {
-        "version": VERSION, "checksum": content.checksum, "limits": limits, "bytes": offset, "crc": crc,
+        "version": VERSION,
+        "checksum": content.checksum,
+        "limits": limits,
+        "bytes": offset,
+        "crc": crc,
         "bands": tables,
-    }  # fmt: skip
+    }
     text = json.dumps(header | {"own": _own(header)}).encode()
     # Spaces, so that the arrays begin at a multiple too.
     text += b" " * (-(len(_MAGIC) + 8 + len(text)) % _ALIGNED)
@@ -180,13 +189,20 @@ def _band(table: dict[str, Any], content: mmap.mmap, start: int) -> Band:
         for name, (dtype, shape, offset) in table["arrays"].items()
     }
     zones = Zones(
-        arrays["zones.vectors"], arrays["zones.magnitudes"], arrays["zones.ra"], arrays["zones.starts"],
+        arrays["zones.vectors"],
+        arrays["zones.magnitudes"],
+        arrays["zones.ra"],
+        arrays["zones.starts"],
         table["height"],
-    )  # fmt: skip
+    )
     quads = Quads(
-        arrays["quads.stars"], arrays["quads.codes"], arrays["quads.sizes"], arrays["quads.starts"],
-        table["n_x"], table["smallest"],
-    )  # fmt: skip
+        arrays["quads.stars"],
+        arrays["quads.codes"],
+        arrays["quads.sizes"],
+        arrays["quads.starts"],
+        table["n_x"],
+        table["smallest"],
+    )
     return Band(table["density"], table["rank"], table["reach"], zones, quads)
 
 

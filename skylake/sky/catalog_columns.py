@@ -51,9 +51,15 @@ _FASTEST_MAS_YR = 20_000.0
 
 #: Words of UCD1+ for bands, each with the wavelength, nm, up to which it holds.
 _UCD_LIMITS = (
-    (400.0, "em.opt.U"), (500.0, "em.opt.B"), (600.0, "em.opt.V"), (750.0, "em.opt.R"), (1000.0, "em.opt.I"),
-    (1500.0, "em.IR.J"), (2000.0, "em.IR.H"), (3000.0, "em.IR.K"),
-)  # fmt: skip
+    (400.0, "em.opt.U"),
+    (500.0, "em.opt.B"),
+    (600.0, "em.opt.V"),
+    (750.0, "em.opt.R"),
+    (1000.0, "em.opt.I"),
+    (1500.0, "em.IR.J"),
+    (2000.0, "em.IR.H"),
+    (3000.0, "em.IR.K"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,9 +30,15 @@ from skylake.sky.hats import read_properties
 
 _HEAD_BYTES = 65_536
 _SUFFIXES = {
-    ".fits": "FITS", ".fit": "FITS", ".fts": "FITS", ".fz": "FITS", ".parquet": "Parquet", ".pq": "Parquet",
-    ".vot": "VOTable", ".votable": "VOTable",
-}  # fmt: skip
+    ".fits": "FITS",
+    ".fit": "FITS",
+    ".fts": "FITS",
+    ".fz": "FITS",
+    ".parquet": "Parquet",
+    ".pq": "Parquet",
+    ".vot": "VOTable",
+    ".votable": "VOTable",
+}
 _FOREIGN = {
     b"PK\x03\x04": "a zip archive; unpack it",
     b"BZh": "compressed with bzip2; run bunzip2",

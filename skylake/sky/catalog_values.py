@@ -29,10 +29,17 @@ _SEXAGESIMAL = (
 
 #: Words for units in the wild that the unit parser does not know.
 _UNIT_WORDS = {
-    "degree": "deg", "degrees": "deg", "radian": "rad", "radians": "rad",
-    "mas/year": "mas/yr", "arcsec/year": "arcsec/yr", "deg/year": "deg/yr",
-    "mag(vega)": "mag", "magnitude": "mag", "magnitudes": "mag",
-}  # fmt: skip
+    "degree": "deg",
+    "degrees": "deg",
+    "radian": "rad",
+    "radians": "rad",
+    "mas/year": "mas/yr",
+    "arcsec/year": "arcsec/yr",
+    "deg/year": "deg/yr",
+    "mag(vega)": "mag",
+    "magnitude": "mag",
+    "magnitudes": "mag",
+}
 #: As the unit of an angle these are hours of right ascension, not of time.
 _HOUR_WORDS = ("h", "hr", "hour", "hours")
 

@@ -114,9 +114,12 @@ def faintest_of(
         return float("inf")
     counts = np.zeros(len(_MAGNITUDES) - 1, np.int64)
     batches = dataset.to_batches(
-        columns=["ra_deg", "dec_deg", column], filter=_between(ranges), batch_size=_BATCH, batch_readahead=2,
+        columns=["ra_deg", "dec_deg", column],
+        filter=_between(ranges),
+        batch_size=_BATCH,
+        batch_readahead=2,
         fragment_readahead=1,
-    )  # fmt: skip
+    )
     for batch in batches:
         inside = _inside(batch, ra_deg, dec_deg, radius_deg)
         values = np.asarray(batch[column].to_numpy(zero_copy_only=False), float)[inside]

@@ -53,9 +53,23 @@ def command_of(sources: Path, found: StarList, params: SolveParams) -> list[str]
     """Return the command line for a list of sources."""
     height, width = found.shape
     command = [
-        _PROGRAM, str(sources), "--no-plots", "--overwrite", "--cpulimit", str(_CPU_LIMIT), "--x-column", "X",
-        "--y-column", "Y", "--sort-column", "FLUX", "--width", str(width), "--height", str(height),
-    ]  # fmt: skip
+        _PROGRAM,
+        str(sources),
+        "--no-plots",
+        "--overwrite",
+        "--cpulimit",
+        str(_CPU_LIMIT),
+        "--x-column",
+        "X",
+        "--y-column",
+        "Y",
+        "--sort-column",
+        "FLUX",
+        "--width",
+        str(width),
+        "--height",
+        str(height),
+    ]
     if params.scale_low and params.scale_high:
         low, high = f"{params.scale_low:.6g}", f"{params.scale_high:.6g}"
         command += ["--scale-units", "arcsecperpix", "--scale-low", low, "--scale-high", high]
@@ -147,6 +161,10 @@ def _describe(header: Any, found: StarList, seconds: float) -> dict[str, Any]:
     ra, dec = wcs.all_pix2world(0.5 * (width - 1), 0.5 * (height - 1), 0)
     scale = math.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix))) * 3600.0
     return {
-        "n_sources": len(found.x), "ra_deg": float(ra), "dec_deg": float(dec), "scale_arcsec": scale,
-        "mirrored": bool(np.linalg.det(wcs.pixel_scale_matrix) > 0), "seconds": seconds,
-    }  # fmt: skip
+        "n_sources": len(found.x),
+        "ra_deg": float(ra),
+        "dec_deg": float(dec),
+        "scale_arcsec": scale,
+        "mirrored": bool(np.linalg.det(wcs.pixel_scale_matrix) > 0),
+        "seconds": seconds,
+    }

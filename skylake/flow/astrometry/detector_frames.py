@@ -24,14 +24,36 @@ Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
 COLUMNS = [
-    "file", "mjd_mid", "status", "reason", "wcs_source", "wcs_lens", "wcs_matched", "wcs_offset_arcsec", "ra_deg",
-    "dec_deg", "rotation_deg", "pixel_scale_arcsec", "width_px", "height_px", "astrom_n", "astrom_rms_px",
-]  # fmt: skip
+    "file",
+    "mjd_mid",
+    "status",
+    "reason",
+    "wcs_source",
+    "wcs_lens",
+    "wcs_matched",
+    "wcs_offset_arcsec",
+    "ra_deg",
+    "dec_deg",
+    "rotation_deg",
+    "pixel_scale_arcsec",
+    "width_px",
+    "height_px",
+    "astrom_n",
+    "astrom_rms_px",
+]
 #: Columns by which frames are chosen; the others are read of those alone.
 _CHOOSING = [
-    "frame_id", "night", "mjd_mid", "status", "reason", "ra_deg", "astrom_n", "wcs_matched",
-    "telescope_offset_arcsec", "telescope_rotation_deg",
-]  # fmt: skip
+    "frame_id",
+    "night",
+    "mjd_mid",
+    "status",
+    "reason",
+    "ra_deg",
+    "astrom_n",
+    "wcs_matched",
+    "telescope_offset_arcsec",
+    "telescope_rotation_deg",
+]
 #: Frames that were refused for these point nobody knows where.
 _UNPLACED = ("no_wcs", "bad_wcs")
 #: So many exposures tell the place of a chip as well as any: the catalog and the scatter limit it then.
@@ -130,11 +152,15 @@ class Overview:
         lost = pc.or_(pc.or_(wrong, pc.equal(rows["status"], "failed")), pc.is_null(rows["ra_deg"]))
         mjd = numbers["mjd_mid"]
         return cls(
-            rows["frame_id"].to_numpy(), rows["night"].to_numpy(), mjd, chip,
+            rows["frame_id"].to_numpy(),
+            rows["night"].to_numpy(),
+            mjd,
+            chip,
             exposures_of(mjd.tolist(), chip.tolist()),
             np.where(lost.to_numpy(zero_copy_only=False), -1, stars).astype(np.intp),
-            numbers["telescope_offset_arcsec"], numbers["telescope_rotation_deg"],
-        )  # fmt: skip
+            numbers["telescope_offset_arcsec"],
+            numbers["telescope_rotation_deg"],
+        )
 
     def some(self, rows: Indices) -> Indices:
         """Return rows of no more exposures than are needed, in nights spread over all of them."""

@@ -37,11 +37,16 @@ _MISPLACED = int(SourceFlag.STREAK | SourceFlag.BAD_PIXEL | SourceFlag.CENTROID_
 _POINT = 0.8
 _RANK_BITS = 20
 _FRAME_COLUMNS = [
-    "frame_id", "mjd_mid", "ra_deg", "dec_deg", "width_px", "height_px", "exposure_s", "wcs_lens",
-]  # fmt: skip
-_SOURCE_COLUMNS = [
-    "frame_id", "x_px", "y_px", "x_err_px", "y_err_px", "flux_aper1", "flux_max", "flags",
-]  # fmt: skip
+    "frame_id",
+    "mjd_mid",
+    "ra_deg",
+    "dec_deg",
+    "width_px",
+    "height_px",
+    "exposure_s",
+    "wcs_lens",
+]
+_SOURCE_COLUMNS = ["frame_id", "x_px", "y_px", "x_err_px", "y_err_px", "flux_aper1", "flux_max", "flags"]
 Floats = npt.NDArray[np.float64]
 
 

@@ -97,8 +97,12 @@ def learn_focal_plane(lake: Lake, chips: Sequence[Profile]) -> MosaicReport:
 def epochs_of(chips: Sequence[Profile]) -> list[tuple[float, float]]:
     """Return the stretches of time (MJD) in which profiles do not change the place of any detector."""
     dates = {
-        edge for profile in chips for one in profile.periods for edge in (one.start, one.end) if abs(edge) < _FAR_MJD
-    }  # fmt: skip
+        edge
+        for profile in chips
+        for one in profile.periods
+        for edge in (one.start, one.end)
+        if abs(edge) < _FAR_MJD
+    }
     found: list[tuple[float, float]] = []
     for start, end in itertools.pairwise(sorted({-math.inf, math.inf, *dates})):
         if found and _planes(chips, found[-1][0]) == _planes(chips, start):
@@ -135,8 +139,9 @@ def _learn(
     plane = fit_focal_plane(some.orientations(), start, int(some.exposure.max()) + 1)
     report.odd += [
         {"file": row["file"], "why": "it contradicts its siblings"}
-        for row, weight in zip(some.rows, plane.weights, strict=True) if weight == 0.0
-    ]  # fmt: skip
+        for row, weight in zip(some.rows, plane.weights, strict=True)
+        if weight == 0.0
+    ]
     found: dict[int, PlacedChip] = {}
     for number in known:
         shared = _shared(some, number)
@@ -209,14 +214,25 @@ def _told(camera: Camera, one: PlacedChip, start: Floats, plane: FocalPlane, chi
     x_err, y_err = np.sqrt(np.diag(axes @ moves @ axes.T)) * ARCSEC_PER_RADIAN
     turn = (angle - declared[2] + 180.0) % 360.0 - 180.0
     return {
-        "chip": camera.place.chip or camera.name, "camera": camera.name,
-        "from_mjd": _finite(one.period_mjd[0]), "until_mjd": _finite(one.period_mjd[1]),
-        "x_arcsec": x, "x_err_arcsec": float(x_err), "y_arcsec": y, "y_err_arcsec": float(y_err),
-        "angle_deg": angle, "angle_err_deg": one.sigma_angle_deg,
-        "scale_arcsec": ARCSEC_PER_RADIAN / one.lens.focal_px, "mirrored": one.lens.mirrored,
-        "dx_arcsec": x - declared[0], "dy_arcsec": y - declared[1], "dangle_deg": turn,
-        "exposures": one.n_exposures, "stars": one.n_stars, "scatter_arcsec": one.scatter_arcsec,
-    }  # fmt: skip
+        "chip": camera.place.chip or camera.name,
+        "camera": camera.name,
+        "from_mjd": _finite(one.period_mjd[0]),
+        "until_mjd": _finite(one.period_mjd[1]),
+        "x_arcsec": x,
+        "x_err_arcsec": float(x_err),
+        "y_arcsec": y,
+        "y_err_arcsec": float(y_err),
+        "angle_deg": angle,
+        "angle_err_deg": one.sigma_angle_deg,
+        "scale_arcsec": ARCSEC_PER_RADIAN / one.lens.focal_px,
+        "mirrored": one.lens.mirrored,
+        "dx_arcsec": x - declared[0],
+        "dy_arcsec": y - declared[1],
+        "dangle_deg": turn,
+        "exposures": one.n_exposures,
+        "stars": one.n_stars,
+        "scatter_arcsec": one.scatter_arcsec,
+    }
 
 
 def _finite(value: float) -> float | None:
@@ -236,9 +252,11 @@ def _tell_telescope(
     off = (turn - middle + 180.0) % 360.0 - 180.0
     spread = sigma_mad(off)
     report.telescope = {
-        "frames": len(rows), "rotation_deg": middle, "rotation_scatter_deg": spread,
+        "frames": len(rows),
+        "rotation_deg": middle,
+        "rotation_scatter_deg": spread,
         "offset_arcsec": float(np.median(every.offset_arcsec[rows])),
-    }  # fmt: skip
+    }
     odd = np.abs(off) > max(_ODD_SIGMAS * spread, _ODD_DEG)
     names = every.files(snapshot, chips, rows[odd])
     report.odd += [

@@ -45,9 +45,13 @@ class AllSkySolver:
     def __call__(self, path: Path) -> SolvedFrame:
         """Solve a frame; one that cannot be has the reason in its row."""
         row: dict[str, Any] = {
-            "file": str(path), "status": "unsolved", "reason": None, "message": None, "catalog": self._catalog,
+            "file": str(path),
+            "status": "unsolved",
+            "reason": None,
+            "message": None,
+            "catalog": self._catalog,
             "solver": "skylake",
-        }  # fmt: skip
+        }
         try:
             found = solve_all_sky_file(path, self._profile, self._stars)
         except FrameError as error:
@@ -75,9 +79,12 @@ def described(found: AllSkySolution) -> dict[str, Any]:
     height, width = found.view.shape
     ra, dec = found.view.pixels_to_icrs(0.5 * (width - 1), 0.5 * (height - 1))
     told = found.report() | {
-        "ra_deg": float(ra), "dec_deg": float(dec), "mirrored": found.view.lens.mirrored,
-        "completeness": found.refined.completeness, "refraction": refraction_word(found.view.horizon),
-    }  # fmt: skip
+        "ra_deg": float(ra),
+        "dec_deg": float(dec),
+        "mirrored": found.view.lens.mirrored,
+        "completeness": found.refined.completeness,
+        "refraction": refraction_word(found.view.horizon),
+    }
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in told.items()

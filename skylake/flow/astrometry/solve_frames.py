@@ -36,10 +36,27 @@ from skylake.sky.lake_catalogs import ReferenceCatalog
 
 #: Cards of a header that another WCS may have left, and that a new one replaces.
 _OLD_CARDS = (
-    "CROTA?", "CDELT?", "PC?_?", "PC00?00?", "PV?_*", "CD?_?", "CPDIS?", "DP?", "D2IMDIS?", "CTYPE?", "CUNIT?",
+    "CROTA?",
+    "CDELT?",
+    "PC?_?",
+    "PC00?00?",
+    "PV?_*",
+    "CD?_?",
+    "CPDIS?",
+    "DP?",
+    "D2IMDIS?",
+    "CTYPE?",
+    "CUNIT?",
     *(f"{name}_{what}" for name in ("A", "B", "AP", "BP") for what in ("ORDER", "DMAX", "?_?")),
-    "CRVAL?", "CRPIX?", "LONPOLE", "LATPOLE", "RADESYS", "RADECSYS", "EQUINOX", "WCSAXES",
-)  # fmt: skip
+    "CRVAL?",
+    "CRPIX?",
+    "LONPOLE",
+    "LATPOLE",
+    "RADESYS",
+    "RADECSYS",
+    "EQUINOX",
+    "WCSAXES",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +152,13 @@ def known_sky(snapshot: Snapshot, name: str | None, indexed: bool, tell: Callabl
 def solve_frame(path: Path, profile: Profile, sky: KnownSky, params: SolveParams) -> SolvedFrame:
     """Solve one frame, without an index by astrometry.net, and refine it by the stars of the catalog."""
     row: dict[str, Any] = {
-        "file": str(path), "status": "unsolved", "reason": None, "message": None, "catalog": sky.catalog,
+        "file": str(path),
+        "status": "unsolved",
+        "reason": None,
+        "message": None,
+        "catalog": sky.catalog,
         "solver": "astrometry.net" if sky.index is None else "skylake",
-    }  # fmt: skip
+    }
     try:
         raw = open_stored(read_file(str(path)), profile.base.header.extension)
         reading = read_header(raw.header, profile, path.name)
@@ -186,9 +207,11 @@ def _solve_list(
             break
     best = max(one.log_odds for one in answers)
     told: dict[str, Any] = {
-        "n_sources": len(found.x), "n_guesses": sum(one.n_guesses for one in answers),
-        "seconds": sum(one.seconds for one in answers), "log_odds": best if math.isfinite(best) else None,
-    }  # fmt: skip
+        "n_sources": len(found.x),
+        "n_guesses": sum(one.n_guesses for one in answers),
+        "seconds": sum(one.seconds for one in answers),
+        "log_odds": best if math.isfinite(best) else None,
+    }
     solution = answers[-1]
     if not isinstance(solution, Solution):
         return SolvedFrame(

@@ -45,9 +45,16 @@ _MATCH_PX = 1.5
 #: Frames whose centres differ by less than this share of their radius look at one field.
 _SAME_FIELD = 0.25
 _FRAME_COLUMNS = [
-    "frame_id", "ra_deg", "dec_deg", "pixel_scale_arcsec", "rotation_deg", "mirrored", "width_px", "height_px",
+    "frame_id",
+    "ra_deg",
+    "dec_deg",
+    "pixel_scale_arcsec",
+    "rotation_deg",
+    "mirrored",
+    "width_px",
+    "height_px",
     "fwhm_px",
-]  # fmt: skip
+]
 _NUMBERS = ("ra_deg", "dec_deg", "flux_aper1", "mjd_mid", "x_px", "y_px", "half_light_px")
 #: Detections with any of these bits make no target. Saturated stars do: their neighbours are measured without them.
 _NO_TARGET = SPOILED & ~(SourceFlag.SATURATED | SourceFlag.NEAR_SATURATED)
@@ -185,9 +192,14 @@ def _wanted(rows: pa.Table, covering: npt.NDArray[np.int64], options: TargetOpti
 
 
 def _publish(
-    lake: Lake, snapshot: Snapshot, camera: str, options: TargetOptions, rows: pa.Table,
-    covering: npt.NDArray[np.int64], match_arcsec: float,
-) -> TargetReport:  # fmt: skip
+    lake: Lake,
+    snapshot: Snapshot,
+    camera: str,
+    options: TargetOptions,
+    rows: pa.Table,
+    covering: npt.NDArray[np.int64],
+    match_arcsec: float,
+) -> TargetReport:
     held = parts_of(snapshot, camera)
     last = max(held, default=0)
     earlier = snapshot.read("targets", where=lambda part: part.camera == camera)

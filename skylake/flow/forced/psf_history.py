@@ -172,6 +172,12 @@ def _sums(numbers: npt.NDArray[np.float64], size: Any) -> PsfSums:
     matrix[_UPPER[1], _UPPER[0]] = numbers[:n]
     vector, counts, shape = np.split(numbers[n:], [_N_TERMS, _N_TERMS + 4])
     return PsfSums(
-        matrix, vector, float(counts[0]), int(counts[1]), int(counts[2]), int(counts[3]), shape,
+        matrix,
+        vector,
+        float(counts[0]),
+        int(counts[1]),
+        int(counts[2]),
+        int(counts[3]),
+        shape,
         (int(size[0]), int(size[1])),
-    )  # fmt: skip
+    )

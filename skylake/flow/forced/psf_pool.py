@@ -276,8 +276,13 @@ def _sum_frames(paths: Sequence[str], camera: _Camera, sky: SkySource | None) ->
             continue
         found.append(
             reduce_frame(
-                content, camera.profile, library=camera.library, sky=sky, finish=sums_of_frame, unplaced=True,
+                content,
+                camera.profile,
+                library=camera.library,
+                sky=sky,
+                finish=sums_of_frame,
+                unplaced=True,
                 keeper=camera.kept,
             ).finished
-        )  # fmt: skip
+        )
     return found

@@ -105,9 +105,13 @@ def describe(
 
 
 def write_entry(
-    maker: Maker, row: dict[str, Any], offset: tuple[int, int], used: Iterable[str] = (),
-    further: Mapping[str, Any] | None = None, **content: Any,
-) -> None:  # fmt: skip
+    maker: Maker,
+    row: dict[str, Any],
+    offset: tuple[int, int],
+    used: Iterable[str] = (),
+    further: Mapping[str, Any] | None = None,
+    **content: Any,
+) -> None:
     """Write the file of a master into the library, with further cards, and complete its row."""
     cards = {
         "KIND": (row["kind"], "kind of master"),

@@ -102,9 +102,14 @@ def group(frames: Sequence[Exposure], profile: Profile, by_night: bool = True, l
     for one in frames:
         wanted = one.wanted
         key = (
-            one.kind, wanted.extension, wanted.binning, wanted.readout, one.night if by_night else 0,
-            one.config_sha256, wanted.filter if one.kind == "flat" else None,
-        )  # fmt: skip
+            one.kind,
+            wanted.extension,
+            wanted.binning,
+            wanted.readout,
+            one.night if by_night else 0,
+            one.config_sha256,
+            wanted.filter if one.kind == "flat" else None,
+        )
         found.setdefault(key, []).append(one)
     groups = []
     for some in found.values():

@@ -180,11 +180,13 @@ def measure_transfer(
         "tables": {
             "TRANSFER": {"LEVEL": found.levels, "VARIANCE": found.variances},
             "TILES": {
-                "LEVEL": curve.level, "VARIANCE": curve.variance, "VARIANCE_ERR": curve.variance_err,
+                "LEVEL": curve.level,
+                "VARIANCE": curve.variance,
+                "VARIANCE_ERR": curve.variance_err,
                 "FIT": curve.fitted,
             },
         },
-    }  # fmt: skip
+    }
 
 
 def _number(value: float) -> float | None:

@@ -14,13 +14,24 @@ from skylake.lake.layout import Layout
 
 _SCHEMA = pa.schema(
     {
-        "first_mjd": pa.float64(), "last_mjd": pa.float64(), "from_mjd": pa.float64(), "until_mjd": pa.float64(),
-        "n_exposures": pa.int64(), "n_stars": pa.int64(), "sigma_x_arcsec": pa.float64(),
-        "sigma_y_arcsec": pa.float64(), "sigma_angle_deg": pa.float64(), "scatter_arcsec": pa.float64(),
-        "scatter_deg": pa.float64(), "height_px": pa.int64(), "width_px": pa.int64(), "projection": pa.string(),
-        "mirrored": pa.bool_(), "parameters": pa.list_(pa.float64()),
+        "first_mjd": pa.float64(),
+        "last_mjd": pa.float64(),
+        "from_mjd": pa.float64(),
+        "until_mjd": pa.float64(),
+        "n_exposures": pa.int64(),
+        "n_stars": pa.int64(),
+        "sigma_x_arcsec": pa.float64(),
+        "sigma_y_arcsec": pa.float64(),
+        "sigma_angle_deg": pa.float64(),
+        "scatter_arcsec": pa.float64(),
+        "scatter_deg": pa.float64(),
+        "height_px": pa.int64(),
+        "width_px": pa.int64(),
+        "projection": pa.string(),
+        "mirrored": pa.bool_(),
+        "parameters": pa.list_(pa.float64()),
     }
-)  # fmt: skip
+)
 
 
 def focal_plane_file(layout: Layout, camera: str) -> Path:
@@ -66,14 +77,23 @@ def write_placed(layout: Layout, camera: str, epochs: Sequence[PlacedChip]) -> N
     """
     rows = [
         {
-            "first_mjd": one.first_mjd, "last_mjd": one.last_mjd, "from_mjd": one.period_mjd[0],
-            "until_mjd": one.period_mjd[1], "n_exposures": one.n_exposures, "n_stars": one.n_stars,
-            "sigma_x_arcsec": one.sigma_arcsec[0], "sigma_y_arcsec": one.sigma_arcsec[1],
-            "sigma_angle_deg": one.sigma_angle_deg, "scatter_arcsec": one.scatter_arcsec,
-            "scatter_deg": one.scatter_deg, "height_px": one.shape[0], "width_px": one.shape[1],
-            "projection": one.lens.projection, "mirrored": one.lens.mirrored,
+            "first_mjd": one.first_mjd,
+            "last_mjd": one.last_mjd,
+            "from_mjd": one.period_mjd[0],
+            "until_mjd": one.period_mjd[1],
+            "n_exposures": one.n_exposures,
+            "n_stars": one.n_stars,
+            "sigma_x_arcsec": one.sigma_arcsec[0],
+            "sigma_y_arcsec": one.sigma_arcsec[1],
+            "sigma_angle_deg": one.sigma_angle_deg,
+            "scatter_arcsec": one.scatter_arcsec,
+            "scatter_deg": one.scatter_deg,
+            "height_px": one.shape[0],
+            "width_px": one.shape[1],
+            "projection": one.lens.projection,
+            "mirrored": one.lens.mirrored,
             "parameters": one.lens.parameters().tolist(),
         }
         for one in epochs
-    ]  # fmt: skip
+    ]
     replace_rows(layout, focal_plane_file(layout, camera), pa.Table.from_pylist(rows, _SCHEMA))

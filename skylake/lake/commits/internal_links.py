@@ -24,9 +24,15 @@ from skylake.sky.hats import replace_text
 _TOUCHING = ("replaced", "removed", "merged", "loosened")
 #: Folders of a lake that hold folders of its own, and how deep. Below `_ledger` lie files, too many to be looked at.
 _OWN = {
-    "_snapshots": 1, "_versions": 2, "_staging": 2, "_cameras": 1, "_postgres": 1, "catalogs": 2, "calibrations": 1,
+    "_snapshots": 1,
+    "_versions": 2,
+    "_staging": 2,
+    "_cameras": 1,
+    "_postgres": 1,
+    "catalogs": 2,
+    "calibrations": 1,
     "_ledger/configurations": 0,
-}  # fmt: skip
+}
 #: Those of them that hold no link at all, however deep: what is read here belongs to the lake.
 _WITHOUT_LINKS = ("_versions", "_cameras", "catalogs", "calibrations")
 #: What is made anew where it is missing: nobody wants a copy of what a link in its place leads to.

@@ -94,8 +94,11 @@ def _time_after(layout: Layout, base: int | None) -> datetime:
         _log.warning(
             "%s: the clock of this machine says %s, but snapshot %d was made at %s; this commit counts as made right "
             "after it: set the clocks of all machines that write to the lake",
-            layout.root, now.isoformat(timespec="seconds"), base, earlier.isoformat(timespec="seconds"),
-        )  # fmt: skip
+            layout.root,
+            now.isoformat(timespec="seconds"),
+            base,
+            earlier.isoformat(timespec="seconds"),
+        )
     return earlier + INSTANT
 
 

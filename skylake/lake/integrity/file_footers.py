@@ -148,9 +148,11 @@ def add_catalogs(
             inner = [outer["hats_primary_table_url"], *outer["all_margins"].split()]
         except (OSError, ValueError, KeyError, CatalogError) as error:
             relations.add(
-                "lake_catalogs", catalog=path.name, folder=str(path.relative_to(layout.root)),
+                "lake_catalogs",
+                catalog=path.name,
+                folder=str(path.relative_to(layout.root)),
                 problem=f"its collection.properties cannot be used ({type(error).__name__}: {first_line(error)})",
-            )  # fmt: skip
+            )
             continue
         is_listed = _add_catalog_files(relations, layout, path)
         for name in inner:
@@ -163,9 +165,11 @@ def add_catalogs(
             wanted.setdefault(name, who)
     for name, who in sorted(wanted.items()):
         relations.add(
-            "lake_catalogs", catalog=name, folder=f"catalogs/{name}",
+            "lake_catalogs",
+            catalog=name,
+            folder=f"catalogs/{name}",
             problem=f"{who} {'name' if who == 'the settings' else 'names'} it, and it is missing",
-        )  # fmt: skip
+        )
 
 
 def _add_catalog_files(relations: Relations, layout: Layout, collection: Path) -> bool:
@@ -179,10 +183,13 @@ def _add_catalog_files(relations: Relations, layout: Layout, collection: Path) -
     for name in sorted(there.keys() | (told or {}).keys()):
         n_bytes, sha256 = (told or {}).get(name, (None, None))
         relations.add(
-            "catalog_files", catalog=collection.name,
-            file=(collection / name).relative_to(layout.root).as_posix(), n_bytes_told=n_bytes, sha256=sha256,
+            "catalog_files",
+            catalog=collection.name,
+            file=(collection / name).relative_to(layout.root).as_posix(),
+            n_bytes_told=n_bytes,
+            sha256=sha256,
             n_bytes=there.get(name),
-        )  # fmt: skip
+        )
     return told is not None
 
 
@@ -225,8 +232,11 @@ def _catalog(layout: Layout, root: Path) -> dict[str, Any]:
         files = list(data_files(root))
         with ThreadPoolExecutor(_THREADS) as pool:
             counts = list(pool.map(_count, files))
-        broken = [f"{path.name} of {path.parent.name}: {one}" for path, one in zip(files, counts, strict=True)
-                  if isinstance(one, str)]  # fmt: skip
+        broken = [
+            f"{path.name} of {path.parent.name}: {one}"
+            for path, one in zip(files, counts, strict=True)
+            if isinstance(one, str)
+        ]
         values |= {
             "n_rows": sum(one for one in counts if isinstance(one, int)),
             "n_files": len(files),

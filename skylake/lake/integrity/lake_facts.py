@@ -151,10 +151,7 @@ def _add_table(layout: Layout, relations: Relations, table: str, folder: Path) -
         relations.add("schemas", table_name=table, version=one.version, schema_sha256=sha256)
     if values["has_metadata"]:
         _add_row_group_metadata(relations, table, folder, place)
-    relations.add(
-        "lake_tables", table_name=table, kind=schema.layout.kind, folder=place,
-        **values,
-    )  # fmt: skip
+    relations.add("lake_tables", table_name=table, kind=schema.layout.kind, folder=place, **values)
 
 
 def _schema_common(layout: Layout, relations: Relations, table: str, folder: Path) -> str | None:
@@ -189,9 +186,13 @@ def _add_pixels(relations: Relations, table: str, folder: Path, place: str) -> N
             1 for _ in folder.glob(f"dataset/Norder={pixel[0]}/Dir=*/Npix={pixel[1]}/[!._]*.parquet")
         )
         relations.add(
-            "pixels", table_name=table, norder=pixel[0], npix=pixel[1], is_listed=pixel in listed,
+            "pixels",
+            table_name=table,
+            norder=pixel[0],
+            npix=pixel[1],
+            is_listed=pixel in listed,
             n_files=n_files,
-        )  # fmt: skip
+        )
 
 
 def _add_row_group_metadata(relations: Relations, table: str, folder: Path, place: str) -> None:

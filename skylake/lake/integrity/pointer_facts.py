@@ -40,9 +40,13 @@ def add_snapshots(layout: Layout, relations: Relations, number: int | None) -> i
         relations.add("snapshots", snapshot=one, is_current=one == current, is_verified=one == chosen)
         for name, target, broken in links:
             relations.add(
-                "snapshot_tables", snapshot=one, table_name=name, target=target, is_verified=one == chosen,
+                "snapshot_tables",
+                snapshot=one,
+                table_name=name,
+                target=target,
+                is_verified=one == chosen,
                 problem=broken,
-            )  # fmt: skip
+            )
     return chosen
 
 
@@ -94,8 +98,13 @@ def add_ledger(layout: Layout, relations: Relations) -> None:
         try:
             record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             relations.add(
-                "ledger", snapshot=int(path.stem), record=int(record["snapshot"]), base=record["base"],
-                time_utc=record["time_utc"], stage=record["stage"], batch=record["batch"],
-            )  # fmt: skip
+                "ledger",
+                snapshot=int(path.stem),
+                record=int(record["snapshot"]),
+                base=record["base"],
+                time_utc=record["time_utc"],
+                stage=record["stage"],
+                batch=record["batch"],
+            )
         except UNREADABLE as error:
             relations.problem(name, "record of the ledger", error)

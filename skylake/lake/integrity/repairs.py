@@ -113,10 +113,18 @@ class Mends:
         times = dict(self.facts.relations.values("ledger", "snapshot", "time_utc"))
         before = [time for other, time in sorted(times.items()) if other < number]
         record: dict[str, Any] = {
-            "snapshot": number, "base": number - 1, "stage": "lost", "batch": "-", "software_version": "unknown",
-            "time_utc": before[-1] if before else "1970-01-01T00:00:00+00:00", "tables": list(table_names()),
-            "replaced": {}, "removed": {}, "merged": {}, "loosened": {},
-        }  # fmt: skip
+            "snapshot": number,
+            "base": number - 1,
+            "stage": "lost",
+            "batch": "-",
+            "software_version": "unknown",
+            "time_utc": before[-1] if before else "1970-01-01T00:00:00+00:00",
+            "tables": list(table_names()),
+            "replaced": {},
+            "removed": {},
+            "merged": {},
+            "loosened": {},
+        }
         path = shlex.quote(str(self.facts.layout.record(number)))
         return (
             f"restore {path} from a copy of the lake; or do without, as only the history lacks it: "
@@ -131,8 +139,9 @@ class Mends:
     def orphan(self, table: str, owner: str) -> str:
         """Return the command that removes rows of a night without frames."""
         command = {
-            "matches": "calibrate", "zeropoints": "calibrate",
-        }.get(table, "aggregate" if table in _AGGREGATES else None)  # fmt: skip
+            "matches": "calibrate",
+            "zeropoints": "calibrate",
+        }.get(table, "aggregate" if table in _AGGREGATES else None)
         return f"skylake {command} {self.lake}" if command else self.before(table, owner)
 
     def hats(self, name: str, folder: str) -> str:

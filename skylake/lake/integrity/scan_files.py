@@ -74,10 +74,16 @@ class Scan:
         yield (
             "file_scans",
             (
-                *place, self.sha256, self.n_rows, self.n_foreign, self.n_outside, self.n_misplaced, self.n_unsorted,
+                *place,
+                self.sha256,
+                self.n_rows,
+                self.n_foreign,
+                self.n_outside,
+                self.n_misplaced,
+                self.n_unsorted,
                 self.problem,
             ),
-        )  # fmt: skip
+        )
         for number, (name, _) in enumerate(self.claim.members if self.problem is None else ()):
             rows, digest = self.shares.get(number, (0, "0"))
             yield "part_scans", (*place, name, rows, int(digest, 16))
