@@ -12,8 +12,8 @@ import pytest
 from skylake.lake import Lake
 from skylake.lake.integrity.check_queries import fill, load_checks
 from skylake.lake.integrity.lake_facts import Facts, gather_facts
-from skylake.lake.integrity.repairs import Mends
-from skylake.lake.integrity.run_checks import claims_of
+from skylake.lake.integrity.repairs import Repairs
+from skylake.lake.integrity.run_checks import recorded_files
 from skylake.lake.integrity.scan_files import scan_files
 from skylake.lake.layout import Layout
 from skylake.lake.storage.fact_relations import RELATIONS
@@ -142,7 +142,7 @@ def copy(tables: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnectio
 def facts(demo_folder: Path) -> Facts:
     """What is known of the lake, every row of its files read."""
     found = gather_facts(Layout(demo_folder / "demo" / "lake"))
-    for scan in scan_files(claims_of(found)):
+    for scan in scan_files(recorded_files(found)):
         for relation, row in scan.relations():
             found.relations.extend(relation, [row])
     return found
@@ -162,7 +162,7 @@ def test_every_check_tells_what_holds_how_it_is_found_and_what_mends_it(
         mends = {name for name in asked if name == "lake" or name.endswith("_mend")}
         assert asked - mends <= columns, one.name
         row = dict.fromkeys(columns)
-        assert mends <= Mends.NAMES
+        assert mends <= Repairs.NAMES
         assert one.sentence.endswith(".")
         assert fill(one.says, row)
 

@@ -116,7 +116,7 @@ def fits(camera: Camera, header: Mapping[str, object] | None, file_name: str) ->
 
 
 def refuse_other_chip(reading: HeaderReading, header: Mapping[str, object], file_name: str) -> None:
-    """Fail a frame that is none of this detector: what no chip claims is filed under the first."""
+    """Fail a frame that is none of this detector: what belongs to no chip is filed under the first."""
     place = reading.camera.place
     if not place.has_own_files or fits(reading.camera, header, file_name):
         return

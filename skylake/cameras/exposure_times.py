@@ -34,7 +34,7 @@ _VERDICTS: dict[Reason, Verdict] = {
 
 
 @dataclass(slots=True)
-class _Found:
+class _ClockReadings:
     """What the ways of a header tell.
 
     ``starts`` holds cards and start of exposure, ``refused`` times that no frame can be of, ``unread`` cards
@@ -50,7 +50,7 @@ class _Found:
 def read_time(reading: HeaderReading, cards: Cards, file_name: str) -> None:
     """Read the time of a frame, whose exposure was read before; see :class:`HeaderReading`."""
     header = reading.camera.header
-    found = _Found()
+    found = _ClockReadings()
     for way in sorted(header.time, key=lambda way: way.fallback):
         if not (way.fallback and found.starts) and all(name in cards for name in way.cards):
             _follow(way, cards, reading, found)
@@ -74,7 +74,7 @@ def read_time(reading: HeaderReading, cards: Cards, file_name: str) -> None:
         _accept(reading, *starts[0], found)
 
 
-def _follow(way: TimeCards, cards: Cards, reading: HeaderReading, found: _Found) -> None:
+def _follow(way: TimeCards, cards: Cards, reading: HeaderReading, found: _ClockReadings) -> None:
     values = [cards[name] for name in way.cards]
     scale, doubt = _scale_and_zone(way, values, reading.camera, cards)
     mjd = parse_time(way, values, scale)
@@ -141,7 +141,7 @@ def _refuse(reading: HeaderReading, reason: Reason, source: str, note: str, unre
     reading.fail(reason, note)
 
 
-def _accept(reading: HeaderReading, source: str, start: float, found: _Found) -> None:
+def _accept(reading: HeaderReading, source: str, start: float, found: _ClockReadings) -> None:
     reading.time_source = source[:MAX_NAME]
     half = 0.5 * reading.exposure_s / SECONDS_PER_DAY
     reading.mjd_start, reading.mjd_mid, reading.mjd_end = start, start + half, start + 2 * half

@@ -142,7 +142,7 @@ def load_chips(name_or_path: str | Path) -> tuple[Profile, ...]:
     if wanted and wanted not in chips:
         raise ConfigurationError(f"{path}: there is no chip {wanted!r}; there are {', '.join(chips)}")
     found = tuple(_built(path, data, chip) for chip in chips or [""] if wanted in ("", chip))
-    refuse_unused(_told(path), data, str(path))
+    refuse_unused(_own_data(path), data, str(path))
     return found
 
 
@@ -239,7 +239,7 @@ def _find(name: str) -> Path:
 def _resolve_like(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path in seen:
         raise ConfigurationError(f"{path}: the key 'like' leads back to the same profile; remove it")
-    data = _told(path)
+    data = _own_data(path)
     parent = data.pop("like", None)
     if parent is None:
         return data
@@ -251,7 +251,7 @@ def _resolve_like(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     return _merge(_resolve_like(found, (*seen, path)), data)
 
 
-def _told(path: Path) -> dict[str, Any]:
+def _own_data(path: Path) -> dict[str, Any]:
     """Return what a file says itself."""
     try:
         return read_toml(path)

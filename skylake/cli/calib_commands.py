@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from skylake.cameras import Profile
-    from skylake.flow.masters.build_masters import BuildReport
+    from skylake.flow.masters.build_masters import MasterBuildReport
 
 #: Two measurements that are farther apart, in standard errors, are not the same.
 _TOLD_APART = 3.0
@@ -149,7 +149,7 @@ def build(
     ctx.exit(0 if report.all_well else 1)
 
 
-def _show_build(report: BuildReport, chips: Sequence[Profile]) -> None:
+def _show_build(report: MasterBuildReport, chips: Sequence[Profile]) -> None:
     for one in report.left_out:
         show.complain(f"{one['file']}: left out/{one['reason']}: {one['message']}")
     for sentence in report.warnings:

@@ -106,7 +106,7 @@ def check(ctx: click.Context, name: str, files: tuple[Path, ...], lake: Path | N
     chips = cameras.load_chips(name)
     snapshot = None if lake is None else open_lake(lake).snapshot()
     checked = [
-        check_file(file, one, snapshot) for file in files for one in chips if _claims(one, chips, file)
+        check_file(file, one, snapshot) for file in files for one in chips if _belongs_to(one, chips, file)
     ]
 
     def text() -> None:
@@ -129,7 +129,7 @@ def check(ctx: click.Context, name: str, files: tuple[Path, ...], lake: Path | N
     ctx.exit(0 if all(one["usable"] or one["taken_as"] for one in checked) else 1)
 
 
-def _claims(profile: Profile, chips: tuple[Profile, ...], file: Path) -> bool:
+def _belongs_to(profile: Profile, chips: tuple[Profile, ...], file: Path) -> bool:
     """Tell whether a file is read under the profile of a chip, as an ingest would."""
     from skylake.flow.ingest.multi_detector import chips_of_files
 

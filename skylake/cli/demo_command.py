@@ -74,7 +74,7 @@ def demo(ctx: click.Context, folder: Path, frames: int | None, workers: int | No
         with start_workers(lake, None, workers) as pool:
             outcome = run_nightly(lake, options, pool, shown)
     star = _variable_picture(lake, simulated, folder / "report")
-    _tell(lake, folder, simulated, outcome.ingest.counts, star)
+    _print_results(lake, folder, simulated, outcome.ingest.counts, star)
     # The simulation rejects some frames on purpose; nothing else may go wrong.
     wrong = [*outcome.warnings, *outcome.failures]
     if not wrong and not any(row[2] is not None for row in _nights(lake.snapshot(), simulated)):
@@ -125,7 +125,7 @@ def _variable_picture(lake: Lake, simulated: Path, out: Path) -> dict[str, Any] 
     return found
 
 
-def _tell(
+def _print_results(
     lake: Lake, folder: Path, simulated: Path, counts: dict[str, int], star: dict[str, Any] | None
 ) -> None:
     """Print what came out, and where to look."""

@@ -89,28 +89,28 @@ class PlainErrors:
             _to_nowhere()
             raise SystemExit(0)
         if isinstance(error, click.ClickException):
-            _tell_wrong_use(error)
+            _print_usage_error(error)
             raise SystemExit(error.exit_code)
         if self.debug:
             traceback.print_exception(kind, error, trace)
         if isinstance(error, OSError) and (why := _unwritten(error)):
-            _say(f"standard output cannot be written ({why}); send it elsewhere or free space")
+            _print_error(f"standard output cannot be written ({why}); send it elsewhere or free space")
             raise SystemExit(3)
         if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-            _say(f"{error.filename}: the name is longer than the disk allows; shorten it")
+            _print_error(f"{error.filename}: the name is longer than the disk allows; shorten it")
             raise SystemExit(UsageError.exit_status)
         if isinstance(error, KeyboardInterrupt | click.Abort):
-            _say("interrupted; what was committed is safe")
+            _print_error("interrupted; what was committed is safe")
             raise SystemExit(130)
         if isinstance(error, SkylakeError):
-            _say(str(error))
+            _print_error(str(error))
             raise SystemExit(error.exit_status)
         told = "" if self.debug else " (--debug shows where)"
-        _say(f"internal error: {type(error).__name__}: {error}{told}; please report it")
+        _print_error(f"internal error: {type(error).__name__}: {error}{told}; please report it")
         raise SystemExit(3)
 
 
-def _tell_wrong_use(error: click.ClickException) -> None:
+def _print_usage_error(error: click.ClickException) -> None:
     """Print what click says of a command line, in one sentence; its help where nothing was asked."""
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
@@ -118,10 +118,10 @@ def _tell_wrong_use(error: click.ClickException) -> None:
     said = " ".join(error.format_message().split()).rstrip(".")
     context = getattr(error, "ctx", None)
     command = "skylake" if context is None else context.command_path
-    _say(f"{said[:1].lower()}{said[1:]}; see `{command} --help`")
+    _print_error(f"{said[:1].lower()}{said[1:]}; see `{command} --help`")
 
 
-def _say(sentence: str) -> None:
+def _print_error(sentence: str) -> None:
     """Print a sentence on standard error, if that can be written: the exit status tells as well."""
     with contextlib.suppress(OSError):
         click.echo(f"skylake: {sentence}", err=True)

@@ -43,10 +43,10 @@ def publish(lake: Path, url: str, keep: int, dry_run: bool, as_json: bool) -> No
         options = PublishOptions(keep, dry_run, lambda total: shown.begin("publish", total), shown.advance)
         report = publish_snapshot(snapshot, url, options)
         shown.end()
-    show.result(dataclasses.asdict(report), as_json, lambda: _tell(report))
+    show.result(dataclasses.asdict(report), as_json, lambda: _print_report(report))
 
 
-def _tell(report: PublishReport) -> None:
+def _print_report(report: PublishReport) -> None:
     from skylake.flow.execution.run_progress import counted
 
     be = "would be " if report.dry_run else ""

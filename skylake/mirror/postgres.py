@@ -50,7 +50,7 @@ _NEGLECTED = sa.text("""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CopyCounts:
     """What :meth:`Mirror.synchronise` did.
 
     Attributes
@@ -161,7 +161,7 @@ class Mirror:
         changes: Iterable[tuple[str, str, str, pa.Table]],
         removals: Iterable[tuple[str, str]],
         snapshot: int,
-    ) -> Outcome:
+    ) -> CopyCounts:
         """Bring the mirror to a snapshot in one transaction; write nothing where nothing changes.
 
         Parameters
@@ -249,7 +249,7 @@ def _apply(
     recorded: dict[tuple[str, str], str],
     changes: Iterable[tuple[str, str, str, pa.Table]],
     removals: Iterable[tuple[str, str]],
-) -> Outcome:
+) -> CopyCounts:
     n_copied = n_removed = 0
     for removal in removals:
         if recorded.pop(removal, None) is not None:
@@ -262,4 +262,4 @@ def _apply(
         recorded[table, part] = checksum
         n_copied += 1
     writer.finish()
-    return Outcome(n_copied, n_removed, writer.n_rows_copied, writer.n_rows_removed)
+    return CopyCounts(n_copied, n_removed, writer.n_rows_copied, writer.n_rows_removed)

@@ -44,7 +44,7 @@ _COLUMNS = sa.text("""
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _DatabaseColumn:
     """A column as the database has it."""
 
     type: str
@@ -87,7 +87,7 @@ def prepare(connection: sa.Connection, shown: str) -> None:
     for table in tables:
         # A table that someone dropped is empty now, whatever the books say.
         if table.name not in found:
-            books.ask_again(connection, table.name)
+            books.request_copy(connection, table.name)
     _describe(connection, there)
     no_views, *others = files()
     _run(connection, no_views, shown)
@@ -113,7 +113,7 @@ def drop(connection: sa.Connection, shown: str) -> None:
         connection.execute(sa.text(f'DROP TABLE "{name}" CASCADE'))
 
 
-def _refuse_foreign(found: dict[str, dict[str, _Found]], shown: str) -> None:
+def _refuse_foreign(found: dict[str, dict[str, _DatabaseColumn]], shown: str) -> None:
     if found and "mirror_state" not in found:
         raise MirrorError(
             f"{shown}: the table {min(found)} is there, but skylake did not make it; "
@@ -121,14 +121,14 @@ def _refuse_foreign(found: dict[str, dict[str, _Found]], shown: str) -> None:
         )
 
 
-def _columns(connection: sa.Connection, names: list[str]) -> dict[str, dict[str, _Found]]:
-    found: dict[str, dict[str, _Found]] = {}
+def _columns(connection: sa.Connection, names: list[str]) -> dict[str, dict[str, _DatabaseColumn]]:
+    found: dict[str, dict[str, _DatabaseColumn]] = {}
     for row in connection.execute(_COLUMNS, {"names": names}):
-        found.setdefault(row.relname, {})[row.attname] = _Found(row.type, row.attnotnull, row.in_key)
+        found.setdefault(row.relname, {})[row.attname] = _DatabaseColumn(row.type, row.attnotnull, row.in_key)
     return found
 
 
-def _gained(table: sa.Table, found: dict[str, _Found], shown: str) -> list[sa.Column[Any]]:
+def _gained(table: sa.Table, found: dict[str, _DatabaseColumn], shown: str) -> list[sa.Column[Any]]:
     """Return the columns that the database lacks; refuse any other difference."""
     differences = {name: "is not in the schema" for name in found if name not in table.columns}
     # A missing column of the key comes first: that the others are not the key follows from it.
@@ -143,7 +143,7 @@ def _gained(table: sa.Table, found: dict[str, _Found], shown: str) -> list[sa.Co
     return [column for column in table.columns if column.name not in found]
 
 
-def _widened(table: sa.Table, found: dict[str, _Found]) -> list[sa.Column[Any]]:
+def _widened(table: sa.Table, found: dict[str, _DatabaseColumn]) -> list[sa.Column[Any]]:
     """Return the columns whose type is narrower in the database, or that may not be null only there."""
     return [
         column
@@ -163,7 +163,7 @@ def _length(kind: str) -> int:
     return int(kind.removeprefix(_TEXT).strip("()"))
 
 
-def _difference(column: sa.Column[Any], there: _Found | None) -> str | None:
+def _difference(column: sa.Column[Any], there: _DatabaseColumn | None) -> str | None:
     """Return how a column differs in a way that cannot be mended in place."""
     if there is None:
         return None if column.nullable else "is missing and may not be null"
@@ -200,7 +200,7 @@ def _add(connection: sa.Connection, column: sa.Column[Any]) -> None:
     table = column.table.name
     connection.execute(sa.text(f'ALTER TABLE "{table}" ADD COLUMN "{column.name}" {_type_name(column)}'))
     # The lake may hold values of the new column in parts that were copied without it.
-    books.ask_again(connection, table)
+    books.request_copy(connection, table)
     _LOG.info("the mirror has gained the column %s.%s", table, column.name)
 
 

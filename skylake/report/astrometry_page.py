@@ -231,7 +231,7 @@ def residual_histogram(found: FrameResiduals, title: str) -> Figure:
             peak * np.exp(-0.5 * (at / sigma) ** 2),
             "--",
             color=GREY,
-            label=f'Gaussian of {sigma:.3f} px = {_told(sigma * found.scale_arcsec)}"',
+            label=f'Gaussian of {sigma:.3f} px = {_two_digits(sigma * found.scale_arcsec)}"',
         )
         axes.set_xlabel("residual of a coordinate [px]")
         axes.set_ylabel("stars")
@@ -370,7 +370,7 @@ def _round(value: float) -> float:
     return float(choices[np.argmin(np.abs(np.log(choices / max(value, 1e-9))))])
 
 
-def _told(arcsec: float) -> str:
+def _two_digits(arcsec: float) -> str:
     """Return a number with two digits, or all that stand before the point."""
     return f"{arcsec:.0f}" if arcsec >= 100.0 else f"{arcsec:.2g}"
 

@@ -16,7 +16,7 @@ from skylake.errors import LakeError, reason_of
 from skylake.lake import Lake, Snapshot
 from skylake.report import cellplots, collect, forcedplots, plots
 from skylake.report.curves import curve_of_object
-from skylake.report.pictures import Picture, draw
+from skylake.report.pictures import PagePicture, draw
 from skylake.report.style import Floats
 from skylake.table.calibrated_forced import DETECTED_SNR
 from skylake.table.combine_maps import MAPS, combine
@@ -70,7 +70,7 @@ def write_report(lake: Lake, out: Path, as_of: str | None = None) -> list[Path]:
     return [page, *(out / picture.file for picture in pictures)]
 
 
-def _render(lake: Lake, snapshot: Snapshot, pictures: list[Picture]) -> str:
+def _render(lake: Lake, snapshot: Snapshot, pictures: list[PagePicture]) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -102,7 +102,7 @@ def _counted(snapshot: Snapshot) -> list[str]:
     return names + [name for name in ("forced_sources", "forced_lightcurves") if snapshot.n_rows(name)]
 
 
-def _camera_pictures(lake: Lake, snapshot: Snapshot, out: Path) -> list[Picture]:
+def _camera_pictures(lake: Lake, snapshot: Snapshot, out: Path) -> list[PagePicture]:
     pictures = []
     for camera in collect.cameras(snapshot):
         catalog = lake.catalogs(camera).calibrate
@@ -127,7 +127,7 @@ def _camera_pictures(lake: Lake, snapshot: Snapshot, out: Path) -> list[Picture]
     return pictures + _map_pictures(snapshot, out)
 
 
-def _map_pictures(snapshot: Snapshot, out: Path) -> list[Picture]:
+def _map_pictures(snapshot: Snapshot, out: Path) -> list[PagePicture]:
     pictures = []
     rows = snapshot.read("maps")
     for name in ("visits", "residual", "limit", "completeness"):
@@ -140,7 +140,7 @@ def _map_pictures(snapshot: Snapshot, out: Path) -> list[Picture]:
     return pictures
 
 
-def _cell_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[Picture]:
+def _cell_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[PagePicture]:
     """Draw how images of stars differ over the field, if a frame tells."""
     names = [*cellplots.FWHM_COLUMNS, *cellplots.ELLIPTICITY_COLUMNS]
     frames = collect.frames_of(snapshot, camera, ["mjd_mid", "n_uneven_cells", *names])
@@ -157,7 +157,7 @@ def _cell_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[Picture]:
     return [draw(out, f"cells-{camera}.png", caption, cellplots.cells_over_time, *shown)]
 
 
-def _forced_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[Picture]:
+def _forced_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[PagePicture]:
     """Draw how well targets repeat, if they have light curves."""
     columns = ["mag_mean", "mag_mean_random_err", "mag_scatter", "n_clean"]
     rows = snapshot.read("forced_lightcurves", columns, filter=pc.field("camera") == camera)
@@ -168,7 +168,7 @@ def _forced_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[Picture
     return [draw(out, f"forced-{camera}.png", caption, forcedplots.scatter_against_magnitude, *shown)]
 
 
-def _match_pictures(snapshot: Snapshot, catalog: str, camera: str, out: Path) -> list[Picture]:
+def _match_pictures(snapshot: Snapshot, catalog: str, camera: str, out: Path) -> list[PagePicture]:
     found = collect.calibrated_matches(snapshot, catalog, camera)
     residual = np.where(found.clean, found.photometry.residual, np.nan)
     # Faint stars are detected where noise makes them brighter, and neighbours add to the light of others: a picture of
@@ -192,7 +192,7 @@ def _match_pictures(snapshot: Snapshot, catalog: str, camera: str, out: Path) ->
     ]
 
 
-def _star_pictures(lake: Lake, snapshot: Snapshot, out: Path) -> list[Picture]:
+def _star_pictures(lake: Lake, snapshot: Snapshot, out: Path) -> list[PagePicture]:
     pictures = []
     for number, star in enumerate(collect.most_variable(lake, snapshot, _MAX_STARS), start=1):
         curve = curve_of_object(snapshot, star["object_id"], star["catalog"])

@@ -399,7 +399,7 @@ def _draw_pixels(
     every = np.concatenate(values)
     colours, norm = "RdBu_r" if _has_both_signs(every) else "viridis", _norm(every)
     for axes, corners, some in zip(panels, shapes, values, strict=True):
-        outlines, place = _placed(axes, corners)
+        outlines, place = _drawn_outlines(axes, corners)
         drawn = PolyCollection(
             list(outlines),
             array=some,
@@ -419,7 +419,7 @@ def _draw_pixels(
         bar.update_ticks()
 
 
-def _placed(axes: Axes, corners: Floats) -> tuple[Floats, Any]:
+def _drawn_outlines(axes: Axes, corners: Floats) -> tuple[Floats, Any]:
     """Return outlines as they are to be drawn, and the transformation from there to the picture.
 
     An outline that matplotlib projects itself takes it a millisecond, twice; all of them at once take nothing.

@@ -73,7 +73,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class TableLayout:
     """How a table lies in the lake.
 
     Attributes
@@ -106,7 +106,7 @@ class TableSchema:
     description: str
     columns: tuple[Column, ...]
     primary_key: tuple[str, ...]
-    layout: Layout
+    layout: TableLayout
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -179,7 +179,7 @@ def read_schema(path: Path) -> TableSchema:
         description=" ".join(str(data["description"]).split()),
         columns=columns,
         primary_key=tuple(data["primaryKey"]),
-        layout=Layout(
+        layout=TableLayout(
             layout["kind"],
             tuple(layout["sort"]),
             layout.get("catalog_type"),

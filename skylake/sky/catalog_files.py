@@ -142,7 +142,7 @@ def read_batches(
             yield from read_batches(part, wanted_columns, batch_rows)
         return
     kind = _kind(path)
-    with told_plainly(path, kind):
+    with catalog_errors(path, kind):
         for table, units in _READERS[kind](path, tuple(wanted_columns), batch_rows):
             yield RawBatch(_without_masked(table, wanted_columns), units, str(path), first_row)
             first_row += table.num_rows
@@ -161,7 +161,7 @@ def _without_masked(table: pa.Table, wanted: Sequence[str]) -> pa.Table:
 
 
 @contextmanager
-def told_plainly(path: Path, kind: str) -> Iterator[None]:
+def catalog_errors(path: Path, kind: str) -> Iterator[None]:
     """Turn what the libraries raise for a damaged file into one sentence."""
     try:
         yield
@@ -177,7 +177,7 @@ def told_plainly(path: Path, kind: str) -> Iterator[None]:
 
 
 def _kind(path: Path) -> str:
-    with told_plainly(path, "readable"):
+    with catalog_errors(path, "readable"):
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
         if _is_gzip(path):

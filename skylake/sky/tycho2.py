@@ -43,7 +43,7 @@ import pyarrow as pa
 from skylake.core.sphere import ra_dec
 from skylake.errors import CatalogError
 from skylake.sky.catalog_columns import CatalogColumns, standardise
-from skylake.sky.catalog_files import quiet, told_plainly
+from skylake.sky.catalog_files import catalog_errors, quiet
 from skylake.sky.catalog_values import IntArray, mixed_id
 
 #: Where Debian installs the index files.
@@ -109,7 +109,7 @@ def read_tycho2(path: str | Path = FOLDER, batch_rows: int = 500_000) -> Iterato
     columns = _columns(indexes)
     seen: IntArray = np.zeros(0, np.int64)
     for index in indexes:
-        with told_plainly(index.path, "astrometry.net"):
+        with catalog_errors(index.path, "astrometry.net"):
             for stars in _read_index(index.path, tuple(columns.magnitudes.values()), batch_rows):
                 if len(indexes) > 1:
                     ids = stars["id"].to_numpy()
@@ -151,7 +151,7 @@ def _inspect(path: Path) -> _Index | None:
     """Return what an index file holds, or None if it is not one of Tycho-2."""
     from astropy.io import fits
 
-    with told_plainly(path, "astrometry.net"), quiet(), fits.open(path, memmap=True) as hdus:
+    with catalog_errors(path, "astrometry.net"), quiet(), fits.open(path, memmap=True) as hdus:
         tables, header = _tables(hdus), hdus[0].header
         if not {"kdtree_header_stars", "kdtree_data_stars", "MAG_VT"} <= set(tables):
             return None

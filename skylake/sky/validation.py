@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 
-class _Complaints(logging.Handler):
+class _WarningCollector(logging.Handler):
     """Collects what is logged as a warning or worse."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ def validate(root: Path) -> str | None:
     from hats.io.validation import is_valid_catalog
 
     # hats tells why in the log of the root, where nobody else should see it.
-    logger, complaints = logging.getLogger(), _Complaints()
+    logger, complaints = logging.getLogger(), _WarningCollector()
     held, logger.handlers = logger.handlers, [complaints]
     try:
         with warnings.catch_warnings():

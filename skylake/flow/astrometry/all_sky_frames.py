@@ -29,7 +29,7 @@ from skylake.image.wcs.lens import Lens
 
 
 @dataclass(frozen=True, slots=True)
-class SkyFrame:
+class AllSkyFrame:
     """The sources of a frame of the whole sky, and when and where it was taken.
 
     Attributes
@@ -95,7 +95,7 @@ def solve_all_sky_file(
     return solve_all_sky(frame.detected, frame.shape, frame.fwhm_px, stars, frame.horizon, params, known)
 
 
-def measure_sky_frame(path: Path, profile: Profile, library: Library | None = None) -> SkyFrame:
+def measure_sky_frame(path: Path, profile: Profile, library: Library | None = None) -> AllSkyFrame:
     """Detect and measure the sources of a frame, whatever its header says of where they are.
 
     Raises
@@ -125,7 +125,7 @@ def measure_sky_frame(path: Path, profile: Profile, library: Library | None = No
         measured.x, measured.y, measured.x_err, measured.y_err, measured.flux["aper1"], measured.flags
     )
     fwhm = measured.fwhm[((measured.flags & NO_PLACE) == 0) & np.isfinite(measured.fwhm)]
-    return SkyFrame(
+    return AllSkyFrame(
         found_stars,
         float(np.median(fwhm)) if fwhm.size else USUAL_FWHM_PX,
         (image.pixels.shape[0], image.pixels.shape[1]),

@@ -191,7 +191,7 @@ def _parts(camera: str, nights: set[int] | None) -> Callable[[Part], bool]:
     return lambda part: part.camera == camera and (nights is None or part.night in nights)
 
 
-def is_placed(row: dict[str, Any], least_stars: int = 1) -> bool:
+def is_located(row: dict[str, Any], least_stars: int = 1) -> bool:
     """Tell whether the stars of a frame tell where it points."""
     wrong = row["reason"] in _UNPLACED or row["status"] == "failed"
     return not wrong and row["ra_deg"] is not None and n_stars(row) >= least_stars

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from skylake.flow.astrometry.frame_stars import Telling
+from skylake.flow.astrometry.frame_stars import DistortionFrame
 from skylake.image.distortion.distortion_changes import MEMORY
 from skylake.image.distortion.distortion_epochs import Epoch
 from skylake.image.distortion.follow_camera import Follower, Origin, Seen
@@ -15,7 +15,10 @@ _NIGHTS = 16
 
 
 def followed_back(
-    first: Epoch, frames: Sequence[Telling], read: Callable[[Sequence[Telling]], list[Seen]], origin: Origin
+    first: Epoch,
+    frames: Sequence[DistortionFrame],
+    read: Callable[[Sequence[DistortionFrame]], list[Seen]],
+    origin: Origin,
 ) -> tuple[Epoch, int]:
     """Return the first epoch of a camera as it is with older frames that have its distortion.
 
@@ -25,7 +28,7 @@ def followed_back(
     Parameters
     ----------
     first : Epoch
-    frames : sequence of Telling
+    frames : sequence of DistortionFrame
         All frames of its size.
     read : callable
         Returns the matched stars of frames, in the order of time.

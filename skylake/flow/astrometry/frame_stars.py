@@ -51,7 +51,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Telling:
+class DistortionFrame:
     """A frame that may tell the distortion of its camera: when it was taken, its night and the size of its image."""
 
     frame_id: int
@@ -60,7 +60,7 @@ class Telling:
     shape: tuple[int, int]
 
 
-def telling_frames(snapshot: Snapshot, camera: str) -> list[Telling]:
+def distortion_frames(snapshot: Snapshot, camera: str) -> list[DistortionFrame]:
     """Return frames of a camera that have a lens and enough stars, in the order of time.
 
     Of each night and size of the image there are some, spread over the night; which ones follows from their times
@@ -68,14 +68,14 @@ def telling_frames(snapshot: Snapshot, camera: str) -> list[Telling]:
     """
     parts = [part for part in snapshot.parts("frames").values() if part.camera == camera]
     nights = sorted({part.night for part in parts if part.night is not None})
-    found: list[Telling] = []
+    found: list[DistortionFrame] = []
     for first in range(0, len(nights), _NIGHTS):
         some = set(nights[first : first + _NIGHTS])
-        found += _spread_over_nights(_telling_frames(snapshot, camera, some))
+        found += _spread_over_nights(_distortion_frames_of(snapshot, camera, some))
     return sorted(found, key=lambda one: (one.mjd, one.frame_id))
 
 
-def _telling_frames(snapshot: Snapshot, camera: str, nights: set[int]) -> list[Telling]:
+def _distortion_frames_of(snapshot: Snapshot, camera: str, nights: set[int]) -> list[DistortionFrame]:
     names = ["frame_id", "mjd_mid", "night", "height_px", "width_px"]
     wanted = (
         (pc.field("status") == Status.OK.value)
@@ -86,19 +86,19 @@ def _telling_frames(snapshot: Snapshot, camera: str, nights: set[int]) -> list[T
     )
     rows = snapshot.read("frames", names, lambda part: part.camera == camera and part.night in nights, wanted)
     return [
-        Telling(frame, mjd, night, (height, width))
+        DistortionFrame(frame, mjd, night, (height, width))
         for frame, mjd, night, height, width in zip(*(rows[name].to_pylist() for name in names), strict=True)
     ]
 
 
-def _spread_over_nights(frames: Sequence[Telling]) -> list[Telling]:
-    groups: dict[tuple[int, tuple[int, int]], list[Telling]] = {}
+def _spread_over_nights(frames: Sequence[DistortionFrame]) -> list[DistortionFrame]:
+    groups: dict[tuple[int, tuple[int, int]], list[DistortionFrame]] = {}
     for one in frames:
         groups.setdefault((one.night, one.shape), []).append(one)
     return [one for some in groups.values() for one in sorted(some, key=_rank)[:_FRAMES]]
 
 
-def _rank(frame: Telling) -> tuple[int, float]:
+def _rank(frame: DistortionFrame) -> tuple[int, float]:
     """Return the rank of a time of day: the digits in reverse order (van der Corput 1935) spread the first evenly."""
     ticks = int((frame.mjd % 1.0) * (1 << _RANK_BITS))
     return int(f"{ticks:0{_RANK_BITS}b}"[::-1], 2), frame.mjd

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from skylake.cameras.clock_times import iso_of_mjd
 from skylake.errors import LakeError, reason_of
 from skylake.flow.astrometry.earlier_frames import followed_back
-from skylake.flow.astrometry.frame_stars import Telling, read_seen, telling_frames
+from skylake.flow.astrometry.frame_stars import DistortionFrame, distortion_frames, read_seen
 from skylake.flow.astrometry.learn_geometry import learn_geometries
 from skylake.flow.astrometry.learning_report import LearnReport
 from skylake.flow.execution.cluster import Workers, run_in_windows
@@ -67,14 +67,14 @@ def learn(
         return learn_geometries(lake, lake.profile(camera), workers, anew, progress)
     report = LearnReport(camera)
     snapshot = lake.snapshot()
-    frames = telling_frames(snapshot, camera)
+    frames = distortion_frames(snapshot, camera)
     path = distortions_file(lake.layout, camera)
     if frames or path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.with_name(f".{camera}.learning")):
             _learn(_Work(lake, snapshot, camera, workers, progress or Silent(), report), frames, anew)
     epochs = read_epochs(lake.layout, camera)
-    report.nights = misplaced_nights(snapshot, camera, epochs)
+    report.nights = nights_of_other_epoch(snapshot, camera, epochs)
     report.n_older = _count_older(frames, in_force(epochs))
     return report
 
@@ -83,7 +83,7 @@ def _sees_whole_sky(lake: Lake, camera: str) -> bool:
     return lake.layout.profile(camera).is_file() and lake.profile(camera).base.astrometry.all_sky
 
 
-def _count_older(frames: Sequence[Telling], epochs: Sequence[Epoch]) -> int:
+def _count_older(frames: Sequence[DistortionFrame], epochs: Sequence[Epoch]) -> int:
     """Return how many frames are older than the first that was looked at of their size."""
     first: dict[tuple[int, int], float] = {}
     for one in epochs:
@@ -91,7 +91,7 @@ def _count_older(frames: Sequence[Telling], epochs: Sequence[Epoch]) -> int:
     return sum(frame.mjd < first.get(frame.shape, -math.inf) for frame in frames)
 
 
-def misplaced_nights(snapshot: Snapshot, camera: str, epochs: Sequence[Epoch]) -> list[int]:
+def nights_of_other_epoch(snapshot: Snapshot, camera: str, epochs: Sequence[Epoch]) -> list[int]:
     """Return the nights with frames that were placed with another epoch than the one that holds at their time."""
     if not epochs:
         return []
@@ -131,7 +131,7 @@ class _Work:
     #: Frames that were matched; None for those in which hardly a star matches.
     kept: dict[int, Seen | None] = field(default_factory=dict, repr=False)
 
-    def read(self, frames: Sequence[Telling]) -> list[Seen]:
+    def read(self, frames: Sequence[DistortionFrame]) -> list[Seen]:
         """Return the matched stars of frames, in the order of time; some that were matched before are kept."""
         self._match([one for one in frames if one.frame_id not in self.kept])
         found = [self.kept[one.frame_id] for one in frames]
@@ -139,7 +139,7 @@ class _Work:
             del self.kept[frame_id]
         return sorted((one for one in found if one is not None), key=lambda one: (one.mjd, one.frame_id))
 
-    def _match(self, frames: Sequence[Telling]) -> None:
+    def _match(self, frames: Sequence[DistortionFrame]) -> None:
         """Match the stars of frames, and keep them."""
         if not frames:
             return
@@ -178,7 +178,7 @@ class _Work:
         return dask.delayed(tables, pure=False, traverse=False)
 
 
-def _learn(work: _Work, frames: Sequence[Telling], anew: bool) -> None:
+def _learn(work: _Work, frames: Sequence[DistortionFrame], anew: bool) -> None:
     """Follow the camera through its frames, those of each size by themselves, and write what was learnt."""
     held = read_epochs(work.lake.layout, work.camera)
     epochs = list(held)
@@ -202,7 +202,7 @@ def _learn(work: _Work, frames: Sequence[Telling], anew: bool) -> None:
 
 
 def _with_older(
-    work: _Work, epochs: Sequence[Epoch], frames: Sequence[Telling], origin: Origin
+    work: _Work, epochs: Sequence[Epoch], frames: Sequence[DistortionFrame], origin: Origin
 ) -> list[Epoch]:
     """Return all epochs, the first of a size with the older frames that have its distortion."""
     mine = [one for one in in_force(epochs) if one.shape == origin.shape]
@@ -230,7 +230,7 @@ def _last(epochs: Sequence[Epoch], shape: tuple[int, int]) -> Epoch | None:
     return max(mine, key=lambda one: (one.number, one.version), default=None)
 
 
-def _follow(work: _Work, frames: Sequence[Telling], follower: Follower) -> list[Epoch]:
+def _follow(work: _Work, frames: Sequence[DistortionFrame], follower: Follower) -> list[Epoch]:
     """Take the frames that came since the last epoch was looked at; some nights are in memory at a time."""
     known = follower.epochs[-1] if follower.epochs else None
     new = [frame for frame in frames if known is None or frame.mjd > known.last_mjd]
@@ -261,7 +261,7 @@ def _sentence(camera: str, epoch: Epoch) -> str:
     return f"{camera}: the distortion has changed by {iso_of_mjd(epoch.first_mjd)[:16]} UTC: {epoch.why}"
 
 
-def _improved(work: _Work, epoch: Epoch, frames: Sequence[Telling], fresh: bool) -> Epoch:
+def _improved(work: _Work, epoch: Epoch, frames: Sequence[DistortionFrame], fresh: bool) -> Epoch:
     """Return an epoch learnt anew, if there are many more frames of it than those from which it was learnt."""
     n_learnt = epoch.distortion.n_frames
     if n_learnt >= _MOST_FRAMES or epoch.n_seen < _MANY_MORE * n_learnt:
@@ -273,7 +273,7 @@ def _improved(work: _Work, epoch: Epoch, frames: Sequence[Telling], fresh: bool)
     return replace(origin.learn(seen, epoch), version=epoch.version + (not fresh))
 
 
-def _some_of(epoch: Epoch, frames: Sequence[Telling]) -> list[Telling]:
+def _some_of(epoch: Epoch, frames: Sequence[DistortionFrame]) -> list[DistortionFrame]:
     """Return frames that are spread over the time of an epoch."""
     mine = [one for one in frames if epoch.first_mjd <= one.mjd <= epoch.last_mjd]
     places = np.linspace(0, len(mine) - 1, min(len(mine), _MOST_FRAMES)).round().astype(int)
@@ -293,7 +293,7 @@ def stars_of_epoch(
         Which of them the fits believe.
     """
     work = _Work(lake, lake.snapshot(), camera, workers, Silent(), LearnReport(camera))
-    frames = [one for one in telling_frames(work.snapshot, camera) if one.shape == epoch.shape]
+    frames = [one for one in distortion_frames(work.snapshot, camera) if one.shape == epoch.shape]
     known = epoch.distortion.expected(epoch.shape)
     found = []
     for one in _of_parity(work.read(_some_of(epoch, frames)), epoch.mirrored):

@@ -22,7 +22,7 @@ from skylake.image.solving.expected_pointing import PlacedChip, frame_matrix, mo
 from skylake.image.wcs.lens import Lens
 from skylake.image.wcs.lens_text import lens_of_text
 from skylake.lake import Lake, Snapshot
-from skylake.lake.cameras.stored_focal_planes import write_placed
+from skylake.lake.cameras.stored_focal_planes import write_focal_plane
 
 Floats = npt.NDArray[np.float64]
 
@@ -89,8 +89,8 @@ def learn_focal_plane(lake: Lake, chips: Sequence[Profile]) -> MosaicReport:
             placed[number].append(one)
     for profile, epochs in zip(chips, placed, strict=True):
         if epochs:
-            write_placed(lake.layout, profile.name, epochs)
-    _tell_telescope(every, snapshot, chips, report)
+            write_focal_plane(lake.layout, profile.name, epochs)
+    _report_telescope(every, snapshot, chips, report)
     return report
 
 
@@ -239,7 +239,7 @@ def _finite(value: float) -> float | None:
     return value if abs(value) < _FAR_MJD else None
 
 
-def _tell_telescope(
+def _report_telescope(
     every: Overview, snapshot: Snapshot, chips: Sequence[Profile], report: MosaicReport
 ) -> None:
     """Tell how well cards of the telescope tell where frames point, and which are far from the others."""

@@ -23,7 +23,7 @@ from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.lake import Commit, Lake
 from skylake.lake.commits.snapshot import Snapshot
-from skylake.lake.maintenance.compaction_plan import Job, Plan, dense_pixels, divide, plan_compaction
+from skylake.lake.maintenance.compaction_plan import BundlePlan, Job, dense_pixels, divide, plan_compaction
 from skylake.lake.storage.merge_files import Merged, merge_files
 from skylake.lake.storage.parts import PartFile, is_as_written
 from skylake.schema import load, table_names
@@ -141,7 +141,7 @@ def _divided(
     return {pixel: pixels for pixel, pixels in found.items() if pixels != [pixel]}
 
 
-def _run(plan: Plan, staging: Path, workers: Workers, progress: Progress) -> list[Merged | None]:
+def _run(plan: BundlePlan, staging: Path, workers: Workers, progress: Progress) -> list[Merged | None]:
     """Make the files of a bundle."""
     task = dask.delayed(run_job, pure=False)
     makers = [partial(task, job, staging) for job in plan.jobs]

@@ -20,7 +20,7 @@ from skylake.flow.execution.cluster import WINDOW, Workers, run_in_windows
 from skylake.flow.execution.run_progress import Progress, counted
 from skylake.lake import Commit, Lake, Part, Snapshot
 from skylake.lake.commits.changes import StagedBundle
-from skylake.lake.maintenance.compaction_plan import Plan
+from skylake.lake.maintenance.compaction_plan import BundlePlan
 from skylake.lake.maintenance.cut_rows import crowded, cut_file, cut_parts, plan_cuts, plan_rest
 from skylake.lake.storage.slices import Slice
 
@@ -38,7 +38,7 @@ def in_groups(items: Sequence[Item], workers: Workers) -> Iterator[Sequence[Item
         yield items[start : start + size]
 
 
-def loosen(lake: Lake, workers: Workers, wanted: Mapping[str, Iterable[str]], progress: Progress) -> None:
+def unbundle(lake: Lake, workers: Workers, wanted: Mapping[str, Iterable[str]], progress: Progress) -> None:
     """Give parts that are going to be replaced files of their own, if several of them share a bundle.
 
     It is one commit, which changes files and not content; what is left of the bundles stays a bundle. Afterwards a
@@ -66,7 +66,7 @@ def loosen(lake: Lake, workers: Workers, wanted: Mapping[str, Iterable[str]], pr
         for table, names in chosen.items():
             parts = list(snapshot.version(table).some(names))
             for part in cut_out(snapshot, table, parts, staging / table, workers, progress).values():
-                commit.loosen(part, staging / table)
+                commit.unbundle(part, staging / table)
             for rest in _rests(snapshot, table, names, staging / f"{table}-rest", workers):
                 commit.merge(rest)
         lake.commit(commit)
@@ -135,7 +135,7 @@ def _rests(
     return [_made(plan, staging / plan.name, workers) for plan in plans]
 
 
-def _made(plan: Plan, staging: Path, workers: Workers) -> StagedBundle:
+def _made(plan: BundlePlan, staging: Path, workers: Workers) -> StagedBundle:
     task = dask.delayed(run_job, pure=False)
     makers = [partial(task, job, staging) for job in plan.jobs]
     return plan.staged([_value(result) for result in run_in_windows(workers, makers)], staging)

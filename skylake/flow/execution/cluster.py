@@ -197,7 +197,7 @@ def _local(count: int) -> Iterator[Any]:
     # What connects to a scheduler or worker of dask may run code there. So they listen to this machine alone, where
     # everybody else is kept out by certificates that only the memory of these processes holds.
     security = Security.temporary()
-    with dask.config.set(settings), _interrupts_held() as heard:
+    with dask.config.set(settings), _interrupts_deferred() as heard:
         try:
             cluster = _local_cluster(count, security)
         except (OSError, RuntimeError, TimeoutError) as error:
@@ -218,7 +218,7 @@ def _local_cluster(count: int, security: Any) -> Any:
 
     lost: list[bool] = []
 
-    def gave_up() -> None:
+    def on_failure() -> None:
         lost.append(True)
         if len(lost) == count:
             # Tasks would wait for a worker for ever; so they end (NoWorkerError) as soon as the scheduler looks.
@@ -230,7 +230,7 @@ def _local_cluster(count: int, security: Any) -> Any:
         "memory_limit": MEMORY_LIMIT // count,
         "local_directory": _scratch_folder(),
         "silence_logs": 50,
-        "gave_up": gave_up,
+        "on_failure": on_failure,
     }
     cluster = SpecCluster(
         scheduler={"cls": ClosedScheduler, "options": here | {"port": 0}},
@@ -261,7 +261,7 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[Callable[[], None]]:
+def _interrupts_deferred() -> Iterator[Callable[[], None]]:
     """Start processes that leave Ctrl-C to this one, which ends them in good order.
 
     They inherit the mask of signals. An interrupt that comes meanwhile, to whatever thread, waits, and is raised by
@@ -275,7 +275,7 @@ def _interrupts_held() -> Iterator[Callable[[], None]]:
     handler = signal.signal(signal.SIGINT, lambda number, _: waiting.append(number))
 
     @cache
-    def hear() -> None:
+    def release() -> None:
         signal.signal(signal.SIGINT, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if waiting:
@@ -283,9 +283,9 @@ def _interrupts_held() -> Iterator[Callable[[], None]]:
             signal.raise_signal(signal.SIGINT)
 
     try:
-        yield hear
+        yield release
     finally:
-        hear()
+        release()
 
 
 @contextmanager

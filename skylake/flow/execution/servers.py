@@ -43,15 +43,15 @@ class PatientNanny(Nanny):  # type: ignore[misc]
     ----------
     *arguments
         Those of a nanny.
-    gave_up : callable
+    on_failure : callable
         Called when a worker that was up cannot be brought up again.
     **options
         Those of a nanny.
     """
 
-    def __init__(self, *arguments: Any, gave_up: Callable[[], None], **options: Any) -> None:
+    def __init__(self, *arguments: Any, on_failure: Callable[[], None], **options: Any) -> None:
         super().__init__(*arguments, worker_class=ClosedWorker, **options)
-        self._gave_up = gave_up
+        self._on_failure = on_failure
         self._turn = asyncio.Lock()
         self._n_killed = 0
 
@@ -66,5 +66,5 @@ class PatientNanny(Nanny):  # type: ignore[misc]
                     return status
                 self._n_killed += 1
                 if self._n_killed == STARTS and self.status == Status.running:
-                    self._gave_up()
+                    self._on_failure()
         raise RuntimeError(f"a worker process ended {STARTS} times in a row while it started")

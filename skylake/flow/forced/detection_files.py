@@ -13,7 +13,7 @@ _MOST = 64
 
 
 @dataclass(frozen=True, slots=True)
-class KeptFiles:
+class DetectionFiles:
     """A file for each frame, that is gone once it was asked for; bounded in number.
 
     Attributes

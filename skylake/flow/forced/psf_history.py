@@ -29,7 +29,7 @@ _N_TERMS = N_BASIS * N_FIELD
 _UPPER = np.triu_indices(_N_TERMS)
 
 
-class Peeked(NamedTuple):
+class HeaderSummary(NamedTuple):
     """What the header of a science frame tells: its time (MJD, UTC), filter, and height and width."""
 
     mjd: float
@@ -55,7 +55,7 @@ class PsfMemory:
         Whether something was learnt.
     """
 
-    headers: dict[str, tuple[Stamp, Peeked | None]] = field(default_factory=dict)
+    headers: dict[str, tuple[Stamp, HeaderSummary | None]] = field(default_factory=dict)
     sums: dict[str, tuple[Stamp, PsfSums | None]] = field(default_factory=dict)
     changed: bool = False
 
@@ -65,7 +65,7 @@ class PsfMemory:
         headers = {file: one for file, one in self.headers.items() if one[0] == now.get(file)}
         return PsfMemory(headers, {file: one for file, one in self.sums.items() if one[0] == now.get(file)})
 
-    def note_header(self, file: str, peeked: Peeked | None) -> None:
+    def note_header(self, file: str, peeked: HeaderSummary | None) -> None:
         """Remember what a header tells."""
         now = stamp_of(file)
         if now is not None:
@@ -107,7 +107,7 @@ def recall(folder: Path, night: int, digest: str, files: Sequence[str]) -> PsfMe
         return PsfMemory()
     memory = PsfMemory()
     for file, *stamp, peeked in told["headers"]:
-        known = None if peeked is None else Peeked(peeked[0], peeked[1], (peeked[2][0], peeked[2][1]))
+        known = None if peeked is None else HeaderSummary(peeked[0], peeked[1], (peeked[2][0], peeked[2][1]))
         memory.headers[file] = (stamp[0], stamp[1]), known
     for file, *stamp, place in told["sums"]:
         memory.sums[file] = (

@@ -19,9 +19,9 @@ from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.read_ahead import ahead
 from skylake.flow.execution.task_guard import guard
 from skylake.flow.execution.task_pieces import shared_out
-from skylake.flow.forced.detection_files import KeptFiles
-from skylake.flow.forced.psf_history import Peeked, PsfMemory, made_with, recall, remember
-from skylake.flow.sky.simultaneous_files import Contents
+from skylake.flow.forced.detection_files import DetectionFiles
+from skylake.flow.forced.psf_history import HeaderSummary, PsfMemory, made_with, recall, remember
+from skylake.flow.sky.simultaneous_files import FileDigests
 from skylake.flow.sky.sky_frames import SkyFrame, SkySource, sky_frames, takes_sky
 from skylake.image.fitsio.read_fits import peek_header, peeked_size, read_file
 from skylake.image.masters.master_library import Library
@@ -83,11 +83,11 @@ def pool_psfs(
     tells follows from its neighbours too, and nothing is remembered.
 
     In a folder `found` is kept, in a file for each of some frames, what was found on them, so that the frames that are
-    to be reduced then are not searched twice (:class:`~skylake.flow.forced.detection_files.KeptFiles`).
+    to be reduced then are not searched twice (:class:`~skylake.flow.forced.detection_files.DetectionFiles`).
     """
     if neighbours is None:
         neighbours = sky_frames(nights, profile, workers)
-    kept = None if found is None or takes_sky(profile) else KeptFiles(found, may_add=True)
+    kept = None if found is None or takes_sky(profile) else DetectionFiles(found, may_add=True)
     camera = _Camera(profile, library, tuple(neighbours), scratch, kept)
     shared = dask.delayed(camera, pure=False, traverse=False)
     digest, folder = made_with(profile, library), None if takes_sky(profile) else keep
@@ -182,7 +182,7 @@ def _ranked(moments: Mapping[float, Sequence[str]]) -> list[str]:
     Those that are copies of a frame of their moment, such as one that was moved, are left out; others are frames of a
     series that is faster than the times in the headers.
     """
-    ranks, contents = sorted(moments, key=_rank), Contents()
+    ranks, contents = sorted(moments, key=_rank), FileDigests()
     taken = {mjd: [moments[mjd][0]] for mjd in ranks}
     files = [moments[mjd][0] for mjd in ranks]
     for number in range(1, max(map(len, moments.values()))):
@@ -223,20 +223,20 @@ def _rank(mjd: float) -> tuple[int, float]:
     return int(f"{ticks:0{_RANK_BITS}b}"[::-1], 2), mjd
 
 
-def peek_frames(paths: Sequence[str], profile: Profile) -> list[Peeked | None]:
+def peek_frames(paths: Sequence[str], profile: Profile) -> list[HeaderSummary | None]:
     """Return what the header of each file tells; None for those that are no science frame. Runs on a worker."""
     found = [guard(partial(_peek, path, profile)) for path in paths]
     return [None if isinstance(one, FrameError) else one for one in found]
 
 
-def _peek(path: str, profile: Profile) -> Peeked | None:
+def _peek(path: str, profile: Profile) -> HeaderSummary | None:
     header = peek_header(path, profile.base.header.extension)
     if header is None:
         return None
     reading = read_header(header, profile, Path(path).name)
     if reading.problem is not None or reading.mjd_mid is None:
         return None
-    return Peeked(reading.mjd_mid, reading.camera.called_filter(reading.filter), peeked_size(header))
+    return HeaderSummary(reading.mjd_mid, reading.camera.called_filter(reading.filter), peeked_size(header))
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +247,7 @@ class _Camera:
     library: Library | None
     neighbours: tuple[SkyFrame, ...]
     scratch: Path | None
-    kept: KeptFiles | None = None
+    kept: DetectionFiles | None = None
 
 
 def sum_frames(paths: Sequence[str], camera: _Camera) -> list[PsfSums | None]:

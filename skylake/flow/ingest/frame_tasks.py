@@ -23,7 +23,7 @@ from skylake.errors import FrameError, FrameFailed
 from skylake.flow.astrometry.star_patterns import Patterns
 from skylake.flow.execution.read_ahead import ahead
 from skylake.flow.execution.task_guard import guard
-from skylake.flow.forced.detection_files import KeptFiles
+from skylake.flow.forced.detection_files import DetectionFiles
 from skylake.flow.forced.forced_stage import Forcing, note_failure
 from skylake.flow.forced.target_list import TargetList
 from skylake.flow.ingest.chunk_rows import message_of, table_of, write_rows
@@ -46,7 +46,7 @@ from skylake.image.solving.neighbour_frames import Prior
 from skylake.image.wcs.header_wcs import StarFinder, Stars
 from skylake.lake import Lake, Snapshot
 from skylake.lake.cameras.stored_distortions import read_epochs
-from skylake.lake.cameras.stored_focal_planes import read_placed
+from skylake.lake.cameras.stored_focal_planes import read_focal_plane
 from skylake.lake.cameras.stored_geometries import read_geometries
 from skylake.sky.lake_catalogs import ReferenceCatalog, StarField
 from skylake.table.forced_sources import forced_table
@@ -111,7 +111,7 @@ class Reduction:
     epochs: tuple[Epoch, ...] = ()
     guide: Guide = field(default_factory=Guide)
     priors: Mapping[str, Prior | None] = field(default_factory=dict)
-    kept: KeptFiles | None = None
+    kept: DetectionFiles | None = None
 
     @property
     def catalog_name(self) -> str | None:
@@ -130,7 +130,7 @@ class Reduction:
             forcing=None if targets is None else Forcing(targets),
             epochs=in_force(read_epochs(lake.layout, profile.name)),
             guide=Guide(
-                read_placed(lake.layout, profile.name),
+                read_focal_plane(lake.layout, profile.name),
                 geometries=read_geometries(lake.layout, profile.name),
             ),
         )
@@ -294,7 +294,7 @@ def _measure(
     guide: Guide,
     catalog: str | None,
     priors: Mapping[str, Prior | None],
-    keeper: KeptFiles | None,
+    keeper: DetectionFiles | None,
     usual: UsualCorrections | None,
 ) -> _Rows:
     prior = priors.get(row["file"])

@@ -21,7 +21,7 @@ from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.retry_commit import undisturbed
 from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.execution.task_pieces import shared_out
-from skylake.flow.forced.detection_files import KeptFiles
+from skylake.flow.forced.detection_files import DetectionFiles
 from skylake.flow.forced.psf_pool import pool_psfs
 from skylake.flow.ingest.commit_nights import commit_nights, existing_parts, failure, loosen_changed
 from skylake.flow.ingest.frame_chunks import reduce_again, reduce_frames, without_repeats
@@ -320,7 +320,7 @@ def _ingest_window(
             found = staging / "found"
             psfs = pool_psfs(whole, profile, run.workers, reduction.library, *folders, neighbours, found)
             forcing = replace(reduction.forcing, psfs=psfs)
-            reduction = replace(reduction, forcing=forcing, kept=KeptFiles(found))
+            reduction = replace(reduction, forcing=forcing, kept=DetectionFiles(found))
         kept = KeptChunks(folder, {night: made_with(reduction, night, whole[night]) for night in window})
         reduced = reduce_frames(window, reduction, run.workers, kept, run.left, run.progress)
         chunks = {

@@ -17,21 +17,21 @@ from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.lake.cameras.master_files import add_master_scans
 from skylake.lake.commits.snapshot_history import find_snapshot
-from skylake.lake.integrity.check_queries import Check, Outcome, load_checks
+from skylake.lake.integrity.check_queries import Check, CheckOutcome, load_checks
 from skylake.lake.integrity.file_footers import add_catalog_scans
 from skylake.lake.integrity.lake_facts import Facts, gather_facts
 from skylake.lake.integrity.run_checks import (
     Files,
     chosen_checks,
-    claims_of,
     findings,
     readable_files,
+    recorded_files,
     run_checks,
     run_shares,
     shares_of,
     together,
 )
-from skylake.lake.integrity.scan_files import Claim, Scan, scan_files
+from skylake.lake.integrity.scan_files import RecordedFile, Scan, scan_files
 from skylake.lake.layout import Layout
 from skylake.sky.validation import validate
 
@@ -163,7 +163,7 @@ def verify(
 
 def _scan(facts: Facts, workers: Workers, progress: Progress) -> None:
     """Read every row of every file, and add what was found to the facts."""
-    groups = list(_together(facts, claims_of(facts)))
+    groups = list(_together(facts, recorded_files(facts)))
     progress.begin("files", sum(len(group) for group in groups))
     task = dask.delayed(scan_files, pure=False)
     makers = [partial(task, group) for group in groups]
@@ -175,24 +175,24 @@ def _scan(facts: Facts, workers: Workers, progress: Progress) -> None:
     progress.end()
 
 
-def _scans(group: Sequence[Claim], result: Any) -> list[Scan]:
+def _scans(group: Sequence[RecordedFile], result: Any) -> list[Scan]:
     """Return the scans of a task; files at which a worker was lost cannot be read."""
     if isinstance(result, BaseException):
-        return [Scan(claim, problem=f"{type(result).__name__}: {result}") for claim in group]
+        return [Scan(file, problem=f"{type(result).__name__}: {result}") for file in group]
     return list(result)
 
 
-def _together(facts: Facts, claims: Sequence[Claim]) -> Iterable[list[Claim]]:
+def _together(facts: Facts, files: Sequence[RecordedFile]) -> Iterable[list[RecordedFile]]:
     """Yield files that make one task."""
     sizes = {
         (table, path): n_bytes or 0
         for table, path, n_bytes in facts.relations.values("disk_files", "table_name", "path", "n_bytes")
     }
-    group: list[Claim] = []
+    group: list[RecordedFile] = []
     n_bytes = 0
-    for claim in claims:
-        group.append(claim)
-        n_bytes += sizes[claim.table, claim.path] + _TASK_BYTES // 256
+    for file in files:
+        group.append(file)
+        n_bytes += sizes[file.table, file.path] + _TASK_BYTES // 256
         if n_bytes >= _TASK_BYTES:
             yield group
             group, n_bytes = [], 0
@@ -216,7 +216,7 @@ def _ask_hats(facts: Facts) -> None:
 
 def _run_shares(
     facts: Facts, checks: Sequence[Check], files: Files, workers: Workers, show: int, progress: Progress
-) -> list[Outcome]:
+) -> list[CheckOutcome]:
     """Run checks that read tables, share by share on the workers."""
     groups = together([share for check in checks for share in shares_of(facts, check, files, show)])
     progress.begin("checks", sum(len(group) for group in groups))
@@ -224,7 +224,7 @@ def _run_shares(
     makers = [partial(task, group) for group in groups]
     results = run_in_windows(workers, makers, lambda number, _: progress.advance(len(groups[number])))
     progress.end()
-    outcomes = {check.name: Outcome(check) for check in checks}
+    outcomes = {check.name: CheckOutcome(check) for check in checks}
     for group, result in zip(groups, results, strict=True):
         if isinstance(result, SkylakeError):
             raise result
@@ -237,7 +237,7 @@ def _run_shares(
     return list(outcomes.values())
 
 
-def _add(outcome: Outcome, found: Outcome, show: int) -> None:
+def _add(outcome: CheckOutcome, found: CheckOutcome, show: int) -> None:
     """Add what was found in a share to what is known of a check."""
     outcome.rows = [*outcome.rows, *found.rows][:show]
     outcome.n_found += found.n_found
@@ -245,7 +245,7 @@ def _add(outcome: Outcome, found: Outcome, show: int) -> None:
     outcome.seconds += found.seconds
 
 
-def _as_dict(facts: Facts, outcome: Outcome) -> dict[str, Any]:
+def _as_dict(facts: Facts, outcome: CheckOutcome) -> dict[str, Any]:
     return {
         "name": outcome.check.name,
         "sentence": outcome.check.sentence,

@@ -15,7 +15,7 @@ from skylake.core.frame import MaskPlane, Pixels
 from skylake.core.response_settings import Gradient
 from skylake.errors import LakeError, reason_of
 from skylake.flow.execution.cluster import run_in_windows
-from skylake.flow.masters.master_entries import Made, Maker, describe, write_entry
+from skylake.flow.masters.master_entries import BuiltMaster, MasterBuilder, describe, write_entry
 from skylake.flow.masters.master_groups import Group
 from skylake.flow.masters.master_tasks import PreparedFile, Term, coarse_term, combine_rows, hide_sources
 from skylake.image.combine.bad_pixels import dead_pixels, hot_pixels, unstable_pixels
@@ -35,7 +35,7 @@ _LEAST_NOISE = 0.1
 _SAMPLES, _SAMPLE_ROWS = 9, 128
 
 
-def image_master(maker: Maker, group: Group, prepared: Mapping[str, PreparedFile]) -> Made:
+def image_master(maker: MasterBuilder, group: Group, prepared: Mapping[str, PreparedFile]) -> BuiltMaster:
     """Combine prepared frames to a master, and write its file."""
     camera, files = maker.camera(group), list(prepared.values())
     form: FlatForm = maker.form if group.kind == "flat" else "plain"
@@ -76,11 +76,11 @@ def image_master(maker: Maker, group: Group, prepared: Mapping[str, PreparedFile
     write_entry(maker, row, files[0].offset, files[0].used, cards, pixels=mean, error=error, bad=bad)
     mask = maker.staging / f"{row['name']}.npy"
     np.save(mask, bad)
-    return Made(group, prepared, mask, row)
+    return BuiltMaster(group, prepared, mask, row)
 
 
 def _variance_of_masters(
-    maker: Maker, terms: Sequence[Term], used: Iterable[str], shape: tuple[int, ...], camera: Camera
+    maker: MasterBuilder, terms: Sequence[Term], used: Iterable[str], shape: tuple[int, ...], camera: Camera
 ) -> Pixels:
     """Return the variance that a master has from those that all its frames were reduced with.
 
@@ -109,7 +109,7 @@ def _variance_of_masters(
     return np.maximum(total, np.float32(0.0), out=total)
 
 
-def _chance_gradient(maker: Maker, group: Group, terms: Sequence[Term]) -> Gradient:
+def _chance_gradient(maker: MasterBuilder, group: Group, terms: Sequence[Term]) -> Gradient:
     """Return what the mean of flats has of a gradient by chance, since the light of each has another one."""
     step = _step(terms)
     task = dask.delayed(coarse_term, pure=False)
@@ -159,7 +159,7 @@ def _step(terms: Sequence[Term]) -> int:
     return int(np.load(terms[0].path, mmap_mode="r").shape[0] // _SAMPLE_ROWS * 2 + 1)
 
 
-def _combine(maker: Maker, group: Group, terms: Sequence[Term], form: FlatForm) -> Combined:
+def _combine(maker: MasterBuilder, group: Group, terms: Sequence[Term], form: FlatForm) -> Combined:
     """Combine rows on the workers; memory is bounded by a block, and by the master itself."""
     shape = np.load(terms[0].path, mmap_mode="r").shape
     samples = [term.sample(_step(terms)) for term in terms[:_SAMPLES]]
@@ -169,7 +169,7 @@ def _combine(maker: Maker, group: Group, terms: Sequence[Term], form: FlatForm) 
     return join(results_of(maker, group, makers))
 
 
-def _masked(maker: Maker, group: Group, terms: Sequence[Term], first: Pixels) -> list[Term]:
+def _masked(maker: MasterBuilder, group: Group, terms: Sequence[Term], first: Pixels) -> list[Term]:
     """Return frames of the sky without their sources, which are found by the flat that they gave at first."""
     folder = maker.staging / "masked" / terms[0].path.parent.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -181,7 +181,7 @@ def _masked(maker: Maker, group: Group, terms: Sequence[Term], first: Pixels) ->
     return [replace(one, path=path) for one, path in zip(terms, paths, strict=True)]
 
 
-def results_of(maker: Maker, group: Group, makers: Sequence[Callable[[], Any]]) -> list[Any]:
+def results_of(maker: MasterBuilder, group: Group, makers: Sequence[Callable[[], Any]]) -> list[Any]:
     """Return what tasks give.
 
     Raises

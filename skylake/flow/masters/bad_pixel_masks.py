@@ -11,14 +11,14 @@ import numpy as np
 from skylake.core.camera import Camera, Step
 from skylake.core.flags import PixelFlag
 from skylake.core.frame import MaskPlane
-from skylake.flow.masters.master_entries import Made, Maker, describe, write_entry
+from skylake.flow.masters.master_entries import BuiltMaster, MasterBuilder, describe, write_entry
 from skylake.flow.masters.master_groups import split
 from skylake.image.combine.bad_pixels import dead_pixels, hot_pixels
 from skylake.image.masters.master_file import load_bad, load_master
 from skylake.image.masters.master_library import SAME_GAIN, Library, Master, Wanted, choose, rules_of
 
 #: Divides masters into pieces that tell the same.
-_Divide = Callable[[Sequence[Made]], Sequence[Sequence[Made]]]
+_Divide = Callable[[Sequence[BuiltMaster]], Sequence[Sequence[BuiltMaster]]]
 #: Kinds of masters that show bad pixels.
 _SHOWING: tuple[Step, ...] = ("bias", "dark", "flat")
 
@@ -30,19 +30,21 @@ class _Mask:
     It is for one temperature of the detector, or for any where that is None.
     """
 
-    made: list[Made]
+    made: list[BuiltMaster]
     temperature_c: float | None
     held: list[Master]
 
 
-def bad_pixel_rows(maker: Maker, made: Sequence[Made], library: Library) -> list[dict[str, Any]]:
+def bad_pixel_rows(
+    maker: MasterBuilder, made: Sequence[BuiltMaster], library: Library
+) -> list[dict[str, Any]]:
     """Make the masks of bad pixels that follow from masters.
 
     Hot pixels are those of darks, dead ones those of flats; unstable ones show in whatever has frames enough. Of a
     kind that was not made now the library's master counts, or the mask would be of half of the bad pixels. Each
     temperature of the detector has a mask of its own, since hot pixels depend on it, and so have gain and readout.
     """
-    by_use: dict[tuple[Any, ...], list[Made]] = {}
+    by_use: dict[tuple[Any, ...], list[BuiltMaster]] = {}
     for one in made:
         by_use.setdefault(one.use, []).append(one)
     return [
@@ -55,8 +57,8 @@ def bad_pixel_rows(maker: Maker, made: Sequence[Made], library: Library) -> list
 
 
 def _pieces(
-    some: Sequence[Made], told: Callable[[Made], Any], divide: _Divide
-) -> list[tuple[list[Made], list[Made]]]:
+    some: Sequence[BuiltMaster], told: Callable[[BuiltMaster], Any], divide: _Divide
+) -> list[tuple[list[BuiltMaster], list[BuiltMaster]]]:
     """Return masters in pieces that tell the same, each with those that tell nothing, and before it those that do."""
     known = [one for one in some if told(one) is not None]
     if not known:
@@ -66,22 +68,22 @@ def _pieces(
     ]
 
 
-def _of_one_readout(some: Sequence[Made]) -> Iterator[list[Made]]:
+def _of_one_readout(some: Sequence[BuiltMaster]) -> Iterator[list[BuiltMaster]]:
     """Return masters in pieces of one readout and gain; those that do not tell theirs are in every piece."""
 
-    def readout(one: Made) -> str | None:
+    def readout(one: BuiltMaster) -> str | None:
         return one.group.first.wanted.readout
 
-    def gain(one: Made) -> float | None:
+    def gain(one: BuiltMaster) -> float | None:
         return one.group.header_gain
 
-    def by_readout(known: Sequence[Made]) -> list[list[Made]]:
+    def by_readout(known: Sequence[BuiltMaster]) -> list[list[BuiltMaster]]:
         return [
             [one for one in known if readout(one) == name]
             for name in sorted({readout(one) or "" for one in known})
         ]
 
-    def by_gain(known: Sequence[Made]) -> list[list[Made]]:
+    def by_gain(known: Sequence[BuiltMaster]) -> list[list[BuiltMaster]]:
         return split(known, gain, lambda first: SAME_GAIN * first)
 
     for _, piece in _pieces(some, readout, by_readout):
@@ -89,7 +91,7 @@ def _of_one_readout(some: Sequence[Made]) -> Iterator[list[Made]]:
             yield alike
 
 
-def _masks(some: Sequence[Made], camera: Camera, library: Library) -> Iterator[_Mask]:
+def _masks(some: Sequence[BuiltMaster], camera: Camera, library: Library) -> Iterator[_Mask]:
     """Return the masks of masters of one readout, one for each temperature.
 
     Darks have a temperature, and flats where the profile says so. Without any the mask is for every temperature, and
@@ -98,13 +100,13 @@ def _masks(some: Sequence[Made], camera: Camera, library: Library) -> Iterator[_
     wanted = _wanted(some)
     reduction = camera.reduction
 
-    def degrees(one: Made) -> float | None:
+    def degrees(one: BuiltMaster) -> float | None:
         has = one.group.kind == "dark" or (
             one.group.kind == "flat" and reduction.flat_temperature_tolerance_c is not None
         )
         return one.group.temperature_c if has else None
 
-    def divide(known: Sequence[Made]) -> list[list[Made]]:
+    def divide(known: Sequence[BuiltMaster]) -> list[list[BuiltMaster]]:
         return split(known, degrees, lambda _: reduction.temperature_tolerance_c)
 
     for known, piece in _pieces(some, degrees, divide):
@@ -125,7 +127,7 @@ def _masks(some: Sequence[Made], camera: Camera, library: Library) -> Iterator[_
                 yield _Mask(piece, told, [*others, dark])
 
 
-def _wanted(some: Sequence[Made]) -> Wanted:
+def _wanted(some: Sequence[BuiltMaster]) -> Wanted:
     """Return what masters of the library have to fit that show bad pixels of the detector of some masters."""
     prepared = next(iter(some[-1].prepared.values()))
     height, width = prepared.shape
@@ -174,7 +176,7 @@ def _held(kind: Step, wanted: Wanted, camera: Camera, library: Library) -> Maste
     return None
 
 
-def _row_of_mask(maker: Maker, plan: _Mask, library: Library) -> dict[str, Any]:
+def _row_of_mask(maker: MasterBuilder, plan: _Mask, library: Library) -> dict[str, Any]:
     """Write a mask and return its row."""
     last = plan.made[-1]
     mask: MaskPlane = np.load(last.mask)

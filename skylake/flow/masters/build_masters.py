@@ -22,7 +22,7 @@ from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.masters.assemble_master import DIFFERENCE_FLATS, image_master
 from skylake.flow.masters.bad_pixel_masks import bad_pixel_rows
 from skylake.flow.masters.bias_levels import of_one_level, several_levels
-from skylake.flow.masters.master_entries import Made, Maker
+from skylake.flow.masters.master_entries import BuiltMaster, MasterBuilder
 from skylake.flow.masters.master_groups import Group, group
 from skylake.flow.masters.master_tasks import Exposure, PreparedFile, look_at, prepare_file
 from skylake.flow.masters.photon_transfers import drop_pixels, read_noise, transfer_row
@@ -30,7 +30,7 @@ from skylake.flow.masters.sky_masks import MASK_FRAMES, sky_mask_row, thinned
 from skylake.image.combine.make_masters import FlatForm
 from skylake.image.masters.master_library import Library, Master
 from skylake.lake import Commit, Lake, Snapshot, stage_part
-from skylake.lake.storage.slices import read_told
+from skylake.lake.storage.slices import read_verified
 from skylake.table.masters import masters_table, with_new
 
 _LOOK_CHUNK = 16
@@ -64,7 +64,7 @@ class BuildOptions:
 
 
 @dataclass(slots=True)
-class BuildReport:
+class MasterBuildReport:
     """What a build did.
 
     Attributes
@@ -98,7 +98,7 @@ def build_masters(
     workers: Workers,
     options: BuildOptions = BuildOptions(),
     progress: Progress | None = None,
-) -> BuildReport:
+) -> MasterBuildReport:
     """Make masters of calibration frames and add them to the library of a lake.
 
     Bias frames are combined first, so that darks are freed of them, and so on. A frame that is of no use is named and
@@ -112,7 +112,7 @@ def build_masters(
     files, complaints = find_frames(paths)
     if not files:
         raise LakeError("; ".join(complaints) or "no files were named; name files or folders with frames")
-    report = BuildReport(warnings=complaints)
+    report = MasterBuildReport(warnings=complaints)
     lake.keep_profile(profile)
     snapshot = lake.snapshot()
     with lake.stage(f"calib-{profile.name}") as staging:
@@ -150,13 +150,13 @@ class _Build:
         options: BuildOptions,
         progress: Progress,
         staging: Path,
-        report: BuildReport,
+        report: MasterBuildReport,
     ) -> None:
         self.lake, self.profile, self.workers, self.options = lake, profile, workers, options
         self.progress, self.staging, self.report = progress, staging, report
         self.library = Library(lake.root, (), str(lake.root))
-        self.maker = Maker(lake.layout, profile, workers, options.form, staging)
-        self.made: list[Made] = []
+        self.maker = MasterBuilder(lake.layout, profile, workers, options.form, staging)
+        self.made: list[BuiltMaster] = []
         self.rows: list[dict[str, Any]] = []
 
     def look(self, files: Sequence[Path]) -> list[Exposure]:
@@ -334,7 +334,7 @@ def _commit(lake: Lake, profile: Profile, rows: Sequence[dict[str, Any]], stagin
         return
     camera, snapshot = profile.name, lake.snapshot()
     where = snapshot.slices("masters", lambda part: part.name == camera)
-    held = [row for one in where for row in read_told("masters", one).to_pylist()]
+    held = [row for one in where for row in read_verified("masters", one).to_pylist()]
     every = with_new(held, rows)
     inputs = {
         "configuration": profile.sha256,

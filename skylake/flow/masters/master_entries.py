@@ -24,7 +24,7 @@ _DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Maker:
+class MasterBuilder:
     """What the making of masters shares."""
 
     layout: Layout
@@ -39,7 +39,7 @@ class Maker:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class BuiltMaster:
     """A master that was made.
 
     Attributes
@@ -66,7 +66,7 @@ class Made:
 
 
 def describe(
-    maker: Maker,
+    maker: MasterBuilder,
     group: Group,
     prepared: Mapping[str, PreparedFile],
     kind: str,
@@ -105,7 +105,7 @@ def describe(
 
 
 def write_entry(
-    maker: Maker,
+    maker: MasterBuilder,
     row: dict[str, Any],
     offset: tuple[int, int],
     used: Iterable[str] = (),

@@ -12,7 +12,7 @@ import numpy as np
 from skylake.core.camera import Camera
 from skylake.core.frame import Pixels
 from skylake.errors import LakeError, reason_of
-from skylake.flow.masters.master_entries import Made, Maker, describe, write_entry
+from skylake.flow.masters.master_entries import BuiltMaster, MasterBuilder, describe, write_entry
 from skylake.image.combine.make_masters import steps_for
 from skylake.image.combine.photon_transfer import Floats, Linearity, bias_variance, linearity, photon_transfer
 from skylake.image.detrend.detrend_steps import delinearised
@@ -26,7 +26,9 @@ _LEVEL_ERROR = 1e-3
 _UNKNOWN_RESPONSE = 0.01
 
 
-def transfer_row(maker: Maker, flat: Made, made: Sequence[Made], library: Library) -> dict[str, Any] | None:
+def transfer_row(
+    maker: MasterBuilder, flat: BuiltMaster, made: Sequence[BuiltMaster], library: Library
+) -> dict[str, Any] | None:
     """Measure gain, read noise and linearity by the frames of a flat, and bias frames or a master of such."""
     files = list(flat.prepared.values())
     biases = _biases(flat, made)
@@ -55,17 +57,17 @@ def transfer_row(maker: Maker, flat: Made, made: Sequence[Made], library: Librar
     return row
 
 
-def _biases(flat: Made, made: Sequence[Made]) -> list[Path]:
+def _biases(flat: BuiltMaster, made: Sequence[BuiltMaster]) -> list[Path]:
     """Return the prepared bias frames nearest in time that are of the chip, readout and period of a flat."""
 
-    def alike(one: Made) -> bool:
+    def alike(one: BuiltMaster) -> bool:
         here, there = one.group.first, flat.group.first
         same = here.wanted.extension == there.wanted.extension and here.wanted.binning == there.wanted.binning
         gain = same_gain(one.group.header_gain, flat.group.header_gain)
         readout = same_readout(here.wanted.readout, there.wanted.readout)
         return same and gain and readout and here.config_sha256 == there.config_sha256
 
-    def distance(one: Made) -> tuple[bool, float]:
+    def distance(one: BuiltMaster) -> tuple[bool, float]:
         away = abs((one.group.mjd or 0.0) - (flat.group.mjd or 0.0))
         return one.group.night != flat.group.night, away
 
@@ -73,14 +75,14 @@ def _biases(flat: Made, made: Sequence[Made]) -> list[Path]:
     return [file.path for file in min(fit, key=distance).prepared.values()] if fit else []
 
 
-def _held_bias(flat: Made, library: Library, named: Sequence[str] | None) -> Master | None:
+def _held_bias(flat: BuiltMaster, library: Library, named: Sequence[str] | None) -> Master | None:
     """Return the master bias of the library that fits a flat and tells the noise of its frames."""
     telling = [one for one in library.masters if one.read_noise_e and one.read_noise_err]
     found = choose(telling, "bias", flat.group.first.wanted, Rules(), named)
     return found if isinstance(found, Master) else None
 
 
-def _read_variance(bias: Master | None, flat: Made) -> tuple[float, float] | None:
+def _read_variance(bias: Master | None, flat: BuiltMaster) -> tuple[float, float] | None:
     """Return the variance of a pixel of the frames behind a master bias, and its error, ADU^2."""
     if bias is None or not bias.read_noise_e or not bias.read_noise_err:
         return None
@@ -88,7 +90,7 @@ def _read_variance(bias: Master | None, flat: Made) -> tuple[float, float] | Non
     return variance, 2.0 * variance * bias.read_noise_err / bias.read_noise_e
 
 
-def read_noise(maker: Maker, bias: Made) -> dict[str, float | None]:
+def read_noise(maker: MasterBuilder, bias: BuiltMaster) -> dict[str, float | None]:
     """Return the read noise that the frames of a master bias show, by the gain in header or profile."""
     task = dask.delayed(measure_bias, pure=False)
     (found,) = maker.workers.run([task([one.path for one in bias.prepared.values()])])
@@ -103,7 +105,7 @@ def read_noise(maker: Maker, bias: Made) -> dict[str, float | None]:
     return {"read_noise_e": noise, "read_noise_err": 0.5 * noise * error / variance}
 
 
-def drop_pixels(made: Made) -> None:
+def drop_pixels(made: BuiltMaster) -> None:
     """Remove prepared pixels that are needed no more; a few bias frames wait for a photon transfer."""
     kept = 2 * _PAIRS if made.group.kind == "bias" else 0
     for one in list(made.prepared.values())[kept:]:
@@ -126,7 +128,7 @@ def _curvature(linear: dict[str, float | None], camera: Camera, brightest: float
     return 0.0, _UNKNOWN_RESPONSE / brightest if brightest > 0.0 else 0.0
 
 
-def _linearity(made: Made, camera: Camera) -> Linearity | None:
+def _linearity(made: BuiltMaster, camera: Camera) -> Linearity | None:
     """Return the response to light before any correction, whatever the profile had the flats corrected by."""
     exposures = {one.file: one.wanted.exposure_s for one in made.group.frames}
     times = [exposures[file] for file in made.prepared]

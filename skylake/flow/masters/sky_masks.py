@@ -14,7 +14,7 @@ import numpy as np
 from skylake.core.flags import PixelFlag
 from skylake.flow.execution.scratch_planes import keep_plane
 from skylake.flow.masters.assemble_master import results_of
-from skylake.flow.masters.master_entries import Maker, describe, write_entry
+from skylake.flow.masters.master_entries import MasterBuilder, describe, write_entry
 from skylake.flow.masters.master_groups import Group
 from skylake.flow.masters.master_tasks import PreparedFile, Term, combine_rows
 from skylake.image.combine.bad_pixels_from_sky import high_passed, sky_mask, steep_places
@@ -37,7 +37,9 @@ def thinned(group: Group) -> Group:
     return replace(group, frames=tuple(group.frames[number] for number in chosen))
 
 
-def sky_mask_row(maker: Maker, group: Group, prepared: Mapping[str, PreparedFile]) -> dict[str, Any] | str:
+def sky_mask_row(
+    maker: MasterBuilder, group: Group, prepared: Mapping[str, PreparedFile]
+) -> dict[str, Any] | str:
     """Write the mask of bad pixels that frames of the sky show, and return its row.
 
     The pixels of the prepared frames are gone then.

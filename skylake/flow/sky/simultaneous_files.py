@@ -9,7 +9,7 @@ from skylake.errors import FrameError
 from skylake.image.fitsio.read_fits import read_file
 
 
-class Contents:
+class FileDigests:
     """Tells copies from other frames by their bytes, decompressed; each file is read once, and only if asked for."""
 
     def __init__(self) -> None:

@@ -22,8 +22,8 @@ from skylake.core.reduction_settings import SkyFrames
 from skylake.errors import FrameError, FrameFailed
 from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.scratch_planes import keep_plane
-from skylake.flow.sky.simultaneous_files import Contents
-from skylake.flow.sky.sky_files import kept_sky
+from skylake.flow.sky.simultaneous_files import FileDigests
+from skylake.flow.sky.sky_files import read_sky
 from skylake.image.combine.sky_frame import above_zero, combined_sky, subtracted_sky, without_sources
 from skylake.image.detrend.detrend_chain import calibrate
 from skylake.image.detrend.frame_conditions import conditions_of
@@ -71,7 +71,7 @@ class SkyFrame(NamedTuple):
 
 
 def neighbours_of(
-    here: SkyFrame, frames: Sequence[SkyFrame], params: SkyFrames, contents: Contents | None = None
+    here: SkyFrame, frames: Sequence[SkyFrame], params: SkyFrames, contents: FileDigests | None = None
 ) -> list[SkyFrame]:
     """Return the nearest frames of the same kind, half before and half after where there are.
 
@@ -81,7 +81,7 @@ def neighbours_of(
     frames : sequence of SkyFrame
         In their order.
     params : SkyFrames
-    contents : Contents or None
+    contents : FileDigests or None
         Tells copies, such as a frame that was moved, from other frames of one moment; None where there are no copies.
     """
     span = params.within_minutes / MINUTES_PER_DAY
@@ -180,7 +180,7 @@ class SkySource:
         self, frames: Sequence[SkyFrame], profile: Profile, library: Library | None, folder: Path
     ) -> None:
         self._frames, self._profile, self._library, self._folder = tuple(frames), profile, library, folder
-        self._contents = Contents()
+        self._contents = FileDigests()
         self._known = {one.file: one for one in self._frames}
         self._kept: OrderedDict[Path, float | None] = OrderedDict()
 
@@ -195,7 +195,7 @@ class SkySource:
         params = self._params(path)
         if params.file is not None:
             return subtracted_sky(
-                image, kept_sky(params.file, (image.pixels.shape[0], image.pixels.shape[1]))
+                image, read_sky(params.file, (image.pixels.shape[0], image.pixels.shape[1]))
             )
         cleaned = [(one, self._clean(one)) for one in self._neighbours(path)]
         usable = [(one, clean) for one, clean in cleaned if clean is not None]

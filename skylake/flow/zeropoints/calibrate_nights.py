@@ -22,7 +22,7 @@ from skylake.errors import LakeError, reason_of, together
 from skylake.flow.aggregates.aggregate_plans import cameras_of
 from skylake.flow.aggregates.staleness import Why
 from skylake.flow.catalogs.import_catalogs import MARGIN_ARCSEC
-from skylake.flow.compaction.unbundle import cut_crowded, in_groups, loosen
+from skylake.flow.compaction.unbundle import cut_crowded, in_groups, unbundle
 from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.retry_commit import undisturbed
 from skylake.flow.execution.run_progress import Progress, Silent, counted
@@ -443,7 +443,7 @@ def _loosen(lake: Lake, nights: Sequence[Night], run: _Run) -> None:
         "matches": [night.matches_name for night in nights if night.why_matches is not None],
         "zeropoints": [night.zeropoints_name for night in nights],
     }
-    loosen(lake, run.workers, names, run.progress)
+    unbundle(lake, run.workers, names, run.progress)
 
 
 def _with_own_files(snapshot: Snapshot, nights: Sequence[Night], staging: Path, run: _Run) -> list[Night]:

@@ -39,7 +39,7 @@ def focal_plane_file(layout: Layout, camera: str) -> Path:
     return layout.profile(camera).with_suffix(".place.parquet")
 
 
-def read_placed(layout: Layout, camera: str) -> tuple[PlacedChip, ...]:
+def read_focal_plane(layout: Layout, camera: str) -> tuple[PlacedChip, ...]:
     """Return the places of a detector in order of time; none if nothing was learnt of it.
 
     Raises
@@ -67,7 +67,7 @@ def read_placed(layout: Layout, camera: str) -> tuple[PlacedChip, ...]:
     )
 
 
-def write_placed(layout: Layout, camera: str, epochs: Sequence[PlacedChip]) -> None:
+def write_focal_plane(layout: Layout, camera: str, epochs: Sequence[PlacedChip]) -> None:
     """Write the places of a detector over those that are there.
 
     Raises

@@ -20,7 +20,7 @@ from skylake.lake.layout import PARTS_FOLDER, part_file
 from skylake.lake.storage.bundles import BUNDLES_FOLDER, COMPACTED, Bundle, read_members
 from skylake.lake.storage.merge_files import Merge, merge_files
 from skylake.lake.storage.parts import Key, Part, PartFile, sort_rows, split, write_part_file
-from skylake.lake.storage.slices import Slice, read_told
+from skylake.lake.storage.slices import Slice, read_verified
 from skylake.schema import arrow_schema, load
 from skylake.sky.hats import (
     Properties,
@@ -57,7 +57,7 @@ def build_version(folder: Path, table: str, base: Path, commit: Commit) -> Path:
     for one in merged:
         builder.add_bundle(one.bundle, one.members, one.staging)
     if merged:
-        builder.refit_kept()
+        builder.repartition_retained()
     for part, staging in staged:
         builder.add(part, staging)
     builder.finish()
@@ -185,7 +185,7 @@ class _Builder:
             self._tree = PixelTree.completed([*kept, *_apart(self.base.pixels, kept)], order)
         return self._tree
 
-    def refit_kept(self) -> None:
+    def repartition_retained(self) -> None:
         """Divide parts that came after a compaction had begun as it has divided the table."""
         bundles = Version(self.folder).bundles.values()
         leaves = {file.pixel for bundle in bundles for file in bundle.files if file.pixel is not None}
@@ -242,7 +242,9 @@ def refit(part: Part, folder: Path, tree: PixelTree) -> Part:
         return part
     schema = load(part.table)
     fit: dict[Pixel | None, PartFile] = {file.pixel: file for file in part.files if file.pixel in known}
-    rows = pa.concat_tables([read_told(part.table, Slice(folder / file.path, None, file)) for file in unfit])
+    rows = pa.concat_tables(
+        [read_verified(part.table, Slice(folder / file.path, None, file)) for file in unfit]
+    )
     for file in unfit:
         (folder / file.path).unlink()
         _remove_empty((folder / file.path).parent)
@@ -250,7 +252,7 @@ def refit(part: Part, folder: Path, tree: PixelTree) -> Part:
         path = part_file(part.table, part.name, pixel)
         held = fit.get(pixel)
         if held is not None:
-            more = read_told(part.table, Slice(folder / held.path, None, held))
+            more = read_verified(part.table, Slice(folder / held.path, None, held))
             piece = sort_rows(pa.concat_tables([piece, more]), schema)
         fit[pixel] = write_part_file(piece, folder, path)
     return replace(part, files=tuple(sorted(fit.values(), key=lambda file: file.path)))

@@ -45,7 +45,7 @@ def require(base: Snapshot, commit: Commit) -> None:
         for part, staging in parts:
             _require_schema(part)
             _require_files(part.table, part.files, staging)
-    for table, names in commit.loose.items():
+    for table, names in commit.unbundled.items():
         _require_unchanged(
             [part for part, _ in commit.staged[table] if part.name in names], base.version(table)
         )
@@ -92,9 +92,9 @@ def _require_nothing_lost(staged: StagedBundle, base: Version) -> None:
     """Refuse a bundle that does not hold the rows of its members, all of them and no others."""
     bundle = staged.bundle
     held = {part.name: (part.checksum, part.inputs) for part in base.some(bundle.names)}
-    claimed = {part.name: (part.checksum, part.inputs) for part in staged.members}
+    expected = {part.name: (part.checksum, part.inputs) for part in staged.members}
     whole = add_digests(file.digest for file in bundle.files)
-    if held != claimed or whole != add_digests(checksum for checksum, _ in held.values()):
+    if held != expected or whole != add_digests(checksum for checksum, _ in held.values()):
         raise Superseded(
             f"{bundle.name} of {bundle.table} does not hold the rows of its parts, of which another run may have "
             "changed one meanwhile; run again"
@@ -136,9 +136,9 @@ def _nights_read(commit: Commit) -> dict[str, bool]:
     """Return the nights that staged parts are made from, and whether any of their rows are those of one frame."""
     nights: dict[str, bool] = {}
     for table, staged in commit.staged.items():
-        loose = commit.loose.get(table, ())
+        unbundled = commit.unbundled.get(table, ())
         for part, _ in staged if table not in _OBSERVED else ():
-            if part.name not in loose and part.camera is not None and part.night is not None:
+            if part.name not in unbundled and part.camera is not None and part.night is not None:
                 name = str(Batch(part.camera, part.night))
                 nights[name] = nights.get(name, False) or "frame_id" in load(table).primary_key
     return nights
@@ -168,8 +168,10 @@ def _descriptions(version: Version) -> dict[str, int]:
 
 def _require_frames_once(base: Snapshot, commit: Commit) -> None:
     """Refuse frames that would be in the lake twice: in the commit, or in it and in what it leaves as it is."""
-    loose = commit.loose.get("frames", set())
-    staged = [(part, staging) for part, staging in commit.staged.get("frames", []) if part.name not in loose]
+    unbundled = commit.unbundled.get("frames", set())
+    staged = [
+        (part, staging) for part, staging in commit.staged.get("frames", []) if part.name not in unbundled
+    ]
     if not staged:
         return
     files = [staging / file.path for part, staging in staged for file in part.files]
@@ -177,7 +179,7 @@ def _require_frames_once(base: Snapshot, commit: Commit) -> None:
     counts = pc.value_counts(ids)
     twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1)).to_pylist()
     gone = {part.name for part, _ in staged} | commit.removed.get("frames", set())
-    twice += _frames_held(base, ids.combine_chunks(), gone)
+    twice += _frames_present(base, ids.combine_chunks(), gone)
     if twice:
         raise Superseded(
             f"{base.layout.root}: frame {min(twice)} would be in the lake twice ({len(set(twice))} such frames): "
@@ -186,7 +188,7 @@ def _require_frames_once(base: Snapshot, commit: Commit) -> None:
         )
 
 
-def _frames_held(base: Snapshot, ids: pa.Array, gone: set[str]) -> list[int]:
+def _frames_present(base: Snapshot, ids: pa.Array, gone: set[str]) -> list[int]:
     """Return those of some frames that are in the lake, but for some of its parts.
 
     This reads one column of the table, and of files that the last commit has left as they were not even that.

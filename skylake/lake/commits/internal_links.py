@@ -36,7 +36,7 @@ _OWN = {
 #: Those of them that hold no link at all, however deep: what is read here belongs to the lake.
 _WITHOUT_LINKS = ("_versions", "_cameras", "catalogs", "calibrations")
 #: What is made anew where it is missing: nobody wants a copy of what a link in its place leads to.
-_MADE_ANEW = ("_staging", "_lock", "_compacting", "_newest")
+_REBUILT = ("_staging", "_lock", "_compacting", "_newest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def foreign_links(layout: Layout, deep: bool = False) -> Iterator[ForeignLink]:
     for path in _links_in(root):
         if path == layout.current:
             if not leads_to(path, layout.snapshots):
-                yield ForeignLink(path, _leads_out(path), _pointed_anew(layout))
+                yield ForeignLink(path, _leads_out(path), _repoint_command(layout))
         elif path.name in pointers:
             if str(path.readlink()) != f"current/{path.name}":
                 mend = f"ln -sfn current/{path.name} {shlex.quote(str(path))}"
@@ -148,7 +148,7 @@ def _leads_out(link: Path) -> str:
     return f"the link leads to {link.readlink()}, where it does not belong"
 
 
-def _pointed_anew(layout: Layout) -> str:
+def _repoint_command(layout: Layout) -> str:
     """Return the command that points a lake to the snapshot that the name of its link tells, else to the newest."""
     name = layout.current.readlink().name
     if not (name.isdecimal() and layout.snapshot(int(name)).is_dir()):
@@ -161,7 +161,7 @@ def _in_place_of_own(layout: Layout, path: Path) -> ForeignLink:
     target, link = path.resolve(), shlex.quote(str(path))
     why = f"this is a link to {path.readlink()}, and skylake writes and deletes here"
     mend = f"rm {link}"
-    if path.relative_to(layout.root).parts[0] not in _MADE_ANEW and target.exists():
+    if path.relative_to(layout.root).parts[0] not in _REBUILT and target.exists():
         mend += f" && cp -a {shlex.quote(str(target))} {link}"
         why += "; mount another disk in this place if that is wanted, as by mount --bind"
     return ForeignLink(path, why, mend)

@@ -59,10 +59,10 @@ def write_record(
                 }
                 | _made_from(part)
                 for part, _ in parts
-                if part.name not in commit.loose.get(table, ())
+                if part.name not in commit.unbundled.get(table, ())
             }
             for table, parts in commit.staged.items()
-            if len(parts) > len(commit.loose.get(table, ()))
+            if len(parts) > len(commit.unbundled.get(table, ()))
         },
         "removed": {table: sorted(names) for table, names in commit.removed.items()},
         "merged": {
@@ -71,7 +71,7 @@ def write_record(
             }
             for table, bundles in commit.merged.items()
         },
-        "loosened": {table: sorted(names) for table, names in commit.loose.items()},
+        "loosened": {table: sorted(names) for table, names in commit.unbundled.items()},
     }
     layout.ledger.mkdir(exist_ok=True)
     replace_text(layout.record(number), json.dumps(record, indent=1) + "\n")

@@ -28,7 +28,7 @@ _PAUSE = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LedgerEntry:
     """One commit of the ledger.
 
     Attributes
@@ -74,13 +74,13 @@ class Entry:
         return any(batch is None or name == batch or name.startswith(f"{batch}-") for name in names)
 
 
-def in_runs(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+def in_runs(entries: Iterable[LedgerEntry]) -> Iterator[list[LedgerEntry]]:
     """Yield commits, the newest first, by the runs that made them: each run at the place of its last commit.
 
     Commits of runs at the same time stand between each other. A run has ended where a day before its oldest commit
     has none of it, or all records would be read to tell the last run.
     """
-    waiting: dict[str | int, list[Entry]] = {}
+    waiting: dict[str | int, list[LedgerEntry]] = {}
     for entry in entries:
         waiting.setdefault(entry.run or entry.snapshot, []).append(entry)
         while waiting:
@@ -91,7 +91,7 @@ def in_runs(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     yield from waiting.values()
 
 
-def as_one(commits: Sequence[Entry]) -> Entry:
+def as_one(commits: Sequence[LedgerEntry]) -> LedgerEntry:
     """Return the commits of a run, the oldest first, as the one that led from the state before it to that after it."""
     last = commits[-1]
     if len(commits) == 1:
@@ -133,7 +133,7 @@ def recorded_numbers(layout: Layout, last: int) -> list[int]:
     return sorted(number for number in found if number <= last)
 
 
-def kept_numbers(layout: Layout, last: int) -> list[int]:
+def retained_numbers(layout: Layout, last: int) -> list[int]:
     """Return the numbers of the snapshots up to one that are still there, the lowest first."""
     if isinstance(layout, PublishedLayout):
         with Reaching(layout.root):
@@ -144,7 +144,7 @@ def kept_numbers(layout: Layout, last: int) -> list[int]:
     return sorted(number for number in found if number <= last)
 
 
-def is_kept(layout: Layout, number: int) -> bool:
+def is_retained(layout: Layout, number: int) -> bool:
     """Tell whether a snapshot is still there."""
     if isinstance(layout, PublishedLayout):
         with Reaching(layout.root):
@@ -160,7 +160,7 @@ def is_recorded(layout: Layout, number: int) -> bool:
     return layout.record(number).is_file()
 
 
-def newest_first(layout: Layout, numbers: Sequence[int], kept: Sequence[int]) -> Iterator[Entry]:
+def newest_first(layout: Layout, numbers: Sequence[int], kept: Sequence[int]) -> Iterator[LedgerEntry]:
     """Yield commits by their numbers, the last of these first; each is read when its turn comes.
 
     Raises
@@ -180,7 +180,7 @@ def newest_first(layout: Layout, numbers: Sequence[int], kept: Sequence[int]) ->
         yield from (_entry(layout.record(one), one in there, texts[one]) for one in reversed(block))
 
 
-def read_entry(layout: Layout, number: int, kept: bool = True) -> Entry:
+def read_entry(layout: Layout, number: int, kept: bool = True) -> LedgerEntry:
     """Return a commit by the number of its snapshot.
 
     Raises
@@ -195,7 +195,7 @@ def read_entry(layout: Layout, number: int, kept: bool = True) -> Entry:
     return _entry(layout.record(number), kept, text)
 
 
-def _entry(path: Path, kept: bool, text: bytes | None = None) -> Entry:
+def _entry(path: Path, kept: bool, text: bytes | None = None) -> LedgerEntry:
     try:
         record: dict[str, Any] = json.loads(path.read_bytes() if text is None else text)
         rows = {
@@ -204,7 +204,7 @@ def _entry(path: Path, kept: bool, text: bytes | None = None) -> Entry:
         parts = {table: tuple(names) for table, names in record["replaced"].items()}
         for table, names in record["removed"].items():
             parts[table] = (*parts.get(table, ()), *names)
-        return Entry(
+        return LedgerEntry(
             int(record["snapshot"]),
             record["base"],
             datetime.fromisoformat(record["time_utc"]),

@@ -15,7 +15,7 @@ from skylake.lake.layout import PARTS_FOLDER
 from skylake.lake.storage.bundles import BUNDLES_FOLDER, Bundle, read_members
 from skylake.lake.storage.damaged_files import damaged, require_files
 from skylake.lake.storage.parts import Part, PartFile, is_as_written
-from skylake.lake.storage.slices import Slice, read_told
+from skylake.lake.storage.slices import Slice, read_verified
 from skylake.places import is_url
 from skylake.sky.hats import Leaves, read_pixels, read_properties
 from skylake.sky.pixels import Pixel
@@ -130,7 +130,7 @@ class Version:
         try:
             for file, where in zip(part.files, self.slices_of(part), strict=True):
                 if file.path in wrong:
-                    read_told(part.table, where)
+                    read_verified(part.table, where)
         except (LakeError, OSError, pa.ArrowException):
             return False
         return True

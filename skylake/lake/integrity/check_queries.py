@@ -72,7 +72,7 @@ class Check:
 
 
 @dataclass(slots=True)
-class Outcome:
+class CheckOutcome:
     """What became of a check.
 
     Attributes
@@ -132,7 +132,7 @@ def read_check(path: Path) -> Check:
     return Check(path.stem, " ".join(sentences), forms[0][1], forms[0][2], texts["says"], texts["mend"], sql)
 
 
-def run_check(connection: duckdb.DuckDBPyConnection, check: Check, show: int) -> Outcome:
+def run_check(connection: duckdb.DuckDBPyConnection, check: Check, show: int) -> CheckOutcome:
     """Run a check on a connection that knows the relations and tables that it asks.
 
     A check that cannot be made, because of what is damaged, says so.
@@ -141,7 +141,7 @@ def run_check(connection: duckdb.DuckDBPyConnection, check: Check, show: int) ->
 
     import duckdb
 
-    outcome, start = Outcome(check), time.monotonic()
+    outcome, start = CheckOutcome(check), time.monotonic()
     try:
         connection.execute(f"CREATE OR REPLACE TEMP TABLE offending AS FROM ({check.sql}) LIMIT {MOST_FOUND}")
         ((outcome.n_found,),) = connection.execute("SELECT count(*) FROM offending").fetchall()

@@ -93,7 +93,7 @@ def gather_facts(layout: Layout, number: int | None = None) -> Facts:
         if (profile := _add_camera(layout, relations, path)) is not None:
             catalogs[f"the profile of {profile.name}"] = profile.base.catalog
     for path in sorted((layout.root / "_cameras").glob("[!.]*.parquet")):
-        if (why := _damage_of_learnt(path)) is not None:
+        if (why := _damage_of_small_table(path)) is not None:
             relations.problem(str(path.relative_to(layout.root)), "table of a camera", why)
     for path in sorted(layout.configurations.glob("[!.]*.json")):
         if (why := damage_of_configuration(path)) is not None:
@@ -112,7 +112,7 @@ def _settings(layout: Layout, relations: Relations) -> Settings:
         return Settings()
 
 
-def _damage_of_learnt(path: Path) -> str | None:
+def _damage_of_small_table(path: Path) -> str | None:
     try:
         return damage_of(path.read_bytes())
     except OSError as error:

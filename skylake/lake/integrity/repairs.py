@@ -28,7 +28,7 @@ _THEN = "then run the pipeline again"
 _AGGREGATES = ("nights", "lightcurves", "forced_lightcurves", "maps")
 
 
-class Mends:
+class Repairs:
     """Mends of what is found in a lake.
 
     Parameters
@@ -56,11 +56,11 @@ class Mends:
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
-        self._claims: dict[tuple[str, str], dict[str, Any]] = {}
+        self._records: dict[tuple[str, str], dict[str, Any]] = {}
         columns = ("table_name", "path", "n_rows", "n_bytes", "sha256", "kind", "owner", "camera", "night")
         for table, path, n_rows, n_bytes, sha256, *rest in facts.relations.values("lake_files", *columns):
-            claim = dict(zip(columns[5:], rest, strict=True))
-            self._claims[table, path] = claim | {"file": PartFile(path, n_rows, "", n_bytes, sha256)}
+            record = dict(zip(columns[5:], rest, strict=True))
+            self._records[table, path] = record | {"file": PartFile(path, n_rows, "", n_bytes, sha256)}
 
     @property
     def lake(self) -> str:
@@ -154,22 +154,22 @@ class Mends:
 
     def file(self, table: str, path: str) -> str:
         """Return the command that mends a file of the snapshot."""
-        claim = self._claims.get((table, path))
+        record = self._records.get((table, path))
         target = self.facts.folders[table] / path
-        if claim is None or is_as_written(self.facts.folders[table], claim["file"]):
+        if record is None or is_as_written(self.facts.folders[table], record["file"]):
             # The file is as it was written, or nobody tells of it: it is the description that is lost or wrong.
-            owner = target.stem if claim is None else claim["owner"]
-            description = self._twin_description(table, owner, target)
+            owner = target.stem if record is None else record["owner"]
+            description = self._copied_description(table, owner, target)
             if description is not None:
                 return description
-        if claim is None:
+        if record is None:
             return self._undescribed(table, target)
-        twin = self._twin(table, path, claim)
-        if twin is not None:
+        copy = self._copy(table, path, record)
+        if copy is not None:
             made = "" if target.parent.is_dir() else f"mkdir -p {shlex.quote(str(target.parent))} && "
-            return made + _link(twin, target)
-        again = self._again(table, claim, target) if claim["kind"] == "fresh" else None
-        return again or self.before(table, claim["owner"])
+            return made + _link(copy, target)
+        again = self._again(table, record, target) if record["kind"] == "fresh" else None
+        return again or self.before(table, record["owner"])
 
     def _undescribed(self, table: str, target: Path) -> str:
         """Return what becomes of a file that no description tells of: it may hold the only copy of its rows."""
@@ -184,22 +184,22 @@ class Mends:
         """Return the command that mends the list of pixels: that of a lost file of the pixel, if there is one."""
         return self.version(table) if path is None else self.file(table, path)
 
-    def _again(self, table: str, claim: dict[str, Any], target: Path) -> str | None:
+    def _again(self, table: str, record: dict[str, Any], target: Path) -> str | None:
         """Return the command that makes the part of a file again, and nothing else; None where there is none.
 
         A file that is there, with the wrong content, is taken away first: then the part is out of date.
         """
-        night = claim["night"]
+        night = record["night"]
         if table in ("sources", "forced_sources"):
-            return f"skylake ingest {self.lake} --camera {claim['camera']} --redo --from {night} --to {night} PATH…"
+            return f"skylake ingest {self.lake} --camera {record['camera']} --redo --from {night} --to {night} PATH…"
         if table in _AGGREGATES:
             command = f"skylake aggregate {self.lake} {table}"
         elif table in ("matches", "zeropoints"):
             catalog, _, version = (
-                str(claim["owner"]).removeprefix(f"{claim['camera']}-{night}-").rpartition("-v")
+                str(record["owner"]).removeprefix(f"{record['camera']}-{night}-").rpartition("-v")
             )
             if table == "matches":
-                catalog, version = str(claim["owner"]).removeprefix(f"{claim['camera']}-{night}-"), ""
+                catalog, version = str(record["owner"]).removeprefix(f"{record['camera']}-{night}-"), ""
             command = f"skylake calibrate {self.lake} --catalog {catalog}" + (
                 version and f" --version {version}"
             )
@@ -239,19 +239,19 @@ class Mends:
                 f"writes it again: mv {name} {shlex.quote(f'{target}.damaged')}"
             )
         if kind == "table of a camera":
-            return f"rm {shlex.quote(str(target))}" + _learnt_again(self.lake, target.name)
+            return f"rm {shlex.quote(str(target))}" + _learn_command(self.lake, target.name)
         if kind == "camera profile":
             return f"skylake ingest {self.lake} --camera FILE.toml PATH…"
         if table is not None and table in self.facts.folders:
             inner = target.relative_to(self.facts.folders[table])
             for other in self._versions(table):
-                twin = other / inner
-                if kind.startswith("description") and _is_whole_description(twin, kind):
-                    if target.exists() and twin.samefile(target):
+                copy = other / inner
+                if kind.startswith("description") and _is_whole_description(copy, kind):
+                    if target.exists() and copy.samefile(target):
                         continue
-                    return _link(twin, target)
-                if kind == "common metadata" and twin.is_file() and twin.stat().st_size > 12:
-                    return f"cp {shlex.quote(str(twin))} {shlex.quote(str(target))}"
+                    return _link(copy, target)
+                if kind == "common metadata" and copy.is_file() and copy.stat().st_size > 12:
+                    return f"cp {shlex.quote(str(copy))} {shlex.quote(str(target))}"
             return self.version(table)
         if kind == "record of the ledger" and target.stem.isdecimal():
             return self.record(int(target.stem))
@@ -280,43 +280,43 @@ class Mends:
         mine = self.facts.folders.get(table)
         yield from (one for one in sorted(folder.glob("[0-9]*"), reverse=True) if one != mine)
 
-    def _twin(self, table: str, path: str, claim: dict[str, Any]) -> Path | None:
+    def _copy(self, table: str, path: str, record: dict[str, Any]) -> Path | None:
         """Return a whole copy of a file in another version, if there is one."""
         target = self.facts.folders[table] / path
         for version in self._versions(table):
-            twin = version / path
-            if target.exists() and twin.exists() and twin.samefile(target):
+            copy = version / path
+            if target.exists() and copy.exists() and copy.samefile(target):
                 continue
-            if is_as_written(version, claim["file"]):
-                return twin
+            if is_as_written(version, record["file"]):
+                return copy
         return None
 
-    def _twin_description(self, table: str, owner: str, file: Path) -> str | None:
+    def _copied_description(self, table: str, owner: str, file: Path) -> str | None:
         """Return the command that brings back a description which tells of a file as it is."""
         mine = self.facts.folders[table]
         path = str(file.relative_to(mine))
         for kind in (PARTS_FOLDER, BUNDLES_FOLDER):
             target = mine / kind / f"{owner}.json"
             for version in self._versions(table):
-                twin = version / kind / f"{owner}.json"
-                same = target.exists() and twin.exists() and twin.samefile(target)
-                if not same and _tells_of(twin, path, file):
-                    return _link(twin, target)
+                copy = version / kind / f"{owner}.json"
+                same = target.exists() and copy.exists() and copy.samefile(target)
+                if not same and _describes(copy, path, file):
+                    return _link(copy, target)
         return None
 
 
-def _learnt_again(lake: str, name: str) -> str:
+def _learn_command(lake: str, name: str) -> str:
     """Return the command that learns again what a table of a camera held; nothing where the next run does so."""
     camera, _, what = name.removesuffix(".parquet").rpartition(".")
     learn = {"geometries": "learn", "distortions": "learn", "place": "mosaic"}.get(what)
     return f" && skylake camera {learn} {lake} --camera {camera}" if learn else ""
 
 
-def _link(twin: Path, target: Path) -> str:
-    return f"ln -f {shlex.quote(str(twin))} {shlex.quote(str(target))}"
+def _link(copy: Path, target: Path) -> str:
+    return f"ln -f {shlex.quote(str(copy))} {shlex.quote(str(target))}"
 
 
-def _tells_of(description: Path, path: str, file: Path) -> bool:
+def _describes(description: Path, path: str, file: Path) -> bool:
     """Tell whether a description tells of a file with the bytes and rows that it has."""
     try:
         if description.parent.name == PARTS_FOLDER:

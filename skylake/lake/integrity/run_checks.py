@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from skylake.lake.integrity.check_queries import Check, Outcome, fill, load_checks, run_check
+from skylake.lake.integrity.check_queries import Check, CheckOutcome, fill, load_checks, run_check
 from skylake.lake.integrity.lake_facts import Facts
-from skylake.lake.integrity.repairs import Mends
-from skylake.lake.integrity.scan_files import Claim
+from skylake.lake.integrity.repairs import Repairs
+from skylake.lake.integrity.scan_files import RecordedFile
 from skylake.lake.reading.duckdb_tables import duckdb_columns
 from skylake.lake.storage.fact_relations import RELATIONS
 from skylake.lake.storage.parts import Key
@@ -81,7 +81,7 @@ def _place(row: Sequence[Any]) -> tuple[str, str]:
     return str(row[0]), str(row[1])
 
 
-def claims_of(facts: Facts) -> list[Claim]:
+def recorded_files(facts: Facts) -> list[RecordedFile]:
     """Return every file that is there, with what the descriptions say of it."""
     relations = facts.relations
     keys: dict[tuple[str, str], Key] = {}
@@ -97,7 +97,7 @@ def claims_of(facts: Facts) -> list[Claim]:
     }
     places = sorted(set(relations.values("lake_files", "table_name", "path")) & readable)
     return [
-        Claim(table, path, facts.folders[table], tuple(members.get((table, path), ())), pixel_of(path))
+        RecordedFile(table, path, facts.folders[table], tuple(members.get((table, path), ())), pixel_of(path))
         for table, path in places
     ]
 
@@ -162,7 +162,7 @@ def chosen_checks(names: Sequence[str], deep: bool, hats: bool) -> list[Check]:
     return sorted(found, key=lambda check: (check.share is not None, bool(check.tables)))
 
 
-def run_checks(facts: Facts, checks: Sequence[Check], files: Files, show: int) -> Iterator[Outcome]:
+def run_checks(facts: Facts, checks: Sequence[Check], files: Files, show: int) -> Iterator[CheckOutcome]:
     """Run checks that need no shares, one after the other."""
     tables = sorted({name for check in checks for name in check.tables})
     with connect(files, tables) as connection:
@@ -201,7 +201,7 @@ def together(shares: Sequence[Share]) -> list[list[Share]]:
     return groups
 
 
-def run_shares(shares: Sequence[Share]) -> list[Outcome]:
+def run_shares(shares: Sequence[Share]) -> list[CheckOutcome]:
     """Run checks on the same share of the rows; runs on a worker."""
     first = shares[0]
     chosen = (first.check.share or "", first.number, first.count)
@@ -211,9 +211,9 @@ def run_shares(shares: Sequence[Share]) -> list[Outcome]:
         return [run_check(connection, share.check, share.show) for share in shares]
 
 
-def findings(facts: Facts, outcome: Outcome) -> list[dict[str, str]]:
+def findings(facts: Facts, outcome: CheckOutcome) -> list[dict[str, str]]:
     """Return what a check found, in words, and the command that mends each."""
-    mends = Mends(facts)
+    mends = Repairs(facts)
     found = []
     for row in outcome.rows:
         asked = mends.of(row)

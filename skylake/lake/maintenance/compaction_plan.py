@@ -57,7 +57,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BundlePlan:
     """A bundle to make.
 
     Attributes
@@ -162,7 +162,7 @@ def plan_compaction(
     table: str,
     everything: bool = False,
     divided: Mapping[Pixel, Sequence[Pixel]] | None = None,
-) -> list[Plan]:
+) -> list[BundlePlan]:
     """Return the bundles to make of a table; none where there is nothing to gain.
 
     Parameters
@@ -244,7 +244,9 @@ def _lies_in(bundle: Bundle, pixels: Iterable[Pixel]) -> bool:
     return not {file.pixel for file in bundle.files}.isdisjoint(pixels)
 
 
-def _plan(version: Version, table: str, group: _Group, divided: Mapping[Pixel, Sequence[Pixel]]) -> Plan:
+def _plan(
+    version: Version, table: str, group: _Group, divided: Mapping[Pixel, Sequence[Pixel]]
+) -> BundlePlan:
     names = [*group.fresh, *(name for bundle in group.bundles for name in bundle.names)]
     parts = tuple(sorted(version.some(names), key=lambda part: part.name))
     name = bundle_name(table, group.level, parts)
@@ -253,7 +255,7 @@ def _plan(version: Version, table: str, group: _Group, divided: Mapping[Pixel, S
         for pixel, sources in sorted(_sources(version, parts).items(), key=lambda item: item[0] or (0, 0))
         for job in _jobs(version, table, name, pixel, sources, divided)
     ]
-    return Plan(table, name, group.level, parts, tuple(jobs))
+    return BundlePlan(table, name, group.level, parts, tuple(jobs))
 
 
 _Sources = dict[str, list[tuple[int, Part, PartFile]]]

@@ -15,7 +15,13 @@ from skylake.durable import GONE, drop_locks, set_aside
 from skylake.errors import LakeError, cannot_be_written, mend_of, reason_of
 from skylake.lake.cameras.master_files import unneeded_files
 from skylake.lake.commits.internal_links import newest_ever, read_links, require_newest, settle
-from skylake.lake.commits.ledger_records import Entry, in_runs, is_recorded, kept_numbers, read_entry
+from skylake.lake.commits.ledger_records import (
+    LedgerEntry,
+    in_runs,
+    is_recorded,
+    read_entry,
+    retained_numbers,
+)
 from skylake.lake.commits.snapshot_history import current_number
 from skylake.lake.layout import Layout
 from skylake.sky.hats import partial_path
@@ -36,7 +42,7 @@ class Retention:
     days: int = 365
     months: int = 12
 
-    def keeps(self, entries: Iterable[Entry], under_way: str | None = None) -> set[int]:
+    def keeps(self, entries: Iterable[LedgerEntry], under_way: str | None = None) -> set[int]:
         """Return the numbers of the snapshots that stay: the last of each run, the newest of one under way."""
         kept = sorted((entry for entry in entries if entry.kept), key=lambda entry: entry.snapshot)
         ends = [commits[0] for commits in in_runs(reversed(kept))][::-1]
@@ -46,7 +52,7 @@ class Retention:
         return some | _last_of(ends, "%Y-%m-%d", self.days) | _last_of(ends, "%Y-%m", self.months)
 
 
-def _last_of(entries: Iterable[Entry], span: str, count: int) -> set[int]:
+def _last_of(entries: Iterable[LedgerEntry], span: str, count: int) -> set[int]:
     """Return the last snapshot in each of the newest `count` spans of time that have one."""
     last: dict[str, int] = {_name(entry.time_utc, span): entry.snapshot for entry in entries}
     return {last[name] for name in sorted(last)[len(last) - min(count, len(last)) :]}
@@ -95,9 +101,9 @@ def vacuum(layout: Layout, retention: Retention, under_way: str | None = None) -
     """
     current = current_number(layout)
     require_newest(layout, current)
-    kept = kept_numbers(layout, current)
+    kept = retained_numbers(layout, current)
     if lost := [one for one in read_links(layout).lost if one[0] in kept]:
-        raise LakeError(_says_lost(layout, lost))
+        raise LakeError(_lost_links_message(layout, lost))
     # A snapshot without a record has no time, so it stays until somebody has restored that.
     entries = [read_entry(layout, number) for number in kept if is_recorded(layout, number)]
     keep = retention.keeps(entries, under_way)
@@ -190,7 +196,7 @@ def _drop_versions(layout: Layout, report: VacuumReport) -> None:
     """
     links = read_links(layout)
     if links.lost:
-        _log.warning("%s", _says_lost(layout, links.lost))
+        _log.warning("%s", _lost_links_message(layout, links.lost))
     unsure = {table for _, table in links.lost}
     for folder in layout.versions_of_tables():
         if folder.parent.name not in unsure and (folder.parent.name, folder.name) not in links.needed:
@@ -199,7 +205,7 @@ def _drop_versions(layout: Layout, report: VacuumReport) -> None:
             report.n_versions += 1
 
 
-def _says_lost(layout: Layout, lost: Sequence[tuple[int, str]]) -> str:
+def _lost_links_message(layout: Layout, lost: Sequence[tuple[int, str]]) -> str:
     """Return what links are lost, and the mend."""
     number, table = lost[0]
     others = f" ({len(lost)} such links)" if len(lost) > 1 else ""

@@ -20,8 +20,8 @@ from skylake.lake.commits.snapshot import Snapshot
 from skylake.lake.layout import Layout
 from skylake.lake.published_layout import Publication, PublishedLayout, read_objects, read_publications
 from skylake.lake.remote.published_lake import PublishedSnapshot
-from skylake.lake.remote.snapshot_files import Contents, catalog_contents, table_contents
-from skylake.lake.remote.upload import UNFINISHED, Filler, Plan, Transfer
+from skylake.lake.remote.snapshot_files import FolderContents, catalog_contents, table_contents
+from skylake.lake.remote.upload import UNFINISHED, Transfer, Uploader, UploadPlan
 from skylake.lake.storage.schema_versions import form_of
 from skylake.places import Reaching, is_url, key, place
 from skylake.schema import table_names
@@ -123,7 +123,7 @@ class _Publisher:
 
     def __init__(self, snapshot: Snapshot, target: PublishedLayout, options: PublishOptions) -> None:
         self.snapshot, self.target, self.options = snapshot, target, options
-        self.filler = Filler(target)
+        self.filler = Uploader(target)
         self.report = PublishReport(str(target.root), snapshot.number, dry_run=options.dry_run)
 
     def run(self) -> PublishReport:
@@ -133,8 +133,8 @@ class _Publisher:
         folders, plans = {}, []
         for contents in self._contents(last):
             plan = self.filler.plan(contents, last)
-            folders[contents.name] = plan.folder if isinstance(plan, Plan) else plan
-            if isinstance(plan, Plan):
+            folders[contents.name] = plan.folder if isinstance(plan, UploadPlan) else plan
+            if isinstance(plan, UploadPlan):
                 self._tell(plan)
                 plans.append(plan)
         if self.options.dry_run:
@@ -167,7 +167,7 @@ class _Publisher:
             )
         return last
 
-    def _contents(self, last: Publication | None) -> Iterable[Contents]:
+    def _contents(self, last: Publication | None) -> Iterable[FolderContents]:
         """Yield what is to be published."""
         for name in table_names():
             yield table_contents(self.snapshot, name)
@@ -175,7 +175,7 @@ class _Publisher:
             held = last.folders.get(f"catalogs/{name}") if last else None
             yield catalog_contents(self.snapshot, name, read_objects(self.target, held) or {} if held else {})
 
-    def _tell(self, plan: Plan) -> None:
+    def _tell(self, plan: UploadPlan) -> None:
         sent = [one.n_bytes for one in plan.transfers if one.source is None]
         copied = [one.n_bytes for one in plan.transfers if one.source is not None]
         counts = {"sent": len(sent), "copied": len(copied), "there": plan.n_there}
@@ -185,7 +185,7 @@ class _Publisher:
         self.report.bytes_sent += sum(sent)
         self.report.bytes_copied += sum(copied)
 
-    def _fill(self, plans: list[Plan]) -> None:
+    def _fill(self, plans: list[UploadPlan]) -> None:
         self.options.begin(sum(len(plan.transfers) for plan in plans))
         for plan in plans:
             self.filler.fill(plan, self.options.step)

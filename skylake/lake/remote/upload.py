@@ -11,7 +11,7 @@ from typing import Any
 
 from skylake.errors import LakeError
 from skylake.lake.published_layout import Publication, PublishedLayout, read_objects
-from skylake.lake.remote.snapshot_files import Contents
+from skylake.lake.remote.snapshot_files import FolderContents
 from skylake.lake.storage.parts import file_sha256
 from skylake.places import key, read_together, store
 from skylake.sky.hats import OBJECTS, Objects, objects_of, objects_text
@@ -37,12 +37,12 @@ class Transfer:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class UploadPlan:
     """What a folder of the store still lacks.
 
     Attributes
     ----------
-    contents : Contents
+    contents : FolderContents
     folder : str
         Relative to the root of the published lake.
     transfers : tuple of Transfer
@@ -52,21 +52,21 @@ class Plan:
         Objects in the folder that do not belong there.
     """
 
-    contents: Contents
+    contents: FolderContents
     folder: str
     transfers: tuple[Transfer, ...]
     n_there: int
     stale: tuple[str, ...]
 
 
-class Filler:
+class Uploader:
     """Plans and makes the folders of a published lake."""
 
     def __init__(self, target: PublishedLayout) -> None:
         self.target = target
         self.fs: Any = store(target.root)
 
-    def plan(self, contents: Contents, last: Publication | None) -> Plan | str:
+    def plan(self, contents: FolderContents, last: Publication | None) -> UploadPlan | str:
         """Return what is to be done for a folder of a lake; its place in the store where there is nothing to do.
 
         Numbers of versions come again after a rollback and a vacuum, and a catalog may be imported anew: where a
@@ -79,7 +79,7 @@ class Filler:
             held = read_objects(self.target, folder)
         return folder if held is not None else self._plan(contents, folder, last)
 
-    def _plan(self, contents: Contents, folder: str, last: Publication | None) -> Plan:
+    def _plan(self, contents: FolderContents, folder: str, last: Publication | None) -> UploadPlan:
         base = None if last is None else last.folders.get(contents.name)
         sources = self._sources(base, read_objects(self.target, base) or {}) if base else {}
         there: set[str] = set()
@@ -94,10 +94,10 @@ class Filler:
             self._transfer(contents, folder, path, sources) for path in contents.objects if path not in there
         )
         stale = (self.key(f"{folder}/{path}") for path in self.sizes(folder) if path not in there)
-        return Plan(contents, folder, tuple(transfers), len(there), tuple(stale))
+        return UploadPlan(contents, folder, tuple(transfers), len(there), tuple(stale))
 
     def _transfer(
-        self, contents: Contents, folder: str, path: str, sources: dict[tuple[int, str], str]
+        self, contents: FolderContents, folder: str, path: str, sources: dict[tuple[int, str], str]
     ) -> Transfer:
         known = contents.objects[path]
         source = sources.get(known)
@@ -119,7 +119,7 @@ class Filler:
         found = self.fs.find(root, detail=True)
         return {name[len(root) + 1 :]: info["size"] for name, info in found.items()}
 
-    def fill(self, plan: Plan, step: Callable[[], None]) -> None:
+    def fill(self, plan: UploadPlan, step: Callable[[], None]) -> None:
         """Make the objects of a folder, and then the list of them, which says that it is whole."""
         begun = self.target.root / UNFINISHED / plan.contents.name / f"{plan.folder.replace('/', '-')}.json"
         objects = objects_text(plan.contents.objects)

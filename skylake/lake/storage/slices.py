@@ -61,7 +61,7 @@ def read_files(
     return pa.concat_tables(tables) if len(tables) > 1 else tables[0]
 
 
-def read_told(table: str, where: Slice) -> pa.Table:
+def read_verified(table: str, where: Slice) -> pa.Table:
     """Return all rows of a slice that are about to be written anew.
 
     Raises
@@ -71,11 +71,11 @@ def read_told(table: str, where: Slice) -> pa.Table:
         own, and then nothing would tell any more that a bit was flipped or a row lost.
     """
     rows = read_files(table, [where])
-    require_told(rows, where)
+    require_written(rows, where)
     return rows
 
 
-def require_told(rows: pa.Table, where: Slice) -> None:
+def require_written(rows: pa.Table, where: Slice) -> None:
     """Refuse rows of a slice, all of them, that are not those that were written."""
     told = where.told
     if told is not None and (rows.num_rows, rows_digest(rows)) != (told.n_rows, told.digest):

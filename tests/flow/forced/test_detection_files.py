@@ -13,7 +13,7 @@ from astropy.io import fits
 
 from skylake.cameras import Profile
 from skylake.flow.execution.cluster import Inline
-from skylake.flow.forced.detection_files import KeptFiles
+from skylake.flow.forced.detection_files import DetectionFiles
 from skylake.flow.forced.psf_pool import pool_psfs
 from skylake.flow.ingest.chunk_rows import read_rows
 from skylake.flow.ingest.frame_tasks import Reduction, reduce_chunk
@@ -65,7 +65,7 @@ def test_frames_that_told_the_psf_are_not_searched_twice_and_give_the_same(
     assert [row["status"] for row in rows] == ["ok"] * 3
     assert rows[0]["n_streaks"] == 1
     found = reduced(
-        frames, Reduction(plain_profile, kept=KeptFiles(tmp_path / "found")), tmp_path / "b.arrow"
+        frames, Reduction(plain_profile, kept=DetectionFiles(tmp_path / "found")), tmp_path / "b.arrow"
     )
     assert found[0].equals(wanted[0])
     assert found[1].equals(wanted[1])
@@ -82,7 +82,7 @@ def test_a_damaged_file_is_as_good_as_none(
     assert path.stat().st_size > size
     path.write_bytes(path.read_bytes()[:size])
     found = reduced(
-        frames[:1], Reduction(plain_profile, kept=KeptFiles(tmp_path / "found")), tmp_path / "b.arrow"
+        frames[:1], Reduction(plain_profile, kept=DetectionFiles(tmp_path / "found")), tmp_path / "b.arrow"
     )
     assert found[0].equals(wanted[0])
     assert found[1].equals(wanted[1])
@@ -118,10 +118,10 @@ def test_no_more_files_are_kept_than_there_is_room_for(
 ) -> None:
     (path,) = pooled(frames[:1], plain_profile, tmp_path / "found")
     kept = Kept.read(BytesIO(path.read_bytes()))
-    files = KeptFiles(tmp_path / "many", may_add=True)
+    files = DetectionFiles(tmp_path / "many", may_add=True)
     for number in range(70):
         files.keep(number, kept)
     assert len(list(files.folder.iterdir())) == 64
-    reader = KeptFiles(files.folder)
+    reader = DetectionFiles(files.folder)
     reader.keep(1000, kept)
     assert reader.recall(1000) is None

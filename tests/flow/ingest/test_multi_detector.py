@@ -22,7 +22,7 @@ from skylake.flow.execution.cluster import Inline
 from skylake.flow.ingest.ingest_frames import IngestOptions
 from skylake.flow.ingest.multi_detector import ingest_camera
 from skylake.lake import Lake
-from skylake.lake.cameras.stored_focal_planes import read_placed
+from skylake.lake.cameras.stored_focal_planes import read_focal_plane
 from skylake.settings import Settings
 from skylake.simulate import (
     HeaderParams,
@@ -207,7 +207,7 @@ def test_places_of_chips_are_learnt_within_their_errors(
     # They were wrong by 12 arcsec and 0.2 degrees, and are known to a twentieth of a pixel.
     assert max(one["x_err_arcsec"] for one in report.chips) < 0.05 * SCALE
     assert max(abs(one["dx_arcsec"]) for one in report.chips) > 3.0
-    kept = read_placed(ingested.layout, "four-C2")
+    kept = read_focal_plane(ingested.layout, "four-C2")
     assert len(kept) == 1 and kept[0].n_exposures == 5 and kept[0].n_stars > 100
     assert place_of_matrix(kept[0].lens.matrix)[2] == pytest.approx(90.0, abs=1.0)
 
