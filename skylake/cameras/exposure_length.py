@@ -56,8 +56,8 @@ def read_exposure(reading: HeaderReading, cards: Cards) -> None:
     """Read the exposure of a frame, seconds; one that no frame can have fails it, one that is not told is assumed."""
     wanted = reading.camera.header.exposure
     numbers = read_numbers(cards, wanted, "exposure_s")
-    broken = numbers.high + [one for one in numbers.usable if 0.0 < one[1] < _SHORTEST_S]
-    found = [one for one in numbers.usable if one not in broken]
+    broken = numbers.high + [card for card in numbers.usable if 0.0 < card[1] < _SHORTEST_S]
+    found = [card for card in numbers.usable if card not in broken]
     values = [value for _, value in found]
     source = " ".join(name for name, _ in found)
     doubt = next((text for name, _ in found + broken if (text := _other_unit(name, cards, wanted))), None)
@@ -144,7 +144,10 @@ def _unusual(name: str, exposure_s: float, scale: float) -> str:
     others = smaller[-1:] if exposure_s > high else larger[: 2 if scale == 1.0 else 1]
     if not others:
         return f"unusual; see whether header.exposure.scale = {scale:g} of the profile is right"
-    units, scales = " or ".join(_LADDER[one] for one in others), " or ".join(f"{one:g}" for one in others)
+    units, scales = (
+        " or ".join(_LADDER[other] for other in others),
+        " or ".join(f"{other:g}" for other in others),
+    )
     now = "" if scale == 1.0 else f" instead of {scale:g}"
     return f"unusual; if {name} is in {units}, header.exposure.scale = {scales}{now} in the profile says so"
 

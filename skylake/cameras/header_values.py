@@ -106,7 +106,7 @@ class HeaderReading:
     @property
     def exposure_known(self) -> bool:
         """Whether the exposure was told or assumed; else ``exposure_s`` is 1 s and says nothing."""
-        return all(one.value is not None for one in self.readings if one.quantity == "exposure_s")
+        return all(reading.value is not None for reading in self.readings if reading.quantity == "exposure_s")
 
     def fail(self, reason: Reason, message: str) -> None:
         """File the frame under a reason, unless an earlier one was found."""

@@ -349,5 +349,5 @@ def with_rotation(profile: Profile, angle_deg: float) -> Profile:
     def turned(camera: Camera) -> Camera:
         return replace(camera, astrometry=replace(camera.astrometry, rotation_deg=angle_deg))
 
-    periods = tuple(replace(one, camera=turned(one.camera)) for one in profile.periods)
+    periods = tuple(replace(period, camera=turned(period.camera)) for period in profile.periods)
     return replace(profile, base=turned(profile.base), periods=periods)

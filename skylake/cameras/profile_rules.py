@@ -113,8 +113,8 @@ def _fractions(value: Any, key: str) -> Iterator[tuple[str, float]]:
     if isinstance(value, float):
         yield key, value
     elif dataclasses.is_dataclass(value):
-        for one in dataclasses.fields(value):
-            yield from _fractions(getattr(value, one.name), f"{key}.{one.name}".lstrip("."))
+        for field in dataclasses.fields(value):
+            yield from _fractions(getattr(value, field.name), f"{key}.{field.name}".lstrip("."))
     elif isinstance(value, dict):
         for name, inner in value.items():
             yield from _fractions(inner, f"{key}.{name}")

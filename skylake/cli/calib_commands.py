@@ -150,15 +150,15 @@ def build(
 
 
 def _show_build(report: MasterBuildReport, chips: Sequence[Profile]) -> None:
-    for one in report.left_out:
-        show.complain(f"{one['file']}: left out/{one['reason']}: {one['message']}")
+    for refusal in report.left_out:
+        show.complain(f"{refusal['file']}: left out/{refusal['reason']}: {refusal['message']}")
     for sentence in report.warnings:
         show.complain(sentence)
     for row in report.masters:
         if row.get("gain_e_per_adu") is not None:
             click.echo(f"{row['name']}: {_transfer(row)}")
     # A profile that takes both from photon transfers needs no advice to do so.
-    if not all({"gain", "read_noise"} <= set(one.base.reduction.measured) for one in chips):
+    if not all({"gain", "read_noise"} <= set(chip.base.reduction.measured) for chip in chips):
         for sentence in _two_read_noises(report.masters):
             click.echo(sentence)
     made = ", ".join(row["name"] for row in report.masters) or "nothing"

@@ -84,7 +84,9 @@ def _with_dates(readings: list[Reading], header: HeaderReading) -> list[Reading]
         Reading("start_utc", f"{start:%Y-%m-%dT%H:%M:%S}", "mjd_start"),
         Reading("night", night_of(header.mjd_mid, header.camera.site.longitude_deg), "mjd_mid"),
     ]
-    place = next((n for n, one in enumerate(readings, 1) if one.quantity == "mjd_start"), len(readings))
+    place = next(
+        (n for n, reading in enumerate(readings, 1) if reading.quantity == "mjd_start"), len(readings)
+    )
     return [*readings[:place], *dates, *readings[place:]]
 
 
@@ -156,10 +158,10 @@ def _cards_of_use(cards: Any, reading: HeaderReading, rows: list[Reading]) -> li
         "ccd_temperature_c": "temperature.cards",
     }
     lacking = {
-        one.quantity
-        for one in rows
+        row.quantity
+        for row in rows
         # A filter that the profile has no band for was found.
-        if one.verdict in ("assumed", "missing") and not (one.quantity == "filter" and one.value)
+        if row.verdict in ("assumed", "missing") and not (row.quantity == "filter" and row.value)
     }
     found = []
     for quantity, known in looked_at.items():
@@ -240,9 +242,9 @@ def _note_kind(result: dict[str, Any], rows: list[Reading], reading: HeaderReadi
         result["taken_as"], note = kind, f"-> {kind}; no frame of the sky, but for `skylake calib build`"
     idle = {"bias": ("filter", "band", "exposure_s"), "dark": ("filter", "band")}.get(kind or "", ())
     return [
-        replace(one, note=note) if one.quantity == "kind" else one
-        for one in rows
-        if one.quantity not in idle or one.verdict == "ok"
+        replace(row, note=note) if row.quantity == "kind" else row
+        for row in rows
+        if row.quantity not in idle or row.verdict == "ok"
     ]
 
 
@@ -308,7 +310,7 @@ def check_file(file: Path, profile: Profile, snapshot: Snapshot | None = None) -
     if result["taken_as"] is None:
         rows = _of_sky(raw, reading, rows, _library(snapshot, profile), file, attempt)
         result["usable"] = result["reason"] is None
-    result["readings"] = [dataclasses.asdict(one) for one in rows]
+    result["readings"] = [dataclasses.asdict(row) for row in rows]
     return result
 
 
@@ -350,7 +352,7 @@ def _of_sky(
     if attempt.result["reason"] is None:
         try_steps(raw, reading, library, file, attempt)
     # What looks like a bias, dark or flat points nowhere.
-    looks_odd = any(one.quantity == "kind" and one.verdict == "ambiguous" for one in rows)
+    looks_odd = any(row.quantity == "kind" and row.verdict == "ambiguous" for row in rows)
     return rows if looks_odd else rows + _place(raw, camera, attempt)
 
 

@@ -106,27 +106,27 @@ def check(ctx: click.Context, name: str, files: tuple[Path, ...], lake: Path | N
     chips = cameras.load_chips(name)
     snapshot = None if lake is None else open_lake(lake).snapshot()
     checked = [
-        check_file(file, one, snapshot) for file in files for one in chips if _belongs_to(one, chips, file)
+        check_file(file, chip, snapshot) for file in files for chip in chips if _belongs_to(chip, chips, file)
     ]
 
     def text() -> None:
-        for one in checked:
-            taken = one["taken_as"] and f"{one['taken_as']}, no frame of the sky"
-            click.echo(f"{one['file']}: {'ok' if one['usable'] else taken or one['reason']}")
-            if one["message"]:
-                click.echo(f"  {one['message']}")
-            if one["readings"]:
+        for file in checked:
+            taken = file["taken_as"] and f"{file['taken_as']}, no frame of the sky"
+            click.echo(f"{file['file']}: {'ok' if file['usable'] else taken or file['reason']}")
+            if file["message"]:
+                click.echo(f"  {file['message']}")
+            if file["readings"]:
                 show.table(
                     [
                         (f"  {r['quantity']}", _short(r["value"]), r["source"], r["verdict"], r["note"])
-                        for r in one["readings"]
+                        for r in file["readings"]
                     ],
                     ["  quantity", "value", "from", "verdict", "note"],
                 )
             click.echo()
 
     show.result(checked, as_json, text)
-    ctx.exit(0 if all(one["usable"] or one["taken_as"] for one in checked) else 1)
+    ctx.exit(0 if all(file["usable"] or file["taken_as"] for file in checked) else 1)
 
 
 def _belongs_to(profile: Profile, chips: tuple[Profile, ...], file: Path) -> bool:
@@ -194,8 +194,8 @@ def mosaic(ctx: click.Context, lake: Path, camera_name: str, as_json: bool) -> N
             )
 
     show.result(asdict(report), as_json, text)
-    for one in report.odd:
-        show.complain(f"{one['file']}: {one['why']}")
+    for frame in report.odd:
+        show.complain(f"{frame['file']}: {frame['why']}")
     if report.apart:
         show.complain(
             f"{', '.join(report.apart)}: no exposure in common connects them with the other chips, so where they are "

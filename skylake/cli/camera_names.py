@@ -56,7 +56,7 @@ def require_cameras(snapshot: Snapshot, text: str) -> tuple[str, ...]:
 
     if _is_known(snapshot, text) or not _is_path(text):
         return (_required(snapshot, text),)
-    return tuple(_required(snapshot, one.name) for one in cameras.load_chips(text))
+    return tuple(_required(snapshot, chip.name) for chip in cameras.load_chips(text))
 
 
 def _required(snapshot: Snapshot, name: str) -> str:

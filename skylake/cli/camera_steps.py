@@ -74,7 +74,7 @@ def _measured(
             told = Reading(
                 quantity, value if transfers else None, source, "ok" if transfers else "missing", note
             )
-            rows = [told if one.quantity == quantity and one.verdict != "ambiguous" else one for one in rows]
+            rows = [told if row.quantity == quantity and row.verdict != "ambiguous" else row for row in rows]
     return rows
 
 

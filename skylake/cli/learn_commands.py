@@ -118,7 +118,7 @@ def geometry(lake: Path, camera_name: str, versions: bool, plot: Path | None, as
         return
     known = read_epochs(snapshot.layout, camera_name)
     epochs = known if versions else in_force(known)
-    rows = [_row(one) for one in epochs]
+    rows = [_row(epoch) for epoch in epochs]
     if plot is not None:
         from skylake.cli.camera_pictures import draw_epoch
 

@@ -112,7 +112,7 @@ def _ingest(run: _NightlyRun) -> None:
 
 
 def _learn(run: _NightlyRun) -> None:
-    chips = [one.name for one in cameras.load_chips(run.options.camera)]
+    chips = [chip.name for chip in cameras.load_chips(run.options.camera)]
     reports = {name: learn(run.lake, name, run.workers, progress=run.progress) for name in chips}
     told = {name: dataclasses.asdict(report) for name, report in reports.items()}
     run.outcome.values["learn"] = told if len(chips) > 1 else told[chips[0]]

@@ -104,7 +104,7 @@ def ingest(
     opened = open_lake(lake)
     chips = cameras.load_chips(camera_name)
     if rotation is not None:
-        chips = tuple(with_rotation(one, rotation) for one in chips)
+        chips = tuple(with_rotation(chip, rotation) for chip in chips)
     options = IngestOptions(redo, first, last, retry=frozenset(retry))
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
         report = ingest_camera(opened, chips, paths, pool, options, shown)
@@ -116,7 +116,11 @@ def _show_ingest(report: IngestReport, lake: Lake) -> None:
     for sentence in report.complaints:
         show.complain(sentence)
     # One sentence at the end is for these.
-    together = {(one.camera, file) for one in report.contradictions for file in one.files}
+    together = {
+        (contradiction.camera, file)
+        for contradiction in report.contradictions
+        for file in contradiction.files
+    }
     for problem in report.problems:
         if (problem["camera"], problem["file"]) in together:
             continue
@@ -130,7 +134,9 @@ def _show_ingest(report: IngestReport, lake: Lake) -> None:
     if report.unexposed:
         show.complain(unexposed(report.unexposed))
     alone = [
-        one for one in report.contradicting if not any(one.startswith(f"{file}: ") for _, file in together)
+        sentence
+        for sentence in report.contradicting
+        if not any(sentence.startswith(f"{file}: ") for _, file in together)
     ]
     for sentence in _one_of_each(alone):
         show.complain(sentence)
@@ -152,16 +158,16 @@ def _show_ingest(report: IngestReport, lake: Lake) -> None:
         show.complain(sentence)
     if report.half_skies:
         click.echo(half_skies(report))
-    for one in report.contradictions:
-        show.complain(one.sentence)
+    for contradiction in report.contradictions:
+        show.complain(contradiction.sentence)
 
 
 def _one_of_each(sentences: Sequence[str]) -> list[str]:
     """Return one of the sentences on files that differ in their numbers alone, and how many are like it."""
     alike: dict[str, list[str]] = {}
-    for one in sentences:
-        _, _, told = one.partition(": ")
-        alike.setdefault(re.sub(r"[\d.+-]+", "", told), []).append(one)
+    for sentence in sentences:
+        _, _, told = sentence.partition(": ")
+        alike.setdefault(re.sub(r"[\d.+-]+", "", told), []).append(sentence)
     return [
         first + (f" (and {len(others)} more like it)" if others else "") for first, *others in alike.values()
     ]

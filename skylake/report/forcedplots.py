@@ -42,7 +42,11 @@ def scatter_against_magnitude(
         m, s, single = mag[known], scatter[known], (random_err * np.sqrt(n_clean))[known]
         axes.plot(m, s, ".", ms=2.5, color=BLUE, alpha=0.4, rasterized=True, label=f"{m.size} light curves")
         number = np.floor(m / _BIN_MAG).astype(int)
-        bins = [one for one in np.unique(number) if np.count_nonzero(number == one) >= _PER_BIN]
+        bins = [
+            bin_number
+            for bin_number in np.unique(number)
+            if np.count_nonzero(number == bin_number) >= _PER_BIN
+        ]
         middle = [float(np.median(m[number == one])) for one in bins]
         axes.plot(middle, [np.median(s[number == one]) for one in bins], "o", ms=5, color=RED, label="median")
         expected = [np.median(single[number == one]) for one in bins]

@@ -75,8 +75,8 @@ def _cells(solution: AllSkySolution) -> tuple[Floats, Floats, Floats, Floats]:
     side = min(solution.view.shape) / _CELLS
     cell = np.floor(found.x / side) * 10000 + np.floor(found.y / side)
     rows = []
-    for one in np.unique(cell):
-        here = cell == one
+    for cell_number in np.unique(cell):
+        here = cell == cell_number
         if here.sum() >= _FEWEST:
             values = (found.x, found.y, found.dx_px, found.dy_px)
             rows.append([float(np.median(value[here])) for value in values])
@@ -164,12 +164,12 @@ def _steps(values: Floats, parts: Floats, step: float) -> tuple[Floats, Floats, 
     """Return middle, median and its error in steps with stars enough."""
     which = np.floor(values / step).astype(int)
     rows = []
-    for one in np.unique(which):
-        here = parts[which == one]
+    for kind in np.unique(which):
+        here = parts[which == kind]
         if len(here) >= _FEWEST:
             # The median has 1.25 times the error of the mean.
             spread = MAD_TO_SIGMA * np.median(np.abs(here - np.median(here)))
-            rows.append([(one + 0.5) * step, np.median(here), 1.25 * spread / np.sqrt(len(here))])
+            rows.append([(kind + 0.5) * step, np.median(here), 1.25 * spread / np.sqrt(len(here))])
     table = np.array(rows).reshape(-1, 3)
     return table[:, 0], table[:, 1], table[:, 2]
 

@@ -144,7 +144,7 @@ def spread_apertures(table: pa.Table) -> pa.Table:
     told = json.loads((field.metadata or {}).get(b"columns", b"{}"))
     spread = table.drop_columns(MORE)
     lengths = [pc.list_value_length(pc.struct_field(table[MORE], inner.name)) for inner in field.type]
-    for number in range(max((pc.max(one).as_py() or 0 for one in lengths), default=0)):
+    for number in range(max((pc.max(length).as_py() or 0 for length in lengths), default=0)):
         for inner in field.type:
             circle = rf"\g<0>{number + N_PLAIN_CIRCLES + 1}"
             name = re.sub(r"(aper|hybrid)(?=_err|_radius_px|$)", circle, inner.name)

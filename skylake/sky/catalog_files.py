@@ -349,7 +349,9 @@ def _read_votable(path: Path, wanted: tuple[str, ...], batch_rows: int) -> Itera
         tables = list(votable.parse(path, verify="ignore").iter_tables())
     if not tables:
         raise CatalogError(f"{path}: the VOTable holds no table; fetch or export it again")
-    table = next((one for one in tables if set(wanted) <= {item.name for item in one.fields}), tables[0])
+    table = next(
+        (table for table in tables if set(wanted) <= {item.name for item in table.fields}), tables[0]
+    )
     require_columns([item.name for item in table.fields], wanted, str(path))
     fields = {item.name: item for item in table.fields}
     units = {name: str(fields[name].unit or "") for name in wanted}

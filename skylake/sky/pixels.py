@@ -74,7 +74,7 @@ class PixelTree:
         ValueError
             If they overlap or leave a gap.
         """
-        ordered = tuple(sorted(pixels, key=lambda one: pixel_range(*one)))
+        ordered = tuple(sorted(pixels, key=lambda pixel: pixel_range(*pixel)))
         ranges = [pixel_range(*one) for one in ordered]
         ends = [0, *(end for _, end in ranges)]
         if [start for start, _ in ranges] != ends[:-1] or ends[-1] != 12 << (2 * INDEX_ORDER):

@@ -130,8 +130,8 @@ class Overview:
     def read(cls, snapshot: Snapshot, chips: Sequence[Profile]) -> Overview:
         """Read the columns that tell it: numbers alone, neither lenses nor names of files."""
         tables = [
-            snapshot.read("frames", _CHOOSING, _parts(one.name, None), pc.field("mjd_mid").is_valid())
-            for one in chips
+            snapshot.read("frames", _CHOOSING, _parts(chip.name, None), pc.field("mjd_mid").is_valid())
+            for chip in chips
         ]
         chip = np.repeat(np.arange(len(chips)), [table.num_rows for table in tables])
         rows = pa.concat_tables(tables)

@@ -41,23 +41,24 @@ def followed_back(
     n_frames : int
         That were looked at.
     """
-    older = [one for one in frames if one.mjd < first.first_mjd]
+    older = [frame for frame in frames if frame.mjd < first.first_mjd]
     if not older:
         return first, 0
     # Time runs backwards here, so that what follows is what came before.
     follower = Follower(origin, replace(first, first_mjd=-first.last_mjd, last_mjd=-first.first_mjd))
     near = sorted(
-        (one for one in frames if first.first_mjd <= one.mjd <= first.last_mjd), key=lambda one: one.mjd
+        (frame for frame in frames if first.first_mjd <= frame.mjd <= first.last_mjd),
+        key=lambda frame: frame.mjd,
     )
-    for one in _backwards(read(near[:MEMORY]), first.mirrored):
-        follower.remember(one)
-    nights, n_frames = sorted({one.night for one in older}, reverse=True), 0
+    for frame in _backwards(read(near[:MEMORY]), first.mirrored):
+        follower.remember(frame)
+    nights, n_frames = sorted({frame.night for frame in older}, reverse=True), 0
     for begin in range(0, len(nights), _NIGHTS):
         some = set(nights[begin : begin + _NIGHTS])
-        seen = read([one for one in older if one.night in some])
+        seen = read([frame for frame in older if frame.night in some])
         n_frames += len(seen)
-        for one in _backwards(seen, first.mirrored):
-            if follower.take(one) is not None:
+        for frame in _backwards(seen, first.mirrored):
+            if follower.take(frame) is not None:
                 return _reached(first, follower.epochs[0]), n_frames
     return _reached(first, follower.epochs[0]), n_frames
 
@@ -70,4 +71,4 @@ def _reached(first: Epoch, followed: Epoch) -> Epoch:
 
 
 def _backwards(seen: Sequence[Seen], mirrored: bool) -> list[Seen]:
-    return [replace(one, mjd=-one.mjd) for one in reversed(seen) if one.lens.mirrored == mirrored]
+    return [replace(frame, mjd=-frame.mjd) for frame in reversed(seen) if frame.lens.mirrored == mirrored]

@@ -72,7 +72,7 @@ def distortion_frames(snapshot: Snapshot, camera: str) -> list[DistortionFrame]:
     for first in range(0, len(nights), _NIGHTS):
         some = set(nights[first : first + _NIGHTS])
         found += _spread_over_nights(_distortion_frames_of(snapshot, camera, some))
-    return sorted(found, key=lambda one: (one.mjd, one.frame_id))
+    return sorted(found, key=lambda frame: (frame.mjd, frame.frame_id))
 
 
 def _distortion_frames_of(snapshot: Snapshot, camera: str, nights: set[int]) -> list[DistortionFrame]:
@@ -93,9 +93,9 @@ def _distortion_frames_of(snapshot: Snapshot, camera: str, nights: set[int]) -> 
 
 def _spread_over_nights(frames: Sequence[DistortionFrame]) -> list[DistortionFrame]:
     groups: dict[tuple[int, tuple[int, int]], list[DistortionFrame]] = {}
-    for one in frames:
-        groups.setdefault((one.night, one.shape), []).append(one)
-    return [one for some in groups.values() for one in sorted(some, key=_rank)[:_FRAMES]]
+    for frame in frames:
+        groups.setdefault((frame.night, frame.shape), []).append(frame)
+    return [frame for some in groups.values() for frame in sorted(some, key=_rank)[:_FRAMES]]
 
 
 def _rank(frame: DistortionFrame) -> tuple[int, float]:
@@ -129,7 +129,7 @@ def read_seen(
     found = (
         _seen(row, sources.filter(pc.equal(sources["frame_id"], row["frame_id"])), stars) for row in rows
     )
-    return [one for one in found if one is not None]
+    return [frame for frame in found if frame is not None]
 
 
 def _seen(row: dict[str, Any], sources: pa.Table, stars: StarField) -> Seen | None:

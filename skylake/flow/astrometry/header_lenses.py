@@ -38,7 +38,7 @@ def header_lenses(files: Sequence[tuple[str, Size]], profile: Profile, workers: 
     task = dask.delayed(lenses_of_headers, pure=False)
     pieces = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
     found: dict[str, Lens] = {}
-    for piece, result in zip(pieces, workers.run([task(one, profile) for one in pieces]), strict=True):
+    for piece, result in zip(pieces, workers.run([task(piece, profile) for piece in pieces]), strict=True):
         if not isinstance(result, BaseException):
             lenses = zip(piece, result, strict=True)
             found.update((file, lens) for (file, _), lens in lenses if lens is not None)

@@ -99,8 +99,8 @@ def epochs_of(chips: Sequence[Profile]) -> list[tuple[float, float]]:
     dates = {
         edge
         for profile in chips
-        for one in profile.periods
-        for edge in (one.start, one.end)
+        for period in profile.periods
+        for edge in (period.start, period.end)
         if abs(edge) < _FAR_MJD
     }
     found: list[tuple[float, float]] = []
@@ -115,8 +115,14 @@ def epochs_of(chips: Sequence[Profile]) -> list[tuple[float, float]]:
 def _planes(chips: Sequence[Profile], mjd: float) -> list[tuple[Any, ...]]:
     cameras = [profile.at(max(mjd, -1e8)) for profile in chips]
     return [
-        (one.place, one.optics, one.astrometry.mirrored, one.detector.trim_x, one.detector.trim_y)
-        for one in cameras
+        (
+            camera.place,
+            camera.optics,
+            camera.astrometry.mirrored,
+            camera.detector.trim_x,
+            camera.detector.trim_y,
+        )
+        for camera in cameras
     ]
 
 

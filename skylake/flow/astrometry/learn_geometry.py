@@ -81,37 +81,39 @@ def learn_geometries(
         held = read_geometries(lake.layout, profile.name)
         known = newest(() if anew else held)
         new = _nights_with_news(rows, known)
-        start = tuple(replace(one, retired=True) for one in held) if anew else held
+        start = tuple(replace(epoch, retired=True) for epoch in held) if anew else held
         versions = start
         for found in _learn(lake, snapshot, profile, new, known, workers, progress or Silent()):
             versions = recorded(versions, found)
-        report.n_frames = sum(len(one.frames) for one in new)
+        report.n_frames = sum(len(night.frames) for night in new)
         report.changes = [
-            f"{profile.name}: the camera was moved by {iso_of_mjd(one.first_mjd)[:16]} UTC; another geometry begins"
-            for one in _later(newest(versions))
-            if one.number not in {old.number for old in start}
+            f"{profile.name}: the camera was moved by {iso_of_mjd(epoch.first_mjd)[:16]} UTC; another geometry begins"
+            for epoch in _later(newest(versions))
+            if epoch.number not in {old.number for old in start}
         ]
         if anew and _same(newest(versions), newest(held)):
             versions = held
         if versions != held:
             write_geometries(lake.layout, profile.name, versions)
-    names = {one.name for one in held}
-    report.made = [one.name for one in versions if one.name not in names]
+    names = {epoch.name for epoch in held}
+    report.made = [version.name for version in versions if version.name not in names]
     return report
 
 
 def _later(epochs: Sequence[Geometry]) -> list[Geometry]:
     """Return the epochs before which there is one of the same size of images."""
-    return [one for number, one in enumerate(epochs) if one.shape in [old.shape for old in epochs[:number]]]
+    return [
+        epoch for number, epoch in enumerate(epochs) if epoch.shape in [old.shape for old in epochs[:number]]
+    ]
 
 
 def _same(made: Sequence[Geometry], held: Sequence[Geometry]) -> bool:
     """Tell whether epochs are what is held already, whatever their numbers and versions."""
 
-    def told(one: Geometry) -> Geometry:
-        return replace(one, number=1, version=1)
+    def told(epoch: Geometry) -> Geometry:
+        return replace(epoch, number=1, version=1)
 
-    return [told(one) for one in made] == [told(one) for one in held]
+    return [told(epoch) for epoch in made] == [told(epoch) for epoch in held]
 
 
 def _frames(snapshot: Snapshot, camera: str) -> pa.Table:
@@ -130,7 +132,7 @@ def _nights_with_news(rows: pa.Table, epochs: Sequence[Geometry]) -> list[_Night
         shape = group["height_px"], group["width_px"]
         last[shape] = max(group["night"], last.get(shape, group["night"]))
     found = []
-    for group in sorted(groups, key=lambda one: [one[name] for name in names]):
+    for group in sorted(groups, key=lambda group: [group[name] for name in names]):
         shape = group["height_px"], group["width_px"]
         newest = group["night"] == last[shape]
         ends = tuple({"mjd_mid": group[f"mjd_mid_{end}"]} for end in ("min", "max"))
@@ -146,11 +148,11 @@ def _nights_with_news(rows: pa.Table, epochs: Sequence[Geometry]) -> list[_Night
 
 def _has_news(night: _Night, epochs: Sequence[Geometry], newest: bool) -> bool:
     """Tell whether no frame of a night was looked at, or it is the newest and has frames outside of all epochs."""
-    mine = [one for one in epochs if one.shape == night.shape]
+    mine = [epoch for epoch in epochs if epoch.shape == night.shape]
     times = [frame["mjd_mid"] for frame in night.frames]
     if not newest:
-        return not any(one.first_mjd <= times[-1] and times[0] <= one.last_mjd for one in mine)
-    return any(not any(one.first_mjd <= mjd <= one.last_mjd for one in mine) for mjd in times)
+        return not any(epoch.first_mjd <= times[-1] and times[0] <= epoch.last_mjd for epoch in mine)
+    return any(not any(epoch.first_mjd <= mjd <= epoch.last_mjd for epoch in mine) for mjd in times)
 
 
 def _learn(
@@ -180,8 +182,10 @@ def _learn(
     )
     task, shared = dask.delayed(learn_night, pure=False), dask.delayed(camera, pure=False, traverse=False)
     makers = [
-        lambda one=one: task(_spread(one), _sources(snapshot, profile.name, one), shared, _known(epochs, one))
-        for one in nights
+        lambda night=night: task(
+            _spread(night), _sources(snapshot, profile.name, night), shared, _known(epochs, night)
+        )
+        for night in nights
     ]
     progress.begin("geometry", len(makers))
     results = run_in_windows(workers, makers, lambda *_: progress.advance())
@@ -206,7 +210,7 @@ def _sources(snapshot: Snapshot, camera: str, night: _Night) -> Any:
 
 
 def _known(epochs: Sequence[Geometry], night: _Night) -> Lens | None:
-    known = in_force([one for one in epochs if one.shape == night.shape], night.frames[0]["mjd_mid"])
+    known = in_force([epoch for epoch in epochs if epoch.shape == night.shape], night.frames[0]["mjd_mid"])
     return None if known is None else known.lens
 
 

@@ -205,11 +205,11 @@ def _solve_list(
         answers.append(answer)
         if isinstance(answer, Solution) or answer.reason == Reason.TOO_FEW_SOURCES:
             break
-    best = max(one.log_odds for one in answers)
+    best = max(answer.log_odds for answer in answers)
     told: dict[str, Any] = {
         "n_sources": len(found.x),
-        "n_guesses": sum(one.n_guesses for one in answers),
-        "seconds": sum(one.seconds for one in answers),
+        "n_guesses": sum(answer.n_guesses for answer in answers),
+        "seconds": sum(answer.seconds for answer in answers),
         "log_odds": best if math.isfinite(best) else None,
     }
     solution = answers[-1]

@@ -62,8 +62,10 @@ class PsfMemory:
     def of(self, files: Sequence[str]) -> PsfMemory:
         """Return what is known of some files as they are now."""
         now = {file: stamp_of(file) for file in files}
-        headers = {file: one for file, one in self.headers.items() if one[0] == now.get(file)}
-        return PsfMemory(headers, {file: one for file, one in self.sums.items() if one[0] == now.get(file)})
+        headers = {file: header for file, header in self.headers.items() if header[0] == now.get(file)}
+        return PsfMemory(
+            headers, {file: psf_sum for file, psf_sum in self.sums.items() if psf_sum[0] == now.get(file)}
+        )
 
     def note_header(self, file: str, peeked: HeaderSummary | None) -> None:
         """Remember what a header tells."""
@@ -127,7 +129,7 @@ def remember(folder: Path, night: int, digest: str, memory: PsfMemory) -> None:
     """
     if not memory.changed:
         return
-    known = [(file, one) for file, one in memory.sums.items() if one[1] is not None]
+    known = [(file, psf_sum) for file, psf_sum in memory.sums.items() if psf_sum[1] is not None]
     places = {file: place for place, (file, _) in enumerate(known)}
     told = {
         "made_with": digest,
@@ -139,8 +141,8 @@ def remember(folder: Path, night: int, digest: str, memory: PsfMemory) -> None:
     np.savez(
         buffer,
         told=np.frombuffer(json.dumps(told).encode(), np.uint8),
-        numbers=np.array([_numbers(one) for one in sums]),
-        sizes=np.array([one.size for one in sums], np.int64).reshape(len(sums), 2),
+        numbers=np.array([_numbers(psf_sum) for psf_sum in sums]),
+        sizes=np.array([psf_sum.size for psf_sum in sums], np.int64).reshape(len(sums), 2),
     )
     path = _path(folder, night)
     try:
@@ -149,7 +151,7 @@ def remember(folder: Path, night: int, digest: str, memory: PsfMemory) -> None:
         temporary.write_bytes(buffer.getvalue())
         temporary.replace(path)
         # By the time of use: an old night may be the one that is done again.
-        for old in sorted(folder.glob("*.npz"), key=lambda one: one.stat().st_mtime_ns)[:-_NIGHTS]:
+        for old in sorted(folder.glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)[:-_NIGHTS]:
             old.unlink(missing_ok=True)
     except OSError as error:
         raise cannot_be_written(folder, error) from error

@@ -54,8 +54,8 @@ class PsfKey(NamedTuple):
 
 def psf_for(psfs: Mapping[PsfKey, PsfModel], key: PsfKey) -> PsfModel | None:
     """Return the point spread function of a frame: that of its filter, else the best of its night."""
-    others = [one for name, one in psfs.items() if (name.night, name.size) == (key.night, key.size)]
-    return psfs.get(key) or max(others, key=lambda one: one.quality.n_stars, default=None)
+    others = [psf for name, psf in psfs.items() if (name.night, name.size) == (key.night, key.size)]
+    return psfs.get(key) or max(others, key=lambda psf: psf.quality.n_stars, default=None)
 
 
 def pool_psfs(
@@ -110,7 +110,7 @@ def pool_psfs(
         for night, memory in memories.items():
             remember(folder, night, digest, memory)
     _warn_of(left, sums)
-    return {key: solve_psf(one) for key, one in sums.items()}
+    return {key: solve_psf(psf_sum) for key, psf_sum in sums.items()}
 
 
 def _warn_of(asked: Iterable[PsfKey], told: Iterable[PsfKey]) -> None:
@@ -226,7 +226,7 @@ def _rank(mjd: float) -> tuple[int, float]:
 def peek_frames(paths: Sequence[str], profile: Profile) -> list[HeaderSummary | None]:
     """Return what the header of each file tells; None for those that are no science frame. Runs on a worker."""
     found = [guard(partial(_peek, path, profile)) for path in paths]
-    return [None if isinstance(one, FrameError) else one for one in found]
+    return [None if isinstance(header, FrameError) else header for header in found]
 
 
 def _peek(path: str, profile: Profile) -> HeaderSummary | None:

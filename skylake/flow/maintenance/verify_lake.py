@@ -154,8 +154,10 @@ def verify(
         if any(check.kind == "hats" for check in checks):
             _ask_hats(facts)
         files = readable_files(facts)
-        outcomes = list(run_checks(facts, [one for one in checks if not one.share], files, options.show))
-        shared = [one for one in checks if one.share]
+        outcomes = list(
+            run_checks(facts, [check for check in checks if not check.share], files, options.show)
+        )
+        shared = [check for check in checks if check.share]
         outcomes += _run_shares(facts, shared, files, workers, options.show, progress)
     report.checks = [_as_dict(facts, outcome) for outcome in outcomes]
     return report

@@ -68,7 +68,7 @@ def image_master(maker: MasterBuilder, group: Group, prepared: Mapping[str, Prep
         "rejected_fraction": quality.rejected_fraction,
         "level": 1.0 if group.kind == "flat" else quality.level,
         "noise": median_level(error),
-        "flat_level_adu": float(np.median([one.level for one in files])) if group.kind == "flat" else None,
+        "flat_level_adu": float(np.median([file.level for file in files])) if group.kind == "flat" else None,
         "n_bad_px": quality.n_invalid_px,
     }
     bad = _bad_bits(group, combined, camera)
@@ -92,7 +92,7 @@ def _variance_of_masters(
     seconds = float(np.average([term.seconds for term in terms], weights=weights))
     folder = maker.layout.calibrations(maker.profile.name)
     masters = [read_master((folder / f"{name}.fits").read_bytes(), name) for name in used]
-    darks = [one for one in masters if one.kind == "dark"]
+    darks = [master for master in masters if master.kind == "dark"]
     scalable = rules_of(camera.reduction).scalable
     total = np.zeros(shape, np.float32)
     for master, name in zip(masters, used, strict=True):
@@ -103,7 +103,7 @@ def _variance_of_masters(
             weight = (seconds / master.exposure_s) ** 2 if master.exposure_s else 0.0
         elif master.kind == "bias":
             # Of a bias that is in the dark as well only the rest is left, and the error of the dark has its part.
-            part = sum(seconds / one.exposure_s for one in darks if name in one.used and one.exposure_s)
+            part = sum(seconds / dark.exposure_s for dark in darks if name in dark.used and dark.exposure_s)
             weight = zero**2 - 2.0 * zero * part
         total += np.float32(weight) * master.error**2
     return np.maximum(total, np.float32(0.0), out=total)
@@ -131,16 +131,16 @@ def _bad_bits(group: Group, combined: Combined, camera: Camera) -> MaskPlane:
 def _terms(group: Group, prepared: Mapping[str, PreparedFile], form: FlatForm) -> list[Term]:
     """Return what is combined; the light of flats is the noise of their pixels, so they count as their levels do."""
     if group.kind != "flat":
-        return [Term(one.path) for one in prepared.values()]
-    exposures = {one.file: one.wanted.exposure_s or 0.0 for one in group.frames}
+        return [Term(file.path) for file in prepared.values()]
+    exposures = {frame.file: frame.wanted.exposure_s or 0.0 for frame in group.frames}
     files, seconds = list(prepared.values()), [exposures[file] for file in prepared]
     if form != "difference":
         return [
-            Term(one.path, one.levels, None, one.level, 1.0 / one.level, time / one.level)
-            for one, time in zip(files, seconds, strict=True)
+            Term(file.path, file.levels, None, file.level, 1.0 / file.level, time / file.level)
+            for file, time in zip(files, seconds, strict=True)
         ]
     terms = []
-    for bright, faint in differences([one.level for one in files]):
+    for bright, faint in differences([file.level for file in files]):
         levels = tuple(a - b for a, b in zip(files[bright].levels, files[faint].levels, strict=True))
         if min(levels) > 0.1 * min(files[bright].levels):
             level, light = sum(levels) / len(levels), files[bright].level + files[faint].level
@@ -176,9 +176,9 @@ def _masked(maker: MasterBuilder, group: Group, terms: Sequence[Term], first: Pi
     flat, params = folder / "flat.npy", maker.camera(group).reduction.sky
     np.save(flat, first)
     task = dask.delayed(hide_sources, pure=False)
-    makers = [partial(task, one.path, flat, params, folder / one.path.name) for one in terms]
+    makers = [partial(task, term.path, flat, params, folder / term.path.name) for term in terms]
     paths = results_of(maker, group, makers)
-    return [replace(one, path=path) for one, path in zip(terms, paths, strict=True)]
+    return [replace(term, path=path) for term, path in zip(terms, paths, strict=True)]
 
 
 def results_of(maker: MasterBuilder, group: Group, makers: Sequence[Callable[[], Any]]) -> list[Any]:
@@ -190,9 +190,9 @@ def results_of(maker: MasterBuilder, group: Group, makers: Sequence[Callable[[],
         If one of them fails, or its worker dies.
     """
     results = run_in_windows(maker.workers, makers)
-    for one in results:
-        if isinstance(one, BaseException):
+    for result in results:
+        if isinstance(result, BaseException):
             raise LakeError(
-                f"{group.text}: the frames could not be combined ({reason_of(one, with_file=True)}); run again"
-            ) from one
+                f"{group.text}: the frames could not be combined ({reason_of(result, with_file=True)}); run again"
+            ) from result
     return results

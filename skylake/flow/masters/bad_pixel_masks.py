@@ -45,13 +45,13 @@ def bad_pixel_rows(
     temperature of the detector has a mask of its own, since hot pixels depend on it, and so have gain and readout.
     """
     by_use: dict[tuple[Any, ...], list[BuiltMaster]] = {}
-    for one in made:
-        by_use.setdefault(one.use, []).append(one)
+    for master in made:
+        by_use.setdefault(master.use, []).append(master)
     return [
         _row_of_mask(maker, mask, library)
         for some in by_use.values()
         for piece in _of_one_readout(some)
-        if any(one.group.kind in ("dark", "flat") for one in piece)
+        if any(master.group.kind in ("dark", "flat") for master in piece)
         for mask in _masks(piece, maker.camera(piece[0].group), library)
     ]
 
@@ -60,27 +60,28 @@ def _pieces(
     some: Sequence[BuiltMaster], told: Callable[[BuiltMaster], Any], divide: _Divide
 ) -> list[tuple[list[BuiltMaster], list[BuiltMaster]]]:
     """Return masters in pieces that tell the same, each with those that tell nothing, and before it those that do."""
-    known = [one for one in some if told(one) is not None]
+    known = [master for master in some if told(master) is not None]
     if not known:
         return [([], list(some))]
     return [
-        (list(piece), [one for one in some if told(one) is None or one in piece]) for piece in divide(known)
+        (list(piece), [master for master in some if told(master) is None or master in piece])
+        for piece in divide(known)
     ]
 
 
 def _of_one_readout(some: Sequence[BuiltMaster]) -> Iterator[list[BuiltMaster]]:
     """Return masters in pieces of one readout and gain; those that do not tell theirs are in every piece."""
 
-    def readout(one: BuiltMaster) -> str | None:
-        return one.group.first.wanted.readout
+    def readout(master: BuiltMaster) -> str | None:
+        return master.group.first.wanted.readout
 
-    def gain(one: BuiltMaster) -> float | None:
-        return one.group.header_gain
+    def gain(master: BuiltMaster) -> float | None:
+        return master.group.header_gain
 
     def by_readout(known: Sequence[BuiltMaster]) -> list[list[BuiltMaster]]:
         return [
-            [one for one in known if readout(one) == name]
-            for name in sorted({readout(one) or "" for one in known})
+            [master for master in known if readout(master) == name]
+            for name in sorted({readout(master) or "" for master in known})
         ]
 
     def by_gain(known: Sequence[BuiltMaster]) -> list[list[BuiltMaster]]:
@@ -100,25 +101,25 @@ def _masks(some: Sequence[BuiltMaster], camera: Camera, library: Library) -> Ite
     wanted = _wanted(some)
     reduction = camera.reduction
 
-    def degrees(one: BuiltMaster) -> float | None:
-        has = one.group.kind == "dark" or (
-            one.group.kind == "flat" and reduction.flat_temperature_tolerance_c is not None
+    def degrees(master: BuiltMaster) -> float | None:
+        has = master.group.kind == "dark" or (
+            master.group.kind == "flat" and reduction.flat_temperature_tolerance_c is not None
         )
-        return one.group.temperature_c if has else None
+        return master.group.temperature_c if has else None
 
     def divide(known: Sequence[BuiltMaster]) -> list[list[BuiltMaster]]:
         return split(known, degrees, lambda _: reduction.temperature_tolerance_c)
 
     for known, piece in _pieces(some, degrees, divide):
-        found = [told for one in known if (told := degrees(one)) is not None]
+        found = [told for master in known if (told := degrees(master)) is not None]
         here = float(np.median(found)) if found else None
-        missing = [kind for kind in _SHOWING if kind not in {one.group.kind for one in piece}]
+        missing = [kind for kind in _SHOWING if kind not in {master.group.kind for master in piece}]
         if here is not None or "dark" not in missing:
             held = [_held(kind, replace(wanted, temperature_c=here), camera, library) for kind in missing]
-            yield _Mask(piece, here, [one for one in held if one is not None])
+            yield _Mask(piece, here, [master for master in held if master is not None])
             continue
         held = [_held(kind, wanted, camera, library) for kind in missing if kind != "dark"]
-        others = [one for one in held if one is not None]
+        others = [master for master in held if master is not None]
         darks = _darks_by_temperature(wanted, camera, library)
         # What is hot in the coldest dark is hot at all temperatures.
         yield _Mask(piece, None, others + [dark for _, dark in darks[:1]])
@@ -131,8 +132,8 @@ def _wanted(some: Sequence[BuiltMaster]) -> Wanted:
     """Return what masters of the library have to fit that show bad pixels of the detector of some masters."""
     prepared = next(iter(some[-1].prepared.values()))
     height, width = prepared.shape
-    gains = [one.group.header_gain for one in some if one.group.header_gain is not None]
-    readouts = [told for one in some if (told := one.group.first.wanted.readout) is not None]
+    gains = [master.group.header_gain for master in some if master.group.header_gain is not None]
+    readouts = [told for master in some if (told := master.group.first.wanted.readout) is not None]
     # Hot pixels are seen whatever the exposure.
     return replace(
         some[-1].group.first.wanted,
@@ -152,7 +153,7 @@ def _darks_by_temperature(
 
     Those that tell no temperature, and so are for any, come before.
     """
-    darks = [one for one in library.masters if one.kind == "dark"]
+    darks = [master for master in library.masters if master.kind == "dark"]
     pieces = split(darks, lambda one: one.temperature_c, lambda _: camera.reduction.temperature_tolerance_c)
     found = []
     for piece in pieces:
@@ -166,7 +167,7 @@ def _held(kind: Step, wanted: Wanted, camera: Camera, library: Library) -> Maste
     """Return the master of a kind that the library has for some use, of any filter; of another readout if need be."""
     # Nothing is scaled.
     rules = replace(rules_of(camera.reduction), scalable=True)
-    filters = sorted({one.filter or "" for one in library.masters if one.kind == kind})
+    filters = sorted({master.filter or "" for master in library.masters if master.kind == kind})
     named = camera.reduction.use.get(kind)
     for here in (wanted, replace(wanted, gain=None, readout=None)):
         for name in filters:
@@ -180,7 +181,7 @@ def _row_of_mask(maker: MasterBuilder, plan: _Mask, library: Library) -> dict[st
     """Write a mask and return its row."""
     last = plan.made[-1]
     mask: MaskPlane = np.load(last.mask)
-    same = [one for one in plan.made if np.load(one.mask, mmap_mode="r").shape == mask.shape]
+    same = [master for master in plan.made if np.load(master.mask, mmap_mode="r").shape == mask.shape]
     for one in same:
         mask |= np.load(one.mask)
     camera = maker.camera(last.group)

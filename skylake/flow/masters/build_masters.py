@@ -122,8 +122,8 @@ def build_masters(
         take = {"difference": DIFFERENCE_FLATS, "mask": MASK_FRAMES}
         least = max(options.min_frames, take.get(options.form, 1))
         make = run.make_mask if options.form == "mask" else run.make
-        for one in group(frames, profile, options.by_night, least):
-            make(one)
+        for frames_of_master in group(frames, profile, options.by_night, least):
+            make(frames_of_master)
         run.make_masks()
         del snapshot  # or it would count as being read
         # Another run of the camera may have added masters meanwhile; both are wanted.
@@ -240,22 +240,22 @@ class _Build:
         folder = self.staging / "prepared" / f"{len(self.made):03d}-{group.kind}-{len(self.report.left_out)}"
         self.progress.begin(group.text, len(group.frames))
         makers = [
-            partial(task, one, self.profile, self.library, folder / f"{number:05d}.npy")
-            for number, one in enumerate(group.frames)
+            partial(task, frame, self.profile, self.library, folder / f"{number:05d}.npy")
+            for number, frame in enumerate(group.frames)
         ]
         results = run_in_windows(self.workers, makers, lambda *_: self.progress.advance())
         self.progress.end()
         found: dict[str, PreparedFile] = {}
         seen: set[str] = set()
-        for one, result in zip(group.frames, results, strict=True):
+        for frame, result in zip(group.frames, results, strict=True):
             prepared = _whole(result)
             if isinstance(prepared, FrameError):
-                self.report.leave_out(one.file, prepared.reason, str(prepared))
+                self.report.leave_out(frame.file, prepared.reason, str(prepared))
             elif prepared.sha256 in seen:
-                self.report.leave_out(one.file, Reason.BAD_CALIBRATION, "the same bytes as another frame")
+                self.report.leave_out(frame.file, Reason.BAD_CALIBRATION, "the same bytes as another frame")
             else:
                 seen.add(prepared.sha256)
-                found[one.file] = prepared
+                found[frame.file] = prepared
         return self._of_one_shape(group, found)
 
     def _of_one_shape(self, group: Group, found: dict[str, PreparedFile]) -> dict[str, PreparedFile]:

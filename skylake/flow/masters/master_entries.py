@@ -73,7 +73,9 @@ def describe(
     used: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return what the row of every master tells; `used` are masters that were not used on its frames one by one."""
-    used = {name: sha256 for one in prepared.values() for name, sha256 in one.used.items()} | dict(used or {})
+    used = {name: sha256 for file in prepared.values() for name, sha256 in file.used.items()} | dict(
+        used or {}
+    )
     inputs = {file: one.sha256 for file, one in sorted(prepared.items())} | dict(sorted(used.items()))
     first = group.first
     # A frame of another size may be the first, but then it was left out.

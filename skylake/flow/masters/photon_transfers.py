@@ -37,8 +37,8 @@ def transfer_row(
     camera = maker.camera(flat.group)
     response = _linearity(flat, camera)
     linear = _linearity_row(response)
-    curvature = _curvature(linear, camera, max(one.level for one in files))
-    paths = [one.path for one in files]
+    curvature = _curvature(linear, camera, max(file.level for file in files))
+    paths = [file.path for file in files]
     (found,) = maker.workers.run([task(paths, biases, _read_variance(held, flat), curvature)])
     if isinstance(found, BaseException):
         raise LakeError(
@@ -50,7 +50,7 @@ def transfer_row(
     row = describe(maker, flat.group, flat.prepared, kind="transfer", used=used)
     row |= {name: found[name] for name in ("gain_e_per_adu", "gain_err", "read_noise_e", "read_noise_err")}
     row["filter"] = flat.group.filter
-    row["flat_level_adu"] = float(np.median([one.level for one in files]))
+    row["flat_level_adu"] = float(np.median([file.level for file in files]))
     row |= linear
     tables = found["tables"] | ({} if response is None else {"LINEARITY": _response_table(response)})
     write_entry(maker, row, files[0].offset, tables=tables)
@@ -60,24 +60,24 @@ def transfer_row(
 def _biases(flat: BuiltMaster, made: Sequence[BuiltMaster]) -> list[Path]:
     """Return the prepared bias frames nearest in time that are of the chip, readout and period of a flat."""
 
-    def alike(one: BuiltMaster) -> bool:
-        here, there = one.group.first, flat.group.first
+    def alike(master: BuiltMaster) -> bool:
+        here, there = master.group.first, flat.group.first
         same = here.wanted.extension == there.wanted.extension and here.wanted.binning == there.wanted.binning
-        gain = same_gain(one.group.header_gain, flat.group.header_gain)
+        gain = same_gain(master.group.header_gain, flat.group.header_gain)
         readout = same_readout(here.wanted.readout, there.wanted.readout)
         return same and gain and readout and here.config_sha256 == there.config_sha256
 
-    def distance(one: BuiltMaster) -> tuple[bool, float]:
-        away = abs((one.group.mjd or 0.0) - (flat.group.mjd or 0.0))
-        return one.group.night != flat.group.night, away
+    def distance(master: BuiltMaster) -> tuple[bool, float]:
+        away = abs((master.group.mjd or 0.0) - (flat.group.mjd or 0.0))
+        return master.group.night != flat.group.night, away
 
-    fit = [one for one in made if one.group.kind == "bias" and alike(one)]
+    fit = [master for master in made if master.group.kind == "bias" and alike(master)]
     return [file.path for file in min(fit, key=distance).prepared.values()] if fit else []
 
 
 def _held_bias(flat: BuiltMaster, library: Library, named: Sequence[str] | None) -> Master | None:
     """Return the master bias of the library that fits a flat and tells the noise of its frames."""
-    telling = [one for one in library.masters if one.read_noise_e and one.read_noise_err]
+    telling = [master for master in library.masters if master.read_noise_e and master.read_noise_err]
     found = choose(telling, "bias", flat.group.first.wanted, Rules(), named)
     return found if isinstance(found, Master) else None
 
@@ -93,7 +93,7 @@ def _read_variance(bias: Master | None, flat: BuiltMaster) -> tuple[float, float
 def read_noise(maker: MasterBuilder, bias: BuiltMaster) -> dict[str, float | None]:
     """Return the read noise that the frames of a master bias show, by the gain in header or profile."""
     task = dask.delayed(measure_bias, pure=False)
-    (found,) = maker.workers.run([task([one.path for one in bias.prepared.values()])])
+    (found,) = maker.workers.run([task([file.path for file in bias.prepared.values()])])
     if isinstance(found, BaseException):
         raise LakeError(
             f"{bias.group.text}: the read noise could not be measured ({reason_of(found)}); run again"
@@ -108,8 +108,8 @@ def read_noise(maker: MasterBuilder, bias: BuiltMaster) -> dict[str, float | Non
 def drop_pixels(made: BuiltMaster) -> None:
     """Remove prepared pixels that are needed no more; a few bias frames wait for a photon transfer."""
     kept = 2 * _PAIRS if made.group.kind == "bias" else 0
-    for one in list(made.prepared.values())[kept:]:
-        one.path.unlink(missing_ok=True)
+    for file in list(made.prepared.values())[kept:]:
+        file.path.unlink(missing_ok=True)
 
 
 def _curvature(linear: dict[str, float | None], camera: Camera, brightest: float) -> tuple[float, float]:
@@ -130,14 +130,14 @@ def _curvature(linear: dict[str, float | None], camera: Camera, brightest: float
 
 def _linearity(made: BuiltMaster, camera: Camera) -> Linearity | None:
     """Return the response to light before any correction, whatever the profile had the flats corrected by."""
-    exposures = {one.file: one.wanted.exposure_s for one in made.group.frames}
+    exposures = {frame.file: frame.wanted.exposure_s for frame in made.group.frames}
     times = [exposures[file] for file in made.prepared]
     known = [time for time in times if time is not None]
     if len(known) < len(times):
         return None
     curve = camera.detector.linearity
     applied = curve if "linearity" in steps_for("flat", camera.reduction) else ()
-    seen = np.array([delinearised(one.levels, applied).mean() for one in made.prepared.values()])
+    seen = np.array([delinearised(file.levels, applied).mean() for file in made.prepared.values()])
     return linearity(seen, known, _LEVEL_ERROR * seen, curve[1:]) if np.isfinite(seen).all() else None
 
 

@@ -57,19 +57,19 @@ def sky_mask_row(
     files, camera = list(prepared.values()), maker.camera(group)
     is_mosaic = camera.detector.bayer_pattern is not None
     some = [files[number] for number in (0, len(files) // 2, -1)]
-    steep = steep_places((np.asarray(one.open()) for one in some), is_mosaic)
+    steep = steep_places((np.asarray(file.open()) for file in some), is_mosaic)
     task = dask.delayed(pass_high, pure=False)
-    paths = results_of(maker, group, [partial(task, one.path, is_mosaic) for one in files])
-    files = [replace(one, path=path) for one, path in zip(files, paths, strict=True)]
-    shape, noise = files[0].shape, frame_noise([one.open() for one in files[:_SAMPLES]])
+    paths = results_of(maker, group, [partial(task, file.path, is_mosaic) for file in files])
+    files = [replace(file, path=path) for file, path in zip(files, paths, strict=True)]
+    shape, noise = files[0].shape, frame_noise([file.open() for file in files[:_SAMPLES]])
     options = CombineOptions(threshold=_CLIP_SIGMA, start="mode", constant=noise**2)
-    terms, task = [Term(one.path) for one in files], dask.delayed(combine_rows, pure=False)
+    terms, task = [Term(file.path) for file in files], dask.delayed(combine_rows, pure=False)
     makers = [partial(task, terms, rows, options) for rows in block_rows(len(terms), shape)]
     combined = join(results_of(maker, group, makers))
     middle, limits = np.asarray(files[len(files) // 2].open()), camera.reduction.bad_pixels
     found = sky_mask(combined, middle, steep, len(files), limits, is_mosaic)
-    for one in files:
-        one.path.unlink(missing_ok=True)
+    for file in files:
+        file.path.unlink(missing_ok=True)
     if not found.is_of_moving_stars:
         return (
             f"{found.standing:.0%} of the stars are on the same pixels in all {len(files)} frames, where nobody can "

@@ -43,12 +43,12 @@ def _has_later_sky(snapshot: Snapshot, profile: Profile, night: int) -> bool:
         return False
     shown = pc.and_(pc.is_valid(rows["mjd_mid"]), pc.not_equal(rows["status"], Status.SKIPPED.value))
     frames = sorted(
-        (_like(row, profile) for row in rows.filter(shown).to_pylist()), key=lambda one: one.order
+        (_like(row, profile) for row in rows.filter(shown).to_pylist()), key=lambda frame: frame.order
     )
     good = set(rows.filter(pc.equal(rows["status"], Status.OK.value))["file"].to_pylist())
     for here in halves:
         near = neighbours_of(here, frames, profile.at(here.mjd).reduction.sky)
-        if {one.order > here.order for one in near if one.file in good} == {False, True}:
+        if {frame.order > here.order for frame in near if frame.file in good} == {False, True}:
             return True
     return False
 

@@ -91,26 +91,26 @@ def neighbours_of(
     seen, sides = [here], []
     for side in (range(place - 1, first - 1, -1), range(place, last)):
         found: list[SkyFrame] = []
-        for one in map(frames.__getitem__, side):
+        for frame in map(frames.__getitem__, side):
             if len(found) == params.n_frames:
                 break
-            same = [other.file for other in seen if other.mjd == one.mjd]
-            is_new = one.file not in same and (contents is None or contents.is_new(one.file, same))
-            if one.is_like(here) and is_new:
-                found.append(one)
-                seen.append(one)
+            same = [other.file for other in seen if other.mjd == frame.mjd]
+            is_new = frame.file not in same and (contents is None or contents.is_new(frame.file, same))
+            if frame.is_like(here) and is_new:
+                found.append(frame)
+                seen.append(frame)
         sides.append(found)
     before, after = sides
     count = min(len(before), max(params.n_frames // 2, params.n_frames - len(after)))
     return before[:count] + after[: params.n_frames - count]
 
 
-def _time(one: SkyFrame) -> float:
-    return one.mjd
+def _time(frame: SkyFrame) -> float:
+    return frame.mjd
 
 
-def _order(one: SkyFrame) -> tuple[float, str]:
-    return one.order
+def _order(frame: SkyFrame) -> tuple[float, str]:
+    return frame.order
 
 
 def takes_sky(profile: Profile) -> bool:
@@ -181,7 +181,7 @@ class SkySource:
     ) -> None:
         self._frames, self._profile, self._library, self._folder = tuple(frames), profile, library, folder
         self._contents = FileDigests()
-        self._known = {one.file: one for one in self._frames}
+        self._known = {frame.file: frame for frame in self._frames}
         self._kept: OrderedDict[Path, float | None] = OrderedDict()
 
     def __call__(self, path: str, image: Image) -> SkyPlane:
@@ -197,7 +197,7 @@ class SkySource:
             return subtracted_sky(
                 image, read_sky(params.file, (image.pixels.shape[0], image.pixels.shape[1]))
             )
-        cleaned = [(one, self._clean(one)) for one in self._neighbours(path)]
+        cleaned = [(neighbour, self._clean(neighbour)) for neighbour in self._neighbours(path)]
         usable = [(one, clean) for one, clean in cleaned if clean is not None]
         if len(usable) < params.min_frames:
             raise _too_few(len(usable), params)
@@ -223,14 +223,14 @@ class SkySource:
         here = self._known.get(path)
         return [] if here is None else neighbours_of(here, self._frames, self._params(path), self._contents)
 
-    def _plain(self, one: SkyFrame) -> Pixels | None:
+    def _plain(self, frame: SkyFrame) -> Pixels | None:
         """Return a frame as it is before the step `sky`; None if it cannot be used."""
-        path = self._path(one, "plain")
+        path = self._path(frame, "plain")
         if path not in self._kept:
             try:
-                raw = open_stored(read_file(one.file), self._profile.base.header.extension)
-                reading = read_header(raw.header, self._profile, Path(one.file).name)
-                conditions, _ = conditions_of(raw, reading, self._library, None, one.file)
+                raw = open_stored(read_file(frame.file), self._profile.base.header.extension)
+                reading = read_header(raw.header, self._profile, Path(frame.file).name)
+                conditions, _ = conditions_of(raw, reading, self._library, None, frame.file)
                 image = calibrate(raw, reading.camera, conditions, until="sky")
             except FrameError:
                 self._kept[path] = None
@@ -238,12 +238,14 @@ class SkySource:
             self._save(path, np.where(image.masked | image.saturated, np.float32(np.nan), image.pixels))
         return self._open(path)
 
-    def _clean(self, one: SkyFrame) -> Pixels | None:
+    def _clean(self, frame: SkyFrame) -> Pixels | None:
         """Return a frame without its sources, which are found by the sky of its own neighbours."""
-        path = self._path(one, "clean")
+        path = self._path(frame, "clean")
         if path not in self._kept:
-            plain = self._plain(one)
-            others = [pixels for pixels in map(self._plain, self._neighbours(one.file)) if pixels is not None]
+            plain = self._plain(frame)
+            others = [
+                pixels for pixels in map(self._plain, self._neighbours(frame.file)) if pixels is not None
+            ]
             if plain is None or not others:
                 self._kept[path] = None
                 return None
@@ -255,11 +257,11 @@ class SkySource:
             chosen = [number for number, is_bright in enumerate(bright) if is_bright]
             some = [others[number] for number in chosen], [levels[number] for number in chosen]
             first = combined_sky(*some, masked=False).mean
-            self._save(path, without_sources(np.asarray(plain), first, self._params(one.file)))
+            self._save(path, without_sources(np.asarray(plain), first, self._params(frame.file)))
         return self._open(path)
 
-    def _path(self, one: SkyFrame, what: str) -> Path:
-        name = hashlib.sha256(one.file.encode(errors="surrogateescape")).hexdigest()[:16]
+    def _path(self, frame: SkyFrame, what: str) -> Path:
+        name = hashlib.sha256(frame.file.encode(errors="surrogateescape")).hexdigest()[:16]
         return self._folder / f"{name}-{what}.npy"
 
     def _save(self, path: Path, pixels: Pixels) -> None:

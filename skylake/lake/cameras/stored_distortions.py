@@ -88,16 +88,16 @@ def write_epochs(layout: Layout, camera: str, epochs: Sequence[Epoch]) -> None:
     """
     rows = [
         {
-            "name": one.name,
-            "height_px": one.shape[0],
-            "width_px": one.shape[1],
-            "projection": one.distortion.model.projection,
-            "mirrored": one.mirrored,
-            "parameters": one.distortion.model.parameters().tolist(),
-            "covariance": one.distortion.covariance.ravel().tolist(),
+            "name": epoch.name,
+            "height_px": epoch.shape[0],
+            "width_px": epoch.shape[1],
+            "projection": epoch.distortion.model.projection,
+            "mirrored": epoch.mirrored,
+            "parameters": epoch.distortion.model.parameters().tolist(),
+            "covariance": epoch.distortion.covariance.ravel().tolist(),
         }
-        | {name: getattr(one, name) for name in _EPOCH}
-        | {name: getattr(one.distortion, name) for name in _DISTORTION}
-        for one in sorted(epochs, key=lambda one: (one.number, one.version))
+        | {name: getattr(epoch, name) for name in _EPOCH}
+        | {name: getattr(epoch.distortion, name) for name in _DISTORTION}
+        for epoch in sorted(epochs, key=lambda epoch: (epoch.number, epoch.version))
     ]
     replace_rows(layout, distortions_file(layout, camera), pa.Table.from_pylist(rows, _SCHEMA))

@@ -77,23 +77,23 @@ def write_focal_plane(layout: Layout, camera: str, epochs: Sequence[PlacedChip])
     """
     rows = [
         {
-            "first_mjd": one.first_mjd,
-            "last_mjd": one.last_mjd,
-            "from_mjd": one.period_mjd[0],
-            "until_mjd": one.period_mjd[1],
-            "n_exposures": one.n_exposures,
-            "n_stars": one.n_stars,
-            "sigma_x_arcsec": one.sigma_arcsec[0],
-            "sigma_y_arcsec": one.sigma_arcsec[1],
-            "sigma_angle_deg": one.sigma_angle_deg,
-            "scatter_arcsec": one.scatter_arcsec,
-            "scatter_deg": one.scatter_deg,
-            "height_px": one.shape[0],
-            "width_px": one.shape[1],
-            "projection": one.lens.projection,
-            "mirrored": one.lens.mirrored,
-            "parameters": one.lens.parameters().tolist(),
+            "first_mjd": epoch.first_mjd,
+            "last_mjd": epoch.last_mjd,
+            "from_mjd": epoch.period_mjd[0],
+            "until_mjd": epoch.period_mjd[1],
+            "n_exposures": epoch.n_exposures,
+            "n_stars": epoch.n_stars,
+            "sigma_x_arcsec": epoch.sigma_arcsec[0],
+            "sigma_y_arcsec": epoch.sigma_arcsec[1],
+            "sigma_angle_deg": epoch.sigma_angle_deg,
+            "scatter_arcsec": epoch.scatter_arcsec,
+            "scatter_deg": epoch.scatter_deg,
+            "height_px": epoch.shape[0],
+            "width_px": epoch.shape[1],
+            "projection": epoch.lens.projection,
+            "mirrored": epoch.lens.mirrored,
+            "parameters": epoch.lens.parameters().tolist(),
         }
-        for one in epochs
+        for epoch in epochs
     ]
     replace_rows(layout, focal_plane_file(layout, camera), pa.Table.from_pylist(rows, _SCHEMA))

@@ -92,15 +92,15 @@ def write_geometries(layout: Layout, camera: str, epochs: Sequence[Geometry]) ->
     """
     rows = [
         {
-            "name": one.name,
-            "height_px": one.shape[0],
-            "width_px": one.shape[1],
-            "projection": one.lens.projection,
-            "mirrored": one.lens.mirrored,
-            "parameters": one.lens.parameters().tolist(),
-            "covariance": one.covariance.ravel().tolist(),
+            "name": epoch.name,
+            "height_px": epoch.shape[0],
+            "width_px": epoch.shape[1],
+            "projection": epoch.lens.projection,
+            "mirrored": epoch.lens.mirrored,
+            "parameters": epoch.lens.parameters().tolist(),
+            "covariance": epoch.covariance.ravel().tolist(),
         }
-        | {name: getattr(one, name) for name in _NUMBERS}
-        for one in sorted(epochs, key=lambda one: (one.number, one.version))
+        | {name: getattr(epoch, name) for name in _NUMBERS}
+        for epoch in sorted(epochs, key=lambda epoch: (epoch.number, epoch.version))
     ]
     replace_rows(layout, geometries_file(layout, camera), pa.Table.from_pylist(rows, _SCHEMA))

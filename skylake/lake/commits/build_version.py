@@ -53,9 +53,9 @@ def build_version(folder: Path, table: str, base: Path, commit: Commit) -> Path:
     staged = commit.staged.get(table, [])
     merged = commit.merged.get(table, [])
     gone = commit.removed.get(table, set()) | {part.name for part, _ in staged}
-    builder.keep(gone | {name for one in merged for name in one.bundle.names})
-    for one in merged:
-        builder.add_bundle(one.bundle, one.members, one.staging)
+    builder.keep(gone | {name for bundle in merged for name in bundle.bundle.names})
+    for bundle in merged:
+        builder.add_bundle(bundle.bundle, bundle.members, bundle.staging)
     if merged:
         builder.repartition_retained()
     for part, staging in staged:

@@ -59,7 +59,9 @@ class Commit:
 
     def configure(self, configurations: Iterable[Mapping[str, Any]]) -> None:
         """Let the ledger keep some configurations."""
-        self.configurations |= {config_sha256(one): one for one in configurations}
+        self.configurations |= {
+            config_sha256(configuration): configuration for configuration in configurations
+        }
 
     def replace(self, part: Part, staging: Path) -> None:
         """Publish a part in place of the one of its name, if there is one."""
@@ -87,5 +89,5 @@ class Commit:
     def touched(self, table: str) -> set[str]:
         """Return the names of the parts of a table that the commit replaces, removes or merges."""
         parts = {part.name for part, _ in self.staged.get(table, [])}
-        members = {name for one in self.merged.get(table, []) for name in one.bundle.names}
+        members = {name for bundle in self.merged.get(table, []) for name in bundle.bundle.names}
         return parts | members | self.removed.get(table, set())

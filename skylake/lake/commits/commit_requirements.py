@@ -50,9 +50,9 @@ def require(base: Snapshot, commit: Commit) -> None:
             [part for part, _ in commit.staged[table] if part.name in names], base.version(table)
         )
     for bundles in commit.merged.values():
-        for one in bundles:
-            _require_files(one.bundle.table, one.bundle.files, one.staging)
-            _require_nothing_lost(one, base.version(one.bundle.table))
+        for bundle in bundles:
+            _require_files(bundle.bundle.table, bundle.bundle.files, bundle.staging)
+            _require_nothing_lost(bundle, base.version(bundle.bundle.table))
     if commit.base is not None and commit.base != base.number:
         then = Snapshot(base.layout, commit.base)
         for table in commit.tables:

@@ -67,7 +67,8 @@ def write_record(
         "removed": {table: sorted(names) for table, names in commit.removed.items()},
         "merged": {
             table: {
-                one.bundle.name: {"rows": one.bundle.n_rows, "parts": len(one.members)} for one in bundles
+                bundle.bundle.name: {"rows": bundle.bundle.n_rows, "parts": len(bundle.members)}
+                for bundle in bundles
             }
             for table, bundles in commit.merged.items()
         },

@@ -98,13 +98,13 @@ def as_one(commits: Sequence[LedgerEntry]) -> LedgerEntry:
         return last
     rows: Counter[str] = Counter()
     parts: dict[str, tuple[str, ...]] = {}
-    for one in commits:
-        rows.update(one.rows)
-        for table, names in one.parts.items():
+    for commit in commits:
+        rows.update(commit.rows)
+        for table, names in commit.parts.items():
             parts[table] = (*parts.get(table, ()), *names)
-    stages = dict.fromkeys(one.stage.split()[0] for one in commits)
+    stages = dict.fromkeys(commit.stage.split()[0] for commit in commits)
     # A compaction calls its table so.
-    nights = sorted({one.batch for one in commits} - {"-", *table_names()})
+    nights = sorted({commit.batch for commit in commits} - {"-", *table_names()})
     return replace(
         last,
         base=commits[0].base,
@@ -112,7 +112,7 @@ def as_one(commits: Sequence[LedgerEntry]) -> LedgerEntry:
         batch=_shortened(nights),
         rows=dict(rows),
         parts=parts,
-        n_removed=sum(one.n_removed for one in commits),
+        n_removed=sum(commit.n_removed for commit in commits),
     )
 
 
@@ -177,7 +177,9 @@ def newest_first(layout: Layout, numbers: Sequence[int], kept: Sequence[int]) ->
         block = numbers[max(start, 0) : end]
         with Reaching(layout.root):
             texts = layout.records(block)
-        yield from (_entry(layout.record(one), one in there, texts[one]) for one in reversed(block))
+        yield from (
+            _entry(layout.record(number), number in there, texts[number]) for number in reversed(block)
+        )
 
 
 def read_entry(layout: Layout, number: int, kept: bool = True) -> LedgerEntry:

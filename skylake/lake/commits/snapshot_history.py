@@ -104,8 +104,10 @@ def before_last_run(layout: Layout) -> int:
         return base
     kept = retained_numbers(layout, last[0].snapshot)
     wanted = (base, min(commits[-1].base or 1 for commits in (last, *others)))
-    choices = sorted({max((one for one in kept if one <= number), default=kept[0]) for number in wanted})
-    undone = sorted(one.snapshot for commits in others for one in commits if one.snapshot > base)
+    choices = sorted(
+        {max((snapshot for snapshot in kept if snapshot <= number), default=kept[0]) for number in wanted}
+    )
+    undone = sorted(commit.snapshot for commits in others for commit in commits if commit.snapshot > base)
     raise LakeError(
         f"{layout.root}: going back to before the last run would undo what another one committed at the same time, "
         f"snapshot {', '.join(map(str, undone))}; name the snapshot to go back to, {' or '.join(map(str, choices))}, "

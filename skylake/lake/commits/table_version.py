@@ -108,7 +108,7 @@ class Version:
 
     def slices(self, parts: Iterable[Part]) -> list[Slice]:
         """Return where the rows of some parts are."""
-        return [one for part in parts for one in self.slices_of(part)]
+        return [slice_ for part in parts for slice_ in self.slices_of(part)]
 
     def slices_of(self, part: Part) -> list[Slice]:
         """Return where the rows of a part are, in the order of its files."""

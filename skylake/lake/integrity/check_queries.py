@@ -119,11 +119,17 @@ def read_check(path: Path) -> Check:
             break
         comments.append(line.removeprefix("--").strip())
     texts = {
-        key: " ".join(one.partition(":")[2].strip() for one in comments if one.startswith(f"{key}:"))
+        key: " ".join(
+            comment.partition(":")[2].strip() for comment in comments if comment.startswith(f"{key}:")
+        )
         for key in ("says", "mend")
     }
-    forms = [form for one in comments if (form := _FORM.fullmatch(one))]
-    sentences = [one for one in comments if not _FORM.fullmatch(one) and one[:5] not in ("says:", "mend:")]
+    forms = [form for comment in comments if (form := _FORM.fullmatch(comment))]
+    sentences = [
+        comment
+        for comment in comments
+        if not _FORM.fullmatch(comment) and comment[:5] not in ("says:", "mend:")
+    ]
     if len(forms) != 1 or not sentences or not all(texts.values()):
         raise ConfigurationError(
             f"{path}: a check begins with what must hold, and comments `fast`, `deep` or `hats`, `says:` and `mend:`"

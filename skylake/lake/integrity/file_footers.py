@@ -202,7 +202,9 @@ def add_catalog_scans(layout: Layout, relations: Relations) -> None:
     from skylake.sky.asterism_file import damage_of
 
     columns = ("file", "sha256", "n_bytes")
-    files = [one[:2] for one in relations.values("catalog_files", *columns) if one[2] is not None]
+    files = [
+        relation[:2] for relation in relations.values("catalog_files", *columns) if relation[2] is not None
+    ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(lambda one: _scan_catalog_file(layout.root / one[0], one[1] is not None), files)
         for (file, _), (sha256, problem) in zip(files, found, strict=True):
@@ -233,12 +235,12 @@ def _catalog(layout: Layout, root: Path) -> dict[str, Any]:
         with ThreadPoolExecutor(_THREADS) as pool:
             counts = list(pool.map(_count, files))
         broken = [
-            f"{path.name} of {path.parent.name}: {one}"
-            for path, one in zip(files, counts, strict=True)
-            if isinstance(one, str)
+            f"{path.name} of {path.parent.name}: {count}"
+            for path, count in zip(files, counts, strict=True)
+            if isinstance(count, str)
         ]
         values |= {
-            "n_rows": sum(one for one in counts if isinstance(one, int)),
+            "n_rows": sum(count for count in counts if isinstance(count, int)),
             "n_files": len(files),
             "problem": broken[0] if broken else None,
         }

@@ -76,14 +76,14 @@ def gather_facts(layout: Layout, number: int | None = None) -> Facts:
     add_ledger(layout, relations)
     pointers = {link for (link,) in relations.values("pointers", "link")}
     foreign = list(foreign_links(layout, deep=True))
-    for one in foreign:
-        if (name := str(one.path.relative_to(layout.root))) not in pointers:
-            relations.problem(name, "link", one.why)
+    for link in foreign:
+        if (name := str(link.path.relative_to(layout.root))) not in pointers:
+            relations.problem(name, "link", link.why)
     folders = {}
     for table in table_names() if chosen is not None else ():
         folder = (layout.snapshot(chosen or 0) / table).resolve()
         # What a link in it leads to is not the lake's, and says nothing of it.
-        is_own = not any(one.path.is_relative_to(folder) for one in foreign)
+        is_own = not any(link.path.is_relative_to(folder) for link in foreign)
         if is_own and folder.is_dir() and folder.parent == layout.versions(table):
             folders[table] = folder
             _add_table(layout, relations, table, folder)
@@ -99,7 +99,7 @@ def gather_facts(layout: Layout, number: int | None = None) -> Facts:
         if (why := damage_of_configuration(path)) is not None:
             relations.problem(str(path.relative_to(layout.root)), "configuration", why)
     add_disk_files(relations, folders)
-    add_catalogs(relations, layout, catalogs, [one.path for one in foreign])
+    add_catalogs(relations, layout, catalogs, [link.path for link in foreign])
     add_master_files(layout, relations)
     return Facts(layout, settings, chosen, folders, relations)
 

@@ -227,7 +227,9 @@ class Repairs:
         """Return the command that mends a description."""
         target = self.facts.layout.root / path
         if kind == "link":
-            return next(one.mend for one in foreign_links(self.facts.layout, deep=True) if one.path == target)
+            return next(
+                link.mend for link in foreign_links(self.facts.layout, deep=True) if link.path == target
+            )
         if kind == "row group metadata":
             return f"rm {shlex.quote(str(target))}"
         if kind == "list of a catalog":
@@ -278,7 +280,7 @@ class Repairs:
         """Yield the folders of the other versions of a table, the newest first."""
         folder = self.facts.layout.versions(table)
         mine = self.facts.folders.get(table)
-        yield from (one for one in sorted(folder.glob("[0-9]*"), reverse=True) if one != mine)
+        yield from (path for path in sorted(folder.glob("[0-9]*"), reverse=True) if path != mine)
 
     def _copy(self, table: str, path: str, record: dict[str, Any]) -> Path | None:
         """Return a whole copy of a file in another version, if there is one."""
@@ -326,7 +328,7 @@ def _describes(description: Path, path: str, file: Path) -> bool:
         n_rows = pq.read_metadata(file).num_rows
     except (*UNREADABLE, pa.ArrowException):
         return False
-    told = next((one for one in files if one.path == path), None)
+    told = next((file for file in files if file.path == path), None)
     if told is None or told.n_rows != n_rows:
         return False
     return is_as_written(file.parents[len(Path(path).parts) - 1], told)

@@ -186,14 +186,14 @@ def shares_of(facts: Facts, check: Check, files: Files, show: int) -> list[Share
 def together(shares: Sequence[Share]) -> list[list[Share]]:
     """Return shares in groups that a worker runs on one connection: the same rows of each table, and few of them."""
     groups: list[list[Share]] = []
-    for share in sorted(shares, key=lambda one: (one.check.share or "", one.number, one.count)):
+    for share in sorted(shares, key=lambda share: (share.check.share or "", share.number, share.count)):
         first = groups[-1][0] if groups else share
         same = (first.check.share, first.number, first.count) == (
             share.check.share,
             share.number,
             share.count,
         )
-        n_rows = sum(one.n_rows for one in groups[-1]) + share.n_rows if groups else 0
+        n_rows = sum(group.n_rows for group in groups[-1]) + share.n_rows if groups else 0
         if groups and same and n_rows <= _CONNECTION_ROWS:
             groups[-1].append(share)
         else:

@@ -192,8 +192,8 @@ def _groups(version: Version, table: str, everything: bool, take_fresh: bool) ->
         return []
     group = _Group(sorted(mergeable))
     while True:
-        lower = [one for one in bundles if one.level < group.level and one not in group.bundles]
-        equal = [one for one in bundles if one.level == group.level and one not in group.bundles]
+        lower = [bundle for bundle in bundles if bundle.level < group.level and bundle not in group.bundles]
+        equal = [bundle for bundle in bundles if bundle.level == group.level and bundle not in group.bundles]
         more = lower + (equal if len(equal) + 1 >= FAN_IN else [])
         if not more:
             return _bounded(version, table, group)
@@ -218,7 +218,9 @@ def _bounded(version: Version, table: str, group: _Group) -> list[_Group]:
         else:
             groups[-1].fresh.append(holder)
     # A bundle that is alone gains nothing, unless it is to be brought under the present schema.
-    return [one for one in groups if one.fresh or len(one.bundles) > 1 or _has_outdated(version, one)]
+    return [
+        group for group in groups if group.fresh or len(group.bundles) > 1 or _has_outdated(version, group)
+    ]
 
 
 def _has_outdated(version: Version, group: _Group) -> bool:

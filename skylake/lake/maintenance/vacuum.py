@@ -102,7 +102,7 @@ def vacuum(layout: Layout, retention: Retention, under_way: str | None = None) -
     current = current_number(layout)
     require_newest(layout, current)
     kept = retained_numbers(layout, current)
-    if lost := [one for one in read_links(layout).lost if one[0] in kept]:
+    if lost := [link for link in read_links(layout).lost if link[0] in kept]:
         raise LakeError(_lost_links_message(layout, lost))
     # A snapshot without a record has no time, so it stays until somebody has restored that.
     entries = [read_entry(layout, number) for number in kept if is_recorded(layout, number)]

@@ -176,8 +176,8 @@ class _Publisher:
             yield catalog_contents(self.snapshot, name, read_objects(self.target, held) or {} if held else {})
 
     def _tell(self, plan: UploadPlan) -> None:
-        sent = [one.n_bytes for one in plan.transfers if one.source is None]
-        copied = [one.n_bytes for one in plan.transfers if one.source is not None]
+        sent = [transfer.n_bytes for transfer in plan.transfers if transfer.source is None]
+        copied = [transfer.n_bytes for transfer in plan.transfers if transfer.source is not None]
         counts = {"sent": len(sent), "copied": len(copied), "there": plan.n_there}
         self.report.tables[plan.contents.name] = counts
         self.report.n_sent += len(sent)
@@ -274,7 +274,9 @@ class _Publisher:
         kept = read_publications(self.target, self.target.published())
         needed = {folder for publication in kept.values() for folder in publication.folders.values()}
         for folder in (*self._folders(), UNFINISHED):
-            if not any(one == folder or one.startswith(f"{folder}/") for one in needed):
+            if not any(
+                folder_name == folder or folder_name.startswith(f"{folder}/") for folder_name in needed
+            ):
                 self.filler.remove(folder)
         if outdated:
             self._remove_masters(kept)

@@ -33,7 +33,7 @@ def damaged(path: Path, why: str) -> LakeError:
 
 def _lake_of(path: Path) -> str:
     """Return the lake that a file of a version belongs to, as one would type it."""
-    inner = next((one for one in path.parents if one.name == _VERSIONS), None)
+    inner = next((parent for parent in path.parents if parent.name == _VERSIONS), None)
     return "LAKE" if inner is None else shlex.quote(str(inner.parent))
 
 
@@ -102,7 +102,7 @@ def _blamed(error: BaseException, files: list[Path]) -> LakeError | None:
     if files and is_url(files[0]) and not isinstance(error, pa.ArrowException | FileNotFoundError):
         return None  # what stores say of themselves is told where they are reached
     said = str(error)
-    for path in sorted(files, key=lambda one: key(one) not in said):
+    for path in sorted(files, key=lambda file: key(file) not in said):
         why = _trouble(path)
         if why is not None:
             return why
