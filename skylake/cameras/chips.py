@@ -27,17 +27,17 @@ def chip_blocks(data: Mapping[str, Any], place: str) -> list[str]:
     ConfigurationError
         If a block has no name, one that another has, or keys of the whole camera.
     """
-    found = _named(data.get("chip", []), place, "[[chip]]")
+    names = _named(data.get("chip", []), place, "[[chip]]")
     for number, period in enumerate(data.get("period", []), start=1):
         where = f"[[period]] number {number}: [[period.chip]]"
-        unknown = [name for name in _named(period.get("chip", []), place, where) if name not in found]
+        unknown = [name for name in _named(period.get("chip", []), place, where) if name not in names]
         if unknown:
             raise ConfigurationError(
                 f"{place}: {where}: there is no [[chip]] {unknown[0]!r}; add it or mend the name"
             )
-    if len(found) == 1:
+    if len(names) == 1:
         raise ConfigurationError(f"{place}: [[chip]]: there is one alone; move its keys out of the block")
-    return found
+    return names
 
 
 def _named(blocks: Any, place: str, where: str) -> list[str]:
@@ -120,8 +120,8 @@ def refuse_other_chip(reading: HeaderReading, header: Mapping[str, object], file
     place = reading.camera.place
     if not place.has_own_files or fits(reading.camera, header, file_name):
         return
-    told = f"{place.card} = {read_text(header, place.card)!r}" if place.card else f"the name {file_name!r}"
+    stated = f"{place.card} = {read_text(header, place.card)!r}" if place.card else f"the name {file_name!r}"
     reading.fail(
         Reason.BAD_HEADER,
-        f"{told} is that of no chip of {place.mosaic}; mend [[chip]] of the profile or leave it out",
+        f"{stated} is that of no chip of {place.mosaic}; mend [[chip]] of the profile or leave it out",
     )

@@ -50,46 +50,50 @@ class _ClockReadings:
 def read_time(reading: HeaderReading, cards: Cards, file_name: str) -> None:
     """Read the time of a frame, whose exposure was read before; see :class:`HeaderReading`."""
     header = reading.camera.header
-    found = _ClockReadings()
+    readings = _ClockReadings()
     for way in sorted(header.time, key=lambda way: way.fallback):
-        if not (way.fallback and found.starts) and all(name in cards for name in way.cards):
-            _follow(way, cards, reading, found)
-    starts = found.starts
-    if not starts and not found.doubts and (mjd := _file_time(reading.camera, file_name)) is not None:
+        if not (way.fallback and readings.starts) and all(name in cards for name in way.cards):
+            _follow(way, cards, reading, readings)
+    starts = readings.starts
+    if not starts and not readings.doubts and (mjd := _file_time(reading.camera, file_name)) is not None:
         starts.append(("file name", mjd))
         reading.flags |= FrameFlag.TIME_FROM_NAME
     source = ", ".join(name for name, _ in starts)
-    if found.doubts:
-        _refuse(reading, Reason.AMBIGUOUS_HEADER, source, found.doubts[0])
-    elif not starts and found.refused:
-        note = f"{found.refused[0]} is no time between 1900 and 2100; correct the header or name another card"
+    if readings.doubts:
+        _refuse(reading, Reason.AMBIGUOUS_HEADER, source, readings.doubts[0])
+    elif not starts and readings.refused:
+        note = (
+            f"{readings.refused[0]} is no time between 1900 and 2100; correct the header or name another card"
+        )
         _refuse(reading, Reason.BAD_HEADER, "", f"{note} in header.time of the profile")
     elif not starts:
-        _refuse(reading, Reason.NO_TIME, "", _no_time(reading.camera, found.unread), bool(found.unread))
+        _refuse(reading, Reason.NO_TIME, "", _no_time(reading.camera, readings.unread), bool(readings.unread))
     elif _spread_s(starts) > header.time_tolerance_s:
-        told = ", ".join(f"{name} gives MJD {mjd:.6f}" for name, mjd in starts)
-        note = f"the time cards disagree ({told}); keep only the right ones in header.time of the profile"
+        starts_text = ", ".join(f"{name} gives MJD {mjd:.6f}" for name, mjd in starts)
+        note = (
+            f"the time cards disagree ({starts_text}); keep only the right ones in header.time of the profile"
+        )
         _refuse(reading, Reason.AMBIGUOUS_HEADER, source, note)
     else:
-        _accept(reading, *starts[0], found)
+        _accept(reading, *starts[0], readings)
 
 
-def _follow(way: TimeCards, cards: Cards, reading: HeaderReading, found: _ClockReadings) -> None:
+def _follow(way: TimeCards, cards: Cards, reading: HeaderReading, readings: _ClockReadings) -> None:
     values = [cards[name] for name in way.cards]
     scale, doubt = _scale_and_zone(way, values, reading.camera, cards)
     mjd = parse_time(way, values, scale)
-    told = " + ".join(f"{name} = {str(cards[name]).strip()[:_MAX_SHOWN]}" for name in way.cards)
+    text = " + ".join(f"{name} = {str(cards[name]).strip()[:_MAX_SHOWN]}" for name in way.cards)
     if mjd is None:
         if any(str(value).strip() for value in values):
-            found.unread.append((way.cards, f"{told} is no {way.format} time"))
+            readings.unread.append((way.cards, f"{text} is no {way.format} time"))
         return
     if not is_plausible(mjd):
-        found.refused.append(told)
+        readings.refused.append(text)
         return
     if doubt is not None:
-        found.doubts.append(doubt)
+        readings.doubts.append(doubt)
     back = {"start": 0.0, "mid": 0.5, "end": 1.0}[way.refers_to]
-    found.starts.append((" ".join(way.cards), mjd - back * reading.exposure_s / SECONDS_PER_DAY))
+    readings.starts.append((" ".join(way.cards), mjd - back * reading.exposure_s / SECONDS_PER_DAY))
 
 
 def _scale_and_zone(
@@ -124,8 +128,8 @@ def _scale_and_zone(
 def _no_time(camera: Camera, unread: list[tuple[tuple[str, ...], str]]) -> str:
     """Return why no card tells the time: none of them is there, or what they hold is no time."""
     if unread:
-        told = ", ".join(text for _, text in unread[:_MOST_TOLD])
-        return f"the time cannot be read ({told}); correct the header or mend header.time of the profile"
+        reasons = ", ".join(text for _, text in unread[:_MOST_TOLD])
+        return f"the time cannot be read ({reasons}); correct the header or mend header.time of the profile"
     tried = "; ".join(" + ".join(way.cards) for way in camera.header.time) or "no cards"
     return f"no card tells the time (looked at {tried}); add the right one to header.time of the profile"
 
@@ -141,14 +145,18 @@ def _refuse(reading: HeaderReading, reason: Reason, source: str, note: str, unre
     reading.fail(reason, note)
 
 
-def _accept(reading: HeaderReading, source: str, start: float, found: _ClockReadings) -> None:
+def _accept(reading: HeaderReading, source: str, start: float, readings: _ClockReadings) -> None:
     reading.time_source = source[:MAX_NAME]
     half = 0.5 * reading.exposure_s / SECONDS_PER_DAY
     reading.mjd_start, reading.mjd_mid, reading.mjd_end = start, start + half, start + 2 * half
-    notes = [f"{', '.join(found.refused)}: no time between 1900 and 2100, left out"] if found.refused else []
+    notes = (
+        [f"{', '.join(readings.refused)}: no time between 1900 and 2100, left out"]
+        if readings.refused
+        else []
+    )
     # A day alone is no time, but belongs to one where its clock has a card of its own.
-    used = {name for told, _ in found.starts for name in told.split()}
-    odd = [text for names, text in found.unread if not used & set(names)]
+    used = {name for cards, _ in readings.starts for name in cards.split()}
+    odd = [text for names, text in readings.unread if not used & set(names)]
     if odd:
         notes.append(f"{', '.join(odd[:_MOST_TOLD])} and is left out; correct the header or mend header.time")
     ahead = start - now_mjd()

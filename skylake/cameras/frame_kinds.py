@@ -20,14 +20,14 @@ def calibration_kind(text: str | None, header: HeaderDialect) -> CalibrationKind
 
     A whole value of ``science_kinds`` tells more than a word in it.
     """
-    told = (text or "").strip().lower()
+    stated = (text or "").strip().lower()
     names = {"bias": header.bias_kinds, "dark": header.dark_kinds, "flat": header.flat_kinds}
     for kind in _ORDER:
-        if told in names[kind]:
+        if stated in names[kind]:
             return kind
-    if told in (value.lower() for value in header.science_kinds):
+    if stated in (value.lower() for value in header.science_kinds):
         return None
-    words = set(re.findall(r"[a-z0-9]+", told))
+    words = set(re.findall(r"[a-z0-9]+", stated))
     for kind in _ORDER:
         if words & set(names[kind]):
             return kind
@@ -51,9 +51,9 @@ def read_readout(cards: Cards, header: HeaderDialect) -> str | None:
 
     Numbers that are the same are told the same, and neither case nor the number of blanks makes a difference.
     """
-    told = [(name, read_text(cards, name)) for name in header.readout]
+    values = [(name, read_text(cards, name)) for name in header.readout]
     return (
-        cut("; ".join(f"{name}={_plain(text)}" for name, text in told if text is not None), MAX_TITLE)[0]
+        cut("; ".join(f"{name}={_plain(text)}" for name, text in values if text is not None), MAX_TITLE)[0]
         or None
     )
 

@@ -93,17 +93,17 @@ def _read_object(reading: HeaderReading, cards: Cards) -> None:
 def _read_filter(reading: HeaderReading, cards: Cards) -> None:
     camera = reading.camera
     source = next((card for card in camera.header.filter if read_text(cards, card)), None)
-    told = read_text(cards, source) if source else camera.default_filter
-    if source is None and told is not None:
+    text = read_text(cards, source) if source else camera.default_filter
+    if source is None and text is not None:
         reading.flags |= FrameFlag.FILTER_ASSUMED
-    if told is None:
+    if text is None:
         note = "no filter card and no default_filter in the profile: the frame gets no zeropoint; give default_filter"
         reading.readings.append(Reading("filter", None, "", "missing", note))
         reading.flags |= FrameFlag.FILTER_UNKNOWN
         return
-    name, shortened = cut(told, MAX_NAME)
+    name, shortened = cut(text, MAX_NAME)
     reading.filter = name
-    band = camera.filter_band(told)
+    band = camera.filter_band(text)
     if band is None:
         note = f"filter {name!r} has no [filters.{name}] in the profile: the frame gets no zeropoint"
         note = f"{note}; {shortened}" if shortened else note

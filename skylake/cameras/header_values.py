@@ -142,8 +142,8 @@ class Numbers:
     @property
     def refusal(self) -> str:
         """What is left out, and why; empty if nothing is."""
-        told = ", ".join(f"{name} = {value:g}" for name, value in self.low + self.high)
-        return told and f"{told} lies outside {self.limits[0]:g} to {self.limits[1]:g} and is left out"
+        outside = ", ".join(f"{name} = {value:g}" for name, value in self.low + self.high)
+        return outside and f"{outside} lies outside {self.limits[0]:g} to {self.limits[1]:g} and is left out"
 
 
 def read_numbers(cards: Cards, wanted: ValueCards, quantity: str) -> Numbers:
@@ -151,19 +151,19 @@ def read_numbers(cards: Cards, wanted: ValueCards, quantity: str) -> Numbers:
     low, high = _PLAUSIBLE[quantity]
     low = low if wanted.minimum is None else wanted.minimum
     high = high if wanted.maximum is None else wanted.maximum
-    found = Numbers([], [], [], (low, high))
+    numbers = Numbers([], [], [], (low, high))
     for name in wanted.cards:
         try:
             value = float(str(cards[name])) * wanted.scale
         except (KeyError, ValueError):
             continue
-        part = found.usable
+        part = numbers.usable
         if not math.isfinite(value) or value > high:
-            part = found.high
+            part = numbers.high
         elif value < low:
-            part = found.low
+            part = numbers.low
         part.append((name, value))
-    return found
+    return numbers
 
 
 def read_text(cards: Cards, name: str) -> str | None:

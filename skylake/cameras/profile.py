@@ -113,13 +113,13 @@ def load(name_or_path: str | Path) -> Profile:
         If there is no such profile, it is one of several chips and none is named, or it holds a key or value that
         means nothing; the sentence names the file and the key.
     """
-    found = load_chips(name_or_path)
-    if len(found) > 1:
+    chips = load_chips(name_or_path)
+    if len(chips) > 1:
         raise ConfigurationError(
-            f"{name_or_path}: this is a camera of {len(found)} chips, of which this command takes one; name it as "
-            f"{name_or_path}:{found[0].base.place.chip}"
+            f"{name_or_path}: this is a camera of {len(chips)} chips, of which this command takes one; name it as "
+            f"{name_or_path}:{chips[0].base.place.chip}"
         )
-    return found[0]
+    return chips[0]
 
 
 def load_chips(name_or_path: str | Path) -> tuple[Profile, ...]:
@@ -141,9 +141,9 @@ def load_chips(name_or_path: str | Path) -> tuple[Profile, ...]:
         raise ConfigurationError(f"{path}: it has no [[chip]], so there is no chip {wanted!r}")
     if wanted and wanted not in chips:
         raise ConfigurationError(f"{path}: there is no chip {wanted!r}; there are {', '.join(chips)}")
-    found = tuple(_built(path, data, chip) for chip in chips or [""] if wanted in ("", chip))
+    profiles = tuple(_built(path, data, chip) for chip in chips or [""] if wanted in ("", chip))
     refuse_unused(_own_data(path), data, str(path))
-    return found
+    return profiles
 
 
 def absolute_source(profile: Profile) -> str:
@@ -170,8 +170,8 @@ def of_source(profile: Profile) -> Profile | None:
         return None
     if chip.removeprefix(":") not in (chip_blocks(_resolve_like(path, ()), str(path)) or [""]):
         return None
-    found = load(profile.source)
-    return found if found.name == profile.name else None
+    current = load(profile.source)
+    return current if current.name == profile.name else None
 
 
 def _is_trusted(path: Path) -> bool:
@@ -208,8 +208,8 @@ def _built(path: Path, data: dict[str, Any], chip: str) -> Profile:
                 f"{path}: {where}: catalog: it is that of all periods; move it out of this one"
             )
         periods.append(Period(start, end, _build(of_chip(data, changes, chip, _merge), path, where)))
-    told = config_sha256(_cameras(base, periods))
-    return Profile(base, tuple(periods), f"{path}:{chip}" if chip else str(path), told)
+    digest = config_sha256(_cameras(base, periods))
+    return Profile(base, tuple(periods), f"{path}:{chip}" if chip else str(path), digest)
 
 
 def _cameras(base: Camera, periods: Sequence[Period]) -> dict[str, Any]:
@@ -245,10 +245,10 @@ def _resolve_like(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         return data
     beside = path.parent / str(parent)
     try:
-        found = beside if beside.suffix == ".toml" and beside.is_file() else _find(str(parent))
+        parent_path = beside if beside.suffix == ".toml" and beside.is_file() else _find(str(parent))
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: like: {error}") from error
-    return _merge(_resolve_like(found, (*seen, path)), data)
+    return _merge(_resolve_like(parent_path, (*seen, path)), data)
 
 
 def _own_data(path: Path) -> dict[str, Any]:
@@ -295,11 +295,11 @@ def _order_of_gates(old: list[str], new: list[str]) -> list[str]:
         else:
             followers.setdefault(before, []).append(name)
     left = iter(changed)
-    placed = [next(left) if name in changed else name for name in old]
-    told = list(followers.get(None, []))
-    for name in placed:
-        told += [name, *followers.get(name, [])]
-    return told
+    arranged = [next(left) if name in changed else name for name in old]
+    order = list(followers.get(None, []))
+    for name in arranged:
+        order += [name, *followers.get(name, [])]
+    return order
 
 
 def _bounds(block: Mapping[str, Any], path: Path, where: str) -> tuple[float, float]:

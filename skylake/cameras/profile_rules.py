@@ -254,9 +254,9 @@ def _rules_of_reduction(camera: Camera) -> Iterator[Rule]:
             yield wrong, key, f"{first} comes before {later}"
     yield "bayer" in steps and not detector.bayer_pattern, "detector.bayer_pattern", "the step bayer needs it"
     measured = "linearity" in camera.reduction.measured
-    lacking = "linearity" in steps and not detector.linearity and not measured
+    is_missing = "linearity" in steps and not detector.linearity and not measured
     yield (
-        lacking,
+        is_missing,
         "detector.linearity",
         "the step linearity needs it, or name linearity in reduction.measured",
     )

@@ -172,7 +172,7 @@ def _two_read_noises(masters: Sequence[dict[str, Any]]) -> list[str]:
     """
     from skylake.image.masters.master_library import same_gain, same_readout
 
-    told: dict[str, str] = {}
+    sentences: dict[str, str] = {}
     noisy = [
         row
         for row in masters
@@ -186,14 +186,14 @@ def _two_read_noises(masters: Sequence[dict[str, Any]]) -> list[str]:
             continue
         apart = abs(bias["read_noise_e"] - transfer["read_noise_e"])
         if apart > _TOLD_APART * math.hypot(bias["read_noise_err"], transfer["read_noise_err"]):
-            told.setdefault(
+            sentences.setdefault(
                 bias["name"],
                 f"read noise: {bias['name']} tells {bias['read_noise_e']:.4g} electrons by the gain of header or "
                 f"profile, {transfer['name']} {transfer['read_noise_e']:.4g} by the gain that it measured, "
                 f"{transfer['gain_e_per_adu']:.4g}; if that is right, give it as detector.gain_e_per_adu, or take "
                 'both by reduction.measured = ["gain", "read_noise"]',
             )
-    return list(told.values())
+    return list(sentences.values())
 
 
 def _transfer(row: dict[str, Any]) -> str:
@@ -231,9 +231,9 @@ def list_(lake: Path, camera_name: str | None, kind: str | None, as_json: bool) 
     rows.sort(key=lambda row: (row["camera"], row["kind"], row["mjd_mid"] or 0.0, row["name"]))
     # What limits the use of a master is told in words.
     worded = [key for key in _LISTED if key not in _LIMITS]
-    told = [key for key in worded if any(row[key] is not None for row in rows)] or worded
-    lines = [[*(row[key] for key in told), moment_text(row["mjd_mid"]), _validity(row)] for row in rows]
-    show.result(rows, as_json, lambda: show.table(lines, [*told, "taken", "valid"]))
+    shown = [key for key in worded if any(row[key] is not None for row in rows)] or worded
+    lines = [[*(row[key] for key in shown), moment_text(row["mjd_mid"]), _validity(row)] for row in rows]
+    show.result(rows, as_json, lambda: show.table(lines, [*shown, "taken", "valid"]))
 
 
 def _validity(row: dict[str, Any]) -> str:
@@ -259,12 +259,12 @@ def show_(lake: Path, name: str, plot: Path | None, as_json: bool) -> None:
     from skylake.errors import UsageError
 
     rows = open_lake(lake).snapshot().read("masters").to_pylist()
-    found = [row for row in rows if row["name"] == name]
-    if not found:
+    masters = [row for row in rows if row["name"] == name]
+    if not masters:
         raise UsageError(
             f"{lake}: there is no master {name!r}; `skylake calib list` names those that there are"
         )
-    row = found[0] | {"inputs": json.loads(found[0]["inputs"])} | _gradient(lake, found[0])
+    row = masters[0] | {"inputs": json.loads(masters[0]["inputs"])} | _gradient(lake, masters[0])
     shown = {key: value for key, value in row.items() if key != "inputs" and value is not None}
 
     def text() -> None:

@@ -119,10 +119,10 @@ def _scale(pixel_scale_arcsec: float, camera: Camera) -> Reading:
     """Tell the scale of the WCS, and whether it is that of the profile."""
     from skylake.cameras import Reading
 
-    told = camera.optics.pixel_scale_arcsec
-    if told is None or abs(pixel_scale_arcsec / told - 1.0) <= _SCALE_TOLERANCE:
+    scale = camera.optics.pixel_scale_arcsec
+    if scale is None or abs(pixel_scale_arcsec / scale - 1.0) <= _SCALE_TOLERANCE:
         return Reading("pixel_scale_arcsec", pixel_scale_arcsec, "WCS")
-    note = f"the profile says {told:g}; mend optics.pixel_scale_arcsec unless the WCS is wrong"
+    note = f"the profile says {scale:g}; mend optics.pixel_scale_arcsec unless the WCS is wrong"
     return Reading("pixel_scale_arcsec", pixel_scale_arcsec, "WCS", "ambiguous", note)
 
 
@@ -157,20 +157,20 @@ def _cards_of_use(cards: Any, reading: HeaderReading, rows: list[Reading]) -> li
         "saturation_adu": "saturation.cards",
         "ccd_temperature_c": "temperature.cards",
     }
-    lacking = {
+    missing = {
         row.quantity
         for row in rows
         # A filter that the profile has no band for was found.
         if row.verdict in ("assumed", "missing") and not (row.quantity == "filter" and row.value)
     }
-    found = []
+    readings = []
     for quantity, known in looked_at.items():
         near = [name for name in _MAY_HOLD[quantity] if name in cards and name not in known]
-        if quantity in lacking and near:
-            told = ", ".join(f"{name} = {cards[name]}" for name in near)
-            note = f"the header has {told}; if that is it, name the card in header.{keys[quantity]} of the profile"
-            found.append(Reading(quantity, None, " ".join(near), "ambiguous", note))
-    return found
+        if quantity in missing and near:
+            stated = ", ".join(f"{name} = {cards[name]}" for name in near)
+            note = f"the header has {stated}; if that is it, name the card in header.{keys[quantity]} of the profile"
+            readings.append(Reading(quantity, None, " ".join(near), "ambiguous", note))
+    return readings
 
 
 def _sun(header: HeaderReading) -> list[Reading]:
@@ -215,9 +215,9 @@ def _gates(camera: Camera) -> Reading:
     """Tell the gates in force, in the order in which they are judged, and which causes none is on."""
     from skylake.cameras import Reading
 
-    told = ", ".join(f"{name} {_limits(gate)}" for name, gate in camera.gates.items()) or "none"
-    lacking = [name for name in _CAUSES if name not in camera.gates]
-    note = f"{told}; none on {', '.join(lacking)}" if camera.gates and lacking else told
+    limits = ", ".join(f"{name} {_limits(gate)}" for name, gate in camera.gates.items()) or "none"
+    missing = [name for name in _CAUSES if name not in camera.gates]
+    note = f"{limits}; none on {', '.join(missing)}" if camera.gates and missing else limits
     return Reading("gates", len(camera.gates), "profile", "ok", note)
 
 

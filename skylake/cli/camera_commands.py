@@ -36,9 +36,9 @@ def list_(as_json: bool) -> None:
     """List the profiles that come with skylake."""
     from skylake import cameras
 
-    found = [(name, cameras.load(name).base.description) for name in cameras.names()]
-    value = [{"name": name, "description": text} for name, text in found]
-    show.result(value, as_json, lambda: show.table(found, ["name", "description"]))
+    profiles = [(name, cameras.load(name).base.description) for name in cameras.names()]
+    value = [{"name": name, "description": text} for name, text in profiles]
+    show.result(value, as_json, lambda: show.table(profiles, ["name", "description"]))
 
 
 @camera.command("show")
@@ -187,10 +187,11 @@ def mosaic(ctx: click.Context, lake: Path, camera_name: str, as_json: bool) -> N
     def text() -> None:
         show.table([[row[name] for name in _MOSAIC_COLUMNS] for row in report.chips], _MOSAIC_COLUMNS)
         if report.telescope:
-            told = report.telescope
+            telescope = report.telescope
+            turn, scatter = telescope["rotation_deg"], telescope["rotation_scatter_deg"]
             click.echo(
-                f"telescope: {told['frames']} frames are {told['offset_arcsec']:.1f} arcsec from where cards "
-                f"put them, turned by {told['rotation_deg']:.3f} +- {told['rotation_scatter_deg']:.3f} degrees"
+                f"telescope: {telescope['frames']} frames are {telescope['offset_arcsec']:.1f} arcsec from where "
+                f"cards put them, turned by {turn:.3f} +- {scatter:.3f} degrees"
             )
 
     show.result(asdict(report), as_json, text)

@@ -49,9 +49,9 @@ def _kind_of(raw: StoredImage, reading: HeaderReading, file: Path) -> list[Readi
 
     if reading.kind is not None:
         return []
-    told = suspected_kind(raw.header, reading, file.name)
-    if told is not None:
-        return [Reading("kind", None, "", "ambiguous", told)]
+    suspicion = suspected_kind(raw.header, reading, file.name)
+    if suspicion is not None:
+        return [Reading("kind", None, "", "ambiguous", suspicion)]
     looked = ", ".join(reading.camera.header.kind) or "any card, as header.kind names none"
     return [Reading("kind", None, "", "ok", f"nothing in {looked}: a frame of the sky")]
 
@@ -71,10 +71,12 @@ def _measured(
             note = "from the photon transfer, as reduction.measured says" + (
                 "" if transfers else f"; {lacks}"
             )
-            told = Reading(
+            reading_ = Reading(
                 quantity, value if transfers else None, source, "ok" if transfers else "missing", note
             )
-            rows = [told if row.quantity == quantity and row.verdict != "ambiguous" else row for row in rows]
+            rows = [
+                reading_ if row.quantity == quantity and row.verdict != "ambiguous" else row for row in rows
+            ]
     return rows
 
 

@@ -121,8 +121,8 @@ def _variable_picture(lake: Lake, simulated: Path, out: Path) -> dict[str, Any] 
     except LakeError:
         return None
     save(curve_figure(curve), out / "variable.png")
-    found: dict[str, Any] = star | {"object_id": curve["object_id"], "points": len(curve["points"])}
-    return found
+    result: dict[str, Any] = star | {"object_id": curve["object_id"], "points": len(curve["points"])}
+    return result
 
 
 def _print_results(

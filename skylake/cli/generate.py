@@ -40,9 +40,9 @@ def _pages(command: click.Command, name: str, parent: click.Context | None = Non
     yield f"\n## {name}\n\n```text\n{lines}\n```\n"
     if isinstance(command, click.Group):
         for child in command.list_commands(context):
-            found = command.get_command(context, child)
-            if found is not None:
-                yield from _pages(found, f"{name} {child}", context)
+            subcommand = command.get_command(context, child)
+            if subcommand is not None:
+                yield from _pages(subcommand, f"{name} {child}", context)
 
 
 def main() -> None:

@@ -136,7 +136,7 @@ def _own_catalogs(lake: Lake, snapshot: Snapshot) -> dict[str, dict[str, str]]:
     """Return the catalogs of cameras whose profile names others than the settings."""
     from skylake.errors import SkylakeError
 
-    found = {}
+    catalogs = {}
     for camera in sorted(
         {part.camera for part in snapshot.parts("frames").values() if part.camera is not None}
     ):
@@ -145,8 +145,8 @@ def _own_catalogs(lake: Lake, snapshot: Snapshot) -> dict[str, dict[str, str]]:
         except SkylakeError:
             continue  # of a profile that cannot be read `_outdated` says so
         if own != lake.settings.catalog:
-            found[camera] = dataclasses.asdict(own)
-    return found
+            catalogs[camera] = dataclasses.asdict(own)
+    return catalogs
 
 
 def _catalogs_text(chosen: dict[str, str]) -> str:
@@ -158,14 +158,14 @@ def _damaged(snapshot: Snapshot) -> dict[str, str]:
     from skylake.errors import LakeError
     from skylake.schema import table_names
 
-    found = {}
+    damages = {}
     for name in table_names():
         try:
             snapshot.version(name).require_files()
         except LakeError as error:
-            found[name] = str(error)
-            show.complain(found[name])
-    return found
+            damages[name] = str(error)
+            show.complain(damages[name])
+    return damages
 
 
 def _outdated(lake: Lake, snapshot: Snapshot) -> dict[str, dict[str, Any]] | None:

@@ -105,8 +105,8 @@ class PlainErrors:
         if isinstance(error, SkylakeError):
             _print_error(str(error))
             raise SystemExit(error.exit_status)
-        told = "" if self.debug else " (--debug shows where)"
-        _print_error(f"internal error: {type(error).__name__}: {error}{told}; please report it")
+        hint = "" if self.debug else " (--debug shows where)"
+        _print_error(f"internal error: {type(error).__name__}: {error}{hint}; please report it")
         raise SystemExit(3)
 
 

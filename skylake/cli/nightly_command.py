@@ -114,8 +114,8 @@ def _ingest(run: _NightlyRun) -> None:
 def _learn(run: _NightlyRun) -> None:
     chips = [chip.name for chip in cameras.load_chips(run.options.camera)]
     reports = {name: learn(run.lake, name, run.workers, progress=run.progress) for name in chips}
-    told = {name: dataclasses.asdict(report) for name, report in reports.items()}
-    run.outcome.values["learn"] = told if len(chips) > 1 else told[chips[0]]
+    learned = {name: dataclasses.asdict(report) for name, report in reports.items()}
+    run.outcome.values["learn"] = learned if len(chips) > 1 else learned[chips[0]]
     for report in reports.values():
         run.outcome.lines += [report.line] * bool(report.n_frames) + report.sentences
 

@@ -182,20 +182,20 @@ class _Products:
         except FrameError as error:
             return {"file": str(path), "status": error.status, "reason": error.reason, "message": str(error)}
         row = frame.frame.to_pylist()[0]
-        told = {
+        result = {
             name: row[name]
             for name in ("file", "status", "reason", "message", "n_sources", "fwhm_px", *PLACE)
         }
-        told["wcs_unchecked"] = bool(unchecked_files(frame.frame))
-        told["exposure_assumed"] = bool(unexposed_files(frame.frame, bench.reduction.profile.base))
-        told["products"] = [str(one) for one in _write(frame, stem, self.form)]
+        result["wcs_unchecked"] = bool(unchecked_files(frame.frame))
+        result["exposure_assumed"] = bool(unexposed_files(frame.frame, bench.reduction.profile.base))
+        result["products"] = [str(one) for one in _write(frame, stem, self.form)]
         if self.plots:
-            told["products"] += [
+            result["products"] += [
                 str(one) for one in (*_draw(frame, stem), *_draw_sky(frame, bench, path, stem))
             ]
         if self.stars:
-            told |= _inject(frame, stem, self.stars, bench.zeropoint(frame))
-        return told
+            result |= _inject(frame, stem, self.stars, bench.zeropoint(frame))
+        return result
 
 
 def _write(frame: SingleFrame, stem: Path, form: str) -> list[Path]:
@@ -257,15 +257,15 @@ def _draw_sky(frame: SingleFrame, bench: Bench, path: Path, stem: Path) -> list[
     sky = None if frame.image is None else bench.sky_of(path)
     if sky is None:
         return []
-    kept, picture = (stem.with_name(f"{stem.name}.sky.{suffix}") for suffix in ("fits", "png"))
-    with writing(kept):
-        write_sky(kept, sky)
+    sky_file, picture = (stem.with_name(f"{stem.name}.sky.{suffix}") for suffix in ("fits", "png"))
+    with writing(sky_file):
+        write_sky(sky_file, sky)
     with writing(picture):
         save(
             master_picture(sky.pixels, sky.error, "sky [ADU]", f"{stem.name}: sky that was taken off"),
             picture,
         )
-    return [kept, picture]
+    return [sky_file, picture]
 
 
 def _inject(frame: SingleFrame, stem: Path, stars: int, zeropoint: float | None) -> dict[str, Any]:
@@ -300,15 +300,15 @@ def _inject(frame: SingleFrame, stem: Path, stars: int, zeropoint: float | None)
     with writing(path):
         save(figure, path)
     kind = "instrumental" if zeropoint is None else "calibrated"
-    told: dict[str, Any] = {"zeropoint": zeropoint, "magnitudes": kind}
-    told["mag_sky"] = _magnitude(curve.limiting_flux, zeropoint)
-    told["mag_half_cells"] = [
+    result: dict[str, Any] = {"zeropoint": zeropoint, "magnitudes": kind}
+    result["mag_sky"] = _magnitude(curve.limiting_flux, zeropoint)
+    result["mag_half_cells"] = [
         _magnitude(flux, zeropoint) for flux in half_light_in_cells(curve, half).tolist()
     ]
     if not np.isfinite(half.flux):
-        return told | {"mag_half": None, "mag_half_err": None}
+        return result | {"mag_half": None, "mag_half_err": None}
     error = 1.0857362 * half.flux_err / half.flux
-    return told | {"mag_half": _magnitude(half.flux, zeropoint), "mag_half_err": error}
+    return result | {"mag_half": _magnitude(half.flux, zeropoint), "mag_half_err": error}
 
 
 def _curve_table(curve: Completeness, zeropoint: float | None) -> pa.Table:

@@ -166,8 +166,8 @@ def _one_of_each(sentences: Sequence[str]) -> list[str]:
     """Return one of the sentences on files that differ in their numbers alone, and how many are like it."""
     alike: dict[str, list[str]] = {}
     for sentence in sentences:
-        _, _, told = sentence.partition(": ")
-        alike.setdefault(re.sub(r"[\d.+-]+", "", told), []).append(sentence)
+        _, _, text = sentence.partition(": ")
+        alike.setdefault(re.sub(r"[\d.+-]+", "", text), []).append(sentence)
     return [
         first + (f" (and {len(others)} more like it)" if others else "") for first, *others in alike.values()
     ]
@@ -199,8 +199,8 @@ def _first_row(lake: Lake, file: str) -> dict[str, Any] | None:
     import pyarrow.compute as pc
 
     # Of a file with several chips others may not have a place.
-    placed = (pc.field("file") == file) & pc.field("wcs_catalog").is_valid() & pc.field("ra_deg").is_valid()
-    rows = lake.snapshot().read("frames", list(PLACE), filter=placed)
+    located = (pc.field("file") == file) & pc.field("wcs_catalog").is_valid() & pc.field("ra_deg").is_valid()
+    rows = lake.snapshot().read("frames", list(PLACE), filter=located)
     return next(iter(rows.to_pylist()), None)
 
 

@@ -159,14 +159,14 @@ def simulate(
         "header.absent_wcs_fraction": no_wcs,
     }
     if all_sky:
-        made, told = _fisheye(options | {"--tables": tables or None, "--scenario": scenario}, out)
+        made, summary = _fisheye(options | {"--tables": tables or None, "--scenario": scenario}, out)
     elif tables:
         _refuse_pixels({"--raw": raw, "--form": form, "--target-fraction": target_fraction})
-        made, told = _tables(scenario_from(scenario, options, TABLE_DEFAULTS), out, workers)
+        made, summary = _tables(scenario_from(scenario, options, TABLE_DEFAULTS), out, workers)
     else:
         made = make(scenario_from(scenario, options), out, workers)
-        told = f"{made['frames']} frames, {made['catalog_stars']} catalog stars"
-    show.result(made, as_json, lambda: click.echo(f"simulate: {told} in {out}"))
+        summary = f"{made['frames']} frames, {made['catalog_stars']} catalog stars"
+    show.result(made, as_json, lambda: click.echo(f"simulate: {summary} in {out}"))
 
 
 def _fisheye(options: dict[str, Any], out: Path) -> tuple[dict[str, Any], str]:
@@ -195,8 +195,8 @@ def make_fisheye(options: dict[str, Any], out: Path) -> dict[str, Any]:
     given = {name: value for name, value in options.items() if value is not None}
     for name in given:
         if name not in _ALL_SKY:
-            told = name.rpartition(".")[2].lstrip("-").replace("_", " ")
-            raise UsageError(f"{told} says nothing of frames of the whole sky; leave it out with --all-sky")
+            option = name.rpartition(".")[2].lstrip("-").replace("_", " ")
+            raise UsageError(f"{option} says nothing of frames of the whole sky; leave it out with --all-sky")
     try:
         made = simulate_fisheye(FisheyeNights(**given), out)
     except OSError as error:

@@ -206,10 +206,10 @@ def _files(paths: Sequence[Path]) -> tuple[Path, ...]:
         if not path.is_dir():
             files.append(path)
             continue
-        found, complaints = find_frames([path])
+        frames, complaints = find_frames([path])
         if complaints:
             raise UsageError("; ".join(complaints))
-        files += [one for one in found if not one.name.endswith(".solved.fits")]
+        files += [one for one in frames if not one.name.endswith(".solved.fits")]
     if not files:
         raise UsageError("there is no frame to solve; the folders hold only what was solved before")
     return tuple(dict.fromkeys(files))
@@ -286,12 +286,12 @@ def _catalog(lake: Path, name: str | None, profile: Profile) -> str:
     from skylake.errors import CatalogError
 
     opened = open_lake(lake)
-    found = name or profile.base.catalog.over(opened.settings.catalog).solve
-    if not found and opened.snapshot().catalogs():
+    catalog = name or profile.base.catalog.over(opened.settings.catalog).solve
+    if not catalog and opened.snapshot().catalogs():
         raise CatalogError(
             f"{lake}: no catalog is chosen to solve with; name one with --catalog, or as solve below "
             f"[catalog] in {opened.layout.settings_file}"
         )
-    if not found:
+    if not catalog:
         raise CatalogError(f"{lake}: the lake has no catalog; bring one in with `skylake catalog import`")
-    return found
+    return catalog

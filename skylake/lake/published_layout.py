@@ -145,8 +145,8 @@ class PublishedLayout(Layout):
 
     def records(self, numbers: Iterable[int]) -> dict[int, bytes]:
         """Return records of the ledger by their numbers; they are fetched at the same time."""
-        found = read_keys(store(self.root), (key(self.record(number)) for number in numbers))
-        return {int(Path(name).stem): text for name, text in found.items()}
+        records = read_keys(store(self.root), (key(self.record(number)) for number in numbers))
+        return {int(Path(name).stem): text for name, text in records.items()}
 
 
 def read_objects(layout: PublishedLayout, folder: str) -> Objects | None:
@@ -158,5 +158,5 @@ def read_objects(layout: PublishedLayout, folder: str) -> Objects | None:
 def read_publications(layout: PublishedLayout, numbers: Iterable[int]) -> dict[int, Publication]:
     """Return several published snapshots."""
     names = [key(layout.publication_file(number)) for number in numbers]
-    found = read_keys(store(layout.root), names)
-    return {int(name[:-5]): Publication.from_json(text, name) for name, text in found.items()}
+    texts = read_keys(store(layout.root), names)
+    return {int(name[:-5]): Publication.from_json(text, name) for name, text in texts.items()}

@@ -74,7 +74,7 @@ def inspect(folder: Path) -> Binaries:
         raise MirrorError(
             f"the program {folder / 'postgres'} does not run on this machine; {_MEND}"
         ) from error
-    found = re.search(r"\(PostgreSQL\) (\d+)", answer)
-    if found is None:
+    match = re.search(r"\(PostgreSQL\) (\d+)", answer)
+    if match is None:
         raise MirrorError(f"the program {folder / 'postgres'} is no PostgreSQL; {_MEND}")
-    return Binaries(folder, int(found[1]))
+    return Binaries(folder, int(match[1]))

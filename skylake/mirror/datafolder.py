@@ -166,15 +166,15 @@ class DataFolder:
         if not self.data.exists():
             self._initialise()
         version = self.data / "PG_VERSION"
-        found = version.read_text(encoding="ascii").strip() if version.exists() else "unknown"
-        if found != str(self.binaries.major):
+        version_text = version.read_text(encoding="ascii").strip() if version.exists() else "unknown"
+        if version_text != str(self.binaries.major):
             raise MirrorError(
-                f"{self.data} was made by PostgreSQL of version {found}, and version {self.binaries.major} "
+                f"{self.data} was made by PostgreSQL of version {version_text}, and version {self.binaries.major} "
                 f"is installed; delete {self.folder}, which is only a copy, and run the command again"
             )
 
-    def launch(self, kept: int) -> None:
-        """Start the server, which inherits the descriptor `kept`.
+    def launch(self, descriptor: int) -> None:
+        """Start the server, which inherits the descriptor `descriptor`.
 
         Raises
         ------
@@ -187,7 +187,7 @@ class DataFolder:
         settings = {**_SETTINGS, "unix_socket_directories": str(socket_folder)}
         options = " ".join(shlex.quote(f"--{name}={value}") for name, value in settings.items())
         self.identity.own(self.folder)
-        complaint = self._control(["start", "-o", options], kept)
+        complaint = self._control(["start", "-o", options], descriptor)
         if complaint is not None:
             self._control(["stop", "--mode=immediate"])
             remove_socket_folder(socket_folder)
@@ -269,7 +269,7 @@ class DataFolder:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         return {**inherited, "LC_ALL": "C", "PGDATA": str(self.data)}
 
-    def _control(self, arguments: Sequence[str], *kept: int) -> list[str] | None:
+    def _control(self, arguments: Sequence[str], *descriptors: int) -> list[str] | None:
         """Run pg_ctl, which writes to the log as its server does; return what they wrote if it fails."""
         tool = [self.binaries.program("pg_ctl"), "--silent", "--wait", f"--timeout={WAIT_S}", *arguments]
         with self.log.open("a+b") as log:
@@ -278,7 +278,7 @@ class DataFolder:
                 self.identity.command(self.folder, tool),
                 env=self._environment(),
                 check=False,
-                pass_fds=kept,
+                pass_fds=descriptors,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -71,11 +71,11 @@ def _spans(mjd: Floats) -> list[npt.NDArray[np.intp]]:
 
 def _medians(values: Floats) -> Floats:
     """Return the median of each column, NaN for one that holds nothing."""
-    found = np.full(values.shape[1], np.nan)
+    medians = np.full(values.shape[1], np.nan)
     for column in range(values.shape[1]):
         some = values[np.isfinite(values[:, column]), column]
-        found[column] = np.median(some) if some.size else np.nan
-    return found
+        medians[column] = np.median(some) if some.size else np.nan
+    return medians
 
 
 def _draw_line(panels: npt.NDArray[np.object_], maps: list[Floats], form: str) -> Any:

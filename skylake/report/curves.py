@@ -139,9 +139,11 @@ def _curve(rows: pa.Table, chosen: pa.Table, kind: Measured) -> dict[str, Any]:
         for point in _unnest(row.pop("lightcurve") | (row.pop("lightcurve_errors") or {}))
     ]
     star = {name: bands[0][name] for name in _OF_THE_STAR} | {"measured": kind}
-    told = [{name: row[name] for name in row if name not in (*_OF_THE_STAR, "_healpix_29")} for row in bands]
+    curves = [
+        {name: row[name] for name in row if name not in (*_OF_THE_STAR, "_healpix_29")} for row in bands
+    ]
     points.sort(key=lambda point: (point["mjd_mid"], point["frame_id"]))
-    return star | {"bands": told, "points": points}
+    return star | {"bands": curves, "points": points}
 
 
 def _named(rows: pa.Table) -> pa.Table:

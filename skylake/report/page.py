@@ -169,19 +169,19 @@ def _forced_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[PagePic
 
 
 def _match_pictures(snapshot: Snapshot, catalog: str, camera: str, out: Path) -> list[PagePicture]:
-    found = collect.calibrated_matches(snapshot, catalog, camera)
-    residual = np.where(found.clean, found.photometry.residual, np.nan)
+    calibrated = collect.calibrated_matches(snapshot, catalog, camera)
+    residual = np.where(calibrated.clean, calibrated.photometry.residual, np.nan)
     # Faint stars are detected where noise makes them brighter, and neighbours add to the light of others: a picture of
     # the field is one of bright lonely stars.
     crowding = np.fmax(
-        collect.floats(found.matches, "crowding"), collect.floats(found.matches, "ref_crowding")
+        collect.floats(calibrated.matches, "crowding"), collect.floats(calibrated.matches, "ref_crowding")
     )
     lonely = np.nan_to_num(crowding) <= _MAX_CROWDING
-    bright = np.where((found.random_err <= _BRIGHT_MAG_ERR) & lonely, residual, np.nan)
+    bright = np.where((calibrated.random_err <= _BRIGHT_MAG_ERR) & lonely, residual, np.nan)
     size = collect.frames_of(snapshot, camera, ["width_px", "height_px"])
     width, height = (pc.max(size[name]).as_py() or 1 for name in ("width_px", "height_px"))
-    x, y = collect.floats(found.matches, "x_px"), collect.floats(found.matches, "y_px")
-    mag = collect.floats(found.matches, "ref_mag")
+    x, y = collect.floats(calibrated.matches, "x_px"), collect.floats(calibrated.matches, "y_px")
+    mag = collect.floats(calibrated.matches, "ref_mag")
     over_field = (x, y, bright, width, height, camera)
     against_mag = (mag, residual, catalog or "none")
     where = f"Where on the detector of {camera} stars come out too bright or faint."

@@ -58,12 +58,12 @@ def _draw_noise(
     gain, read = row["gain_e_per_adu"], row["read_noise_e"]
     # Variance of a pixel without light, ADU^2.
     dark = None if read is None else (read / gain) ** 2
-    told = "TILES" in tables
-    points = tables["TILES" if told else "TRANSFER"]
+    has_tiles = "TILES" in tables
+    points = tables["TILES" if has_tiles else "TRANSFER"]
     level, variance = points["LEVEL"], points["VARIANCE"]
-    error = points["VARIANCE_ERR"] if told else np.zeros(len(level))
-    fitted = points["FIT"] if told else (dark or 0.0) + level / gain
-    label = "tiles of like signal" if told else "pairs of flats"
+    error = points["VARIANCE_ERR"] if has_tiles else np.zeros(len(level))
+    fitted = points["FIT"] if has_tiles else (dark or 0.0) + level / gain
+    label = "tiles of like signal" if has_tiles else "pairs of flats"
     _draw_points(above, level, variance, error, label)
     text = f"gain {_with_error(row, 'gain_e_per_adu', 'gain_err')} electrons/ADU"
     if read is not None:

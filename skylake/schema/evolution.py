@@ -27,14 +27,14 @@ def refusals(old: TableSchema, new: TableSchema) -> list[str]:
 
     Each names the table, the column and the mend. The numbers of the versions are not looked at.
     """
-    found = [*_table(old, new), *_columns(old.columns, new.columns, "")]
+    sentences = [*_table(old, new), *_columns(old.columns, new.columns, "")]
     needed = {*new.primary_key, *new.layout.sort, *new.layout.batch, new.layout.ra, new.layout.dec}
-    found += [
+    sentences += [
         f"the column {name!r} is part of the key, the order or the position and may now be null; forbid null"
         for name in new.names
         if name in needed and new[name].nullable and name in old.names and not old[name].nullable
     ]
-    return [f"table {old.name}: {sentence}" for sentence in found]
+    return [f"table {old.name}: {sentence}" for sentence in sentences]
 
 
 def is_same(old: TableSchema, new: TableSchema) -> bool:

@@ -57,8 +57,8 @@ def _start(schema: pa.Schema) -> bytes | None:
     pq.write_metadata(schema, stream)
     content = stream.getvalue()
     footer = content[-8 - int.from_bytes(content[-8:-4], "little") : -8]
-    before, found, _ = footer.partition(_NO_ROWS)
-    return before + _COUNT if found else None
+    before, marker, _ = footer.partition(_NO_ROWS)
+    return before + _COUNT if marker else None
 
 
 def _number(content: bytes) -> int:

@@ -232,14 +232,14 @@ def flag_texts(table: Literal["sources", "frames"]) -> dict[str, tuple[int, str]
     ConfigurationError
         If the registry and :mod:`skylake.core.flags` differ.
     """
-    found = {
+    texts = {
         item["name"]: (1 << item["bit"], item["description"])
         for item in read_yaml(folder("schemas") / "flags.yaml")[table]
     }
     known = {flag.name: flag.value for flag in (SourceFlag if table == "sources" else FrameFlag)}
-    if {name: value for name, (value, _) in found.items()} != known:
+    if {name: value for name, (value, _) in texts.items()} != known:
         raise ConfigurationError(f"schemas/flags.yaml and skylake.core.flags differ in the flags of {table}")
-    return found
+    return texts
 
 
 @cache
@@ -256,7 +256,7 @@ def meanings() -> Mapping[str, tuple[str, str]]:
         units.setdefault(column.name, set()).add(column.unit or "")
         texts.setdefault(column.name, set()).add(column.description)
     return {
-        name: (found.copy().pop(), texts[name].copy().pop() if len(texts[name]) == 1 else "")
-        for name, found in units.items()
-        if len(found) == 1
+        name: (meanings_of.copy().pop(), texts[name].copy().pop() if len(texts[name]) == 1 else "")
+        for name, meanings_of in units.items()
+        if len(meanings_of) == 1
     }

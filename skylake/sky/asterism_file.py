@@ -131,9 +131,9 @@ def read_bands(path: Path) -> tuple[list[Band], Content, int]:
         content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         status = os.fstat(stream.fileno())
     header, start = _header(content)
-    told = Content(header["checksum"], *header["limits"])
+    content_ = Content(header["checksum"], *header["limits"])
     if header["version"] != VERSION:
-        return [], told, header["version"]
+        return [], content_, header["version"]
     own = header.pop("own")
     if _own(header) != own:
         raise ValueError("its header has changed")
@@ -144,7 +144,7 @@ def read_bands(path: Path) -> tuple[list[Band], Content, int]:
         if zlib.crc32(memoryview(content)[start:]) != header["crc"]:
             raise ValueError("its content has changed")
         _note(path, state)
-    return [_band(table, content, start) for table in header["bands"]], told, VERSION
+    return [_band(table, content, start) for table in header["bands"]], content_, VERSION
 
 
 def damage_of(path: Path) -> str | None:
@@ -169,10 +169,10 @@ def read_limits(path: Path) -> Content | None:
         with path.open("rb") as stream:
             header, _ = _header(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
         narrowest, widest, magnitude = header["limits"]
-        told = Content(str(header["checksum"]), float(narrowest), float(widest), str(magnitude))
+        content = Content(str(header["checksum"]), float(narrowest), float(widest), str(magnitude))
     except (OSError, ValueError, LookupError, TypeError):
         return None
-    return told if 0.0 < told.narrowest_deg < told.widest_deg <= 180.0 else None
+    return content if 0.0 < content.narrowest_deg < content.widest_deg <= 180.0 else None
 
 
 def _header(content: mmap.mmap) -> tuple[dict[str, Any], int]:

@@ -246,10 +246,10 @@ def _widen(collection: Path, margin_arcsec: float) -> None:
         leaves = read_pixels(building / name)
         tree = PixelTree.completed(leaves, min(order for order, _ in leaves))
         _write_margin(building / name, building / margin, scratch / "dealt", tree, margin_arcsec)
-        told = read_properties(building, COLLECTION_FILE)
+        properties = read_properties(building, COLLECTION_FILE)
         # Those who are reading it have the margin in force; who had one before that has ended long since.
-        before = told["default_margin"]
-        for older in set(told["all_margins"].split()) - {before, margin}:
+        before = properties["default_margin"]
+        for older in set(properties["all_margins"].split()) - {before, margin}:
             shutil.rmtree(building / older, ignore_errors=True)
         write_collection(building, name, margin, margin_arcsec, [before])
         known = read_objects(building)

@@ -334,15 +334,15 @@ def standardise(
         ra, dec = ra[keep], dec[keep]
     ra = ra % 360.0
     ra = np.where(ra == 360.0, 0.0, ra) + 0.0  # so close below 0 that it became 360; and -0 becomes 0
-    found: dict[str, Any] = {"_healpix_29": healpix_index(ra, dec), "ra_deg": ra, "dec_deg": dec}
-    found |= identifiers(rows, columns.id) if columns.id else {"ref_id": position_id(ra, dec)}
-    found |= _proper_motion(rows, columns, dec) if columns.pm_ra else {}
+    values_of: dict[str, Any] = {"_healpix_29": healpix_index(ra, dec), "ra_deg": ra, "dec_deg": dec}
+    values_of |= identifiers(rows, columns.id) if columns.id else {"ref_id": position_id(ra, dec)}
+    values_of |= _proper_motion(rows, columns, dec) if columns.pm_ra else {}
     for band in columns.magnitudes:
-        found |= _magnitude(rows, columns, band)
+        values_of |= _magnitude(rows, columns, band)
     for colour, name in columns.colours.items():
         values = _in_magnitudes(rows, name)
-        found[colour_column(colour)] = _nullable(values, np.isfinite(values))
-    return conform(pa.table(found), columns.schema), report
+        values_of[colour_column(colour)] = _nullable(values, np.isfinite(values))
+    return conform(pa.table(values_of), columns.schema), report
 
 
 def _firsts(rows: RawRows, why: Mapping[str, BoolArray], ra: FloatArray, dec: FloatArray) -> dict[str, str]:
@@ -379,12 +379,12 @@ def _magnitude(rows: RawRows, columns: CatalogColumns, band: str) -> dict[str, p
     name = mag_column(band)
     magnitude = _in_magnitudes(rows, columns.magnitudes[band])
     measured = np.isfinite(magnitude)
-    found = {name: _nullable(magnitude, measured)}
+    values = {name: _nullable(magnitude, measured)}
     source = columns.magnitude_errors.get(band)
     if source is not None:
         error = _in_magnitudes(rows, source) if isinstance(source, str) else np.full(magnitude.shape, source)
-        found[f"{name}_err"] = _nullable(error, measured & (error > 0))
-    return found
+        values[f"{name}_err"] = _nullable(error, measured & (error > 0))
+    return values
 
 
 def _proper_motion(rows: RawRows, columns: CatalogColumns, dec_deg: FloatArray) -> dict[str, pa.Array]:

@@ -131,11 +131,11 @@ def _chosen(path: Path) -> list[_Index]:
         if index is None:
             raise CatalogError(f"{path}: the file is no index of Tycho-2 stars with MAG_VT; {_MEND}")
         return [index]
-    found = [index for index in map(_inspect, sorted(path.glob("index-*.fits"))) if index is not None]
-    if not found:
+    indexes = [index for index in map(_inspect, sorted(path.glob("index-*.fits"))) if index is not None]
+    if not indexes:
         raise CatalogError(f"{path}: there is no index of Tycho-2 stars; {_MEND}")
     scales: dict[float, dict[tuple[int, int], _Index]] = {}
-    for index in found:
+    for index in indexes:
         # Both byte orders of a tile may be installed.
         scales.setdefault(index.scale, {}).setdefault(index.tile, index)
     best = max(scales, key=lambda scale: (sum(index.n_stars for index in scales[scale].values()), -scale))
@@ -179,8 +179,8 @@ def _read_index(path: Path, magnitudes: tuple[str, ...], batch_rows: int) -> Ite
         for start in range(0, len(words), batch_rows):
             part = slice(start, start + batch_rows)
             ra, dec = ra_dec(vectors_of(words[part]))
-            found = {name: np.asarray(values[part], np.float32) for name, values in columns.items()}
-            yield pa.table({"id": _star_ids(words[part]), "ra": ra, "dec": dec, **found})
+            magnitudes_of = {name: np.asarray(values[part], np.float32) for name, values in columns.items()}
+            yield pa.table({"id": _star_ids(words[part]), "ra": ra, "dec": dec, **magnitudes_of})
 
 
 def _packed_vectors(tables: dict[str, Any], header: Any) -> tuple[npt.NDArray[Any], _Unpack]:

@@ -78,10 +78,10 @@ class Frames:
         rows, chip = [], []
         chosen = None if frames is None else pc.field("frame_id").isin(pa.array(frames, pa.int64()))
         for number, profile in enumerate(chips):
-            found = snapshot.read("frames", COLUMNS, _parts(profile.name, nights), chosen).to_pylist()
-            found = [row for row in found if row["mjd_mid"] is not None]
-            rows += found
-            chip += [number] * len(found)
+            good = snapshot.read("frames", COLUMNS, _parts(profile.name, nights), chosen).to_pylist()
+            good = [row for row in good if row["mjd_mid"] is not None]
+            rows += good
+            chip += [number] * len(good)
         return cls(rows, np.array(chip, np.intp), exposures_of([row["mjd_mid"] for row in rows], chip))
 
     def taken(self, which: Sequence[int]) -> Frames:
@@ -92,10 +92,10 @@ class Frames:
 
     def exposures(self) -> list[list[int]]:
         """Return the frames of each exposure."""
-        found: dict[int, list[int]] = {}
+        exposures: dict[int, list[int]] = {}
         for row, exposure in enumerate(self.exposure.tolist()):
-            found.setdefault(exposure, []).append(row)
-        return list(found.values())
+            exposures.setdefault(exposure, []).append(row)
+        return list(exposures.values())
 
     def orientations(self) -> Orientations:
         """Return the attitude of each frame, which must be placed."""
@@ -166,8 +166,8 @@ class Overview:
         """Return rows of no more exposures than are needed, in nights spread over all of them."""
         for groups in (self.night, self.exposure):
             exposures = np.unique(self.exposure[rows]).size
-            kept = np.unique(groups[rows])[:: max(1, math.ceil(exposures / _MOST_EXPOSURES))]
-            rows = rows[np.isin(groups[rows], kept)]
+            chosen_groups = np.unique(groups[rows])[:: max(1, math.ceil(exposures / _MOST_EXPOSURES))]
+            rows = rows[np.isin(groups[rows], chosen_groups)]
         return rows
 
     def frames(self, snapshot: Snapshot, chips: Sequence[Profile], rows: Indices) -> Frames:
@@ -176,15 +176,15 @@ class Overview:
 
     def files(self, snapshot: Snapshot, chips: Sequence[Profile], rows: Indices) -> list[str]:
         """Return the files of some frames."""
-        found: dict[int, str] = {}
+        files: dict[int, str] = {}
         nights, chosen = (
             set(self.night[rows].tolist()),
             pc.field("frame_id").isin(pa.array(self.frame_id[rows])),
         )
         for profile in chips if len(rows) else ():
             table = snapshot.read("frames", ["frame_id", "file"], _parts(profile.name, nights), chosen)
-            found.update(zip(*(table[name].to_pylist() for name in ("frame_id", "file")), strict=True))
-        return [found[frame] for frame in self.frame_id[rows].tolist()]
+            files.update(zip(*(table[name].to_pylist() for name in ("frame_id", "file")), strict=True))
+        return [files[frame] for frame in self.frame_id[rows].tolist()]
 
 
 def _parts(camera: str, nights: set[int] | None) -> Callable[[Part], bool]:

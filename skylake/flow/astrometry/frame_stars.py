@@ -68,11 +68,11 @@ def distortion_frames(snapshot: Snapshot, camera: str) -> list[DistortionFrame]:
     """
     parts = [part for part in snapshot.parts("frames").values() if part.camera == camera]
     nights = sorted({part.night for part in parts if part.night is not None})
-    found: list[DistortionFrame] = []
+    frames: list[DistortionFrame] = []
     for first in range(0, len(nights), _NIGHTS):
         some = set(nights[first : first + _NIGHTS])
-        found += _spread_over_nights(_distortion_frames_of(snapshot, camera, some))
-    return sorted(found, key=lambda frame: (frame.mjd, frame.frame_id))
+        frames += _spread_over_nights(_distortion_frames_of(snapshot, camera, some))
+    return sorted(frames, key=lambda frame: (frame.mjd, frame.frame_id))
 
 
 def _distortion_frames_of(snapshot: Snapshot, camera: str, nights: set[int]) -> list[DistortionFrame]:
@@ -126,10 +126,10 @@ def read_seen(
     rows = read_files("frames", tables[0], _FRAME_COLUMNS, chosen).sort_by("mjd_mid").to_pylist()
     sources = read_files("sources", tables[1], _SOURCE_COLUMNS, chosen)
     stars = StarField(catalog, band)
-    found = (
+    frames_seen = (
         _seen(row, sources.filter(pc.equal(sources["frame_id"], row["frame_id"])), stars) for row in rows
     )
-    return [frame for frame in found if frame is not None]
+    return [frame for frame in frames_seen if frame is not None]
 
 
 def _seen(row: dict[str, Any], sources: pa.Table, stars: StarField) -> Seen | None:

@@ -134,11 +134,11 @@ class _Work:
     def read(self, frames: Sequence[DistortionFrame]) -> list[Seen]:
         """Return the matched stars of frames, in the order of time; some that were matched before are kept."""
         self._match([frame for frame in frames if frame.frame_id not in self.kept])
-        found = [self.kept[frame.frame_id] for frame in frames]
+        seen = [self.kept[frame.frame_id] for frame in frames]
         for frame_id in list(self.kept)[: max(len(self.kept) - _MOST_KEPT, 0)]:
             del self.kept[frame_id]
         return sorted(
-            (frame for frame in found if frame is not None), key=lambda frame: (frame.mjd, frame.frame_id)
+            (frame for frame in seen if frame is not None), key=lambda frame: (frame.mjd, frame.frame_id)
         )
 
     def _match(self, frames: Sequence[DistortionFrame]) -> None:
@@ -299,22 +299,22 @@ def stars_of_epoch(
     work = _Work(lake, lake.snapshot(), camera, workers, Silent(), LearnReport(camera))
     frames = [frame for frame in distortion_frames(work.snapshot, camera) if frame.shape == epoch.shape]
     known = epoch.distortion.expected(epoch.shape)
-    found = []
+    stars = []
     for frame in _of_parity(work.read(_some_of(epoch, frames)), epoch.mirrored):
         held = fit_lens(epoch.distortion.applied(frame.lens), frame.pairs, OWN, known)
         seen = np.isfinite(held.residuals).all(axis=0)
-        found.append(np.vstack([frame.pairs.x, frame.pairs.y, held.residuals, held.weights])[:, seen])
-    x, y, dx, dy, weights = np.concatenate(found, axis=1) if found else np.zeros((5, 0))
+        stars.append(np.vstack([frame.pairs.x, frame.pairs.y, held.residuals, held.weights])[:, seen])
+    x, y, dx, dy, weights = np.concatenate(stars, axis=1) if stars else np.zeros((5, 0))
     return x, y, dx, dy, weights > 0.0
 
 
 def _same(made: Sequence[Epoch], held: Sequence[Epoch]) -> bool:
     """Tell whether epochs are what is held already, whatever their numbers."""
 
-    def told(epoch: Epoch) -> tuple[str, float]:
+    def plain(epoch: Epoch) -> tuple[str, float]:
         return epoch.name.rpartition("-")[2], epoch.valid_from
 
-    return [told(epoch) for epoch in made] == [told(epoch) for epoch in held]
+    return [plain(epoch) for epoch in made] == [plain(epoch) for epoch in held]
 
 
 def _with_numbers(

@@ -79,15 +79,15 @@ def learn_focal_plane(lake: Lake, chips: Sequence[Profile]) -> MosaicReport:
     """
     snapshot, report = lake.snapshot(), MosaicReport()
     every = Overview.read(snapshot, chips)
-    placed: list[list[PlacedChip]] = [[] for _ in chips]
+    epochs_of_chips: list[list[PlacedChip]] = [[] for _ in chips]
     for start, end in epochs_of(chips):
         rows = (start <= every.mjd) & (every.mjd < end) & (every.n_stars >= _LEAST_STARS)
         frames = every.frames(snapshot, chips, every.some(np.flatnonzero(rows)))
         cameras = [profile.at(0.5 * (max(start, 1e4) + min(end, 1e5))) for profile in chips]
-        found = _learn(frames, cameras, (start, end), report)
-        for number, one in found.items():
-            placed[number].append(one)
-    for profile, epochs in zip(chips, placed, strict=True):
+        placed_chips = _learn(frames, cameras, (start, end), report)
+        for number, one in placed_chips.items():
+            epochs_of_chips[number].append(one)
+    for profile, epochs in zip(chips, epochs_of_chips, strict=True):
         if epochs:
             write_focal_plane(lake.layout, profile.name, epochs)
     _report_telescope(every, snapshot, chips, report)
@@ -103,13 +103,13 @@ def epochs_of(chips: Sequence[Profile]) -> list[tuple[float, float]]:
         for edge in (period.start, period.end)
         if abs(edge) < _FAR_MJD
     }
-    found: list[tuple[float, float]] = []
+    epochs: list[tuple[float, float]] = []
     for start, end in itertools.pairwise(sorted({-math.inf, math.inf, *dates})):
-        if found and _planes(chips, found[-1][0]) == _planes(chips, start):
-            found[-1] = found[-1][0], end
+        if epochs and _planes(chips, epochs[-1][0]) == _planes(chips, start):
+            epochs[-1] = epochs[-1][0], end
         else:
-            found.append((start, end))
-    return found
+            epochs.append((start, end))
+    return epochs
 
 
 def _planes(chips: Sequence[Profile], mjd: float) -> list[tuple[Any, ...]]:
@@ -148,7 +148,7 @@ def _learn(
         for row, weight in zip(some.rows, plane.weights, strict=True)
         if weight == 0.0
     ]
-    found: dict[int, PlacedChip] = {}
+    placed_chips: dict[int, PlacedChip] = {}
     for number in known:
         shared = _shared(some, number)
         if not np.isfinite(plane.covariance[number]).all():
@@ -158,11 +158,11 @@ def _learn(
             continue
         lens = lenses[number]
         assert lens is not None
-        found[number] = _placed(
+        placed_chips[number] = _placed(
             lens, shapes[number], [some.rows[row] for row in shared], plane, number, period
         )
-        report.chips.append(_told(cameras[number], found[number], start[number], plane, number))
-    return found
+        report.chips.append(_told(cameras[number], placed_chips[number], start[number], plane, number))
+    return placed_chips
 
 
 def _best_lens(frames: Frames, chip: int, camera: Camera) -> Lens | None:
@@ -276,5 +276,5 @@ def _usual_angle(turn: Floats) -> float:
     some = np.sort(turn)[:: max(1, math.ceil(turn.size / _SOME_ANGLES))]
     near = np.abs((some[:, None] - some + 180.0) % 360.0 - 180.0)
     middle = some[int(np.argmin(np.median(near, axis=1)))]
-    found = float(middle) + float(np.median((turn - middle + 180.0) % 360.0 - 180.0))
-    return (found + 180.0) % 360.0 - 180.0
+    angle = float(middle) + float(np.median((turn - middle + 180.0) % 360.0 - 180.0))
+    return (angle + 180.0) % 360.0 - 180.0

@@ -83,8 +83,8 @@ def learn_geometries(
         new = _nights_with_news(rows, known)
         start = tuple(replace(epoch, retired=True) for epoch in held) if anew else held
         versions = start
-        for found in _learn(lake, snapshot, profile, new, known, workers, progress or Silent()):
-            versions = recorded(versions, found)
+        for epochs in _learn(lake, snapshot, profile, new, known, workers, progress or Silent()):
+            versions = recorded(versions, epochs)
         report.n_frames = sum(len(night.frames) for night in new)
         report.changes = [
             f"{profile.name}: the camera was moved by {iso_of_mjd(epoch.first_mjd)[:16]} UTC; another geometry begins"
@@ -110,10 +110,10 @@ def _later(epochs: Sequence[Geometry]) -> list[Geometry]:
 def _same(made: Sequence[Geometry], held: Sequence[Geometry]) -> bool:
     """Tell whether epochs are what is held already, whatever their numbers and versions."""
 
-    def told(epoch: Geometry) -> Geometry:
+    def plain(epoch: Geometry) -> Geometry:
         return replace(epoch, number=1, version=1)
 
-    return [told(epoch) for epoch in made] == [told(epoch) for epoch in held]
+    return [plain(epoch) for epoch in made] == [plain(epoch) for epoch in held]
 
 
 def _frames(snapshot: Snapshot, camera: str) -> pa.Table:
@@ -131,7 +131,7 @@ def _nights_with_news(rows: pa.Table, epochs: Sequence[Geometry]) -> list[_Night
     for group in groups:
         shape = group["height_px"], group["width_px"]
         last[shape] = max(group["night"], last.get(shape, group["night"]))
-    found = []
+    nights = []
     for group in sorted(groups, key=lambda group: [group[name] for name in names]):
         shape = group["height_px"], group["width_px"]
         newest = group["night"] == last[shape]
@@ -142,8 +142,8 @@ def _nights_with_news(rows: pa.Table, epochs: Sequence[Geometry]) -> list[_Night
         frames = rows.filter(pc.and_(pc.and_(chosen[0], chosen[1]), chosen[2])).to_pylist()
         night = _Night(group["night"], shape, tuple(frames))
         if not newest or _has_news(night, epochs, newest):
-            found.append(night)
-    return found
+            nights.append(night)
+    return nights
 
 
 def _has_news(night: _Night, epochs: Sequence[Geometry], newest: bool) -> bool:

@@ -40,17 +40,17 @@ class LearnReport:
     @property
     def sentences(self) -> list[str]:
         """What people have to know."""
-        told = self.changes.copy()
+        sentences = self.changes.copy()
         if self.n_older:
-            told.append(
+            sentences.append(
                 f"{self.camera}: {self.n_older} frames are older than its first epoch, and not of its distortion; "
                 f"`skylake camera learn LAKE --camera {self.camera} --anew` goes through all nights"
             )
         if not self.nights:
-            return told
+            return sentences
         nights = f"{self.nights[0]} to {self.nights[-1]}" if len(self.nights) > 1 else str(self.nights[0])
         return [
-            *told,
+            *sentences,
             (
                 f"{self.camera}: frames of {len(self.nights)} nights ({nights}) were placed with the distortion of "
                 "another epoch; `skylake ingest --redo` with --from and --to places them anew"

@@ -71,7 +71,7 @@ class SolvedFrame:
         The cards of its WCS, if it was solved.
     refined : RefinedFrame or None
         The lens, if stars allowed one.
-    found : StarList or None
+    stars : StarList or None
         Its sources, if it was solved.
     all_sky : AllSkySolution or None
         Where a camera that sees the whole sky shows it.
@@ -80,7 +80,7 @@ class SolvedFrame:
     row: dict[str, Any]
     header: Any = None
     refined: RefinedFrame | None = None
-    found: StarList | None = None
+    stars: StarList | None = None
     all_sky: AllSkySolution | None = None
 
     @property
@@ -88,8 +88,8 @@ class SolvedFrame:
         """Height and width of the image of the WCS of a solved frame."""
         if self.all_sky is not None:
             return self.all_sky.view.shape
-        assert self.found is not None
-        return self.found.shape
+        assert self.stars is not None
+        return self.stars.shape
 
     @property
     def history(self) -> str:
@@ -97,13 +97,13 @@ class SolvedFrame:
         solver, catalog, number, rms = (
             self.row.get(name) for name in ("solver", "catalog", "n_matched", "rms_px")
         )
-        told = [
+        parts = [
             f"WCS by skylake {code_version()}" + (f" after {solver}" if solver != "skylake" else ""),
             f"catalog {catalog}" if catalog else "",
             f"{number} stars" if number is not None else "",
             f"rms {rms:.3f} px" if rms is not None else "",
         ]
-        return ", ".join(filter(None, told))
+        return ", ".join(filter(None, parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +162,14 @@ def solve_frame(path: Path, profile: Profile, sky: KnownSky, params: SolveParams
     try:
         raw = open_stored(read_file(str(path)), profile.base.header.extension)
         reading = read_header(raw.header, profile, path.name)
-        found, mjd = star_list(raw, reading.camera), reading.mjd_mid
+        stars, mjd = star_list(raw, reading.camera), reading.mjd_mid
         params = _with_profile(params, reading.camera)
-        epoch = None if mjd is None else epoch_at(sky.epochs, mjd, found.image_shape)
+        epoch = None if mjd is None else epoch_at(sky.epochs, mjd, stars.image_shape)
         if sky.index is None:
-            answered = astrometry_net.solve_list(found, params)
-            rough, solution = SolvedFrame(row | answered.row, answered.header, None, found), None
+            answered = astrometry_net.solve_list(stars, params)
+            rough, solution = SolvedFrame(row | answered.row, answered.header, None, stars), None
         else:
-            rough, solution = _solve_list(row, found, sky.index, params)
+            rough, solution = _solve_list(row, stars, sky.index, params)
     except FrameError as error:
         return SolvedFrame(row | {"reason": error.reason, "message": str(error)})
     if rough.header is None:
@@ -178,11 +178,11 @@ def solve_frame(path: Path, profile: Profile, sky: KnownSky, params: SolveParams
     better = (
         None
         if sky.refiner is None
-        else sky.refiner.refine(rough.header, found, mjd, solution, epoch, reading.camera, reading.band)
+        else sky.refiner.refine(rough.header, stars, mjd, solution, epoch, reading.camera, reading.band)
     )
     if better is None:
         return replace(rough, row=solved)
-    return SolvedFrame(solved | better.row(), better.pointing.written.header, better, found)
+    return SolvedFrame(solved | better.row(), better.pointing.written.header, better, stars)
 
 
 def _with_profile(params: SolveParams, camera: Camera) -> SolveParams:
@@ -196,18 +196,18 @@ def _with_profile(params: SolveParams, camera: Camera) -> SolveParams:
 
 
 def _solve_list(
-    row: dict[str, Any], found: StarList, index: AsterismIndex, params: SolveParams
+    row: dict[str, Any], stars: StarList, index: AsterismIndex, params: SolveParams
 ) -> tuple[SolvedFrame, Solution | None]:
-    places = found.x, found.y, found.flux, found.shape
+    places = stars.x, stars.y, stars.flux, stars.shape
     answers: list[Solution | Unsolved] = []
-    tries = with_nothing_known(params)
-    for _, answer in in_turn(tries, lambda one: solve(index.bands, *places, one, index.called)):
+    guesses = with_nothing_known(params)
+    for _, answer in in_turn(guesses, lambda one: solve(index.bands, *places, one, index.called)):
         answers.append(answer)
         if isinstance(answer, Solution) or answer.reason == Reason.TOO_FEW_SOURCES:
             break
     best = max(answer.log_odds for answer in answers)
-    told: dict[str, Any] = {
-        "n_sources": len(found.x),
+    figures: dict[str, Any] = {
+        "n_sources": len(stars.x),
         "n_guesses": sum(answer.n_guesses for answer in answers),
         "seconds": sum(answer.seconds for answer in answers),
         "log_odds": best if math.isfinite(best) else None,
@@ -215,10 +215,10 @@ def _solve_list(
     solution = answers[-1]
     if not isinstance(solution, Solution):
         return SolvedFrame(
-            row | told | {"reason": solution.reason, "message": why_unsolved(answers, params)}
+            row | figures | {"reason": solution.reason, "message": why_unsolved(answers, params)}
         ), None
-    told["log_odds"], told["message"] = solution.log_odds, contradicted(params, solution)
-    return SolvedFrame(row | told | _describe(solution), wcs_header(solution), None, found), solution
+    figures["log_odds"], figures["message"] = solution.log_odds, contradicted(params, solution)
+    return SolvedFrame(row | figures | _describe(solution), wcs_header(solution), None, stars), solution
 
 
 def _describe(solution: Solution) -> dict[str, Any]:

@@ -137,8 +137,8 @@ def _divided(
         files.setdefault(pixel_of(str(path)), []).append(path)
     task = dask.delayed(divide, pure=False)
     results = run_in_windows(workers, [partial(task, table, pixel, files[pixel], most) for pixel in dense])
-    found = dict(zip(dense, map(_value, results), strict=True))
-    return {pixel: pixels for pixel, pixels in found.items() if pixels != [pixel]}
+    pixels_of = dict(zip(dense, map(_value, results), strict=True))
+    return {pixel: pixels for pixel, pixels in pixels_of.items() if pixels != [pixel]}
 
 
 def _run(plan: BundlePlan, staging: Path, workers: Workers, progress: Progress) -> list[Merged | None]:

@@ -275,13 +275,13 @@ def cluster_pixel(
     rows = read_files("sources", slices, [*_NUMBERS, "frame_id", "flags"], pc.field("camera") == camera)
     rows = rows.filter(pa.array(may_be_star(rows["flags"].to_numpy())))
     ra, dec, flux, mjd, x, y, half_light = (rows[name].cast(pa.float64()).to_numpy() for name in _NUMBERS)
-    found = cluster_detections(
+    clusters = cluster_detections(
         rows["frame_id"].to_numpy(), ra, dec, flux, mjd, link_arcsec, (x, y), half_light < narrow_px
     )
-    few = np.flatnonzero(found.n_frames < seen)
-    keep = np.ones(len(found), bool)
-    keep[few] = _near_edge(*ra_dec(found.total[few]), pixel, 2.0 * link_arcsec)
-    return found.take(keep)
+    few = np.flatnonzero(clusters.n_frames < seen)
+    keep = np.ones(len(clusters), bool)
+    keep[few] = _near_edge(*ra_dec(clusters.total[few]), pixel, 2.0 * link_arcsec)
+    return clusters.take(keep)
 
 
 def _near_edge(ra: Floats, dec: Floats, pixel: Pixel, distance_arcsec: float) -> npt.NDArray[np.bool_]:
@@ -336,10 +336,10 @@ def _magnitude(lake: Lake, camera: str, options: TargetOptions, catalog: Referen
         )
     own = [band.band for band in lake.profile(camera).base.filters.values()]
     wanted = [options.band] if options.band else [*own, *catalog.bands]
-    found = [band for band in wanted if band in catalog.bands]
-    if not found and options.faint is not None:
+    bands = [band for band in wanted if band in catalog.bands]
+    if not bands and options.faint is not None:
         raise UsageError(f"the catalog {catalog.name} has no magnitudes; leave --faint out")
-    return mag_column(found[0]) if found else None
+    return mag_column(bands[0]) if bands else None
 
 
 def fields_of(frames: pa.Table) -> list[tuple[float, float, float]]:

@@ -101,17 +101,17 @@ def recall(folder: Path, night: int, digest: str, files: Sequence[str]) -> PsfMe
     try:
         content = io.BytesIO(_path(folder, night).read_bytes())
         with np.load(content, allow_pickle=False) as held:
-            told = json.loads(bytes(held["told"]))
-            if told["made_with"] != digest:
+            stored = json.loads(bytes(held["told"]))
+            if stored["made_with"] != digest:
                 return PsfMemory()
             numbers, sizes = held["numbers"], held["sizes"]
     except (OSError, ValueError, KeyError, BadZipFile):
         return PsfMemory()
     memory = PsfMemory()
-    for file, *stamp, peeked in told["headers"]:
+    for file, *stamp, peeked in stored["headers"]:
         known = None if peeked is None else HeaderSummary(peeked[0], peeked[1], (peeked[2][0], peeked[2][1]))
         memory.headers[file] = (stamp[0], stamp[1]), known
-    for file, *stamp, place in told["sums"]:
+    for file, *stamp, place in stored["sums"]:
         memory.sums[file] = (
             (stamp[0], stamp[1]),
             None if place is None else _sums(numbers[place], sizes[place]),
@@ -131,7 +131,7 @@ def remember(folder: Path, night: int, digest: str, memory: PsfMemory) -> None:
         return
     known = [(file, psf_sum) for file, psf_sum in memory.sums.items() if psf_sum[1] is not None]
     places = {file: place for place, (file, _) in enumerate(known)}
-    told = {
+    content = {
         "made_with": digest,
         "headers": [(file, *stamp, peeked) for file, (stamp, peeked) in memory.headers.items()],
         "sums": [(file, *stamp, places.get(file)) for file, (stamp, _) in memory.sums.items()],
@@ -140,7 +140,7 @@ def remember(folder: Path, night: int, digest: str, memory: PsfMemory) -> None:
     buffer = io.BytesIO()
     np.savez(
         buffer,
-        told=np.frombuffer(json.dumps(told).encode(), np.uint8),
+        told=np.frombuffer(json.dumps(content).encode(), np.uint8),
         numbers=np.array([_numbers(psf_sum) for psf_sum in sums]),
         sizes=np.array([psf_sum.size for psf_sum in sums], np.int64).reshape(len(sums), 2),
     )

@@ -66,7 +66,7 @@ def pool_psfs(
     scratch: Path | None = None,
     keep: Path | None = None,
     neighbours: Sequence[SkyFrame] | None = None,
-    found: Path | None = None,
+    detections: Path | None = None,
 ) -> dict[PsfKey, PsfModel]:
     """Return the point spread functions of nights, from frames that are spread over them.
 
@@ -82,13 +82,13 @@ def pool_psfs(
     once, and ends with the same functions as one that comes as a whole. Where the sky is taken off, what a frame
     tells follows from its neighbours too, and nothing is remembered.
 
-    In a folder `found` is kept, in a file for each of some frames, what was found on them, so that the frames that are
-    to be reduced then are not searched twice (:class:`~skylake.flow.forced.detection_files.DetectionFiles`).
+    The folder `detections` gets a file for each of some frames, with what was found on them, so that the frames
+    that are reduced afterwards are not searched twice (:class:`~skylake.flow.forced.detection_files.DetectionFiles`).
     """
     if neighbours is None:
         neighbours = sky_frames(nights, profile, workers)
-    kept = None if found is None or takes_sky(profile) else DetectionFiles(found, may_add=True)
-    camera = _Camera(profile, library, tuple(neighbours), scratch, kept)
+    files = None if detections is None or takes_sky(profile) else DetectionFiles(detections, may_add=True)
+    camera = _Camera(profile, library, tuple(neighbours), scratch, files)
     shared = dask.delayed(camera, pure=False, traverse=False)
     digest, folder = made_with(profile, library), None if takes_sky(profile) else keep
     memories = {
@@ -113,9 +113,9 @@ def pool_psfs(
     return {key: solve_psf(psf_sum) for key, psf_sum in sums.items()}
 
 
-def _warn_of(asked: Iterable[PsfKey], told: Iterable[PsfKey]) -> None:
+def _warn_of(asked: Iterable[PsfKey], measured: Iterable[PsfKey]) -> None:
     """Log the nights none of whose frames told anything; targets are not measured on frames without a time."""
-    for night in sorted({group.night for group in asked} - {key.night for key in told} - {UNDATED}):
+    for night in sorted({group.night for group in asked} - {key.night for key in measured} - {UNDATED}):
         names = sorted({group.filter or "no filter" for group in asked if group.night == night})
         _log.warning(
             "no frame of the night %d (%s) tells the point spread function: none can be used, or bright lonely stars "
@@ -225,8 +225,8 @@ def _rank(mjd: float) -> tuple[int, float]:
 
 def peek_frames(paths: Sequence[str], profile: Profile) -> list[HeaderSummary | None]:
     """Return what the header of each file tells; None for those that are no science frame. Runs on a worker."""
-    found = [guard(partial(_peek, path, profile)) for path in paths]
-    return [None if isinstance(header, FrameError) else header for header in found]
+    headers = [guard(partial(_peek, path, profile)) for path in paths]
+    return [None if isinstance(header, FrameError) else header for header in headers]
 
 
 def _peek(path: str, profile: Profile) -> HeaderSummary | None:
@@ -247,7 +247,7 @@ class _Camera:
     library: Library | None
     neighbours: tuple[SkyFrame, ...]
     scratch: Path | None
-    kept: DetectionFiles | None = None
+    detections: DetectionFiles | None = None
 
 
 def sum_frames(paths: Sequence[str], camera: _Camera) -> list[PsfSums | None]:
@@ -267,14 +267,14 @@ def sum_frames(paths: Sequence[str], camera: _Camera) -> list[PsfSums | None]:
 
 
 def _sum_frames(paths: Sequence[str], camera: _Camera, sky: SkySource | None) -> list[PsfSums | None]:
-    found: list[PsfSums | None] = []
+    sums: list[PsfSums | None] = []
     for path in ahead(paths):
         try:
             content = read_file(path)
         except FrameError:
-            found.append(None)
+            sums.append(None)
             continue
-        found.append(
+        sums.append(
             reduce_frame(
                 content,
                 camera.profile,
@@ -282,7 +282,7 @@ def _sum_frames(paths: Sequence[str], camera: _Camera, sky: SkySource | None) ->
                 sky=sky,
                 finish=sums_of_frame,
                 unplaced=True,
-                keeper=camera.kept,
+                keeper=camera.detections,
             ).finished
         )
-    return found
+    return sums

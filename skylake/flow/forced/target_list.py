@@ -64,11 +64,11 @@ class TargetList:
 
 def parts_of(snapshot: Snapshot, camera: str) -> dict[int, Part]:
     """Return the lists of a camera by version."""
-    found = {}
+    parts = {}
     for name, part in snapshot.parts("targets").items():
         if part.camera == camera:
-            found[int(name.rpartition("-v")[2])] = part
-    return found
+            parts[int(name.rpartition("-v")[2])] = part
+    return parts
 
 
 def part_name(camera: str, version: int) -> str:

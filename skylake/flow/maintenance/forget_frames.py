@@ -204,16 +204,16 @@ def _thin(
         made = _value(result)
         files[name] += [made] if made else []
     for name, part in parts.items():
-        kept = replace(
+        remaining = replace(
             part,
             files=tuple(sorted(files[name], key=lambda file: file.path)),
             inputs=_inputs(snapshot, part, wanted),
             schema_sha256=load(table).sha256,
         )
-        if not kept.files:
+        if not remaining.files:
             commit.remove(table, name)
-        elif (kept.checksum, kept.inputs) != (part.checksum, part.inputs):
-            commit.replace(kept, staging)
+        elif (remaining.checksum, remaining.inputs) != (part.checksum, part.inputs):
+            commit.replace(remaining, staging)
 
 
 def _jobs(

@@ -234,17 +234,17 @@ def _run_shares(
             raise LakeError(
                 f"the check {group[0].check.name} ended ({type(result).__name__}: {result}); verify again"
             ) from result
-        for share, found in zip(group, result, strict=True):
-            _add(outcomes[share.check.name], found, show)
+        for share, share_outcome in zip(group, result, strict=True):
+            _add(outcomes[share.check.name], share_outcome, show)
     return list(outcomes.values())
 
 
-def _add(outcome: CheckOutcome, found: CheckOutcome, show: int) -> None:
+def _add(outcome: CheckOutcome, share: CheckOutcome, show: int) -> None:
     """Add what was found in a share to what is known of a check."""
-    outcome.rows = [*outcome.rows, *found.rows][:show]
-    outcome.n_found += found.n_found
-    outcome.error = outcome.error or found.error
-    outcome.seconds += found.seconds
+    outcome.rows = [*outcome.rows, *share.rows][:show]
+    outcome.n_found += share.n_found
+    outcome.error = outcome.error or share.error
+    outcome.seconds += share.seconds
 
 
 def _as_dict(facts: Facts, outcome: CheckOutcome) -> dict[str, Any]:

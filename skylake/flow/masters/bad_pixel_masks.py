@@ -57,14 +57,14 @@ def bad_pixel_rows(
 
 
 def _pieces(
-    some: Sequence[BuiltMaster], told: Callable[[BuiltMaster], Any], divide: _Divide
+    some: Sequence[BuiltMaster], value: Callable[[BuiltMaster], Any], divide: _Divide
 ) -> list[tuple[list[BuiltMaster], list[BuiltMaster]]]:
     """Return masters in pieces that tell the same, each with those that tell nothing, and before it those that do."""
-    known = [master for master in some if told(master) is not None]
+    known = [master for master in some if value(master) is not None]
     if not known:
         return [([], list(some))]
     return [
-        (list(piece), [master for master in some if told(master) is None or master in piece])
+        (list(piece), [master for master in some if value(master) is None or master in piece])
         for piece in divide(known)
     ]
 
@@ -111,8 +111,8 @@ def _masks(some: Sequence[BuiltMaster], camera: Camera, library: Library) -> Ite
         return split(known, degrees, lambda _: reduction.temperature_tolerance_c)
 
     for known, piece in _pieces(some, degrees, divide):
-        found = [told for master in known if (told := degrees(master)) is not None]
-        here = float(np.median(found)) if found else None
+        temperatures = [temperature for master in known if (temperature := degrees(master)) is not None]
+        here = float(np.median(temperatures)) if temperatures else None
         missing = [kind for kind in _SHOWING if kind not in {master.group.kind for master in piece}]
         if here is not None or "dark" not in missing:
             held = [_held(kind, replace(wanted, temperature_c=here), camera, library) for kind in missing]
@@ -123,9 +123,9 @@ def _masks(some: Sequence[BuiltMaster], camera: Camera, library: Library) -> Ite
         darks = _darks_by_temperature(wanted, camera, library)
         # What is hot in the coldest dark is hot at all temperatures.
         yield _Mask(piece, None, others + [dark for _, dark in darks[:1]])
-        for told, dark in darks:
-            if told is not None:
-                yield _Mask(piece, told, [*others, dark])
+        for temperature, dark in darks:
+            if temperature is not None:
+                yield _Mask(piece, temperature, [*others, dark])
 
 
 def _wanted(some: Sequence[BuiltMaster]) -> Wanted:
@@ -133,7 +133,7 @@ def _wanted(some: Sequence[BuiltMaster]) -> Wanted:
     prepared = next(iter(some[-1].prepared.values()))
     height, width = prepared.shape
     gains = [master.group.header_gain for master in some if master.group.header_gain is not None]
-    readouts = [told for master in some if (told := master.group.first.wanted.readout) is not None]
+    readouts = [readout for master in some if (readout := master.group.first.wanted.readout) is not None]
     # Hot pixels are seen whatever the exposure.
     return replace(
         some[-1].group.first.wanted,
@@ -155,12 +155,12 @@ def _darks_by_temperature(
     """
     darks = [master for master in library.masters if master.kind == "dark"]
     pieces = split(darks, lambda one: one.temperature_c, lambda _: camera.reduction.temperature_tolerance_c)
-    found = []
+    darks_by_temperature = []
     for piece in pieces:
         chosen = _held("dark", wanted, camera, replace(library, masters=tuple(piece)))
         if chosen is not None:
-            found.append((chosen.temperature_c, chosen))
-    return found
+            darks_by_temperature.append((chosen.temperature_c, chosen))
+    return darks_by_temperature
 
 
 def _held(kind: Step, wanted: Wanted, camera: Camera, library: Library) -> Master | None:
@@ -171,9 +171,9 @@ def _held(kind: Step, wanted: Wanted, camera: Camera, library: Library) -> Maste
     named = camera.reduction.use.get(kind)
     for here in (wanted, replace(wanted, gain=None, readout=None)):
         for name in filters:
-            found = choose(library.masters, kind, replace(here, filter=name or None), rules, named)
-            if isinstance(found, Master):
-                return found
+            choice = choose(library.masters, kind, replace(here, filter=name or None), rules, named)
+            if isinstance(choice, Master):
+                return choice
     return None
 
 
@@ -207,8 +207,10 @@ def _bits_of_held(master: Master, camera: Camera, shape: tuple[int, ...], librar
     frame = load_master(library.root, master)
     if frame.pixels is None or frame.shape != shape:
         return np.zeros(shape, np.uint8)
-    kept = load_bad(library.root, master)
-    bits: MaskPlane = np.zeros(shape, np.uint8) if kept is None else kept & np.uint8(PixelFlag.UNSTABLE)
+    unstable = load_bad(library.root, master)
+    bits: MaskPlane = (
+        np.zeros(shape, np.uint8) if unstable is None else unstable & np.uint8(PixelFlag.UNSTABLE)
+    )
     limits = camera.reduction.bad_pixels
     if master.kind == "dark":
         return bits | hot_pixels(frame.pixels, limits, frame.error)

@@ -61,10 +61,10 @@ def _noise(prepared: Mapping[str, PreparedFile], piece: Sequence[str], before: s
 
 def several_levels(prepared: Mapping[str, PreparedFile], pieces: Sequence[Sequence[str]]) -> str:
     """Return which frames have which level, as part of a sentence."""
-    told = []
+    texts = []
     for piece in pieces:
         names = ", ".join(Path(file).name for file in piece[:_NAMED])
         more = f" and {len(piece) - _NAMED} more" if len(piece) > _NAMED else ""
         level = float(np.median([prepared[file].level for file in piece]))
-        told.append(f"{level:.0f} ADU ({names}{more})")
-    return " and ".join(told)
+        texts.append(f"{level:.0f} ADU ({names}{more})")
+    return " and ".join(texts)

@@ -245,7 +245,7 @@ class _Build:
         ]
         results = run_in_windows(self.workers, makers, lambda *_: self.progress.advance())
         self.progress.end()
-        found: dict[str, PreparedFile] = {}
+        files: dict[str, PreparedFile] = {}
         seen: set[str] = set()
         for frame, result in zip(group.frames, results, strict=True):
             prepared = _whole(result)
@@ -255,14 +255,14 @@ class _Build:
                 self.report.leave_out(frame.file, Reason.BAD_CALIBRATION, "the same bytes as another frame")
             else:
                 seen.add(prepared.sha256)
-                found[frame.file] = prepared
-        return self._of_one_shape(group, found)
+                files[frame.file] = prepared
+        return self._of_one_shape(group, files)
 
-    def _of_one_shape(self, group: Group, found: dict[str, PreparedFile]) -> dict[str, PreparedFile]:
+    def _of_one_shape(self, group: Group, files: dict[str, PreparedFile]) -> dict[str, PreparedFile]:
         """Return the frames that have the shape that most have."""
-        shapes = [one.shape for one in found.values()]
+        shapes = [one.shape for one in files.values()]
         usual = max(shapes, key=shapes.count) if shapes else None
-        for file, one in found.items():
+        for file, one in files.items():
             if one.shape != usual and usual is not None:
                 self.report.leave_out(
                     file,
@@ -270,11 +270,11 @@ class _Build:
                     f"the frame has {one.shape[1]} x {one.shape[0]} pixels and most of {group.text} have {usual[1]} x "
                     f"{usual[0]}; leave it out, or name the size in detector.width_px and height_px",
                 )
-        return {file: one for file, one in found.items() if one.shape == usual}
+        return {file: one for file, one in files.items() if one.shape == usual}
 
-    def _of_one_level(self, group: Group, found: dict[str, PreparedFile]) -> dict[str, PreparedFile]:
+    def _of_one_level(self, group: Group, files: dict[str, PreparedFile]) -> dict[str, PreparedFile]:
         """Return bias frames of one level: a few of another are left out, and of two series no master is made."""
-        pieces = of_one_level(found)
+        pieces = of_one_level(files)
         mend = (
             "if the detector was read out in several ways, name the cards that tell gain, mode or offset in "
             f"header.readout of {self.profile.call_name}"
@@ -282,7 +282,7 @@ class _Build:
         if len(pieces) > 1 and len(pieces[1]) >= self.options.min_frames:
             self.report.warnings.append(
                 f"{group.text}: the levels of the frames differ by far more than their noise, "
-                f"{several_levels(found, pieces)}, so no master is made of them; {mend}, or give each in a "
+                f"{several_levels(files, pieces)}, so no master is made of them; {mend}, or give each in a "
                 "call of its own"
             )
             return {}
@@ -291,9 +291,9 @@ class _Build:
                 file,
                 Reason.BAD_CALIBRATION,
                 f"its level differs from that of the others of {group.text} by far more than their noise, "
-                f"{several_levels(found, [[file], pieces[0]])}; leave it out, or {mend}",
+                f"{several_levels(files, [[file], pieces[0]])}; leave it out, or {mend}",
             )
-        return {file: found[file] for file in found if file in pieces[0]} if pieces else {}
+        return {file: files[file] for file in files if file in pieces[0]} if pieces else {}
 
     def make_masks(self) -> None:
         """Make the masks of bad pixels that follow from what was made."""

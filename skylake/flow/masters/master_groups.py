@@ -62,16 +62,16 @@ class Group:
     @property
     def temperature_c(self) -> float | None:
         """Median temperature of the detector."""
-        found = [
+        temperatures = [
             frame.wanted.temperature_c for frame in self.frames if frame.wanted.temperature_c is not None
         ]
-        return float(np.median(found)) if found else None
+        return float(np.median(temperatures)) if temperatures else None
 
     @property
     def header_gain(self) -> float | None:
         """Median gain that the headers tell."""
-        found = [frame.wanted.gain for frame in self.frames if frame.wanted.gain is not None]
-        return float(np.median(found)) if found else None
+        gains = [frame.wanted.gain for frame in self.frames if frame.wanted.gain is not None]
+        return float(np.median(gains)) if gains else None
 
     @property
     def text(self) -> str:
@@ -100,7 +100,7 @@ def group(frames: Sequence[Exposure], profile: Profile, by_night: bool = True, l
     least : int
         Frames that a master takes; the flats of a night are not divided into fewer.
     """
-    found: dict[tuple[object, ...], list[Exposure]] = {}
+    frames_of_groups: dict[tuple[object, ...], list[Exposure]] = {}
     for one in frames:
         wanted = one.wanted
         key = (
@@ -112,9 +112,9 @@ def group(frames: Sequence[Exposure], profile: Profile, by_night: bool = True, l
             one.config_sha256,
             wanted.filter if one.kind == "flat" else None,
         )
-        found.setdefault(key, []).append(one)
+        frames_of_groups.setdefault(key, []).append(one)
     groups = []
-    for some in found.values():
+    for some in frames_of_groups.values():
         reduction = profile.at(_finite(some[0].wanted.mjd)).reduction
         for piece in _alike(some, reduction):
             order = sorted(piece, key=lambda frame: (_finite(frame.wanted.mjd) or 0.0, frame.file))

@@ -143,20 +143,21 @@ def _look_at(path: str, profile: Profile, kind: CalibrationKind | None) -> Expos
     if reading.problem is not None and reading.problem[0] not in _HARMLESS:
         raise FrameFailed(*reading.problem)
     header = reading.camera.header
-    found = kind or calibration_kind(reading.kind, header)
-    if found is None:
-        told = f"its header says {reading.kind!r}" if reading.kind else "no card says what it is"
+    frame_kind = kind or calibration_kind(reading.kind, header)
+    if frame_kind is None:
+        stated = f"its header says {reading.kind!r}" if reading.kind else "no card says what it is"
         raise FrameFailed(
-            Reason.BAD_CALIBRATION, f"the frame is no bias, dark or flat ({told}); name the kind with --kind"
+            Reason.BAD_CALIBRATION,
+            f"the frame is no bias, dark or flat ({stated}); name the kind with --kind",
         )
-    if found == "dark" and told_exposure(reading) is None:
+    if frame_kind == "dark" and told_exposure(reading) is None:
         raise FrameFailed(
             Reason.BAD_CALIBRATION, "the exposure of the dark is unknown; mend header.exposure of the profile"
         )
     mjd = reading.mjd_mid
     return Exposure(
         path,
-        found,
+        frame_kind,
         _wanted(raw, reading),
         UNDATED if mjd is None else night_of(mjd, reading.camera.site.longitude_deg),
         reading.gain,
@@ -195,11 +196,11 @@ def _prepare(
     chosen: dict[str, Master] = {}
     for kind in needed(steps_for(frame.kind, camera.reduction)):
         named = camera.reduction.use.get(kind)
-        found = choose(library.masters, kind, frame.wanted, rules_of(camera.reduction), named)
-        if isinstance(found, str):
+        choice = choose(library.masters, kind, frame.wanted, rules_of(camera.reduction), named)
+        if isinstance(choice, str):
             mend = "give frames for one as well" if named is None else f"mend reduction.use.{kind}"
-            raise FrameFailed(Reason.NO_MASTER, f"{found}, which a {frame.kind} needs; {mend}")
-        chosen[kind] = found
+            raise FrameFailed(Reason.NO_MASTER, f"{choice}, which a {frame.kind} needs; {mend}")
+        chosen[kind] = choice
     conditions = Conditions(
         reading.saturation_adu,
         reading.gain,

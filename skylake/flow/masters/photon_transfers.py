@@ -39,20 +39,20 @@ def transfer_row(
     linear = _linearity_row(response)
     curvature = _curvature(linear, camera, max(file.level for file in files))
     paths = [file.path for file in files]
-    (found,) = maker.workers.run([task(paths, biases, _read_variance(held, flat), curvature)])
-    if isinstance(found, BaseException):
+    (transfer,) = maker.workers.run([task(paths, biases, _read_variance(held, flat), curvature)])
+    if isinstance(transfer, BaseException):
         raise LakeError(
-            f"{flat.group.text}: gain and read noise could not be measured ({reason_of(found)}); run again"
+            f"{flat.group.text}: gain and read noise could not be measured ({reason_of(transfer)}); run again"
         )
-    if found is None:
+    if transfer is None:
         return None
     used = {} if held is None else {held.name: held.sha256}
     row = describe(maker, flat.group, flat.prepared, kind="transfer", used=used)
-    row |= {name: found[name] for name in ("gain_e_per_adu", "gain_err", "read_noise_e", "read_noise_err")}
+    row |= {name: transfer[name] for name in ("gain_e_per_adu", "gain_err", "read_noise_e", "read_noise_err")}
     row["filter"] = flat.group.filter
     row["flat_level_adu"] = float(np.median([file.level for file in files]))
     row |= linear
-    tables = found["tables"] | ({} if response is None else {"LINEARITY": _response_table(response)})
+    tables = transfer["tables"] | ({} if response is None else {"LINEARITY": _response_table(response)})
     write_entry(maker, row, files[0].offset, tables=tables)
     return row
 
@@ -78,8 +78,8 @@ def _biases(flat: BuiltMaster, made: Sequence[BuiltMaster]) -> list[Path]:
 def _held_bias(flat: BuiltMaster, library: Library, named: Sequence[str] | None) -> Master | None:
     """Return the master bias of the library that fits a flat and tells the noise of its frames."""
     telling = [master for master in library.masters if master.read_noise_e and master.read_noise_err]
-    found = choose(telling, "bias", flat.group.first.wanted, Rules(), named)
-    return found if isinstance(found, Master) else None
+    bias = choose(telling, "bias", flat.group.first.wanted, Rules(), named)
+    return bias if isinstance(bias, Master) else None
 
 
 def _read_variance(bias: Master | None, flat: BuiltMaster) -> tuple[float, float] | None:
@@ -93,12 +93,12 @@ def _read_variance(bias: Master | None, flat: BuiltMaster) -> tuple[float, float
 def read_noise(maker: MasterBuilder, bias: BuiltMaster) -> dict[str, float | None]:
     """Return the read noise that the frames of a master bias show, by the gain in header or profile."""
     task = dask.delayed(measure_bias, pure=False)
-    (found,) = maker.workers.run([task([file.path for file in bias.prepared.values()])])
-    if isinstance(found, BaseException):
+    (result,) = maker.workers.run([task([file.path for file in bias.prepared.values()])])
+    if isinstance(result, BaseException):
         raise LakeError(
-            f"{bias.group.text}: the read noise could not be measured ({reason_of(found)}); run again"
+            f"{bias.group.text}: the read noise could not be measured ({reason_of(result)}); run again"
         )
-    variance, error = found
+    variance, error = result
     if not variance > 0.0:
         return {}
     noise = float(np.sqrt(variance)) * bias.group.first.gain
@@ -107,8 +107,8 @@ def read_noise(maker: MasterBuilder, bias: BuiltMaster) -> dict[str, float | Non
 
 def drop_pixels(made: BuiltMaster) -> None:
     """Remove prepared pixels that are needed no more; a few bias frames wait for a photon transfer."""
-    kept = 2 * _PAIRS if made.group.kind == "bias" else 0
-    for file in list(made.prepared.values())[kept:]:
+    needed = 2 * _PAIRS if made.group.kind == "bias" else 0
+    for file in list(made.prepared.values())[needed:]:
         file.path.unlink(missing_ok=True)
 
 
@@ -141,15 +141,15 @@ def _linearity(made: BuiltMaster, camera: Camera) -> Linearity | None:
     return linearity(seen, known, _LEVEL_ERROR * seen, curve[1:]) if np.isfinite(seen).all() else None
 
 
-def _linearity_row(found: Linearity | None) -> dict[str, float | None]:
-    if found is None:
+def _linearity_row(fit: Linearity | None) -> dict[str, float | None]:
+    if fit is None:
         return {}
-    return {"linearity_c2": found.coefficient, "linearity_c2_err": found.coefficient_err}
+    return {"linearity_c2": fit.coefficient, "linearity_c2_err": fit.coefficient_err}
 
 
-def _response_table(found: Linearity) -> dict[str, Floats]:
-    order = np.argsort(found.levels, kind="stable")
-    columns = {"LEVEL": found.levels, "RATIO": found.ratios, "RATIO_ERR": found.errors, "FIT": found.fitted}
+def _response_table(fit: Linearity) -> dict[str, Floats]:
+    order = np.argsort(fit.levels, kind="stable")
+    columns = {"LEVEL": fit.levels, "RATIO": fit.ratios, "RATIO_ERR": fit.errors, "FIT": fit.fitted}
     return {name: values[order] for name, values in columns.items()}
 
 
@@ -170,17 +170,17 @@ def measure_transfer(
     curvature: tuple[float, float] = (0.0, 0.0),
 ) -> dict[str, Any] | None:
     """Measure gain and read noise by pairs of prepared frames; the task of a worker."""
-    found = photon_transfer(_pairs(flats), _pairs(biases), read_variance, curvature)
-    if found is None:
+    transfer = photon_transfer(_pairs(flats), _pairs(biases), read_variance, curvature)
+    if transfer is None:
         return None
-    curve = found.curve
+    curve = transfer.curve
     return {
-        "gain_e_per_adu": found.gain,
-        "gain_err": found.gain_err,
-        "read_noise_e": _number(found.read_noise),
-        "read_noise_err": _number(found.read_noise_err),
+        "gain_e_per_adu": transfer.gain,
+        "gain_err": transfer.gain_err,
+        "read_noise_e": _number(transfer.read_noise),
+        "read_noise_err": _number(transfer.read_noise_err),
         "tables": {
-            "TRANSFER": {"LEVEL": found.levels, "VARIANCE": found.variances},
+            "TRANSFER": {"LEVEL": transfer.levels, "VARIANCE": transfer.variances},
             "TILES": {
                 "LEVEL": curve.level,
                 "VARIANCE": curve.variance,

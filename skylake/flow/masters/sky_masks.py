@@ -67,20 +67,20 @@ def sky_mask_row(
     makers = [partial(task, terms, rows, options) for rows in block_rows(len(terms), shape)]
     combined = join(results_of(maker, group, makers))
     middle, limits = np.asarray(files[len(files) // 2].open()), camera.reduction.bad_pixels
-    found = sky_mask(combined, middle, steep, len(files), limits, is_mosaic)
+    mask = sky_mask(combined, middle, steep, len(files), limits, is_mosaic)
     for file in files:
         file.path.unlink(missing_ok=True)
-    if not found.is_of_moving_stars:
+    if not mask.is_of_moving_stars:
         return (
-            f"{found.standing:.0%} of the stars are on the same pixels in all {len(files)} frames, where nobody can "
+            f"{mask.standing:.0%} of the stars are on the same pixels in all {len(files)} frames, where nobody can "
             "tell them from hot pixels; give frames between which the telescope moved by ten pixels and more, such "
             "as those of several fields"
         )
     row = describe(maker, group, prepared, kind="bad_pixels")
     for name, bit in (("hot", PixelFlag.HOT), ("dead", PixelFlag.DEAD), ("unstable", PixelFlag.UNSTABLE)):
-        row[f"n_{name}_px"] = int(np.count_nonzero(found.mask & np.uint8(bit)))
-    row["n_bad_px"] = int(np.count_nonzero(found.mask))
-    write_entry(maker, row, files[0].offset, files[0].used, mask=found.mask)
+        row[f"n_{name}_px"] = int(np.count_nonzero(mask.mask & np.uint8(bit)))
+    row["n_bad_px"] = int(np.count_nonzero(mask.mask))
+    write_entry(maker, row, files[0].offset, files[0].used, mask=mask.mask)
     return row
 
 

@@ -90,16 +90,16 @@ def neighbours_of(
     place = bisect_left(frames, here.order, first, last, key=_order)
     seen, sides = [here], []
     for side in (range(place - 1, first - 1, -1), range(place, last)):
-        found: list[SkyFrame] = []
+        neighbours: list[SkyFrame] = []
         for frame in map(frames.__getitem__, side):
-            if len(found) == params.n_frames:
+            if len(neighbours) == params.n_frames:
                 break
             same = [other.file for other in seen if other.mjd == frame.mjd]
             is_new = frame.file not in same and (contents is None or contents.is_new(frame.file, same))
             if frame.is_like(here) and is_new:
-                found.append(frame)
+                neighbours.append(frame)
                 seen.append(frame)
-        sides.append(found)
+        sides.append(neighbours)
     before, after = sides
     count = min(len(before), max(params.n_frames // 2, params.n_frames - len(after)))
     return before[:count] + after[: params.n_frames - count]
@@ -138,18 +138,18 @@ def sky_frames(
         return ()
     peek, files = dask.delayed(peek_sky, pure=False), [file for some in nights.values() for file in some]
     pieces = [files[start : start + _PEEK_CHUNK] for start in range(0, len(files), _PEEK_CHUNK)]
-    found: list[SkyFrame] = []
+    frames: list[SkyFrame] = []
     for result in workers.run([peek(piece, profile) for piece in pieces]) if pieces else []:
         if isinstance(result, BaseException):
             _log.warning("some headers could not be read, so these frames tell no sky (%s)", result)
         else:
-            found += result
-    return tuple(sorted(found, key=_order))
+            frames += result
+    return tuple(sorted(frames, key=_order))
 
 
 def peek_sky(files: Sequence[str], profile: Profile) -> list[SkyFrame]:
     """Return the science frames among files, by their headers. Runs on a worker."""
-    found = []
+    frames = []
     for file in files:
         header = peek_header(file, profile.base.header.extension)
         reading = read_header(header if header is not None else {}, profile, Path(file).name)
@@ -157,8 +157,8 @@ def peek_sky(files: Sequence[str], profile: Profile) -> list[SkyFrame]:
             continue
         size, binning = peeked_size(header), read_binning(header, reading.camera.header)
         called = reading.camera.called_filter(reading.filter)
-        found.append(SkyFrame(file, reading.mjd_mid, called, reading.exposure_s, size, binning))
-    return found
+        frames.append(SkyFrame(file, reading.mjd_mid, called, reading.exposure_s, size, binning))
+    return frames
 
 
 class SkySource:

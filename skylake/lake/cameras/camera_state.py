@@ -76,12 +76,12 @@ def read_rows(
         if why := damage_of(content):
             raise ValueError(why)
         table = pq.read_table(pa.BufferReader(content))
-        lacking = [name for name in later if name not in table.column_names]
-        held = pa.schema([one for one in schema if one.name not in lacking])
+        missing = [name for name in later if name not in table.column_names]
+        held = pa.schema([one for one in schema if one.name not in missing])
         rows: list[dict[str, Any]] = table.cast(held).to_pylist()
     except (pa.ArrowException, ValueError, OSError) as error:
         raise LakeError(f"{path}: {what} cannot be read ({error}); remove the file and {mend}") from error
-    return [row | dict.fromkeys(lacking) for row in rows]
+    return [row | dict.fromkeys(missing) for row in rows]
 
 
 def replace_rows(layout: Layout, path: Path, rows: pa.Table) -> None:
@@ -131,8 +131,8 @@ def restore_cameras(layout: Layout, snapshot: Path) -> None:
         return
     folder, link = layout.root / CAMERAS_FOLDER, Linker()
     folder.mkdir(exist_ok=True)
-    kept = {path.name for path in held.iterdir()}
-    for name in kept:
+    retained = {path.name for path in held.iterdir()}
+    for name in retained:
         target, partial = folder / name, folder / f".{name}.tmp"
         # To rename a file to another of its names would leave both.
         if not (target.exists() and target.samefile(held / name)):
@@ -140,6 +140,6 @@ def restore_cameras(layout: Layout, snapshot: Path) -> None:
             link(held / name, partial)
             partial.replace(target)
     for path in layout.of_cameras():
-        if path.name not in kept:
+        if path.name not in retained:
             path.unlink()
     sync_folder(folder)

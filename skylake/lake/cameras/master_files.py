@@ -17,8 +17,8 @@ FOLDER = "calibrations"
 
 def files_there(layout: Layout) -> dict[str, int]:
     """Return the size of each file of the library by its path relative to the lake."""
-    found = sorted((layout.root / FOLDER).glob("*/[!.]*.fits"))
-    return {path.relative_to(layout.root).as_posix(): path.stat().st_size for path in found}
+    paths = sorted((layout.root / FOLDER).glob("*/[!.]*.fits"))
+    return {path.relative_to(layout.root).as_posix(): path.stat().st_size for path in paths}
 
 
 def files_needed(layout: Layout) -> set[str]:

@@ -152,8 +152,8 @@ class _Builder:
                 f"{source}: the rows of other nights in this file cannot be read ({reason_of(error)}); "
                 "`skylake verify` tells the command that mends it"
             ) from error
-        told = {number: (file.n_rows, file.digest) for number, (_, file) in enumerate(held)}
-        if merged is None or merged.shares != told:
+        expected = {number: (file.n_rows, file.digest) for number, (_, file) in enumerate(held)}
+        if merged is None or merged.shares != expected:
             raise LakeError(
                 f"{source}: the rows of other nights in this file are not those that were written, so it cannot be "
                 "written without one; `skylake verify --deep` tells the command that mends it"
@@ -180,9 +180,9 @@ class _Builder:
         """Return the division of what is in the version before new parts come."""
         if self._tree is None:
             order = min(file.pixel[0] for file in files if file.pixel is not None)
-            kept = find_pixels(self.folder)
+            own = find_pixels(self.folder)
             # A pixel whose rows are all replaced stays a pixel.
-            self._tree = PixelTree.completed([*kept, *_apart(self.base.pixels, kept)], order)
+            self._tree = PixelTree.completed([*own, *_apart(self.base.pixels, own)], order)
         return self._tree
 
     def repartition_retained(self) -> None:

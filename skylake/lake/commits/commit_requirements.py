@@ -160,10 +160,10 @@ def changed_parts(old: Version, new: Version) -> set[str]:
 
 def _descriptions(version: Version) -> dict[str, int]:
     """Return the inode of the description of each part; members of a bundle share one."""
-    found = {name: path.stat().st_ino for name, path in version.fresh.items()}
+    inodes = {name: path.stat().st_ino for name, path in version.fresh.items()}
     for bundle, path in version.bundle_descriptions.items():
-        found |= dict.fromkeys(version.bundles[bundle].names, path.stat().st_ino)
-    return found
+        inodes |= dict.fromkeys(version.bundles[bundle].names, path.stat().st_ino)
+    return inodes
 
 
 def _require_frames_once(base: Snapshot, commit: Commit) -> None:

@@ -236,11 +236,11 @@ def read_links(layout: Layout) -> Links:
         number = int(snapshot.name)
         links = [path for path in snapshot.iterdir() if path.is_symlink()]
         named = {path.name for path in links}
-        found = {
+        versions = {
             (path.name, path.readlink().name) for path in links if leads_to(path, layout.versions(path.name))
         }
-        needed |= found
-        whole = {table for table, version in found if (table, version) in there}
+        needed |= versions
+        whole = {table for table, version in versions if (table, version) in there}
         lost += [
             (number, table)
             for table in table_names()
@@ -299,13 +299,13 @@ def _holds(folder: Path, record: dict[str, Any], table: str) -> bool:
     last = "hats.properties" if load(table).layout.kind == "hats" else "dataset/_common_metadata"
     if not (folder / last).is_file():
         return False
-    version, told = Version(folder), record["replaced"].get(table, {})
-    names = {*told, *record["removed"].get(table, ())}
+    version, replaced = Version(folder), record["replaced"].get(table, {})
+    names = {*replaced, *record["removed"].get(table, ())}
     try:
         checksums = {part.name: part.checksum for part in version.some(names)}
         bundles = version.bundle_descriptions.keys()
         return bundles >= record["merged"].get(table, {}).keys() and checksums == {
-            name: part["checksum"] for name, part in told.items()
+            name: part["checksum"] for name, part in replaced.items()
         }
     except (LakeError, OSError, KeyError, TypeError):
         return False

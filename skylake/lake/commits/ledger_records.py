@@ -126,22 +126,22 @@ def recorded_numbers(layout: Layout, last: int) -> list[int]:
     """Return the numbers of the snapshots up to one that the ledger has a record of, the lowest first."""
     if isinstance(layout, PublishedLayout):
         with Reaching(layout.root):
-            found = layout.recorded()
+            numbers = layout.recorded()
     else:
         stems = (path.stem for path in layout.ledger.iterdir() if path.suffix == ".json")
-        found = {int(stem) for stem in stems if stem.isdecimal()}
-    return sorted(number for number in found if number <= last)
+        numbers = {int(stem) for stem in stems if stem.isdecimal()}
+    return sorted(number for number in numbers if number <= last)
 
 
 def retained_numbers(layout: Layout, last: int) -> list[int]:
     """Return the numbers of the snapshots up to one that are still there, the lowest first."""
     if isinstance(layout, PublishedLayout):
         with Reaching(layout.root):
-            found = layout.published()
+            numbers = layout.published()
     else:
         folders = (path for path in layout.snapshots.iterdir() if path.name.isdecimal())
-        found = {int(path.name) for path in folders if path.is_dir()}
-    return sorted(number for number in found if number <= last)
+        numbers = {int(path.name) for path in folders if path.is_dir()}
+    return sorted(number for number in numbers if number <= last)
 
 
 def is_retained(layout: Layout, number: int) -> bool:
@@ -160,7 +160,7 @@ def is_recorded(layout: Layout, number: int) -> bool:
     return layout.record(number).is_file()
 
 
-def newest_first(layout: Layout, numbers: Sequence[int], kept: Sequence[int]) -> Iterator[LedgerEntry]:
+def newest_first(layout: Layout, numbers: Sequence[int], retained: Sequence[int]) -> Iterator[LedgerEntry]:
     """Yield commits by their numbers, the last of these first; each is read when its turn comes.
 
     Raises
@@ -168,7 +168,7 @@ def newest_first(layout: Layout, numbers: Sequence[int], kept: Sequence[int]) ->
     LakeError
         If a record is damaged.
     """
-    there = set(kept)
+    there = set(retained)
     if not isinstance(layout, PublishedLayout):
         yield from (read_entry(layout, number, number in there) for number in reversed(numbers))
         return

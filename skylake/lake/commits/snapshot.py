@@ -194,8 +194,8 @@ class Snapshot:
 
     def catalogs(self) -> list[str]:
         """Return the names of the reference catalogs."""
-        found = self.layout.catalogs.glob("*/collection.properties")
-        return sorted(path.parent.name for path in found if is_plain_name(path.parent.name))
+        collections = self.layout.catalogs.glob("*/collection.properties")
+        return sorted(path.parent.name for path in collections if is_plain_name(path.parent.name))
 
     def catalog(self, name: str) -> Path:
         """Return the folder of a reference catalog, which need not be there."""

@@ -82,8 +82,8 @@ def runs(
     layout: Layout, last: int | None = None, batch: str | None = None, table: str | None = None
 ) -> list[LedgerEntry]:
     """Return the runs of a lake, each as one commit that leads to the state after it; as :func:`history` does."""
-    found = (as_one(commits[::-1]) for commits in in_runs(_newest_first(layout)))
-    return list(islice((run for run in found if run.is_of(batch, table)), last))[::-1]
+    newest = (as_one(commits[::-1]) for commits in in_runs(_newest_first(layout)))
+    return list(islice((run for run in newest if run.is_of(batch, table)), last))[::-1]
 
 
 def before_last_run(layout: Layout) -> int:
@@ -102,10 +102,13 @@ def before_last_run(layout: Layout) -> int:
     others = list(takewhile(lambda commits: commits[0].snapshot > last[-1].snapshot, groups))
     if not others:
         return base
-    kept = retained_numbers(layout, last[0].snapshot)
+    retained = retained_numbers(layout, last[0].snapshot)
     wanted = (base, min(commits[-1].base or 1 for commits in (last, *others)))
     choices = sorted(
-        {max((snapshot for snapshot in kept if snapshot <= number), default=kept[0]) for number in wanted}
+        {
+            max((snapshot for snapshot in retained if snapshot <= number), default=retained[0])
+            for number in wanted
+        }
     )
     undone = sorted(commit.snapshot for commits in others for commit in commits if commit.snapshot > base)
     raise LakeError(

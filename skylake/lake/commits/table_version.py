@@ -57,11 +57,11 @@ class Version:
     @cached_property
     def parts(self) -> dict[str, Part]:
         """All parts by name, in the order of names."""
-        found = [_read_part(path) for path in self.fresh.values()]
+        parts = [_read_part(path) for path in self.fresh.values()]
         for path in self.bundle_descriptions.values():
             with _described(path):
-                found += read_members(path)
-        return {part.name: part for part in sorted(found, key=lambda part: part.name)}
+                parts += read_members(path)
+        return {part.name: part for part in sorted(parts, key=lambda part: part.name)}
 
     def lost(self) -> set[str]:
         """Return the parts with files of their own of which one is missing, or has another size than was written.
@@ -93,8 +93,8 @@ class Version:
         for bundle in self.bundles.values():
             if members := wanted & frozenset(bundle.names):
                 with _described(self.bundle_descriptions[bundle.name]):
-                    found = list(read_members(self.bundle_descriptions[bundle.name], members))
-                yield from found
+                    members_ = list(read_members(self.bundle_descriptions[bundle.name], members))
+                yield from members_
 
     @cached_property
     def n_rows(self) -> int:
@@ -169,9 +169,9 @@ class Version:
         properties = self.folder / "hats.properties"
         if properties.is_file():
             with _described(properties):
-                told = int(read_properties(self.folder)["hats_nrows"])
-            if told != n_rows:
-                raise damaged(properties, f"it tells of {told} rows, and the descriptions of {n_rows}")
+                recorded = int(read_properties(self.folder)["hats_nrows"])
+            if recorded != n_rows:
+                raise damaged(properties, f"it tells of {recorded} rows, and the descriptions of {n_rows}")
 
     def whole_files(self) -> list[Path]:
         """Return all files of the table."""
@@ -180,11 +180,11 @@ class Version:
     @cached_property
     def leaves(self) -> Leaves:
         """Files of each pixel of a HATS table, and the rows that they have."""
-        found: dict[Pixel, dict[Path, int | None]] = {}
+        files_by_pixel: dict[Pixel, dict[Path, int | None]] = {}
         for path, file in self.described_files.items():
             if file.pixel is not None:
-                found.setdefault(file.pixel, {})[self.folder / path] = file.n_rows
-        return found
+                files_by_pixel.setdefault(file.pixel, {})[self.folder / path] = file.n_rows
+        return files_by_pixel
 
     def require_files(self) -> None:
         """Refuse a version that lacks a file or has one too many, for readers that look into its folders themselves.

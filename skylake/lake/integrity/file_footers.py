@@ -103,25 +103,25 @@ def _drift(
     if wanted is None:
         other = schema_drift(metadata.schema.to_arrow_schema(), arrow_schema(load(table)))
         return other or "it names no schema that was ever deployed"
-    found = schema_drift(metadata.schema.to_arrow_schema(), arrow_schema(wanted))
-    if found is None:
+    drift = schema_drift(metadata.schema.to_arrow_schema(), arrow_schema(wanted))
+    if drift is None:
         known[table, form] = metadata.schema
-    return found
+    return drift
 
 
-def schema_drift(found: pa.Schema, wanted: pa.Schema) -> str | None:
+def schema_drift(written: pa.Schema, wanted: pa.Schema) -> str | None:
     """Return in words where the columns of two schemas differ first; None if they do not."""
-    if found.equals(wanted):
+    if written.equals(wanted):
         return None
     for field in wanted:
-        if field.name not in found.names:
+        if field.name not in written.names:
             return f"the column {field.name} is missing"
-        held = found.field(field.name)
+        held = written.field(field.name)
         if held.type != field.type:
             return f"the column {field.name} is {held.type} instead of {field.type}"
         if held.nullable != field.nullable:
             return f"the column {field.name} {'may' if held.nullable else 'may not'} be null"
-    extra = [name for name in found.names if name not in wanted.names]
+    extra = [name for name in written.names if name not in wanted.names]
     return f"the column {extra[0]} is not in the schema" if extra else "the columns stand in another order"
 
 
@@ -139,8 +139,8 @@ def add_catalogs(
     foreign : sequence of Path
         Links that have no place in the lake: what is behind them says nothing of a catalog.
     """
-    found = sorted(path for path in layout.catalogs.glob("[!.]*") if path.is_dir())
-    for path in found:
+    folders = sorted(path for path in layout.catalogs.glob("[!.]*") if path.is_dir())
+    for path in folders:
         if any(link.is_relative_to(path) for link in foreign):
             continue
         try:
@@ -158,7 +158,7 @@ def add_catalogs(
         for name in inner:
             values = _catalog(layout, path / name)
             relations.add("lake_catalogs", catalog=path.name, is_listed=is_listed, **values)
-    there = {path.name for path in found}
+    there = {path.name for path in folders}
     wanted: dict[str, str] = {}
     for who, chosen in named.items():
         for name in {chosen.solve, chosen.calibrate} - {"", *there}:
@@ -174,14 +174,14 @@ def add_catalogs(
 
 def _add_catalog_files(relations: Relations, layout: Layout, collection: Path) -> bool:
     """Add the files that a catalog was imported with, and those that are there; tell whether the former are known."""
-    told: Objects | None = None
+    recorded: Objects | None = None
     try:
-        told = read_objects(collection)
+        recorded = read_objects(collection)
     except UNREADABLE as error:
         relations.problem(str((collection / OBJECTS).relative_to(layout.root)), "list of a catalog", error)
     there = {path.relative_to(collection).as_posix(): path.stat().st_size for path in files_below(collection)}
-    for name in sorted(there.keys() | (told or {}).keys()):
-        n_bytes, sha256 = (told or {}).get(name, (None, None))
+    for name in sorted(there.keys() | (recorded or {}).keys()):
+        n_bytes, sha256 = (recorded or {}).get(name, (None, None))
         relations.add(
             "catalog_files",
             catalog=collection.name,
@@ -190,7 +190,7 @@ def _add_catalog_files(relations: Relations, layout: Layout, collection: Path) -
             sha256=sha256,
             n_bytes=there.get(name),
         )
-    return told is not None
+    return recorded is not None
 
 
 def add_catalog_scans(layout: Layout, relations: Relations) -> None:
@@ -206,8 +206,8 @@ def add_catalog_scans(layout: Layout, relations: Relations) -> None:
         relation[:2] for relation in relations.values("catalog_files", *columns) if relation[2] is not None
     ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = pool.map(lambda one: _scan_catalog_file(layout.root / one[0], one[1] is not None), files)
-        for (file, _), (sha256, problem) in zip(files, found, strict=True):
+        scans = pool.map(lambda one: _scan_catalog_file(layout.root / one[0], one[1] is not None), files)
+        for (file, _), (sha256, problem) in zip(files, scans, strict=True):
             relations.add("catalog_scans", file=file, sha256=sha256, problem=problem)
     for path in sorted(layout.catalogs.glob("[!.]*.asterisms")):
         relations.add(

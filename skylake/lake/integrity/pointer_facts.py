@@ -15,17 +15,17 @@ from skylake.schema import table_names
 
 def add_snapshots(layout: Layout, relations: Relations, number: int | None) -> int | None:
     """Add where the links lead; return the snapshot to verify."""
-    found: dict[int, list[tuple[str, str | None, str | None]]] = {}
+    links_of: dict[int, list[tuple[str, str | None, str | None]]] = {}
     for folder in sorted(layout.snapshots.glob("[0-9]*")):
         if folder.name.isdecimal() and folder.is_dir():
-            found[int(folder.name)] = [
+            links_of[int(folder.name)] = [
                 (name, *_link_of_table(folder / name))
                 for name in table_names()
                 if not is_addition(layout, int(folder.name), name)
             ]
     current, problem = _current(layout)
-    whole = [one for one, links in found.items() if not any(broken for *_, broken in links)]
-    newest = max(whole or found, default=None)
+    whole = [one for one, links in links_of.items() if not any(broken for *_, broken in links)]
+    newest = max(whole or links_of, default=None)
     wanted = f"_snapshots/{newest:06d}" if newest is not None else None
     relations.add("pointers", link="current", target=_target(layout.current), wanted=wanted, problem=problem)
     for name in _tables_of(layout, current):
@@ -34,7 +34,7 @@ def add_snapshots(layout: Layout, relations: Relations, number: int | None) -> i
             "pointers", link=name, target=_target(link), wanted=wanted, problem=_link_problem(link, wanted)
         )
     chosen = number or (newest if problem else current)
-    for one, links in found.items():
+    for one, links in links_of.items():
         if current is not None and one > current and not problem:
             continue  # of a commit that was interrupted; the next one clears it
         relations.add("snapshots", snapshot=one, is_current=one == current, is_verified=one == chosen)

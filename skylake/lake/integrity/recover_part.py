@@ -40,12 +40,12 @@ def recovered(layout: Layout, folder: Path, table: str, name: str) -> Part | Non
     if record is None or not record.get("inputs"):
         return None
     try:
-        found = [
+        files = [
             _read(folder, path, schema) for path in sorted((folder / "dataset").rglob(f"{name}.parquet"))
         ]
     except (OSError, KeyError, pa.ArrowException):
         return None
-    keys, forms = {key for _, key, _ in found}, {form for *_, form in found}
+    keys, forms = {key for _, key, _ in files}, {form for *_, form in files}
     if len(keys) != 1 or len(forms) != 1:
         return None
     key, form = keys.pop(), forms.pop()
@@ -55,7 +55,7 @@ def recovered(layout: Layout, folder: Path, table: str, name: str) -> Part | Non
     part = Part(
         table,
         name,
-        tuple(sorted((file for file, *_ in found), key=lambda file: file.path)),
+        tuple(sorted((file for file, *_ in files), key=lambda file: file.path)),
         str(values["camera"]),
         int(values["night"]),
         key,

@@ -264,17 +264,17 @@ class Repairs:
     @cached_property
     def snapshots(self) -> dict[int, dict[str, Path]]:
         """Folders of the tables of every whole snapshot that is kept, before the one that is verified."""
-        found: dict[int, dict[str, Path]] = {}
+        snapshots: dict[int, dict[str, Path]] = {}
         broken = set()
         for number, table, problem in self.facts.relations.values(
             "snapshot_tables", "snapshot", "table_name", "problem"
         ):
             folder = self.facts.layout.snapshot(number) / table
-            found.setdefault(number, {})[table] = folder.resolve()
+            snapshots.setdefault(number, {})[table] = folder.resolve()
             if problem is not None:
                 broken.add(number)
         mine = self.facts.snapshot
-        return {number: one for number, one in found.items() if number not in broken and number != mine}
+        return {number: one for number, one in snapshots.items() if number not in broken and number != mine}
 
     def _versions(self, table: str) -> Iterator[Path]:
         """Yield the folders of the other versions of a table, the newest first."""
@@ -328,10 +328,10 @@ def _describes(description: Path, path: str, file: Path) -> bool:
         n_rows = pq.read_metadata(file).num_rows
     except (*UNREADABLE, pa.ArrowException):
         return False
-    told = next((file for file in files if file.path == path), None)
-    if told is None or told.n_rows != n_rows:
+    written = next((file for file in files if file.path == path), None)
+    if written is None or written.n_rows != n_rows:
         return False
-    return is_as_written(file.parents[len(Path(path).parts) - 1], told)
+    return is_as_written(file.parents[len(Path(path).parts) - 1], written)
 
 
 def _is_whole_description(path: Path, kind: str) -> bool:

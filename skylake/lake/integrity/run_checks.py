@@ -63,18 +63,18 @@ class Share:
 def readable_files(facts: Facts) -> dict[str, tuple[str, ...]]:
     """Return the files of each table that can be read as far as is known: neither foreign nor broken."""
     relations = facts.relations
-    told = set(relations.values("lake_files", "table_name", "path"))
-    told -= {
+    recorded = set(relations.values("lake_files", "table_name", "path"))
+    recorded -= {
         (table, path)
         for table, path, problem in relations.values("file_scans", "table_name", "path", "problem")
         if problem is not None
     }
     columns = ("table_name", "path", "n_rows", "problem", "drift")
-    found: dict[str, list[str]] = {}
+    paths_of_tables: dict[str, list[str]] = {}
     for table, path, n_rows, problem, drift in sorted(relations.values("disk_files", *columns), key=_place):
-        if (table, path) in told and n_rows and problem is None and drift is None:
-            found.setdefault(table, []).append(str(facts.folders[table] / path))
-    return {table: tuple(paths) for table, paths in found.items()}
+        if (table, path) in recorded and n_rows and problem is None and drift is None:
+            paths_of_tables.setdefault(table, []).append(str(facts.folders[table] / path))
+    return {table: tuple(paths) for table, paths in paths_of_tables.items()}
 
 
 def _place(row: Sequence[Any]) -> tuple[str, str]:
@@ -158,8 +158,8 @@ def _text(value: str) -> str:
 def chosen_checks(names: Sequence[str], deep: bool, hats: bool) -> list[Check]:
     """Return the checks to run: those of the lake's body before those that read its tables."""
     kinds = {"fast"} | ({"deep", "hats"} if deep else set()) | ({"hats"} if hats else set())
-    found = [check for check in load_checks() if (check.name in names if names else check.kind in kinds)]
-    return sorted(found, key=lambda check: (check.share is not None, bool(check.tables)))
+    checks = [check for check in load_checks() if (check.name in names if names else check.kind in kinds)]
+    return sorted(checks, key=lambda check: (check.share is not None, bool(check.tables)))
 
 
 def run_checks(facts: Facts, checks: Sequence[Check], files: Files, show: int) -> Iterator[CheckOutcome]:
@@ -214,12 +214,12 @@ def run_shares(shares: Sequence[Share]) -> list[CheckOutcome]:
 def findings(facts: Facts, outcome: CheckOutcome) -> list[dict[str, str]]:
     """Return what a check found, in words, and the command that mends each."""
     mends = Repairs(facts)
-    found = []
+    results = []
     for row in outcome.rows:
         asked = mends.of(row)
         check = outcome.check
-        found.append({"says": fill(check.says, row, asked), "mend": fill(check.mend, row, asked)})
+        results.append({"says": fill(check.says, row, asked), "mend": fill(check.mend, row, asked)})
     if outcome.error is not None:
         says = f"the check could not be made: {outcome.error}"
-        found.append({"says": says, "mend": "mend what the other checks find, then verify again"})
-    return found
+        results.append({"says": says, "mend": "mend what the other checks find, then verify again"})
+    return results

@@ -235,15 +235,17 @@ def _compare_statistics(
     group = metadata.row_group(number)
     for place in range(group.num_columns):
         column = group.column(place)
-        statistics, found = column.statistics, ends.get(column.path_in_schema)
-        if statistics is None or found is None:
+        statistics, extremes = column.statistics, ends.get(column.path_in_schema)
+        if statistics is None or extremes is None:
             continue
-        if statistics.has_min_max and found.least is not None:
-            told = statistics.min, statistics.max
-            if told[0] > found.least or told[1] < found.largest:
-                is_range = f"{found.least} to {found.largest}"
-                scan.statistics.append((number, column.path_in_schema, f"{told[0]} to {told[1]}", is_range))
-        if statistics.has_null_count and statistics.null_count != found.nulls:
+        if statistics.has_min_max and extremes.least is not None:
+            stored = statistics.min, statistics.max
+            if stored[0] > extremes.least or stored[1] < extremes.largest:
+                is_range = f"{extremes.least} to {extremes.largest}"
+                scan.statistics.append(
+                    (number, column.path_in_schema, f"{stored[0]} to {stored[1]}", is_range)
+                )
+        if statistics.has_null_count and statistics.null_count != extremes.nulls:
             scan.statistics.append(
-                (number, column.path_in_schema, f"{statistics.null_count} nulls", f"{found.nulls} nulls")
+                (number, column.path_in_schema, f"{statistics.null_count} nulls", f"{extremes.nulls} nulls")
             )

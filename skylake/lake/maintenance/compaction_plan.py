@@ -149,12 +149,12 @@ def _divide(index: IntArray, pixel: Pixel, most_rows: int) -> list[Pixel]:
     order, number = pixel
     if len(index) <= most_rows or order >= _FINEST_ORDER:
         return [pixel] if len(index) else []
-    found: list[Pixel] = []
+    pixels: list[Pixel] = []
     for child in range(4 * number, 4 * number + 4):
         low, high = np.searchsorted(index, pixel_range(order + 1, child))
-        found += _divide(index[low:high], (order + 1, child), most_rows)
+        pixels += _divide(index[low:high], (order + 1, child), most_rows)
     # Rows that lie all in one place are not divided by finer pixels.
-    return [pixel] if len(found) == 1 else found
+    return [pixel] if len(pixels) == 1 else pixels
 
 
 def plan_compaction(
@@ -266,11 +266,11 @@ _Sources = dict[str, list[tuple[int, Part, PartFile]]]
 
 def _sources(version: Version, parts: Sequence[Part]) -> dict[Pixel | None, _Sources]:
     """Return the files in each pixel."""
-    found: dict[Pixel | None, _Sources] = {}
+    sources: dict[Pixel | None, _Sources] = {}
     for number, part in enumerate(parts):
         for file in part.files:
-            found.setdefault(file.pixel, {}).setdefault(file.path, []).append((number, part, file))
-    return found
+            sources.setdefault(file.pixel, {}).setdefault(file.path, []).append((number, part, file))
+    return sources
 
 
 def _jobs(

@@ -44,10 +44,10 @@ class Retention:
 
     def keeps(self, entries: Iterable[LedgerEntry], under_way: str | None = None) -> set[int]:
         """Return the numbers of the snapshots that stay: the last of each run, the newest of one under way."""
-        kept = sorted((entry for entry in entries if entry.kept), key=lambda entry: entry.snapshot)
-        ends = [commits[0] for commits in in_runs(reversed(kept))][::-1]
+        retained = sorted((entry for entry in entries if entry.kept), key=lambda entry: entry.snapshot)
+        ends = [commits[0] for commits in in_runs(reversed(retained))][::-1]
         newest = max(self.newest, 1)
-        mine = [entry for entry in kept if under_way is not None and entry.run == under_way]
+        mine = [entry for entry in retained if under_way is not None and entry.run == under_way]
         some = {entry.snapshot for entry in (*ends[-newest:], *mine[-newest:])}
         return some | _last_of(ends, "%Y-%m-%d", self.days) | _last_of(ends, "%Y-%m", self.months)
 
@@ -101,11 +101,11 @@ def vacuum(layout: Layout, retention: Retention, under_way: str | None = None) -
     """
     current = current_number(layout)
     require_newest(layout, current)
-    kept = retained_numbers(layout, current)
-    if lost := [link for link in read_links(layout).lost if link[0] in kept]:
+    retained = retained_numbers(layout, current)
+    if lost := [link for link in read_links(layout).lost if link[0] in retained]:
         raise LakeError(_lost_links_message(layout, lost))
     # A snapshot without a record has no time, so it stays until somebody has restored that.
-    entries = [read_entry(layout, number) for number in kept if is_recorded(layout, number)]
+    entries = [read_entry(layout, number) for number in retained if is_recorded(layout, number)]
     keep = retention.keeps(entries, under_way)
     report = VacuumReport([])
     try:

@@ -229,10 +229,10 @@ class _Publisher:
         """Send the files of masters that the store does not have whole; a file never changes."""
         root, held = self.snapshot.layout.root, self.filler.sizes(FOLDER)
         rows = self.snapshot.read("masters", ["file", "file_bytes", "sha256"]).to_pylist()
-        lacking = [
+        missing = [
             row for row in rows if held.get(row["file"].removeprefix(f"{FOLDER}/")) != row["file_bytes"]
         ]
-        for row in lacking:
+        for row in missing:
             if not (root / row["file"]).is_file():
                 raise LakeError(
                     f"{root / row['file']}: the master is not there; `skylake verify` tells what mends it"
@@ -242,12 +242,12 @@ class _Publisher:
                 Transfer(
                     self.filler.key(row["file"]), row["file_bytes"], root / row["file"], None, row["sha256"]
                 )
-                for row in lacking
+                for row in missing
             ],
             lambda: None,
         )
-        self.report.n_sent += len(lacking)
-        self.report.bytes_sent += sum(row["file_bytes"] for row in lacking)
+        self.report.n_sent += len(missing)
+        self.report.bytes_sent += sum(row["file_bytes"] for row in missing)
 
     def _remove_masters(self, numbers: Iterable[int]) -> None:
         """Remove the files of masters that none of some published snapshots needs."""
@@ -271,15 +271,15 @@ class _Publisher:
         for one in sorted(outdated):
             self.filler.fs.rm(key(self.target.publication_file(one)))
         self.report.removed = sorted(outdated)
-        kept = read_publications(self.target, self.target.published())
-        needed = {folder for publication in kept.values() for folder in publication.folders.values()}
+        publications = read_publications(self.target, self.target.published())
+        needed = {folder for publication in publications.values() for folder in publication.folders.values()}
         for folder in (*self._folders(), UNFINISHED):
             if not any(
                 folder_name == folder or folder_name.startswith(f"{folder}/") for folder_name in needed
             ):
                 self.filler.remove(folder)
         if outdated:
-            self._remove_masters(kept)
+            self._remove_masters(publications)
 
     def _folders(self) -> Iterable[str]:
         """Yield the folders that snapshots may need."""

@@ -74,19 +74,19 @@ class PublishedVersion(Version):
     @cached_property
     def _described(self) -> dict[str, dict[str, Path]]:
         """All descriptions, by kind and name; they tell of all rows."""
-        found = {inner: self._fetched(inner) for inner in (PARTS_FOLDER, BUNDLES_FOLDER)}
-        n_rows = count_rows(found[PARTS_FOLDER].values(), found[BUNDLES_FOLDER].values())
+        descriptions = {inner: self._fetched(inner) for inner in (PARTS_FOLDER, BUNDLES_FOLDER)}
+        n_rows = count_rows(descriptions[PARTS_FOLDER].values(), descriptions[BUNDLES_FOLDER].values())
         if n_rows != self._n_told:
             raise LakeError(
                 f"{self.folder}: descriptions of {n_rows} rows are there of {self._n_told} that were published; "
                 f"{_REMOVED}"
             )
-        return found
+        return descriptions
 
     @cached_property
     def leaves(self) -> Leaves:
         """Files of each pixel of a HATS table, from the list of objects: one request, whatever the nights."""
-        found: dict[Pixel, dict[Path, int | None]] = {}
+        files_by_pixel: dict[Pixel, dict[Path, int | None]] = {}
         try:
             objects = (self.folder / OBJECTS).read_bytes()
         except FileNotFoundError as error:
@@ -94,8 +94,8 @@ class PublishedVersion(Version):
         for path in sorted(objects_of(objects)):
             pixel = pixel_of(path)
             if pixel is not None and path.endswith(".parquet"):
-                found.setdefault(pixel, {})[self.folder / path] = None
-        return found
+                files_by_pixel.setdefault(pixel, {})[self.folder / path] = None
+        return files_by_pixel
 
     @cached_property
     def _kept(self) -> Path:

@@ -79,15 +79,15 @@ def catalog_contents(snapshot: Snapshot, name: str, held: Objects) -> FolderCont
     root = snapshot.catalog(name)
     files = {path.relative_to(root).as_posix(): path for path in files_below(root)}
     try:
-        told = read_objects(root)
+        recorded = read_objects(root)
     except UNREADABLE as error:
         raise LakeError(
             f"{root / OBJECTS}: the list of files cannot be read ({error}); import the catalog again with "
             "`skylake catalog import --replace`"
         ) from error
-    if told is not None:
+    if recorded is not None:
         # What differs from it is not sent, and named.
-        objects = {path: told.get(path) or _object(file) for path, file in files.items()}
+        objects = {path: recorded.get(path) or _object(file) for path, file in files.items()}
         return FolderContents(f"catalogs/{name}", root, f"catalogs/{name}", objects)
     properties = {path: _object(file) for path, file in files.items() if path.endswith(".properties")}
     if any(held.get(path) != known for path, known in properties.items()):

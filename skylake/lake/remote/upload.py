@@ -116,8 +116,8 @@ class Uploader:
     def sizes(self, folder: str) -> dict[str, int]:
         """Return the size of every object below a folder."""
         root = self.key(folder)
-        found = self.fs.find(root, detail=True)
-        return {name[len(root) + 1 :]: info["size"] for name, info in found.items()}
+        objects = self.fs.find(root, detail=True)
+        return {name[len(root) + 1 :]: info["size"] for name, info in objects.items()}
 
     def fill(self, plan: UploadPlan, step: Callable[[], None]) -> None:
         """Make the objects of a folder, and then the list of them, which says that it is whole."""
@@ -162,10 +162,10 @@ class Uploader:
         """Return the names below a folder of the store."""
         self.fs.invalidate_cache()
         try:
-            found = self.fs.ls(self.key(folder), detail=False)
+            keys = self.fs.ls(self.key(folder), detail=False)
         except FileNotFoundError:
             return []
-        return sorted(name.rstrip("/").rpartition("/")[2] for name in found)
+        return sorted(name.rstrip("/").rpartition("/")[2] for name in keys)
 
     def remove(self, folder: str) -> None:
         """Remove a folder; first the list of what is in it, so that nobody takes the rest for whole."""

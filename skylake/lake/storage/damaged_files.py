@@ -52,15 +52,15 @@ def require_files(folder: Path, sizes: Mapping[str, int]) -> None:
     LakeError
         If a file is lost, has another size or is one too many.
     """
-    found = dict(_data_files(str(folder / "dataset"), "dataset"))
-    for path in sorted(sizes.keys() | found.keys()):
-        if path not in found:
+    present = dict(_data_files(str(folder / "dataset"), "dataset"))
+    for path in sorted(sizes.keys() | present.keys()):
+        if path not in present:
             raise damaged(folder / path, "the file is missing, and rows with it")
         if path not in sizes:
             raise damaged(folder / path, "the file is not one of the lake's, and its rows would count twice")
-        if sizes[path] and found[path] != sizes[path]:
+        if sizes[path] and present[path] != sizes[path]:
             raise damaged(
-                folder / path, f"the file has {found[path]} bytes and was written with {sizes[path]}"
+                folder / path, f"the file has {present[path]} bytes and was written with {sizes[path]}"
             )
 
 
@@ -91,10 +91,10 @@ def reading(files: Callable[[], list[Path]]) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        found = _blamed(error, files())
-        if found is None:
+        damage = _blamed(error, files())
+        if damage is None:
             raise
-        raise found from error
+        raise damage from error
 
 
 def _blamed(error: BaseException, files: list[Path]) -> LakeError | None:

@@ -77,13 +77,13 @@ def merge_files(merge: Merge, folder: Path) -> Merged | None:
     """
     schema = load(merge.table)
     shares: dict[int, tuple[int, str]] = {}
-    found = blocks(merge, schema)
-    first = next(found, None)
+    blocks_ = blocks(merge, schema)
+    first = next(blocks_, None)
     if first is None:
         return None
     target = folder / merge.path
     with open_writer(arrow_schema(schema), target) as writer:
-        for block in chain([first], found):
+        for block in chain([first], blocks_):
             _count(block, merge.keys, shares)
             writer.write(block)
     n_rows, digest = sum(rows for rows, _ in shares.values()), add_digests(one for _, one in shares.values())
@@ -137,12 +137,12 @@ def member_of_rows(rows: pa.Table, keys: Sequence[Key]) -> npt.NDArray[np.intp]:
     LakeError
         If a row has none of them.
     """
-    found, known = find_members(rows, keys)
+    members, known = find_members(rows, keys)
     if not known.all():
         row = int(np.flatnonzero(~known)[0])
         what = ", ".join(f"{name} {rows[name][row].as_py()}" for name, _ in keys[0])
         raise LakeError(f"the rows of {what} belong to no part of their file; run `skylake verify --deep`")
-    return found
+    return members
 
 
 def find_members(rows: pa.Table, keys: Sequence[Key]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
@@ -154,8 +154,8 @@ def find_members(rows: pa.Table, keys: Sequence[Key]) -> tuple[npt.NDArray[np.in
         code = code * (len(distinct) + 1) + _place(rows[name], distinct)
         wanted = wanted * (len(distinct) + 1) + _place(values, distinct)
     order = np.argsort(wanted)
-    found = order[np.minimum(np.searchsorted(wanted[order], code), len(keys) - 1)]
-    return found, wanted[found] == code
+    members = order[np.minimum(np.searchsorted(wanted[order], code), len(keys) - 1)]
+    return members, wanted[members] == code
 
 
 def _place(values: pa.ChunkedArray | pa.Array, among: pa.Array) -> IntArray:

@@ -29,13 +29,13 @@ class Slice:
     path : Path
     keys : tuple of Key or None
         Batches whose rows are meant; None means the whole file.
-    told : PartFile or None
+    expected : PartFile or None
         What is known of these rows since they were written; None where nothing is.
     """
 
     path: Path
     keys: tuple[Key, ...] | None = None
-    told: PartFile | None = None
+    expected: PartFile | None = None
 
 
 def read_files(
@@ -77,8 +77,8 @@ def read_verified(table: str, where: Slice) -> pa.Table:
 
 def require_written(rows: pa.Table, where: Slice) -> None:
     """Refuse rows of a slice, all of them, that are not those that were written."""
-    told = where.told
-    if told is not None and (rows.num_rows, rows_digest(rows)) != (told.n_rows, told.digest):
+    expected = where.expected
+    if expected is not None and (rows.num_rows, rows_digest(rows)) != (expected.n_rows, expected.digest):
         raise LakeError(
             f"{where.path}: the rows are not those that were written, so no new file is made of them; "
             "`skylake verify --deep` tells the command that mends them"
@@ -116,7 +116,7 @@ def _is_one_of(keys: Iterable[Key]) -> Any:
     for key in sorted(keys, key=repr):
         rest = tuple(item for item in key if item[0] != "night")
         nights.setdefault(rest, []).extend(value for name, value in key if name == "night")
-    return reduce(or_, (_matches(rest, found) for rest, found in nights.items()), pc.scalar(False))
+    return reduce(or_, (_matches(rest, values) for rest, values in nights.items()), pc.scalar(False))
 
 
 def _matches(rest: Key, nights: Sequence[str | int]) -> Any:

@@ -45,7 +45,7 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 def pooled(frames: list[str], plain_profile: Profile, folder: Path) -> list[Path]:
     """The files that are kept when frames have told their point spread function."""
-    pool_psfs({20240407: frames}, plain_profile, Inline(), found=folder)
+    pool_psfs({20240407: frames}, plain_profile, Inline(), detections=folder)
     return sorted(folder.iterdir())
 
 
@@ -106,7 +106,7 @@ def test_where_nothing_can_be_written_nothing_is_kept(
     frames: list[str], plain_profile: Profile, tmp_path: Path
 ) -> None:
     (tmp_path / "found").write_text("no folder")
-    psfs = pool_psfs({20240407: frames}, plain_profile, Inline(), found=tmp_path / "found")
+    psfs = pool_psfs({20240407: frames}, plain_profile, Inline(), detections=tmp_path / "found")
     wanted = pool_psfs({20240407: frames}, plain_profile, Inline())
     assert {key: one.to_bytes() for key, one in psfs.items()} == {
         key: one.to_bytes() for key, one in wanted.items()

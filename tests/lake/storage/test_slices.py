@@ -64,4 +64,4 @@ def test_rows_that_are_told_of_are_read_as_they_were_written_or_refused(
     write_parquet(changed, where.path)
     with pytest.raises(LakeError, match=f"{where.path}: the rows are not those that were written"):
         read_verified("frames", where)
-    assert read_verified("frames", replace(where, told=None)).num_rows == changed.num_rows
+    assert read_verified("frames", replace(where, expected=None)).num_rows == changed.num_rows
