@@ -1,4 +1,4 @@
-"""For how long a frame was exposed: the cards that tell it, held against one another and against what can be."""
+"""Exposure time of a frame: the cards that give it, compared with one another and with what is possible."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _IN_WORDS = re.compile(rf"\b({'|'.join(_WORDS)})s?\b", re.IGNORECASE)
 
 
 def read_exposure(reading: HeaderReading, cards: Cards) -> None:
-    """Read the exposure of a frame, seconds; one that no frame can have fails it, one that is not told is assumed."""
+    """Read the exposure of a frame, seconds; one that no frame can have fails it, one that is not known is assumed."""
     wanted = reading.camera.header.exposure
     numbers = read_numbers(cards, wanted, "exposure_s")
     broken = numbers.high + [card for card in numbers.usable if 0.0 < card[1] < _SHORTEST_S]
@@ -66,12 +66,12 @@ def read_exposure(reading: HeaderReading, cards: Cards) -> None:
     elif broken and not usable:
         name, value = broken[0]
         note = (
-            f"{name} = {value:g} s is no exposure of up to {numbers.limits[1]:g} s; correct the header or mend "
+            f"{name} = {value:g} s is no exposure of up to {numbers.limits[1]:g} s; correct the header or fix "
             "header.exposure of the profile"
         )
         _refuse(reading, Reason.BAD_HEADER, name, note)
     elif not wanted.cards:
-        _assume(reading, "profile", "header.exposure.cards = [] says that no card tells it: 1 s", "ok")
+        _assume(reading, "profile", "header.exposure.cards = [] says that no card gives it: 1 s", "ok")
     elif not usable:
         _assume(reading, "profile", _why_none(cards, wanted, numbers))
     elif wanted.combine == "first" and max(values) - min(values) > _TOLERANCE * max(values):
@@ -153,7 +153,7 @@ def _unusual(name: str, exposure_s: float, scale: float) -> str:
 
 
 def _allowed(exposure_s: float, wanted: ValueCards) -> bool:
-    """Tell whether a profile sets a limit of its own on the side of an unusual exposure, which has passed it."""
+    """Return whether a profile sets a limit of its own on the side of an unusual exposure, which has passed it."""
     return bool(wanted.minimum) if exposure_s < _USUAL_S[1] else wanted.maximum is not None
 
 

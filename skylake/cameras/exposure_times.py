@@ -1,4 +1,4 @@
-"""When a frame was exposed: every way in which its header tells the time, held against one another."""
+"""When a frame was exposed: all time cards of its header, compared with one another."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _VERDICTS: dict[Reason, Verdict] = {
 
 @dataclass(slots=True)
 class _ClockReadings:
-    """What the ways of a header tell.
+    """What the time cards of a header say.
 
     ``starts`` holds cards and start of exposure, ``refused`` times that no frame can be of, ``unread`` cards
-    whose values are no times with a sentence on each, ``doubts`` why the clock of a way cannot be told.
+    whose values are no times with a sentence on each, ``doubts`` why the clock of a way is not known.
     """
 
     starts: list[tuple[str, float]] = field(default_factory=list)
@@ -104,7 +104,7 @@ def _scale_and_zone(
     offset = offset_hours(way, values)
     if offset is not None and way.zone_hours not in (0.0, offset):
         return "utc", (
-            f"{name} states {offset:+g} h from UTC and the profile {way.zone_hours:+g} h; mend header.time.zone_hours"
+            f"{name} states {offset:+g} h from UTC and the profile {way.zone_hours:+g} h; fix header.time.zone_hours"
         )
     # An offset from UTC states the scale, too.
     stated = way.scale or (None if offset is None else "utc")
@@ -119,19 +119,19 @@ def _scale_and_zone(
         )
     if known is not None and stated not in (None, known):
         return known, (
-            f"{card} = {system!r} contradicts {name}, which is {str(stated).upper()}; mend header.time.scale of the "
+            f"{card} = {system!r} contradicts {name}, which is {str(stated).upper()}; fix header.time.scale of the "
             "profile, or empty header.time_scale where the card is wrong"
         )
     return known or stated or "utc", None
 
 
 def _no_time(camera: Camera, unread: list[tuple[tuple[str, ...], str]]) -> str:
-    """Return why no card tells the time: none of them is there, or what they hold is no time."""
+    """Return why no card gives the time: none of them is there, or what they hold is no time."""
     if unread:
         reasons = ", ".join(text for _, text in unread[:_MOST_TOLD])
-        return f"the time cannot be read ({reasons}); correct the header or mend header.time of the profile"
+        return f"the time cannot be read ({reasons}); correct the header or fix header.time of the profile"
     tried = "; ".join(" + ".join(way.cards) for way in camera.header.time) or "no cards"
-    return f"no card tells the time (looked at {tried}); add the right one to header.time of the profile"
+    return f"no card gives the time (looked at {tried}); add the right one to header.time of the profile"
 
 
 def _spread_s(starts: list[tuple[str, float]]) -> float:
@@ -158,7 +158,7 @@ def _accept(reading: HeaderReading, source: str, start: float, readings: _ClockR
     used = {name for cards, _ in readings.starts for name in cards.split()}
     odd = [text for names, text in readings.unread if not used & set(names)]
     if odd:
-        notes.append(f"{', '.join(odd[:_MOST_TOLD])} and is left out; correct the header or mend header.time")
+        notes.append(f"{', '.join(odd[:_MOST_TOLD])} and is left out; correct the header or fix header.time")
     ahead = start - now_mjd()
     if ahead > _AHEAD_DAYS:
         notes.append(_to_come(source, start, ahead))

@@ -18,7 +18,7 @@ _MAX_BINNING = 64
 def calibration_kind(text: str | None, header: HeaderDialect) -> CalibrationKind | None:
     """Return which master a frame is for by the text of its kind card; None for a frame of the sky.
 
-    A whole value of ``science_kinds`` tells more than a word in it.
+    A whole value of ``science_kinds`` counts more than a word in it.
     """
     stated = (text or "").strip().lower()
     names = {"bias": header.bias_kinds, "dark": header.dark_kinds, "flat": header.flat_kinds}
@@ -35,7 +35,7 @@ def calibration_kind(text: str | None, header: HeaderDialect) -> CalibrationKind
 
 
 def read_binning(cards: Cards, header: HeaderDialect) -> str:
-    """Return the binning as ``columns x rows``, such as ``2x2``; ``1x1`` where no card tells it."""
+    """Return the binning as ``columns x rows``, such as ``2x2``; ``1x1`` where no card gives it."""
     numbers: list[int] = []
     for name in header.binning:
         text = read_text(cards, name) or ""
@@ -47,9 +47,9 @@ def read_binning(cards: Cards, header: HeaderDialect) -> str:
 
 
 def read_readout(cards: Cards, header: HeaderDialect) -> str | None:
-    """Return how the detector was read out, such as ``OFFSET=10; READOUTM=fast``; None where no card tells it.
+    """Return how the detector was read out, such as ``OFFSET=10; READOUTM=fast``; None where no card gives it.
 
-    Numbers that are the same are told the same, and neither case nor the number of blanks makes a difference.
+    Equal numbers are written alike, and neither case nor the number of blanks makes a difference.
     """
     values = [(name, read_text(cards, name)) for name in header.readout]
     return (

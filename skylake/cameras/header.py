@@ -41,7 +41,7 @@ def read_header(cards: Cards, profile: Profile, file_name: str = "") -> HeaderRe
         The camera. Its dated blocks may change the dialect, so the time is read, the block in force is
         taken, and all is read again under it.
     file_name : str
-        Name of the file, for profiles whose file names tell the time.
+        Name of the file, for profiles whose file names give the time.
     """
     first = _read_under(profile.base, profile, cards, file_name)
     camera = profile.at(first.mjd_start)
@@ -70,7 +70,7 @@ def _read_kind(reading: HeaderReading, cards: Cards) -> None:
         reading.kind, note = cut(text, MAX_NAME)
         wanted = tuple(value.lower() for value in header.science_kinds)
         science = text.lower() in wanted if wanted else not _CALIBRATION_KINDS.search(text.lower())
-        # What calib build takes for a master is no frame of the sky besides.
+        # What calib build takes for a master is not also a frame of the sky.
         science = science and calibration_kind(reading.kind, header) is None
         reading.readings.append(Reading("kind", reading.kind, name, "ok", note))
         if not science:
@@ -175,9 +175,7 @@ def _read_readout(reading: HeaderReading, cards: Cards) -> None:
     if reading.readout is not None:
         reading.readings.append(Reading("readout", reading.readout, " ".join(names)))
     elif names:
-        note = (
-            f"nothing in {', '.join(names)}: masters of any readout fit; mend header.readout of the profile"
-        )
+        note = f"nothing in {', '.join(names)}: masters of any readout fit; fix header.readout of the profile"
         reading.readings.append(Reading("readout", None, "", "missing", note))
 
 
@@ -206,7 +204,7 @@ def describe_header(cards: Cards, reading: HeaderReading) -> list[Reading]:
     shape = reading.camera.image_shape
     width, height = cards.get("ZNAXIS1", cards.get("NAXIS1")), cards.get("ZNAXIS2", cards.get("NAXIS2"))
     if shape is not None and (height, width) != shape:
-        note = f"the profile says {shape[1]} x {shape[0]} px; mend detector.width_px and height_px"
+        note = f"the profile says {shape[1]} x {shape[0]} px; fix detector.width_px and height_px"
         rows.append(Reading("size", f"{width} x {height}", "NAXIS1 NAXIS2", "wrong", note))
     else:
         rows.append(Reading("size", f"{width} x {height}", "NAXIS1 NAXIS2"))

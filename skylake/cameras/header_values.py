@@ -19,7 +19,7 @@ Cards = Mapping[str, object]
 MAX_NAME = 64
 #: Longest name of a target.
 MAX_TITLE = 256
-#: What no camera exceeds, where the profile says nothing: a day, a sensor whose wells are told in 8 bits, an infrared
+#: What no camera exceeds, where the profile says nothing: a day, a sensor whose wells are given in 8 bits, an infrared
 #: array … Software for CMOS cameras writes settings such as 139 or 300 into GAIN.
 _PLAUSIBLE: dict[str, tuple[float, float]] = {
     "exposure_s": (0.0, 86400.0),
@@ -61,8 +61,8 @@ class HeaderReading:
 
     ``problem`` is None for a frame that can be processed, else the reason and sentence under which it
     is filed. Times are MJD, UTC; gain and read noise are those of a raw pixel, and ``header_gain`` is the gain that
-    a card tells, whatever is taken in its place. ``profile`` is what ``--camera`` takes for the profile that it was
-    read under. ``doubts`` are sentences on what a header tells that can hardly be so.
+    a card says, whatever is taken in its place. ``profile`` is what ``--camera`` takes for the profile that it was
+    read under. ``doubts`` are sentences on statements of a header that can hardly be true.
     """
 
     camera: Camera
@@ -105,7 +105,7 @@ class HeaderReading:
 
     @property
     def exposure_known(self) -> bool:
-        """Whether the exposure was told or assumed; else ``exposure_s`` is 1 s and says nothing."""
+        """Whether the exposure is known or assumed; else ``exposure_s`` is 1 s and says nothing."""
         return all(reading.value is not None for reading in self.readings if reading.quantity == "exposure_s")
 
     def fail(self, reason: Reason, message: str) -> None:
@@ -114,7 +114,7 @@ class HeaderReading:
             self.problem = (reason, message)
 
     def doubt(self, sentence: str) -> None:
-        """Say of a frame that can be processed that its header tells what can hardly be so."""
+        """Say of a frame that can be processed that its header says what can hardly be true."""
         self.doubts.append(sentence)
         self.flags |= FrameFlag.HEADER_DOUBTED
 

@@ -175,7 +175,7 @@ def of_source(profile: Profile) -> Profile | None:
 
 
 def _is_trusted(path: Path) -> bool:
-    """Tell whether only the caller and root can write a file; a profile that comes with skylake is as the code is.
+    """Return whether only the caller and root can write a file; a profile that comes with skylake is as the code is.
 
     Where each user has a group of their own, files are writable by that group as a rule.
     """
@@ -280,7 +280,7 @@ def _lower_linearity(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str
 
 
 def _order_of_gates(old: list[str], new: list[str]) -> list[str]:
-    """Return in which order gates are judged, of which the first that rejects tells the cause.
+    """Return in which order gates are judged, of which the first that rejects gives the cause.
 
     Those that a file names stand in its order: new ones before all that it has from another profile, or right after
     the one of these that it names before them. One of which it changes the limits stays among the others where it was:
@@ -308,7 +308,7 @@ def _bounds(block: Mapping[str, Any], path: Path, where: str) -> tuple[float, fl
     start = _mjd(block.get("from"), -1e9, path, where)
     end = _mjd(block.get("until"), 1e9, path, where)
     if end <= start:
-        raise ConfigurationError(f"{path}: {where} ends before it begins; mend 'from' and 'until'")
+        raise ConfigurationError(f"{path}: {where} ends before it begins; fix 'from' and 'until'")
     return start, end
 
 
@@ -338,13 +338,13 @@ def _build(data: Mapping[str, Any], path: Path, where: str = "") -> Camera:
 
 def _check(camera: Camera, place: str) -> None:
     """Refuse values that are well formed and make no sense."""
-    for wrong, key, mend in rules_of_profile(camera):
+    for wrong, key, advice in rules_of_profile(camera):
         if wrong:
-            raise ConfigurationError(f"{place}: {key}: {mend}")
+            raise ConfigurationError(f"{place}: {key}: {advice}")
 
 
 def with_rotation(profile: Profile, angle_deg: float) -> Profile:
-    """Return a profile in which the focal plane has a position angle, whatever cards tell."""
+    """Return a profile in which the focal plane has a position angle, whatever cards say."""
 
     def turned(camera: Camera) -> Camera:
         return replace(camera, astrometry=replace(camera.astrometry, rotation_deg=angle_deg))

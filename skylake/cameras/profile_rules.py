@@ -267,7 +267,7 @@ def _rules_of_reduction(camera: Camera) -> Iterator[Rule]:
     empty = any(x1 <= x0 or y1 <= y0 for x0, x1, y0, y1 in detector.unlit)
     yield empty, "detector.unlit", "an area is x from, x to, y from, y to, counted from 0"
     both = unlit and "overscan" in steps and two is not None
-    yield both, key, "overscan and unlit areas both tell the zero level; name one of these steps"
+    yield both, key, "overscan and unlit areas both give the zero level; name one of these steps"
     no_border = "reference" in steps and detector.reference_border_px == 0
     yield no_border, "detector.reference_border_px", "the step reference needs a border of reference pixels"
     for kind in camera.reduction.use:
@@ -290,16 +290,14 @@ def _rules_of_areas(camera: Camera) -> Iterator[Rule]:
         areas += [("unlit", (x0, x1), "x"), ("unlit", (y0, y1), "y")]
     for key, span, axis in areas:
         size = detector.width_px if axis == "x" else detector.height_px
-        what = (
-            f"it ends beyond the {size} pixels of the detector; mend it, or detector.width_px and height_px"
-        )
+        what = f"it ends beyond the {size} pixels of the detector; fix it, or detector.width_px and height_px"
         yield size is not None and span[1] > size, f"detector.{key}", what
     smallest = min(detector.width_px or math.inf, detector.height_px or math.inf)
     nothing = 2 * detector.reference_border_px >= smallest
     yield (
         nothing,
         "detector.reference_border_px",
-        "it leaves nothing of the detector; mend it, or its size",
+        "it leaves nothing of the detector; fix it, or its size",
     )
     meets = {axis: _meet(spans[f"overscan_{axis}"], spans[f"trim_{axis}"]) for axis in "xy"}
     for axis, meet in meets.items():
@@ -307,12 +305,12 @@ def _rules_of_areas(camera: Camera) -> Iterator[Rule]:
         yield (
             wrong,
             f"detector.overscan_{axis}",
-            f"trim_{axis} leaves a part of it in the image; mend one of them",
+            f"trim_{axis} leaves a part of it in the image; fix one of them",
         )
 
 
 def _meet(first: tuple[int, int] | None, second: tuple[int, int] | None) -> bool | None:
-    """Tell whether two ranges have pixels in common; None where one of them is not told."""
+    """Return whether two ranges have pixels in common; None where one of them is not known."""
     if first is None or second is None:
         return None
     return first[0] < second[1] and second[0] < first[1]

@@ -32,7 +32,7 @@ _ZERO = ("overscan", "unlit", "reference", "bias", "dark")
 
 
 def refuse_unused(written: Mapping[str, Any], resolved: Mapping[str, Any], place: str) -> None:
-    """Refuse keys that a file tells itself and that do nothing, since no step of it uses them.
+    """Refuse keys that a file sets itself and that do nothing, since no step of it uses them.
 
     What it has from another profile may be there for that one's steps, and is only noted.
 

@@ -120,7 +120,7 @@ def picture(text: Any) -> Path:
     """Read the name of a picture."""
     path = output_file(text)
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise click.BadParameter(f"{path}: the suffix tells no format of pictures; use .png, .svg or .pdf")
+        raise click.BadParameter(f"{path}: the suffix names no format of pictures; use .png, .svg or .pdf")
     return path
 
 
@@ -153,7 +153,7 @@ def local_lake(text: Any) -> Path:
 def any_lake(text: Any) -> Path:
     """Read the folder of a lake, or the URL of a published one.
 
-    What the store says while the command runs is then told in a sentence, wherever it is said.
+    What the store says while the command runs is then reported in one sentence.
     """
     from skylake.places import Reaching, is_url, place
 
@@ -191,7 +191,7 @@ out_option = click.option(
     "out",
     type=output_file,
     metavar="FILE",
-    help="File to write; its suffix tells the format.",
+    help="File to write; its suffix names the format.",
 )
 as_of_option = click.option(
     "--as-of",

@@ -128,7 +128,7 @@ def build(
 ) -> None:
     """Make master bias, dark and flat, masks of bad pixels, and a photon transfer of FILE…, which may be folders.
 
-    Frames are told apart by their headers, and go into one master per night, chip, binning, gain, readout,
+    Frames are distinguished by their headers, and go into one master per night, chip, binning, gain, readout,
     temperature, exposure (darks) and filter (flats). What is of no use is named and left out; the exit status is 1
     then.
     """
@@ -166,7 +166,7 @@ def _show_build(report: MasterBuildReport, chips: Sequence[Profile]) -> None:
 
 
 def _two_read_noises(masters: Sequence[dict[str, Any]]) -> list[str]:
-    """Return why a master bias and a photon transfer of one detector tell different read noises, where they do.
+    """Return why a master bias and a photon transfer of one detector give different read noises, where they do.
 
     Of the photon transfers of several filters the first is named.
     """
@@ -188,7 +188,7 @@ def _two_read_noises(masters: Sequence[dict[str, Any]]) -> list[str]:
         if apart > _TOLD_APART * math.hypot(bias["read_noise_err"], transfer["read_noise_err"]):
             sentences.setdefault(
                 bias["name"],
-                f"read noise: {bias['name']} tells {bias['read_noise_e']:.4g} electrons by the gain of header or "
+                f"read noise: {bias['name']} gives {bias['read_noise_e']:.4g} electrons by the gain of header or "
                 f"profile, {transfer['name']} {transfer['read_noise_e']:.4g} by the gain that it measured, "
                 f"{transfer['gain_e_per_adu']:.4g}; if that is right, give it as detector.gain_e_per_adu, or take "
                 'both by reduction.measured = ["gain", "read_noise"]',
@@ -216,7 +216,7 @@ def list_(lake: Path, camera_name: str | None, kind: str | None, as_json: bool) 
     """List the masters of LAKE.
 
     Level and noise are in ADU, those of flats in parts of the median; columns that none of them has are left out.
-    The last columns tell when its frames were taken (the middle), and for which time each may be used, UTC.
+    The last columns say when its frames were taken (the middle), and for which time each may be used, UTC.
     """
     from skylake.cli.camera_names import name_in_lake
 
@@ -229,7 +229,7 @@ def list_(lake: Path, camera_name: str | None, kind: str | None, as_json: bool) 
         if camera_name in (None, row["camera"]) and kind in (None, row["kind"])
     ]
     rows.sort(key=lambda row: (row["camera"], row["kind"], row["mjd_mid"] or 0.0, row["name"]))
-    # What limits the use of a master is told in words.
+    # What limits the use of a master is said in words.
     worded = [key for key in _LISTED if key not in _LIMITS]
     shown = [key for key in worded if any(row[key] is not None for row in rows)] or worded
     lines = [[*(row[key] for key in shown), moment_text(row["mjd_mid"]), _validity(row)] for row in rows]
@@ -284,7 +284,7 @@ def show_(lake: Path, name: str, plot: Path | None, as_json: bool) -> None:
 def _gradient(lake: Path, row: dict[str, Any]) -> dict[str, float]:
     """Return what a flat may have of a gradient by chance, from the middle to the edge.
 
-    Nothing if its file is away or does not tell.
+    Nothing if its file is missing or does not say.
     """
     from skylake.image.masters.master_file import load_master
     from skylake.image.masters.master_library import Master

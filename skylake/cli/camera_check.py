@@ -1,4 +1,4 @@
-"""What `skylake camera check` tells of a file: how its header is read, and what an ingest would make of it."""
+"""What `skylake camera check` reports of a file: how its header is read, and what an ingest would make of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _Made = TypeVar("_Made")
 
-#: A scale of the WCS that differs by more from that of the profile is told.
+#: A scale of the WCS that differs by more from that of the profile is reported.
 _SCALE_TOLERANCE = 0.02
 
 
@@ -60,7 +60,7 @@ _MAY_HOLD = {
     ),
     "saturation_adu": ("SATURATE", "SATLEVEL", "MAXLIN", "SATURAT", "MAXADU", "DATAMAX"),
 }
-#: What is told of a camera whose headers have no WCS.
+#: What is said of a camera whose headers have no WCS.
 _SOLVED = (
     "headers of this camera have no WCS; an ingest finds it from the stars if the lake has a catalog "
     "(`skylake catalog import`)"
@@ -91,7 +91,7 @@ def _with_dates(readings: list[Reading], header: HeaderReading) -> list[Reading]
 
 
 def _further_images(n_further: int, extension: int) -> Reading:
-    """Tell that a file holds more images than the one that is taken."""
+    """Report that a file holds more images than the one that is taken."""
     from skylake.cameras import Reading
 
     note = f"only HDU {extension} is taken; name the right one in header.extension of the profile"
@@ -116,18 +116,18 @@ def _telescope(header: Any, camera: Camera, mjd: float | None) -> list[Reading]:
 
 
 def _scale(pixel_scale_arcsec: float, camera: Camera) -> Reading:
-    """Tell the scale of the WCS, and whether it is that of the profile."""
+    """Report the scale of the WCS, and whether it is that of the profile."""
     from skylake.cameras import Reading
 
     scale = camera.optics.pixel_scale_arcsec
     if scale is None or abs(pixel_scale_arcsec / scale - 1.0) <= _SCALE_TOLERANCE:
         return Reading("pixel_scale_arcsec", pixel_scale_arcsec, "WCS")
-    note = f"the profile says {scale:g}; mend optics.pixel_scale_arcsec unless the WCS is wrong"
+    note = f"the profile says {scale:g}; fix optics.pixel_scale_arcsec unless the WCS is wrong"
     return Reading("pixel_scale_arcsec", pixel_scale_arcsec, "WCS", "ambiguous", note)
 
 
 def _site(header: HeaderReading) -> list[Reading]:
-    """Tell what a profile without a site leaves unknown."""
+    """Report what a profile without a site leaves unknown."""
     from skylake.cameras import Reading
 
     if header.camera.site.known:
@@ -174,7 +174,7 @@ def _cards_of_use(cards: Any, reading: HeaderReading, rows: list[Reading]) -> li
 
 
 def _sun(header: HeaderReading) -> list[Reading]:
-    """Tell the altitude of the Sun where time and site are known: a wrong zone or longitude shows in it."""
+    """Report the altitude of the Sun where time and site are known: a wrong zone or longitude shows in it."""
     from skylake.cameras import Reading
     from skylake.core.ephemeris import sun_and_moon
 
@@ -193,7 +193,7 @@ def _sun(header: HeaderReading) -> list[Reading]:
 
 
 def _temperature(reading: HeaderReading) -> list[Reading]:
-    """Tell that no card gives the temperature of the detector, where masters are chosen by it."""
+    """Report that no card gives the temperature of the detector, where masters are chosen by it."""
     from skylake.cameras import Reading
     from skylake.image.masters.master_library import needed
 
@@ -212,7 +212,7 @@ _CAUSES = ("sun_altitude_deg", "mean_ellipticity", "fwhm_px", "found_fraction")
 
 
 def _gates(camera: Camera) -> Reading:
-    """Tell the gates in force, in the order in which they are judged, and which causes none is on."""
+    """Report the gates in force, in the order in which they are judged, and which causes none is on."""
     from skylake.cameras import Reading
 
     limits = ", ".join(f"{name} {_limits(gate)}" for name, gate in camera.gates.items()) or "none"
@@ -324,7 +324,7 @@ def _library(snapshot: Snapshot | None, profile: Profile) -> Library:
 def _of_header(
     raw: StoredImage, reading: HeaderReading, profile: Profile, result: dict[str, Any]
 ) -> list[Reading]:
-    """Return what is told of every frame."""
+    """Return what is reported of every frame."""
     from skylake.cameras import describe_header
     from skylake.cameras.unused_keys import unused_readings
 
@@ -343,7 +343,7 @@ def _of_sky(
     file: Path,
     attempt: _Attempt,
 ) -> list[Reading]:
-    """Return what is told of a frame of the sky, also where its pixels cannot be prepared."""
+    """Return what is reported of a frame of the sky, also where its pixels cannot be prepared."""
     from skylake.cli.camera_steps import note_masters, try_steps
 
     camera = reading.camera
@@ -357,7 +357,7 @@ def _of_sky(
 
 
 def _place(raw: StoredImage, camera: Camera, attempt: _Attempt) -> list[Reading]:
-    """Tell where the header says that the image is, which takes no pixels."""
+    """Report where the header says that the image is, which takes no pixels."""
     from skylake.cameras import Reading
     from skylake.core.reasons import Reason
     from skylake.image.allsky.allsky_pointing import NO_SITE

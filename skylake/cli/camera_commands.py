@@ -96,7 +96,7 @@ def check(ctx: click.Context, name: str, files: tuple[Path, ...], lake: Path | N
     """Show what the header of each FILE gives under a profile, and from which card.
 
     With --lake the masters that an ingest would take are named; without it those that the steps need are a note. Of a
-    bias, dark or flat frame it is told as what `skylake calib build` takes it. The exit status is 1 if a frame could
+    bias, dark or flat frame it shows as what `skylake calib build` takes it. The exit status is 1 if a frame could
     not be processed. A frame whose profile says header.wcs = "none" can be: an ingest finds where it points from its
     stars, if the lake has a catalog.
     """
@@ -130,7 +130,7 @@ def check(ctx: click.Context, name: str, files: tuple[Path, ...], lake: Path | N
 
 
 def _belongs_to(profile: Profile, chips: tuple[Profile, ...], file: Path) -> bool:
-    """Tell whether a file is read under the profile of a chip, as an ingest would."""
+    """Return whether a file is read under the profile of a chip, as an ingest would."""
     from skylake.flow.ingest.multi_detector import chips_of_files
 
     if not profile.base.place.has_own_files:
@@ -170,7 +170,7 @@ def mosaic(ctx: click.Context, lake: Path, camera_name: str, as_json: bool) -> N
     Offsets and angles are those of all exposures together, with errors, and stand beside those of the profile (dx, dy,
     dangle); they are kept in the lake, and later frames start from them. `skylake ingest` does the same after
     each night.
-    Frames whose header tells another rotation than their stars, or that contradict the other chips, are named;
+    Frames whose header gives another rotation than their stars, or that contradict the other chips, are named;
     the exit status is 1 then.
     """
     from dataclasses import asdict
@@ -203,5 +203,5 @@ def mosaic(ctx: click.Context, lake: Path, camera_name: str, as_json: bool) -> N
             "to these is not known"
         )
     if not report.chips:
-        show.complain("no chip shares two exposures with another in which stars tell where both point")
+        show.complain("no chip shares two exposures with another in which stars show where both point")
     ctx.exit(1 if report.odd or not report.chips else 0)

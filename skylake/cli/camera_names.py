@@ -78,7 +78,7 @@ def _is_known(snapshot: Snapshot, name: str) -> bool:
 
     if not is_plain_name(name):
         return False
-    # A camera whose frames were all forgotten keeps its profile, and what was learnt of it.
+    # A camera whose frames were all forgotten keeps its profile, and what was learned of it.
     return name in _with_frames(snapshot) or snapshot.layout.profile(name).is_file()
 
 

@@ -1,4 +1,4 @@
-"""What `skylake camera check` tells of the way of a raw frame: its kind, the steps, and the masters that they need."""
+"""What `skylake camera check` reports of a raw frame: its kind, and the steps and masters that its reduction takes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def note_masters(
     file: Path,
     attempt: Attempt,
 ) -> list[Reading]:
-    """Tell as what a frame is taken, its steps and masters, and that gain and read noise are of a photon transfer.
+    """Report as what a frame is taken, its steps and masters, and that gain and read noise are of a photon transfer.
 
     Without a lake it is only a note that there are no masters.
     """
@@ -43,7 +43,7 @@ def note_masters(
 
 
 def _kind_of(raw: StoredImage, reading: HeaderReading, file: Path) -> list[Reading]:
-    """Return that a frame is taken for one of the sky, where no card tells that, and whether it looks like another."""
+    """Return that a frame is taken for one of the sky, where no card says so, and whether it looks like another."""
     from skylake.cameras import Reading
     from skylake.cameras.calibration_suspects import suspected_kind
 
@@ -99,7 +99,7 @@ def _chosen(
     if not kinds:
         return rows
     if not library.lake:
-        note = f"{', '.join(kinds)}: `skylake calib build` makes them in a lake; --lake tells which would be taken"
+        note = f"{', '.join(kinds)}: `skylake calib build` makes them in a lake; --lake shows which would be taken"
         return [*rows, Reading("masters", None, "", "missing", note)]
     chosen = attempt(
         lambda: library.pick(

@@ -43,7 +43,7 @@ def catalog() -> None:
     "kind",
     type=click.Choice(["table", "tycho2"]),
     required=True,
-    help="table: CSV, ECSV, FITS, VOTable or Parquet, its columns told by the options below. "
+    help="table: CSV, ECSV, FITS, VOTable or Parquet, its columns given by the options below. "
     "tycho2: the index files of Debian's package astrometry-data-tycho2-07-littleendian.",
 )
 @click.option(
@@ -310,7 +310,7 @@ def cone(lake: Path, name: str, ra: float, dec: float, radius_arcsec: float, out
 def index(lake: Path, name: str, scales: tuple[float, float], band: str | None, as_json: bool) -> None:
     """Build the index of the catalog NAME that `skylake solve` looks star patterns up in.
 
-    It is one file beside the catalog, made anew when the catalog is replaced.
+    It is one file beside the catalog, rebuilt when the catalog is replaced.
     """
     from skylake.errors import UsageError
     from skylake.flow.astrometry.solve_frames import index_catalog

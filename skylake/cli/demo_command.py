@@ -15,7 +15,7 @@ from skylake.cli.progress_bar import progress
 if TYPE_CHECKING:
     from skylake.lake import Lake, Snapshot
 
-#: Tells a folder that a demo made from any other.
+#: Marks a folder that a demo made.
 _MARK = ".skylake-demo"
 
 #: Two nights: a field with known variables, and survey fields that are each seen once.
@@ -41,7 +41,7 @@ SCENARIO: dict[str, Any] = {
 )
 @click.pass_context
 def demo(ctx: click.Context, folder: Path, frames: int | None, workers: int | None) -> None:
-    """Simulate two nights, run everything on them, and tell where to look. DIR is ./demo by default."""
+    """Simulate two nights, run everything on them, and show where to look. DIR is ./demo by default."""
     from skylake import cameras
     from skylake.cli.nightly_command import NightlyOptions, run_nightly
     from skylake.cli.simulate_command import make, scenario_from
@@ -85,7 +85,7 @@ def demo(ctx: click.Context, folder: Path, frames: int | None, workers: int | No
 
 
 def _clear(folder: Path) -> None:
-    """Make the folder; one that an earlier demo made is made anew, any other is left alone."""
+    """Make the folder; one that an earlier demo made is replaced, any other is left alone."""
     from skylake.errors import SkylakeError, UsageError
 
     try:

@@ -48,7 +48,7 @@ skylake camera geometry LAKE --camera sim --plot geometry
 @click.command(short_help="Learn the distortion of a camera from the frames of a lake.")
 @lake_argument
 @camera_of_lake_option
-@click.option("--anew", is_flag=True, help="Forget what was learnt, and go through all nights.")
+@click.option("--anew", is_flag=True, help="Forget what was learned, and go through all nights.")
 @cluster_options
 @show.as_json
 def learn(
@@ -59,7 +59,7 @@ def learn(
     Frames count that have a lens of their own or were placed with the distortion of the camera, and 20 stars. The
     distortion is in force for frames that are taken in later: they need but four to six parameters, and few stars.
     Where the stars of frames want another distortion, another epoch begins. `skylake run nightly` does this too.
-    Of a camera that sees the whole sky the geometry is learnt, from all good frames; `skylake ingest` does that too.
+    Of a camera that sees the whole sky the geometry is learned, from all good frames; `skylake ingest` does that too.
     """
     import dataclasses
 
@@ -68,7 +68,7 @@ def learn(
 
     opened = open_lake(lake)
     camera_name = require_camera(opened.snapshot(), camera_name)
-    opened.profile(camera_name)  # a profile that is lost is told now
+    opened.profile(camera_name)  # a profile that is lost is reported now
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
         report = run_learn(opened, camera_name, pool, anew, shown)
     show.result(dataclasses.asdict(report), as_json, lambda: click.echo(report.line))
@@ -88,7 +88,7 @@ def learn(
 )
 @show.as_json
 def geometry(lake: Path, camera_name: str, versions: bool, plot: Path | None, as_json: bool) -> None:
-    """Show the epochs of the distortion of the camera C: what it was learnt from, and how well stars fit.
+    """Show the epochs of the distortion of the camera C: what it was learned from, and how well stars fit.
 
     Of a camera that sees the whole sky they are those of its geometry.
     """

@@ -61,7 +61,7 @@ class Commands(click.Group):
             return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command. Errors are told here, before click gives interrupts and closed pipes its own status."""
+        """Run a command. Errors are reported here, before click gives interrupts and closed pipes its own status."""
         with _ERRORS:
             try:
                 return super().invoke(ctx)
@@ -122,7 +122,7 @@ def _print_usage_error(error: click.ClickException) -> None:
 
 
 def _print_error(sentence: str) -> None:
-    """Print a sentence on standard error, if that can be written: the exit status tells as well."""
+    """Print a sentence on standard error, if that can be written: the exit status says so too."""
     with contextlib.suppress(OSError):
         click.echo(f"skylake: {sentence}", err=True)
 
@@ -144,7 +144,7 @@ def _unwritten(error: OSError) -> str | None:
 
 
 def _is_on_full_disk(descriptor: int) -> bool:
-    """Tell whether a descriptor is that of a file whose disk is full."""
+    """Return whether a descriptor is that of a file whose disk is full."""
     return stat.S_ISREG(os.fstat(descriptor).st_mode) and os.fstatvfs(descriptor).f_bavail == 0
 
 
@@ -165,7 +165,7 @@ _ERRORS = PlainErrors()
 )
 @click.version_option(code_version(), message="skylake %(version)s")
 @click.option("--debug", is_flag=True, help="Show a traceback with an error.")
-@click.option("-v", "--verbose", count=True, help="Tell more on standard error; twice for debugging.")
+@click.option("-v", "--verbose", count=True, help="Log more on standard error; twice for debugging.")
 def cli(debug: bool, verbose: int) -> None:
     """Turn the archive of a wide-field camera into a lake of calibrated tables that people query.
 

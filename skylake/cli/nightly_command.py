@@ -72,7 +72,7 @@ class _NightlyRun:
 def run_nightly(lake: Lake, options: NightlyOptions, workers: Workers, progress: Progress) -> NightlyOutcome:
     """Run the stages of the pipeline.
 
-    A later stage that fails, as the mirror does when the database is down, is told in the outcome and takes
+    A later stage that fails, as the mirror does when the database is down, is reported in the outcome and takes
     nothing along: what was committed stays, and the other stages run.
 
     Raises

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Published snapshots that stay, this one among them.",
 )
-@click.option("--dry-run", is_flag=True, help="Only tell what would be sent and removed.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be sent and removed.")
 @show.as_json
 def publish(lake: Path, url: str, keep: int, dry_run: bool, as_json: bool) -> None:
     """Copy the current snapshot of LAKE to URL, such as s3://bucket/lake.

@@ -109,7 +109,7 @@ def reduce(
     """Reduce each FRAME by itself, as ingest would, and write what it gives, as listed below, into DIR.
 
     What needs other frames of the night, as such a sky, takes those in the same folder, and those of the lake. A
-    frame that does not tell where it points is placed by the frames of its night that the lake holds, as ingest
+    frame that does not say where it points is placed by the frames of its night that the lake holds, as ingest
     would; without --lake no neighbours are asked. Nothing is written to a lake. Two frames of one NAME are refused
     before any is reduced. The exit status is 1 if a frame failed or was rejected.
     """
@@ -171,7 +171,7 @@ class _Products:
     stars: int
 
     def of(self, path: Path, bench: Bench) -> dict[str, Any]:
-        """Reduce a frame, write its products, and return what is told of it."""
+        """Reduce a frame, write its products, and return what is reported of it."""
         from skylake.cli.run_commands import PLACE
         from skylake.errors import FrameError
         from skylake.flow.ingest.frame_tasks import unchecked_files, unexposed_files
@@ -312,7 +312,7 @@ def _inject(frame: SingleFrame, stem: Path, stars: int, zeropoint: float | None)
 
 
 def _curve_table(curve: Completeness, zeropoint: float | None) -> pa.Table:
-    """Return a curve of completeness as a table whose columns tell their units and meanings."""
+    """Return a curve of completeness as a table whose columns have their units and meanings."""
     import numpy as np
     import pyarrow as pa
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from skylake.flow.zeropoints.calibrate_nights import Choice
     from skylake.lake import Lake
 
-#: Columns of ``frames`` that tell where a frame points, and by which catalog.
+#: Columns of ``frames`` that say where a frame points, and by which catalog.
 PLACE = ("wcs_catalog", "ra_deg", "dec_deg", "pixel_scale_arcsec", "width_px", "height_px")
 _HALF_SKY_ARCSEC = 180.0 * 3600.0
 _INGEST_EXAMPLE = """\b
@@ -68,7 +68,7 @@ skylake calibrate LAKE --camera sim --from 20240407 --profile sim.toml --dry-run
     "--rotation",
     type=Number(-360, 360),
     metavar="DEG",
-    help="Position angle of the focal plane, east of north, in place of what headers and profile tell.",
+    help="Position angle of the focal plane, east of north, in place of what headers and profile say.",
 )
 @cluster_options
 @show.as_json
@@ -195,7 +195,7 @@ def unchecked(files: Sequence[str], lake: Path, row: Mapping[str, Any] | None) -
 
 
 def _first_row(lake: Lake, file: str) -> dict[str, Any] | None:
-    """Return what a lake knows of the place of a frame; None where another run has taken it out meanwhile."""
+    """Return what a lake knows of the place of a frame; None where another run has taken it out in the meantime."""
     import pyarrow.compute as pc
 
     # Of a file with several chips others may not have a place.
@@ -208,7 +208,7 @@ def unexposed(files: Sequence[str]) -> str:
     """Return the sentence that names frames whose exposure is assumed."""
     more = f" (and {len(files) - 1} more)" if len(files) > 1 else ""
     return (
-        f"{files[0]}{more}: no card tells an exposure, so 1 s is assumed (flag EXPOSURE_ASSUMED); name the right one "
+        f"{files[0]}{more}: no card gives an exposure, so 1 s is assumed (flag EXPOSURE_ASSUMED); name the right one "
         "in header.exposure.cards of the profile, or [] if there is none (`skylake camera check` shows what they hold)"
     )
 
@@ -262,7 +262,7 @@ def calibrate(
     """Match the detections of LAKE with a reference catalog, and fit a zeropoint to every frame.
 
     Nights that are up to date are left alone. Those whose frames, catalog or calibration parameters have changed
-    are made anew under the same version, unless a new --version is named: that is a new set of zeropoints beside
+    are rebuilt under the same version, unless a new --version is named: that is a new set of zeropoints beside
     the old one, and the largest is in force. Detections are never rewritten. A profile that was edited is in force
     at once. The exit status is 1 if the catalog lacks a magnitude or colour that frames need, or the profile their
     filter.
@@ -364,7 +364,7 @@ def aggregate(
 
     Light curves are of the detections of stars, forced_lightcurves of what was measured at the places of targets.
 
-    Only what was made from changed inputs is made anew.
+    Only what was made from changed inputs is rebuilt.
     """
     from skylake.flow.aggregates.outdated import uncalibrated
     from skylake.flow.aggregates.refresh import aggregate as run_aggregate

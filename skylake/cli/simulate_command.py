@@ -48,7 +48,7 @@ skylake simulate fisheye --all-sky --nights 1
     "--fields",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Survey fields besides the target field; none by default.",
+    help="Survey fields beside the target field; none by default.",
 )
 @click.option(
     "--target-fraction",
@@ -98,7 +98,7 @@ skylake simulate fisheye --all-sky --nights 1
     "--scenario",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE.toml",
-    help="Everything else that a simulation can be told; the options above have the last word.",
+    help="All other settings of a simulation; the options above override it.",
 )
 @click.option(
     "--workers", type=click.IntRange(min=1), metavar="N", help="Processes; one per core by default."
@@ -138,7 +138,7 @@ def simulate(
     before a tenth of the frames unless --clouds does. Nights that the lake has stay: with the same options but more
     --nights others are added, and other options are refused.
 
-    With --all-sky the frames are those of a fisheye without any WCS, six a night; truth/lens.json tells its lens.
+    With --all-sky the frames are those of a fisheye without any WCS, six a night; truth/lens.json has its lens.
     Of the other options it takes --camera, --nights, --first-night, --frames, --exposure and --seed.
     """
     options: dict[str, Any] = {

@@ -23,7 +23,7 @@ skylake solve night/*.fits --lake LAKE --scale 3.4 3.8
 skylake solve frame.fits --lake LAKE --centre 83.6 -5.4 --radius 3 --write --plot --out solved
 skylake solve night.fits --lake LAKE --camera allsky-magic --all-sky
 """
-#: What people see of a frame; --json tells all.
+#: What people see of a frame; --json shows all.
 _COLUMNS = [
     "file",
     "status",
@@ -132,7 +132,7 @@ _ALL_SKY_COLUMNS = [
 @click.option(
     "--all-sky",
     is_flag=True,
-    help="The camera sees the whole sky: site and time tell, from its profile and the header.",
+    help="The camera sees the whole sky: site and time come from its profile and the header.",
 )
 @click.option(
     "--out",

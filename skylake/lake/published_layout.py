@@ -25,7 +25,7 @@ class Publication:
     snapshot : int
         Number of the snapshot in the lake that it was published from.
     time_utc : str
-        When it was committed there; tells lakes apart.
+        When it was committed there; distinguishes lakes.
     tables : dict
         Folder of the version of each table, relative to the root.
     rows : dict
@@ -85,7 +85,7 @@ class PublishedLayout(Layout):
         return self.read(self.settings_file) is not None
 
     def publication_file(self, number: int) -> Path:
-        """Object that tells where the tables of a snapshot are."""
+        """Object that says where the tables of a snapshot are."""
         return self.snapshots / f"{number:06d}.json"
 
     def read(self, where: Path) -> bytes | None:

@@ -41,7 +41,7 @@ def parse(url: str) -> sa.URL:
 
 
 def has_password(url: str) -> bool:
-    """Tell whether a URL holds a password."""
+    """Return whether a URL holds a password."""
     address = parse(url)
     return bool(address.password) or any("password" in name for name in address.query)
 

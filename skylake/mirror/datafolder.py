@@ -71,7 +71,7 @@ _INITDB = (
     "--no-instructions",
 )
 
-_MENDS = {
+_ADVICE = {
     errno.ENOSPC: "free space on its disk",
     errno.EDQUOT: "free space in your quota",
     errno.EROFS: "put the lake on a disk that can be written",
@@ -79,7 +79,7 @@ _MENDS = {
     errno.EPERM: "run skylake as the user to whom it belongs",
 }
 
-#: Lines of a log that tell what went wrong, and what stands before them: time and process.
+#: Lines of a log that say what went wrong, and what comes before them: time and process.
 _WORST = re.compile("FATAL|PANIC|ERROR|error:")
 _PREFIX = re.compile(r"^.*?\[\d+\] |^initdb: ")
 
@@ -88,10 +88,10 @@ _OR = "or give --to postgresql://… of another server"
 
 def folder_fault(folder: Path, error: OSError) -> MirrorError:
     """Return the sentence for a folder that the system does not let us use."""
-    mend = _MENDS.get(error.errno or 0, "mend that")
+    advice = _ADVICE.get(error.errno or 0, "fix that")
     return MirrorError(
         f"the folder {folder} of the embedded PostgreSQL cannot be used "
-        f"({error.strerror or error}: {error.filename or 'a file in it'}); {mend}, {_OR}"
+        f"({error.strerror or error}: {error.filename or 'a file in it'}); {advice}, {_OR}"
     )
 
 
@@ -222,7 +222,7 @@ class DataFolder:
             stale.unlink(missing_ok=True)
 
     def _is_home_of(self, process: int) -> bool:
-        """Tell whether a process works in the data folder; where the system does not say, it may."""
+        """Return whether a process works in the data folder; where the system does not say, it may."""
         try:
             return Path(f"/proc/{process}/cwd").samefile(self.data)
         except OSError:
@@ -290,10 +290,12 @@ class DataFolder:
         """Return the sentence for a program that failed, with the worst of what it said."""
         worst = [line for line in lines if _WORST.search(line)] or [line for line in lines if line.strip()]
         text = " / ".join(_PREFIX.sub("", line).strip() for line in worst[-4:]) or "it says nothing"
-        known = (mend for code, mend in _MENDS.items() if any(os.strerror(code) in line for line in lines))
+        known = (
+            advice for code, advice in _ADVICE.items() if any(os.strerror(code) in line for line in lines)
+        )
         otherwise = otherwise or f"delete {self.folder}, which is only a copy, and run the command again"
-        mend = next(known, otherwise)
-        return MirrorError(f"the embedded PostgreSQL in {self.folder} {what} ({text}); {mend}, {_OR}")
+        advice = next(known, otherwise)
+        return MirrorError(f"the embedded PostgreSQL in {self.folder} {what} ({text}); {advice}, {_OR}")
 
 
 def _marks() -> Path:

@@ -1,4 +1,4 @@
-"""What a database says, as one sentence with a mend."""
+"""What a database says, as one sentence that says what to do."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ _ADVICE_BY_WORDS = {
     "database ": "create the database, for example with createdb",
     "too many": "wait until others have left, or raise its max_connections",
     "No space left": "free space on the disk of the server",
-    "invalid connection option": "mend the options of the URL",
+    "invalid connection option": "fix the options of the URL",
 }
-_UNREACHABLE = "start the server, or mend host and port in the URL"
+_UNREACHABLE = "start the server, or fix host and port in the URL"
 _LOST = "run the command again, or look into the log of the server; nothing was changed"
 
 
@@ -71,7 +71,7 @@ def translated(shown: str, *, connecting: bool = False) -> Iterator[None]:
 def _sentence(error: psycopg.Error | SQLAlchemyError, connecting: bool) -> str:
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     if not isinstance(cause, psycopg.Error):
-        return f"{' '.join(str(cause).split())}; mend the URL"
+        return f"{' '.join(str(cause).split())}; fix the URL"
     return f"{_database_message(cause)}; {_advice(cause, connecting)}"
 
 

@@ -55,7 +55,7 @@ class Identity:
     def own(self, folder: Path) -> None:
         """Give `folder` and all in it to the identity, where root holds it for another.
 
-        The folder itself comes last, so that its owner tells whether all below it has been changed.
+        The folder itself comes last, so that its owner shows whether all below it has been changed.
         """
         if os.geteuid() != 0:
             return

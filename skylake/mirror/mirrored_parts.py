@@ -101,7 +101,7 @@ class PartWriter:
     def _copy_or_set_aside(self, table: str, rows: pa.Table) -> None:
         """Copy rows; where one of them still stands in a part that is yet to be replaced, set them aside.
 
-        A frame moves to another night, and so to another part, when the clock of its camera is mended.
+        A frame moves to another night, and so to another part, when the clock of its camera is corrected.
         """
         try:
             with self._connection.transaction():

@@ -198,7 +198,9 @@ class Mirror:
             raise MirrorError(f"{self.shown}: the tables of the mirror are missing; prepare it first")
         generation, snapshot = books.state(connection)
         if self._seen not in (None, generation):
-            raise MirrorError(f"{self.shown}: another mirror has changed it meanwhile; run the command again")
+            raise MirrorError(
+                f"{self.shown}: another mirror has changed it in the meantime; run the command again"
+            )
         return generation, snapshot
 
     def _create_namespace(self, connection: sa.Connection) -> None:

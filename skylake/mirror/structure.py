@@ -58,7 +58,7 @@ def files() -> list[Path]:
 
 
 def is_ours(connection: sa.Connection) -> bool:
-    """Tell whether a mirror has been prepared here."""
+    """Return whether a mirror has been prepared here."""
     return bool(_columns(connection, ["mirror_state"]))
 
 
@@ -169,7 +169,7 @@ def _length(kind: str) -> int:
 
 
 def _difference(column: sa.Column[Any], there: _DatabaseColumn | None) -> str | None:
-    """Return how a column differs in a way that cannot be mended in place."""
+    """Return how a column differs in a way that cannot be fixed in place."""
     if there is None:
         return None if column.nullable else "is missing and may not be null"
     if there.type != _type_name(column) and not _is_narrower(there.type, _type_name(column)):

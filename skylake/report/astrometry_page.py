@@ -41,7 +41,7 @@ class FrameResiduals:
     """Matched stars of a frame; arrays of shape (n,), pixels.
 
     ``x``, ``y`` are 0-based places of sources, ``dx``, ``dy`` lead there from where the lens has the stars; ``used``
-    tells which the fit believes. ``scale_arcsec`` is that of a pixel.
+    says which the fit uses. ``scale_arcsec`` is that of a pixel.
     """
 
     x: Floats
@@ -387,7 +387,7 @@ def _aspect(shape: tuple[int, int]) -> float:
 
 
 def _arcsec_beside(axes: Axes, scale: float) -> None:
-    """Tell the scale of y in arcsec at the right."""
+    """Label the scale of y in arcsec at the right."""
 
     def to_arcsec(values: Any) -> Any:
         return np.asarray(values) * scale

@@ -81,8 +81,8 @@ def annotated_frame(
 
 
 def _kinds(flags: npt.NDArray[np.int32]) -> list[tuple[str, npt.NDArray[np.bool_], str]]:
-    """Return what is told of sources by their flags: a label, which they are, and a colour."""
-    # What became of the frame tells nothing of a source.
+    """Return what flags say of sources: a label, which they are, and a colour."""
+    # What became of the frame says nothing of a source.
     flags = flags & ~int(SourceFlag.FRAME_REJECTED)
     spoiled, clean = flags & int(SPOILED) != 0, flags & int(UNCLEAN) == 0
     trailed = flags & int(SourceFlag.STREAK) != 0
@@ -116,7 +116,7 @@ def _circle(axes: Axes, places: Floats, radius_px: float, label: str, colour: st
 
 
 def background_maps(level: Pixels, rms: Pixels, title: str) -> Figure:
-    """Draw the level of the background; contours tell its noise."""
+    """Draw the level of the background; contours show its noise."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 

@@ -16,7 +16,7 @@ from skylake.lake import Snapshot
 _REACH_ARCSEC = 60.0
 #: Which measurements of a star: those at its place, detected or not, or its detections.
 Measured = Literal["forced", "detected"]
-#: What is told of a star once, not for each band.
+#: What is stated of a star once, not for each band.
 _OF_THE_STAR = ("object_id", "catalog", "version", "ra_deg", "dec_deg")
 
 
@@ -91,14 +91,16 @@ def require_curves(snapshot: Snapshot, measured: Measured | None = None) -> None
     """
     if any(snapshot.n_rows(_TABLES[kind].name) for kind in _kinds(measured)):
         return
-    which, mend = "light curves", "`skylake aggregate` makes them"
+    which, advice = "light curves", "`skylake aggregate` makes them"
     if not snapshot.n_rows("zeropoints"):
-        mend += ", after `skylake calibrate`"
+        advice += ", after `skylake calibrate`"
     if measured == "forced":
         which = "light curves of targets"
         if not snapshot.n_rows("forced_sources"):
-            mend = f"`skylake ingest --redo` measures targets that `skylake targets` has chosen, then {mend}"
-    raise LakeError(f"{snapshot.layout.root}: the lake has no {which}; {mend}")
+            advice = (
+                f"`skylake ingest --redo` measures targets that `skylake targets` has chosen, then {advice}"
+            )
+    raise LakeError(f"{snapshot.layout.root}: the lake has no {which}; {advice}")
 
 
 def curve_at(

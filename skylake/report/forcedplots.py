@@ -11,7 +11,7 @@ from skylake.report.style import BLUE, RED, Floats, canvas, legend_below, say_no
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Light curves of fewer clean measurements tell no scatter.
+#: Light curves of fewer clean measurements give no scatter.
 _MIN_POINTS = 4
 _BIN_MAG = 0.5
 #: Light curves that a bin needs.

@@ -141,7 +141,7 @@ def _map_pictures(snapshot: Snapshot, out: Path) -> list[PagePicture]:
 
 
 def _cell_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[PagePicture]:
-    """Draw how images of stars differ over the field, if a frame tells."""
+    """Draw how images of stars differ over the field, if a frame shows it."""
     names = [*cellplots.FWHM_COLUMNS, *cellplots.ELLIPTICITY_COLUMNS]
     frames = collect.frames_of(snapshot, camera, ["mjd_mid", "n_uneven_cells", *names])
     frames = frames.filter(pc.is_valid(frames["n_uneven_cells"]))

@@ -1,4 +1,4 @@
-"""Pictures of the page, drawn anew only where what they show has changed.
+"""Pictures of the page, redrawn only where what they show has changed.
 
 A picture holds the digest of what it was drawn of: the values, the version of the code, and the code that draws. A
 file that is whole and has the same digest is left alone, so a night without frames costs no drawing.

@@ -108,7 +108,7 @@ def residuals_over_field(
             interpolation="nearest",
         )
         figure.colorbar(image, ax=axes, label="median residual, above 0 too bright [mmag]")
-        # Cells without a match are told from those without a residual, and the legend hides none.
+        # Cells without a match are distinguished from those without a residual, and the legend hides none.
         axes.set_facecolor(_NOTHING)
         text = f"{known.sum()} matches in {bins} x {bins} cells"
         some_empty = bool(np.isnan(cells).any())

@@ -26,8 +26,8 @@ def transfer_picture(
 ) -> Figure:
     """Draw the variance of pixels against their signal with the fit of gain and read noise, and what is left of it.
 
-    Where flats of several exposures told the response, it is drawn beside with the curve of c2. What an older file
-    does not tell is left out: errors, residuals and response.
+    Where flats of several exposures gave the response, it is drawn beside with the curve of c2. What an older file
+    does not have is left out: errors, residuals and response.
 
     Parameters
     ----------

@@ -154,8 +154,8 @@ def _differences(name: str, recorded: Path, source: Path, last: int) -> list[str
     """Return what the present schema differs in from the record of its own version."""
     refused = _refusals(name, recorded, source)
     if refused or not _same(name, recorded, source):
-        mend = f"give it `version: {last + 1}` and run {_COMMAND}"
-        return refused or [f"schemas/{name}.yaml has changed since version {last} was deployed; {mend}"]
+        advice = f"give it `version: {last + 1}` and run {_COMMAND}"
+        return refused or [f"schemas/{name}.yaml has changed since version {last} was deployed; {advice}"]
     if _version(source) != last:
         return [f"schemas/{name}.yaml is older than version {last}, which was deployed; restore it"]
     return []

@@ -1,6 +1,6 @@
 """How many rows a Parquet file has, without decoding the rest of its footer.
 
-A footer tells of every column of every row group, and is decoded whole: half a millisecond for a file of a night and
+A footer describes every column of every row group, and is decoded whole: half a millisecond for a file of a night and
 a pixel, of which one commit may bring hundreds. But it begins with the version of the format and the schema, which
 are the same bytes in all files of a schema, and the number of rows comes next (Apache Parquet, ``FileMetaData`` in
 Thrift's compact protocol).
@@ -52,7 +52,7 @@ def row_count(path: Path, schema: pa.Schema) -> int:
 
 @lru_cache(maxsize=64)
 def _start(schema: pa.Schema) -> bytes | None:
-    """Return the bytes with which footers of a schema begin, up to the row count; None if that is not told."""
+    """Return the bytes with which footers of a schema begin, up to the row count; None if that is not known."""
     stream = io.BytesIO()
     pq.write_metadata(schema, stream)
     content = stream.getvalue()

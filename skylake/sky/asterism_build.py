@@ -123,7 +123,7 @@ def _thinned(stars: Zones, reach: float) -> Zones:
 
 @kernel
 def leaders(zones: Zones, rank: int, reach: float) -> npt.NDArray[np.bool_]:
-    """Tell of each star whether it has fewer than `rank` brighter ones within `reach` (radians)."""
+    """Return for each star whether it has fewer than `rank` brighter ones within `reach` (radians)."""
     neighbours, centre = np.empty(_CROWD, np.int64), np.empty(3)
     kept = np.zeros(zones.ra.size, np.bool_)
     for star in range(zones.ra.size):

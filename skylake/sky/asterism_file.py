@@ -4,7 +4,7 @@ It begins with a line that names the format, then has the length of a header in 
 header, and the arrays, each at a multiple of 64 bytes. The header has the checksum of all arrays, and its own.
 
 To read all arrays for their checksum would take each process longer than to solve a frame, so it is done once for
-each copy of the file: a note beside it tells which one was found whole, by its number on the disk, size and time.
+each copy of the file: a note beside it says which one was found whole, by its number on the disk, size and time.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def damage_of(path: Path) -> str | None:
 
 
 def read_limits(path: Path) -> Content | None:
-    """Return what an index is of that may be of another version, or damaged; None where it does not tell."""
+    """Return what an index is of that may be of another version, or damaged; None where it does not say."""
     try:
         with path.open("rb") as stream:
             header, _ = _header(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
@@ -211,7 +211,7 @@ def _note_path(path: Path) -> Path:
 
 
 def _state(status: os.stat_result, crc: int) -> str:
-    """Return what tells a file from its copies, and from itself after a change."""
+    """Return what distinguishes a file from its copies, and from itself after a change."""
     return f"{status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns} {crc}\n"
 
 

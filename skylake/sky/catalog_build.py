@@ -45,7 +45,7 @@ _log = logs.get(__name__)
 #: A pixel with more rows is divided into its children.
 MAX_LEAF_ROWS = 1_000_000
 
-#: Identifiers that occur again are told; where they are more than so many and such a share, the column is wrong.
+#: Repeated identifiers are reported; where they are more than so many and such a share, the column is wrong.
 _FEW_DUPLICATES = 20
 _DUPLICATE_SHARE = 0.01
 

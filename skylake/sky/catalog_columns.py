@@ -214,7 +214,7 @@ def catalog_schema(bands: Sequence[str], colours: Sequence[str]) -> TableSchema:
         if folded in seen:
             raise UsageError(
                 f"the columns {seen[folded]!r} and {column.name!r} cannot stand in one table, since "
-                "databases do not tell upper from lower case; rename one, as in Gaia_G"
+                "databases do not distinguish upper from lower case; rename one, as in Gaia_G"
             )
         seen[folded] = column.name
     return load("catalog").extended("catalog", tuple(columns))

@@ -128,7 +128,7 @@ def read_batches(
 ) -> Iterator[RawBatch]:
     """Yield the wanted columns of a file, at most `batch_rows` rows at a time.
 
-    The format is told from the first bytes: Parquet, FITS, VOTable, ECSV, else text with a header line; any
+    The format is recognised by the first bytes: Parquet, FITS, VOTable, ECSV, else text with a header line; any
     but Parquet may be gzipped. A folder stands for the Parquet files in it, in the order of their names.
 
     Raises

@@ -148,7 +148,7 @@ def right_ascension(rows: RawRows, name: str, unit: RaUnit) -> FloatArray:
 
 
 def has_angles_in_parts(rows: RawRows, name: str) -> bool:
-    """Tell whether a column holds angles such as 12:34:56.7."""
+    """Return whether a column holds angles such as 12:34:56.7."""
     return bool(_numbers_where_spelt(_flat(rows, name))[1].any())
 
 

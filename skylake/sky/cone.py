@@ -105,7 +105,7 @@ def faintest_of(
     column : str
         Magnitudes; rows without one do not count.
     most : int
-        Rows. Four times as many may come where files tell that there are no more, since to count takes as long as to
+        Rows. Four times as many may come where files show that there are no more, since to count takes as long as to
         read.
     """
     ranges = cone_ranges(ra_deg, dec_deg, radius_deg)
@@ -134,9 +134,9 @@ def faintest_of(
 
 
 def _inside(rows: Any, ra_deg: float, dec_deg: float, radius_deg: float) -> npt.NDArray[np.bool_]:
-    """Tell which rows are within a cone."""
+    """Return which rows are within a cone."""
     ra, dec = np.asarray(rows["ra_deg"]), np.asarray(rows["dec_deg"])
-    # Most rows that came along are told to be outside by their declination alone.
+    # Most rows that came along are found to be outside by their declination alone.
     inside = np.abs(dec - dec_deg) <= radius_deg + _ROUNDING_DEG
     inside[inside] = within(ra_deg, dec_deg, radius_deg, ra[inside], dec[inside])
     return inside
@@ -177,7 +177,7 @@ def _fragment(path: Path, ranges: IntArray, n_rows: int | None) -> pds.ParquetFi
 
 
 def _touches(ranges: IntArray, start: int, end: int) -> bool:
-    """Tell whether the half-open range [start, end) meets any of sorted ranges."""
+    """Return whether the half-open range [start, end) meets any of sorted ranges."""
     position = int(np.searchsorted(ranges[:, 1], start, side="right"))
     return position < len(ranges) and int(ranges[position, 0]) < end
 

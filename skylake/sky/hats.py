@@ -258,7 +258,7 @@ def files_below(root: Path) -> Iterator[Path]:
 
 
 def read_objects(root: Path) -> Objects | None:
-    """Return what is told to be in the folder of a catalog; None for one of an older skylake, which tells nothing.
+    """Return what should be in the folder of a catalog; None for one of an older skylake, which does not say.
 
     Raises
     ------

@@ -63,7 +63,7 @@ def mutual_nearest(
     right: npt.NDArray[np.int64],
     separation: FloatArray,
 ) -> npt.NDArray[np.bool_]:
-    """Tell which pairs are the nearest of both their members within their group.
+    """Return which pairs are the nearest of both their members within their group.
 
     Given all pairs within a radius this is exact: no member can have a nearer partner that is not in the
     list. Each member occurs in one chosen pair at most. Ties go to the smaller number of the partner.

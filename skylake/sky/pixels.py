@@ -153,7 +153,7 @@ class PixelTree:
     def _may_be_near_edge(
         self, index: IntArray, own: npt.NDArray[np.intp], radius_arcsec: float
     ) -> npt.NDArray[np.bool_]:
-        """Tell which rows lie in the outermost cells of their pixel, cells being wider than the margin.
+        """Return which rows lie in the outermost cells of their pixel, cells being wider than the margin.
 
         The bits of a NESTED number alternate between the two coordinates in the pixel; a cell is
         outermost where one coordinate is all zeros or all ones.
@@ -198,7 +198,7 @@ def _fill(pixels: list[Pixel], position: int, end: int, order: int) -> int:
 
 
 def overlaps(pixel: Pixel, others: Iterable[Pixel]) -> bool:
-    """Tell whether a pixel overlaps one of others without being it."""
+    """Return whether a pixel overlaps one of others without being it."""
     start, end = pixel_range(*pixel)
     ranges = (pixel_range(*other) for other in others if other != pixel)
     return any(start < high and low < end for low, high in ranges)

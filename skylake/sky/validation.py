@@ -30,7 +30,7 @@ def validate(root: Path) -> str | None:
     """
     from hats.io.validation import is_valid_catalog
 
-    # hats tells why in the log of the root, where nobody else should see it.
+    # hats says why in the log of the root, where nobody else should see it.
     logger, complaints = logging.getLogger(), _WarningCollector()
     held, logger.handlers = logger.handlers, [complaints]
     try:

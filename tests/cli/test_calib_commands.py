@@ -61,7 +61,7 @@ def test_two_read_noises_of_one_detector_are_told_with_the_gains_that_they_are_b
     transfer = here | {"kind": "transfer", "name": "t", "read_noise_e": 6.4, "gain_e_per_adu": 1.2}
     (told,) = _two_read_noises([bias, {"kind": "flat", "name": "f"}, transfer])
     assert (
-        "b tells 8 electrons by the gain of header or profile, t 6.4 by the gain that it measured, 1.2"
+        "b gives 8 electrons by the gain of header or profile, t 6.4 by the gain that it measured, 1.2"
         in told
     )
     assert 'reduction.measured = ["gain", "read_noise"]' in told

@@ -55,7 +55,7 @@ class AllSkyFrame:
 
     @property
     def horizon(self) -> Horizon:
-        """The horizon of the site at the middle of the exposure, under its air if the profile heeds it."""
+        """The horizon of the site at the middle of the exposure, under its air if the profile accounts for it."""
         return Horizon.of(self.mjd_mid, self.camera.site, Air.heeded(self.camera, self.band))
 
 

@@ -56,7 +56,7 @@ _CHOOSING = [
 ]
 #: Frames that were refused for these point nobody knows where.
 _UNPLACED = ("no_wcs", "bad_wcs")
-#: So many exposures tell the place of a chip as well as any: the catalog and the scatter limit it then.
+#: So many exposures give the place of a chip as well as any: the catalog and the scatter limit it then.
 _MOST_EXPOSURES = 1000
 #: No place of a frame is known better, pixels: that of its catalog is not.
 _LEAST_SIGMA_PX = 1e-3
@@ -85,7 +85,7 @@ class Frames:
         return cls(rows, np.array(chip, np.intp), exposures_of([row["mjd_mid"] for row in rows], chip))
 
     def taken(self, which: Sequence[int]) -> Frames:
-        """Return some of the frames; exposures are counted anew."""
+        """Return some of the frames; exposures are counted again."""
         some = np.asarray(which, np.intp)
         _, exposure = np.unique(self.exposure[some], return_inverse=True)
         return Frames([self.rows[row] for row in some], self.chip[some], exposure.astype(np.intp))
@@ -106,13 +106,13 @@ class Frames:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What tells which frames of the chips of a camera are of use, of all nights; arrays of shape (n,).
+    """What decides which frames of the chips of a camera are of use, of all nights; arrays of shape (n,).
 
     Attributes
     ----------
     frame_id, night, mjd, chip, exposure : ndarray
     n_stars : ndarray of int
-        That told where the frame points; -1 for a frame that is not placed.
+        That showed where the frame points; -1 for a frame that is not placed.
     offset_arcsec, rotation_deg : ndarray
         How far it points from where the cards of the telescope put it; NaN without them.
     """
@@ -128,7 +128,7 @@ class Overview:
 
     @classmethod
     def read(cls, snapshot: Snapshot, chips: Sequence[Profile]) -> Overview:
-        """Read the columns that tell it: numbers alone, neither lenses nor names of files."""
+        """Read the columns that say so: numbers alone, neither lenses nor names of files."""
         tables = [
             snapshot.read("frames", _CHOOSING, _parts(chip.name, None), pc.field("mjd_mid").is_valid())
             for chip in chips
@@ -192,13 +192,13 @@ def _parts(camera: str, nights: set[int] | None) -> Callable[[Part], bool]:
 
 
 def is_located(row: dict[str, Any], least_stars: int = 1) -> bool:
-    """Tell whether the stars of a frame tell where it points."""
+    """Return whether the stars of a frame show where it points."""
     wrong = row["reason"] in _UNPLACED or row["status"] == "failed"
     return not wrong and row["ra_deg"] is not None and n_stars(row) >= least_stars
 
 
 def n_stars(row: dict[str, Any]) -> int:
-    """Return how many stars told where a frame points."""
+    """Return how many stars showed where a frame points."""
     return int(row["astrom_n"] or row["wcs_matched"] or 0)
 
 

@@ -23,7 +23,7 @@ def followed_back(
     """Return the first epoch of a camera as it is with older frames that have its distortion.
 
     They are taken from the newest to the oldest, and judged like frames that come in the order of time. From the
-    first on that want another distortion none is taken: to which epoch they belong only all nights together tell.
+    first on that want another distortion none is taken: to which epoch they belong only all nights together show.
 
     Parameters
     ----------

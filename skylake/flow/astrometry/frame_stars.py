@@ -1,4 +1,4 @@
-"""The stars of frames that a lake holds: detections and the catalog stars that they are, matched anew."""
+"""The stars of frames that a lake holds: detections and the catalog stars that they are, matched again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from skylake.sky.lake_catalogs import ReferenceCatalog, StarField
 _FRAMES, _STARS = 24, 300
 #: Nights whose rows are read together.
 _NIGHTS = 64
-#: With fewer stars a frame does not tell a change from noise.
+#: With fewer stars a frame does not distinguish a change from noise.
 _FEWEST_STARS = 20
 #: How far stars may be from where the lens of their frame has them: distortion may have changed by as much.
 _RADIUS_PX = 6.0
@@ -52,7 +52,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class DistortionFrame:
-    """A frame that may tell the distortion of its camera: when it was taken, its night and the size of its image."""
+    """A frame that may show the distortion of its camera: when it was taken, its night and the size of its image."""
 
     frame_id: int
     mjd: float

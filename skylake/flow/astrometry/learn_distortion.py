@@ -1,4 +1,4 @@
-"""Learn the distortion of a camera from the frames of a lake, night by night, and tell when it has changed."""
+"""Learn the distortion of a camera from the frames of a lake, night by night, and report when it has changed."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from skylake.sky.lake_catalogs import ReferenceCatalog
 
 Floats = npt.NDArray[np.float64]
 
-#: Nights whose stars are in memory together; frames that a distortion is learnt from at most; and it is learnt anew
+#: Nights whose stars are in memory together; frames that a distortion is learned from at most; and it is learned again
 #: when so many times as many frames are there.
 _NIGHTS, _MOST_FRAMES, _MANY_MORE = 16, 60, 2
-#: Frames whose stars are kept, so that those which begin an epoch are not matched anew when it is learnt from more:
+#: Frames whose stars are kept, so that those which begin an epoch are not matched again when it is learned from more:
 #: 300 stars each, together some 20 MB.
 _MOST_KEPT = 1000
 
@@ -55,7 +55,7 @@ def learn(
     camera : str
     workers : Workers
     anew : bool
-        Forget what was learnt, and go through all nights.
+        Forget what was learned, and go through all nights.
     progress : Progress or None
 
     Raises
@@ -148,7 +148,7 @@ class _Work:
         name = self.lake.catalogs(self.camera).solve
         if not name:
             raise LakeError(
-                f"{self.lake.root}: the lake has no catalog, which tells where stars are; bring one in with "
+                f"{self.lake.root}: the lake has no catalog, which says where stars are; bring one in with "
                 "`skylake catalog import`"
             )
         catalog = ReferenceCatalog.open(self.snapshot.catalog(name))
@@ -181,7 +181,7 @@ class _Work:
 
 
 def _learn(work: _Work, frames: Sequence[DistortionFrame], anew: bool) -> None:
-    """Follow the camera through its frames, those of each size by themselves, and write what was learnt."""
+    """Follow the camera through its frames, those of each size by themselves, and write what was learned."""
     held = read_epochs(work.lake.layout, work.camera)
     epochs = list(held)
     for shape in sorted({frame.shape for frame in frames}):
@@ -199,7 +199,7 @@ def _learn(work: _Work, frames: Sequence[DistortionFrame], anew: bool) -> None:
             continue
         work.report.changes += [_sentence(work.camera, epoch) for epoch in followed[1:]]
         epochs = _with_numbers(epochs, followed, known, number)
-    if _told(epochs) != _told(held):
+    if _state(epochs) != _state(held):
         write_epochs(work.lake.layout, work.camera, epochs)
     before = {epoch.name for epoch in held}
     work.report.made = [epoch.name for epoch in epochs if epoch.name not in before]
@@ -223,7 +223,7 @@ def _with_older(
     ]
 
 
-def _told(epochs: Sequence[Epoch]) -> list[tuple[str, float, float, float, int]]:
+def _state(epochs: Sequence[Epoch]) -> list[tuple[str, float, float, float, int]]:
     """Return what can change of epochs that are kept."""
     return [(epoch.name, epoch.valid_to, epoch.first_mjd, epoch.last_mjd, epoch.n_seen) for epoch in epochs]
 
@@ -266,7 +266,7 @@ def _sentence(camera: str, epoch: Epoch) -> str:
 
 
 def _improved(work: _Work, epoch: Epoch, frames: Sequence[DistortionFrame], fresh: bool) -> Epoch:
-    """Return an epoch learnt anew, if there are many more frames of it than those from which it was learnt."""
+    """Return an epoch learned again, if there are many more frames of it than those from which it was learned."""
     n_learnt = epoch.distortion.n_frames
     if n_learnt >= _MOST_FRAMES or epoch.n_seen < _MANY_MORE * n_learnt:
         return epoch
@@ -309,7 +309,7 @@ def stars_of_epoch(
 
 
 def _same(made: Sequence[Epoch], held: Sequence[Epoch]) -> bool:
-    """Tell whether epochs are what is held already, whatever their numbers."""
+    """Return whether epochs are what is held already, whatever their numbers."""
 
     def plain(epoch: Epoch) -> tuple[str, float]:
         return epoch.name.rpartition("-")[2], epoch.valid_from

@@ -26,13 +26,13 @@ from skylake.lake.cameras.stored_focal_planes import write_focal_plane
 
 Floats = npt.NDArray[np.float64]
 
-#: So many exposures that a chip shares with others tell its place.
+#: So many exposures that a chip shares with others give its place.
 LEAST_EXPOSURES = 2
 #: Dates beyond are no dates: that is how periods without a beginning or an end are written.
 _FAR_MJD = 1e8
-#: So many angles tell near which most lie.
+#: So many angles show near which most lie.
 _SOME_ANGLES = 500
-#: A frame with fewer stars tells nothing of the places.
+#: A frame with fewer stars says nothing of the places.
 _LEAST_STARS = 10
 #: Exposures whose rotation is off by so much more than that of others, standard deviations and degrees.
 _ODD_SIGMAS, _ODD_DEG = 6.0, 0.5
@@ -40,17 +40,17 @@ _ODD_SIGMAS, _ODD_DEG = 6.0, 0.5
 
 @dataclass(slots=True)
 class MosaicReport:
-    """What was learnt of a focal plane.
+    """What was learned of a focal plane.
 
     Attributes
     ----------
     chips : list of dict
-        chip, camera, the dates of its epoch, its place as learnt with errors, as the profile has it, and what it was
-        learnt from.
+        chip, camera, the dates of its epoch, its place as learned with errors, as the profile has it, and what it was
+        learned from.
     telescope : dict
         How far exposures point from where the cards of the telescope say: medians and scatter.
     odd : list of dict
-        Frames whose cards tell another rotation than those of other exposures, or that contradict their siblings.
+        Frames whose cards give another rotation than those of other exposures, or that contradict their siblings.
     apart : list of str
         Chips with frames of which no exposure in common leads to the others: nobody knows where they are to them.
     """
@@ -129,7 +129,7 @@ def _planes(chips: Sequence[Profile], mjd: float) -> list[tuple[Any, ...]]:
 def _learn(
     frames: Frames, cameras: Sequence[Camera], period: tuple[float, float], report: MosaicReport
 ) -> dict[int, PlacedChip]:
-    """Return what is learnt of each chip in an epoch, and tell it."""
+    """Return what is learned of each chip in an epoch, and report it."""
     lenses = [_best_lens(frames, number, camera) for number, camera in enumerate(cameras)]
     known = [number for number, lens in enumerate(lenses) if lens is not None]
     rows = [n for n, chip in enumerate(frames.chip) if chip in known]
@@ -161,7 +161,7 @@ def _learn(
         placed_chips[number] = _placed(
             lens, shapes[number], [some.rows[row] for row in shared], plane, number, period
         )
-        report.chips.append(_told(cameras[number], placed_chips[number], start[number], plane, number))
+        report.chips.append(_chip_row(cameras[number], placed_chips[number], start[number], plane, number))
     return placed_chips
 
 
@@ -210,7 +210,7 @@ def _placed(
     )
 
 
-def _told(camera: Camera, one: PlacedChip, start: Floats, plane: FocalPlane, chip: int) -> dict[str, Any]:
+def _chip_row(camera: Camera, one: PlacedChip, start: Floats, plane: FocalPlane, chip: int) -> dict[str, Any]:
     matrix, covariance = plane.places[chip], plane.covariance[chip]
     x, y, angle = place_of_matrix(matrix)
     declared = *camera.place_arcsec, place_of_matrix(start)[2]
@@ -248,7 +248,7 @@ def _finite(value: float) -> float | None:
 def _report_telescope(
     every: Overview, snapshot: Snapshot, chips: Sequence[Profile], report: MosaicReport
 ) -> None:
-    """Tell how well cards of the telescope tell where frames point, and which are far from the others."""
+    """Report how well cards of the telescope say where frames point, and which are far from the others."""
     rows = np.flatnonzero((every.n_stars >= 1) & np.isfinite(every.rotation_deg))
     if rows.size == 0:
         return
@@ -266,7 +266,7 @@ def _report_telescope(
     odd = np.abs(off) > max(_ODD_SIGMAS * spread, _ODD_DEG)
     names = every.files(snapshot, chips, rows[odd])
     report.odd += [
-        {"file": name, "why": f"its cards tell a rotation that is {-one:.2f} degrees from that of its stars"}
+        {"file": name, "why": f"its cards give a rotation that is {-one:.2f} degrees from that of its stars"}
         for name, one in zip(names, turn[odd], strict=True)
     ]
 

@@ -1,4 +1,4 @@
-"""Learn the geometry of a camera that sees the whole sky from the frames of a lake, and tell when it was moved."""
+"""Learn the geometry of a camera that sees the whole sky from the frames of a lake, and report when it was moved."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class _Night:
 
 @dataclass(frozen=True, slots=True)
 class SkyCamera:
-    """What tells where stars stand for a camera: its site and air, and the stars of a catalog down to a magnitude."""
+    """What gives the places of stars for a camera: its site and air, and the catalog down to a magnitude."""
 
     camera: Camera
     catalog: ReferenceCatalog
@@ -108,7 +108,7 @@ def _later(epochs: Sequence[Geometry]) -> list[Geometry]:
 
 
 def _same(made: Sequence[Geometry], held: Sequence[Geometry]) -> bool:
-    """Tell whether epochs are what is held already, whatever their numbers and versions."""
+    """Return whether epochs are what is held already, whatever their numbers and versions."""
 
     def plain(epoch: Geometry) -> Geometry:
         return replace(epoch, number=1, version=1)
@@ -124,7 +124,7 @@ def _frames(snapshot: Snapshot, camera: str) -> pa.Table:
 
 
 def _nights_with_news(rows: pa.Table, epochs: Sequence[Geometry]) -> list[_Night]:
-    """Return the nights, of frames of one size each, that tell something new; the others stay columns."""
+    """Return the nights, of frames of one size each, that have something new; the others stay columns."""
     names = ["night", "height_px", "width_px"]
     groups = rows.group_by(names).aggregate([("mjd_mid", "min"), ("mjd_mid", "max")]).to_pylist()
     last: dict[tuple[int, int], int] = {}
@@ -147,7 +147,7 @@ def _nights_with_news(rows: pa.Table, epochs: Sequence[Geometry]) -> list[_Night
 
 
 def _has_news(night: _Night, epochs: Sequence[Geometry], newest: bool) -> bool:
-    """Tell whether no frame of a night was looked at, or it is the newest and has frames outside of all epochs."""
+    """Return whether no frame of a night was looked at, or it is the newest and has frames outside of all epochs."""
     mine = [epoch for epoch in epochs if epoch.shape == night.shape]
     times = [frame["mjd_mid"] for frame in night.frames]
     if not newest:
@@ -164,13 +164,13 @@ def _learn(
     workers: Workers,
     progress: Progress,
 ) -> list[Geometry]:
-    """Return what nights tell, in order of time."""
+    """Return what nights give, in order of time."""
     if not nights:
         return []
     name = profile.base.catalog.over(lake.settings.catalog).solve
     if not name:
         raise LakeError(
-            f"{lake.root}: the lake has no catalog, which tells where stars are; bring one in with "
+            f"{lake.root}: the lake has no catalog, which says where stars are; bring one in with "
             "`skylake catalog import`"
         )
     bands = [one.band for one in profile.base.filters.values()]

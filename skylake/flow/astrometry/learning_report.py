@@ -1,4 +1,4 @@
-"""What was learnt of a camera, and what people have to know of it."""
+"""What was learned of a camera, and what people have to know of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class LearnReport:
-    """What was learnt of a camera.
+    """What was learned of a camera.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class LearnReport:
     @property
     def line(self) -> str:
         """What was done, in a line."""
-        made = f", learnt {', '.join(self.made)}" if self.made else ""
+        made = f", learned {', '.join(self.made)}" if self.made else ""
         return f"learn {self.camera}: {self.n_frames} frames looked at{made}"
 
     @property
@@ -53,6 +53,6 @@ class LearnReport:
             *sentences,
             (
                 f"{self.camera}: frames of {len(self.nights)} nights ({nights}) were placed with the distortion of "
-                "another epoch; `skylake ingest --redo` with --from and --to places them anew"
+                "another epoch; `skylake ingest --redo` with --from and --to places them again"
             ),
         ]

@@ -27,7 +27,7 @@ _MARGIN = 0.5
 
 @dataclass(frozen=True, slots=True)
 class RefinedFrame:
-    """A frame with a lens fitted to its stars, and what its row tells of that."""
+    """A frame with a lens fitted to its stars, and what its row says of that."""
 
     pointing: RefinedPointing
     stars: Stars
@@ -36,7 +36,7 @@ class RefinedFrame:
     refraction: str = "off"
 
     def row(self) -> dict[str, Any]:
-        """Return what is told of it; numbers that are not known are None."""
+        """Return what is reported of it; numbers that are not known are None."""
         refinement, better = self.pointing.refinement, self.pointing.pointing
         values = {
             "rms_px": refinement.rms_px,
@@ -99,11 +99,11 @@ class Refiner:
         mjd : float or None
             Of the exposure.
         solution : Solution, optional
-            Whose stars tell how deep the frame is; without it the catalog is read as deep as it goes.
+            Whose stars show how deep the frame is; without it the catalog is read as deep as it goes.
         epoch : Epoch, optional
-            What was learnt of the distortion of the camera, as the lake has it.
+            What was learned of the distortion of the camera, as the lake has it.
         camera : Camera, optional
-            Whose site tells refraction.
+            Whose site gives refraction.
         band : str, optional
             That the frame was taken in, for refraction; without it that of 0.55 micrometres.
 

@@ -71,10 +71,10 @@ class AllSkySolver:
 
 
 def described(solution: AllSkySolution) -> dict[str, Any]:
-    """Return what is told of a solution; numbers that are not known are None.
+    """Return what is reported of a solution; numbers that are not known are None.
 
     ``ra_deg`` and ``dec_deg`` are those of the middle of the image, as for every other frame, here and in ``frames``;
-    ``x0`` and ``y0`` tell where the optical axis is.
+    ``x0`` and ``y0`` say where the optical axis is.
     """
     height, width = solution.view.shape
     ra, dec = solution.view.pixels_to_icrs(0.5 * (width - 1), 0.5 * (height - 1))

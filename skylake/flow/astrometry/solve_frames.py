@@ -119,7 +119,7 @@ class KnownSky:
     catalog : str or None
         Its name.
     epochs : tuple of Epoch
-        What was learnt of the distortion of the camera.
+        What was learned of the distortion of the camera.
     """
 
     index: AsterismIndex | None
@@ -138,13 +138,13 @@ def index_catalog(
     return build_index(catalog, band, narrowest_deg, widest_deg), index_path(catalog)
 
 
-def known_sky(snapshot: Snapshot, name: str | None, indexed: bool, tell: Callable[[str], None]) -> KnownSky:
+def known_sky(snapshot: Snapshot, name: str | None, indexed: bool, report: Callable[[str], None]) -> KnownSky:
     """Open a catalog of a lake, and its index if that is wanted; it is built where there is none that fits."""
     if name is None:
         return KnownSky(None, None)
     catalog = ReferenceCatalog.open(snapshot.catalog(name))
-    index = ensure_index(catalog, tell) if indexed else None
-    # The depth of a frame is told in the magnitudes of the index.
+    index = ensure_index(catalog, report) if indexed else None
+    # The depth of a frame is given in the magnitudes of the index.
     band = None if index is None else index.magnitude.removeprefix("mag_")
     return KnownSky(index, Refiner(catalog, band), name)
 
@@ -247,7 +247,7 @@ def write_header(header: Any, path: Path, shape: tuple[int, int], history: str) 
     header : astropy.io.fits.Header
     path : Path
     shape : tuple of int
-        Height and width of the image, which IMAGEH and IMAGEW tell as those of astrometry.net do: a file without
+        Height and width of the image, which IMAGEH and IMAGEW give as those of astrometry.net do: a file without
         pixels may have no NAXIS1 and NAXIS2 (FITS standard 4.0, section 4.4.1).
     history : str
         What the WCS was made of.
@@ -267,7 +267,7 @@ def write_header(header: Any, path: Path, shape: tuple[int, int], history: str) 
 
 
 def write_copy(frame: Path, profile: Profile, header: Any, path: Path, history: str) -> None:
-    """Write a copy of a frame whose image has the WCS; all else stays as it is, and HISTORY tells how it was found.
+    """Write a copy of a frame whose image has the WCS; all else stays as it is, and HISTORY says how it was found.
 
     Raises
     ------

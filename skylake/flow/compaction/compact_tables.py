@@ -178,7 +178,7 @@ def run_job(job: Job, staging: Path) -> Merged | None:
 
 
 def _identity(job: Job) -> str:
-    """Return what a job's result depends on, besides the content that the name of its file tells."""
+    """Return what a job's result depends on, beside the content that the name of its file states."""
     merge = job.merge
     form = load(merge.table).sha256
     return config_sha256({"keys": merge.keys, "pixel": merge.pixel, "path": merge.path, "schema": form})
@@ -200,6 +200,6 @@ def _read_note(note: Path) -> tuple[str | None, Merged | None]:
         return None, None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         _log.info(
-            "%s: what an interrupted compaction noted is damaged (%s); its file is made anew", note, error
+            "%s: what an interrupted compaction noted is damaged (%s); its file is rebuilt", note, error
         )
         return None, None

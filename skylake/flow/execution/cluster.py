@@ -264,8 +264,8 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 def _interrupts_deferred() -> Iterator[Callable[[], None]]:
     """Start processes that leave Ctrl-C to this one, which ends them in good order.
 
-    They inherit the mask of signals. An interrupt that comes meanwhile, to whatever thread, waits, and is raised by
-    the function that is given, or at the end.
+    They inherit the mask of signals. An interrupt of any thread waits in the meantime, and is raised by the function
+    that is given, or at the end.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
@@ -316,7 +316,7 @@ def _warn_of(address: str) -> None:
     host = place.hostname or ""
     if place.scheme == "tcp" and not (host in ("localhost", "::1") or host.startswith("127.")):
         _log.warning(
-            "%s: tcp:// asks nobody for a certificate, so whoever reaches that scheduler can run code as you; "
+            "%s: tcp:// asks nobody for a certificate, so everybody who reaches that scheduler can run code as you; "
             "use tls://, as docs/operating.md shows",
             address,
         )

@@ -57,7 +57,7 @@ class PatientNanny(Nanny):  # type: ignore[misc]
 
     async def instantiate(self) -> Status:
         """Start the worker; see :class:`Nanny`."""
-        # Each death calls this anew, also that of a worker which is being started.
+        # Each death calls this again, also that of a worker which is being started.
         async with self._turn:
             while self._n_killed < STARTS:
                 status = await super().instantiate()

@@ -42,7 +42,7 @@ class Forcing:
     def corrections(self, extracted: Extracted) -> ApertureCorrections:
         """Return the aperture corrections of a frame, those of its night where its own stars are too few.
 
-        A form that cannot be drawn leaves those that were assumed: it spoils the targets, which tell why, but not the
+        A form that cannot be drawn leaves those that were assumed: it spoils the targets, which say why, but not the
         detections.
         """
         corrections_ = guard(lambda: corrections_of(extracted, self.usual(extracted)))
@@ -69,7 +69,7 @@ class Forcing:
 
 
 def too_uncertain(row: Mapping[str, Any], camera: Camera) -> bool:
-    """Tell whether a frame was placed by interpolation, and not well enough to measure targets on it."""
+    """Return whether a frame was placed by interpolation, and not well enough to measure targets on it."""
     if not row["flags"] & FrameFlag.WCS_INTERPOLATED:
         return False
     most = camera.astrometry.interpolated_targets * camera.apertures.calibrated_radius_px
@@ -77,7 +77,7 @@ def too_uncertain(row: Mapping[str, Any], camera: Camera) -> bool:
 
 
 def note_failure(row: dict[str, Any], error: FrameError) -> None:
-    """Let the row of a frame tell that its targets were not measured; its detections are as good as ever."""
+    """Let the row of a frame say that its targets were not measured; its detections are as good as ever."""
     sentence = f"its targets were not measured: {error}"
     row["message"] = "; ".join(part for part in (row.get("message"), sentence) if part)
     row["reason"] = row.get("reason") or Reason.TARGETS_FAILED.value
@@ -85,7 +85,7 @@ def note_failure(row: dict[str, Any], error: FrameError) -> None:
 
 
 def _frame_row(version: int, forced: ForcedMeasurements | None) -> dict[str, Any]:
-    """Return what ``frames`` tells of the targets of a frame."""
+    """Return what ``frames`` says of the targets of a frame."""
     row: dict[str, Any] = {"targets_version": version, "n_targets": 0 if forced is None else len(forced)}
     if forced is not None:
         row |= {"targets_dx_px": forced.shift_px[0], "targets_dy_px": forced.shift_px[1]}

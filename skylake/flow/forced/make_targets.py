@@ -168,7 +168,7 @@ def _field_radius(frames: pa.Table) -> float:
 
 
 def may_be_star(flags: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
-    """Tell by its flags which detections may be stars; of a saturated one the centroid fails as a rule."""
+    """Return by its flags which detections may be stars; of a saturated one the centroid fails as a rule."""
     saturated = (flags & int(SourceFlag.SATURATED)) != 0
     forgiven = np.where(saturated, int(SourceFlag.CENTROID_FAILED), 0)
     return np.asarray((flags & int(_NO_TARGET) & ~forgiven) == 0)
@@ -222,7 +222,7 @@ def _publish(
 
 
 def _is_same(new: pa.Table, old: pa.Table) -> bool:
-    """Tell whether two lists measure the same; how often something was seen does not count."""
+    """Return whether two lists measure the same; how often something was seen does not count."""
     names = ["star_id", "ra_deg", "dec_deg", "epoch", "origin"]
     one, two = (table.sort_by("star_id").select(names).combine_chunks() for table in (new, old))
     return bool(one.equals(two))
@@ -259,7 +259,7 @@ def _clusters(
             raise result
         if isinstance(result, BaseException):
             raise LakeError(
-                f"detections could not be read ({reason_of(result, with_file=True)}); mend that and run again"
+                f"detections could not be read ({reason_of(result, with_file=True)}); fix that and run again"
             ) from result
     return merge_clusters(Clusters.joined(results), link)
 
@@ -285,7 +285,7 @@ def cluster_pixel(
 
 
 def _near_edge(ra: Floats, dec: Floats, pixel: Pixel, distance_arcsec: float) -> npt.NDArray[np.bool_]:
-    """Tell which places are within a distance of the edge of their pixel."""
+    """Return which places are within a distance of the edge of their pixel."""
     near = np.zeros(len(ra), bool)
     for angle in (45.0, 135.0, 225.0, 315.0):
         around = offset(ra, dec, distance_arcsec / 3600.0, np.full(len(ra), angle))

@@ -1,4 +1,4 @@
-"""What the frames of the last nights told of the point spread function, so that a night that grows asks each once.
+"""What the frames of the last nights gave for the point spread function, so that a night that grows reads each once.
 
 A file beside the profile of the camera, which may be lost at any time: frames are then asked again, and say the same.
 """
@@ -30,7 +30,7 @@ _UPPER = np.triu_indices(_N_TERMS)
 
 
 class HeaderSummary(NamedTuple):
-    """What the header of a science frame tells: its time (MJD, UTC), filter, and height and width."""
+    """What the header of a science frame says: its time (MJD, UTC), filter, and height and width."""
 
     mjd: float
     filter: str | None
@@ -43,14 +43,14 @@ Stamp = tuple[int, int]
 
 @dataclass(slots=True)
 class PsfMemory:
-    """What the files of one night told.
+    """What the files of one night gave.
 
     Attributes
     ----------
     headers : dict
-        File to its stamp, and what its header tells; None for one that is no science frame.
+        File to its stamp, and what its header says; None for one that is no science frame.
     sums : dict
-        File to its stamp, and what its stars tell; None where they tell nothing.
+        File to its stamp, and what its stars give; None where they give nothing.
     changed : bool
         Whether something was learnt.
     """
@@ -68,13 +68,13 @@ class PsfMemory:
         )
 
     def note_header(self, file: str, peeked: HeaderSummary | None) -> None:
-        """Remember what a header tells."""
+        """Remember what a header says."""
         now = stamp_of(file)
         if now is not None:
             self.headers[file], self.changed = (now, peeked), True
 
     def note_sums(self, file: str, sums: PsfSums | None) -> None:
-        """Remember what stars tell."""
+        """Remember what stars give."""
         now = stamp_of(file)
         if now is not None:
             self.sums[file], self.changed = (now, sums), True
@@ -90,7 +90,7 @@ def stamp_of(file: str) -> Stamp | None:
 
 
 def made_with(profile: Profile, library: Library | None) -> str:
-    """Return a digest of all but the frames that what they tell follows from."""
+    """Return a digest of all but the frames from which what they give follows from."""
     checksums = {} if library is None else library.checksums
     content = json.dumps([code_version(), profile.sha256, sorted(checksums.items())])
     return hashlib.sha256(content.encode()).hexdigest()
@@ -120,7 +120,7 @@ def recall(folder: Path, night: int, digest: str, files: Sequence[str]) -> PsfMe
 
 
 def remember(folder: Path, night: int, digest: str, memory: PsfMemory) -> None:
-    """Keep what the files of a night told, and forget nights that are long over.
+    """Keep what the files of a night gave, and forget nights that are long over.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The point spread functions of nights: frames of each filter and size, and the sums of what their stars tell."""
+"""The point spread functions of nights: frames of each filter and size, and the sums of what their stars measured."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from skylake.image.reduction.reduce_frame import reduce_frame
 _log = logs.get(__name__)
 
 #: Frames of a night, filter and size from which its point spread function is made, at most; how often those that
-#: tell nothing are replaced by others; frames in one task, and headers.
+#: give nothing are replaced by others; frames in one task, and headers.
 _FRAMES = 20
 _ROUNDS = 3
 _CHUNK = 4
@@ -74,13 +74,13 @@ def pool_psfs(
     are then measured with one and the same function, whichever worker has them, and no frame has to be read twice in
     a long night. The sums of a frame are small, and add up in the order in which frames are chosen. The files are to
     be those of the whole night, with what the lake holds: a frame that comes by itself would else have a function of
-    one frame. Frames that tell nothing are replaced. Cameras that take the sky off keep frames of it in `scratch`
-    while they are needed; `neighbours` are those that tell it, if they are known already.
+    one frame. Frames that give nothing are replaced. Cameras that take the sky off keep frames of it in `scratch`
+    while they are needed; `neighbours` are those that give it, if they are known already.
 
     Which frames are chosen follows from their times alone, and a frame that comes later takes the place of few: with
     a folder `keep`, in which the sums of the last nights are remembered, a night that comes frame by frame asks each
     once, and ends with the same functions as one that comes as a whole. Where the sky is taken off, what a frame
-    tells follows from its neighbours too, and nothing is remembered.
+    gives follows from its neighbours too, and nothing is remembered.
 
     The folder `detections` gets a file for each of some frames, with what was found on them, so that the frames
     that are reduced afterwards are not searched twice (:class:`~skylake.flow.forced.detection_files.DetectionFiles`).
@@ -102,7 +102,7 @@ def pool_psfs(
         chosen = {group: files[: max(missing[group], 0)] for group, files in left.items()}
         left = {group: files[len(chosen[group]) :] for group, files in left.items()}
         _ask_frames(chosen, shared, workers, memories)
-        for group, one in _told(chosen, memories):
+        for group, one in _sums_of_frames(chosen, memories):
             missing[group] -= 1
             key = PsfKey(group.night, group.filter, one.size)
             sums[key] = sums[key] + one if key in sums else one
@@ -114,21 +114,21 @@ def pool_psfs(
 
 
 def _warn_of(asked: Iterable[PsfKey], measured: Iterable[PsfKey]) -> None:
-    """Log the nights none of whose frames told anything; targets are not measured on frames without a time."""
+    """Log the nights none of whose frames gave anything; targets are not measured on frames without a time."""
     for night in sorted({group.night for group in asked} - {key.night for key in measured} - {UNDATED}):
         names = sorted({group.filter or "no filter" for group in asked if group.night == night})
         _log.warning(
-            "no frame of the night %d (%s) tells the point spread function: none can be used, or bright lonely stars "
-            "are too few; a Moffat profile stands in for those that do not tell it themselves",
+            "no frame of the night %d (%s) gives the point spread function: none can be used, or bright lonely stars "
+            "are too few; a Moffat profile stands in for those that do not give it themselves",
             night,
             ", ".join(names),
         )
 
 
-def _told(
+def _sums_of_frames(
     chosen: Mapping[PsfKey, Sequence[str]], memories: Mapping[int, PsfMemory]
 ) -> Iterator[tuple[PsfKey, PsfSums]]:
-    """Yield what frames tell, those of each group in their order."""
+    """Yield what frames give, those of each group in their order."""
     for group, files in chosen.items():
         for file in files:
             _, sums = memories[group.night].sums.get(file, (None, None))
@@ -142,7 +142,7 @@ def _ask_frames(
     workers: Workers,
     memories: Mapping[int, PsfMemory],
 ) -> None:
-    """Reduce those of some frames of which it is not remembered what they tell, and remember it."""
+    """Reduce those of some frames of which it is not remembered what they give, and remember it."""
     task = dask.delayed(sum_frames, pure=False)
     pieces = []
     for group, files in chosen.items():
@@ -198,7 +198,7 @@ def _ranked(moments: Mapping[float, Sequence[str]]) -> list[str]:
 def _ask_headers(
     nights: Mapping[int, Sequence[str]], profile: Profile, workers: Workers, memories: Mapping[int, PsfMemory]
 ) -> None:
-    """Read those of some headers of which it is not remembered what they tell, and remember it."""
+    """Read those of some headers of which it is not remembered what they give, and remember it."""
     peek = dask.delayed(peek_frames, pure=False)
     pieces = []
     for night, files in nights.items():
@@ -224,7 +224,7 @@ def _rank(mjd: float) -> tuple[int, float]:
 
 
 def peek_frames(paths: Sequence[str], profile: Profile) -> list[HeaderSummary | None]:
-    """Return what the header of each file tells; None for those that are no science frame. Runs on a worker."""
+    """Return what the header of each file says; None for those that are no science frame. Runs on a worker."""
     headers = [guard(partial(_peek, path, profile)) for path in paths]
     return [None if isinstance(header, FrameError) else header for header in headers]
 

@@ -56,7 +56,7 @@ class VerifyOptions:
     only : tuple of str
         Names of checks to run; none runs all that `deep` and `hats` allow.
     show : int
-        Offending things to tell of each check.
+        Offending rows to show of each check.
     """
 
     as_of: str | None = None
@@ -78,7 +78,7 @@ class VerifyReport:
         Whether every row was read.
     checks : list of dict
         Name, sentence, kind, passed, n_found, seconds and findings of each check; a finding says what is
-        broken, and the command that mends it.
+        broken, and the command that repairs it.
     """
 
     lake: str
@@ -143,7 +143,7 @@ def verify(
     report = VerifyReport(str(facts.layout.root), facts.snapshot, options.deep)
     with ExitStack() as stack:
         if facts.snapshot is not None:
-            # A vacuum leaves the snapshot alone meanwhile.
+            # A vacuum leaves the snapshot alone in the meantime.
             stack.enter_context(in_use(facts.layout.snapshot(facts.snapshot)))
         if any(relation in check.sql for check in checks for relation in _SCANS):
             _scan(facts, workers, progress)

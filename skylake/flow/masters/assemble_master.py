@@ -25,13 +25,13 @@ from skylake.image.combine.make_masters import FlatForm, Quality, combine_option
 from skylake.image.masters.master_file import gradient_cards, read_master
 from skylake.image.masters.master_library import rules_of
 
-#: Differences of flats behind a master, at least: a single one would tell nothing of its error.
+#: Differences of flats behind a master, at least: a single one would say nothing of its error.
 _LEAST_DIFFERENCES = 2
 #: Flats of which there are so many.
 DIFFERENCE_FLATS = 2 * _LEAST_DIFFERENCES
 #: Of the variance of a flat so much is noise of its pixels, whatever its gradients.
 _LEAST_NOISE = 0.1
-#: Frames and rows, or twice as many, of which the noise is told.
+#: Frames and rows, or twice as many, from which the noise is measured.
 _SAMPLES, _SAMPLE_ROWS = 9, 128
 
 
@@ -72,7 +72,7 @@ def image_master(maker: MasterBuilder, group: Group, prepared: Mapping[str, Prep
         "n_bad_px": quality.n_invalid_px,
     }
     bad = _bad_bits(group, combined, camera)
-    # A later mask cannot tell from the mean which pixels were unstable.
+    # A later mask cannot see from the mean which pixels were unstable.
     write_entry(maker, row, files[0].offset, files[0].used, cards, pixels=mean, error=error, bad=bad)
     mask = maker.staging / f"{row['name']}.npy"
     np.save(mask, bad)

@@ -17,7 +17,7 @@ from skylake.image.combine.bad_pixels import dead_pixels, hot_pixels
 from skylake.image.masters.master_file import load_bad, load_master
 from skylake.image.masters.master_library import SAME_GAIN, Library, Master, Wanted, choose, rules_of
 
-#: Divides masters into pieces that tell the same.
+#: Divides masters into pieces that state the same.
 _Divide = Callable[[Sequence[BuiltMaster]], Sequence[Sequence[BuiltMaster]]]
 #: Kinds of masters that show bad pixels.
 _SHOWING: tuple[Step, ...] = ("bias", "dark", "flat")
@@ -59,7 +59,7 @@ def bad_pixel_rows(
 def _pieces(
     some: Sequence[BuiltMaster], value: Callable[[BuiltMaster], Any], divide: _Divide
 ) -> list[tuple[list[BuiltMaster], list[BuiltMaster]]]:
-    """Return masters in pieces that tell the same, each with those that tell nothing, and before it those that do."""
+    """Return masters in pieces of one value, each with and without the masters that have none."""
     known = [master for master in some if value(master) is not None]
     if not known:
         return [([], list(some))]
@@ -70,7 +70,7 @@ def _pieces(
 
 
 def _of_one_readout(some: Sequence[BuiltMaster]) -> Iterator[list[BuiltMaster]]:
-    """Return masters in pieces of one readout and gain; those that do not tell theirs are in every piece."""
+    """Return masters in pieces of one readout and gain; those that do not state theirs are in every piece."""
 
     def readout(master: BuiltMaster) -> str | None:
         return master.group.first.wanted.readout
@@ -151,7 +151,7 @@ def _darks_by_temperature(
 ) -> list[tuple[float | None, Master]]:
     """Return the dark of the library for each temperature at which it has some, the coldest first.
 
-    Those that tell no temperature, and so are for any, come before.
+    Those that state no temperature, and so are for any, come before.
     """
     darks = [master for master in library.masters if master.kind == "dark"]
     pieces = split(darks, lambda one: one.temperature_c, lambda _: camera.reduction.temperature_tolerance_c)
@@ -202,7 +202,7 @@ def _row_of_mask(maker: MasterBuilder, plan: _Mask, library: Library) -> dict[st
 def _bits_of_held(master: Master, camera: Camera, shape: tuple[int, ...], library: Library) -> MaskPlane:
     """Return the bits of the pixels that a master of the library shows to be bad, by the limits of the camera now.
 
-    Which were unstable only its frames told, so that is as it was found then.
+    Which were unstable only its frames could show, so that is as it was found then.
     """
     frame = load_master(library.root, master)
     if frame.pixels is None or frame.shape != shape:

@@ -1,4 +1,4 @@
-"""Bias frames of several levels, as of two settings of the detector that no card tells apart."""
+"""Bias frames of several levels, as of two settings of the detector that no card distinguishes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from skylake.flow.masters.master_tasks import PreparedFile
 _GAP = 10.0
 #: Noise below that of rounding to whole ADU says nothing of it.
 _LEAST_NOISE_ADU = 0.3
-#: Pixels by which the noise is told, or nearly so.
+#: Pixels from which the noise is measured, about.
 _SAMPLE = 200_000
 #: Files of a level that a sentence names.
 _NAMED = 3

@@ -126,7 +126,7 @@ def build_masters(
             make(frames_of_master)
         run.make_masks()
         del snapshot  # or it would count as being read
-        # Another run of the camera may have added masters meanwhile; both are wanted.
+        # Another run of the camera may have added masters in the meantime; both are wanted.
         undisturbed(lambda: _commit(lake, profile, run.rows, staging), run.progress)
     report.masters = run.rows
     return report
@@ -275,14 +275,14 @@ class _Build:
     def _of_one_level(self, group: Group, files: dict[str, PreparedFile]) -> dict[str, PreparedFile]:
         """Return bias frames of one level: a few of another are left out, and of two series no master is made."""
         pieces = of_one_level(files)
-        mend = (
-            "if the detector was read out in several ways, name the cards that tell gain, mode or offset in "
+        advice = (
+            "if the detector was read out in several ways, name the cards that give gain, mode or offset in "
             f"header.readout of {self.profile.call_name}"
         )
         if len(pieces) > 1 and len(pieces[1]) >= self.options.min_frames:
             self.report.warnings.append(
                 f"{group.text}: the levels of the frames differ by far more than their noise, "
-                f"{several_levels(files, pieces)}, so no master is made of them; {mend}, or give each in a "
+                f"{several_levels(files, pieces)}, so no master is made of them; {advice}, or give each in a "
                 "call of its own"
             )
             return {}
@@ -291,7 +291,7 @@ class _Build:
                 file,
                 Reason.BAD_CALIBRATION,
                 f"its level differs from that of the others of {group.text} by far more than their noise, "
-                f"{several_levels(files, [[file], pieces[0]])}; leave it out, or {mend}",
+                f"{several_levels(files, [[file], pieces[0]])}; leave it out, or {advice}",
             )
         return {file: files[file] for file in files if file in pieces[0]} if pieces else {}
 
@@ -317,7 +317,7 @@ def _whole(result: Any) -> Any:
     """Return the result of a task; raise if there is none, which is no frame's fault."""
     if isinstance(result, BaseException) and not isinstance(result, FrameError):
         raise LakeError(
-            f"the masters could not be made ({reason_of(result, with_file=True)}); mend that and run again"
+            f"the masters could not be made ({reason_of(result, with_file=True)}); fix that and run again"
         ) from result
     return result
 
@@ -328,7 +328,7 @@ def _commit(lake: Lake, profile: Profile, rows: Sequence[dict[str, Any]], stagin
     Raises
     ------
     Superseded
-        If another run has changed the library of the camera meanwhile.
+        If another run has changed the library of the camera in the meantime.
     """
     if not rows:
         return

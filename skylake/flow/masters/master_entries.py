@@ -72,7 +72,7 @@ def describe(
     kind: str,
     used: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return what the row of every master tells; `used` are masters that were not used on its frames one by one."""
+    """Return what the row of every master says; `used` are masters that were not used on its frames one by one."""
     used = {name: sha256 for file in prepared.values() for name, sha256 in file.used.items()} | dict(
         used or {}
     )

@@ -46,7 +46,7 @@ class Group:
 
     @property
     def mjd(self) -> float | None:
-        """Mean time of the frames that tell theirs, MJD, UTC."""
+        """Mean time of the frames that have one, MJD, UTC."""
         times = [frame.wanted.mjd for frame in self.frames if math.isfinite(frame.wanted.mjd)]
         return float(np.mean(times)) if times else None
 
@@ -69,7 +69,7 @@ class Group:
 
     @property
     def header_gain(self) -> float | None:
-        """Median gain that the headers tell."""
+        """Median gain of the headers."""
         gains = [frame.wanted.gain for frame in self.frames if frame.wanted.gain is not None]
         return float(np.median(gains)) if gains else None
 
@@ -96,7 +96,7 @@ def group(frames: Sequence[Exposure], profile: Profile, by_night: bool = True, l
     frames : sequence of Exposure
     profile : Profile
     by_night : bool
-        Whether nights, and the hours of a night, are told apart.
+        Whether nights, and the hours of a night, are kept apart.
     least : int
         Frames that a master takes; the flats of a night are not divided into fewer.
     """

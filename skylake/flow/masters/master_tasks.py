@@ -125,7 +125,7 @@ class Term:
 def look_at(
     paths: Sequence[str], profile: Profile, kind: CalibrationKind | None
 ) -> list[Exposure | FrameError]:
-    """Return what the headers of some files tell, or why they are left out.
+    """Return what the headers of some files say, or why they are left out.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def _look_at(path: str, profile: Profile, kind: CalibrationKind | None) -> Expos
         )
     if frame_kind == "dark" and told_exposure(reading) is None:
         raise FrameFailed(
-            Reason.BAD_CALIBRATION, "the exposure of the dark is unknown; mend header.exposure of the profile"
+            Reason.BAD_CALIBRATION, "the exposure of the dark is unknown; fix header.exposure of the profile"
         )
     mjd = reading.mjd_mid
     return Exposure(
@@ -198,8 +198,8 @@ def _prepare(
         named = camera.reduction.use.get(kind)
         choice = choose(library.masters, kind, frame.wanted, rules_of(camera.reduction), named)
         if isinstance(choice, str):
-            mend = "give frames for one as well" if named is None else f"mend reduction.use.{kind}"
-            raise FrameFailed(Reason.NO_MASTER, f"{choice}, which a {frame.kind} needs; {mend}")
+            advice = "give frames for one as well" if named is None else f"fix reduction.use.{kind}"
+            raise FrameFailed(Reason.NO_MASTER, f"{choice}, which a {frame.kind} needs; {advice}")
         chosen[kind] = choice
     conditions = Conditions(
         reading.saturation_adu,

@@ -76,9 +76,9 @@ def _biases(flat: BuiltMaster, made: Sequence[BuiltMaster]) -> list[Path]:
 
 
 def _held_bias(flat: BuiltMaster, library: Library, named: Sequence[str] | None) -> Master | None:
-    """Return the master bias of the library that fits a flat and tells the noise of its frames."""
-    telling = [master for master in library.masters if master.read_noise_e and master.read_noise_err]
-    bias = choose(telling, "bias", flat.group.first.wanted, Rules(), named)
+    """Return the master bias of the library that fits a flat and gives the noise of its frames."""
+    measured = [master for master in library.masters if master.read_noise_e and master.read_noise_err]
+    bias = choose(measured, "bias", flat.group.first.wanted, Rules(), named)
     return bias if isinstance(bias, Master) else None
 
 
@@ -116,7 +116,7 @@ def _curvature(linear: dict[str, float | None], camera: Camera, brightest: float
     """Return c2 that prepared flats still have, and its error: as measured, or as in the profile, or unknown.
 
     Of an unknown one the error is what detectors may have at the level of the brightest flat: the gain is then known
-    to three times that part, unless flats of other levels tell more.
+    to three times that part, unless flats of other levels show more.
     """
     curve = camera.detector.linearity
     applied = curve[0] if curve and "linearity" in steps_for("flat", camera.reduction) else 0.0

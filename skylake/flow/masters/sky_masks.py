@@ -20,9 +20,9 @@ from skylake.flow.masters.master_tasks import PreparedFile, Term, combine_rows
 from skylake.image.combine.bad_pixels_from_sky import high_passed, sky_mask, steep_places
 from skylake.image.combine.combine_frames import CombineOptions, block_rows, frame_noise, join
 
-#: Stars leave too few values of a pixel if there are fewer frames; more than so many take room and tell little more.
+#: Stars leave too few values of a pixel if there are fewer frames; more than so many take room and show little more.
 MASK_FRAMES, _MOST_FRAMES = 12, 400
-#: Frames by which noise is told.
+#: Frames from which noise is measured.
 _SAMPLES = 9
 #: Stars and clouds are outliers on one side, nearer than those of darks and flats.
 _CLIP_SIGMA = 2.5
@@ -73,8 +73,8 @@ def sky_mask_row(
     if not mask.is_of_moving_stars:
         return (
             f"{mask.standing:.0%} of the stars are on the same pixels in all {len(files)} frames, where nobody can "
-            "tell them from hot pixels; give frames between which the telescope moved by ten pixels and more, such "
-            "as those of several fields"
+            "distinguish them from hot pixels; give frames between which the telescope moved by ten pixels and more, "
+            "such as those of several fields"
         )
     row = describe(maker, group, prepared, kind="bad_pixels")
     for name, bit in (("hot", PixelFlag.HOT), ("dead", PixelFlag.DEAD), ("unstable", PixelFlag.UNSTABLE)):

@@ -19,9 +19,9 @@ _COLUMNS = ["mjd_mid", "filter", "exposure_s", "width_px", "height_px", "flags",
 def nights_with_later_sky(snapshot: Snapshot, profile: Profile, nights: Collection[int]) -> list[int]:
     """Return the nights in which a frame would have a sky from both sides, but has one from one side alone.
 
-    While a night is taken in frame by frame, the sky of each is that of the frames before; nothing is done anew by
-    itself, and so these nights are told. The neighbours are those that the frame would have now. Of these only good
-    ones count, as nobody knows whether the others show a sky: a night that was done anew is told no more.
+    While a night is taken in frame by frame, the sky of each is that of the frames before; nothing is repeated by
+    itself, and so these nights are reported. The neighbours are those that the frame would have now. Only good ones
+    of these count, as nobody knows whether the others show a sky: a night that was done again is reported no more.
 
     Parameters
     ----------

@@ -10,13 +10,13 @@ from skylake.image.fitsio.read_fits import read_file
 
 
 class FileDigests:
-    """Tells copies from other frames by their bytes, decompressed; each file is read once, and only if asked for."""
+    """Recognises copies of a frame by their bytes, decompressed; each file is read once, and only if asked for."""
 
     def __init__(self) -> None:
         self._digests: dict[str, bytes] = {}
 
     def is_new(self, file: str, others: Iterable[str]) -> bool:
-        """Tell whether a file is a copy of none of some others."""
+        """Return whether a file is a copy of none of some others."""
         others = list(others)
         return not others or self._digest(file) not in {self._digest(other) for other in others}
 

@@ -79,14 +79,14 @@ def _load(path: str) -> UnitSky:
     except FrameError as error:
         raise FrameUnavailable(
             Reason.NO_SKY_FRAME,
-            f"{path}: the sky cannot be read ({reason_of(error)}); mend reduction.sky.file",
+            f"{path}: the sky cannot be read ({reason_of(error)}); fix reduction.sky.file",
         ) from error
     try:
         master = read_master(content.data, path)
     except FrameError:
         return _of_any_image(content)
     if master.pixels is None:
-        raise FrameFailed(Reason.NO_SKY_FRAME, f"{path}: the file holds no sky; mend reduction.sky.file")
+        raise FrameFailed(Reason.NO_SKY_FRAME, f"{path}: the file holds no sky; fix reduction.sky.file")
     return UnitSky(master.pixels, np.zeros_like(master.pixels) if master.error is None else master.error)
 
 
@@ -97,7 +97,7 @@ def _of_any_image(content: FileContent) -> UnitSky:
     if not level > 0.0:
         raise FrameFailed(
             Reason.NO_SKY_FRAME,
-            f"{content.path}: the sky has a median of {level:.3g}, and has to be above zero; mend reduction.sky.file",
+            f"{content.path}: the sky has a median of {level:.3g}, and has to be above zero; fix reduction.sky.file",
         )
     mean = pixels / np.float32(level)
     return UnitSky(mean, np.full(mean.shape, own_noise(mean), np.float32))

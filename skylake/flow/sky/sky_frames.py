@@ -35,7 +35,7 @@ _log = logs.get(__name__)
 MINUTES_PER_DAY = 1440.0
 #: Exposures that differ by less than this share count as the same.
 _SAME_EXPOSURE = 0.01
-#: One of so many rows tells the level of a frame.
+#: One of so many rows gives the level of a frame.
 _STRIDE = 5
 #: Headers read in one task.
 _PEEK_CHUNK = 64
@@ -61,7 +61,7 @@ class SkyFrame(NamedTuple):
         return self.mjd, self.file
 
     def is_like(self, other: SkyFrame) -> bool:
-        """Tell whether filter and exposure are those of another frame, and size and binning where both are known."""
+        """Return whether filter and exposure are those of another frame, and size and binning where both are known."""
         known = (self.size, other.size), (self.binning, other.binning)
         return (
             self.filter == other.filter
@@ -82,7 +82,7 @@ def neighbours_of(
         In their order.
     params : SkyFrames
     contents : FileDigests or None
-        Tells copies, such as a frame that was moved, from other frames of one moment; None where there are no copies.
+        Recognises copies, such as a frame that was moved, among frames of one moment; None where there are none.
     """
     span = params.within_minutes / MINUTES_PER_DAY
     first = bisect_left(frames, here.mjd - span, key=_time)
@@ -114,7 +114,7 @@ def _order(frame: SkyFrame) -> tuple[float, str]:
 
 
 def takes_sky(profile: Profile) -> bool:
-    """Tell whether a camera takes the sky of a frame from its neighbours, at any time."""
+    """Return whether a camera takes the sky of a frame from its neighbours, at any time."""
     cameras = [profile.base, *(period.camera for period in profile.periods)]
     return any("sky" in camera.reduction.steps for camera in cameras)
 
@@ -141,7 +141,7 @@ def sky_frames(
     frames: list[SkyFrame] = []
     for result in workers.run([peek(piece, profile) for piece in pieces]) if pieces else []:
         if isinstance(result, BaseException):
-            _log.warning("some headers could not be read, so these frames tell no sky (%s)", result)
+            _log.warning("some headers could not be read, so these frames give no sky (%s)", result)
         else:
             frames += result
     return tuple(sorted(frames, key=_order))
@@ -302,5 +302,5 @@ def _too_few(count: int, params: SkyFrames) -> FrameFailed:
         Reason.NO_SKY_FRAME,
         f"only {count} usable frames of the same filter, exposure, size and binning were taken within "
         f"{params.within_minutes:g} minutes, and the sky takes {params.min_frames}; ingest the night as a whole, or "
-        "mend reduction.sky of the profile",
+        "fix reduction.sky of the profile",
     )

@@ -22,7 +22,7 @@ def files_there(layout: Layout) -> dict[str, int]:
 
 
 def files_needed(layout: Layout) -> set[str]:
-    """Return the files that any version of the table ``masters`` tells of, relative to the lake."""
+    """Return the files that any version of the table ``masters`` lists, relative to the lake."""
     parts = sorted(layout.versions("masters").glob("[0-9]*/dataset/*.parquet"))
     return set(read_files("masters", parts, ["file"])["file"].to_pylist())
 
@@ -56,7 +56,7 @@ def unneeded_files(layout: Layout) -> list[Path]:
     try:
         needed = files_needed(layout)
     except (*UNREADABLE, pa.ArrowException):
-        # What a damaged table tells of is not known; `skylake verify` names it.
+        # What a damaged table lists is not known; `skylake verify` names it.
         return []
     return [
         layout.root / file

@@ -57,15 +57,15 @@ def distortions_file(layout: Layout, camera: str) -> Path:
 
 
 def read_epochs(layout: Layout, camera: str) -> tuple[Epoch, ...]:
-    """Return all versions of the epochs of a camera; none if its distortion was never learnt.
+    """Return all versions of the epochs of a camera; none if its distortion was never learned.
 
     Raises
     ------
     LakeError
         If the file is there and cannot be read.
     """
-    mend = "run `skylake camera learn` again"
-    rows = read_rows(distortions_file(layout, camera), _SCHEMA, "the distortions", mend)
+    advice = "run `skylake camera learn` again"
+    rows = read_rows(distortions_file(layout, camera), _SCHEMA, "the distortions", advice)
     return tuple(_epoch(row) for row in rows)
 
 

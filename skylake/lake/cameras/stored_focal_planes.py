@@ -40,15 +40,15 @@ def focal_plane_file(layout: Layout, camera: str) -> Path:
 
 
 def read_focal_plane(layout: Layout, camera: str) -> tuple[PlacedChip, ...]:
-    """Return the places of a detector in order of time; none if nothing was learnt of it.
+    """Return the places of a detector in order of time; none if nothing is known of it.
 
     Raises
     ------
     LakeError
         If the file is there and cannot be read.
     """
-    mend = "run `skylake camera mosaic` again"
-    rows = read_rows(focal_plane_file(layout, camera), _SCHEMA, "the place of the detector", mend)
+    advice = "run `skylake camera mosaic` again"
+    rows = read_rows(focal_plane_file(layout, camera), _SCHEMA, "the place of the detector", advice)
     return tuple(
         PlacedChip(
             Lens.from_parameters(row["parameters"], row["projection"], row["mirrored"]),

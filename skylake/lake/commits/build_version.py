@@ -84,7 +84,7 @@ class _Builder:
     def __init__(self, base: Version, folder: Path, table: str) -> None:
         self.base, self.folder, self.table = base, folder, table
         self.is_hats = load(table).layout.kind == "hats"
-        # As the descriptions tell: a count that went wrong once would be carried on for ever.
+        # As the descriptions say: a count that went wrong once would be carried on for ever.
         self.n_rows = base.n_rows if self.is_hats else 0
         self.link = Linker()
         self._tree: PixelTree | None = None
@@ -140,7 +140,7 @@ class _Builder:
         Raises
         ------
         LakeError
-            If they are not those that were written: the new file would be counted as it is, and tell of nothing.
+            If they are not those that were written: the new file would hide the damage.
         """
         keys = tuple(key for key, _ in held)
         try:
@@ -150,13 +150,13 @@ class _Builder:
                 raise  # of the system, as where the disk is full: it is not the rows
             raise LakeError(
                 f"{source}: the rows of other nights in this file cannot be read ({reason_of(error)}); "
-                "`skylake verify` tells the command that mends it"
+                "`skylake verify` shows the command that repairs it"
             ) from error
         expected = {number: (file.n_rows, file.digest) for number, (_, file) in enumerate(held)}
         if merged is None or merged.shares != expected:
             raise LakeError(
                 f"{source}: the rows of other nights in this file are not those that were written, so it cannot be "
-                "written without one; `skylake verify --deep` tells the command that mends it"
+                "written without one; `skylake verify --deep` shows the command that repairs it"
             )
         return merged.file
 
@@ -270,7 +270,7 @@ def _link_files(base: Path, version: Path, known: set[str], gone: set[str], link
     Raises
     ------
     LakeError
-        If no description tells of a file: readers that go by descriptions do not see its rows and others do, and they
+        If no description lists a file: readers that go by descriptions do not see its rows and others do, and they
         would stay beside those of a night that is done again.
     """
     # Paths are plain texts here: there may be thousands, and they are what a commit takes time for.
@@ -285,8 +285,8 @@ def _link_files(base: Path, version: Path, known: set[str], gone: set[str], link
                     owner = entry.name.removesuffix(".parquet")
                     if owner not in known:
                         raise LakeError(
-                            f"{entry.path}: no description tells of this file, so nothing can be committed upon it; "
-                            "`skylake verify` tells the command that mends it"
+                            f"{entry.path}: no description lists this file, so nothing can be committed upon it; "
+                            "`skylake verify` shows the command that repairs it"
                         )
                     if owner not in gone:
                         stays.append(entry.name)

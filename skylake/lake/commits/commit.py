@@ -38,7 +38,7 @@ def publish(layout: Layout, base: Snapshot, commit: Commit) -> Snapshot:
     Raises
     ------
     LakeError
-        If the commit does not fit the lake, or cannot be written; the lake then stands as it was before.
+        If the commit does not fit the lake, or cannot be written; the lake is then as it was before.
     OvertakenError
         If another process commits at the same time, which the lock should have prevented.
     """
@@ -55,7 +55,7 @@ def publish(layout: Layout, base: Snapshot, commit: Commit) -> Snapshot:
     except OSError as error:
         raise LakeError(
             f"{layout.root}: the commit of {commit.stage} {commit.batch} could not be written "
-            f"({reason_of(error)}); the lake stands as it was before: {mend_of(error) or 'mend that'} and run again"
+            f"({reason_of(error)}); the lake is as it was before: {mend_of(error) or 'fix that'} and run again"
         ) from error
 
 
@@ -74,8 +74,8 @@ def restore(layout: Layout, wanted: Snapshot, run: str | None = None) -> Snapsho
         return Snapshot(layout, reservation.number)
     except OSError as error:
         raise LakeError(
-            f"{layout.root}: the lake could not be rolled back ({reason_of(error)}); it stands as before: "
-            f"{mend_of(error) or 'mend that'} and run again"
+            f"{layout.root}: the lake could not be rolled back ({reason_of(error)}); it is as before: "
+            f"{mend_of(error) or 'fix that'} and run again"
         ) from error
 
 

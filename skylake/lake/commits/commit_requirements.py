@@ -97,7 +97,7 @@ def _require_nothing_lost(staged: StagedBundle, base: Version) -> None:
     if held != expected or whole != add_digests(checksum for checksum, _ in held.values()):
         raise Superseded(
             f"{bundle.name} of {bundle.table} does not hold the rows of its parts, of which another run may have "
-            "changed one meanwhile; run again"
+            "changed one in the meantime; run again"
         )
 
 
@@ -107,11 +107,15 @@ def _require_unchanged(parts: Iterable[Part], base: Version) -> None:
     held = {part.name: (part.checksum, part.inputs) for part in base.some(part.name for part in parts)}
     for part in parts:
         if held.get(part.name) != (part.checksum, part.inputs):
-            raise Superseded(f"another run has changed {part.name} of {part.table} meanwhile; run again")
+            raise Superseded(
+                f"another run has changed {part.name} of {part.table} in the meantime; run again"
+            )
 
 
 def _changed(base: Snapshot, table: str, name: str) -> Superseded:
-    return Superseded(f"{base.layout.root}: another run has changed {name} of {table} meanwhile; run again")
+    return Superseded(
+        f"{base.layout.root}: another run has changed {name} of {table} in the meantime; run again"
+    )
 
 
 def _require_nights_kept(then: Snapshot, base: Snapshot, commit: Commit) -> None:
@@ -183,8 +187,8 @@ def _require_frames_once(base: Snapshot, commit: Commit) -> None:
     if twice:
         raise Superseded(
             f"{base.layout.root}: frame {min(twice)} would be in the lake twice ({len(set(twice))} such frames): "
-            "another run may have ingested it meanwhile; run again, and if that does not help, `skylake forget` the "
-            "night that ought not to have it"
+            "another run may have ingested it in the meantime; run again, and if that does not help, `skylake forget` "
+            "the night that ought not to have it"
         )
 
 
@@ -200,6 +204,6 @@ def _frames_present(base: Snapshot, ids: pa.Array, gone: set[str]) -> list[int]:
     except (OSError, pa.ArrowInvalid) as error:
         raise LakeError(
             f"{base.layout.root}: the frames of other nights cannot be read ({reason_of(error, with_file=True)}); "
-            "`skylake verify` tells which, and the command that mends them"
+            "`skylake verify` shows which, and the command that repairs them"
         ) from error
     return [*others, *mixed.to_pylist()]

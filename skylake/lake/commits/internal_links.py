@@ -20,7 +20,7 @@ from skylake.lake.layout import CAMERAS_FOLDER, Layout
 from skylake.schema import load, table_names
 from skylake.sky.hats import replace_text
 
-#: What of a record of the ledger tells that its commit has touched a table.
+#: What in a record of the ledger shows that its commit has touched a table.
 _TOUCHING = ("replaced", "removed", "merged", "loosened")
 #: Folders of a lake that hold folders of its own, and how deep. Below `_ledger` lie files, too many to be looked at.
 _OWN = {
@@ -35,7 +35,7 @@ _OWN = {
 }
 #: Those of them that hold no link at all, however deep: what is read here belongs to the lake.
 _WITHOUT_LINKS = ("_versions", "_cameras", "catalogs", "calibrations")
-#: What is made anew where it is missing: nobody wants a copy of what a link in its place leads to.
+#: What is rebuilt where it is missing: nobody wants a copy of what a link in its place leads to.
 _REBUILT = ("_staging", "_lock", "_compacting", "_newest")
 
 
@@ -64,13 +64,13 @@ class ForeignLink:
     path : Path
     why : str
         What is wrong with it, in words.
-    mend : str
+    repair : str
         Command that puts something else in its place.
     """
 
     path: Path
     why: str
-    mend: str
+    repair: str
 
 
 def require_own(layout: Layout) -> None:
@@ -84,7 +84,7 @@ def require_own(layout: Layout) -> None:
         That names the link, and the command that replaces it.
     """
     for link in foreign_links(layout):
-        raise LakeError(f"{link.path}: {link.why}; replace the link with `{link.mend}`")
+        raise LakeError(f"{link.path}: {link.why}; replace the link with `{link.repair}`")
 
 
 def foreign_links(layout: Layout, deep: bool = False) -> Iterator[ForeignLink]:
@@ -104,8 +104,8 @@ def foreign_links(layout: Layout, deep: bool = False) -> Iterator[ForeignLink]:
                 yield ForeignLink(path, _leads_out(path), _repoint_command(layout))
         elif path.name in pointers:
             if str(path.readlink()) != f"current/{path.name}":
-                mend = f"ln -sfn current/{path.name} {shlex.quote(str(path))}"
-                yield ForeignLink(path, _leads_out(path), mend)
+                repair = f"ln -sfn current/{path.name} {shlex.quote(str(path))}"
+                yield ForeignLink(path, _leads_out(path), repair)
         elif path.name.startswith("_") or path.name in _OWN:
             yield _in_place_of_own(layout, path)
     for name, depth in _OWN.items():
@@ -140,7 +140,7 @@ def _links_below(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def leads_to(link: Path, parent: Path) -> bool:
-    """Tell whether a link names something in a folder, through no other link."""
+    """Return whether a link names something in a folder, through no other link."""
     return Path(os.path.normpath(link.parent / link.readlink())).parent == parent
 
 
@@ -149,7 +149,7 @@ def _leads_out(link: Path) -> str:
 
 
 def _repoint_command(layout: Layout) -> str:
-    """Return the command that points a lake to the snapshot that the name of its link tells, else to the newest."""
+    """Return the command that points a lake to the snapshot that its link names, else to the newest."""
     name = layout.current.readlink().name
     if not (name.isdecimal() and layout.snapshot(int(name)).is_dir()):
         name = max((path.name for path in layout.snapshots.glob("[0-9]*")), default="000001")
@@ -160,11 +160,11 @@ def _in_place_of_own(layout: Layout, path: Path) -> ForeignLink:
     """Return a link in the place of what is the lake's own: what it leads to is copied, never moved into the lake."""
     target, link = path.resolve(), shlex.quote(str(path))
     why = f"this is a link to {path.readlink()}, and skylake writes and deletes here"
-    mend = f"rm {link}"
+    repair = f"rm {link}"
     if path.relative_to(layout.root).parts[0] not in _REBUILT and target.exists():
-        mend += f" && cp -a {shlex.quote(str(target))} {link}"
+        repair += f" && cp -a {shlex.quote(str(target))} {link}"
         why += "; mount another disk in this place if that is wanted, as by mount --bind"
-    return ForeignLink(path, why, mend)
+    return ForeignLink(path, why, repair)
 
 
 def mark_current(layout: Layout, number: int) -> None:
@@ -181,7 +181,7 @@ def settle(layout: Layout, number: int) -> None:
 
 
 def is_settled(layout: Layout) -> bool:
-    """Tell whether nothing is left to do of the last commit."""
+    """Return whether nothing is left to do of the last commit."""
     return newest_ever(layout) == current_number(layout)
 
 
@@ -253,7 +253,7 @@ def lost_version(layout: Layout, number: int, table: str) -> str | None:
     """Return the name of the version that a lost link of a snapshot has led to; None where that is not certain.
 
     A commit that did not touch the table has left it at the version of the snapshot that it was built upon, or the
-    next commit tells. Else it is the one version that no link names and that holds what the record tells.
+    next commit says. Else it is the one version that no link names and that holds what the record says.
     """
     record = _record(layout, number)
     if record is None:
@@ -294,7 +294,7 @@ def _unlinked(layout: Layout, table: str) -> Iterator[Path]:
 
 
 def _holds(folder: Path, record: dict[str, Any], table: str) -> bool:
-    """Tell whether a version is finished and holds what the record of a commit says of its table."""
+    """Return whether a version is finished and holds what the record of a commit says of its table."""
     # What a commit writes last.
     last = "hats.properties" if load(table).layout.kind == "hats" else "dataset/_common_metadata"
     if not (folder / last).is_file():

@@ -37,7 +37,7 @@ def write_record(
 ) -> None:
     """Write the record of a commit that makes the snapshot of a number out of another.
 
-    The token tells its writer apart from all others.
+    The token distinguishes its writer from all others.
     """
     record = {
         "snapshot": number,

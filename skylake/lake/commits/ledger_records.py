@@ -17,7 +17,7 @@ from skylake.lake.published_layout import PublishedLayout
 from skylake.places import Reaching
 from skylake.schema import table_names
 
-#: Times of commits are told to the microsecond.
+#: Times of commits are written to the microsecond.
 INSTANT = timedelta(microseconds=1)
 #: Records that are fetched from a store at the same time: few at first, as often no more are wanted.
 _FIRST, _TOGETHER = 64, 1000
@@ -67,7 +67,7 @@ class LedgerEntry:
     run: str | None = None
 
     def is_of(self, batch: str | None = None, table: str | None = None) -> bool:
-        """Tell whether the commit wrote or removed rows of a batch and of a table; None means any."""
+        """Return whether the commit wrote or removed rows of a batch and of a table; None means any."""
         if batch is None and table is None:
             return True
         names = (name for one, some in self.parts.items() if table in (None, one) for name in some)
@@ -78,7 +78,7 @@ def in_runs(entries: Iterable[LedgerEntry]) -> Iterator[list[LedgerEntry]]:
     """Yield commits, the newest first, by the runs that made them: each run at the place of its last commit.
 
     Commits of runs at the same time stand between each other. A run has ended where a day before its oldest commit
-    has none of it, or all records would be read to tell the last run.
+    has none of it, or all records would be read to find the last run.
     """
     waiting: dict[str | int, list[LedgerEntry]] = {}
     for entry in entries:
@@ -145,7 +145,7 @@ def retained_numbers(layout: Layout, last: int) -> list[int]:
 
 
 def is_retained(layout: Layout, number: int) -> bool:
-    """Tell whether a snapshot is still there."""
+    """Return whether a snapshot is still there."""
     if isinstance(layout, PublishedLayout):
         with Reaching(layout.root):
             return layout.read(layout.publication_file(number)) is not None
@@ -153,7 +153,7 @@ def is_retained(layout: Layout, number: int) -> bool:
 
 
 def is_recorded(layout: Layout, number: int) -> bool:
-    """Tell whether the ledger has a record of a snapshot."""
+    """Return whether the ledger has a record of a snapshot."""
     if isinstance(layout, PublishedLayout):
         with Reaching(layout.root):
             return layout.read(layout.record(number)) is not None

@@ -58,7 +58,7 @@ class Snapshot:
         return (Snapshot, (self.layout, self.number))
 
     def __dask_tokenize__(self) -> tuple[str, int]:
-        """Tell dask what this is: how it is pickled may depend on what its file system remembers of the store."""
+        """Return the key of dask: how this is pickled may depend on what its file system remembers of the store."""
         return (str(self.layout.root), self.number)
 
     def folder(self, table: str) -> Path:
@@ -80,8 +80,8 @@ class Snapshot:
             )
         if not folder.is_dir():
             raise LakeError(
-                f"{self.layout.root}: snapshot {self.number} has lost its table {table}; `skylake verify` tells the "
-                "command that mends it"
+                f"{self.layout.root}: snapshot {self.number} has lost its table {table}; `skylake verify` shows the "
+                "command that repairs it"
             )
         return folder
 

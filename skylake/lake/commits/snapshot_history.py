@@ -171,7 +171,7 @@ def _number_at(layout: Layout, time: datetime, current: int, asked: str) -> int:
     numbers = (retained_numbers if published else recorded_numbers)(layout, current)
     place = bisect_right(numbers, time, key=lambda number: read_entry(layout, number).time_utc)
     if place == 0:
-        raise LakeError(f"{layout.root}: there was no lake at {asked}; `skylake history` tells when it began")
+        raise LakeError(f"{layout.root}: there was no lake at {asked}; `skylake history` shows when it began")
     return numbers[place - 1]
 
 

@@ -76,9 +76,9 @@ class Reservation:
             raise _overtaken(self.layout)
 
     def is_valid(self) -> bool:
-        """Tell whether the folder is still the one that was reserved."""
+        """Return whether the folder is still the one that was reserved."""
         try:
-            # Opened, as a network file system answers what it remembers when it is merely asked.
+            # Opened, as a network file system answers what it remembers when it is only asked.
             descriptor = os.open(self.folder, os.O_RDONLY)
         except OSError as error:
             if error.errno in _GONE:

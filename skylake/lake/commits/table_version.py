@@ -116,9 +116,9 @@ class Version:
         return [Slice(self.folder / file.path, keys, file) for file in part.files]
 
     def has_whole(self, part: Part) -> bool:
-        """Tell whether the rows of a part are those that were written.
+        """Return whether the rows of a part are those that were written.
 
-        The bytes of its files tell. Where those of a bundle are others, its own rows may be whole nevertheless.
+        The bytes of its files decide. Where those of a bundle are others, its own rows may be whole nevertheless.
         """
         own = {file.path: file for file in part.files}
         if part.name in self.bundle_of:
@@ -165,13 +165,13 @@ class Version:
         return {file.path: file for file in sorted([*own, *merged], key=lambda file: file.path)}
 
     def _require_rows(self, n_rows: int) -> None:
-        """Refuse descriptions that do not tell of all rows of a HATS catalog: with one, its files would be lost."""
+        """Refuse descriptions that do not list all rows of a HATS catalog: with one, its files would be lost."""
         properties = self.folder / "hats.properties"
         if properties.is_file():
             with _described(properties):
                 recorded = int(read_properties(self.folder)["hats_nrows"])
             if recorded != n_rows:
-                raise damaged(properties, f"it tells of {recorded} rows, and the descriptions of {n_rows}")
+                raise damaged(properties, f"it lists {recorded} rows, and the descriptions of {n_rows}")
 
     def whole_files(self) -> list[Path]:
         """Return all files of the table."""
@@ -202,7 +202,7 @@ class Version:
 
 
 def count_rows(parts: Iterable[Path], bundles: Iterable[Path]) -> int:
-    """Return the rows that descriptions of parts and bundles tell of."""
+    """Return the rows that descriptions of parts and bundles list."""
     return sum(_read_part(path).n_rows for path in parts) + sum(_read_bundle(path).n_rows for path in bundles)
 
 
@@ -219,7 +219,7 @@ class _Description:
 
 
 def _is_whole(folder: Path, file: PartFile) -> bool:
-    """Tell whether a file is as it was written; one that many parts share is read once."""
+    """Return whether a file is as it was written; one that many parts share is read once."""
     try:
         status = (folder / file.path).stat()
     except OSError:
@@ -259,5 +259,5 @@ def _described(path: Path) -> Iterator[None]:
         yield
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise LakeError(
-            f"{path}: the description is damaged ({error}); `skylake verify` tells the command that mends it"
+            f"{path}: the description is damaged ({error}); `skylake verify` shows the command that repairs it"
         ) from error

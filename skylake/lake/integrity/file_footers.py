@@ -1,4 +1,4 @@
-"""What the files of a lake tell of themselves: sizes and footers, read by some threads at a time."""
+"""Sizes and footers of the files of a lake, read by several threads at a time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _METADATA = {"_common_metadata", "_metadata"}
 
 
 def add_disk_files(relations: Relations, folders: Mapping[str, Path]) -> None:
-    """Add every file below `dataset` of some versions, with what its footer tells."""
+    """Add every file below `dataset` of some versions, with what its footer says."""
     files = [(table, folder, path) for table, folder in folders.items() for path in data_files(folder)]
     known: dict[tuple[str, bytes], pq.ParquetSchema] = {}
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -173,7 +173,7 @@ def add_catalogs(
 
 
 def _add_catalog_files(relations: Relations, layout: Layout, collection: Path) -> bool:
-    """Add the files that a catalog was imported with, and those that are there; tell whether the former are known."""
+    """Add the imported files of a catalog, and those that are there; return whether the former are known."""
     recorded: Objects | None = None
     try:
         recorded = read_objects(collection)
@@ -186,7 +186,7 @@ def _add_catalog_files(relations: Relations, layout: Layout, collection: Path) -
             "catalog_files",
             catalog=collection.name,
             file=(collection / name).relative_to(layout.root).as_posix(),
-            n_bytes_told=n_bytes,
+            n_bytes_recorded=n_bytes,
             sha256=sha256,
             n_bytes=there.get(name),
         )
@@ -196,7 +196,7 @@ def _add_catalog_files(relations: Relations, layout: Layout, collection: Path) -
 def add_catalog_scans(layout: Layout, relations: Relations) -> None:
     """Read every file of every catalog, and the indexes of catalogs.
 
-    Of a catalog that does not tell the checksums of its files at least the pages of these have some.
+    Of a catalog that does not state the checksums of its files at least the pages of these have some.
     """
     # It loads the compiler of kernels, for which the fast checks have no use.
     from skylake.sky.asterism_file import damage_of
@@ -216,7 +216,7 @@ def add_catalog_scans(layout: Layout, relations: Relations) -> None:
 
 
 def _scan_catalog_file(path: Path, is_listed: bool) -> tuple[str | None, str | None]:
-    """Return the SHA-256 of a file of a catalog, and what is wrong with it as far as it tells."""
+    """Return the SHA-256 of a file of a catalog, and what is wrong with it as far as it says."""
     try:
         if not is_listed and path.suffix == ".parquet":
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
@@ -230,7 +230,7 @@ def _scan_catalog_file(path: Path, is_listed: bool) -> tuple[str | None, str | N
 def _catalog(layout: Layout, root: Path) -> dict[str, Any]:
     values: dict[str, Any] = {"folder": str(root.relative_to(layout.root))}
     try:
-        values["n_rows_told"] = int(read_properties(root)["hats_nrows"])
+        values["n_rows_recorded"] = int(read_properties(root)["hats_nrows"])
         files = list(data_files(root))
         with ThreadPoolExecutor(_THREADS) as pool:
             counts = list(pool.map(_count, files))

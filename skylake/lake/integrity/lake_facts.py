@@ -1,4 +1,4 @@
-"""Gather the physical facts of a lake: where its links lead, what its descriptions tell, what lies on the disk.
+"""Gather the physical facts of a lake: where its links lead, what its descriptions say, what is on the disk.
 
 Whatever is broken becomes a row that says so; nothing here raises because a lake is damaged.
 """
@@ -133,7 +133,7 @@ def _add_camera(layout: Layout, relations: Relations, path: Path) -> Profile | N
 
 
 def _add_table(layout: Layout, relations: Relations, table: str, folder: Path) -> None:
-    """Add what the metadata of a version tell."""
+    """Add what the metadata of a version say."""
     schema = load(table)
     values: dict[str, Any] = {"has_metadata": (folder / "dataset" / "_metadata").is_file()}
     place = str(folder.relative_to(layout.root))
@@ -141,8 +141,8 @@ def _add_table(layout: Layout, relations: Relations, table: str, folder: Path) -
         _add_pixels(relations, table, folder, place)
         try:
             properties = read_properties(folder)
-            values["n_rows_told"] = int(properties["hats_nrows"])
-            values["schema_told"] = properties["skylake_schema_sha256"]
+            values["n_rows_recorded"] = int(properties["hats_nrows"])
+            values["schema_recorded"] = properties["skylake_schema_sha256"]
         except UNREADABLE as error:
             relations.problem(f"{place}/hats.properties", "properties", error, table)
     if (folder / "dataset" / "_common_metadata").exists() or schema.layout.kind == "hats":

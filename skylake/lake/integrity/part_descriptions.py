@@ -1,4 +1,4 @@
-"""What the descriptions of a version tell: its parts, its bundles, and the files that hold their rows."""
+"""What the descriptions of a version say: its parts, its bundles, and the files that hold their rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from skylake.sky.pixels import pixel_range
 
 
 def add_descriptions(layout: Layout, relations: Relations, table: str, folder: Path) -> None:
-    """Add the parts, bundles and files that the descriptions of a version tell of."""
+    """Add the parts, bundles and files that the descriptions of a version list."""
     version = Version(folder)
     for name, path in version.fresh.items():
         document = str(path.relative_to(layout.root))

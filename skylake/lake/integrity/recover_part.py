@@ -1,4 +1,4 @@
-"""Describe a part again whose description is lost: its files have the rows, and the ledger tells the rest.
+"""Describe a part again whose description is lost: its files have the rows, and the ledger knows the rest.
 
 ``python -m skylake.lake.integrity.recover_part LAKE TABLE PART`` does so in the current snapshot; `skylake verify`
 says when.
@@ -27,7 +27,7 @@ from skylake.sky.hats import replace_text
 
 
 def recovered(layout: Layout, folder: Path, table: str, name: str) -> Part | None:
-    """Return a part as its description told it; None if its files do not hold what the ledger says of it.
+    """Return a part as its description gave it; None if its files do not hold what the ledger says of it.
 
     Parameters
     ----------
@@ -107,8 +107,8 @@ def recover(lake: Lake, table: str, name: str) -> Path:
         part = recovered(lake.layout, snapshot.folder(table), table, name)
         if part is None:
             raise LakeError(
-                f"{path}: the files of {name} do not hold what the ledger says of it; `skylake verify` tells the "
-                "command that mends it"
+                f"{path}: the files of {name} do not hold what the ledger says of it; `skylake verify` shows the "
+                "command that repairs it"
             )
         replace_text(path, part.to_json())
     return path

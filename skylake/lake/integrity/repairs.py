@@ -1,4 +1,4 @@
-"""Find the command that mends a damaged file: another version may hold it whole, or it can be made again."""
+"""Find the command that repairs a damaged file: a link to a copy in another version, or a stage that rebuilds it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _AGGREGATES = ("nights", "lightcurves", "forced_lightcurves", "maps")
 
 
 class Repairs:
-    """Mends of what is found in a lake.
+    """Commands that repair what a check finds in a lake.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Repairs:
 
     #: What a template may ask for.
     NAMES: ClassVar = frozenset(
-        f"{name}_mend"
+        f"{name}_repair"
         for name in (
             "file",
             "part",
@@ -68,20 +68,20 @@ class Repairs:
         return shlex.quote(str(self.facts.layout.root))
 
     def of(self, row: Mapping[str, Any]) -> dict[str, Callable[[], str]]:
-        """Return the mends that a template may ask for, to be worked out from an offending row."""
+        """Return the repairs that a template may ask for, to be worked out from an offending row."""
         return {
             "lake": lambda: self.lake,
-            "file_mend": lambda: self.file(row["table_name"], row["path"]),
-            "pixel_mend": lambda: self.pixel(row["table_name"], row["path"]),
-            "part_mend": lambda: self.before(row["table_name"], row["bundle"] or row["part"]),
-            "bundle_mend": lambda: self.bundle(row["table_name"], row["bundle"]),
-            "orphan_mend": lambda: self.orphan(row["table_name"], row["bundle"] or row["part"]),
-            "version_mend": lambda: self.version(row["table_name"]),
-            "hats_mend": lambda: self.hats(row["name"], row["folder"]),
-            "document_mend": lambda: self.document(row["path"], row["kind"], row["table_name"]),
-            "pointer_mend": lambda: self.pointer(row["link"], row["wanted"]),
-            "record_mend": lambda: self.record(row["snapshot"]),
-            "snapshot_mend": lambda: self.snapshot(row["snapshot"], row["table_name"], row["is_verified"]),
+            "file_repair": lambda: self.file(row["table_name"], row["path"]),
+            "pixel_repair": lambda: self.pixel(row["table_name"], row["path"]),
+            "part_repair": lambda: self.before(row["table_name"], row["bundle"] or row["part"]),
+            "bundle_repair": lambda: self.bundle(row["table_name"], row["bundle"]),
+            "orphan_repair": lambda: self.orphan(row["table_name"], row["bundle"] or row["part"]),
+            "version_repair": lambda: self.version(row["table_name"]),
+            "hats_repair": lambda: self.hats(row["name"], row["folder"]),
+            "document_repair": lambda: self.document(row["path"], row["kind"], row["table_name"]),
+            "pointer_repair": lambda: self.pointer(row["link"], row["wanted"]),
+            "record_repair": lambda: self.record(row["snapshot"]),
+            "snapshot_repair": lambda: self.snapshot(row["snapshot"], row["table_name"], row["is_verified"]),
         }
 
     def pointer(self, link: str, wanted: str | None) -> str:
@@ -132,7 +132,7 @@ class Repairs:
         )
 
     def bundle(self, table: str, bundle: str) -> str:
-        """Return the command that mends the description of a bundle."""
+        """Return the command that repairs the description of a bundle."""
         path = self.facts.folders[table] / BUNDLES_FOLDER / f"{bundle}.json"
         return self.document(str(path.relative_to(self.facts.layout.root)), "description of a bundle", table)
 
@@ -145,7 +145,7 @@ class Repairs:
         return f"skylake {command} {self.lake}" if command else self.before(table, owner)
 
     def hats(self, name: str, folder: str) -> str:
-        """Return the command that mends a HATS table or a reference catalog."""
+        """Return the command that repairs a HATS table or a reference catalog."""
         if name in self.facts.folders and load(name).layout.batch:
             return f"skylake compact {self.lake} {name} --all"
         if name in self.facts.folders:
@@ -153,11 +153,11 @@ class Repairs:
         return f"skylake catalog import {self.lake} {Path(folder).name} --replace …"
 
     def file(self, table: str, path: str) -> str:
-        """Return the command that mends a file of the snapshot."""
+        """Return the command that repairs a file of the snapshot."""
         record = self._records.get((table, path))
         target = self.facts.folders[table] / path
         if record is None or is_as_written(self.facts.folders[table], record["file"]):
-            # The file is as it was written, or nobody tells of it: it is the description that is lost or wrong.
+            # The file is as it was written, or nothing describes it: it is the description that is lost or wrong.
             owner = target.stem if record is None else record["owner"]
             description = self._copied_description(table, owner, target)
             if description is not None:
@@ -172,7 +172,7 @@ class Repairs:
         return again or self.before(table, record["owner"])
 
     def _undescribed(self, table: str, target: Path) -> str:
-        """Return what becomes of a file that no description tells of: it may hold the only copy of its rows."""
+        """Return what becomes of a file that no description lists: it may hold the only copy of its rows."""
         layout, owner = self.facts.layout, target.stem
         if recovered(layout, self.facts.folders[table], table, owner) is not None:
             return f"python -m skylake.lake.integrity.recover_part {self.lake} {table} {shlex.quote(owner)}"
@@ -181,7 +181,7 @@ class Repairs:
         return f"rm {shlex.quote(str(target))}"
 
     def pixel(self, table: str, path: str | None) -> str:
-        """Return the command that mends the list of pixels: that of a lost file of the pixel, if there is one."""
+        """Return the command that repairs the list of pixels: that of a lost file of the pixel, if there is one."""
         return self.version(table) if path is None else self.file(table, path)
 
     def _again(self, table: str, record: dict[str, Any], target: Path) -> str | None:
@@ -224,11 +224,11 @@ class Repairs:
         return f"restore {mine or table} from a copy of the lake"
 
     def document(self, path: str, kind: str, table: str | None) -> str:
-        """Return the command that mends a description."""
+        """Return the command that repairs a description."""
         target = self.facts.layout.root / path
         if kind == "link":
             return next(
-                link.mend for link in foreign_links(self.facts.layout, deep=True) if link.path == target
+                link.repair for link in foreign_links(self.facts.layout, deep=True) if link.path == target
             )
         if kind == "row group metadata":
             return f"rm {shlex.quote(str(target))}"
@@ -294,7 +294,7 @@ class Repairs:
         return None
 
     def _copied_description(self, table: str, owner: str, file: Path) -> str | None:
-        """Return the command that brings back a description which tells of a file as it is."""
+        """Return the command that brings back a description which matches a file as it is."""
         mine = self.facts.folders[table]
         path = str(file.relative_to(mine))
         for kind in (PARTS_FOLDER, BUNDLES_FOLDER):
@@ -319,7 +319,7 @@ def _link(copy: Path, target: Path) -> str:
 
 
 def _describes(description: Path, path: str, file: Path) -> bool:
-    """Tell whether a description tells of a file with the bytes and rows that it has."""
+    """Return whether a description lists a file with the bytes and rows that it has."""
     try:
         if description.parent.name == PARTS_FOLDER:
             files = Part.from_json(description.read_text(encoding="utf-8")).files

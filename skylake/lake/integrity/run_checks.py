@@ -1,6 +1,6 @@
 """Verify a lake: run the checks of ``sql/checks`` over its facts and its tables.
 
-Nothing here writes to the lake. What is damaged is told by the checks that are for it, and left out by the others.
+Nothing here writes to the lake. What is damaged is reported by the checks that are for it, and left out by the others.
 """
 
 from __future__ import annotations
@@ -212,14 +212,14 @@ def run_shares(shares: Sequence[Share]) -> list[CheckOutcome]:
 
 
 def findings(facts: Facts, outcome: CheckOutcome) -> list[dict[str, str]]:
-    """Return what a check found, in words, and the command that mends each."""
-    mends = Repairs(facts)
+    """Return what a check found, in words, and the command that repairs each."""
+    repairs = Repairs(facts)
     results = []
     for row in outcome.rows:
-        asked = mends.of(row)
+        asked = repairs.of(row)
         check = outcome.check
-        results.append({"says": fill(check.says, row, asked), "mend": fill(check.mend, row, asked)})
+        results.append({"says": fill(check.says, row, asked), "mend": fill(check.repair, row, asked)})
     if outcome.error is not None:
         says = f"the check could not be made: {outcome.error}"
-        results.append({"says": says, "mend": "mend what the other checks find, then verify again"})
+        results.append({"says": says, "mend": "repair what the other checks find, then verify again"})
     return results

@@ -224,7 +224,7 @@ def _bounded(version: Version, table: str, group: _Group) -> list[_Group]:
 
 
 def _has_outdated(version: Version, group: _Group) -> bool:
-    """Tell whether bundles of a group have rows of an older schema."""
+    """Return whether bundles of a group have rows of an older schema."""
     return any(
         part.schema_sha256 != load(part.table).sha256
         for bundle in group.bundles

@@ -122,7 +122,7 @@ def vacuum(layout: Layout, retention: Retention, under_way: str | None = None) -
     except OSError as error:
         raise LakeError(
             f"{layout.root}: the lake could not be vacuumed ({reason_of(error)}); "
-            f"{mend_of(error) or 'mend its permissions'}"
+            f"{mend_of(error) or 'fix its permissions'}"
         ) from error
     return report
 
@@ -192,7 +192,7 @@ def _drop_versions(layout: Layout, report: VacuumReport) -> None:
     """Remove versions of tables that no snapshot leads to.
 
     Where a link of a table is lost, the version that it led to is like one that nobody needs, and may hold the only
-    copy of a night: all of them stay until the link is mended.
+    copy of a night: all of them stay until the link is repaired.
     """
     links = read_links(layout)
     if links.lost:
@@ -206,12 +206,12 @@ def _drop_versions(layout: Layout, report: VacuumReport) -> None:
 
 
 def _lost_links_message(layout: Layout, lost: Sequence[tuple[int, str]]) -> str:
-    """Return what links are lost, and the mend."""
+    """Return which links are lost, and the repair."""
     number, table = lost[0]
     others = f" ({len(lost)} such links)" if len(lost) > 1 else ""
     return (
         f"{layout.root}: snapshot {number} has lost its table {table}{others}, so old versions of such tables stay; "
-        "`skylake verify` tells the command that mends it"
+        "`skylake verify` shows the command that repairs it"
     )
 
 
@@ -249,5 +249,5 @@ def _drop_staging(layout: Layout) -> None:
 
 
 def _is_waited_for(folder: Path) -> bool:
-    """Tell whether an interrupted run may still come back for what it has made."""
+    """Return whether an interrupted run may still come back for what it has made."""
     return folder.name.startswith(LASTING) and time.time() - folder.stat().st_mtime < _WAITED_S

@@ -235,7 +235,7 @@ class _Publisher:
         for row in missing:
             if not (root / row["file"]).is_file():
                 raise LakeError(
-                    f"{root / row['file']}: the master is not there; `skylake verify` tells what mends it"
+                    f"{root / row['file']}: the master is not there; `skylake verify` shows what repairs it"
                 )
         self.filler.transfer(
             [

@@ -1,7 +1,7 @@
 """Read a lake that was published to an object store: the same reading as of a lake on disk, without links.
 
 A store knows neither links nor a rename that is atomic. So `current` is a small object with the name of the
-snapshot in force, and a snapshot is an object that tells where its tables and catalogs are::
+snapshot in force, and a snapshot is an object that says where its tables and catalogs are::
 
     current                               _snapshots/000042.json
     _snapshots/000042.json                where each table and catalog is
@@ -47,7 +47,7 @@ class PublishedVersion(Version):
     Parameters
     ----------
     folder : Path
-    n_told : int
+    n_recorded : int
         Rows of the table, as the publisher counted them. A store lists what is there at the moment: while a later
         publish removes the version that is some of the descriptions, and then none.
 
@@ -57,9 +57,9 @@ class PublishedVersion(Version):
         By whatever reads descriptions, if not all of them are there.
     """
 
-    def __init__(self, folder: Path, n_told: int) -> None:
+    def __init__(self, folder: Path, n_recorded: int) -> None:
         super().__init__(folder)
-        self._n_told = n_told
+        self._n_recorded = n_recorded
 
     @cached_property
     def fresh(self) -> dict[str, Path]:
@@ -73,12 +73,12 @@ class PublishedVersion(Version):
 
     @cached_property
     def _described(self) -> dict[str, dict[str, Path]]:
-        """All descriptions, by kind and name; they tell of all rows."""
+        """All descriptions, by kind and name; they list all rows."""
         descriptions = {inner: self._fetched(inner) for inner in (PARTS_FOLDER, BUNDLES_FOLDER)}
         n_rows = count_rows(descriptions[PARTS_FOLDER].values(), descriptions[BUNDLES_FOLDER].values())
-        if n_rows != self._n_told:
+        if n_rows != self._n_recorded:
             raise LakeError(
-                f"{self.folder}: descriptions of {n_rows} rows are there of {self._n_told} that were published; "
+                f"{self.folder}: descriptions of {n_rows} rows are there of {self._n_recorded} that were published; "
                 f"{_REMOVED}"
             )
         return descriptions
@@ -118,7 +118,7 @@ class PublishedVersion(Version):
 class PublishedSnapshot(Snapshot):
     """A snapshot of a published lake.
 
-    Nobody is told that it is read: it stays for as long as the publisher keeps it.
+    Nobody knows that it is read: it stays for as long as the publisher keeps it.
     """
 
     def __init__(self, layout: Layout, number: int) -> None:
@@ -153,7 +153,7 @@ class PublishedSnapshot(Snapshot):
     def require_there(self) -> None:
         """Require that the snapshot is still published.
 
-        A publish that removes it removes what tells of it before any of its files: what was listed before this holds
+        A publish that removes it removes what refers to it before any of its files: what was listed before this holds
         was all there.
 
         Raises
@@ -178,7 +178,7 @@ class PublishedSnapshot(Snapshot):
     ) -> pa.Table:
         """Return the rows of a HATS table within a cone, those of them for which a filter holds.
 
-        Which files there are tells the list of objects, so that one that is removed meanwhile is missed.
+        The list of objects says which files there are, so that one that is removed in the meantime is missed.
         """
         try:
             return super().cone(table, ra_deg, dec_deg, radius_deg, columns, filter)

@@ -68,7 +68,7 @@ def catalog_contents(snapshot: Snapshot, name: str, held: Objects) -> FolderCont
     snapshot : Snapshot
     name : str
     held : dict
-        What was published of it. A catalog of an older skylake does not tell the checksums of its files, but its
+        What was published of it. A catalog of an older skylake does not state the checksums of its files, but its
         properties name one of its content: where they are the same, files of the same size are not read.
 
     Raises

@@ -16,7 +16,7 @@ from skylake.lake.storage.parts import file_sha256
 from skylake.places import key, read_together, store
 from skylake.sky.hats import OBJECTS, Objects, objects_of, objects_text
 
-#: Folder of the store that tells what a publish under way is sending where.
+#: Folder of the store that says what a publish under way is sending where.
 UNFINISHED = "_unfinished"
 #: Transfers at a time: a store answers many as fast as one.
 _TRANSFERS = 10
@@ -69,7 +69,7 @@ class Uploader:
     def plan(self, contents: FolderContents, last: Publication | None) -> UploadPlan | str:
         """Return what is to be done for a folder of a lake; its place in the store where there is nothing to do.
 
-        Numbers of versions come again after a rollback and a vacuum, and a catalog may be imported anew: where a
+        Numbers of versions come again after a rollback and a vacuum, and a catalog may be imported again: where a
         place is taken by other content, there is a second one.
         """
         folder = contents.folder
@@ -150,11 +150,11 @@ class Uploader:
             raise LakeError(
                 f"{one.file}: the file has not the size that it was written with; restore it from a copy"
             )
-        # Readers trust what the list of objects tells of this.
+        # Readers trust what the list of objects says of this.
         if one.sha256 is not None and file_sha256(one.file) != one.sha256:
             raise LakeError(
-                f"{one.file}: the file has not the bytes that it was written with; `skylake verify --deep` tells the "
-                "command that mends it"
+                f"{one.file}: the file has not the bytes that it was written with; `skylake verify --deep` shows the "
+                "command that repairs it"
             )
         self.fs.put_file(str(one.file), one.target)
 

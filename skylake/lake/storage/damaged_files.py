@@ -1,4 +1,4 @@
-"""Files of a lake that are lost or damaged: one sentence that names the file and what tells the mend.
+"""Files of a lake that are lost or damaged: one sentence that names the file and the command that shows the repair.
 
 A reader that finds its files by looking into folders would give a short answer where one is lost, and a doubled one
 where one is too many. So the files that a version has are compared with those that its descriptions name.
@@ -28,7 +28,7 @@ def damaged(path: Path, why: str) -> LakeError:
     """Return the error that a file of a lake is not what the lake says of it."""
     if is_url(path):
         return LakeError(f"{path}: {why}; open the lake again, or publish it again if that does not help")
-    return LakeError(f"{path}: {why}; `skylake verify {_lake_of(path)}` tells the command that mends it")
+    return LakeError(f"{path}: {why}; `skylake verify {_lake_of(path)}` shows the command that repairs it")
 
 
 def _lake_of(path: Path) -> str:
@@ -79,7 +79,7 @@ def _data_files(folder: str, name: str) -> Iterator[tuple[str, int]]:
 
 @contextmanager
 def reading(files: Callable[[], list[Path]]) -> Iterator[None]:
-    """Tell which of some files was the one that could not be read; they are asked for only then.
+    """Name which of some files was the one that could not be read; they are asked for only then.
 
     Errors that have nothing to do with the files, as of a filter that does not fit its column, pass.
 
@@ -100,7 +100,7 @@ def reading(files: Callable[[], list[Path]]) -> Iterator[None]:
 def _blamed(error: BaseException, files: list[Path]) -> LakeError | None:
     """Return the error that names a file; None if none of them is to blame."""
     if files and is_url(files[0]) and not isinstance(error, pa.ArrowException | FileNotFoundError):
-        return None  # what stores say of themselves is told where they are reached
+        return None  # what stores say of themselves is reported where they are reached
     said = str(error)
     for path in sorted(files, key=lambda file: key(file) not in said):
         why = _trouble(path)
@@ -123,8 +123,8 @@ def _trouble(path: Path) -> LakeError | None:
     except pa.ArrowException as error:
         return damaged(path, f"the file cannot be read ({_first_line(error)})")
     except OSError as error:
-        if mend := mend_of(error):
-            return LakeError(f"{path}: the file cannot be read ({reason_of(error)}); {mend}")
+        if advice := mend_of(error):
+            return LakeError(f"{path}: the file cannot be read ({reason_of(error)}); {advice}")
         return damaged(path, f"the file cannot be read ({reason_of(error)})")
     return None
 

@@ -37,19 +37,19 @@ RELATIONS: dict[str, dict[str, pa.DataType]] = {
     "cameras": {"camera": _TEXT},
     # Schemas under which files may have been written.
     "schemas": {"table_name": _TEXT, "version": _COUNT, "schema_sha256": _TEXT},
-    # Of the snapshot that is verified: the version of each table, and what its metadata tell.
+    # Of the snapshot that is verified: the version of each table, and what its metadata say.
     "lake_tables": {
         "table_name": _TEXT,
         "kind": _TEXT,
         "folder": _TEXT,
-        "n_rows_told": _COUNT,
-        "schema_told": _TEXT,
+        "n_rows_recorded": _COUNT,
+        "schema_recorded": _TEXT,
         "schema_common": _TEXT,
         "has_metadata": _YES,
     },
     "pixels": {"table_name": _TEXT, "norder": _COUNT, "npix": _COUNT, "is_listed": _YES, "n_files": _COUNT},
     "metadata_files": {"table_name": _TEXT, "path": _TEXT, "n_rows": _COUNT},
-    # What the descriptions tell: parts, bundles, the rows of parts in files, and whole files.
+    # What the descriptions say: parts, bundles, the rows of parts in files, and whole files.
     "lake_parts": {
         "table_name": _TEXT,
         "part": _TEXT,
@@ -115,7 +115,7 @@ RELATIONS: dict[str, dict[str, pa.DataType]] = {
     "lake_catalogs": {
         "catalog": _TEXT,
         "folder": _TEXT,
-        "n_rows_told": _COUNT,
+        "n_rows_recorded": _COUNT,
         "n_rows": _COUNT,
         "n_files": _COUNT,
         "is_listed": _YES,
@@ -125,13 +125,13 @@ RELATIONS: dict[str, dict[str, pa.DataType]] = {
     "catalog_files": {
         "catalog": _TEXT,
         "file": _TEXT,
-        "n_bytes_told": _COUNT,
+        "n_bytes_recorded": _COUNT,
         "sha256": _TEXT,
         "n_bytes": _COUNT,
     },
     # Files of masters, relative to the lake.
     "master_files": {"file": _TEXT, "n_bytes": _COUNT},
-    # What only reading every row can tell: `verify --deep`.
+    # What only reading every row can show: `verify --deep`.
     "file_scans": {
         "table_name": _TEXT,
         "path": _TEXT,
@@ -150,7 +150,7 @@ RELATIONS: dict[str, dict[str, pa.DataType]] = {
         "path": _TEXT,
         "row_group": _COUNT,
         "column_name": _TEXT,
-        "told": _TEXT,
+        "stated": _TEXT,
         "found": _TEXT,
     },
     "master_scans": {"file": _TEXT, "sha256": _TEXT},

@@ -2,7 +2,7 @@
 
 Memory is bounded by a block, whatever the size of the files: rows are taken in ranges of the sky that hold
 about as many rows as a block. Every row is counted and digested for the part that it belongs to, so the caller
-can tell that nothing was lost.
+can show that nothing was lost.
 """
 
 from __future__ import annotations

@@ -62,13 +62,13 @@ def read_files(
 
 
 def read_verified(table: str, where: Slice) -> pa.Table:
-    """Return all rows of a slice that are about to be written anew.
+    """Return all rows of a slice that are about to be rewritten.
 
     Raises
     ------
     LakeError
         If they are not those that were written once, as far as that is known: a new file would get a digest of its
-        own, and then nothing would tell any more that a bit was flipped or a row lost.
+        own, and then nothing would show any more that a bit was flipped or a row lost.
     """
     rows = read_files(table, [where])
     require_written(rows, where)
@@ -81,7 +81,7 @@ def require_written(rows: pa.Table, where: Slice) -> None:
     if expected is not None and (rows.num_rows, rows_digest(rows)) != (expected.n_rows, expected.digest):
         raise LakeError(
             f"{where.path}: the rows are not those that were written, so no new file is made of them; "
-            "`skylake verify --deep` tells the command that mends them"
+            "`skylake verify --deep` shows the command that repairs them"
         )
 
 

@@ -171,7 +171,7 @@ def test_seeds_place_frames_before_any_pattern_and_wrong_rotations_are_found(
     assert rows[~wrong].telescope_offset_arcsec.max() < 4.0 * np.hypot(40.0, 12.0)
     report = learn_focal_plane(ingested, chips)
     assert {one["file"] for one in report.odd} == set(rows[wrong].file)
-    assert all("its cards tell a rotation" in one["why"] for one in report.odd)
+    assert all("its cards give a rotation" in one["why"] for one in report.odd)
     assert report.telescope["rotation_scatter_deg"] < 0.6
 
 
