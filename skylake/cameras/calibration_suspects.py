@@ -1,4 +1,4 @@
-"""Calibration frames that pass for frames of the sky, since no card that the profile names gives their kind."""
+"""Recognise calibration frames whose header does not give their kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clock readings of headers to Modified Julian Dates and back."""
+"""Convert clock times of headers to Modified Julian Dates and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exposure time of a frame: the cards that give it, compared with one another and with what is possible."""
+"""The length of an exposure, from all exposure cards of its header."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a frame was exposed: all time cards of its header, compared with one another."""
+"""The time of an exposure, from all time cards of its header."""
 
 from __future__ import annotations
 

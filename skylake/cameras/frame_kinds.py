@@ -1,4 +1,4 @@
-"""What a calibration frame is, and how its pixels were binned and read out, by the dialect of a profile."""
+"""The kind, binning and readout of a frame from its header, as its profile defines them."""
 
 from __future__ import annotations
 

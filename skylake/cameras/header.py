@@ -1,4 +1,4 @@
-"""Header cards to canonical values, each with the card it came from."""
+"""Read header cards as canonical values, and record from which card each comes."""
 
 from __future__ import annotations
 

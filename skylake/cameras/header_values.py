@@ -1,4 +1,4 @@
-"""What the headers of frames are read as, and the texts and numbers of their cards."""
+"""The result of reading a header, and functions for the texts and numbers of its cards."""
 
 from __future__ import annotations
 

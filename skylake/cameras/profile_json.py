@@ -1,4 +1,4 @@
-"""Profiles as JSON: a lake keeps those under which its frames were reduced."""
+"""Camera profiles as JSON, which a lake stores for the frames that it has reduced."""
 
 from __future__ import annotations
 

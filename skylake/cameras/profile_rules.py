@@ -1,4 +1,4 @@
-"""What makes no sense in a camera profile although it is well formed, each with what to do about it."""
+"""Rules for camera profiles that are well formed but make no sense, each with what to do."""
 
 from __future__ import annotations
 

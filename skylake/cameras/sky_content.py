@@ -1,4 +1,4 @@
-"""The content of sky files that profiles name: another sky under the same name is another configuration."""
+"""The checksum of a sky file that a profile names, so that changed content changes the configuration."""
 
 from __future__ import annotations
 

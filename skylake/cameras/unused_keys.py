@@ -1,4 +1,4 @@
-"""Keys of a profile that only a step of the reduction uses, where no step does."""
+"""Find keys of a profile that no step of its reduction uses."""
 
 from __future__ import annotations
 

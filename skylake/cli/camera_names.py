@@ -1,4 +1,4 @@
-"""Cameras of a lake by what people write for them: a name, or the profile that a camera was ingested with."""
+"""Find cameras of a lake by name, or by the profile that they were ingested with."""
 
 from __future__ import annotations
 

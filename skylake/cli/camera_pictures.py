@@ -1,4 +1,4 @@
-"""Pictures of the distortion of a camera, and of what is left of the stars of its frames."""
+"""Plots of the distortion of a camera, and of the residuals of its frames."""
 
 from __future__ import annotations
 

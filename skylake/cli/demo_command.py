@@ -1,4 +1,4 @@
-"""``skylake demo``: the whole way on simulated nights, and where to look afterwards."""
+"""``skylake demo``: run all stages on simulated nights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write what is made from declarations: the DDL, the data dictionary and the command reference.
+"""Write the generated files: DDL, data dictionary and command reference.
 
 ``make generated`` runs it in a source tree; tests compare the files with what it would write.
 """

@@ -1,4 +1,4 @@
-"""``skylake``: the group of all commands, and what becomes of errors."""
+"""``skylake``: the group of all commands, and the exit status of errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``skylake solve`` leaves behind: a WCS or a copy of the frame, and pictures."""
+"""Write the products of ``skylake solve``: a WCS or a copy of the frame, and plots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``skylake verify``: what in a lake is broken, and the command that repairs it."""
+"""``skylake verify``: check a lake, and show the command that repairs what is broken."""
 
 from __future__ import annotations
 

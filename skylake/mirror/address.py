@@ -1,4 +1,4 @@
-"""URLs of databases: read as people write them, shown without their password."""
+"""Parse URLs of databases, and show them without their password."""
 
 from __future__ import annotations
 

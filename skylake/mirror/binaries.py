@@ -1,4 +1,4 @@
-"""Where the programs of PostgreSQL are that pip brings."""
+"""Find the PostgreSQL programs of the installed package."""
 
 from __future__ import annotations
 

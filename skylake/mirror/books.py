@@ -1,4 +1,4 @@
-"""The books of a mirror: which parts of which snapshot it holds.
+"""The bookkeeping of a mirror: which parts of which snapshot it holds.
 
 All functions work in the schema that comes first in ``search_path`` and in the transaction of the connection.
 """

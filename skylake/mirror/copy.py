@@ -1,4 +1,4 @@
-"""Arrow tables as the binary stream of PostgreSQL's COPY.
+"""Write Arrow tables in the binary format of PostgreSQL's COPY.
 
 The format is that of the PostgreSQL documentation, *COPY, Binary Format*: a header, for every row the number
 of its fields and for every field its length and its bytes in network order, and a trailer. Arrow joins whole

@@ -1,4 +1,4 @@
-"""The data folder of an embedded PostgreSQL: made, started and stopped with PostgreSQL's own programs.
+"""The data folder of an embedded PostgreSQL: created, started and stopped by PostgreSQL's programs.
 
 Nobody locks here; :mod:`skylake.mirror.embedded` sees to it that one process at a time gets here.
 """

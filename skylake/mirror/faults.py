@@ -1,4 +1,4 @@
-"""What a database says, as one sentence that says what to do."""
+"""Convert errors of a database to one sentence that says what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""As whom the programs of PostgreSQL run, since they refuse to run as root.
+"""The user as whom the programs of PostgreSQL run, since they refuse to run as root.
 
 The order of choice, the first that can reach the programs and the folder as permissions stand::
 

@@ -1,4 +1,4 @@
-"""File locks between processes, which end with the process that holds them."""
+"""File locks between processes, released when their process ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mirror a lake: what changed since the last time is copied, in one transaction."""
+"""Mirror a lake: copy what changed since the last time, in one transaction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts of tables in and out of the database, inside the transaction of the caller.
+"""Write and remove parts of tables in the database, inside the transaction of the caller.
 
 The rows of a part are found again by their primary keys, which ``mirror_parts.keys`` keeps as one list per
 key column. So the public tables need no column for it, and parts may share a camera and a night.

@@ -1,4 +1,4 @@
-"""What a PostgreSQL server says of itself, in its folder and on its socket."""
+"""The state of a PostgreSQL server, from its folder and its socket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of how well the lens of a frame shows its stars: one function each, arrays in, figure out."""
+"""Plots of the residuals and the distortion of a lens: arrays in, figure out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of how images of stars differ over the field, and how that changes with time."""
+"""Plots of the shape of stars over the field and with time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of one frame: its sources, its background, its completeness."""
+"""Plots of one frame: its sources, its background, its completeness."""
 
 from __future__ import annotations
 

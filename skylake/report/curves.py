@@ -1,4 +1,4 @@
-"""Light curves of single stars in all bands: of their detections, or of what was measured at their place."""
+"""Light curves of single stars in all bands, from detections or forced photometry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of how well a geometry shows the stars: one function each, arrays in, figure out."""
+"""Plots of the residuals of an all-sky geometry: arrays in, figure out."""
 
 from __future__ import annotations
 

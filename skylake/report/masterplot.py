@@ -1,4 +1,4 @@
-"""Check plots of masters and of pixels: what a plane looks like, and how its values are spread."""
+"""Check plots of masters and bad pixels: a plane, and the distribution of its values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of the page, redrawn only where what they show has changed.
+"""Write pictures of the page, only where their content has changed.
 
 A picture holds the digest of what it was drawn of: the values, the version of the code, and the code that draws. A
 file that is whole and has the same digest is left alone, so a night without frames costs no drawing.

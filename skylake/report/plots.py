@@ -1,4 +1,4 @@
-"""The pictures: one function each, arrays in, figure out."""
+"""Plots of zeropoints, light curves, residuals and maps: arrays in, figure out."""
 
 from __future__ import annotations
 

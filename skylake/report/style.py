@@ -1,4 +1,4 @@
-"""One look for all pictures."""
+"""The common style of all plots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture of a photon transfer: how noise grows with the signal, and the response with light."""
+"""The plot of a photon transfer: noise and response against signal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns of apertures by their names: the first three have columns of their own, those beyond are nested.
+"""Columns of apertures: the first three have columns of their own, all others are nested.
 
 A profile may name any number of radii. Columns of the first three are in every table; what belongs to the fourth and
 later is in the nested column ``more_apertures``, null for profiles without them. Its inner columns have the names of

@@ -1,4 +1,4 @@
-"""The record of schemas that were ever deployed: ``schemas/deployed``.
+"""The record of all deployed schemas: ``schemas/deployed``.
 
 It holds a copy of each version of each schema, which is never changed, and their checksums in the form of
 ``sha256sum``. What was deployed is what lakes out there were written under.

@@ -1,4 +1,4 @@
-"""The data dictionary in ``docs/``, from the schemas."""
+"""Write the data dictionary of ``docs/`` from the schemas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which changes a schema may undergo, so that files of its older versions stay readable under the newest.
+"""The allowed changes of a schema, which keep files of older versions readable.
 
 A reader finds columns by name, fills with null what a file lacks and widens what is narrower. A nullable column
 may therefore be added anywhere, a type widened and null allowed; texts are free. Anything else would make

@@ -1,4 +1,4 @@
-"""Write Parquet files: one place that knows encodings, compression and row groups.
+"""Write Parquet files with the encodings, compression and row groups of the schemas.
 
 How these were chosen, and what they cost, is in ``docs/storage.md``; ``benchmarks/parquet_encodings.py`` measures it.
 """

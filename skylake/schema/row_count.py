@@ -1,4 +1,4 @@
-"""How many rows a Parquet file has, without decoding the rest of its footer.
+"""Read the number of rows from a Parquet footer without decoding the rest.
 
 A footer describes every column of every row group, and is decoded whole: half a millisecond for a file of a night and
 a pixel, of which one commit may bring hundreds. But it begins with the version of the format and the schema, which

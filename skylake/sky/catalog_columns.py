@@ -1,4 +1,4 @@
-"""From the columns of somebody's table to the columns of a reference catalog.
+"""Convert the columns of a user's table to the columns of a reference catalog.
 
 Every importer ends here: a batch of rows under the names, units and habits of its file goes in, the same
 stars under :func:`catalog_schema` come out, with a count of what was left behind.

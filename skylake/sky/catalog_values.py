@@ -1,4 +1,4 @@
-"""Values in somebody's columns: numbers however they are spelt, angles, units and identifiers."""
+"""Convert values of a user's columns: numbers in any spelling, angles, units and identifiers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pixel tree: which HEALPix pixel holds which rows."""
+"""The pixel tree of a HATS table: which HEALPix pixel holds which rows."""
 
 from __future__ import annotations
 

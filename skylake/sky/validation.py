@@ -1,4 +1,4 @@
-"""What the hats package itself says of a catalog."""
+"""Validate a catalog with the hats package."""
 
 from __future__ import annotations
 

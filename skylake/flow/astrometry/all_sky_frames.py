@@ -1,4 +1,4 @@
-"""The geometry of a camera from frames of the whole sky: files in, solutions out."""
+"""Find the geometry of a camera from frames of the whole sky: files in, solutions out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames of the chips of a camera as a lake has them: which exposure each is of, and where it points."""
+"""Frames of the detectors of a camera in a lake: their exposures and where they point."""
 
 from __future__ import annotations
 

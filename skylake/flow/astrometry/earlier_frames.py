@@ -1,4 +1,4 @@
-"""Frames that came later and are older than the first epoch of their camera: followed back from there."""
+"""Extend the first epoch of a camera to older frames that arrive later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stars of frames that a lake holds: detections and the catalog stars that they are, matched again."""
+"""Match the detections of frames in a lake with catalog stars, for learning the distortion."""
 
 from __future__ import annotations
 

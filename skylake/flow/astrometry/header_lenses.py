@@ -1,4 +1,4 @@
-"""The lenses that headers make: frames whose header is right are neighbours of others, though no lens was fitted."""
+"""Read lenses from the WCS of headers, for frames that were not fitted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learn the distortion of a camera from the frames of a lake, night by night, and report when it has changed."""
+"""Learn the distortion of a camera from the frames of a lake, and report when it has changed."""
 
 from __future__ import annotations
 

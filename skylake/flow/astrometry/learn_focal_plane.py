@@ -1,4 +1,4 @@
-"""Learns where the detectors of a mosaic are in its focal plane, from the frames of a lake whose stars were found."""
+"""Learn the places of the detectors of a mosaic in its focal plane from the frames of a lake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learn the geometry of a camera that sees the whole sky from the frames of a lake, and report when it was moved."""
+"""Learn the geometry of an all-sky camera from the frames of a lake, and report when the camera moved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was learned of a camera, and what people have to know of it."""
+"""The report of learning the distortion or geometry of a camera."""
 
 from __future__ import annotations
 

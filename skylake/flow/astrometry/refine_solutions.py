@@ -1,4 +1,4 @@
-"""A solved frame refined by the stars of a catalog, as deep as the frame is."""
+"""Refine the solution of a frame with the stars of a catalog."""
 
 from __future__ import annotations
 

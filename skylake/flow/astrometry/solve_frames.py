@@ -1,4 +1,4 @@
-"""Solve frames with a catalog of the lake, by our own solver or by astrometry.net, and write what was found."""
+"""Solve frames with a catalog of the lake, by our own solver or by astrometry.net, and write the WCS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Take parts out of bundles: for who is about to replace them, or reads them one by one.
+"""Give parts in bundles files of their own again, before they are replaced or read one by one.
 
 A night in a bundle shares its files with many others. To read or replace many such nights one after the other would
 go through these files once for each; here they are gone through once for all.

@@ -1,4 +1,4 @@
-"""Where the work is done: in this process, on local worker processes, or on a cluster.
+"""Workers of a run: in this process, on local processes, or on a cluster.
 
 The same ``dask.delayed`` tasks run on all of them. A task that fails, or whose worker dies, gives its
 error as its result, so one bad task never takes its neighbours along.

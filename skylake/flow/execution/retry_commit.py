@@ -1,4 +1,4 @@
-"""Runs that write at the same time: who comes second looks again at what the lake holds, and goes on."""
+"""Repeat a run whose commit failed because another run wrote at the same time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a long run reports while it runs."""
+"""The interface through which a long run reports its progress."""
 
 from __future__ import annotations
 

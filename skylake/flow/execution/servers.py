@@ -1,4 +1,4 @@
-"""Scheduler, workers and their nannies as a run starts them on this machine.
+"""The scheduler, workers and nannies that a run starts on this machine.
 
 They are those of dask but for two things. They serve no HTTP, for which dask asks nobody for a certificate; and a
 worker that is killed while it starts is started again.

@@ -1,4 +1,4 @@
-"""The boundary of a task: what one frame does to the work on it, the others are not to feel."""
+"""Catch the errors of one frame in a task, so that other frames are not affected."""
 
 from __future__ import annotations
 

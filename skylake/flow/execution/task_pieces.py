@@ -1,4 +1,4 @@
-"""Files in pieces for tasks, so that all workers of a run have done at about the same time."""
+"""Divide files into tasks so that all workers finish at about the same time."""
 
 from __future__ import annotations
 

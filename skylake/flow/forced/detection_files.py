@@ -1,4 +1,4 @@
-"""What was found on frames, in files of a folder, for the time of a run."""
+"""Cache the detections of frames in files for the time of a run."""
 
 from __future__ import annotations
 

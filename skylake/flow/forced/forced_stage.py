@@ -1,4 +1,4 @@
-"""The part of ingest that measures targets, with the point spread functions of their nights."""
+"""The step of ingest that measures targets with the point spread functions of their nights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Make the list of targets of a camera: catalog stars in its fields, and what it detects again and again."""
+"""Make the list of targets of a camera: catalog stars in its fields, and repeated detections."""
 
 from __future__ import annotations
 

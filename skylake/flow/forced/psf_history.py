@@ -1,4 +1,4 @@
-"""What the frames of the last nights gave for the point spread function, so that a night that grows reads each once.
+"""Store the PSF sums of frames of the last nights, so that a growing night reads each frame once.
 
 A file beside the profile of the camera, which may be lost at any time: frames are then asked again, and say the same.
 """

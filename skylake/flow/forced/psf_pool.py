@@ -1,4 +1,4 @@
-"""The point spread functions of nights: frames of each filter and size, and the sums of what their stars measured."""
+"""Fit the point spread functions of nights from the stars of some frames of each filter and size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The list of targets of a camera that is in force in a snapshot, as workers read it."""
+"""Read the current list of targets of a camera, for workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forget frames or whole nights: they and all that was measured on them leave the lake, in one commit.
+"""Remove frames or whole nights, and all that was measured on them, in one commit.
 
 Older snapshots still have them until they are vacuumed. Light curves and other aggregates are out of date afterwards,
 and `aggregate` refreshes them.

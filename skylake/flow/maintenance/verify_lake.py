@@ -1,4 +1,4 @@
-"""Verify a lake: the facts first, then, if it is asked for, every row of every file on the workers."""
+"""Verify a lake: collect facts, then optionally read every row on the workers, then run the checks."""
 
 from __future__ import annotations
 

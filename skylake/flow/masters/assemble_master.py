@@ -1,4 +1,4 @@
-"""From prepared frames to the file and the row of a master."""
+"""Combine prepared frames into the file and the row of a master."""
 
 from __future__ import annotations
 

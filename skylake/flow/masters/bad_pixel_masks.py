@@ -1,4 +1,4 @@
-"""Masks of bad pixels, as masters show them."""
+"""Make masks of bad pixels from masters of darks, flats and other frames."""
 
 from __future__ import annotations
 

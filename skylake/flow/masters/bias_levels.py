@@ -1,4 +1,4 @@
-"""Bias frames of several levels, as of two settings of the detector that no card distinguishes."""
+"""Find bias frames of several levels, as of two settings of the detector that no card distinguishes."""
 
 from __future__ import annotations
 

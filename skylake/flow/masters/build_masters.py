@@ -1,4 +1,4 @@
-"""``skylake calib build``: frames become masters of the calibration library, in one commit."""
+"""``skylake calib build``: build masters from frames and commit them to the library."""
 
 from __future__ import annotations
 

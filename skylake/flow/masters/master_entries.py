@@ -1,4 +1,4 @@
-"""What the making of masters shares, and the file and the row of each."""
+"""The shared context of building masters, and the file and row of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which calibration frames become one master, for when it is valid, and what it is called."""
+"""Group calibration frames into masters, with their validity and names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks of bad pixels that frames of the sky show: ``skylake calib build --form mask``."""
+"""Make masks of bad pixels from frames of the sky: ``skylake calib build --form mask``."""
 
 from __future__ import annotations
 

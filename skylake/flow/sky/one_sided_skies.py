@@ -1,4 +1,4 @@
-"""Frames whose sky came from one side of them in time, and could come from both by now."""
+"""Find frames whose sky came from one side in time, and could come from both by now."""
 
 from __future__ import annotations
 

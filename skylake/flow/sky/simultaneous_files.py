@@ -1,4 +1,4 @@
-"""Files of one moment: copies of a frame, or frames of a series that is faster than the times in their headers."""
+"""Recognise copies of a frame among files of the same time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Skies in files: made from the neighbours of one frame, and taken for other frames."""
+"""Read and write files of skies for sky subtraction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sky of frames from their neighbours, for cameras whose steps take it off; made on the worker, kept on disk."""
+"""Make the sky of a frame from its neighbours, on the worker, and cache it on disk."""
 
 from __future__ import annotations
 

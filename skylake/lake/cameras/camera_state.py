@@ -1,4 +1,4 @@
-"""What a lake knows of its cameras: their profiles, and small tables of what was learned from frames."""
+"""Small Parquet tables of what a lake knows of its cameras, stored beside their profiles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of masters below a lake: which are there, which snapshots need, and what is in them."""
+"""Files of master frames below a lake: which exist, which ones snapshots need, and their checksums."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The distortions of cameras, a row for each version of each epoch, beside the profiles of the lake."""
+"""Read and write the distortions of cameras: one row for each version of an epoch."""
 
 from __future__ import annotations
 

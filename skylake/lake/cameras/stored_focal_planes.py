@@ -1,4 +1,4 @@
-"""Where the detectors of a camera are in its focal plane, one row for each epoch, beside the profiles of the lake."""
+"""Read and write the places of detectors in the focal plane: one row for each epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The geometries of cameras that stand still, a row for each version of an epoch, beside the profiles of the lake."""
+"""Read and write the geometries of all-sky cameras: one row for each version of an epoch."""
 
 from __future__ import annotations
 

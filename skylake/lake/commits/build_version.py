@@ -1,4 +1,4 @@
-"""Build the next version of a table: links to what stays, and the files that are new."""
+"""Build the next version of a table: hard links to unchanged files, and new files."""
 
 from __future__ import annotations
 

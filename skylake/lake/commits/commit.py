@@ -1,4 +1,4 @@
-"""Publish staged parts: the next snapshot is built beside the current one, then one link is moved."""
+"""Publish staged parts: build the next snapshot beside the current one, then move one link."""
 
 from __future__ import annotations
 

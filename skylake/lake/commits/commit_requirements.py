@@ -1,4 +1,4 @@
-"""What has to hold before a commit may become the next snapshot."""
+"""The conditions under which a commit may become the next snapshot."""
 
 from __future__ import annotations
 

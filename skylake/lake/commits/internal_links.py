@@ -1,4 +1,4 @@
-"""The links of a lake: which are lost and where they led, and those that have no place in it."""
+"""The links inside a lake: lost ones and where they led, and foreign ones."""
 
 from __future__ import annotations
 

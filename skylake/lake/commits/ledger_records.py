@@ -1,4 +1,4 @@
-"""The records of the ledger, one by one: to find or to read some must not cost what all of them do."""
+"""Read records of the ledger one by one, since reading all of them takes too long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables that are younger than a snapshot: without rows in it, and in the lake from the next commit on."""
+"""Tables that a lake gets with a newer skylake: empty in older snapshots, created by the next commit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read a lake as it was at one instant."""
+"""Read a lake as it was in one snapshot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happened to a lake: its snapshots, and the one that was current at a time."""
+"""The history of a lake: its snapshots, its runs, and the snapshot that was current at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one version of a table holds, from the descriptions beside its files."""
+"""One version of a table: its parts, bundles and files, from the descriptions beside them."""
 
 from __future__ import annotations
 

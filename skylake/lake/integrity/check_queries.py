@@ -1,4 +1,4 @@
-"""The invariants of a lake: each is a query of ``sql/checks`` that gives the rows which break it.
+"""The checks of a lake: each is a query of ``sql/checks`` that returns the rows which violate it.
 
 Such a file begins with what must hold, as comment lines, and then says how it is checked::
 

@@ -1,4 +1,4 @@
-"""Gather the physical facts of a lake: where its links lead, what its descriptions say, what is on the disk.
+"""Collect the physical facts of a lake: links, descriptions, metadata and files on the disk.
 
 Whatever is broken becomes a row that says so; nothing here raises because a lake is damaged.
 """

@@ -1,4 +1,4 @@
-"""What the descriptions of a version say: its parts, its bundles, and the files that hold their rows."""
+"""Collect what the descriptions of a version list: parts, bundles, and the files with their rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the links of a lake lead, and what its ledger says: facts that are known even if the lake cannot be opened."""
+"""Collect where the links of a lake lead and what its ledger says, even if the lake cannot be opened."""
 
 from __future__ import annotations
 

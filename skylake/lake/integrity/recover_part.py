@@ -1,4 +1,4 @@
-"""Describe a part again whose description is lost: its files have the rows, and the ledger knows the rest.
+"""Rebuild the lost description of a part from its files and the ledger.
 
 ``python -m skylake.lake.integrity.recover_part LAKE TABLE PART`` does so in the current snapshot; `skylake verify`
 says when.

@@ -1,4 +1,4 @@
-"""Read every row of a file, block by block, and check it against what the lake says of it.
+"""Read every row of a file, block by block, and compare it with what the lake recorded of it.
 
 Memory is bounded by a block of some thousand rows, whatever the size of the file.
 """

@@ -1,4 +1,4 @@
-"""Plan how a table is compacted: which parts and bundles become one bundle, and which pixels are divided.
+"""Plan a compaction: which parts and bundles become one bundle, and which pixels are divided.
 
 Merging follows a log-structured tree (O'Neil et al. 1996, doi:10.1007/s002360050048): bundles have levels by the
 number of their parts, and some of one level become one of the next. With a fan-in of f, a table of n nights has at

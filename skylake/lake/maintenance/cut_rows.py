@@ -1,4 +1,4 @@
-"""Cut the rows of some parts out of the files of bundles, each file in one pass however many parts there are.
+"""Cut the rows of some parts out of the files of bundles, in one pass over each file.
 
 The rows of a block are written to disk part by part, and then every part is put together from its pieces of all
 blocks. So memory is bounded by a block, and few files are open at a time.

@@ -1,4 +1,4 @@
-"""Drop what no snapshot worth keeping needs."""
+"""Remove old snapshots, and all files that no retained snapshot needs."""
 
 from __future__ import annotations
 

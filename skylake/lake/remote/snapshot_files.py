@@ -1,4 +1,4 @@
-"""What is in the folders that are published: paths, sizes and checksums."""
+"""List the files of published folders, with paths, sizes and checksums."""
 
 from __future__ import annotations
 

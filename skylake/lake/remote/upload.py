@@ -1,4 +1,4 @@
-"""Fill a folder of a store: what has to be sent, what can be copied within the store, what is there already."""
+"""Plan and fill a folder of an object store: send files, or copy objects within the store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of a lake that are lost or damaged: one sentence that names the file and the command that shows the repair.
+"""Errors for lost or damaged files of a lake: they name the file and the command that shows the repair.
 
 A reader that finds its files by looking into folders would give a short answer where one is lost, and a doubled one
 where one is too many. So the files that a version has are compared with those that its descriptions name.

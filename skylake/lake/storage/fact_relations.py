@@ -1,4 +1,4 @@
-"""The physical facts of a lake as relations, which the checks of ``sql/checks`` ask with SQL."""
+"""The schemas of the relations of physical facts that the checks of ``sql/checks`` query with SQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The frames that are in files of a lake: one column, read once from each file."""
+"""The frame identifiers in files of a lake: one column, read once from each file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of older schemas under the present one; files of newer ones not at all.
+"""Read files of older schemas under the current schema, and refuse files of newer ones.
 
 A version of a table may mix files of all schemas that were deployed until it was made; its ``_common_metadata``
 names the newest of them.

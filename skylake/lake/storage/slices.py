@@ -1,4 +1,4 @@
-"""Slices: the rows of some parts in one file, and how rows are read from them."""
+"""Slices: the rows of some parts in one file, and functions that read them."""
 
 from __future__ import annotations
 
