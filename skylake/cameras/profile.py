@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from skylake import logs
 from skylake.cameras.chips import chip_blocks, of_chip
 from skylake.cameras.profile_rules import rules_of_profile
-from skylake.cameras.sky_content import sky_checksums
 from skylake.cameras.unused_keys import refuse_unused
 from skylake.core.batch import is_plain_name
 from skylake.core.camera import Camera
@@ -82,7 +82,7 @@ class Profile:
     @property
     def configuration(self) -> dict[str, Any]:
         """The profile with all its periods; cameras by their SHA-256, skies of files by that of the file."""
-        skies = sky_checksums([self.base, *(period.camera for period in self.periods)])
+        skies = _sky_checksums([self.base, *(period.camera for period in self.periods)])
         return _cameras(self.base, self.periods) | ({"sky_files": skies} if skies else {})
 
     @property
@@ -351,3 +351,25 @@ def with_rotation(profile: Profile, angle_deg: float) -> Profile:
 
     periods = tuple(replace(period, camera=turned(period.camera)) for period in profile.periods)
     return replace(profile, base=turned(profile.base), periods=periods)
+
+
+def _sky_checksums(cameras: Iterable[Camera]) -> dict[str, str]:
+    """Return the SHA-256 of each file that ``reduction.sky.file`` of cameras names; empty for one that is away."""
+    names = {camera.reduction.sky.file for camera in cameras}
+    return {name: _sky_checksum(Path(name)) for name in sorted(name for name in names if name is not None)}
+
+
+def _sky_checksum(path: Path) -> str:
+    try:
+        known = path.stat()
+        return _file_sha256(str(path), known.st_mtime_ns, known.st_size)
+    except OSError:
+        # Frames that need it say so.
+        return ""
+
+
+@lru_cache(maxsize=16)
+def _file_sha256(path: str, changed: int, size: int) -> str:
+    """Return the SHA-256 of a file as it was at some time."""
+    with Path(path).open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -12,12 +12,20 @@ import click
 
 from skylake.cli.main import cli
 from skylake.resources import folder
-from skylake.schema.dictionary import dictionary
 from skylake.schema.schema_ddl import ddl, duckdb_flags, postgres_flags
+from skylake.schema.tables import TABLES, Column, TableSchema, flag_texts, load
 
 _REFERENCE = """# Command reference
 
 <!-- Generated from the commands themselves by `make generated`; do not edit. -->
+"""
+
+_DICTIONARY = """# Data dictionary
+
+<!-- Generated from schemas/*.yaml by `make generated`; do not edit. -->
+
+The tables of a lake, in the order in which they are made. Names and meanings are stable: a column is
+only ever added, a type only ever widened.
 """
 
 
@@ -43,6 +51,41 @@ def _pages(command: click.Command, name: str, parent: click.Context | None = Non
             subcommand = command.get_command(context, child)
             if subcommand is not None:
                 yield from _pages(subcommand, f"{name} {child}", context)
+
+
+def dictionary() -> str:
+    """Return the data dictionary as Markdown."""
+    parts = [_DICTIONARY, *(_table_section(load(name)) for name in TABLES)]
+    parts.append(_table_section(load("catalog"), title="Reference catalogs"))
+    parts.append(_flag_section())
+    return "\n".join(parts)
+
+
+def _table_section(schema: TableSchema, title: str | None = None) -> str:
+    lines = [f"## {title or schema.name}", "", schema.description, ""]
+    key = ", ".join(f"`{name}`" for name in schema.primary_key)
+    kind = "HATS catalog" if schema.layout.kind == "hats" else "Parquet files by camera and night"
+    lines += [f"Key: {key}. Layout: {kind}.", "", "| column | type | unit | meaning |", "|---|---|---|---|"]
+    for column in schema.columns:
+        lines.append(_column_row(column, ""))
+        lines += [_column_row(inner, f"{column.name}.") for inner in column.columns]
+    return "\n".join([*lines, ""])
+
+
+def _column_row(column: Column, prefix: str) -> str:
+    kind = column.datatype if not column.nullable else f"{column.datatype}, null"
+    text = column.description.replace("|", "\\|")
+    return f"| `{prefix}{column.name}` | {kind} | {column.unit or ''} | {text} |"
+
+
+def _flag_section() -> str:
+    lines = ["## Flag bits", "", "`skylake flags VALUE` decodes a value.", ""]
+    for table in ("sources", "frames"):
+        lines += [f"### {table}.flags", "", "| bit | value | name | meaning |", "|---|---|---|---|"]
+        for name, (value, text) in flag_texts(table).items():
+            lines.append(f"| {value.bit_length() - 1} | {value} | {name} | {text} |")
+        lines.append("")
+    return "\n".join(lines)
 
 
 def main() -> None:

@@ -21,8 +21,7 @@ from skylake.flow.execution.task_guard import guard
 from skylake.flow.execution.task_pieces import shared_out
 from skylake.flow.forced.detection_files import DetectionFiles
 from skylake.flow.forced.psf_history import HeaderSummary, PsfMemory, made_with, recall, remember
-from skylake.flow.sky.simultaneous_files import FileDigests
-from skylake.flow.sky.sky_frames import SkyFrame, SkySource, sky_frames, takes_sky
+from skylake.flow.sky.sky_frames import FileDigests, SkyFrame, SkySource, sky_frames, takes_sky
 from skylake.image.fitsio.read_fits import peek_header, peeked_size, read_file
 from skylake.image.masters.master_library import Library
 from skylake.image.psf.psf_model import PsfModel, PsfSums, solve_psf

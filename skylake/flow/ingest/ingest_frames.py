@@ -41,8 +41,7 @@ from skylake.flow.ingest.overlapping_exposures import overlapping
 from skylake.flow.ingest.profile_contradictions import Contradiction, contradictions
 from skylake.flow.ingest.row_protection import require_means, without_misplaced, without_worse
 from skylake.flow.ingest.saved_chunks import KeptChunks, LeftChunks, made_with, stage_name
-from skylake.flow.sky.one_sided_skies import nights_with_later_sky
-from skylake.flow.sky.sky_frames import sky_frames
+from skylake.flow.sky.sky_frames import nights_with_later_sky, sky_frames
 from skylake.image.solving.expected_pointing import Attitude
 from skylake.lake import Lake, Part
 from skylake.lake.cameras.stored_geometries import read_geometries

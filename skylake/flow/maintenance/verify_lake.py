@@ -33,7 +33,7 @@ from skylake.lake.integrity.run_checks import (
 )
 from skylake.lake.integrity.scan_files import RecordedFile, Scan, scan_files
 from skylake.lake.layout import Layout
-from skylake.sky.validation import validate
+from skylake.sky.hats import validate
 
 #: Bytes of the files that are scanned in one task; dask spends some milliseconds on each.
 _TASK_BYTES = 64 << 20

@@ -6,29 +6,31 @@ import hashlib
 import math
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import dask
 import numpy as np
+import pyarrow.compute as pc
 
 from skylake import logs
 from skylake.cameras import Profile, read_header
 from skylake.cameras.frame_kinds import read_binning
+from skylake.core.flags import FrameFlag
 from skylake.core.frame import Image, Pixels, SkyPlane
-from skylake.core.reasons import Reason
+from skylake.core.reasons import Reason, Status
 from skylake.core.reduction_settings import SkyFrames
 from skylake.errors import FrameError, FrameFailed
 from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.scratch_planes import keep_plane
-from skylake.flow.sky.simultaneous_files import FileDigests
 from skylake.flow.sky.sky_files import read_sky
 from skylake.image.combine.sky_frame import above_zero, combined_sky, subtracted_sky, without_sources
 from skylake.image.detrend.detrend_chain import calibrate
 from skylake.image.detrend.frame_conditions import conditions_of
 from skylake.image.fitsio.read_fits import open_stored, peek_header, peeked_size, read_file
 from skylake.image.masters.master_library import Library
+from skylake.lake import Snapshot
 
 _log = logs.get(__name__)
 
@@ -39,6 +41,30 @@ _SAME_EXPOSURE = 0.01
 _STRIDE = 5
 #: Headers read in one task.
 _PEEK_CHUNK = 64
+#: Columns of ``frames`` from which neighbours are known.
+_FRAME_COLUMNS = ["mjd_mid", "filter", "exposure_s", "width_px", "height_px", "flags", "status", "file"]
+
+
+class FileDigests:
+    """Recognises copies of a frame by their bytes, decompressed; each file is read once, and only if asked for."""
+
+    def __init__(self) -> None:
+        self._digests: dict[str, bytes] = {}
+
+    def is_new(self, file: str, others: Iterable[str]) -> bool:
+        """Return whether a file is a copy of none of some others."""
+        others = list(others)
+        return not others or self._digest(file) not in {self._digest(other) for other in others}
+
+    def _digest(self, file: str) -> bytes:
+        """Return a digest of the content; what cannot be read is like nothing else."""
+        if file not in self._digests:
+            try:
+                content = read_file(file).data
+            except FrameError:
+                content = file.encode(errors="surrogateescape")
+            self._digests[file] = hashlib.blake2b(content, digest_size=16).digest()
+        return self._digests[file]
 
 
 class SkyFrame(NamedTuple):
@@ -304,3 +330,48 @@ def _too_few(count: int, params: SkyFrames) -> FrameFailed:
         f"{params.within_minutes:g} minutes, and the sky takes {params.min_frames}; ingest the night as a whole, or "
         "fix reduction.sky of the profile",
     )
+
+
+def nights_with_later_sky(snapshot: Snapshot, profile: Profile, nights: Collection[int]) -> list[int]:
+    """Return the nights in which a frame would have a sky from both sides, but has one from one side alone.
+
+    While a night is taken in frame by frame, the sky of each is that of the frames before; nothing is repeated by
+    itself, and so these nights are reported. The neighbours are those that the frame would have now. Only good ones
+    of these count, as nobody knows whether the others show a sky: a night that was done again is reported no more.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    profile : Profile
+    nights : collection of int
+        Which nights are asked for.
+    """
+    if not takes_sky(profile):
+        return []
+    return [night for night in sorted(set(nights)) if _has_later_sky(snapshot, profile, night)]
+
+
+def _has_later_sky(snapshot: Snapshot, profile: Profile, night: int) -> bool:
+    rows = snapshot.read(
+        "frames", _FRAME_COLUMNS, lambda part: part.camera == profile.name and part.night == night
+    )
+    flagged = pc.not_equal(pc.bit_wise_and(rows["flags"], int(FrameFlag.SKY_ONE_SIDED)), 0)
+    halves = [_frame_of_row(row, profile) for row in rows.filter(flagged).to_pylist()]
+    if not halves:
+        return False
+    shown = pc.and_(pc.is_valid(rows["mjd_mid"]), pc.not_equal(rows["status"], Status.SKIPPED.value))
+    frames = sorted(
+        (_frame_of_row(row, profile) for row in rows.filter(shown).to_pylist()), key=lambda frame: frame.order
+    )
+    good = set(rows.filter(pc.equal(rows["status"], Status.OK.value))["file"].to_pylist())
+    for here in halves:
+        near = neighbours_of(here, frames, profile.at(here.mjd).reduction.sky)
+        if {frame.order > here.order for frame in near if frame.file in good} == {False, True}:
+            return True
+    return False
+
+
+def _frame_of_row(row: dict[str, Any], profile: Profile) -> SkyFrame:
+    size = None if row["width_px"] is None else (row["height_px"], row["width_px"])
+    called = profile.at(row["mjd_mid"]).called_filter(row["filter"])
+    return SkyFrame(row["file"], row["mjd_mid"], called, row["exposure_s"] or 0.0, size)
