@@ -22,7 +22,7 @@ _KEPT = 4
 
 
 @dataclass(frozen=True, slots=True)
-class UnitSky:
+class StoredSky:
     """A sky of unit level and its error; NaN where it is not known."""
 
     mean: Pixels
@@ -43,7 +43,7 @@ def write_sky(path: Path, sky: SkyPlane) -> None:
     write_master(path, {"KIND": "sky", "LEVEL": (sky.level, "of the sky it was made for, ADU")}, mean, error)
 
 
-def read_sky(path: str, shape: tuple[int, int]) -> UnitSky:
+def read_sky(path: str, shape: tuple[int, int]) -> StoredSky:
     """Return the sky of a file: one that :func:`write_sky` wrote, or the image of any FITS file.
 
     Parameters
@@ -71,7 +71,7 @@ def read_sky(path: str, shape: tuple[int, int]) -> UnitSky:
 
 
 @lru_cache(maxsize=_KEPT)
-def _load(path: str) -> UnitSky:
+def _load(path: str) -> StoredSky:
     try:
         content = read_file(path)
         if content.failure is not None:
@@ -87,10 +87,10 @@ def _load(path: str) -> UnitSky:
         return _of_any_image(content)
     if master.pixels is None:
         raise FrameFailed(Reason.NO_SKY_FRAME, f"{path}: the file holds no sky; fix reduction.sky.file")
-    return UnitSky(master.pixels, np.zeros_like(master.pixels) if master.error is None else master.error)
+    return StoredSky(master.pixels, np.zeros_like(master.pixels) if master.error is None else master.error)
 
 
-def _of_any_image(content: FileContent) -> UnitSky:
+def _of_any_image(content: FileContent) -> StoredSky:
     """Return an image over its median as a sky; what single pixels of it differ by is its error."""
     pixels = np.asarray(open_image(content).pixels, np.float32)
     level = median_level(pixels)
@@ -100,4 +100,4 @@ def _of_any_image(content: FileContent) -> UnitSky:
             f"{content.path}: the sky has a median of {level:.3g}, and has to be above zero; fix reduction.sky.file",
         )
     mean = pixels / np.float32(level)
-    return UnitSky(mean, np.full(mean.shape, own_noise(mean), np.float32))
+    return StoredSky(mean, np.full(mean.shape, own_noise(mean), np.float32))
