@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
@@ -21,12 +21,28 @@ from skylake.cli.arguments import (
 from skylake.cli.progress_bar import progress
 
 if TYPE_CHECKING:
+    from skylake.flow.catalogs.import_catalogs import CatalogReport
     from skylake.sky.catalog_columns import CatalogColumns
 
 _IMPORT_EXAMPLE = """\b
 skylake catalog import LAKE bigsky --format table stars.parquet --ra ra --dec dec \\
     --mag V=V --mag-err V=0.05 --colour B-V=B-V --pm pmra,pmdec
 """
+
+
+class _TableOptions(TypedDict):
+    """The options that name the columns of a table."""
+
+    ra: str | None
+    ra_unit: str | None
+    dec: str | None
+    identifier: str | None
+    mag: tuple[str, ...]
+    mag_err: tuple[str, ...]
+    colour: tuple[str, ...]
+    pm: str | None
+    pm_ra_coordinate: bool
+    epoch: float
 
 
 @click.group()
@@ -100,20 +116,11 @@ def import_(
     name: str,
     files: tuple[Path, ...],
     kind: str,
-    ra: str | None,
-    ra_unit: str | None,
-    dec: str | None,
-    identifier: str | None,
-    mag: tuple[str, ...],
-    mag_err: tuple[str, ...],
-    colour: tuple[str, ...],
-    pm: str | None,
-    pm_ra_coordinate: bool,
-    epoch: float,
     margin: float,
     replace: bool,
     indexed: bool,
     as_json: bool,
+    **table: Unpack[_TableOptions],
 ) -> None:
     """Import FILE… into LAKE as the reference catalog NAME.
 
@@ -126,24 +133,33 @@ def import_(
     from skylake.flow.catalogs.import_catalogs import import_catalog, index_imported
 
     opened = open_lake(lake)
-    columns = None
-    if kind == "table":
-        columns = _columns(ra, ra_unit, dec, identifier, mag, mag_err, colour, pm, pm_ra_coordinate, epoch)
+    columns = _columns(table) if kind == "table" else None
     with progress() as shown:
         report = import_catalog(opened, name, kind, files, columns, margin, replace, shown)
         if indexed:
             index_imported(opened, report, shown)
+    _complain(name, report, columns, table)
+    text = f"{name}: {report.n_rows} stars in {report.n_pixels} pixels" + (
+        f", which {uses_text(report.use)} frames" if report.use else ""
+    )
+    if report.sure_deg is not None:
+        text += f"\n{name}: {_index_text(report.n_asterisms, report.index_bytes, report.sure_deg)}"
+    show.result(dataclasses.asdict(report), as_json, lambda: click.echo(text))
+
+
+def _complain(name: str, report: CatalogReport, columns: CatalogColumns | None, table: _TableOptions) -> None:
+    """Report rows that were left out, and what the catalog cannot be used for."""
     for reason, n_rows in report.dropped.items():
         show.complain(
             f"{name}: {n_rows} rows were left out ({reason}; the first is {report.first_dropped[reason]})"
         )
     if report.ra_may_be_hours:
         show.complain(
-            f"{name}: every right ascension is below 24 and was read as degrees; if the column {ra} holds hours, "
-            "import it again with --ra-unit hours --replace (--ra-unit degrees settles the question)"
+            f"{name}: every right ascension is below 24 and was read as degrees; if the column {table['ra']} holds "
+            "hours, import it again with --ra-unit hours --replace (--ra-unit degrees settles the question)"
         )
     if report.n_duplicate_ids:
-        where = f"in the column {identifier}" if identifier else "made from equal positions"
+        where = f"in the column {table['identifier']}" if table["identifier"] else "made from equal positions"
         show.complain(
             f"{name}: {report.n_duplicate_ids} stars have the identifier of another ({where}), and their light "
             "curves are mixed; name a column of unique identifiers with --id"
@@ -155,12 +171,6 @@ def import_(
         )
     elif report.without_index is not None:
         show.complain(f"{report.without_index}; without an index no frame is solved by its stars")
-    text = f"{name}: {report.n_rows} stars in {report.n_pixels} pixels" + (
-        f", which {uses_text(report.use)} frames" if report.use else ""
-    )
-    if report.sure_deg is not None:
-        text += f"\n{name}: {_index_text(report.n_asterisms, report.index_bytes, report.sure_deg)}"
-    show.result(dataclasses.asdict(report), as_json, lambda: click.echo(text))
 
 
 def uses_text(uses: list[str]) -> str:
@@ -168,40 +178,30 @@ def uses_text(uses: list[str]) -> str:
     return " and ".join({"solve": "solves", "calibrate": "calibrates"}[use] for use in uses)
 
 
-def _columns(
-    ra: str | None,
-    ra_unit: str | None,
-    dec: str | None,
-    identifier: str | None,
-    mag: tuple[str, ...],
-    mag_err: tuple[str, ...],
-    colour: tuple[str, ...],
-    pm: str | None,
-    pm_ra_coordinate: bool,
-    epoch: float,
-) -> CatalogColumns:
+def _columns(table: _TableOptions) -> CatalogColumns:
     from skylake.errors import UsageError
     from skylake.sky.catalog_columns import CatalogColumns
 
+    ra, dec, motion_columns = table["ra"], table["dec"], table["pm"]
     if ra is None or dec is None:
         raise UsageError("a table needs --ra and --dec, the columns of its positions")
-    motion = pm.split(",") if pm else [None, None]
+    motion = motion_columns.split(",") if motion_columns else [None, None]
     if len(motion) != 2:
-        raise UsageError(f"--pm {pm}: give two columns, as in --pm pmra,pmdec")
+        raise UsageError(f"--pm {motion_columns}: give two columns, as in --pm pmra,pmdec")
     return CatalogColumns(
         ra=ra,
         dec=dec,
-        id=identifier,
+        id=table["identifier"],
         pm_ra=motion[0],
         pm_dec=motion[1],
-        pm_ra_is_coordinate=pm_ra_coordinate,
-        epoch=epoch,
-        magnitudes=_pairs("--mag", mag),
+        pm_ra_is_coordinate=table["pm_ra_coordinate"],
+        epoch=table["epoch"],
+        magnitudes=_pairs("--mag", table["mag"]),
         magnitude_errors={
-            band: _number_or_name(value) for band, value in _pairs("--mag-err", mag_err).items()
+            band: _number_or_name(value) for band, value in _pairs("--mag-err", table["mag_err"]).items()
         },
-        colours=_pairs("--colour", colour),
-        ra_unit=ra_unit,  # type: ignore[arg-type]
+        colours=_pairs("--colour", table["colour"]),
+        ra_unit=table["ra_unit"],  # type: ignore[arg-type]
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.robust import MAD_TO_SIGMA
-from skylake.report.style import BLUE, GREY, RED, Floats, canvas, say_nothing_there
+from skylake.report.style import BLUE, GREY, RED, Floats, canvas, draw_medians, say_nothing_there
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -189,16 +189,8 @@ def residuals_against_radius(residuals: FrameResiduals, title: str) -> Figure:
         for colour, parts, name in ((BLUE, outward, "away from the middle"), (RED, around, "across that")):
             axes.plot(radius, parts, ".", ms=size, mew=0.0, color=colour, alpha=alpha, rasterized=True)
             spread = MAD_TO_SIGMA * float(np.median(np.abs(parts)))
-            axes.errorbar(
-                *_steps(radius, parts),
-                fmt="o",
-                ms=5,
-                color=colour,
-                mec="white",
-                mew=0.6,
-                capsize=2,
-                label=f"{name}: medians, scatter {spread:.2f} px",
-            )
+            label = f"{name}: medians, scatter {spread:.2f} px"
+            draw_medians(axes, _steps(radius, parts), 5.0, colour, label)
         axes.axhline(0.0, color=GREY, lw=0.8)
         both = np.abs(np.concatenate([outward, around])[np.concatenate([residuals.used, residuals.used])])
         limit = 1.1 * float(both.max()) if both.size else 1.0

@@ -9,7 +9,7 @@ import numpy as np
 from skylake.core.robust import MAD_TO_SIGMA
 from skylake.core.sphere import ARCSEC_PER_RADIAN
 from skylake.report.astrometry_page import FrameResiduals, residual_histogram
-from skylake.report.style import BLUE, GREY, RED, Floats, canvas, say_nothing_there
+from skylake.report.style import BLUE, GREY, RED, Floats, canvas, draw_medians, say_nothing_there
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -133,18 +133,8 @@ def _against(values: Floats, solution: AllSkySolution, step: float, label: str, 
             axes.plot(values, parts, ".", ms=2.0, color=colour, alpha=0.3, rasterized=True)
             middle, median, error = _steps(values, parts, step)
             spread = MAD_TO_SIGMA * float(np.median(np.abs(parts)))
-            axes.errorbar(
-                middle + offset * step,
-                median,
-                error,
-                fmt="o",
-                ms=4.5,
-                color=colour,
-                mec="white",
-                mew=0.6,
-                capsize=2,
-                label=f"{name}: medians, scatter {spread:.2f} px",
-            )
+            label = f"{name}: medians, scatter {spread:.2f} px"
+            draw_medians(axes, (middle + offset * step, median, error), 4.5, colour, label)
         axes.axhline(0.0, color=GREY, lw=0.8)
         axes.set_ylim(-limit, limit)
         axes.set_xlabel(label)

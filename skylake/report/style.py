@@ -83,3 +83,10 @@ def say_nothing_there(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color=GREY)
     axes.set_xticks([])
     axes.set_yticks([])
+
+
+def draw_medians(
+    axes: Axes, points: tuple[Floats, Floats, Floats], size: float, colour: str, label: str
+) -> None:
+    """Draw medians over single points: their places, values and errors, shape (n,) each."""
+    axes.errorbar(*points, fmt="o", ms=size, color=colour, mec="white", mew=0.6, capsize=2, label=label)

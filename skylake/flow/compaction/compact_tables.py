@@ -18,9 +18,10 @@ import dask
 from skylake import logs
 from skylake.core.ids import config_sha256
 from skylake.durable import Linker
-from skylake.errors import LakeError, SkylakeError, UsageError, reason_of
+from skylake.errors import UsageError
 from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.run_progress import Progress, Silent
+from skylake.flow.execution.task_guard import value_of
 from skylake.lake import Commit, Lake
 from skylake.lake.commits.snapshot import Snapshot
 from skylake.lake.maintenance.compaction_plan import BundlePlan, Job, dense_pixels, divide, plan_compaction
@@ -137,7 +138,7 @@ def _divided(
         files.setdefault(pixel_of(str(path)), []).append(path)
     task = dask.delayed(divide, pure=False)
     results = run_in_windows(workers, [partial(task, table, pixel, files[pixel], most) for pixel in dense])
-    pixels_of = dict(zip(dense, map(_value, results), strict=True))
+    pixels_of = dict(zip(dense, _values(results), strict=True))
     return {pixel: pixels for pixel, pixels in pixels_of.items() if pixels != [pixel]}
 
 
@@ -145,17 +146,11 @@ def _run(plan: BundlePlan, staging: Path, workers: Workers, progress: Progress) 
     """Make the files of a bundle."""
     task = dask.delayed(run_job, pure=False)
     makers = [partial(task, job, staging) for job in plan.jobs]
-    return [_value(result) for result in run_in_windows(workers, makers, lambda *_: progress.advance())]
+    return _values(run_in_windows(workers, makers, lambda *_: progress.advance()))
 
 
-def _value(result: Any) -> Any:
-    if isinstance(result, SkylakeError):
-        raise result
-    if isinstance(result, BaseException):
-        raise LakeError(
-            f"the compaction ended ({reason_of(result, with_file=True)}); run it again to go on from here"
-        ) from result
-    return result
+def _values(results: Sequence[Any]) -> list[Any]:
+    return [value_of(result, "the compaction ended", "run it again to go on from here") for result in results]
 
 
 def run_job(job: Job, staging: Path) -> Merged | None:

@@ -10,20 +10,21 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import dask
 
-from skylake.errors import LakeError, SkylakeError, reason_of
 from skylake.flow.compaction.compact_tables import run_job
 from skylake.flow.execution.cluster import WINDOW, Workers, run_in_windows
 from skylake.flow.execution.run_progress import Progress, counted
+from skylake.flow.execution.task_guard import value_of
 from skylake.lake import Commit, Lake, Part, Snapshot
 from skylake.lake.commits.changes import StagedBundle
 from skylake.lake.maintenance.compaction_plan import BundlePlan
 from skylake.lake.maintenance.cut_rows import crowded, cut_file, cut_parts, plan_cuts, plan_rest
 from skylake.lake.storage.slices import Slice
 
+_FAILURE = "the nights could not be taken out of their bundle"
 #: Times that a bundle is read at most, however many nights are in it; copies of so large a part of it are kept at
 #: a time.
 _PASSES = 8
@@ -95,7 +96,7 @@ def cut_out(
     makers = [partial(task, cut, staging) for cut in cuts]
     results = run_in_windows(workers, makers, lambda *_: progress.advance())
     progress.end()
-    return cut_parts(parts, cuts, [_value(result) for result in results])
+    return cut_parts(parts, cuts, [value_of(result, _FAILURE) for result in results])
 
 
 def cut_crowded(
@@ -138,14 +139,4 @@ def _rests(
 def _made(plan: BundlePlan, staging: Path, workers: Workers) -> StagedBundle:
     task = dask.delayed(run_job, pure=False)
     makers = [partial(task, job, staging) for job in plan.jobs]
-    return plan.staged([_value(result) for result in run_in_windows(workers, makers)], staging)
-
-
-def _value(result: Any) -> Any:
-    if isinstance(result, SkylakeError):
-        raise result
-    if isinstance(result, BaseException):
-        raise LakeError(
-            f"the nights could not be taken out of their bundle ({reason_of(result, with_file=True)}); run again"
-        ) from result
-    return result
+    return plan.staged([value_of(result, _FAILURE) for result in run_in_windows(workers, makers)], staging)

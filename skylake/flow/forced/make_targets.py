@@ -17,9 +17,10 @@ from skylake.core.flags import SPOILED, SourceFlag
 from skylake.core.ids import config_sha256
 from skylake.core.reasons import Status
 from skylake.core.sphere import healpix_index, offset, ra_dec, separation_deg, tangent_basis, unit_vectors
-from skylake.errors import LakeError, SkylakeError, UsageError, reason_of
+from skylake.errors import UsageError
 from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.run_progress import Progress, Silent
+from skylake.flow.execution.task_guard import value_of
 from skylake.flow.forced.target_list import part_name, parts_of
 from skylake.lake import Commit, Lake, Snapshot, stage_part
 from skylake.lake.storage.slices import Slice, read_files
@@ -254,14 +255,10 @@ def _clusters(
     progress.begin("targets", len(makers))
     results = run_in_windows(workers, makers, lambda *_: progress.advance())
     progress.end()
-    for result in results:
-        if isinstance(result, SkylakeError):
-            raise result
-        if isinstance(result, BaseException):
-            raise LakeError(
-                f"detections could not be read ({reason_of(result, with_file=True)}); fix that and run again"
-            ) from result
-    return merge_clusters(Clusters.joined(results), link)
+    clusters = [
+        value_of(result, "detections could not be read", "fix that and run again") for result in results
+    ]
+    return merge_clusters(Clusters.joined(clusters), link)
 
 
 def cluster_pixel(

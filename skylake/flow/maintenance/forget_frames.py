@@ -18,10 +18,11 @@ import pyarrow.compute as pc
 
 from skylake.core.batch import Batch
 from skylake.durable import Linker
-from skylake.errors import LakeError, SkylakeError, UsageError, reason_of
+from skylake.errors import UsageError
 from skylake.flow.compaction.unbundle import cut_crowded
 from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.run_progress import Progress, Silent
+from skylake.flow.execution.task_guard import value_of
 from skylake.flow.ingest.gather_night import files_sha256
 from skylake.lake import Commit, Lake, Part, Snapshot
 from skylake.lake.layout import part_file
@@ -201,7 +202,7 @@ def _thin(
     progress.end()
     files: dict[str, list[PartFile]] = {name: [] for name in parts}
     for (name, _), result in zip(jobs, results, strict=True):
-        made = _value(result)
+        made = value_of(result, "the frames could not be forgotten")
         files[name] += [made] if made else []
     for name, part in parts.items():
         remaining = replace(
@@ -269,13 +270,3 @@ def without_frames(
         Linker()(where.path, staging / path)
         return replace(file, path=path)
     return write_part_file(rows, staging, path)
-
-
-def _value(result: Any) -> Any:
-    if isinstance(result, SkylakeError):
-        raise result
-    if isinstance(result, BaseException):
-        raise LakeError(
-            f"the frames could not be forgotten ({reason_of(result, with_file=True)}); run again"
-        ) from result
-    return result
