@@ -133,7 +133,7 @@ def _read_detector(reading: HeaderReading, cards: Cards) -> None:
         if picked is None:
             reading.flags |= flag
             note = numbers.refusal or f"no number in {', '.join(wanted.cards) or 'any card'}"
-            note = f"{note}; {key} of the profile stands in: see that it is that of the detector"
+            note = f"{note}; {key} of the profile is used: check that it is that of the detector"
             reading.readings.append(Reading(quantity, fallback, "profile", "assumed", note))
             if quantity == "gain" and numbers.high and wanted.maximum is None:
                 reading.doubt(_no_gain(numbers, fallback))
@@ -165,7 +165,7 @@ def _no_gain(numbers: Numbers, fallback: float) -> str:
     """Return what is said of a gain that is none, under a profile that has no limit of its own."""
     return (
         f"{numbers.refusal}, as a setting of the camera is no gain; {fallback:g} electrons per ADU of "
-        "detector.gain_e_per_adu stand in: see that they are right, and set header.gain.maximum of the profile"
+        "detector.gain_e_per_adu are used: check that they are right, and set header.gain.maximum of the profile"
     )
 
 

@@ -50,7 +50,7 @@ class Profile:
     source : str
         Where the profile was read from.
     file_sha256 : str
-        SHA-256 of what stood there, whatever was changed since it was read; empty if it was not read from a file.
+        SHA-256 of the file when it was read; empty if it was not read from a file.
     """
 
     base: Camera
@@ -282,7 +282,7 @@ def _lower_linearity(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str
 def _order_of_gates(old: list[str], new: list[str]) -> list[str]:
     """Return in which order gates are judged, of which the first that rejects gives the cause.
 
-    Those that a file names stand in its order: new ones before all that it has from another profile, or right after
+    Those that a file names are in its order: new ones before all that it has from another profile, or right after
     the one of these that it names before them. One of which it changes the limits stays among the others where it was:
     who wants more sources of a camera does not want to hear of these before clouds.
     """
@@ -354,7 +354,7 @@ def with_rotation(profile: Profile, angle_deg: float) -> Profile:
 
 
 def _sky_checksums(cameras: Iterable[Camera]) -> dict[str, str]:
-    """Return the SHA-256 of each file that ``reduction.sky.file`` of cameras names; empty for one that is away."""
+    """Return the SHA-256 of each file that ``reduction.sky.file`` of cameras names; empty for one that is missing."""
     names = {camera.reduction.sky.file for camera in cameras}
     return {name: _sky_checksum(Path(name)) for name in sorted(name for name in names if name is not None)}
 

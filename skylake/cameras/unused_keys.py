@@ -39,7 +39,7 @@ def refuse_unused(written: Mapping[str, Any], resolved: Mapping[str, Any], place
     Parameters
     ----------
     written : mapping
-        What stands in the file.
+        The content of the file.
     resolved : mapping
         The same with what it has from other files; its periods and chips may name steps of their own.
     place : str

@@ -276,7 +276,7 @@ def check_file(file: Path, profile: Profile, snapshot: Snapshot | None = None) -
     file : Path
     profile : Profile
     snapshot : Snapshot or None
-        Of the lake whose masters raw frames are held against.
+        Of the lake with the masters that raw frames are compared with.
 
     Returns
     -------

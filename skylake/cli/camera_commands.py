@@ -88,7 +88,7 @@ def show_(name: str, date: str | None) -> None:
     "--lake",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="LAKE",
-    help="Lake whose masters and photon transfers raw frames are held against.",
+    help="Lake with the masters and photon transfers that raw frames are compared with.",
 )
 @show.as_json
 @click.pass_context
@@ -167,7 +167,7 @@ _MOSAIC_COLUMNS = [
 def mosaic(ctx: click.Context, lake: Path, camera_name: str, as_json: bool) -> None:
     """Learn where the chips of a camera are in its focal plane, from all its frames in LAKE.
 
-    Offsets and angles are those of all exposures together, with errors, and stand beside those of the profile (dx, dy,
+    Offsets and angles are those of all exposures together, with errors, beside those of the profile (dx, dy,
     dangle); they are kept in the lake, and later frames start from them. `skylake ingest` does the same after
     each night.
     Frames whose header gives another rotation than their stars, or that contradict the other chips, are named;

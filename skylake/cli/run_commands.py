@@ -126,7 +126,7 @@ def _show_ingest(report: IngestReport, lake: Lake) -> None:
             continue
         show.complain(f"{problem['file']}: {problem['status']}/{problem['reason']}: {problem['message']}")
     for file in report.repeated:
-        show.complain(f"{file}: the same bytes as another file, which stands for both")
+        show.complain(f"{file}: the same bytes as another file, which is used for both")
     for sentence in _one_of_each(report.kept):
         show.complain(sentence)
     if report.unchecked:
@@ -405,7 +405,7 @@ def mirror(
 ) -> None:
     """Copy `frames`, `zeropoints` and `nights` into PostgreSQL: what changed, in one transaction.
 
-    The database is a copy that can be thrown away and made again. With --as-of it shows the lake as it was, until
+    The database is a copy that can be dropped and rebuilt. With --as-of it shows the lake as it was, until
     the next run.
     """
     from skylake.flow.execution.run_progress import counted

@@ -161,7 +161,7 @@ def solve(
 ) -> None:
     """Find where each FRAME points, from its stars and a catalog of LAKE; nothing else need be known.
 
-    A folder stands for the FITS frames in it and below, without the NAME.solved.fits of an earlier run.
+    A folder means the FITS frames in it and below, without the NAME.solved.fits of an earlier run.
     A lens is then fitted to all stars that the frame and the catalog share, and its WCS written: for a frame NAME.fits
     to NAME.wcs, a FITS file of cards alone, or with --write to NAME.solved.fits, a copy of the frame. The index of the
     catalog is built at the first use; `skylake catalog index` does it beforehand. The exit status is 1 if a frame was

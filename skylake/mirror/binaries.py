@@ -57,7 +57,7 @@ def bundled() -> Binaries:
 
 @cache
 def inspect(folder: Path) -> Binaries:
-    """Return the PostgreSQL whose programs stand in `folder`.
+    """Return the PostgreSQL whose programs are in `folder`.
 
     Raises
     ------

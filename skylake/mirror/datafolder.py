@@ -138,7 +138,7 @@ class DataFolder:
         Raises
         ------
         MirrorError
-            If it came with a lake of somebody else, or from another place.
+            If it came with a lake of another user, or from another place.
         """
         if not self.data.exists() or self.identity.mode == "user":
             return

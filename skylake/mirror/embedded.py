@@ -118,7 +118,7 @@ class EmbeddedServer:
         Raises
         ------
         MirrorError
-            If the folder cannot be used, somebody else or another version of PostgreSQL made it, or the server does
+            If the folder cannot be used, another user or another version of PostgreSQL made it, or the server does
             not start.
         """
         with self._folder_faults():
@@ -159,7 +159,7 @@ class EmbeddedServer:
         Raises
         ------
         MirrorError
-            If the server does not stop, or somebody else made it.
+            If the server does not stop, or another user made it.
         """
         if not self.folder.is_dir():
             return

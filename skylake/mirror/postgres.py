@@ -1,4 +1,4 @@
-"""The small tables of a lake in PostgreSQL: a copy that can be thrown away and made again.
+"""The small tables of a lake in PostgreSQL: a copy that can be dropped and rebuilt.
 
 A part of a table is copied when its checksum differs from the one in ``mirror_parts``. All changes of a run
 are one transaction, so a reader sees the lake before or after it, and a run that is killed leaves nothing.

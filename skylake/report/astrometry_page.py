@@ -370,7 +370,7 @@ def _round(value: float) -> float:
 
 
 def _two_digits(arcsec: float) -> str:
-    """Return a number with two digits, or all that stand before the point."""
+    """Return a number with two digits, or all that are before the point."""
     return f"{arcsec:.0f}" if arcsec >= 100.0 else f"{arcsec:.2g}"
 
 

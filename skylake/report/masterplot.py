@@ -27,7 +27,7 @@ _BAD = (
     (PixelFlag.DEAD, "dead", BLUE),
     (PixelFlag.UNSTABLE, "unstable", "#c08a1e"),
 )
-#: What is said of pixels that are more than the noise of the sky lets expect.
+#: What is said of pixels that are more than the noise of the sky explains.
 _ABOVE = "above the curve are sources on the right, and on the left what was taken off too much"
 _INCHES = 4.6
 #: What is beside a pixel lies so many pixels away.

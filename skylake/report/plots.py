@@ -305,7 +305,7 @@ def sky_map(pixels: npt.NDArray[np.int64], values: Floats, order: int, label: st
         if wide:
             figure.delaxes(axes)
             axes = figure.add_subplot(projection="mollweide")
-            # Clear of the labels of the declinations, which stand outside the ellipse.
+            # Clear of the labels of the declinations, which are outside the ellipse.
             axes.set_title(title, loc="left", pad=18.0)
             # A pixel across the edge of the map would be drawn across all of it.
             whole = np.ptp(east, axis=1) < 180.0

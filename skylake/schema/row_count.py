@@ -30,7 +30,7 @@ def row_count(path: Path, schema: pa.Schema) -> int:
     ----------
     path : Path
     schema : pyarrow.Schema
-        That the file ought to have; the footer of a file with another one is decoded.
+        That the file should have; the footer of a file with another one is decoded.
 
     Raises
     ------

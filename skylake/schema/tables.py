@@ -171,7 +171,7 @@ def read_schema(path: Path) -> TableSchema:
     columns = tuple(_column(item, str(path)) for item in data["columns"])
     names = [column.name for column in columns]
     if len(set(names)) != len(names):
-        raise ConfigurationError(f"{path}: a column name stands twice")
+        raise ConfigurationError(f"{path}: a column name occurs twice")
     layout = data["layout"]
     schema = TableSchema(
         name=data["name"],

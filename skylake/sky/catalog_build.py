@@ -190,7 +190,7 @@ def _build(
 def widen_margin(collection: Path, margin_arcsec: float) -> bool:
     """Give a catalog a margin cache at least so wide, made from its own pixels; its files stay as they are.
 
-    The wider margin stands beside the one before, which those keep who are reading it. The catalog with both takes the
+    The wider margin is beside the one before, which its readers keep. The catalog with both takes the
     place of the one before in one step, so a run that is killed leaves a whole catalog.
 
     Parameters

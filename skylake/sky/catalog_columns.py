@@ -213,7 +213,7 @@ def catalog_schema(bands: Sequence[str], colours: Sequence[str]) -> TableSchema:
         folded = column.name.casefold()
         if folded in seen:
             raise UsageError(
-                f"the columns {seen[folded]!r} and {column.name!r} cannot stand in one table, since "
+                f"the columns {seen[folded]!r} and {column.name!r} cannot be in one table, since "
                 "databases do not distinguish upper from lower case; rename one, as in Gaia_G"
             )
         seen[folded] = column.name
@@ -252,7 +252,7 @@ def require_columns(available: Sequence[str], wanted: Iterable[str], source: str
     for name in wanted:
         if counts[name] > 1:
             raise CatalogError(
-                f"{source}: the column {name!r} stands {counts[name]} times; rename all but one"
+                f"{source}: the column {name!r} occurs {counts[name]} times; rename all but one"
             )
         if not counts[name]:
             raise CatalogError(f"{source}: there is no column {name!r}; {_near(name, available)}")

@@ -61,7 +61,7 @@ _TABLES = ("BINTABLE", "TABLE")
 
 @dataclass(frozen=True, slots=True)
 class RawBatch:
-    """Some rows of a file, as they stand in it.
+    """Some rows of a file, as they are in it.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ def read_batches(
     """Yield the wanted columns of a file, at most `batch_rows` rows at a time.
 
     The format is recognised by the first bytes: Parquet, FITS, VOTable, ECSV, else text with a header line; any
-    but Parquet may be gzipped. A folder stands for the Parquet files in it, in the order of their names.
+    but Parquet may be gzipped. A folder means the Parquet files in it, in the order of their names.
 
     Raises
     ------

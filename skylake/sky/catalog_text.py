@@ -29,7 +29,7 @@ _BLOCK_BYTES = 8 << 20
 _DELIMITERS = (",", "\t", ";", "|", " ")
 #: Rows are not longer, in bytes; what is longer is text, or made to fill the memory.
 _MAX_LINE = 1 << 20
-#: Comment lines, and no more lines and bytes than that, may stand before the header.
+#: Comment lines, and no more lines and bytes than that, may come before the header.
 _MOST_COMMENTS, _MOST_COMMENT_BYTES = 100_000, 1 << 26
 _NO_VALUE = ["", "null", "NULL", "Null", "nan", "NaN", "NAN", "\\N", "--"]
 _RULE = re.compile(r"[-=\s|;,+]*--[-=\s|;,+]*\Z")

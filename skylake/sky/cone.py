@@ -31,7 +31,7 @@ _SURELY = 4
 
 
 class WrongCount(CatalogError):
-    """A file has another number of rows than it ought to have.
+    """A file has another number of rows than it should have.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def read_cone(
     Raises
     ------
     WrongCount
-        If a file has another number of rows than it ought to have.
+        If a file has another number of rows than it should have.
     OSError, pyarrow.ArrowInvalid
         If a file is missing or cannot be read.
     """

@@ -33,7 +33,7 @@ _DIRECTORY_SIZE = 10000
 _FOOTER_THREADS = 16
 #: Names the catalog and the margins of a collection.
 COLLECTION_FILE = "collection.properties"
-#: Files of each pixel of a catalog, with the rows that each ought to have; None where that is not known.
+#: Files of each pixel of a catalog, with the rows that each should have; None where that is not known.
 Leaves = Mapping[Pixel, Mapping[Path, int | None]]
 #: File of a reference catalog, or of a published folder, with what is in it; written after all of that.
 OBJECTS = "_objects.json"

@@ -81,7 +81,7 @@ def test_who_takes_gain_and_read_noise_from_photon_transfers_is_not_advised_to(
     transfer = here | {"kind": "transfer", "name": "t", "read_noise_e": 6.4, "gain_e_per_adu": 1.2}
     _show_build(MasterBuildReport([bias, transfer]), load_chips(own))
     said = capsys.readouterr().out
-    assert "t: gain 1.2" in said and ("read noise: b tells" in said) == advised
+    assert "t: gain 1.2" in said and ("read noise: b gives" in said) == advised
 
 
 def checked(answer: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -60,7 +60,7 @@ class AllSkySolver:
         try:
             written = solution.view.header()
         except ValueError as error:
-            # Too little of the image shows sky for polynomials; the figures stand without a WCS.
+            # Too little of the image shows sky for polynomials; the figures are reported without a WCS.
             return SolvedFrame(solved | {"message": str(error)}, all_sky=solution)
         return SolvedFrame(solved | {"wcs_px": written.residual_px}, written.header, all_sky=solution)
 

@@ -120,7 +120,7 @@ def _compact_table(
 
 
 def _drop_others(staging: Path, wanted: Collection[str]) -> None:
-    """Remove what was made for other bundles, or has been committed since: nobody comes back for it."""
+    """Remove what was made for other bundles, or has been committed since: nothing needs it any more."""
     for path in list(staging.iterdir()):
         if path.name not in wanted:
             shutil.rmtree(path)

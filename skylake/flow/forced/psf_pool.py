@@ -118,7 +118,7 @@ def _warn_of(asked: Iterable[PsfKey], measured: Iterable[PsfKey]) -> None:
         names = sorted({group.filter or "no filter" for group in asked if group.night == night})
         _log.warning(
             "no frame of the night %d (%s) gives the point spread function: none can be used, or bright lonely stars "
-            "are too few; a Moffat profile stands in for those that do not give it themselves",
+            "are too few; a Moffat profile is used for those that do not give it themselves",
             night,
             ", ".join(names),
         )

@@ -17,7 +17,7 @@ from skylake.image.detrend.linear_pass import open_image
 from skylake.image.fitsio.read_fits import read_file
 from skylake.image.masters.master_file import read_master, write_master
 
-#: Skies that a worker keeps at hand: of some filters.
+#: Skies that a worker caches: of some filters.
 _KEPT = 4
 
 

@@ -112,7 +112,7 @@ def _publish_versions(
     reservation.require()
     reservation.require_base()
     _point(layout.current, Path("_snapshots") / folder.name)
-    # Between looking and moving there is an instant in which somebody else may still have begun.
+    # Between looking and moving there is an instant in which another process may still have begun.
     reservation.require()
     # The commit is made: where there is no room left for the rest, the next change does it.
     with suppress(OSError):

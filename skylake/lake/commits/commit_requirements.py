@@ -188,7 +188,7 @@ def _require_frames_once(base: Snapshot, commit: Commit) -> None:
         raise Superseded(
             f"{base.layout.root}: frame {min(twice)} would be in the lake twice ({len(set(twice))} such frames): "
             "another run may have ingested it in the meantime; run again, and if that does not help, `skylake forget` "
-            "the night that ought not to have it"
+            "the night that should not have it"
         )
 
 

@@ -21,7 +21,7 @@ _log = logs.get(__name__)
 #: For how long a commit waits for others before it says so, seconds. A commit of a night takes less than one.
 _PATIENCE_S = 10.0
 _ASKED_EVERY_S = 0.02
-#: What a lock says that somebody else holds.
+#: The errors of a lock that another process holds.
 _HELD = {errno.EAGAIN, errno.EACCES}
 
 

@@ -35,7 +35,7 @@ _OWN = {
 }
 #: Those of them that hold no link at all, however deep: what is read here belongs to the lake.
 _WITHOUT_LINKS = ("_versions", "_cameras", "catalogs", "calibrations")
-#: What is rebuilt where it is missing: nobody wants a copy of what a link in its place leads to.
+#: What is rebuilt where it is missing: what a link in its place leads to is not copied.
 _REBUILT = ("_staging", "_lock", "_compacting", "_newest")
 
 
@@ -48,7 +48,7 @@ class Links:
     needed : frozenset of (table, version)
         Names of the versions that a snapshot leads to.
     lost : tuple of (snapshot, table)
-        Links that ought to be there, and are not, or lead to no version.
+        Links that should be there, and are not, or lead to no version.
     """
 
     needed: frozenset[tuple[str, str]]
@@ -197,7 +197,7 @@ def newest_ever(layout: Layout) -> int:
 def pointed_back(layout: Layout, current: int) -> int | None:
     """Return the newest of the snapshots after the current one that were current before it; None if there is none.
 
-    There are such where somebody has pointed the lake to an older snapshot by hand. An interrupted commit leaves one
+    There are such where a user has pointed the lake to an older snapshot by hand. An interrupted commit leaves one
     after the current one at most, which never was current.
     """
     later = [int(path.name) for path in layout.snapshots.iterdir() if path.name.isdecimal()]
@@ -212,7 +212,7 @@ def require_newest(layout: Layout, current: int) -> None:
     Raises
     ------
     LakeError
-        If somebody has pointed the lake back by hand.
+        If a user has pointed the lake back by hand.
     """
     newest = pointed_back(layout, current)
     if newest is not None:

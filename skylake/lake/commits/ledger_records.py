@@ -51,7 +51,7 @@ class LedgerEntry:
     kept : bool
         Whether the snapshot is still there.
     run : str or None
-        The command that made the commit, with others; None of a commit that stands for itself.
+        The command that made the commit, with others; None of a commit of its own.
     """
 
     snapshot: int
@@ -77,7 +77,7 @@ class LedgerEntry:
 def in_runs(entries: Iterable[LedgerEntry]) -> Iterator[list[LedgerEntry]]:
     """Yield commits, the newest first, by the runs that made them: each run at the place of its last commit.
 
-    Commits of runs at the same time stand between each other. A run has ended where a day before its oldest commit
+    Commits of runs at the same time are between each other. A run has ended where a day before its oldest commit
     has none of it, or all records would be read to find the last run.
     """
     waiting: dict[str | int, list[LedgerEntry]] = {}

@@ -21,7 +21,7 @@ from skylake.errors import OvertakenError
 from skylake.lake.commits.snapshot_history import current_number
 from skylake.lake.layout import Layout
 
-#: What is said of a folder that somebody has removed, on a disk and over a network.
+#: What is said of a folder that was removed, on a disk and over a network.
 _GONE = {errno.ENOENT, errno.ESTALE}
 
 
@@ -56,7 +56,7 @@ class Reservation:
         return self.layout.snapshot(self.number)
 
     def require_base(self) -> None:
-        """Refuse to go on if somebody has published since.
+        """Refuse to go on if another commit was published since.
 
         Raises
         ------
@@ -66,7 +66,7 @@ class Reservation:
             raise _overtaken(self.layout)
 
     def require(self) -> None:
-        """Refuse to go on if somebody has reserved the number since.
+        """Refuse to go on if another process has reserved the number since.
 
         Raises
         ------
@@ -109,7 +109,7 @@ def reserve(layout: Layout, base: int) -> Iterator[Reservation]:
     Raises
     ------
     OvertakenError
-        If somebody else has reserved it, or reserves it before this ends and so takes away what was built.
+        If another process has reserved it, or reserves it before this ends and so takes away what was built.
     OSError
         If the lake cannot be written.
     """

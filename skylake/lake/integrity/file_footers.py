@@ -122,7 +122,7 @@ def schema_drift(written: pa.Schema, wanted: pa.Schema) -> str | None:
         if held.nullable != field.nullable:
             return f"the column {field.name} {'may' if held.nullable else 'may not'} be null"
     extra = [name for name in written.names if name not in wanted.names]
-    return f"the column {extra[0]} is not in the schema" if extra else "the columns stand in another order"
+    return f"the column {extra[0]} is not in the schema" if extra else "the columns are in another order"
 
 
 def add_catalogs(
@@ -135,7 +135,7 @@ def add_catalogs(
     relations : Relations
     layout : Layout
     named : mapping
-        Catalogs that ought to be there, by who names them.
+        Catalogs that should be there, by who names them.
     foreign : sequence of Path
         Links that have no place in the lake: what is behind them says nothing of a catalog.
     """

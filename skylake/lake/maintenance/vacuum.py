@@ -104,7 +104,7 @@ def vacuum(layout: Layout, retention: Retention, under_way: str | None = None) -
     retained = retained_numbers(layout, current)
     if lost := [link for link in read_links(layout).lost if link[0] in retained]:
         raise LakeError(_lost_links_message(layout, lost))
-    # A snapshot without a record has no time, so it stays until somebody has restored that.
+    # A snapshot without a record has no time, so it stays until a user has restored that.
     entries = [read_entry(layout, number) for number in retained if is_recorded(layout, number)]
     keep = retention.keeps(entries, under_way)
     report = VacuumReport([])
@@ -157,7 +157,7 @@ def _sweep(layout: Layout, report: VacuumReport) -> None:
 def _drop_unfinished(layout: Layout) -> None:
     """Remove snapshots that never became current, and the records of them.
 
-    An interrupted commit leaves the next number. Records of more are there where somebody has removed the newest
+    An interrupted commit leaves the next number. Records of more are there where a user has removed the newest
     snapshots by hand. All are found by their names: the ledger is too long to be listed in every commit.
 
     Raises
@@ -191,7 +191,7 @@ def _records(layout: Layout, number: int) -> tuple[Path, Path]:
 def _drop_versions(layout: Layout, report: VacuumReport) -> None:
     """Remove versions of tables that no snapshot leads to.
 
-    Where a link of a table is lost, the version that it led to is like one that nobody needs, and may hold the only
+    Where a link of a table is lost, the version that it led to looks unneeded, and may hold the only
     copy of a night: all of them stay until the link is repaired.
     """
     links = read_links(layout)

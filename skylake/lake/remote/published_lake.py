@@ -90,7 +90,7 @@ class PublishedVersion(Version):
         try:
             objects = (self.folder / OBJECTS).read_bytes()
         except FileNotFoundError as error:
-            raise LakeError(f"{self.folder / OBJECTS}: it is there no more; {_REMOVED}") from error
+            raise LakeError(f"{self.folder / OBJECTS}: it no longer exists; {_REMOVED}") from error
         for path in sorted(objects_of(objects)):
             pixel = pixel_of(path)
             if pixel is not None and path.endswith(".parquet"):
@@ -165,7 +165,7 @@ class PublishedSnapshot(Snapshot):
         text = self.layout.read(self.layout.publication_file(self.number))
         now = Publication.from_json(text, str(self.layout.root)).tables if text is not None else {}
         if not self.publication.tables.items() <= now.items():
-            raise LakeError(f"{self.layout.root}: snapshot {self.number} is there no more; {_REMOVED}")
+            raise LakeError(f"{self.layout.root}: snapshot {self.number} no longer exists; {_REMOVED}")
 
     def cone(
         self,
