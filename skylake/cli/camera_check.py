@@ -384,6 +384,6 @@ def _place(raw: StoredImage, camera: Camera, attempt: _Attempt) -> list[Reading]
     if seen is None:
         return []
     # The profile has the scale of raw pixels, and planes of a mosaic have every other of them.
-    found, step = seen
-    place = f"{found.ra_deg:.4f} {found.dec_deg:+.4f}"
-    return [Reading("centre", place, "WCS"), _scale(found.pixel_scale_arcsec / step, camera)]
+    centre, step = seen
+    place = f"{centre.ra_deg:.4f} {centre.dec_deg:+.4f}"
+    return [Reading("centre", place, "WCS"), _scale(centre.pixel_scale_arcsec / step, camera)]

@@ -64,18 +64,19 @@ def _measured(
     from skylake.image.masters.detector_properties import take_measured
 
     transfers = attempt(lambda: take_measured(reading, wanted, library)) if library.lake else None
-    source = " ".join(one.name for one in transfers or ())
+    source = " ".join(transfer.name for transfer in transfers or ())
     for quantity, value in (("gain", reading.gain), ("read_noise", reading.read_noise)):
         if quantity in reading.camera.reduction.measured:
             lacks = "the library has none" if library.lake else "name the lake that has one with --lake"
             note = "from the photon transfer, as reduction.measured says" + (
                 "" if transfers else f"; {lacks}"
             )
-            reading_ = Reading(
+            replacement = Reading(
                 quantity, value if transfers else None, source, "ok" if transfers else "missing", note
             )
             rows = [
-                reading_ if row.quantity == quantity and row.verdict != "ambiguous" else row for row in rows
+                replacement if row.quantity == quantity and row.verdict != "ambiguous" else row
+                for row in rows
             ]
     return rows
 
@@ -111,7 +112,7 @@ def _chosen(
         )
     )
     if chosen:
-        names = ", ".join(one.name for one in chosen.values())
+        names = ", ".join(master.name for master in chosen.values())
         rows = [*rows, Reading("masters", len(chosen), library.lake, "ok", names)]
     return rows
 

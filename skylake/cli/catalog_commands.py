@@ -238,15 +238,15 @@ def list_(lake: Path, as_json: bool) -> None:
     catalogs = [ReferenceCatalog.open(snapshot.catalog(name)) for name in snapshot.catalogs()]
     rows = [
         {
-            "name": one.name,
-            "stars": one.n_rows,
-            "bands": " ".join(one.bands),
-            "colours": " ".join(one.colours),
-            "epoch": one.epoch,
-            "margin_arcsec": one.margin_arcsec,
-            "use": " ".join(opened.settings.catalog.uses(one.name)),
+            "name": reference.name,
+            "stars": reference.n_rows,
+            "bands": " ".join(reference.bands),
+            "colours": " ".join(reference.colours),
+            "epoch": reference.epoch,
+            "margin_arcsec": reference.margin_arcsec,
+            "use": " ".join(opened.settings.catalog.uses(reference.name)),
         }
-        for one in catalogs
+        for reference in catalogs
     ]
     header = ["name", "stars", "bands", "colours", "epoch", "margin_arcsec", "use"]
     show.result(rows, as_json, lambda: show.table([[row[key] for key in header] for row in rows], header))
@@ -261,8 +261,8 @@ def show_(lake: Path, name: str, as_json: bool) -> None:
     from skylake.sky.hats import read_common_metadata
     from skylake.sky.lake_catalogs import ReferenceCatalog
 
-    catalog_ = ReferenceCatalog.open(open_lake(lake).snapshot().catalog(name))
-    schema = read_common_metadata(catalog_.root)
+    reference = ReferenceCatalog.open(open_lake(lake).snapshot().catalog(name))
+    schema = read_common_metadata(reference.root)
     rows = []
     for field in schema:
         metadata = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
@@ -287,8 +287,8 @@ def cone(lake: Path, name: str, ra: float, dec: float, radius_arcsec: float, out
     from skylake.cli.output import write_table
     from skylake.sky.lake_catalogs import ReferenceCatalog
 
-    catalog_ = ReferenceCatalog.open(open_lake(lake).snapshot().catalog(name))
-    write_table(catalog_.cone(ra, dec, radius_arcsec / 3600.0), out)
+    reference = ReferenceCatalog.open(open_lake(lake).snapshot().catalog(name))
+    write_table(reference.cone(ra, dec, radius_arcsec / 3600.0), out)
 
 
 @catalog.command()

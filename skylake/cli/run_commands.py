@@ -332,14 +332,14 @@ def _show_planned(lake: Lake, choice: Choice, as_json: bool) -> None:
 
     rows = [
         {
-            "camera": one.camera,
-            "night": one.night,
-            "catalog": one.against.reference.name,
-            "version": one.against.version,
-            "matches": one.why_matches and one.why_matches.value,
-            "zeropoints": one.why_zeropoints and one.why_zeropoints.value,
+            "camera": plan.camera,
+            "night": plan.night,
+            "catalog": plan.against.reference.name,
+            "version": plan.against.version,
+            "matches": plan.why_matches and plan.why_matches.value,
+            "zeropoints": plan.why_zeropoints and plan.why_zeropoints.value,
         }
-        for one in plan_calibration(lake, choice)
+        for plan in plan_calibration(lake, choice)
     ]
     names = ["camera", "night", "catalog", "version", "matches", "zeropoints"]
 

@@ -209,7 +209,7 @@ def _files(paths: Sequence[Path]) -> tuple[Path, ...]:
         frames, complaints = find_frames([path])
         if complaints:
             raise UsageError("; ".join(complaints))
-        files += [one for one in frames if not one.name.endswith(".solved.fits")]
+        files += [frame for frame in frames if not frame.name.endswith(".solved.fits")]
     if not files:
         raise UsageError("there is no frame to solve; the folders hold only what was solved before")
     return tuple(dict.fromkeys(files))

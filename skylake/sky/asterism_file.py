@@ -131,9 +131,9 @@ def read_bands(path: Path) -> tuple[list[Band], Content, int]:
         content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         status = os.fstat(stream.fileno())
     header, start = _header(content)
-    content_ = Content(header["checksum"], *header["limits"])
+    recorded = Content(header["checksum"], *header["limits"])
     if header["version"] != VERSION:
-        return [], content_, header["version"]
+        return [], recorded, header["version"]
     own = header.pop("own")
     if _own(header) != own:
         raise ValueError("its header has changed")
@@ -144,7 +144,7 @@ def read_bands(path: Path) -> tuple[list[Band], Content, int]:
         if zlib.crc32(memoryview(content)[start:]) != header["crc"]:
             raise ValueError("its content has changed")
         _note(path, state)
-    return [_band(table, content, start) for table in header["bands"]], content_, VERSION
+    return [_band(table, content, start) for table in header["bands"]], recorded, VERSION
 
 
 def damage_of(path: Path) -> str | None:

@@ -334,15 +334,15 @@ def standardise(
         ra, dec = ra[keep], dec[keep]
     ra = ra % 360.0
     ra = np.where(ra == 360.0, 0.0, ra) + 0.0  # so close below 0 that it became 360; and -0 becomes 0
-    values_of: dict[str, Any] = {"_healpix_29": healpix_index(ra, dec), "ra_deg": ra, "dec_deg": dec}
-    values_of |= identifiers(rows, columns.id) if columns.id else {"ref_id": position_id(ra, dec)}
-    values_of |= _proper_motion(rows, columns, dec) if columns.pm_ra else {}
+    stars: dict[str, Any] = {"_healpix_29": healpix_index(ra, dec), "ra_deg": ra, "dec_deg": dec}
+    stars |= identifiers(rows, columns.id) if columns.id else {"ref_id": position_id(ra, dec)}
+    stars |= _proper_motion(rows, columns, dec) if columns.pm_ra else {}
     for band in columns.magnitudes:
-        values_of |= _magnitude(rows, columns, band)
+        stars |= _magnitude(rows, columns, band)
     for colour, name in columns.colours.items():
         values = _in_magnitudes(rows, name)
-        values_of[colour_column(colour)] = _nullable(values, np.isfinite(values))
-    return conform(pa.table(values_of), columns.schema), report
+        stars[colour_column(colour)] = _nullable(values, np.isfinite(values))
+    return conform(pa.table(stars), columns.schema), report
 
 
 def _firsts(rows: RawRows, why: Mapping[str, BoolArray], ra: FloatArray, dec: FloatArray) -> dict[str, str]:

@@ -185,8 +185,8 @@ def _flat(rows: RawRows, name: str) -> pa.Array:
 
 
 def _float64(values: pa.Array) -> FloatArray:
-    numbers_ = values.cast(pa.float64(), safe=not pa.types.is_integer(values.type))
-    return np.array(numbers_.fill_null(np.nan).to_numpy(zero_copy_only=False), np.float64)
+    floats = values.cast(pa.float64(), safe=not pa.types.is_integer(values.type))
+    return np.array(floats.fill_null(np.nan).to_numpy(zero_copy_only=False), np.float64)
 
 
 def _numbers_where_spelt(values: pa.Array) -> tuple[FloatArray, BoolArray]:

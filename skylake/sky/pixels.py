@@ -174,25 +174,25 @@ def _completed(pixels: tuple[Pixel, ...], order: int) -> PixelTree:
     """Return a completed tree; every commit wants the one that the commit before it had."""
     whole = 12 << (2 * INDEX_ORDER)
     ordered = sorted((pixel_range(*pixel), pixel) for pixel in pixels)
-    pixels_: list[Pixel] = []
+    completed: list[Pixel] = []
     position = 0
     for (start, end), pixel in [*ordered, ((whole, whole), None)]:
         while position < start:
-            position = _fill(pixels_, position, start, order)
+            position = _fill(completed, position, start, order)
         if position > start:
             raise ValueError(f"pixels overlap at order {pixel and pixel[0]}")
         if pixel is not None:
-            pixels_.append(pixel)
+            completed.append(pixel)
         position = end
-    return PixelTree.of(pixels_)
+    return PixelTree.of(completed)
 
 
 def _fill(pixels: list[Pixel], position: int, end: int, order: int) -> int:
     """Add the largest pixel that begins at a position and fits before an end; return where it ends."""
-    for one in range(order, INDEX_ORDER + 1):
-        size = 1 << (2 * (INDEX_ORDER - one))
+    for child_order in range(order, INDEX_ORDER + 1):
+        size = 1 << (2 * (INDEX_ORDER - child_order))
         if position % size == 0 and position + size <= end:
-            pixels.append((one, position // size))
+            pixels.append((child_order, position // size))
             return position + size
     raise ValueError(f"no pixel begins at {position}")
 

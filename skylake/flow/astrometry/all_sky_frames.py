@@ -114,12 +114,12 @@ def measure_sky_frame(path: Path, profile: Profile, library: Library | None = No
     image = calibrate(raw, camera, conditions)
     background = estimate_background(image, camera.extraction)
     signal = image.pixels - background.level
-    found = detect_sources(
+    detections = detect_sources(
         signal, background.rms, image.mask, camera.extraction, reading.image_gain, image.variance
     )
-    background = refine_background(image, background, found, camera.extraction, signal)
+    background = refine_background(image, background, detections, camera.extraction, signal)
     measured = measure_sources(
-        image, background, signal, found, camera, reading.image_gain, reading.exposure_s
+        image, background, signal, detections, camera, reading.image_gain, reading.exposure_s
     )
     found_stars = detected_of(
         measured.x, measured.y, measured.x_err, measured.y_err, measured.flux["aper1"], measured.flags

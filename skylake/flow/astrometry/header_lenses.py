@@ -48,7 +48,7 @@ def header_lenses(files: Sequence[tuple[str, Size]], profile: Profile, workers: 
 def lenses_of_headers(files: Sequence[tuple[str, Size]], profile: Profile) -> list[Lens | None]:
     """Return the lens of each header, None where there is none. Runs on a worker."""
     lenses = [guard(partial(_lens_of_header, file, size, profile)) for file, size in files]
-    return [None if isinstance(one, FrameError) else one for one in lenses]
+    return [None if isinstance(lens, FrameError) else lens for lens in lenses]
 
 
 def _lens_of_header(file: str, size: Size, profile: Profile) -> Lens | None:

@@ -155,8 +155,8 @@ class _Work:
         bands = [one.band for one in self.lake.profile(self.camera).base.filters.values()]
         task, shared = dask.delayed(read_seen, pure=False), dask.delayed(catalog, pure=False, traverse=False)
         nights: dict[int, list[int]] = {}
-        for one in frames:
-            nights.setdefault(one.night, []).append(one.frame_id)
+        for frame in frames:
+            nights.setdefault(frame.night, []).append(frame.frame_id)
         makers = [
             lambda night=night, ids=ids: task(ids, self._tables(night), shared, bands[0] if bands else None)
             for night, ids in nights.items()

@@ -85,8 +85,8 @@ def learn_focal_plane(lake: Lake, chips: Sequence[Profile]) -> MosaicReport:
         frames = every.frames(snapshot, chips, every.some(np.flatnonzero(rows)))
         cameras = [profile.at(0.5 * (max(start, 1e4) + min(end, 1e5))) for profile in chips]
         placed_chips = _learn(frames, cameras, (start, end), report)
-        for number, one in placed_chips.items():
-            epochs_of_chips[number].append(one)
+        for number, placed in placed_chips.items():
+            epochs_of_chips[number].append(placed)
     for profile, epochs in zip(chips, epochs_of_chips, strict=True):
         if epochs:
             write_focal_plane(lake.layout, profile.name, epochs)
@@ -210,7 +210,9 @@ def _placed(
     )
 
 
-def _chip_row(camera: Camera, one: PlacedChip, start: Floats, plane: FocalPlane, chip: int) -> dict[str, Any]:
+def _chip_row(
+    camera: Camera, placed: PlacedChip, start: Floats, plane: FocalPlane, chip: int
+) -> dict[str, Any]:
     matrix, covariance = plane.places[chip], plane.covariance[chip]
     x, y, angle = place_of_matrix(matrix)
     declared = *camera.place_arcsec, place_of_matrix(start)[2]
@@ -222,22 +224,22 @@ def _chip_row(camera: Camera, one: PlacedChip, start: Floats, plane: FocalPlane,
     return {
         "chip": camera.place.chip or camera.name,
         "camera": camera.name,
-        "from_mjd": _finite(one.period_mjd[0]),
-        "until_mjd": _finite(one.period_mjd[1]),
+        "from_mjd": _finite(placed.period_mjd[0]),
+        "until_mjd": _finite(placed.period_mjd[1]),
         "x_arcsec": x,
         "x_err_arcsec": float(x_err),
         "y_arcsec": y,
         "y_err_arcsec": float(y_err),
         "angle_deg": angle,
-        "angle_err_deg": one.sigma_angle_deg,
-        "scale_arcsec": ARCSEC_PER_RADIAN / one.lens.focal_px,
-        "mirrored": one.lens.mirrored,
+        "angle_err_deg": placed.sigma_angle_deg,
+        "scale_arcsec": ARCSEC_PER_RADIAN / placed.lens.focal_px,
+        "mirrored": placed.lens.mirrored,
         "dx_arcsec": x - declared[0],
         "dy_arcsec": y - declared[1],
         "dangle_deg": turn,
-        "exposures": one.n_exposures,
-        "stars": one.n_stars,
-        "scatter_arcsec": one.scatter_arcsec,
+        "exposures": placed.n_exposures,
+        "stars": placed.n_stars,
+        "scatter_arcsec": placed.scatter_arcsec,
     }
 
 

@@ -173,7 +173,7 @@ def _learn(
             f"{lake.root}: the lake has no catalog, which says where stars are; bring one in with "
             "`skylake catalog import`"
         )
-    bands = [one.band for one in profile.base.filters.values()]
+    bands = [night_.band for night_ in profile.base.filters.values()]
     camera = SkyCamera(
         profile.base,
         ReferenceCatalog.open(snapshot.catalog(name)),
@@ -190,10 +190,10 @@ def _learn(
     progress.begin("geometry", len(makers))
     results = run_in_windows(workers, makers, lambda *_: progress.advance())
     progress.end()
-    for one, result in zip(nights, results, strict=True):
+    for night, result in zip(nights, results, strict=True):
         if isinstance(result, BaseException):
             raise LakeError(
-                f"{profile.name}: the stars of {one.night} cannot be read ({reason_of(result)})"
+                f"{profile.name}: the stars of {night.night} cannot be read ({reason_of(result)})"
             ) from result
     return [geometry for some in results for geometry in some]
 

@@ -45,8 +45,8 @@ class Forcing:
         A form that cannot be drawn leaves those that were assumed: it spoils the targets, which say why, but not the
         detections.
         """
-        corrections_ = guard(lambda: corrections_of(extracted, self.usual(extracted)))
-        return extracted.corrections if isinstance(corrections_, FrameError) else corrections_
+        own = guard(lambda: corrections_of(extracted, self.usual(extracted)))
+        return extracted.corrections if isinstance(own, FrameError) else own
 
     def finisher(self, find_targets: TargetFinder) -> Finisher:
         """Return what measures the targets of a frame."""

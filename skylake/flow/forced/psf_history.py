@@ -136,7 +136,7 @@ def remember(folder: Path, night: int, digest: str, memory: PsfMemory) -> None:
         "headers": [(file, *stamp, peeked) for file, (stamp, peeked) in memory.headers.items()],
         "sums": [(file, *stamp, places.get(file)) for file, (stamp, _) in memory.sums.items()],
     }
-    sums = [one for _, (_, one) in known if one is not None]
+    sums = [psf_sums for _, (_, psf_sums) in known if psf_sums is not None]
     buffer = io.BytesIO()
     np.savez(
         buffer,

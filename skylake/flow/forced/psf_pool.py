@@ -101,10 +101,10 @@ def pool_psfs(
         chosen = {group: files[: max(missing[group], 0)] for group, files in left.items()}
         left = {group: files[len(chosen[group]) :] for group, files in left.items()}
         _ask_frames(chosen, shared, workers, memories)
-        for group, one in _sums_of_frames(chosen, memories):
+        for group, psf_sums in _sums_of_frames(chosen, memories):
             missing[group] -= 1
-            key = PsfKey(group.night, group.filter, one.size)
-            sums[key] = sums[key] + one if key in sums else one
+            key = PsfKey(group.night, group.filter, psf_sums.size)
+            sums[key] = sums[key] + psf_sums if key in sums else psf_sums
     if folder is not None:
         for night, memory in memories.items():
             remember(folder, night, digest, memory)
@@ -154,8 +154,8 @@ def _ask_frames(
                 "some frames gave nothing to the point spread function of %d (%s)", group.night, result
             )
             continue
-        for file, one in zip(files, result, strict=True):
-            memories[group.night].note_sums(file, one)
+        for file, psf_sums in zip(files, result, strict=True):
+            memories[group.night].note_sums(file, psf_sums)
 
 
 def _science_frames(
@@ -208,8 +208,8 @@ def _ask_headers(
         if isinstance(result, BaseException):
             _log.warning("some headers of %d could not be read (%s)", night, result)
             continue
-        for file, one in zip(files, result, strict=True):
-            memories[night].note_header(file, one)
+        for file, summary in zip(files, result, strict=True):
+            memories[night].note_header(file, summary)
 
 
 def _rank(mjd: float) -> tuple[int, float]:

@@ -182,12 +182,12 @@ def _row_of_mask(maker: MasterBuilder, plan: _Mask, library: Library) -> dict[st
     last = plan.made[-1]
     mask: MaskPlane = np.load(last.mask)
     same = [master for master in plan.made if np.load(master.mask, mmap_mode="r").shape == mask.shape]
-    for one in same:
-        mask |= np.load(one.mask)
+    for built in same:
+        mask |= np.load(built.mask)
     camera = maker.camera(last.group)
     for master in plan.held:
         mask |= _bits_of_held(master, camera, mask.shape, library)
-    prepared = {file: one for each in same for file, one in each.prepared.items()}
+    prepared = {file: prepared_file for master in same for file, prepared_file in master.prepared.items()}
     used = {master.name: master.sha256 for master in plan.held}
     row = describe(maker, last.group, prepared, kind="bad_pixels", used=used)
     wanted = _wanted(plan.made)

@@ -174,11 +174,11 @@ class _Build:
         self.progress.end()
         frames = []
         for piece, result in zip(pieces, results, strict=True):
-            for name, one in zip(piece, _whole(result), strict=True):
-                if isinstance(one, FrameError):
-                    self.report.leave_out(name, one.reason, str(one))
+            for name, outcome in zip(piece, _whole(result), strict=True):
+                if isinstance(outcome, FrameError):
+                    self.report.leave_out(name, outcome.reason, str(outcome))
                 else:
-                    frames.append(one)
+                    frames.append(outcome)
         return frames
 
     def make(self, group: Group) -> None:
@@ -260,17 +260,17 @@ class _Build:
 
     def _of_one_shape(self, group: Group, files: dict[str, PreparedFile]) -> dict[str, PreparedFile]:
         """Return the frames that have the shape that most have."""
-        shapes = [one.shape for one in files.values()]
+        shapes = [prepared.shape for prepared in files.values()]
         usual = max(shapes, key=shapes.count) if shapes else None
-        for file, one in files.items():
-            if one.shape != usual and usual is not None:
+        for file, prepared in files.items():
+            if prepared.shape != usual and usual is not None:
                 self.report.leave_out(
                     file,
                     Reason.WRONG_SIZE,
-                    f"the frame has {one.shape[1]} x {one.shape[0]} pixels and most of {group.text} have {usual[1]} x "
-                    f"{usual[0]}; leave it out, or name the size in detector.width_px and height_px",
+                    f"the frame has {prepared.shape[1]} x {prepared.shape[0]} pixels and most of {group.text} have "
+                    f"{usual[1]} x {usual[0]}; leave it out, or name the size in detector.width_px and height_px",
                 )
-        return {file: one for file, one in files.items() if one.shape == usual}
+        return {file: prepared for file, prepared in files.items() if prepared.shape == usual}
 
     def _of_one_level(self, group: Group, files: dict[str, PreparedFile]) -> dict[str, PreparedFile]:
         """Return bias frames of one level: a few of another are left out, and of two series no master is made."""

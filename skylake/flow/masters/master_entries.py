@@ -76,7 +76,9 @@ def describe(
     used = {name: sha256 for file in prepared.values() for name, sha256 in file.used.items()} | dict(
         used or {}
     )
-    inputs = {file: one.sha256 for file, one in sorted(prepared.items())} | dict(sorted(used.items()))
+    inputs = {file: prepared_file.sha256 for file, prepared_file in sorted(prepared.items())} | dict(
+        sorted(used.items())
+    )
     first = group.first
     # A frame of another size may be the first, but then it was left out.
     raw_size = next(iter(prepared.values())).raw_size

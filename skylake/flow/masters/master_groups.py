@@ -101,25 +101,25 @@ def group(frames: Sequence[Exposure], profile: Profile, by_night: bool = True, l
         Frames that a master takes; the flats of a night are not divided into fewer.
     """
     frames_of_groups: dict[tuple[object, ...], list[Exposure]] = {}
-    for one in frames:
-        wanted = one.wanted
+    for frame in frames:
+        wanted = frame.wanted
         key = (
-            one.kind,
+            frame.kind,
             wanted.extension,
             wanted.binning,
             wanted.readout,
-            one.night if by_night else 0,
-            one.config_sha256,
-            wanted.filter if one.kind == "flat" else None,
+            frame.night if by_night else 0,
+            frame.config_sha256,
+            wanted.filter if frame.kind == "flat" else None,
         )
-        frames_of_groups.setdefault(key, []).append(one)
+        frames_of_groups.setdefault(key, []).append(frame)
     groups = []
     for some in frames_of_groups.values():
         reduction = profile.at(_finite(some[0].wanted.mjd)).reduction
         for piece in _alike(some, reduction):
             order = sorted(piece, key=lambda frame: (_finite(frame.wanted.mjd) or 0.0, frame.file))
             series = _series(order, least) if some[0].kind == "flat" and by_night else [order]
-            groups += [Group(some[0].kind, tuple(frames_of)) for frames_of in series]
+            groups += [Group(some[0].kind, tuple(series_frames)) for series_frames in series]
     kinds = ("bias", "dark", "flat")
     return sorted(
         groups, key=lambda one: (kinds.index(one.kind), one.night, one.filter or "", one.first.file)

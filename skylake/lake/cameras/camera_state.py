@@ -77,7 +77,7 @@ def read_rows(
             raise ValueError(why)
         table = pq.read_table(pa.BufferReader(content))
         missing = [name for name in later if name not in table.column_names]
-        held = pa.schema([one for one in schema if one.name not in missing])
+        held = pa.schema([field for field in schema if field.name not in missing])
         rows: list[dict[str, Any]] = table.cast(held).to_pylist()
     except (pa.ArrowException, ValueError, OSError) as error:
         raise LakeError(f"{path}: {what} cannot be read ({error}); remove the file and {advice}") from error

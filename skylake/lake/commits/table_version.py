@@ -93,8 +93,8 @@ class Version:
         for bundle in self.bundles.values():
             if members := wanted & frozenset(bundle.names):
                 with _described(self.bundle_descriptions[bundle.name]):
-                    members_ = list(read_members(self.bundle_descriptions[bundle.name], members))
-                yield from members_
+                    described = list(read_members(self.bundle_descriptions[bundle.name], members))
+                yield from described
 
     @cached_property
     def n_rows(self) -> int:
@@ -108,7 +108,7 @@ class Version:
 
     def slices(self, parts: Iterable[Part]) -> list[Slice]:
         """Return where the rows of some parts are."""
-        return [slice_ for part in parts for slice_ in self.slices_of(part)]
+        return [piece for part in parts for piece in self.slices_of(part)]
 
     def slices_of(self, part: Part) -> list[Slice]:
         """Return where the rows of a part are, in the order of its files."""

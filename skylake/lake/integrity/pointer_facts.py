@@ -24,7 +24,9 @@ def add_snapshots(layout: Layout, relations: Relations, number: int | None) -> i
                 if not is_addition(layout, int(folder.name), name)
             ]
     current, problem = _current(layout)
-    whole = [one for one, links in links_of.items() if not any(broken for *_, broken in links)]
+    whole = [
+        folder_number for folder_number, links in links_of.items() if not any(broken for *_, broken in links)
+    ]
     newest = max(whole or links_of, default=None)
     wanted = f"_snapshots/{newest:06d}" if newest is not None else None
     relations.add("pointers", link="current", target=_target(layout.current), wanted=wanted, problem=problem)
@@ -34,17 +36,22 @@ def add_snapshots(layout: Layout, relations: Relations, number: int | None) -> i
             "pointers", link=name, target=_target(link), wanted=wanted, problem=_link_problem(link, wanted)
         )
     chosen = number or (newest if problem else current)
-    for one, links in links_of.items():
-        if current is not None and one > current and not problem:
+    for folder_number, links in links_of.items():
+        if current is not None and folder_number > current and not problem:
             continue  # of a commit that was interrupted; the next one clears it
-        relations.add("snapshots", snapshot=one, is_current=one == current, is_verified=one == chosen)
+        relations.add(
+            "snapshots",
+            snapshot=folder_number,
+            is_current=folder_number == current,
+            is_verified=folder_number == chosen,
+        )
         for name, target, broken in links:
             relations.add(
                 "snapshot_tables",
-                snapshot=one,
+                snapshot=folder_number,
                 table_name=name,
                 target=target,
-                is_verified=one == chosen,
+                is_verified=folder_number == chosen,
                 problem=broken,
             )
     return chosen

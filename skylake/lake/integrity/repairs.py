@@ -274,7 +274,9 @@ class Repairs:
             if problem is not None:
                 broken.add(number)
         mine = self.facts.snapshot
-        return {number: one for number, one in snapshots.items() if number not in broken and number != mine}
+        return {
+            number: tables for number, tables in snapshots.items() if number not in broken and number != mine
+        }
 
     def _versions(self, table: str) -> Iterator[Path]:
         """Yield the folders of the other versions of a table, the newest first."""

@@ -141,22 +141,22 @@ class Uploader:
             # After an error or an interruption, what has not begun does not begin.
             pool.shutdown(cancel_futures=True)
 
-    def _make(self, one: Transfer) -> None:
-        if one.source is not None:
-            self.fs.cp_file(one.source, one.target)
+    def _make(self, transfer: Transfer) -> None:
+        if transfer.source is not None:
+            self.fs.cp_file(transfer.source, transfer.target)
             return
-        assert one.file is not None
-        if one.file.stat().st_size != one.n_bytes:
+        assert transfer.file is not None
+        if transfer.file.stat().st_size != transfer.n_bytes:
             raise LakeError(
-                f"{one.file}: the file has not the size that it was written with; restore it from a copy"
+                f"{transfer.file}: the file has not the size that it was written with; restore it from a copy"
             )
         # Readers trust what the list of objects says of this.
-        if one.sha256 is not None and file_sha256(one.file) != one.sha256:
+        if transfer.sha256 is not None and file_sha256(transfer.file) != transfer.sha256:
             raise LakeError(
-                f"{one.file}: the file has not the bytes that it was written with; `skylake verify --deep` shows the "
-                "command that repairs it"
+                f"{transfer.file}: the file has not the bytes that it was written with; `skylake verify --deep` "
+                "shows the command that repairs it"
             )
-        self.fs.put_file(str(one.file), one.target)
+        self.fs.put_file(str(transfer.file), transfer.target)
 
     def names(self, folder: str) -> list[str]:
         """Return the names below a folder of the store."""

@@ -77,13 +77,13 @@ def merge_files(merge: Merge, folder: Path) -> Merged | None:
     """
     schema = load(merge.table)
     shares: dict[int, tuple[int, str]] = {}
-    blocks_ = blocks(merge, schema)
-    first = next(blocks_, None)
+    stream = blocks(merge, schema)
+    first = next(stream, None)
     if first is None:
         return None
     target = folder / merge.path
     with open_writer(arrow_schema(schema), target) as writer:
-        for block in chain([first], blocks_):
+        for block in chain([first], stream):
             _count(block, merge.keys, shares)
             writer.write(block)
     n_rows, digest = sum(rows for rows, _ in shares.values()), add_digests(one for _, one in shares.values())
