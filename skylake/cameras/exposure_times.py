@@ -25,7 +25,7 @@ _MAX_SHOWN = 40
 #: Clocks of cameras and computers may differ by half an hour; most time zones by more.
 _AHEAD_DAYS = 0.5 / 24.0
 #: Cards without a time that a sentence names.
-_MOST_TOLD = 3
+_MOST_SHOWN = 3
 _VERDICTS: dict[Reason, Verdict] = {
     Reason.NO_TIME: "missing",
     Reason.BAD_HEADER: "wrong",
@@ -128,7 +128,7 @@ def _scale_and_zone(
 def _no_time(camera: Camera, unread: list[tuple[tuple[str, ...], str]]) -> str:
     """Return why no card gives the time: none of them is there, or what they hold is no time."""
     if unread:
-        reasons = ", ".join(text for _, text in unread[:_MOST_TOLD])
+        reasons = ", ".join(text for _, text in unread[:_MOST_SHOWN])
         return f"the time cannot be read ({reasons}); correct the header or fix header.time of the profile"
     tried = "; ".join(" + ".join(way.cards) for way in camera.header.time) or "no cards"
     return f"no card gives the time (looked at {tried}); add the right one to header.time of the profile"
@@ -158,7 +158,7 @@ def _accept(reading: HeaderReading, source: str, start: float, readings: _ClockR
     used = {name for cards, _ in readings.starts for name in cards.split()}
     odd = [text for names, text in readings.unread if not used & set(names)]
     if odd:
-        notes.append(f"{', '.join(odd[:_MOST_TOLD])} and is left out; correct the header or fix header.time")
+        notes.append(f"{', '.join(odd[:_MOST_SHOWN])} and is left out; correct the header or fix header.time")
     ahead = start - now_mjd()
     if ahead > _AHEAD_DAYS:
         notes.append(_to_come(source, start, ahead))

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from skylake.flow.masters.build_masters import MasterBuildReport
 
 #: Two measurements that are farther apart, in standard errors, are not the same.
-_TOLD_APART = 3.0
+_DIFFERENT_SIGMA = 3.0
 _LISTED = [
     "name",
     "kind",
@@ -185,7 +185,7 @@ def _two_read_noises(masters: Sequence[dict[str, Any]]) -> list[str]:
         if not alike or (bias["kind"], transfer["kind"]) != ("bias", "transfer"):
             continue
         apart = abs(bias["read_noise_e"] - transfer["read_noise_e"])
-        if apart > _TOLD_APART * math.hypot(bias["read_noise_err"], transfer["read_noise_err"]):
+        if apart > _DIFFERENT_SIGMA * math.hypot(bias["read_noise_err"], transfer["read_noise_err"]):
             sentences.setdefault(
                 bias["name"],
                 f"read noise: {bias['name']} gives {bias['read_noise_e']:.4g} electrons by the gain of header or "

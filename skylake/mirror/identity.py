@@ -26,7 +26,7 @@ from skylake.errors import MirrorError
 _SCRIPT = Path(__file__).with_name("demote.py")
 _INSIDE = ("postgres", "nobody", "daemon")
 _FALLBACK = ("postgres", "nobody")
-_MEND = "run skylake as an ordinary user, or give --to postgresql://… of another server"
+_ADVICE = "run skylake as an ordinary user, or give --to postgresql://… of another server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def choose(folder: Path, program: str) -> Identity:
         refusals.append(f"as {name}: {refusal}")
     raise MirrorError(
         f"PostgreSQL runs neither as root nor as a user without a name, and cannot run in {folder} otherwise "
-        f"({'; '.join(refusals) or 'there is no user postgres or nobody'}); {_MEND}"
+        f"({'; '.join(refusals) or 'there is no user postgres or nobody'}); {_ADVICE}"
     )
 
 

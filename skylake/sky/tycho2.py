@@ -56,7 +56,7 @@ _BANDS = {"MAG_VT": "VT", "MAG_BT": "BT"}
 _BYTE_ORDERS = {"04:03:02:01": "<", "01:02:03:04": ">"}
 _TYPES = {"u16": "u2", "u32": "u4", "float": "f4", "double": "f8"}
 _Unpack = Callable[[npt.NDArray[Any]], npt.NDArray[np.float64]]
-_MEND = f"install the package with: apt-get install {PACKAGE}"
+_ADVICE = f"install the package with: apt-get install {PACKAGE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +129,11 @@ def _chosen(path: Path) -> list[_Index]:
     if path.is_file():
         index = _inspect(path)
         if index is None:
-            raise CatalogError(f"{path}: the file is no index of Tycho-2 stars with MAG_VT; {_MEND}")
+            raise CatalogError(f"{path}: the file is no index of Tycho-2 stars with MAG_VT; {_ADVICE}")
         return [index]
     indexes = [index for index in map(_inspect, sorted(path.glob("index-*.fits"))) if index is not None]
     if not indexes:
-        raise CatalogError(f"{path}: there is no index of Tycho-2 stars; {_MEND}")
+        raise CatalogError(f"{path}: there is no index of Tycho-2 stars; {_ADVICE}")
     scales: dict[float, dict[tuple[int, int], _Index]] = {}
     for index in indexes:
         # Both byte orders of a tile may be installed.

@@ -38,7 +38,7 @@ Floats = npt.NDArray[np.float64]
 _NIGHTS, _MOST_FRAMES, _MANY_MORE = 16, 60, 2
 #: Frames whose stars are kept, so that those which begin an epoch are not matched again when it is learned from more:
 #: 300 stars each, together some 20 MB.
-_MOST_KEPT = 1000
+_MOST_CACHED = 1000
 
 
 def learn(
@@ -129,14 +129,14 @@ class _Work:
     progress: Progress
     report: LearnReport
     #: Frames that were matched; None for those in which hardly a star matches.
-    kept: dict[int, Seen | None] = field(default_factory=dict, repr=False)
+    cached: dict[int, Seen | None] = field(default_factory=dict, repr=False)
 
     def read(self, frames: Sequence[DistortionFrame]) -> list[Seen]:
-        """Return the matched stars of frames, in the order of time; some that were matched before are kept."""
-        self._match([frame for frame in frames if frame.frame_id not in self.kept])
-        seen = [self.kept[frame.frame_id] for frame in frames]
-        for frame_id in list(self.kept)[: max(len(self.kept) - _MOST_KEPT, 0)]:
-            del self.kept[frame_id]
+        """Return the matched stars of frames, in the order of time; some are cached."""
+        self._match([frame for frame in frames if frame.frame_id not in self.cached])
+        seen = [self.cached[frame.frame_id] for frame in frames]
+        for frame_id in list(self.cached)[: max(len(self.cached) - _MOST_CACHED, 0)]:
+            del self.cached[frame_id]
         return sorted(
             (frame for frame in seen if frame is not None), key=lambda frame: (frame.mjd, frame.frame_id)
         )
@@ -169,7 +169,7 @@ class _Work:
                 raise LakeError(
                     f"{self.camera}: the stars of {night} cannot be read ({reason_of(result)})"
                 ) from result
-            self.kept.update(dict.fromkeys(nights[night]) | {frame.frame_id: frame for frame in result})
+            self.cached.update(dict.fromkeys(nights[night]) | {frame.frame_id: frame for frame in result})
 
     def _tables(self, night: int) -> Any:
         """Return where the rows of a night are."""

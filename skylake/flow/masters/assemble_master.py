@@ -35,21 +35,21 @@ _LEAST_NOISE = 0.1
 _SAMPLES, _SAMPLE_ROWS = 9, 128
 
 
-def image_master(maker: MasterBuilder, group: Group, prepared: Mapping[str, PreparedFile]) -> BuiltMaster:
+def image_master(builder: MasterBuilder, group: Group, prepared: Mapping[str, PreparedFile]) -> BuiltMaster:
     """Combine prepared frames to a master, and write its file."""
-    camera, files = maker.camera(group), list(prepared.values())
-    form: FlatForm = maker.form if group.kind == "flat" else "plain"
+    camera, files = builder.camera(group), list(prepared.values())
+    form: FlatForm = builder.form if group.kind == "flat" else "plain"
     terms = _terms(group, prepared, form)
-    combined = _combine(maker, group, terms, form)
+    combined = _combine(builder, group, terms, form)
     if form == "super":
-        terms = _masked(maker, group, terms, combined.mean)
-        combined = _combine(maker, group, terms, form)
+        terms = _masked(builder, group, terms, combined.mean)
+        combined = _combine(builder, group, terms, form)
     mean, variance = combined.mean, combined.error**2
-    variance += _variance_of_masters(maker, terms, files[0].used, mean.shape, camera)
+    variance += _variance_of_masters(builder, terms, files[0].used, mean.shape, camera)
     cards: dict[str, Any] = {}
     if group.kind == "flat":
         # Neighbours have it in common, so it is no noise of pixels, though the scatter of flats holds it too.
-        gradient = _chance_gradient(maker, group, terms)
+        gradient = _chance_gradient(builder, group, terms)
         cards = gradient_cards(gradient)
         y, x = (np.linspace(-1.0, 1.0, size, dtype=np.float32) for size in mean.shape)
         shared = mean**2 * gradient.variance(x[None, :], y[:, None]).astype(np.float32)
@@ -59,7 +59,7 @@ def image_master(maker: MasterBuilder, group: Group, prepared: Mapping[str, Prep
         mean, variance = mean / level, variance / level**2
     error = np.asarray(np.sqrt(variance), np.float32)
     quality = Quality.of(combined)
-    row = describe(maker, group, prepared, kind=group.kind)
+    row = describe(builder, group, prepared, kind=group.kind)
     row |= {
         "form": form if group.kind == "flat" else None,
         "filter": group.filter,
@@ -73,14 +73,14 @@ def image_master(maker: MasterBuilder, group: Group, prepared: Mapping[str, Prep
     }
     bad = _bad_bits(group, combined, camera)
     # A later mask cannot see from the mean which pixels were unstable.
-    write_entry(maker, row, files[0].offset, files[0].used, cards, pixels=mean, error=error, bad=bad)
-    mask = maker.staging / f"{row['name']}.npy"
+    write_entry(builder, row, files[0].offset, files[0].used, cards, pixels=mean, error=error, bad=bad)
+    mask = builder.staging / f"{row['name']}.npy"
     np.save(mask, bad)
     return BuiltMaster(group, prepared, mask, row)
 
 
 def _variance_of_masters(
-    maker: MasterBuilder, terms: Sequence[Term], used: Iterable[str], shape: tuple[int, ...], camera: Camera
+    builder: MasterBuilder, terms: Sequence[Term], used: Iterable[str], shape: tuple[int, ...], camera: Camera
 ) -> Pixels:
     """Return the variance that a master has from those that all its frames were reduced with.
 
@@ -90,7 +90,7 @@ def _variance_of_masters(
     weights = [term.weight for term in terms]
     zero = float(np.average([term.zero for term in terms], weights=weights))
     seconds = float(np.average([term.seconds for term in terms], weights=weights))
-    folder = maker.layout.calibrations(maker.profile.name)
+    folder = builder.layout.calibrations(builder.profile.name)
     masters = [read_master((folder / f"{name}.fits").read_bytes(), name) for name in used]
     darks = [master for master in masters if master.kind == "dark"]
     scalable = rules_of(camera.reduction).scalable
@@ -109,11 +109,11 @@ def _variance_of_masters(
     return np.maximum(total, np.float32(0.0), out=total)
 
 
-def _chance_gradient(maker: MasterBuilder, group: Group, terms: Sequence[Term]) -> Gradient:
+def _chance_gradient(builder: MasterBuilder, group: Group, terms: Sequence[Term]) -> Gradient:
     """Return what the mean of flats has of a gradient by chance, since the light of each has another one."""
     step = _step(terms)
     task = dask.delayed(coarse_term, pure=False)
-    maps = results_of(maker, group, [partial(task, term, step) for term in terms])
+    maps = results_of(builder, group, [partial(task, term, step) for term in terms])
     return chance_gradient(maps, [term.weight for term in terms])
 
 
@@ -159,29 +159,29 @@ def _step(terms: Sequence[Term]) -> int:
     return int(np.load(terms[0].path, mmap_mode="r").shape[0] // _SAMPLE_ROWS * 2 + 1)
 
 
-def _combine(maker: MasterBuilder, group: Group, terms: Sequence[Term], form: FlatForm) -> Combined:
+def _combine(builder: MasterBuilder, group: Group, terms: Sequence[Term], form: FlatForm) -> Combined:
     """Combine rows on the workers; memory is bounded by a block, and by the master itself."""
     shape = np.load(terms[0].path, mmap_mode="r").shape
     samples = [term.sample(_step(terms)) for term in terms[:_SAMPLES]]
     options = combine_options(group.kind, samples, group.first.gain, form)
     task = dask.delayed(combine_rows, pure=False)
     makers = [partial(task, terms, rows, options) for rows in block_rows(len(terms), (shape[0], shape[1]))]
-    return join(results_of(maker, group, makers))
+    return join(results_of(builder, group, makers))
 
 
-def _masked(maker: MasterBuilder, group: Group, terms: Sequence[Term], first: Pixels) -> list[Term]:
+def _masked(builder: MasterBuilder, group: Group, terms: Sequence[Term], first: Pixels) -> list[Term]:
     """Return frames of the sky without their sources, which are found by the flat that they gave at first."""
-    folder = maker.staging / "masked" / terms[0].path.parent.name
+    folder = builder.staging / "masked" / terms[0].path.parent.name
     folder.mkdir(parents=True, exist_ok=True)
-    flat, params = folder / "flat.npy", maker.camera(group).reduction.sky
+    flat, params = folder / "flat.npy", builder.camera(group).reduction.sky
     np.save(flat, first)
     task = dask.delayed(hide_sources, pure=False)
     makers = [partial(task, term.path, flat, params, folder / term.path.name) for term in terms]
-    paths = results_of(maker, group, makers)
+    paths = results_of(builder, group, makers)
     return [replace(term, path=path) for term, path in zip(terms, paths, strict=True)]
 
 
-def results_of(maker: MasterBuilder, group: Group, makers: Sequence[Callable[[], Any]]) -> list[Any]:
+def results_of(builder: MasterBuilder, group: Group, makers: Sequence[Callable[[], Any]]) -> list[Any]:
     """Return what tasks give.
 
     Raises
@@ -189,7 +189,7 @@ def results_of(maker: MasterBuilder, group: Group, makers: Sequence[Callable[[],
     LakeError
         If one of them fails, or its worker dies.
     """
-    results = run_in_windows(maker.workers, makers)
+    results = run_in_windows(builder.workers, makers)
     for result in results:
         if isinstance(result, BaseException):
             raise LakeError(

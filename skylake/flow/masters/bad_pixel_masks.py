@@ -36,7 +36,7 @@ class _Mask:
 
 
 def bad_pixel_rows(
-    maker: MasterBuilder, made: Sequence[BuiltMaster], library: Library
+    builder: MasterBuilder, made: Sequence[BuiltMaster], library: Library
 ) -> list[dict[str, Any]]:
     """Make the masks of bad pixels that follow from masters.
 
@@ -48,11 +48,11 @@ def bad_pixel_rows(
     for master in made:
         by_use.setdefault(master.use, []).append(master)
     return [
-        _row_of_mask(maker, mask, library)
+        _row_of_mask(builder, mask, library)
         for some in by_use.values()
         for piece in _of_one_readout(some)
         if any(master.group.kind in ("dark", "flat") for master in piece)
-        for mask in _masks(piece, maker.camera(piece[0].group), library)
+        for mask in _masks(piece, builder.camera(piece[0].group), library)
     ]
 
 
@@ -177,25 +177,25 @@ def _held(kind: Step, wanted: Wanted, camera: Camera, library: Library) -> Maste
     return None
 
 
-def _row_of_mask(maker: MasterBuilder, plan: _Mask, library: Library) -> dict[str, Any]:
+def _row_of_mask(builder: MasterBuilder, plan: _Mask, library: Library) -> dict[str, Any]:
     """Write a mask and return its row."""
     last = plan.made[-1]
     mask: MaskPlane = np.load(last.mask)
     same = [master for master in plan.made if np.load(master.mask, mmap_mode="r").shape == mask.shape]
     for built in same:
         mask |= np.load(built.mask)
-    camera = maker.camera(last.group)
+    camera = builder.camera(last.group)
     for master in plan.held:
         mask |= _bits_of_held(master, camera, mask.shape, library)
     prepared = {file: prepared_file for master in same for file, prepared_file in master.prepared.items()}
     used = {master.name: master.sha256 for master in plan.held}
-    row = describe(maker, last.group, prepared, kind="bad_pixels", used=used)
+    row = describe(builder, last.group, prepared, kind="bad_pixels", used=used)
     wanted = _wanted(plan.made)
     row |= {"temperature_c": plan.temperature_c, "header_gain": wanted.gain, "readout": wanted.readout}
     for name, bit in (("hot", PixelFlag.HOT), ("dead", PixelFlag.DEAD), ("unstable", PixelFlag.UNSTABLE)):
         row[f"n_{name}_px"] = int(np.count_nonzero(mask & np.uint8(bit)))
     row["n_bad_px"] = int(np.count_nonzero(mask))
-    write_entry(maker, row, next(iter(prepared.values())).offset, mask=mask)
+    write_entry(builder, row, next(iter(prepared.values())).offset, mask=mask)
     return row
 
 

@@ -155,7 +155,7 @@ class _Build:
         self.lake, self.profile, self.workers, self.options = lake, profile, workers, options
         self.progress, self.staging, self.report = progress, staging, report
         self.library = Library(lake.root, (), str(lake.root))
-        self.maker = MasterBuilder(lake.layout, profile, workers, options.form, staging)
+        self.builder = MasterBuilder(lake.layout, profile, workers, options.form, staging)
         self.made: list[BuiltMaster] = []
         self.rows: list[dict[str, Any]] = []
 
@@ -193,13 +193,13 @@ class _Build:
                 f"{self.options.min_frames}; give more, or allow fewer with --min-frames",
             )
             return
-        made = image_master(self.maker, group, prepared)
+        made = image_master(self.builder, group, prepared)
         self._warn(group, group.kind)
         if group.kind == "bias":
-            made.row.update(read_noise(self.maker, made))
+            made.row.update(read_noise(self.builder, made))
         self._add(made.row)
         if group.kind == "flat" and self.options.form == "plain":
-            transfer = transfer_row(self.maker, made, self.made, self.library)
+            transfer = transfer_row(self.builder, made, self.made, self.library)
             if transfer is not None:
                 self._add(transfer)
         drop_pixels(made)
@@ -215,7 +215,7 @@ class _Build:
                 f"only {len(prepared)} usable frames of the sky, and a mask takes {MASK_FRAMES}; give more",
             )
             return
-        row = sky_mask_row(self.maker, group, prepared)
+        row = sky_mask_row(self.builder, group, prepared)
         if isinstance(row, str):
             self._leave_out(prepared, row)
             return
@@ -297,7 +297,7 @@ class _Build:
 
     def make_masks(self) -> None:
         """Make the masks of bad pixels that follow from what was made."""
-        for row in bad_pixel_rows(self.maker, self.made, self.library):
+        for row in bad_pixel_rows(self.builder, self.made, self.library):
             self._add(row)
 
     def _add(self, row: dict[str, Any]) -> None:

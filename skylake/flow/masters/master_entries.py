@@ -66,7 +66,7 @@ class BuiltMaster:
 
 
 def describe(
-    maker: MasterBuilder,
+    builder: MasterBuilder,
     group: Group,
     prepared: Mapping[str, PreparedFile],
     kind: str,
@@ -82,9 +82,9 @@ def describe(
     first = group.first
     # A frame of another size may be the first, but then it was left out.
     raw_size = next(iter(prepared.values())).raw_size
-    valid_from, valid_to = validity(group, maker.profile)
+    valid_from, valid_to = validity(group, builder.profile)
     return {
-        "camera": maker.profile.name,
+        "camera": builder.profile.name,
         "kind": kind,
         "night": group.night,
         "extension": first.wanted.extension,
@@ -109,7 +109,7 @@ def describe(
 
 
 def write_entry(
-    maker: MasterBuilder,
+    builder: MasterBuilder,
     row: dict[str, Any],
     offset: tuple[int, int],
     used: Iterable[str] = (),
@@ -137,8 +137,8 @@ def write_entry(
     plane = content.get("pixels") if content.get("pixels") is not None else content.get("mask")
     if plane is not None:
         row["height_px"], row["width_px"] = plane.shape
-    folder = maker.layout.calibrations(maker.profile.name)
-    partial_file = maker.staging / "master.fits"
+    folder = builder.layout.calibrations(builder.profile.name)
+    partial_file = builder.staging / "master.fits"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         row["sha256"] = write_master(partial_file, cards, **content)
@@ -147,5 +147,5 @@ def write_entry(
         partial_file.replace(target)
     except OSError as error:
         raise cannot_be_written(folder, error, "the masters") from error
-    row["file"] = target.relative_to(maker.layout.root).as_posix()
+    row["file"] = target.relative_to(builder.layout.root).as_posix()
     row["file_bytes"] = target.stat().st_size

@@ -27,19 +27,19 @@ _UNKNOWN_RESPONSE = 0.01
 
 
 def transfer_row(
-    maker: MasterBuilder, flat: BuiltMaster, made: Sequence[BuiltMaster], library: Library
+    builder: MasterBuilder, flat: BuiltMaster, made: Sequence[BuiltMaster], library: Library
 ) -> dict[str, Any] | None:
     """Measure gain, read noise and linearity by the frames of a flat, and bias frames or a master of such."""
     files = list(flat.prepared.values())
     biases = _biases(flat, made)
-    held = None if biases else _held_bias(flat, library, maker.camera(flat.group).reduction.use.get("bias"))
+    held = None if biases else _held_bias(flat, library, builder.camera(flat.group).reduction.use.get("bias"))
     task = dask.delayed(measure_transfer, pure=False)
-    camera = maker.camera(flat.group)
+    camera = builder.camera(flat.group)
     response = _linearity(flat, camera)
     linear = _linearity_row(response)
     curvature = _curvature(linear, camera, max(file.level for file in files))
     paths = [file.path for file in files]
-    (transfer,) = maker.workers.run([task(paths, biases, _read_variance(held, flat), curvature)])
+    (transfer,) = builder.workers.run([task(paths, biases, _read_variance(held, flat), curvature)])
     if isinstance(transfer, BaseException):
         raise LakeError(
             f"{flat.group.text}: gain and read noise could not be measured ({reason_of(transfer)}); run again"
@@ -47,13 +47,13 @@ def transfer_row(
     if transfer is None:
         return None
     used = {} if held is None else {held.name: held.sha256}
-    row = describe(maker, flat.group, flat.prepared, kind="transfer", used=used)
+    row = describe(builder, flat.group, flat.prepared, kind="transfer", used=used)
     row |= {name: transfer[name] for name in ("gain_e_per_adu", "gain_err", "read_noise_e", "read_noise_err")}
     row["filter"] = flat.group.filter
     row["flat_level_adu"] = float(np.median([file.level for file in files]))
     row |= linear
     tables = transfer["tables"] | ({} if response is None else {"LINEARITY": _response_table(response)})
-    write_entry(maker, row, files[0].offset, tables=tables)
+    write_entry(builder, row, files[0].offset, tables=tables)
     return row
 
 
@@ -90,10 +90,10 @@ def _read_variance(bias: Master | None, flat: BuiltMaster) -> tuple[float, float
     return variance, 2.0 * variance * bias.read_noise_err / bias.read_noise_e
 
 
-def read_noise(maker: MasterBuilder, bias: BuiltMaster) -> dict[str, float | None]:
+def read_noise(builder: MasterBuilder, bias: BuiltMaster) -> dict[str, float | None]:
     """Return the read noise that the frames of a master bias show, by the gain in header or profile."""
     task = dask.delayed(measure_bias, pure=False)
-    (result,) = maker.workers.run([task([file.path for file in bias.prepared.values()])])
+    (result,) = builder.workers.run([task([file.path for file in bias.prepared.values()])])
     if isinstance(result, BaseException):
         raise LakeError(
             f"{bias.group.text}: the read noise could not be measured ({reason_of(result)}); run again"

@@ -38,7 +38,7 @@ def thinned(group: Group) -> Group:
 
 
 def sky_mask_row(
-    maker: MasterBuilder, group: Group, prepared: Mapping[str, PreparedFile]
+    builder: MasterBuilder, group: Group, prepared: Mapping[str, PreparedFile]
 ) -> dict[str, Any] | str:
     """Write the mask of bad pixels that frames of the sky show, and return its row.
 
@@ -54,18 +54,18 @@ def sky_mask_row(
     LakeError
         If a task fails, its worker dies, or a file cannot be written.
     """
-    files, camera = list(prepared.values()), maker.camera(group)
+    files, camera = list(prepared.values()), builder.camera(group)
     is_mosaic = camera.detector.bayer_pattern is not None
     some = [files[number] for number in (0, len(files) // 2, -1)]
     steep = steep_places((np.asarray(file.open()) for file in some), is_mosaic)
     task = dask.delayed(pass_high, pure=False)
-    paths = results_of(maker, group, [partial(task, file.path, is_mosaic) for file in files])
+    paths = results_of(builder, group, [partial(task, file.path, is_mosaic) for file in files])
     files = [replace(file, path=path) for file, path in zip(files, paths, strict=True)]
     shape, noise = files[0].shape, frame_noise([file.open() for file in files[:_SAMPLES]])
     options = CombineOptions(threshold=_CLIP_SIGMA, start="mode", constant=noise**2)
     terms, task = [Term(file.path) for file in files], dask.delayed(combine_rows, pure=False)
     makers = [partial(task, terms, rows, options) for rows in block_rows(len(terms), shape)]
-    combined = join(results_of(maker, group, makers))
+    combined = join(results_of(builder, group, makers))
     middle, limits = np.asarray(files[len(files) // 2].open()), camera.reduction.bad_pixels
     mask = sky_mask(combined, middle, steep, len(files), limits, is_mosaic)
     for file in files:
@@ -76,11 +76,11 @@ def sky_mask_row(
             "distinguish them from hot pixels; give frames between which the telescope moved by ten pixels and more, "
             "such as those of several fields"
         )
-    row = describe(maker, group, prepared, kind="bad_pixels")
+    row = describe(builder, group, prepared, kind="bad_pixels")
     for name, bit in (("hot", PixelFlag.HOT), ("dead", PixelFlag.DEAD), ("unstable", PixelFlag.UNSTABLE)):
         row[f"n_{name}_px"] = int(np.count_nonzero(mask.mask & np.uint8(bit)))
     row["n_bad_px"] = int(np.count_nonzero(mask.mask))
-    write_entry(maker, row, files[0].offset, files[0].used, mask=mask.mask)
+    write_entry(builder, row, files[0].offset, files[0].used, mask=mask.mask)
     return row
 
 

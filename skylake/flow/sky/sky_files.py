@@ -18,7 +18,7 @@ from skylake.image.fitsio.read_fits import read_file
 from skylake.image.masters.master_file import read_master, write_master
 
 #: Skies that a worker caches: of some filters.
-_KEPT = 4
+_CACHED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def read_sky(path: str, shape: tuple[int, int]) -> StoredSky:
     return sky
 
 
-@lru_cache(maxsize=_KEPT)
+@lru_cache(maxsize=_CACHED)
 def _load(path: str) -> StoredSky:
     try:
         content = read_file(path)
