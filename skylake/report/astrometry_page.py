@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.robust import MAD_TO_SIGMA
-from skylake.report.style import BLUE, GREY, RED, Floats, canvas, draw_medians, say_nothing_there
+from skylake.report.style import BLUE, GREY, RED, Floats, canvas, draw_medians, draw_note
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,7 +67,7 @@ def residual_quiver(residuals: FrameResiduals, title: str) -> Figure:
 
     with canvas(title, (8.0, 1.8 + 7.0 * _aspect(residuals.shape))) as (figure, axes):
         if len(residuals.x) == 0:
-            say_nothing_there(axes, "no star was matched")
+            draw_note(axes, "no star was matched")
             return figure
         (dots,) = axes.plot(residuals.x, residuals.y, ".", ms=2.5, color=GREY, rasterized=True)
         many = len(residuals.x) > _MOST_ARROWS
@@ -108,7 +108,7 @@ def stored_field(
 
     with canvas(title, (8.4, 1.4 + 6.6 * _aspect(shape))) as (figure, axes):
         if field is None or not field.number.any():
-            say_nothing_there(axes, "no frame has stored what is left of its stars")
+            draw_note(axes, "no frame has stored what is left of its stars")
             return figure
         rows, columns = field.number.shape
         x, y = np.meshgrid(
@@ -176,7 +176,7 @@ def residuals_against_radius(residuals: FrameResiduals, title: str) -> Figure:
     """Residuals away from the middle of the frame, and across that, against the distance from there."""
     with canvas(title, (8.0, 4.8)) as (figure, axes):
         if len(residuals.x) == 0:
-            say_nothing_there(axes, "no star was matched")
+            draw_note(axes, "no star was matched")
             return figure
         x, y = residuals.x - 0.5 * (residuals.shape[1] - 1), residuals.y - 0.5 * (residuals.shape[0] - 1)
         radius = np.maximum(np.hypot(x, y), 1e-9)
@@ -207,7 +207,7 @@ def residual_histogram(residuals: FrameResiduals, title: str) -> Figure:
     """How residuals along x and y are distributed, and the Gaussian of their robust scatter."""
     with canvas(title, (8.0, 4.8)) as (figure, axes):
         if len(residuals.x) == 0:
-            say_nothing_there(axes, "no star was matched")
+            draw_note(axes, "no star was matched")
             return figure
         both = np.concatenate([residuals.dx, residuals.dy])
         sigma = max(MAD_TO_SIGMA * float(np.median(np.abs(both))), 1e-6)
@@ -250,7 +250,7 @@ def distortion_map(lens: Lens, shape: tuple[int, int], title: str, whole_sky: bo
         x, y, dx, dy = _distortion(lens, shape, whole_sky)
         size = np.hypot(dx, dy)
         if not np.isfinite(size).any():
-            say_nothing_there(axes, "the lens shows nothing there")
+            draw_note(axes, "the lens shows nothing there")
             return figure
         image = axes.imshow(
             size, origin="lower", extent=(-0.5, shape[1] - 0.5, -0.5, shape[0] - 0.5), cmap="viridis"

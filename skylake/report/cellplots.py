@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from skylake.report.style import Floats, canvas, dates, say_nothing_there
+from skylake.report.style import Floats, canvas, dates, draw_note
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +41,7 @@ def cells_over_time(mjd: Floats, fwhm: Floats, ellipticity: Floats, uneven: Floa
     with canvas(title, (8.0, 4.5)) as (figure, axes):
         known = np.asarray(np.isfinite(np.hstack([fwhm, ellipticity])).any(axis=1))
         if not known.any():
-            say_nothing_there(axes, "no frame has stars enough in its cells")
+            draw_note(axes, "no frame has stars enough in its cells")
             return figure
         spans = [rows[known[rows]] for rows in _spans(mjd) if known[rows].any()]
         figure.delaxes(axes)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skylake.report.style import BLUE, RED, Floats, canvas, legend_below, say_nothing_there
+from skylake.report.style import BLUE, RED, Floats, canvas, draw_note, legend_below
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +37,7 @@ def scatter_against_magnitude(
     with canvas(f"{camera}: repeatability of forced photometry") as (figure, axes):
         known = np.isfinite(mag) & (scatter > 0.0) & (n_clean >= _MIN_POINTS)
         if not known.any():
-            say_nothing_there(axes, "no target has measurements enough yet")
+            draw_note(axes, "no target has measurements enough yet")
             return figure
         m, s, single = mag[known], scatter[known], (random_err * np.sqrt(n_clean))[known]
         axes.plot(m, s, ".", ms=2.5, color=BLUE, alpha=0.4, rasterized=True, label=f"{m.size} light curves")

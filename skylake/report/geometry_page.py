@@ -9,7 +9,7 @@ import numpy as np
 from skylake.core.robust import MAD_TO_SIGMA
 from skylake.core.sphere import ARCSEC_PER_RADIAN
 from skylake.report.astrometry_page import FrameResiduals, residual_histogram
-from skylake.report.style import BLUE, GREY, RED, Floats, canvas, draw_medians, say_nothing_there
+from skylake.report.style import BLUE, GREY, RED, Floats, canvas, draw_medians, draw_note
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +34,7 @@ def residual_arrows(solution: AllSkySolution, title: str) -> Figure:
     residuals, shape = solution.residuals, solution.view.shape
     with canvas(title, (8.4, 6.6)) as (figure, axes):
         if len(residuals.x) == 0:
-            say_nothing_there(axes, "no star was matched")
+            draw_note(axes, "no star was matched")
             return figure
         (dots,) = axes.plot(residuals.x, residuals.y, ".", ms=1.5, color=GREY, rasterized=True)
         x, y, dx, dy = _cells(solution)
@@ -122,7 +122,7 @@ def residuals_against_azimuth(solution: AllSkySolution, title: str) -> Figure:
 def _against(values: Floats, solution: AllSkySolution, step: float, label: str, title: str) -> Figure:
     with canvas(title, (8.6, 4.5)) as (figure, axes):
         if len(values) == 0:
-            say_nothing_there(axes, "no star was matched")
+            draw_note(axes, "no star was matched")
             return figure
         outward, around = _components(solution)
         limit = 5.0 * MAD_TO_SIGMA * float(np.median(np.abs(np.concatenate([outward, around]))))
@@ -181,7 +181,7 @@ def sky_chart(solution: AllSkySolution, title: str) -> Figure:
     residuals = solution.residuals
     with canvas(title, (7.2, 6.2)) as (figure, axes):
         if len(residuals.x) == 0:
-            say_nothing_there(axes, "no star was matched")
+            draw_note(axes, "no star was matched")
             return figure
         figure.delaxes(axes)
         polar: Any = figure.add_subplot(projection="polar")

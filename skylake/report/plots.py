@@ -17,9 +17,9 @@ from skylake.report.style import (
     Floats,
     canvas,
     dates,
+    draw_note,
     faint_down,
     legend_below,
-    say_nothing_there,
 )
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def zeropoint_against_time(
     with canvas(title) as (figure, axes):
         known = np.isfinite(zp)
         if not known.any():
-            say_nothing_there(axes, "no frame has a zeropoint yet")
+            draw_note(axes, "no frame has a zeropoint yet")
             return figure
         for name, colour in zip(sorted(set(band[known])), itertools.cycle(_BAND_COLOURS), strict=False):
             rows = known & (band == name)
@@ -93,7 +93,7 @@ def residuals_over_field(
     with canvas(title, (6.6, 5.6)) as (figure, axes):
         known = np.isfinite(residual)
         if not known.any():
-            say_nothing_there(axes, _no_matches(len(residual), "measured well enough"))
+            draw_note(axes, _no_matches(len(residual), "measured well enough"))
             return figure
         bins = int(np.clip(np.sqrt(known.sum() / _PER_CELL), 2, _MAX_FIELD_BINS))
         cells = _cell_medians(x[known], y[known], 1000.0 * residual[known], width, height, bins)
@@ -151,7 +151,7 @@ def residuals_against_magnitude(mag: Floats, residual: Floats, catalog: str) -> 
     with canvas(title) as (figure, axes):
         known = np.isfinite(residual) & np.isfinite(mag)
         if not known.any():
-            say_nothing_there(axes, _no_matches(len(residual), "clean and of a calibrated frame"))
+            draw_note(axes, _no_matches(len(residual), "clean and of a calibrated frame"))
             return figure
         m, r = mag[known], residual[known]
         limit = float(np.clip(6 * MAD_TO_SIGMA * np.median(np.abs(r)), 0.05, 2.0))
@@ -196,7 +196,7 @@ def lightcurve(
         hidden = np.zeros(len(mag), bool) if limit is None else np.isfinite(limit)
         known = np.isfinite(mag) & ~hidden
         if not (known | hidden).any():
-            say_nothing_there(axes, "the star has no calibrated magnitude")
+            draw_note(axes, "the star has no calibrated magnitude")
             return figure
         start = float(np.floor(bjd[known | hidden].min()))
         names = sorted(set(band[known | hidden].tolist()))
@@ -240,7 +240,7 @@ def sky_and_seeing(mjd: Floats, sky: Floats, fwhm: Floats, camera: str) -> Figur
     """Background rate and width of stars against time."""
     with canvas(f"{camera}: sky background and width of stars") as (figure, axes):
         if not np.isfinite(sky).any():
-            say_nothing_there(axes, "no frame was measured yet")
+            draw_note(axes, "no frame was measured yet")
             return figure
         axes.plot(dates(mjd), sky, "o", ms=3.5, color=BLUE, label="sky (left)")
         axes.set_ylabel("sky per pixel [ADU/s]")
@@ -276,7 +276,7 @@ def sky_map(pixels: npt.NDArray[np.int64], values: Floats, order: int, label: st
 
     with canvas(title, (8.0, 4.8)) as (figure, axes):
         if len(pixels) == 0:
-            say_nothing_there(axes, "the map has no pixel yet")
+            draw_note(axes, "the map has no pixel yet")
             return figure
         text = f"{len(pixels)} pixels of order {order}"
         fields = separate_fields(pixels, order)

@@ -78,7 +78,7 @@ def legend_below(axes: Axes, columns: int = 2) -> None:
     axes.legend(loc="upper right", bbox_to_anchor=(1.0, -0.11), ncols=columns, frameon=False)
 
 
-def say_nothing_there(axes: Axes, text: str) -> None:
+def draw_note(axes: Axes, text: str) -> None:
     """Write into empty axes why they are empty."""
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color=GREY)
     axes.set_xticks([])

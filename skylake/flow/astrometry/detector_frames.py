@@ -162,7 +162,7 @@ class Overview:
             numbers["telescope_rotation_deg"],
         )
 
-    def some(self, rows: Indices) -> Indices:
+    def subset(self, rows: Indices) -> Indices:
         """Return rows of no more exposures than are needed, in nights spread over all of them."""
         for groups in (self.night, self.exposure):
             exposures = np.unique(self.exposure[rows]).size

@@ -82,7 +82,7 @@ def learn_focal_plane(lake: Lake, chips: Sequence[Profile]) -> MosaicReport:
     epochs_of_chips: list[list[PlacedChip]] = [[] for _ in chips]
     for start, end in epochs_of(chips):
         rows = (start <= every.mjd) & (every.mjd < end) & (every.n_stars >= _LEAST_STARS)
-        frames = every.frames(snapshot, chips, every.some(np.flatnonzero(rows)))
+        frames = every.frames(snapshot, chips, every.subset(np.flatnonzero(rows)))
         cameras = [profile.at(0.5 * (max(start, 1e4) + min(end, 1e5))) for profile in chips]
         placed_chips = _learn(frames, cameras, (start, end), report)
         for number, placed in placed_chips.items():

@@ -65,10 +65,10 @@ def unbundle(lake: Lake, workers: Workers, wanted: Mapping[str, Iterable[str]], 
     commit = Commit("loosen", "-", base=snapshot.number)
     with lake.stage("loosen") as staging:
         for table, names in chosen.items():
-            parts = list(snapshot.version(table).some(names))
+            parts = list(snapshot.version(table).parts_named(names))
             for part in cut_out(snapshot, table, parts, staging / table, workers, progress).values():
                 commit.unbundle(part, staging / table)
-            for rest in _rests(snapshot, table, names, staging / f"{table}-rest", workers):
+            for rest in _remaining_bundles(snapshot, table, names, staging / f"{table}-rest", workers):
                 commit.merge(rest)
         lake.commit(commit)
     what = ", ".join(f"{counted(len(names), 'part')} of {table}" for table, names in chosen.items() if names)
@@ -116,14 +116,14 @@ def cut_crowded(
         they are.
     """
     version = snapshot.version(table)
-    parts = [part for part in version.some(crowded(version, names)) if part.files]
+    parts = [part for part in version.parts_named(crowded(version, names)) if part.files]
     made = cut_out(snapshot, table, parts, staging, workers, progress) if parts else {}
     return {
         name: (part, tuple(Slice(staging / file.path) for file in part.files)) for name, part in made.items()
     }
 
 
-def _rests(
+def _remaining_bundles(
     snapshot: Snapshot, table: str, gone: set[str], staging: Path, workers: Workers
 ) -> list[StagedBundle]:
     """Make what is left of bundles without some of their members."""

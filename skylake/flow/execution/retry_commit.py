@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 _TRIES = 4
 
 
-def undisturbed(work: Callable[[], Result], progress: Progress) -> Result:
+def retry_superseded(work: Callable[[], Result], progress: Progress) -> Result:
     """Do some work, again if another run has changed its inputs in the meantime.
 
     Parameters

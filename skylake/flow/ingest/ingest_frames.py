@@ -18,7 +18,7 @@ from skylake.errors import LakeError, reason_of, together
 from skylake.flow.astrometry.learn_geometry import learn_geometries
 from skylake.flow.discover_files import find_frames
 from skylake.flow.execution.cluster import Workers
-from skylake.flow.execution.retry_commit import undisturbed
+from skylake.flow.execution.retry_commit import retry_superseded
 from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.execution.task_pieces import shared_out
 from skylake.flow.forced.detection_files import DetectionFiles
@@ -351,7 +351,7 @@ def _ingest_window(
             left = {night: some for night, some in chunks.items() if night not in done}
             return _publish_window(run, left, reduction, staging, names, done)
 
-        return undisturbed(publish, run.progress)
+        return retry_superseded(publish, run.progress)
 
 
 def _not_empty(chunks: Mapping[int, list[Chunk]]) -> dict[int, list[Chunk]]:

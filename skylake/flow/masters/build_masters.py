@@ -17,7 +17,7 @@ from skylake.core.reasons import Reason
 from skylake.errors import FrameError, LakeError, reason_of
 from skylake.flow.discover_files import find_frames
 from skylake.flow.execution.cluster import Workers, run_in_windows
-from skylake.flow.execution.retry_commit import undisturbed
+from skylake.flow.execution.retry_commit import retry_superseded
 from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.masters.assemble_master import DIFFERENCE_FLATS, image_master
 from skylake.flow.masters.bad_pixel_masks import bad_pixel_rows
@@ -127,7 +127,7 @@ def build_masters(
         run.make_masks()
         del snapshot  # or it would count as being read
         # Another run of the camera may have added masters in the meantime; both are wanted.
-        undisturbed(lambda: _commit(lake, profile, run.rows, staging), run.progress)
+        retry_superseded(lambda: _commit(lake, profile, run.rows, staging), run.progress)
     report.masters = run.rows
     return report
 

@@ -24,7 +24,7 @@ from skylake.flow.aggregates.staleness import Why
 from skylake.flow.catalogs.import_catalogs import MARGIN_ARCSEC
 from skylake.flow.compaction.unbundle import cut_crowded, in_groups, unbundle
 from skylake.flow.execution.cluster import Workers, run_in_windows
-from skylake.flow.execution.retry_commit import undisturbed
+from skylake.flow.execution.retry_commit import retry_superseded
 from skylake.flow.execution.run_progress import Progress, Silent, counted
 from skylake.flow.zeropoints.calibrated_nights import Against, Night, orphans, plan_nights, versions_of
 from skylake.flow.zeropoints.calibration_parameters import calibration_configuration, camera_of_frames
@@ -186,7 +186,7 @@ def calibrate(
     names = sorted({one.reference.name for one in against.values()})
     report = CalibrateReport(", ".join(names), max(one.version for one in against.values()))
     try:
-        undisturbed(lambda: _calibrate(lake, choice, workers, progress, report), progress)
+        retry_superseded(lambda: _calibrate(lake, choice, workers, progress, report), progress)
     except LakeError:
         # Nights beside the one that failed may have no zeropoints for a reason of their own.
         for sentence in _warnings(lake, lake.snapshot(), against):

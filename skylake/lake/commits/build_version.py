@@ -92,7 +92,7 @@ class _Builder:
     def keep(self, gone: set[str]) -> None:
         """Link all that stays; bundles of which some members go are written without them."""
         replaced = set()
-        for part in self.base.some(gone):
+        for part in self.base.parts_named(gone):
             self.n_rows -= part.n_rows
         for name, path in self.base.fresh.items():
             if name in gone:
@@ -182,7 +182,7 @@ class _Builder:
             order = min(file.pixel[0] for file in files if file.pixel is not None)
             own = find_pixels(self.folder)
             # A pixel whose rows are all replaced stays a pixel.
-            self._tree = PixelTree.completed([*own, *_apart(self.base.pixels, own)], order)
+            self._tree = PixelTree.completed([*own, *_disjoint(self.base.pixels, own)], order)
         return self._tree
 
     def repartition_retained(self) -> None:
@@ -212,7 +212,7 @@ class _Builder:
         )
 
 
-def _apart(pixels: Iterable[Pixel], others: Iterable[Pixel]) -> list[Pixel]:
+def _disjoint(pixels: Iterable[Pixel], others: Iterable[Pixel]) -> list[Pixel]:
     """Return the pixels that do not overlap with others."""
     leaves = set(others)
     above = {pixel for leaf in leaves for pixel in _up(leaf)}

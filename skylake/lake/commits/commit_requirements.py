@@ -91,7 +91,7 @@ def _require_files(table: str, files: Iterable[PartFile], staging: Path) -> None
 def _require_nothing_lost(staged: StagedBundle, base: Version) -> None:
     """Refuse a bundle that does not hold the rows of its members, all of them and no others."""
     bundle = staged.bundle
-    held = {part.name: (part.checksum, part.inputs) for part in base.some(bundle.names)}
+    held = {part.name: (part.checksum, part.inputs) for part in base.parts_named(bundle.names)}
     expected = {part.name: (part.checksum, part.inputs) for part in staged.members}
     whole = add_digests(file.digest for file in bundle.files)
     if held != expected or whole != add_digests(checksum for checksum, _ in held.values()):
@@ -104,7 +104,7 @@ def _require_nothing_lost(staged: StagedBundle, base: Version) -> None:
 def _require_unchanged(parts: Iterable[Part], base: Version) -> None:
     """Refuse parts that were taken out of a bundle if the lake holds others of their names by now."""
     parts = list(parts)
-    held = {part.name: (part.checksum, part.inputs) for part in base.some(part.name for part in parts)}
+    held = {part.name: (part.checksum, part.inputs) for part in base.parts_named(part.name for part in parts)}
     for part in parts:
         if held.get(part.name) != (part.checksum, part.inputs):
             raise Superseded(
@@ -129,7 +129,7 @@ def _require_nights_kept(then: Snapshot, base: Snapshot, commit: Commit) -> None
         if old.folder == new.folder:
             continue
         names = nights.keys() - commit.touched(table)
-        before, after = ({part.name: part.checksum for part in one.some(names)} for one in (old, new))
+        before, after = ({part.name: part.checksum for part in one.parts_named(names)} for one in (old, new))
         for name in sorted(names):
             is_gone = name in before and name not in after
             if is_gone or (nights[name] and before.get(name) != after.get(name)):
@@ -157,7 +157,9 @@ def changed_parts(old: Version, new: Version) -> set[str]:
         return set()
     before, after = _descriptions(old), _descriptions(new)
     moved = {name for name in before.keys() & after.keys() if before[name] != after[name]}
-    contents = [{part.name: (part.checksum, part.inputs) for part in one.some(moved)} for one in (old, new)]
+    contents = [
+        {part.name: (part.checksum, part.inputs) for part in one.parts_named(moved)} for one in (old, new)
+    ]
     differing = {name for name in moved if contents[0][name] != contents[1][name]}
     return differing | (before.keys() ^ after.keys())
 

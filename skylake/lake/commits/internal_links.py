@@ -302,7 +302,7 @@ def _holds(folder: Path, record: dict[str, Any], table: str) -> bool:
     version, replaced = Version(folder), record["replaced"].get(table, {})
     names = {*replaced, *record["removed"].get(table, ())}
     try:
-        checksums = {part.name: part.checksum for part in version.some(names)}
+        checksums = {part.name: part.checksum for part in version.parts_named(names)}
         bundles = version.bundle_descriptions.keys()
         return bundles >= record["merged"].get(table, {}).keys() and checksums == {
             name: part["checksum"] for name, part in replaced.items()

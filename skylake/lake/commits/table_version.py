@@ -83,9 +83,9 @@ class Version:
 
     def part(self, name: str) -> Part | None:
         """Return one part, without reading about the others; None if there is none of that name."""
-        return next(self.some([name]), None)
+        return next(self.parts_named([name]), None)
 
-    def some(self, names: Iterable[str]) -> Iterator[Part]:
+    def parts_named(self, names: Iterable[str]) -> Iterator[Part]:
         """Yield those parts of some names that there are."""
         wanted = frozenset(names)
         for name in sorted(wanted & self.fresh.keys()):

@@ -168,7 +168,7 @@ class Repairs:
         if copy is not None:
             made = "" if target.parent.is_dir() else f"mkdir -p {shlex.quote(str(target.parent))} && "
             return made + _link(copy, target)
-        again = self._again(table, record, target) if record["kind"] == "fresh" else None
+        again = self._rebuild_command(table, record, target) if record["kind"] == "fresh" else None
         return again or self.before(table, record["owner"])
 
     def _undescribed(self, table: str, target: Path) -> str:
@@ -184,7 +184,7 @@ class Repairs:
         """Return the command that repairs the list of pixels: that of a lost file of the pixel, if there is one."""
         return self.version(table) if path is None else self.file(table, path)
 
-    def _again(self, table: str, record: dict[str, Any], target: Path) -> str | None:
+    def _rebuild_command(self, table: str, record: dict[str, Any], target: Path) -> str | None:
         """Return the command that makes the part of a file again, and nothing else; None where there is none.
 
         A file that is there, with the wrong content, is taken away first: then the part is out of date.

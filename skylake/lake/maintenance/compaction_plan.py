@@ -118,7 +118,7 @@ def dense_pixels(version: Version, most_rows: int, everything: bool = False) -> 
     looked at again when it has twice as many rows, or with `everything`.
     """
     merged = [file for bundle in version.bundles.values() for file in bundle.files]
-    fresh = [file for part in version.some(version.fresh) for file in part.files]
+    fresh = [file for part in version.parts_named(version.fresh) for file in part.files]
     counts: Counter[Pixel] = Counter()
     for file in (*merged, *fresh):
         if file.pixel is not None:
@@ -182,7 +182,7 @@ def plan_compaction(
 
 def _groups(version: Version, table: str, everything: bool, take_fresh: bool) -> list[_Group]:
     """Choose what is merged."""
-    mergeable = {part.name: part for part in version.some(version.fresh) if part.key or not part.files}
+    mergeable = {part.name: part for part in version.parts_named(version.fresh) if part.key or not part.files}
     bundles = [bundle for bundle in version.bundles.values() if not _is_full(bundle.n_rows, table)]
     if everything:
         group = _Group(sorted(mergeable), bundles)
@@ -207,7 +207,7 @@ def _bounded(version: Version, table: str, group: _Group) -> list[_Group]:
         return [group]
     groups, values = [_Group()], 0
     holders: list[tuple[int, str | Bundle]] = [(bundle.n_rows, bundle) for bundle in group.bundles]
-    holders += [(part.n_rows, part.name) for part in version.some(group.fresh)]
+    holders += [(part.n_rows, part.name) for part in version.parts_named(group.fresh)]
     for n_rows, holder in holders:
         values += n_rows * len(schema.names)
         if values > _FLAT_VALUES and groups[-1].n_parts:
@@ -228,7 +228,7 @@ def _has_outdated(version: Version, group: _Group) -> bool:
     return any(
         part.schema_sha256 != load(part.table).sha256
         for bundle in group.bundles
-        for part in version.some(bundle.names)
+        for part in version.parts_named(bundle.names)
     )
 
 
@@ -250,7 +250,7 @@ def _plan(
     version: Version, table: str, group: _Group, divided: Mapping[Pixel, Sequence[Pixel]]
 ) -> BundlePlan:
     names = [*group.fresh, *(name for bundle in group.bundles for name in bundle.names)]
-    parts = tuple(sorted(version.some(names), key=lambda part: part.name))
+    parts = tuple(sorted(version.parts_named(names), key=lambda part: part.name))
     name = bundle_name(table, group.level, parts)
     jobs = [
         job

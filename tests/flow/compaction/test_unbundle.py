@@ -161,7 +161,7 @@ def test_a_bundle_that_does_not_hold_what_it_says_is_refused(bundled: Lake) -> N
 def test_a_night_that_another_run_has_redone_meanwhile_is_not_undone(bundled: Lake, put_nights: Put) -> None:
     base = bundled.snapshot()
     with bundled.stage("test") as staging:
-        parts = list(base.version("sources").some([name(NIGHTS[0]), name(NIGHTS[1])]))
+        parts = list(base.version("sources").parts_named([name(NIGHTS[0]), name(NIGHTS[1])]))
         commit = Commit("loosen", "-")
         for part in cut_out(base, "sources", parts, staging, Inline(), Silent()).values():
             commit.unbundle(part, staging)
