@@ -12,8 +12,8 @@ import pytest
 from skylake.lake import Lake
 from skylake.lake.integrity.check_queries import fill, load_checks
 from skylake.lake.integrity.lake_facts import Facts, gather_facts
-from skylake.lake.integrity.repairs import Mends
-from skylake.lake.integrity.run_checks import claims_of
+from skylake.lake.integrity.repairs import Repairs
+from skylake.lake.integrity.run_checks import recorded_files
 from skylake.lake.integrity.scan_files import scan_files
 from skylake.lake.layout import Layout
 from skylake.lake.storage.fact_relations import RELATIONS
@@ -76,7 +76,7 @@ DAMAGE = {
     "snapshot_recorded": "DELETE FROM ledger WHERE snapshot = 2",
     "snapshot_whole": "UPDATE snapshot_tables SET problem = 'is missing' WHERE snapshot = 2",
     "statistics_true": "INSERT INTO statistics_scans VALUES ('sources', 'a.parquet', 0, 'night', '1 to 2', '1 to 3')",
-    "table_counted": "UPDATE lake_tables SET n_rows_told = n_rows_told + 1",
+    "table_counted": "UPDATE lake_tables SET n_rows_recorded = n_rows_recorded + 1",
     "table_schema": "UPDATE lake_tables SET schema_common = 'another'",
     "forced_counted": "UPDATE frames SET n_targets = n_targets + 1",
     "forced_lightcurve_once": "UPDATE forced_lightcurves SET lightcurve = "
@@ -142,7 +142,7 @@ def copy(tables: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnectio
 def facts(demo_folder: Path) -> Facts:
     """What is known of the lake, every row of its files read."""
     found = gather_facts(Layout(demo_folder / "demo" / "lake"))
-    for scan in scan_files(claims_of(found)):
+    for scan in scan_files(recorded_files(found)):
         for relation, row in scan.relations():
             found.relations.extend(relation, [row])
     return found
@@ -152,17 +152,17 @@ def check(name: str) -> str:
     return (declarations("sql") / "checks" / f"{name}.sql").read_text(encoding="utf-8")
 
 
-def test_every_check_tells_what_holds_how_it_is_found_and_what_mends_it(
+def test_every_check_tells_what_holds_how_it_is_found_and_what_repairs_it(
     copy: duckdb.DuckDBPyConnection,
 ) -> None:
-    """Templates name columns of the offending rows, or mends that are worked out from these."""
+    """Templates name columns of the offending rows, or repairs that are worked out from these."""
     for one in load_checks():
         columns = {column[0] for column in copy.execute(one.sql).description or ()}
-        asked = {name for _, name, _, _ in Formatter().parse(one.says + one.mend) if name}
-        mends = {name for name in asked if name == "lake" or name.endswith("_mend")}
-        assert asked - mends <= columns, one.name
+        asked = {name for _, name, _, _ in Formatter().parse(one.says + one.repair) if name}
+        repairs = {name for name in asked if name == "lake" or name.endswith("_repair")}
+        assert asked - repairs <= columns, one.name
         row = dict.fromkeys(columns)
-        assert mends <= Mends.NAMES
+        assert repairs <= Repairs.NAMES
         assert one.sentence.endswith(".")
         assert fill(one.says, row)
 

@@ -1,4 +1,4 @@
-"""Calibration frames that pass for frames of the sky, since no card that the profile names tells their kind."""
+"""Recognise calibration frames whose header does not give their kind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import PurePath
 from skylake.cameras.frame_kinds import CalibrationKind, calibration_kind
 from skylake.cameras.header_values import Cards, HeaderReading, read_text
 
-#: Cards that customarily tell the kind of a frame.
+#: Cards that customarily give the kind of a frame.
 _KIND_CARDS = ("OBSTYPE", "IMAGETYP", "FRAMETYP", "FRAME", "CCDTYPE", "IMGTYPE")
 #: Words beside that of the kind in the name of a target or a file; stars and nebulae have names of other words.
 _BESIDE = {"frame", "field", "sky", "dome", "master", "twilight", "light", "test", ""}
@@ -22,14 +22,14 @@ def suspected_kind(cards: Cards, reading: HeaderReading, file_name: str) -> str 
     ----------
     cards : mapping
     reading : HeaderReading
-        What the header tells under a profile.
+        What the header says under a profile.
     file_name : str
         Name of the file, without its folders.
 
     Returns
     -------
     str or None
-        A sentence with the mend.
+        A sentence that says how to fix it.
     """
     header = reading.camera.header
     if reading.kind is not None:
@@ -38,23 +38,23 @@ def suspected_kind(cards: Cards, reading: HeaderReading, file_name: str) -> str 
         text = read_text(cards, name)
         kind = calibration_kind(text, header)
         if kind is not None and name not in header.kind:
-            mend = f"name {name} in header.kind of {reading.profile}"
-            return _sentence(kind, f"{name} = {text!r}", mend)
-    mend = f"leave it out, or name the card that tells its kind in header.kind of {reading.profile}"
+            advice = f"name {name} in header.kind of {reading.profile}"
+            return _sentence(kind, f"{name} = {text!r}", advice)
+    advice = f"leave it out, or name the card that gives its kind in header.kind of {reading.profile}"
     for name in header.object:
         text = read_text(cards, name)
         kind = _only_kind(text or "", reading)
         if kind is not None:
-            return _sentence(kind, f"{name} = {text!r}", mend)
+            return _sentence(kind, f"{name} = {text!r}", advice)
     kind = _only_kind(re.sub(r"\.fit.*", "", PurePath(file_name).name, flags=re.IGNORECASE), reading)
     if kind is not None:
-        return _sentence(kind, "by the name of its file", mend)
+        return _sentence(kind, "by the name of its file", advice)
     zero = next((name for name in header.exposure.cards if _is_zero(cards, name)), None)
-    return None if zero is None else _sentence("bias", f"{zero} = 0", mend)
+    return None if zero is None else _sentence("bias", f"{zero} = 0", advice)
 
 
-def _sentence(kind: CalibrationKind, why: str, mend: str) -> str:
-    return f"the frame looks like a {kind} ({why}), and is taken for one of the sky: {mend}"
+def _sentence(kind: CalibrationKind, why: str, advice: str) -> str:
+    return f"the frame looks like a {kind} ({why}), and is taken for one of the sky: {advice}"
 
 
 def _only_kind(text: str, reading: HeaderReading) -> CalibrationKind | None:

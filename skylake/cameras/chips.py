@@ -27,17 +27,17 @@ def chip_blocks(data: Mapping[str, Any], place: str) -> list[str]:
     ConfigurationError
         If a block has no name, one that another has, or keys of the whole camera.
     """
-    found = _named(data.get("chip", []), place, "[[chip]]")
+    names = _named(data.get("chip", []), place, "[[chip]]")
     for number, period in enumerate(data.get("period", []), start=1):
         where = f"[[period]] number {number}: [[period.chip]]"
-        unknown = [name for name in _named(period.get("chip", []), place, where) if name not in found]
+        unknown = [name for name in _named(period.get("chip", []), place, where) if name not in names]
         if unknown:
             raise ConfigurationError(
-                f"{place}: {where}: there is no [[chip]] {unknown[0]!r}; add it or mend the name"
+                f"{place}: {where}: there is no [[chip]] {unknown[0]!r}; add it or fix the name"
             )
-    if len(found) == 1:
+    if len(names) == 1:
         raise ConfigurationError(f"{place}: [[chip]]: there is one alone; move its keys out of the block")
-    return found
+    return names
 
 
 def _named(blocks: Any, place: str, where: str) -> list[str]:
@@ -76,7 +76,7 @@ def _without(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_pattern(text: str | None) -> bool:
-    """Tell whether a text is a regular expression, or there is none."""
+    """Return whether a text is a regular expression, or there is none."""
     try:
         re.compile(text or "")
     except re.error:
@@ -106,7 +106,7 @@ def chip_of(cameras: Sequence[Camera], header: Mapping[str, object] | None, file
 
 
 def fits(camera: Camera, header: Mapping[str, object] | None, file_name: str) -> bool:
-    """Tell whether name and card of a file are those of a detector."""
+    """Return whether name and card of a file are those of a detector."""
     place = camera.place
     if place.file is not None and re.search(place.file, file_name) is None:
         return False
@@ -116,12 +116,12 @@ def fits(camera: Camera, header: Mapping[str, object] | None, file_name: str) ->
 
 
 def refuse_other_chip(reading: HeaderReading, header: Mapping[str, object], file_name: str) -> None:
-    """Fail a frame that is none of this detector: what no chip claims is filed under the first."""
+    """Fail a frame that is none of this detector: what belongs to no chip is filed under the first."""
     place = reading.camera.place
     if not place.has_own_files or fits(reading.camera, header, file_name):
         return
-    told = f"{place.card} = {read_text(header, place.card)!r}" if place.card else f"the name {file_name!r}"
+    stated = f"{place.card} = {read_text(header, place.card)!r}" if place.card else f"the name {file_name!r}"
     reading.fail(
         Reason.BAD_HEADER,
-        f"{told} is that of no chip of {place.mosaic}; mend [[chip]] of the profile or leave it out",
+        f"{stated} is that of no chip of {place.mosaic}; fix [[chip]] of the profile or leave it out",
     )

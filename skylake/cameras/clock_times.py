@@ -1,4 +1,4 @@
-"""Clock readings of headers to Modified Julian Dates and back."""
+"""Convert clock times of headers to Modified Julian Dates and back."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def scale_of(name: str) -> Scale | None:
 
 
 def parse_time(cards: TimeCards, values: list[object], scale: Scale = "utc") -> float | None:
-    """Return the MJD (UTC) that header values tell, or None if they do not tell a time.
+    """Return the MJD (UTC) that header values give, or None if they are no time.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def offset_hours(cards: TimeCards, values: list[object]) -> float | None:
 
 
 def _clock(values: list[object]) -> re.Match[str] | None:
-    """Return what the last of the values tells of the time of the day."""
+    """Return the time of day that the last of the values gives."""
     return (_CLOCK.match(str(values[1])) if len(values) > 1 else None) or _ISO.match(str(values[-1]))
 
 
@@ -122,7 +122,7 @@ def now_mjd() -> float:
 
 
 def is_plausible(mjd: float) -> bool:
-    """Tell whether a frame can be of that time."""
+    """Return whether a frame can be of that time."""
     return EARLIEST_MJD <= mjd < LATEST_MJD
 
 

@@ -1,4 +1,4 @@
-"""Canonical values to header cards: the dialect of a profile, spoken. The simulator writes with it."""
+"""Write canonical values as header cards in the dialect of a profile, for the simulator."""
 
 from __future__ import annotations
 

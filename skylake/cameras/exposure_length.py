@@ -1,4 +1,4 @@
-"""For how long a frame was exposed: the cards that tell it, held against one another and against what can be."""
+"""The length of an exposure, from all exposure cards of its header."""
 
 from __future__ import annotations
 
@@ -53,36 +53,36 @@ _IN_WORDS = re.compile(rf"\b({'|'.join(_WORDS)})s?\b", re.IGNORECASE)
 
 
 def read_exposure(reading: HeaderReading, cards: Cards) -> None:
-    """Read the exposure of a frame, seconds; one that no frame can have fails it, one that is not told is assumed."""
+    """Read the exposure of a frame, seconds; one that no frame can have fails it, one that is not known is assumed."""
     wanted = reading.camera.header.exposure
     numbers = read_numbers(cards, wanted, "exposure_s")
-    broken = numbers.high + [one for one in numbers.usable if 0.0 < one[1] < _SHORTEST_S]
-    found = [one for one in numbers.usable if one not in broken]
-    values = [value for _, value in found]
-    source = " ".join(name for name, _ in found)
-    doubt = next((text for name, _ in found + broken if (text := _other_unit(name, cards, wanted))), None)
+    broken = numbers.high + [card for card in numbers.usable if 0.0 < card[1] < _SHORTEST_S]
+    usable = [card for card in numbers.usable if card not in broken]
+    values = [value for _, value in usable]
+    source = " ".join(name for name, _ in usable)
+    doubt = next((text for name, _ in usable + broken if (text := _other_unit(name, cards, wanted))), None)
     if doubt is not None:
         _refuse(reading, Reason.AMBIGUOUS_HEADER, source, doubt)
-    elif broken and not found:
+    elif broken and not usable:
         name, value = broken[0]
         note = (
-            f"{name} = {value:g} s is no exposure of up to {numbers.limits[1]:g} s; correct the header or mend "
+            f"{name} = {value:g} s is no exposure of up to {numbers.limits[1]:g} s; correct the header or fix "
             "header.exposure of the profile"
         )
         _refuse(reading, Reason.BAD_HEADER, name, note)
     elif not wanted.cards:
-        _assume(reading, "profile", "header.exposure.cards = [] says that no card tells it: 1 s", "ok")
-    elif not found:
+        _assume(reading, "profile", "header.exposure.cards = [] says that no card gives it: 1 s", "ok")
+    elif not usable:
         _assume(reading, "profile", _why_none(cards, wanted, numbers))
     elif wanted.combine == "first" and max(values) - min(values) > _TOLERANCE * max(values):
-        told = ", ".join(f"{name} = {value:g}" for name, value in found)
-        note = f"exposure: the cards disagree ({told}); name the right one in header.exposure.cards"
+        values_text = ", ".join(f"{name} = {value:g}" for name, value in usable)
+        note = f"exposure: the cards disagree ({values_text}); name the right one in header.exposure.cards"
         _refuse(reading, Reason.AMBIGUOUS_HEADER, source, note)
     elif (exposure := fmean(values) if wanted.combine == "mean" else values[0]) == 0.0:
-        _assume(reading, source, f"{found[0][0]} says 0; 1 s is assumed")
+        _assume(reading, source, f"{usable[0][0]} says 0; 1 s is assumed")
     else:
         reading.exposure_s = exposure
-        used = source if wanted.combine == "mean" else found[0][0]
+        used = source if wanted.combine == "mean" else usable[0][0]
         unusual = _unusual(used, exposure, wanted.scale)
         if unusual and not _allowed(exposure, wanted):
             limit = "maximum" if exposure > _USUAL_S[1] else "minimum"
@@ -115,21 +115,21 @@ def _other_unit(name: str, cards: Cards, wanted: ValueCards) -> str | None:
 
 def _why_none(cards: Cards, wanted: ValueCards, numbers: Numbers) -> str:
     """Return why no card gives an exposure: what those hold that are there, or which were looked at."""
-    told = "; ".join(filter(None, [numbers.refusal, _unread(cards, wanted)]))
-    told = told or f"none of {', '.join(wanted.cards)} holds a number of seconds"
-    return f"{told}; 1 s is assumed"
+    reason = "; ".join(filter(None, [numbers.refusal, _unread(cards, wanted)]))
+    reason = reason or f"none of {', '.join(wanted.cards)} holds a number of seconds"
+    return f"{reason}; 1 s is assumed"
 
 
 def _unread(cards: Cards, wanted: ValueCards) -> str:
     """Return which cards hold what is no number; empty if none does."""
-    told = []
+    sentences = []
     for name in wanted.cards:
         text = read_text(cards, name)
         try:
             float(text or 0.0)
         except ValueError:
-            told.append(f"{name} = {str(text)[:_MAX_SHOWN]!r} is no number and is left out")
-    return "; ".join(told)
+            sentences.append(f"{name} = {str(text)[:_MAX_SHOWN]!r} is no number and is left out")
+    return "; ".join(sentences)
 
 
 def _unusual(name: str, exposure_s: float, scale: float) -> str:
@@ -144,13 +144,16 @@ def _unusual(name: str, exposure_s: float, scale: float) -> str:
     others = smaller[-1:] if exposure_s > high else larger[: 2 if scale == 1.0 else 1]
     if not others:
         return f"unusual; see whether header.exposure.scale = {scale:g} of the profile is right"
-    units, scales = " or ".join(_LADDER[one] for one in others), " or ".join(f"{one:g}" for one in others)
+    units, scales = (
+        " or ".join(_LADDER[other] for other in others),
+        " or ".join(f"{other:g}" for other in others),
+    )
     now = "" if scale == 1.0 else f" instead of {scale:g}"
     return f"unusual; if {name} is in {units}, header.exposure.scale = {scales}{now} in the profile says so"
 
 
 def _allowed(exposure_s: float, wanted: ValueCards) -> bool:
-    """Tell whether a profile sets a limit of its own on the side of an unusual exposure, which has passed it."""
+    """Return whether a profile sets a limit of its own on the side of an unusual exposure, which has passed it."""
     return bool(wanted.minimum) if exposure_s < _USUAL_S[1] else wanted.maximum is not None
 
 

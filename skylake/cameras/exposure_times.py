@@ -1,4 +1,4 @@
-"""When a frame was exposed: every way in which its header tells the time, held against one another."""
+"""The time of an exposure, from all time cards of its header."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MAX_SHOWN = 40
 #: Clocks of cameras and computers may differ by half an hour; most time zones by more.
 _AHEAD_DAYS = 0.5 / 24.0
 #: Cards without a time that a sentence names.
-_MOST_TOLD = 3
+_MOST_SHOWN = 3
 _VERDICTS: dict[Reason, Verdict] = {
     Reason.NO_TIME: "missing",
     Reason.BAD_HEADER: "wrong",
@@ -34,11 +34,11 @@ _VERDICTS: dict[Reason, Verdict] = {
 
 
 @dataclass(slots=True)
-class _Found:
-    """What the ways of a header tell.
+class _ClockReadings:
+    """What the time cards of a header say.
 
     ``starts`` holds cards and start of exposure, ``refused`` times that no frame can be of, ``unread`` cards
-    whose values are no times with a sentence on each, ``doubts`` why the clock of a way cannot be told.
+    whose values are no times with a sentence on each, ``doubts`` why the clock of a way is not known.
     """
 
     starts: list[tuple[str, float]] = field(default_factory=list)
@@ -50,46 +50,50 @@ class _Found:
 def read_time(reading: HeaderReading, cards: Cards, file_name: str) -> None:
     """Read the time of a frame, whose exposure was read before; see :class:`HeaderReading`."""
     header = reading.camera.header
-    found = _Found()
+    readings = _ClockReadings()
     for way in sorted(header.time, key=lambda way: way.fallback):
-        if not (way.fallback and found.starts) and all(name in cards for name in way.cards):
-            _follow(way, cards, reading, found)
-    starts = found.starts
-    if not starts and not found.doubts and (mjd := _file_time(reading.camera, file_name)) is not None:
+        if not (way.fallback and readings.starts) and all(name in cards for name in way.cards):
+            _follow(way, cards, reading, readings)
+    starts = readings.starts
+    if not starts and not readings.doubts and (mjd := _file_time(reading.camera, file_name)) is not None:
         starts.append(("file name", mjd))
         reading.flags |= FrameFlag.TIME_FROM_NAME
     source = ", ".join(name for name, _ in starts)
-    if found.doubts:
-        _refuse(reading, Reason.AMBIGUOUS_HEADER, source, found.doubts[0])
-    elif not starts and found.refused:
-        note = f"{found.refused[0]} is no time between 1900 and 2100; correct the header or name another card"
+    if readings.doubts:
+        _refuse(reading, Reason.AMBIGUOUS_HEADER, source, readings.doubts[0])
+    elif not starts and readings.refused:
+        note = (
+            f"{readings.refused[0]} is no time between 1900 and 2100; correct the header or name another card"
+        )
         _refuse(reading, Reason.BAD_HEADER, "", f"{note} in header.time of the profile")
     elif not starts:
-        _refuse(reading, Reason.NO_TIME, "", _no_time(reading.camera, found.unread), bool(found.unread))
+        _refuse(reading, Reason.NO_TIME, "", _no_time(reading.camera, readings.unread), bool(readings.unread))
     elif _spread_s(starts) > header.time_tolerance_s:
-        told = ", ".join(f"{name} gives MJD {mjd:.6f}" for name, mjd in starts)
-        note = f"the time cards disagree ({told}); keep only the right ones in header.time of the profile"
+        starts_text = ", ".join(f"{name} gives MJD {mjd:.6f}" for name, mjd in starts)
+        note = (
+            f"the time cards disagree ({starts_text}); keep only the right ones in header.time of the profile"
+        )
         _refuse(reading, Reason.AMBIGUOUS_HEADER, source, note)
     else:
-        _accept(reading, *starts[0], found)
+        _accept(reading, *starts[0], readings)
 
 
-def _follow(way: TimeCards, cards: Cards, reading: HeaderReading, found: _Found) -> None:
+def _follow(way: TimeCards, cards: Cards, reading: HeaderReading, readings: _ClockReadings) -> None:
     values = [cards[name] for name in way.cards]
     scale, doubt = _scale_and_zone(way, values, reading.camera, cards)
     mjd = parse_time(way, values, scale)
-    told = " + ".join(f"{name} = {str(cards[name]).strip()[:_MAX_SHOWN]}" for name in way.cards)
+    text = " + ".join(f"{name} = {str(cards[name]).strip()[:_MAX_SHOWN]}" for name in way.cards)
     if mjd is None:
         if any(str(value).strip() for value in values):
-            found.unread.append((way.cards, f"{told} is no {way.format} time"))
+            readings.unread.append((way.cards, f"{text} is no {way.format} time"))
         return
     if not is_plausible(mjd):
-        found.refused.append(told)
+        readings.refused.append(text)
         return
     if doubt is not None:
-        found.doubts.append(doubt)
+        readings.doubts.append(doubt)
     back = {"start": 0.0, "mid": 0.5, "end": 1.0}[way.refers_to]
-    found.starts.append((" ".join(way.cards), mjd - back * reading.exposure_s / SECONDS_PER_DAY))
+    readings.starts.append((" ".join(way.cards), mjd - back * reading.exposure_s / SECONDS_PER_DAY))
 
 
 def _scale_and_zone(
@@ -100,7 +104,7 @@ def _scale_and_zone(
     offset = offset_hours(way, values)
     if offset is not None and way.zone_hours not in (0.0, offset):
         return "utc", (
-            f"{name} states {offset:+g} h from UTC and the profile {way.zone_hours:+g} h; mend header.time.zone_hours"
+            f"{name} states {offset:+g} h from UTC and the profile {way.zone_hours:+g} h; fix header.time.zone_hours"
         )
     # An offset from UTC states the scale, too.
     stated = way.scale or (None if offset is None else "utc")
@@ -115,19 +119,19 @@ def _scale_and_zone(
         )
     if known is not None and stated not in (None, known):
         return known, (
-            f"{card} = {system!r} contradicts {name}, which is {str(stated).upper()}; mend header.time.scale of the "
+            f"{card} = {system!r} contradicts {name}, which is {str(stated).upper()}; fix header.time.scale of the "
             "profile, or empty header.time_scale where the card is wrong"
         )
     return known or stated or "utc", None
 
 
 def _no_time(camera: Camera, unread: list[tuple[tuple[str, ...], str]]) -> str:
-    """Return why no card tells the time: none of them is there, or what they hold is no time."""
+    """Return why no card gives the time: none of them is there, or what they hold is no time."""
     if unread:
-        told = ", ".join(text for _, text in unread[:_MOST_TOLD])
-        return f"the time cannot be read ({told}); correct the header or mend header.time of the profile"
+        reasons = ", ".join(text for _, text in unread[:_MOST_SHOWN])
+        return f"the time cannot be read ({reasons}); correct the header or fix header.time of the profile"
     tried = "; ".join(" + ".join(way.cards) for way in camera.header.time) or "no cards"
-    return f"no card tells the time (looked at {tried}); add the right one to header.time of the profile"
+    return f"no card gives the time (looked at {tried}); add the right one to header.time of the profile"
 
 
 def _spread_s(starts: list[tuple[str, float]]) -> float:
@@ -141,16 +145,20 @@ def _refuse(reading: HeaderReading, reason: Reason, source: str, note: str, unre
     reading.fail(reason, note)
 
 
-def _accept(reading: HeaderReading, source: str, start: float, found: _Found) -> None:
+def _accept(reading: HeaderReading, source: str, start: float, readings: _ClockReadings) -> None:
     reading.time_source = source[:MAX_NAME]
     half = 0.5 * reading.exposure_s / SECONDS_PER_DAY
     reading.mjd_start, reading.mjd_mid, reading.mjd_end = start, start + half, start + 2 * half
-    notes = [f"{', '.join(found.refused)}: no time between 1900 and 2100, left out"] if found.refused else []
+    notes = (
+        [f"{', '.join(readings.refused)}: no time between 1900 and 2100, left out"]
+        if readings.refused
+        else []
+    )
     # A day alone is no time, but belongs to one where its clock has a card of its own.
-    used = {name for told, _ in found.starts for name in told.split()}
-    odd = [text for names, text in found.unread if not used & set(names)]
+    used = {name for cards, _ in readings.starts for name in cards.split()}
+    odd = [text for names, text in readings.unread if not used & set(names)]
     if odd:
-        notes.append(f"{', '.join(odd[:_MOST_TOLD])} and is left out; correct the header or mend header.time")
+        notes.append(f"{', '.join(odd[:_MOST_SHOWN])} and is left out; correct the header or fix header.time")
     ahead = start - now_mjd()
     if ahead > _AHEAD_DAYS:
         notes.append(_to_come(source, start, ahead))

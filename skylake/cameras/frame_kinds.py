@@ -1,4 +1,4 @@
-"""What a calibration frame is, and how its pixels were binned and read out, by the dialect of a profile."""
+"""The kind, binning and readout of a frame from its header, as its profile defines them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _MAX_BINNING = 64
 def calibration_kind(text: str | None, header: HeaderDialect) -> CalibrationKind | None:
     """Return which master a frame is for by the text of its kind card; None for a frame of the sky.
 
-    A whole value of ``science_kinds`` tells more than a word in it.
+    A whole value of ``science_kinds`` counts more than a word in it.
     """
-    told = (text or "").strip().lower()
+    stated = (text or "").strip().lower()
     names = {"bias": header.bias_kinds, "dark": header.dark_kinds, "flat": header.flat_kinds}
     for kind in _ORDER:
-        if told in names[kind]:
+        if stated in names[kind]:
             return kind
-    if told in (value.lower() for value in header.science_kinds):
+    if stated in (value.lower() for value in header.science_kinds):
         return None
-    words = set(re.findall(r"[a-z0-9]+", told))
+    words = set(re.findall(r"[a-z0-9]+", stated))
     for kind in _ORDER:
         if words & set(names[kind]):
             return kind
@@ -35,7 +35,7 @@ def calibration_kind(text: str | None, header: HeaderDialect) -> CalibrationKind
 
 
 def read_binning(cards: Cards, header: HeaderDialect) -> str:
-    """Return the binning as ``columns x rows``, such as ``2x2``; ``1x1`` where no card tells it."""
+    """Return the binning as ``columns x rows``, such as ``2x2``; ``1x1`` where no card gives it."""
     numbers: list[int] = []
     for name in header.binning:
         text = read_text(cards, name) or ""
@@ -47,13 +47,13 @@ def read_binning(cards: Cards, header: HeaderDialect) -> str:
 
 
 def read_readout(cards: Cards, header: HeaderDialect) -> str | None:
-    """Return how the detector was read out, such as ``OFFSET=10; READOUTM=fast``; None where no card tells it.
+    """Return how the detector was read out, such as ``OFFSET=10; READOUTM=fast``; None where no card gives it.
 
-    Numbers that are the same are told the same, and neither case nor the number of blanks makes a difference.
+    Equal numbers are written alike, and neither case nor the number of blanks makes a difference.
     """
-    told = [(name, read_text(cards, name)) for name in header.readout]
+    values = [(name, read_text(cards, name)) for name in header.readout]
     return (
-        cut("; ".join(f"{name}={_plain(text)}" for name, text in told if text is not None), MAX_TITLE)[0]
+        cut("; ".join(f"{name}={_plain(text)}" for name, text in values if text is not None), MAX_TITLE)[0]
         or None
     )
 

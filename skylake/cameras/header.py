@@ -1,4 +1,4 @@
-"""Header cards to canonical values, each with the card it came from."""
+"""Read header cards as canonical values, and record from which card each comes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def read_header(cards: Cards, profile: Profile, file_name: str = "") -> HeaderRe
         The camera. Its dated blocks may change the dialect, so the time is read, the block in force is
         taken, and all is read again under it.
     file_name : str
-        Name of the file, for profiles whose file names tell the time.
+        Name of the file, for profiles whose file names give the time.
     """
     first = _read_under(profile.base, profile, cards, file_name)
     camera = profile.at(first.mjd_start)
@@ -70,7 +70,7 @@ def _read_kind(reading: HeaderReading, cards: Cards) -> None:
         reading.kind, note = cut(text, MAX_NAME)
         wanted = tuple(value.lower() for value in header.science_kinds)
         science = text.lower() in wanted if wanted else not _CALIBRATION_KINDS.search(text.lower())
-        # What calib build takes for a master is no frame of the sky besides.
+        # What calib build takes for a master is not also a frame of the sky.
         science = science and calibration_kind(reading.kind, header) is None
         reading.readings.append(Reading("kind", reading.kind, name, "ok", note))
         if not science:
@@ -93,17 +93,17 @@ def _read_object(reading: HeaderReading, cards: Cards) -> None:
 def _read_filter(reading: HeaderReading, cards: Cards) -> None:
     camera = reading.camera
     source = next((card for card in camera.header.filter if read_text(cards, card)), None)
-    told = read_text(cards, source) if source else camera.default_filter
-    if source is None and told is not None:
+    text = read_text(cards, source) if source else camera.default_filter
+    if source is None and text is not None:
         reading.flags |= FrameFlag.FILTER_ASSUMED
-    if told is None:
+    if text is None:
         note = "no filter card and no default_filter in the profile: the frame gets no zeropoint; give default_filter"
         reading.readings.append(Reading("filter", None, "", "missing", note))
         reading.flags |= FrameFlag.FILTER_UNKNOWN
         return
-    name, shortened = cut(told, MAX_NAME)
+    name, shortened = cut(text, MAX_NAME)
     reading.filter = name
-    band = camera.filter_band(told)
+    band = camera.filter_band(text)
     if band is None:
         note = f"filter {name!r} has no [filters.{name}] in the profile: the frame gets no zeropoint"
         note = f"{note}; {shortened}" if shortened else note
@@ -133,7 +133,7 @@ def _read_detector(reading: HeaderReading, cards: Cards) -> None:
         if picked is None:
             reading.flags |= flag
             note = numbers.refusal or f"no number in {', '.join(wanted.cards) or 'any card'}"
-            note = f"{note}; {key} of the profile stands in: see that it is that of the detector"
+            note = f"{note}; {key} of the profile is used: check that it is that of the detector"
             reading.readings.append(Reading(quantity, fallback, "profile", "assumed", note))
             if quantity == "gain" and numbers.high and wanted.maximum is None:
                 reading.doubt(_no_gain(numbers, fallback))
@@ -165,7 +165,7 @@ def _no_gain(numbers: Numbers, fallback: float) -> str:
     """Return what is said of a gain that is none, under a profile that has no limit of its own."""
     return (
         f"{numbers.refusal}, as a setting of the camera is no gain; {fallback:g} electrons per ADU of "
-        "detector.gain_e_per_adu stand in: see that they are right, and set header.gain.maximum of the profile"
+        "detector.gain_e_per_adu are used: check that they are right, and set header.gain.maximum of the profile"
     )
 
 
@@ -175,9 +175,7 @@ def _read_readout(reading: HeaderReading, cards: Cards) -> None:
     if reading.readout is not None:
         reading.readings.append(Reading("readout", reading.readout, " ".join(names)))
     elif names:
-        note = (
-            f"nothing in {', '.join(names)}: masters of any readout fit; mend header.readout of the profile"
-        )
+        note = f"nothing in {', '.join(names)}: masters of any readout fit; fix header.readout of the profile"
         reading.readings.append(Reading("readout", None, "", "missing", note))
 
 
@@ -206,7 +204,7 @@ def describe_header(cards: Cards, reading: HeaderReading) -> list[Reading]:
     shape = reading.camera.image_shape
     width, height = cards.get("ZNAXIS1", cards.get("NAXIS1")), cards.get("ZNAXIS2", cards.get("NAXIS2"))
     if shape is not None and (height, width) != shape:
-        note = f"the profile says {shape[1]} x {shape[0]} px; mend detector.width_px and height_px"
+        note = f"the profile says {shape[1]} x {shape[0]} px; fix detector.width_px and height_px"
         rows.append(Reading("size", f"{width} x {height}", "NAXIS1 NAXIS2", "wrong", note))
     else:
         rows.append(Reading("size", f"{width} x {height}", "NAXIS1 NAXIS2"))

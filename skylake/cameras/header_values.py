@@ -1,4 +1,4 @@
-"""What the headers of frames are read as, and the texts and numbers of their cards."""
+"""The result of reading a header, and functions for the texts and numbers of its cards."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Cards = Mapping[str, object]
 MAX_NAME = 64
 #: Longest name of a target.
 MAX_TITLE = 256
-#: What no camera exceeds, where the profile says nothing: a day, a sensor whose wells are told in 8 bits, an infrared
+#: What no camera exceeds, where the profile says nothing: a day, a sensor whose wells are given in 8 bits, an infrared
 #: array … Software for CMOS cameras writes settings such as 139 or 300 into GAIN.
 _PLAUSIBLE: dict[str, tuple[float, float]] = {
     "exposure_s": (0.0, 86400.0),
@@ -61,8 +61,8 @@ class HeaderReading:
 
     ``problem`` is None for a frame that can be processed, else the reason and sentence under which it
     is filed. Times are MJD, UTC; gain and read noise are those of a raw pixel, and ``header_gain`` is the gain that
-    a card tells, whatever is taken in its place. ``profile`` is what ``--camera`` takes for the profile that it was
-    read under. ``doubts`` are sentences on what a header tells that can hardly be so.
+    a card says, whatever is taken in its place. ``profile`` is what ``--camera`` takes for the profile that it was
+    read under. ``doubts`` are sentences on statements of a header that can hardly be true.
     """
 
     camera: Camera
@@ -105,8 +105,8 @@ class HeaderReading:
 
     @property
     def exposure_known(self) -> bool:
-        """Whether the exposure was told or assumed; else ``exposure_s`` is 1 s and says nothing."""
-        return all(one.value is not None for one in self.readings if one.quantity == "exposure_s")
+        """Whether the exposure is known or assumed; else ``exposure_s`` is 1 s and says nothing."""
+        return all(reading.value is not None for reading in self.readings if reading.quantity == "exposure_s")
 
     def fail(self, reason: Reason, message: str) -> None:
         """File the frame under a reason, unless an earlier one was found."""
@@ -114,7 +114,7 @@ class HeaderReading:
             self.problem = (reason, message)
 
     def doubt(self, sentence: str) -> None:
-        """Say of a frame that can be processed that its header tells what can hardly be so."""
+        """Say of a frame that can be processed that its header says what can hardly be true."""
         self.doubts.append(sentence)
         self.flags |= FrameFlag.HEADER_DOUBTED
 
@@ -142,8 +142,8 @@ class Numbers:
     @property
     def refusal(self) -> str:
         """What is left out, and why; empty if nothing is."""
-        told = ", ".join(f"{name} = {value:g}" for name, value in self.low + self.high)
-        return told and f"{told} lies outside {self.limits[0]:g} to {self.limits[1]:g} and is left out"
+        outside = ", ".join(f"{name} = {value:g}" for name, value in self.low + self.high)
+        return outside and f"{outside} lies outside {self.limits[0]:g} to {self.limits[1]:g} and is left out"
 
 
 def read_numbers(cards: Cards, wanted: ValueCards, quantity: str) -> Numbers:
@@ -151,19 +151,19 @@ def read_numbers(cards: Cards, wanted: ValueCards, quantity: str) -> Numbers:
     low, high = _PLAUSIBLE[quantity]
     low = low if wanted.minimum is None else wanted.minimum
     high = high if wanted.maximum is None else wanted.maximum
-    found = Numbers([], [], [], (low, high))
+    numbers = Numbers([], [], [], (low, high))
     for name in wanted.cards:
         try:
             value = float(str(cards[name])) * wanted.scale
         except (KeyError, ValueError):
             continue
-        part = found.usable
+        part = numbers.usable
         if not math.isfinite(value) or value > high:
-            part = found.high
+            part = numbers.high
         elif value < low:
-            part = found.low
+            part = numbers.low
         part.append((name, value))
-    return found
+    return numbers
 
 
 def read_text(cards: Cards, name: str) -> str | None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from skylake import logs
 from skylake.cameras.chips import chip_blocks, of_chip
 from skylake.cameras.profile_rules import rules_of_profile
-from skylake.cameras.sky_content import sky_checksums
 from skylake.cameras.unused_keys import refuse_unused
 from skylake.core.batch import is_plain_name
 from skylake.core.camera import Camera
@@ -50,7 +50,7 @@ class Profile:
     source : str
         Where the profile was read from.
     file_sha256 : str
-        SHA-256 of what stood there, whatever was changed since it was read; empty if it was not read from a file.
+        SHA-256 of the file when it was read; empty if it was not read from a file.
     """
 
     base: Camera
@@ -82,7 +82,7 @@ class Profile:
     @property
     def configuration(self) -> dict[str, Any]:
         """The profile with all its periods; cameras by their SHA-256, skies of files by that of the file."""
-        skies = sky_checksums([self.base, *(period.camera for period in self.periods)])
+        skies = _sky_checksums([self.base, *(period.camera for period in self.periods)])
         return _cameras(self.base, self.periods) | ({"sky_files": skies} if skies else {})
 
     @property
@@ -113,13 +113,13 @@ def load(name_or_path: str | Path) -> Profile:
         If there is no such profile, it is one of several chips and none is named, or it holds a key or value that
         means nothing; the sentence names the file and the key.
     """
-    found = load_chips(name_or_path)
-    if len(found) > 1:
+    chips = load_chips(name_or_path)
+    if len(chips) > 1:
         raise ConfigurationError(
-            f"{name_or_path}: this is a camera of {len(found)} chips, of which this command takes one; name it as "
-            f"{name_or_path}:{found[0].base.place.chip}"
+            f"{name_or_path}: this is a camera of {len(chips)} chips, of which this command takes one; name it as "
+            f"{name_or_path}:{chips[0].base.place.chip}"
         )
-    return found[0]
+    return chips[0]
 
 
 def load_chips(name_or_path: str | Path) -> tuple[Profile, ...]:
@@ -141,9 +141,9 @@ def load_chips(name_or_path: str | Path) -> tuple[Profile, ...]:
         raise ConfigurationError(f"{path}: it has no [[chip]], so there is no chip {wanted!r}")
     if wanted and wanted not in chips:
         raise ConfigurationError(f"{path}: there is no chip {wanted!r}; there are {', '.join(chips)}")
-    found = tuple(_built(path, data, chip) for chip in chips or [""] if wanted in ("", chip))
-    refuse_unused(_told(path), data, str(path))
-    return found
+    profiles = tuple(_built(path, data, chip) for chip in chips or [""] if wanted in ("", chip))
+    refuse_unused(_own_data(path), data, str(path))
+    return profiles
 
 
 def absolute_source(profile: Profile) -> str:
@@ -170,12 +170,12 @@ def of_source(profile: Profile) -> Profile | None:
         return None
     if chip.removeprefix(":") not in (chip_blocks(_resolve_like(path, ()), str(path)) or [""]):
         return None
-    found = load(profile.source)
-    return found if found.name == profile.name else None
+    current = load(profile.source)
+    return current if current.name == profile.name else None
 
 
 def _is_trusted(path: Path) -> bool:
-    """Tell whether only the caller and root can write a file; a profile that comes with skylake is as the code is.
+    """Return whether only the caller and root can write a file; a profile that comes with skylake is as the code is.
 
     Where each user has a group of their own, files are writable by that group as a rule.
     """
@@ -208,8 +208,8 @@ def _built(path: Path, data: dict[str, Any], chip: str) -> Profile:
                 f"{path}: {where}: catalog: it is that of all periods; move it out of this one"
             )
         periods.append(Period(start, end, _build(of_chip(data, changes, chip, _merge), path, where)))
-    told = config_sha256(_cameras(base, periods))
-    return Profile(base, tuple(periods), f"{path}:{chip}" if chip else str(path), told)
+    digest = config_sha256(_cameras(base, periods))
+    return Profile(base, tuple(periods), f"{path}:{chip}" if chip else str(path), digest)
 
 
 def _cameras(base: Camera, periods: Sequence[Period]) -> dict[str, Any]:
@@ -239,19 +239,19 @@ def _find(name: str) -> Path:
 def _resolve_like(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path in seen:
         raise ConfigurationError(f"{path}: the key 'like' leads back to the same profile; remove it")
-    data = _told(path)
+    data = _own_data(path)
     parent = data.pop("like", None)
     if parent is None:
         return data
     beside = path.parent / str(parent)
     try:
-        found = beside if beside.suffix == ".toml" and beside.is_file() else _find(str(parent))
+        parent_path = beside if beside.suffix == ".toml" and beside.is_file() else _find(str(parent))
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: like: {error}") from error
-    return _merge(_resolve_like(found, (*seen, path)), data)
+    return _merge(_resolve_like(parent_path, (*seen, path)), data)
 
 
-def _told(path: Path) -> dict[str, Any]:
+def _own_data(path: Path) -> dict[str, Any]:
     """Return what a file says itself."""
     try:
         return read_toml(path)
@@ -280,9 +280,9 @@ def _lower_linearity(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str
 
 
 def _order_of_gates(old: list[str], new: list[str]) -> list[str]:
-    """Return in which order gates are judged, of which the first that rejects tells the cause.
+    """Return in which order gates are judged, of which the first that rejects gives the cause.
 
-    Those that a file names stand in its order: new ones before all that it has from another profile, or right after
+    Those that a file names are in its order: new ones before all that it has from another profile, or right after
     the one of these that it names before them. One of which it changes the limits stays among the others where it was:
     who wants more sources of a camera does not want to hear of these before clouds.
     """
@@ -295,11 +295,11 @@ def _order_of_gates(old: list[str], new: list[str]) -> list[str]:
         else:
             followers.setdefault(before, []).append(name)
     left = iter(changed)
-    placed = [next(left) if name in changed else name for name in old]
-    told = list(followers.get(None, []))
-    for name in placed:
-        told += [name, *followers.get(name, [])]
-    return told
+    arranged = [next(left) if name in changed else name for name in old]
+    order = list(followers.get(None, []))
+    for name in arranged:
+        order += [name, *followers.get(name, [])]
+    return order
 
 
 def _bounds(block: Mapping[str, Any], path: Path, where: str) -> tuple[float, float]:
@@ -308,7 +308,7 @@ def _bounds(block: Mapping[str, Any], path: Path, where: str) -> tuple[float, fl
     start = _mjd(block.get("from"), -1e9, path, where)
     end = _mjd(block.get("until"), 1e9, path, where)
     if end <= start:
-        raise ConfigurationError(f"{path}: {where} ends before it begins; mend 'from' and 'until'")
+        raise ConfigurationError(f"{path}: {where} ends before it begins; fix 'from' and 'until'")
     return start, end
 
 
@@ -338,16 +338,38 @@ def _build(data: Mapping[str, Any], path: Path, where: str = "") -> Camera:
 
 def _check(camera: Camera, place: str) -> None:
     """Refuse values that are well formed and make no sense."""
-    for wrong, key, mend in rules_of_profile(camera):
+    for wrong, key, advice in rules_of_profile(camera):
         if wrong:
-            raise ConfigurationError(f"{place}: {key}: {mend}")
+            raise ConfigurationError(f"{place}: {key}: {advice}")
 
 
 def with_rotation(profile: Profile, angle_deg: float) -> Profile:
-    """Return a profile in which the focal plane has a position angle, whatever cards tell."""
+    """Return a profile in which the focal plane has a position angle, whatever cards say."""
 
     def turned(camera: Camera) -> Camera:
         return replace(camera, astrometry=replace(camera.astrometry, rotation_deg=angle_deg))
 
-    periods = tuple(replace(one, camera=turned(one.camera)) for one in profile.periods)
+    periods = tuple(replace(period, camera=turned(period.camera)) for period in profile.periods)
     return replace(profile, base=turned(profile.base), periods=periods)
+
+
+def _sky_checksums(cameras: Iterable[Camera]) -> dict[str, str]:
+    """Return the SHA-256 of each file that ``reduction.sky.file`` of cameras names; empty for one that is missing."""
+    names = {camera.reduction.sky.file for camera in cameras}
+    return {name: _sky_checksum(Path(name)) for name in sorted(name for name in names if name is not None)}
+
+
+def _sky_checksum(path: Path) -> str:
+    try:
+        known = path.stat()
+        return _file_sha256(str(path), known.st_mtime_ns, known.st_size)
+    except OSError:
+        # Frames that need it say so.
+        return ""
+
+
+@lru_cache(maxsize=16)
+def _file_sha256(path: str, changed: int, size: int) -> str:
+    """Return the SHA-256 of a file as it was at some time."""
+    with Path(path).open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Profiles as JSON: a lake keeps those under which its frames were reduced."""
+"""Camera profiles as JSON, which a lake stores for the frames that it has reduced."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def to_json(profile: Profile) -> str:
     return adapter(Profile).dump_json(profile, indent=1).decode() + "\n"
 
 
-def to_kept(profile: Profile) -> str:
+def to_stored_text(profile: Profile) -> str:
     """Return a profile as a lake keeps it: its JSON, with the SHA-256 of all the rest of that as the first value."""
     text = to_json(profile)
     sha256 = hashlib.sha256(text.encode()).hexdigest()

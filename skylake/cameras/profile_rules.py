@@ -1,4 +1,4 @@
-"""What makes no sense in a camera profile although it is well formed, each with what to do about it."""
+"""Rules for camera profiles that are well formed but make no sense, each with what to do."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ _MAX_BAND = 16
 _MIN_MESH_PX = 4
 #: Numbers above zero, where they are given at all.
 _POSITIVE = {
-    "header.exposure": "scale", "header.gain": "scale", "header.read_noise": "scale", "header.saturation": "scale",
+    "header.exposure": "scale",
+    "header.gain": "scale",
+    "header.read_noise": "scale",
+    "header.saturation": "scale",
     "header.temperature": "scale",
     "detector": "width_px height_px gain_e_per_adu saturation_adu linearity_adu reference_channels",
     "optics": "pixel_scale_arcsec plate_scale_arcsec_mm diameter_m",
@@ -39,7 +42,7 @@ _POSITIVE = {
     "reduction.sky": "within_minutes source_sigma",
     "calibration": "match_radius_arcsec min_stars max_mag_err colour_term_prior_err",
     "astrometry": "radius_deg pointing_arcsec seconds",
-}  # fmt: skip
+}
 #: Beyond these sizes a number means nothing in any unit.
 _LEAST, _LARGEST = 1e-15, 1e15
 #: Least and largest number of what has a scale of its own.
@@ -110,8 +113,8 @@ def _fractions(value: Any, key: str) -> Iterator[tuple[str, float]]:
     if isinstance(value, float):
         yield key, value
     elif dataclasses.is_dataclass(value):
-        for one in dataclasses.fields(value):
-            yield from _fractions(getattr(value, one.name), f"{key}.{one.name}".lstrip("."))
+        for field in dataclasses.fields(value):
+            yield from _fractions(getattr(value, field.name), f"{key}.{field.name}".lstrip("."))
     elif isinstance(value, dict):
         for name, inner in value.items():
             yield from _fractions(inner, f"{key}.{name}")
@@ -251,9 +254,9 @@ def _rules_of_reduction(camera: Camera) -> Iterator[Rule]:
             yield wrong, key, f"{first} comes before {later}"
     yield "bayer" in steps and not detector.bayer_pattern, "detector.bayer_pattern", "the step bayer needs it"
     measured = "linearity" in camera.reduction.measured
-    lacking = "linearity" in steps and not detector.linearity and not measured
+    is_missing = "linearity" in steps and not detector.linearity and not measured
     yield (
-        lacking,
+        is_missing,
         "detector.linearity",
         "the step linearity needs it, or name linearity in reduction.measured",
     )
@@ -264,7 +267,7 @@ def _rules_of_reduction(camera: Camera) -> Iterator[Rule]:
     empty = any(x1 <= x0 or y1 <= y0 for x0, x1, y0, y1 in detector.unlit)
     yield empty, "detector.unlit", "an area is x from, x to, y from, y to, counted from 0"
     both = unlit and "overscan" in steps and two is not None
-    yield both, key, "overscan and unlit areas both tell the zero level; name one of these steps"
+    yield both, key, "overscan and unlit areas both give the zero level; name one of these steps"
     no_border = "reference" in steps and detector.reference_border_px == 0
     yield no_border, "detector.reference_border_px", "the step reference needs a border of reference pixels"
     for kind in camera.reduction.use:
@@ -287,16 +290,14 @@ def _rules_of_areas(camera: Camera) -> Iterator[Rule]:
         areas += [("unlit", (x0, x1), "x"), ("unlit", (y0, y1), "y")]
     for key, span, axis in areas:
         size = detector.width_px if axis == "x" else detector.height_px
-        what = (
-            f"it ends beyond the {size} pixels of the detector; mend it, or detector.width_px and height_px"
-        )
+        what = f"it ends beyond the {size} pixels of the detector; fix it, or detector.width_px and height_px"
         yield size is not None and span[1] > size, f"detector.{key}", what
     smallest = min(detector.width_px or math.inf, detector.height_px or math.inf)
     nothing = 2 * detector.reference_border_px >= smallest
     yield (
         nothing,
         "detector.reference_border_px",
-        "it leaves nothing of the detector; mend it, or its size",
+        "it leaves nothing of the detector; fix it, or its size",
     )
     meets = {axis: _meet(spans[f"overscan_{axis}"], spans[f"trim_{axis}"]) for axis in "xy"}
     for axis, meet in meets.items():
@@ -304,12 +305,12 @@ def _rules_of_areas(camera: Camera) -> Iterator[Rule]:
         yield (
             wrong,
             f"detector.overscan_{axis}",
-            f"trim_{axis} leaves a part of it in the image; mend one of them",
+            f"trim_{axis} leaves a part of it in the image; fix one of them",
         )
 
 
 def _meet(first: tuple[int, int] | None, second: tuple[int, int] | None) -> bool | None:
-    """Tell whether two ranges have pixels in common; None where one of them is not told."""
+    """Return whether two ranges have pixels in common; None where one of them is not known."""
     if first is None or second is None:
         return None
     return first[0] < second[1] and second[0] < first[1]

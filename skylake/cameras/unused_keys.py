@@ -1,4 +1,4 @@
-"""Keys of a profile that only a step of the reduction uses, where no step does."""
+"""Find keys of a profile that no step of its reduction uses."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _USED_BY: dict[str, tuple[str, ...]] = {
 _ZERO = ("overscan", "unlit", "reference", "bias", "dark")
 
 
-def refuse_unused(told: Mapping[str, Any], resolved: Mapping[str, Any], place: str) -> None:
-    """Refuse keys that a file tells itself and that do nothing, since no step of it uses them.
+def refuse_unused(written: Mapping[str, Any], resolved: Mapping[str, Any], place: str) -> None:
+    """Refuse keys that a file sets itself and that do nothing, since no step of it uses them.
 
     What it has from another profile may be there for that one's steps, and is only noted.
 
     Parameters
     ----------
-    told : mapping
-        What stands in the file.
+    written : mapping
+        The content of the file.
     resolved : mapping
         The same with what it has from other files; its periods and chips may name steps of their own.
     place : str
@@ -53,7 +53,7 @@ def refuse_unused(told: Mapping[str, Any], resolved: Mapping[str, Any], place: s
     if _value(resolved, "reduction.steps") is None:
         named |= set(ReductionSteps().steps)
     for key, steps in _USED_BY.items():
-        if not named & set(steps) and any(_value(block, key) is not None for block in _blocks(told)):
+        if not named & set(steps) and any(_value(block, key) is not None for block in _blocks(written)):
             raise ConfigurationError(
                 f"{place}: {key}: it does nothing, since reduction.steps does not name {steps[0]}; add that step, or "
                 "take the key out"
@@ -69,21 +69,21 @@ def _blocks(data: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _value(block: Mapping[str, Any], key: str) -> Any:
-    found: Any = block
+    value: Any = block
     for name in key.split("."):
-        found = found.get(name, {})
-    return found or None
+        value = value.get(name, {})
+    return value or None
 
 
 def unused_readings(camera: Camera) -> list[Reading]:
     """Return what `camera check` notes of keys that do nothing in a camera, and of steps that lack another one."""
-    steps, plain, found = camera.reduction.steps, Camera("plain"), []
+    steps, plain, readings = camera.reduction.steps, Camera("plain"), []
     for key, (step, *_) in _USED_BY.items():
         value, default = attrgetter(key)(camera), attrgetter(key)(plain)
         if step not in steps and value != default:
             note = f"reduction.steps does not name {step}; add the step, unless what it does is not wanted"
-            found.append(Reading(key, value, "profile", "ambiguous", note))
+            readings.append(Reading(key, value, "profile", "ambiguous", note))
     if "linearity" in steps and not set(steps[: steps.index("linearity")]) & set(_ZERO):
         note = "no step before linearity takes the zero level off, which passes for light where there is one"
-        found.append(Reading("reduction.steps", " ".join(steps), "profile", "ambiguous", note))
-    return found
+        readings.append(Reading("reduction.steps", " ".join(steps), "profile", "ambiguous", note))
+    return readings

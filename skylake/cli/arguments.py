@@ -35,10 +35,10 @@ class Number(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Read a number."""
-        found = float(super().convert(value, param, ctx))
-        if not math.isfinite(found):
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
             self.fail(f"{value} is no finite number; give one", param, ctx)
-        return found
+        return number
 
 
 def night(text: Any) -> int:
@@ -121,7 +121,7 @@ def picture(text: Any) -> Path:
     """Read the name of a picture."""
     path = output_file(text)
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise click.BadParameter(f"{path}: the suffix tells no format of pictures; use .png, .svg or .pdf")
+        raise click.BadParameter(f"{path}: the suffix names no format of pictures; use .png, .svg or .pdf")
     return path
 
 
@@ -154,7 +154,7 @@ def local_lake(text: Any) -> Path:
 def any_lake(text: Any) -> Path:
     """Read the folder of a lake, or the URL of a published one.
 
-    What the store says while the command runs is then told in a sentence, wherever it is said.
+    What the store says while the command runs is then reported in one sentence.
     """
     from skylake.places import Reaching, is_url, place
 
@@ -195,7 +195,7 @@ out_option = click.option(
     "out",
     type=output_file,
     metavar="FILE",
-    help="File to write; its suffix tells the format.",
+    help="File to write; its suffix names the format.",
     shell_complete=completion.files,
 )
 as_of_option = click.option(

@@ -29,15 +29,31 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from skylake.cameras import Profile
-    from skylake.flow.masters.build_masters import BuildReport
+    from skylake.flow.masters.build_masters import MasterBuildReport
 
 #: Two measurements that are farther apart, in standard errors, are not the same.
-_TOLD_APART = 3.0
+_DIFFERENT_SIGMA = 3.0
 _LISTED = [
-    "name", "kind", "filter", "header_gain", "readout", "exposure_s", "n_frames", "level", "noise",
-    "rejected_fraction", "flat_level_adu", "gain_e_per_adu", "gain_err", "read_noise_e", "linearity_c2", "n_bad_px",
-    "mjd_mid", "valid_from_mjd", "valid_to_mjd",
-]  # fmt: skip
+    "name",
+    "kind",
+    "filter",
+    "header_gain",
+    "readout",
+    "exposure_s",
+    "n_frames",
+    "level",
+    "noise",
+    "rejected_fraction",
+    "flat_level_adu",
+    "gain_e_per_adu",
+    "gain_err",
+    "read_noise_e",
+    "linearity_c2",
+    "n_bad_px",
+    "mjd_mid",
+    "valid_from_mjd",
+    "valid_to_mjd",
+]
 
 _LIMITS = ("valid_from_mjd", "valid_to_mjd")
 _BUILD_EXAMPLE = """\b
@@ -76,12 +92,21 @@ def calib() -> None:
     "frames of the sky between which the stars move.",
 )
 @click.option(
-    "--min-frames", type=click.IntRange(min=1), default=3, show_default=True, metavar="N",
+    "--min-frames",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    metavar="N",
     help="Fewer usable frames make no master.",
-)  # fmt: skip
+)
 @click.option("--all-nights", is_flag=True, help="Make one master of all nights together, not one of each.")
-@click.option("--valid-from", type=moment, metavar="TIME", help="First instant for which the masters may be used, "
-              "such as 2024-05-01 or 2024-05-01T12:00, UTC; by the profile otherwise.")  # fmt: skip
+@click.option(
+    "--valid-from",
+    type=moment,
+    metavar="TIME",
+    help="First instant for which the masters may be used, "
+    "such as 2024-05-01 or 2024-05-01T12:00, UTC; by the profile otherwise.",
+)
 @click.option("--valid-to", type=moment, metavar="TIME", help="Instant from which on they may not be used.")
 @cluster_options
 @show.as_json
@@ -103,7 +128,7 @@ def build(
 ) -> None:
     """Make master bias, dark and flat, masks of bad pixels, and a photon transfer of FILE…, which may be folders.
 
-    Frames are told apart by their headers, and go into one master per night, chip, binning, gain, readout,
+    Frames are distinguished by their headers, and go into one master per night, chip, binning, gain, readout,
     temperature, exposure (darks) and filter (flats). What is of no use is named and left out; the exit status is 1
     then.
     """
@@ -124,16 +149,16 @@ def build(
     ctx.exit(0 if report.all_well else 1)
 
 
-def _show_build(report: BuildReport, chips: Sequence[Profile]) -> None:
-    for one in report.left_out:
-        show.complain(f"{one['file']}: left out/{one['reason']}: {one['message']}")
+def _show_build(report: MasterBuildReport, chips: Sequence[Profile]) -> None:
+    for refusal in report.left_out:
+        show.complain(f"{refusal['file']}: left out/{refusal['reason']}: {refusal['message']}")
     for sentence in report.warnings:
         show.complain(sentence)
     for row in report.masters:
         if row.get("gain_e_per_adu") is not None:
             click.echo(f"{row['name']}: {_transfer(row)}")
     # A profile that takes both from photon transfers needs no advice to do so.
-    if not all({"gain", "read_noise"} <= set(one.base.reduction.measured) for one in chips):
+    if not all({"gain", "read_noise"} <= set(chip.base.reduction.measured) for chip in chips):
         for sentence in _two_read_noises(report.masters):
             click.echo(sentence)
     made = ", ".join(row["name"] for row in report.masters) or "nothing"
@@ -141,13 +166,13 @@ def _show_build(report: BuildReport, chips: Sequence[Profile]) -> None:
 
 
 def _two_read_noises(masters: Sequence[dict[str, Any]]) -> list[str]:
-    """Return why a master bias and a photon transfer of one detector tell different read noises, where they do.
+    """Return why a master bias and a photon transfer of one detector give different read noises, where they do.
 
     Of the photon transfers of several filters the first is named.
     """
     from skylake.image.masters.master_library import same_gain, same_readout
 
-    told: dict[str, str] = {}
+    sentences: dict[str, str] = {}
     noisy = [
         row
         for row in masters
@@ -160,15 +185,15 @@ def _two_read_noises(masters: Sequence[dict[str, Any]]) -> list[str]:
         if not alike or (bias["kind"], transfer["kind"]) != ("bias", "transfer"):
             continue
         apart = abs(bias["read_noise_e"] - transfer["read_noise_e"])
-        if apart > _TOLD_APART * math.hypot(bias["read_noise_err"], transfer["read_noise_err"]):
-            told.setdefault(
+        if apart > _DIFFERENT_SIGMA * math.hypot(bias["read_noise_err"], transfer["read_noise_err"]):
+            sentences.setdefault(
                 bias["name"],
-                f"read noise: {bias['name']} tells {bias['read_noise_e']:.4g} electrons by the gain of header or "
+                f"read noise: {bias['name']} gives {bias['read_noise_e']:.4g} electrons by the gain of header or "
                 f"profile, {transfer['name']} {transfer['read_noise_e']:.4g} by the gain that it measured, "
                 f"{transfer['gain_e_per_adu']:.4g}; if that is right, give it as detector.gain_e_per_adu, or take "
                 'both by reduction.measured = ["gain", "read_noise"]',
             )
-    return list(told.values())
+    return list(sentences.values())
 
 
 def _transfer(row: dict[str, Any]) -> str:
@@ -189,14 +214,16 @@ def _transfer(row: dict[str, Any]) -> str:
     shell_complete=completion.cameras,
 )
 @click.option(
-    "--kind", type=click.Choice(["bias", "dark", "flat", "bad_pixels", "transfer"]), help="Masters of this kind alone."
-)  # fmt: skip
+    "--kind",
+    type=click.Choice(["bias", "dark", "flat", "bad_pixels", "transfer"]),
+    help="Masters of this kind alone.",
+)
 @show.as_json
 def list_(lake: Path, camera_name: str | None, kind: str | None, as_json: bool) -> None:
     """List the masters of LAKE.
 
     Level and noise are in ADU, those of flats in parts of the median; columns that none of them has are left out.
-    The last columns tell when its frames were taken (the middle), and for which time each may be used, UTC.
+    The last columns say when its frames were taken (the middle), and for which time each may be used, UTC.
     """
     from skylake.cli.camera_names import name_in_lake
 
@@ -209,11 +236,11 @@ def list_(lake: Path, camera_name: str | None, kind: str | None, as_json: bool) 
         if camera_name in (None, row["camera"]) and kind in (None, row["kind"])
     ]
     rows.sort(key=lambda row: (row["camera"], row["kind"], row["mjd_mid"] or 0.0, row["name"]))
-    # What limits the use of a master is told in words.
+    # What limits the use of a master is said in words.
     worded = [key for key in _LISTED if key not in _LIMITS]
-    told = [key for key in worded if any(row[key] is not None for row in rows)] or worded
-    lines = [[*(row[key] for key in told), moment_text(row["mjd_mid"]), _validity(row)] for row in rows]
-    show.result(rows, as_json, lambda: show.table(lines, [*told, "taken", "valid"]))
+    shown = [key for key in worded if any(row[key] is not None for row in rows)] or worded
+    lines = [[*(row[key] for key in shown), moment_text(row["mjd_mid"]), _validity(row)] for row in rows]
+    show.result(rows, as_json, lambda: show.table(lines, [*shown, "taken", "valid"]))
 
 
 def _validity(row: dict[str, Any]) -> str:
@@ -239,12 +266,12 @@ def show_(lake: Path, name: str, plot: Path | None, as_json: bool) -> None:
     from skylake.errors import UsageError
 
     rows = open_lake(lake).snapshot().read("masters").to_pylist()
-    found = [row for row in rows if row["name"] == name]
-    if not found:
+    masters = [row for row in rows if row["name"] == name]
+    if not masters:
         raise UsageError(
             f"{lake}: there is no master {name!r}; `skylake calib list` names those that there are"
         )
-    row = found[0] | {"inputs": json.loads(found[0]["inputs"])} | _gradient(lake, found[0])
+    row = masters[0] | {"inputs": json.loads(masters[0]["inputs"])} | _gradient(lake, masters[0])
     shown = {key: value for key, value in row.items() if key != "inputs" and value is not None}
 
     def text() -> None:
@@ -264,7 +291,7 @@ def show_(lake: Path, name: str, plot: Path | None, as_json: bool) -> None:
 def _gradient(lake: Path, row: dict[str, Any]) -> dict[str, float]:
     """Return what a flat may have of a gradient by chance, from the middle to the edge.
 
-    Nothing if its file is away or does not tell.
+    Nothing if its file is missing or does not say.
     """
     from skylake.image.masters.master_file import load_master
     from skylake.image.masters.master_library import Master

@@ -1,4 +1,4 @@
-"""What `skylake camera check` tells of a file: how its header is read, and what an ingest would make of it."""
+"""What `skylake camera check` reports of a file: how its header is read, and what an ingest would make of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _Made = TypeVar("_Made")
 
-#: A scale of the WCS that differs by more from that of the profile is told.
+#: A scale of the WCS that differs by more from that of the profile is reported.
 _SCALE_TOLERANCE = 0.02
 
 
@@ -60,7 +60,7 @@ _MAY_HOLD = {
     ),
     "saturation_adu": ("SATURATE", "SATLEVEL", "MAXLIN", "SATURAT", "MAXADU", "DATAMAX"),
 }
-#: What is told of a camera whose headers have no WCS.
+#: What is said of a camera whose headers have no WCS.
 _SOLVED = (
     "headers of this camera have no WCS; an ingest finds it from the stars if the lake has a catalog "
     "(`skylake catalog import`)"
@@ -84,12 +84,14 @@ def _with_dates(readings: list[Reading], header: HeaderReading) -> list[Reading]
         Reading("start_utc", f"{start:%Y-%m-%dT%H:%M:%S}", "mjd_start"),
         Reading("night", night_of(header.mjd_mid, header.camera.site.longitude_deg), "mjd_mid"),
     ]
-    place = next((n for n, one in enumerate(readings, 1) if one.quantity == "mjd_start"), len(readings))
+    place = next(
+        (n for n, reading in enumerate(readings, 1) if reading.quantity == "mjd_start"), len(readings)
+    )
     return [*readings[:place], *dates, *readings[place:]]
 
 
 def _further_images(n_further: int, extension: int) -> Reading:
-    """Tell that a file holds more images than the one that is taken."""
+    """Report that a file holds more images than the one that is taken."""
     from skylake.cameras import Reading
 
     note = f"only HDU {extension} is taken; name the right one in header.extension of the profile"
@@ -114,18 +116,18 @@ def _telescope(header: Any, camera: Camera, mjd: float | None) -> list[Reading]:
 
 
 def _scale(pixel_scale_arcsec: float, camera: Camera) -> Reading:
-    """Tell the scale of the WCS, and whether it is that of the profile."""
+    """Report the scale of the WCS, and whether it is that of the profile."""
     from skylake.cameras import Reading
 
-    told = camera.optics.pixel_scale_arcsec
-    if told is None or abs(pixel_scale_arcsec / told - 1.0) <= _SCALE_TOLERANCE:
+    scale = camera.optics.pixel_scale_arcsec
+    if scale is None or abs(pixel_scale_arcsec / scale - 1.0) <= _SCALE_TOLERANCE:
         return Reading("pixel_scale_arcsec", pixel_scale_arcsec, "WCS")
-    note = f"the profile says {told:g}; mend optics.pixel_scale_arcsec unless the WCS is wrong"
+    note = f"the profile says {scale:g}; fix optics.pixel_scale_arcsec unless the WCS is wrong"
     return Reading("pixel_scale_arcsec", pixel_scale_arcsec, "WCS", "ambiguous", note)
 
 
 def _site(header: HeaderReading) -> list[Reading]:
-    """Tell what a profile without a site leaves unknown."""
+    """Report what a profile without a site leaves unknown."""
     from skylake.cameras import Reading
 
     if header.camera.site.known:
@@ -140,30 +142,39 @@ def _cards_of_use(cards: Any, reading: HeaderReading, rows: list[Reading]) -> li
 
     header = reading.camera.header
     looked_at = {
-        "exposure_s": header.exposure.cards, "gain": header.gain.cards, "read_noise": header.read_noise.cards,
-        "filter": header.filter, "saturation_adu": header.saturation.cards,
+        "exposure_s": header.exposure.cards,
+        "gain": header.gain.cards,
+        "read_noise": header.read_noise.cards,
+        "filter": header.filter,
+        "saturation_adu": header.saturation.cards,
         "ccd_temperature_c": header.temperature.cards,
-    }  # fmt: skip
-    keys = {"exposure_s": "exposure.cards", "gain": "gain.cards", "read_noise": "read_noise.cards", "filter": "filter",
-            "saturation_adu": "saturation.cards", "ccd_temperature_c": "temperature.cards"}  # fmt: skip
-    lacking = {
-        one.quantity
-        for one in rows
-        # A filter that the profile has no band for was found.
-        if one.verdict in ("assumed", "missing") and not (one.quantity == "filter" and one.value)
     }
-    found = []
+    keys = {
+        "exposure_s": "exposure.cards",
+        "gain": "gain.cards",
+        "read_noise": "read_noise.cards",
+        "filter": "filter",
+        "saturation_adu": "saturation.cards",
+        "ccd_temperature_c": "temperature.cards",
+    }
+    missing = {
+        row.quantity
+        for row in rows
+        # A filter that the profile has no band for was found.
+        if row.verdict in ("assumed", "missing") and not (row.quantity == "filter" and row.value)
+    }
+    readings = []
     for quantity, known in looked_at.items():
         near = [name for name in _MAY_HOLD[quantity] if name in cards and name not in known]
-        if quantity in lacking and near:
-            told = ", ".join(f"{name} = {cards[name]}" for name in near)
-            note = f"the header has {told}; if that is it, name the card in header.{keys[quantity]} of the profile"
-            found.append(Reading(quantity, None, " ".join(near), "ambiguous", note))
-    return found
+        if quantity in missing and near:
+            stated = ", ".join(f"{name} = {cards[name]}" for name in near)
+            note = f"the header has {stated}; if that is it, name the card in header.{keys[quantity]} of the profile"
+            readings.append(Reading(quantity, None, " ".join(near), "ambiguous", note))
+    return readings
 
 
 def _sun(header: HeaderReading) -> list[Reading]:
-    """Tell the altitude of the Sun where time and site are known: a wrong zone or longitude shows in it."""
+    """Report the altitude of the Sun where time and site are known: a wrong zone or longitude shows in it."""
     from skylake.cameras import Reading
     from skylake.core.ephemeris import sun_and_moon
 
@@ -182,7 +193,7 @@ def _sun(header: HeaderReading) -> list[Reading]:
 
 
 def _temperature(reading: HeaderReading) -> list[Reading]:
-    """Tell that no card gives the temperature of the detector, where masters are chosen by it."""
+    """Report that no card gives the temperature of the detector, where masters are chosen by it."""
     from skylake.cameras import Reading
     from skylake.image.masters.master_library import needed
 
@@ -201,12 +212,12 @@ _CAUSES = ("sun_altitude_deg", "mean_ellipticity", "fwhm_px", "found_fraction")
 
 
 def _gates(camera: Camera) -> Reading:
-    """Tell the gates in force, in the order in which they are judged, and which causes none is on."""
+    """Report the gates in force, in the order in which they are judged, and which causes none is on."""
     from skylake.cameras import Reading
 
-    told = ", ".join(f"{name} {_limits(gate)}" for name, gate in camera.gates.items()) or "none"
-    lacking = [name for name in _CAUSES if name not in camera.gates]
-    note = f"{told}; none on {', '.join(lacking)}" if camera.gates and lacking else told
+    limits = ", ".join(f"{name} {_limits(gate)}" for name, gate in camera.gates.items()) or "none"
+    missing = [name for name in _CAUSES if name not in camera.gates]
+    note = f"{limits}; none on {', '.join(missing)}" if camera.gates and missing else limits
     return Reading("gates", len(camera.gates), "profile", "ok", note)
 
 
@@ -231,9 +242,9 @@ def _note_kind(result: dict[str, Any], rows: list[Reading], reading: HeaderReadi
         result["taken_as"], note = kind, f"-> {kind}; no frame of the sky, but for `skylake calib build`"
     idle = {"bias": ("filter", "band", "exposure_s"), "dark": ("filter", "band")}.get(kind or "", ())
     return [
-        replace(one, note=note) if one.quantity == "kind" else one
-        for one in rows
-        if one.quantity not in idle or one.verdict == "ok"
+        replace(row, note=note) if row.quantity == "kind" else row
+        for row in rows
+        if row.quantity not in idle or row.verdict == "ok"
     ]
 
 
@@ -265,7 +276,7 @@ def check_file(file: Path, profile: Profile, snapshot: Snapshot | None = None) -
     file : Path
     profile : Profile
     snapshot : Snapshot or None
-        Of the lake whose masters raw frames are held against.
+        Of the lake with the masters that raw frames are compared with.
 
     Returns
     -------
@@ -279,8 +290,13 @@ def check_file(file: Path, profile: Profile, snapshot: Snapshot | None = None) -
     from skylake.image.fitsio.read_fits import open_stored, read_file
 
     result: dict[str, Any] = {
-        "file": str(file), "usable": False, "reason": None, "message": None, "taken_as": None, "readings": [],
-    }  # fmt: skip
+        "file": str(file),
+        "usable": False,
+        "reason": None,
+        "message": None,
+        "taken_as": None,
+        "readings": [],
+    }
     attempt = _Attempt(result)
     raw = attempt(lambda: open_stored(read_file(file), profile.base.header.extension))
     if raw is None:
@@ -294,7 +310,7 @@ def check_file(file: Path, profile: Profile, snapshot: Snapshot | None = None) -
     if result["taken_as"] is None:
         rows = _of_sky(raw, reading, rows, _library(snapshot, profile), file, attempt)
         result["usable"] = result["reason"] is None
-    result["readings"] = [dataclasses.asdict(one) for one in rows]
+    result["readings"] = [dataclasses.asdict(row) for row in rows]
     return result
 
 
@@ -308,7 +324,7 @@ def _library(snapshot: Snapshot | None, profile: Profile) -> Library:
 def _of_header(
     raw: StoredImage, reading: HeaderReading, profile: Profile, result: dict[str, Any]
 ) -> list[Reading]:
-    """Return what is told of every frame."""
+    """Return what is reported of every frame."""
     from skylake.cameras import describe_header
     from skylake.cameras.unused_keys import unused_readings
 
@@ -327,7 +343,7 @@ def _of_sky(
     file: Path,
     attempt: _Attempt,
 ) -> list[Reading]:
-    """Return what is told of a frame of the sky, also where its pixels cannot be prepared."""
+    """Return what is reported of a frame of the sky, also where its pixels cannot be prepared."""
     from skylake.cli.camera_steps import note_masters, try_steps
 
     camera = reading.camera
@@ -336,12 +352,12 @@ def _of_sky(
     if attempt.result["reason"] is None:
         try_steps(raw, reading, library, file, attempt)
     # What looks like a bias, dark or flat points nowhere.
-    looks_odd = any(one.quantity == "kind" and one.verdict == "ambiguous" for one in rows)
+    looks_odd = any(row.quantity == "kind" and row.verdict == "ambiguous" for row in rows)
     return rows if looks_odd else rows + _place(raw, camera, attempt)
 
 
 def _place(raw: StoredImage, camera: Camera, attempt: _Attempt) -> list[Reading]:
-    """Tell where the header says that the image is, which takes no pixels."""
+    """Report where the header says that the image is, which takes no pixels."""
     from skylake.cameras import Reading
     from skylake.core.reasons import Reason
     from skylake.image.allsky.allsky_pointing import NO_SITE
@@ -368,6 +384,6 @@ def _place(raw: StoredImage, camera: Camera, attempt: _Attempt) -> list[Reading]
     if seen is None:
         return []
     # The profile has the scale of raw pixels, and planes of a mosaic have every other of them.
-    found, step = seen
-    place = f"{found.ra_deg:.4f} {found.dec_deg:+.4f}"
-    return [Reading("centre", place, "WCS"), _scale(found.pixel_scale_arcsec / step, camera)]
+    centre, step = seen
+    place = f"{centre.ra_deg:.4f} {centre.dec_deg:+.4f}"
+    return [Reading("centre", place, "WCS"), _scale(centre.pixel_scale_arcsec / step, camera)]

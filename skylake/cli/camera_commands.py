@@ -36,9 +36,9 @@ def list_(as_json: bool) -> None:
     """List the profiles that come with skylake."""
     from skylake import cameras
 
-    found = [(name, cameras.load(name).base.description) for name in cameras.names()]
-    value = [{"name": name, "description": text} for name, text in found]
-    show.result(value, as_json, lambda: show.table(found, ["name", "description"]))
+    profiles = [(name, cameras.load(name).base.description) for name in cameras.names()]
+    value = [{"name": name, "description": text} for name, text in profiles]
+    show.result(value, as_json, lambda: show.table(profiles, ["name", "description"]))
 
 
 @camera.command("show")
@@ -86,16 +86,18 @@ def show_(name: str, date: str | None) -> None:
     metavar="FILE…",
 )
 @click.option(
-    "--lake", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="LAKE",
-    help="Lake whose masters and photon transfers raw frames are held against.",
-)  # fmt: skip
+    "--lake",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="LAKE",
+    help="Lake with the masters and photon transfers that raw frames are compared with.",
+)
 @show.as_json
 @click.pass_context
 def check(ctx: click.Context, name: str, files: tuple[Path, ...], lake: Path | None, as_json: bool) -> None:
     """Show what the header of each FILE gives under a profile, and from which card.
 
     With --lake the masters that an ingest would take are named; without it those that the steps need are a note. Of a
-    bias, dark or flat frame it is told as what `skylake calib build` takes it. The exit status is 1 if a frame could
+    bias, dark or flat frame it shows as what `skylake calib build` takes it. The exit status is 1 if a frame could
     not be processed. A frame whose profile says header.wcs = "none" can be: an ingest finds where it points from its
     stars, if the lake has a catalog.
     """
@@ -105,31 +107,31 @@ def check(ctx: click.Context, name: str, files: tuple[Path, ...], lake: Path | N
     chips = cameras.load_chips(name)
     snapshot = None if lake is None else open_lake(lake).snapshot()
     checked = [
-        check_file(file, one, snapshot) for file in files for one in chips if _claims(one, chips, file)
+        check_file(file, chip, snapshot) for file in files for chip in chips if _belongs_to(chip, chips, file)
     ]
 
     def text() -> None:
-        for one in checked:
-            taken = one["taken_as"] and f"{one['taken_as']}, no frame of the sky"
-            click.echo(f"{one['file']}: {'ok' if one['usable'] else taken or one['reason']}")
-            if one["message"]:
-                click.echo(f"  {one['message']}")
-            if one["readings"]:
+        for file in checked:
+            taken = file["taken_as"] and f"{file['taken_as']}, no frame of the sky"
+            click.echo(f"{file['file']}: {'ok' if file['usable'] else taken or file['reason']}")
+            if file["message"]:
+                click.echo(f"  {file['message']}")
+            if file["readings"]:
                 show.table(
                     [
                         (f"  {r['quantity']}", _short(r["value"]), r["source"], r["verdict"], r["note"])
-                        for r in one["readings"]
+                        for r in file["readings"]
                     ],
                     ["  quantity", "value", "from", "verdict", "note"],
                 )
             click.echo()
 
     show.result(checked, as_json, text)
-    ctx.exit(0 if all(one["usable"] or one["taken_as"] for one in checked) else 1)
+    ctx.exit(0 if all(file["usable"] or file["taken_as"] for file in checked) else 1)
 
 
-def _claims(profile: Profile, chips: tuple[Profile, ...], file: Path) -> bool:
-    """Tell whether a file is read under the profile of a chip, as an ingest would."""
+def _belongs_to(profile: Profile, chips: tuple[Profile, ...], file: Path) -> bool:
+    """Return whether a file is read under the profile of a chip, as an ingest would."""
     from skylake.flow.ingest.multi_detector import chips_of_files
 
     if not profile.base.place.has_own_files:
@@ -142,9 +144,20 @@ def _short(value: object) -> object:
 
 
 _MOSAIC_COLUMNS = [
-    "chip", "x_arcsec", "x_err_arcsec", "y_arcsec", "y_err_arcsec", "angle_deg", "angle_err_deg", "scale_arcsec",
-    "dx_arcsec", "dy_arcsec", "dangle_deg", "exposures", "scatter_arcsec",
-]  # fmt: skip
+    "chip",
+    "x_arcsec",
+    "x_err_arcsec",
+    "y_arcsec",
+    "y_err_arcsec",
+    "angle_deg",
+    "angle_err_deg",
+    "scale_arcsec",
+    "dx_arcsec",
+    "dy_arcsec",
+    "dangle_deg",
+    "exposures",
+    "scatter_arcsec",
+]
 
 
 @camera.command()
@@ -155,10 +168,10 @@ _MOSAIC_COLUMNS = [
 def mosaic(ctx: click.Context, lake: Path, camera_name: str, as_json: bool) -> None:
     """Learn where the chips of a camera are in its focal plane, from all its frames in LAKE.
 
-    Offsets and angles are those of all exposures together, with errors, and stand beside those of the profile (dx, dy,
+    Offsets and angles are those of all exposures together, with errors, beside those of the profile (dx, dy,
     dangle); they are kept in the lake, and later frames start from them. `skylake ingest` does the same after
     each night.
-    Frames whose header tells another rotation than their stars, or that contradict the other chips, are named;
+    Frames whose header gives another rotation than their stars, or that contradict the other chips, are named;
     the exit status is 1 then.
     """
     from dataclasses import asdict
@@ -175,20 +188,21 @@ def mosaic(ctx: click.Context, lake: Path, camera_name: str, as_json: bool) -> N
     def text() -> None:
         show.table([[row[name] for name in _MOSAIC_COLUMNS] for row in report.chips], _MOSAIC_COLUMNS)
         if report.telescope:
-            told = report.telescope
+            telescope = report.telescope
+            turn, scatter = telescope["rotation_deg"], telescope["rotation_scatter_deg"]
             click.echo(
-                f"telescope: {told['frames']} frames are {told['offset_arcsec']:.1f} arcsec from where cards "
-                f"put them, turned by {told['rotation_deg']:.3f} +- {told['rotation_scatter_deg']:.3f} degrees"
+                f"telescope: {telescope['frames']} frames are {telescope['offset_arcsec']:.1f} arcsec from where "
+                f"cards put them, turned by {turn:.3f} +- {scatter:.3f} degrees"
             )
 
     show.result(asdict(report), as_json, text)
-    for one in report.odd:
-        show.complain(f"{one['file']}: {one['why']}")
+    for frame in report.odd:
+        show.complain(f"{frame['file']}: {frame['why']}")
     if report.apart:
         show.complain(
             f"{', '.join(report.apart)}: no exposure in common connects them with the other chips, so where they are "
             "to these is not known"
         )
     if not report.chips:
-        show.complain("no chip shares two exposures with another in which stars tell where both point")
+        show.complain("no chip shares two exposures with another in which stars show where both point")
     ctx.exit(1 if report.odd or not report.chips else 0)

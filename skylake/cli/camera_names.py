@@ -1,4 +1,4 @@
-"""Cameras of a lake by what people write for them: a name, or the profile that a camera was ingested with."""
+"""Find cameras of a lake by name, or by the profile that they were ingested with."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def name_in_lake(snapshot: Snapshot, text: str) -> str:
     ----------
     snapshot : Snapshot
     text : str
-        That name, or the path of a profile; one of several chips stands behind a colon. What is neither is returned
+        That name, or the path of a profile; one of several chips follows a colon. What is neither is returned
         as it is.
 
     Raises
@@ -56,7 +56,7 @@ def require_cameras(snapshot: Snapshot, text: str) -> tuple[str, ...]:
 
     if _is_known(snapshot, text) or not _is_path(text):
         return (_required(snapshot, text),)
-    return tuple(_required(snapshot, one.name) for one in cameras.load_chips(text))
+    return tuple(_required(snapshot, chip.name) for chip in cameras.load_chips(text))
 
 
 def _required(snapshot: Snapshot, name: str) -> str:
@@ -78,7 +78,7 @@ def _is_known(snapshot: Snapshot, name: str) -> bool:
 
     if not is_plain_name(name):
         return False
-    # A camera whose frames were all forgotten keeps its profile, and what was learnt of it.
+    # A camera whose frames were all forgotten keeps its profile, and what was learned of it.
     return name in _with_frames(snapshot) or snapshot.layout.profile(name).is_file()
 
 

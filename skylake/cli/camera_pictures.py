@@ -1,4 +1,4 @@
-"""Pictures of the distortion of a camera, and of what is left of the stars of its frames."""
+"""Plots of the distortion of a camera, and of the residuals of its frames."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def draw_epoch(lake: Lake, camera: str, epoch: Epoch, folder: Path) -> list[str]
     model = epoch.distortion.model
     stars = stars_of_epoch(lake, camera, epoch, Inline())
     scale = ARCSEC_PER_RADIAN / model.focal_px
-    found = astrometry_page.FrameResiduals(*stars, epoch.shape, scale)
+    residuals = astrometry_page.FrameResiduals(*stars, epoch.shape, scale)
     field, n_frames = field_of_epoch(lake.snapshot(), camera, epoch)
     name = f"{camera}, epoch {epoch.number}"
     figures = {
         "distortion": astrometry_page.distortion_map(model, epoch.shape, f"{name}: distortion"),
-        "residuals": astrometry_page.residual_quiver(found, f"{name}: residuals"),
-        "radius": astrometry_page.residuals_against_radius(found, f"{name}: residuals against radius"),
-        "histogram": astrometry_page.residual_histogram(found, f"{name}: spread of residuals"),
+        "residuals": astrometry_page.residual_quiver(residuals, f"{name}: residuals"),
+        "radius": astrometry_page.residuals_against_radius(residuals, f"{name}: residuals against radius"),
+        "histogram": astrometry_page.residual_histogram(residuals, f"{name}: spread of residuals"),
         "field": astrometry_page.stored_field(
             field, epoch.shape, scale, n_frames, f"{name}: residuals as stored"
         ),

@@ -1,4 +1,4 @@
-"""What `skylake camera check` tells of the way of a raw frame: its kind, the steps, and the masters that they need."""
+"""What `skylake camera check` reports of a raw frame: its kind, and the steps and masters that its reduction takes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def note_masters(
     file: Path,
     attempt: Attempt,
 ) -> list[Reading]:
-    """Tell as what a frame is taken, its steps and masters, and that gain and read noise are of a photon transfer.
+    """Report as what a frame is taken, its steps and masters, and that gain and read noise are of a photon transfer.
 
     Without a lake it is only a note that there are no masters.
     """
@@ -43,15 +43,15 @@ def note_masters(
 
 
 def _kind_of(raw: StoredImage, reading: HeaderReading, file: Path) -> list[Reading]:
-    """Return that a frame is taken for one of the sky, where no card tells that, and whether it looks like another."""
+    """Return that a frame is taken for one of the sky, where no card says so, and whether it looks like another."""
     from skylake.cameras import Reading
     from skylake.cameras.calibration_suspects import suspected_kind
 
     if reading.kind is not None:
         return []
-    told = suspected_kind(raw.header, reading, file.name)
-    if told is not None:
-        return [Reading("kind", None, "", "ambiguous", told)]
+    suspicion = suspected_kind(raw.header, reading, file.name)
+    if suspicion is not None:
+        return [Reading("kind", None, "", "ambiguous", suspicion)]
     looked = ", ".join(reading.camera.header.kind) or "any card, as header.kind names none"
     return [Reading("kind", None, "", "ok", f"nothing in {looked}: a frame of the sky")]
 
@@ -64,24 +64,32 @@ def _measured(
     from skylake.image.masters.detector_properties import take_measured
 
     transfers = attempt(lambda: take_measured(reading, wanted, library)) if library.lake else None
-    source = " ".join(one.name for one in transfers or ())
+    source = " ".join(transfer.name for transfer in transfers or ())
     for quantity, value in (("gain", reading.gain), ("read_noise", reading.read_noise)):
         if quantity in reading.camera.reduction.measured:
             lacks = "the library has none" if library.lake else "name the lake that has one with --lake"
             note = "from the photon transfer, as reduction.measured says" + (
                 "" if transfers else f"; {lacks}"
             )
-            told = Reading(
+            replacement = Reading(
                 quantity, value if transfers else None, source, "ok" if transfers else "missing", note
             )
-            rows = [told if one.quantity == quantity and one.verdict != "ambiguous" else one for one in rows]
+            rows = [
+                replacement if row.quantity == quantity and row.verdict != "ambiguous" else row
+                for row in rows
+            ]
     return rows
 
 
 def _chosen(
-    raw: StoredImage, reading: HeaderReading, rows: list[Reading], wanted: MasterQuery, library: Library, file: Path,
+    raw: StoredImage,
+    reading: HeaderReading,
+    rows: list[Reading],
+    wanted: MasterQuery,
+    library: Library,
+    file: Path,
     attempt: Attempt,
-) -> list[Reading]:  # fmt: skip
+) -> list[Reading]:
     """Return the readings with the masters that an ingest would take."""
     from skylake.cameras import Reading
     from skylake.image.masters.master_library import needed
@@ -92,16 +100,19 @@ def _chosen(
     if not kinds:
         return rows
     if not library.lake:
-        note = f"{', '.join(kinds)}: `skylake calib build` makes them in a lake; --lake tells which would be taken"
+        note = f"{', '.join(kinds)}: `skylake calib build` makes them in a lake; --lake shows which would be taken"
         return [*rows, Reading("masters", None, "", "missing", note)]
     chosen = attempt(
         lambda: library.pick(
-            camera.reduction, wanted, reading.profile, camera.filter_key,
+            camera.reduction,
+            wanted,
+            reading.profile,
+            camera.filter_key,
             lambda kind: why_missing(raw.header, reading, file.name, kind),
         )
-    )  # fmt: skip
+    )
     if chosen:
-        names = ", ".join(one.name for one in chosen.values())
+        names = ", ".join(master.name for master in chosen.values())
         rows = [*rows, Reading("masters", len(chosen), library.lake, "ok", names)]
     return rows
 

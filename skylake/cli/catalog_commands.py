@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
@@ -21,12 +21,28 @@ from skylake.cli.arguments import (
 from skylake.cli.progress_bar import progress
 
 if TYPE_CHECKING:
+    from skylake.flow.catalogs.import_catalogs import CatalogReport
     from skylake.sky.catalog_columns import CatalogColumns
 
 _IMPORT_EXAMPLE = """\b
 skylake catalog import LAKE bigsky --format table stars.parquet --ra ra --dec dec \\
     --mag V=V --mag-err V=0.05 --colour B-V=B-V --pm pmra,pmdec
 """
+
+
+class _TableOptions(TypedDict):
+    """The options that name the columns of a table."""
+
+    ra: str | None
+    ra_unit: str | None
+    dec: str | None
+    identifier: str | None
+    mag: tuple[str, ...]
+    mag_err: tuple[str, ...]
+    colour: tuple[str, ...]
+    pm: str | None
+    pm_ra_coordinate: bool
+    epoch: float
 
 
 @click.group()
@@ -39,10 +55,13 @@ def catalog() -> None:
 @click.argument("name")
 @click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path), metavar="FILE…")
 @click.option(
-    "--format", "kind", type=click.Choice(["table", "tycho2"]), required=True,
-    help="table: CSV, ECSV, FITS, VOTable or Parquet, its columns told by the options below. "
+    "--format",
+    "kind",
+    type=click.Choice(["table", "tycho2"]),
+    required=True,
+    help="table: CSV, ECSV, FITS, VOTable or Parquet, its columns given by the options below. "
     "tycho2: the index files of Debian's package astrometry-data-tycho2-07-littleendian.",
-)  # fmt: skip
+)
 @click.option(
     "--ra",
     metavar="COL",
@@ -75,31 +94,33 @@ def catalog() -> None:
     metavar="YEAR",
     help="Epoch of the positions.",
 )
-@click.option("--margin", type=Number(min=1), default=300.0, show_default=True, metavar="ARCSEC",
-              help="Width of the margin cache; `calibrate` widens it if matches reach farther.")  # fmt: skip
+@click.option(
+    "--margin",
+    type=Number(min=1),
+    default=300.0,
+    show_default=True,
+    metavar="ARCSEC",
+    help="Width of the margin cache; `calibrate` widens it if matches reach farther.",
+)
 @click.option("--replace", is_flag=True, help="Replace a catalog of that name.")
-@click.option("--index/--no-index", "indexed", default=True, help="Whether to build the index that finds where frames "
-              "point, one file of up to 500 MB; only a catalog that calibrates alone does without.")  # fmt: skip
+@click.option(
+    "--index/--no-index",
+    "indexed",
+    default=True,
+    help="Whether to build the index that finds where frames "
+    "point, one file of up to 500 MB; only a catalog that calibrates alone does without.",
+)
 @show.as_json
 def import_(
     lake: Path,
     name: str,
     files: tuple[Path, ...],
     kind: str,
-    ra: str | None,
-    ra_unit: str | None,
-    dec: str | None,
-    identifier: str | None,
-    mag: tuple[str, ...],
-    mag_err: tuple[str, ...],
-    colour: tuple[str, ...],
-    pm: str | None,
-    pm_ra_coordinate: bool,
-    epoch: float,
     margin: float,
     replace: bool,
     indexed: bool,
     as_json: bool,
+    **table: Unpack[_TableOptions],
 ) -> None:
     """Import FILE… into LAKE as the reference catalog NAME.
 
@@ -112,24 +133,33 @@ def import_(
     from skylake.flow.catalogs.import_catalogs import import_catalog, index_imported
 
     opened = open_lake(lake)
-    columns = None
-    if kind == "table":
-        columns = _columns(ra, ra_unit, dec, identifier, mag, mag_err, colour, pm, pm_ra_coordinate, epoch)
+    columns = _columns(table) if kind == "table" else None
     with progress() as shown:
         report = import_catalog(opened, name, kind, files, columns, margin, replace, shown)
         if indexed:
             index_imported(opened, report, shown)
+    _complain(name, report, columns, table)
+    text = f"{name}: {report.n_rows} stars in {report.n_pixels} pixels" + (
+        f", which {uses_text(report.use)} frames" if report.use else ""
+    )
+    if report.sure_deg is not None:
+        text += f"\n{name}: {_index_text(report.n_asterisms, report.index_bytes, report.sure_deg)}"
+    show.result(dataclasses.asdict(report), as_json, lambda: click.echo(text))
+
+
+def _complain(name: str, report: CatalogReport, columns: CatalogColumns | None, table: _TableOptions) -> None:
+    """Report rows that were left out, and what the catalog cannot be used for."""
     for reason, n_rows in report.dropped.items():
         show.complain(
             f"{name}: {n_rows} rows were left out ({reason}; the first is {report.first_dropped[reason]})"
         )
     if report.ra_may_be_hours:
         show.complain(
-            f"{name}: every right ascension is below 24 and was read as degrees; if the column {ra} holds hours, "
-            "import it again with --ra-unit hours --replace (--ra-unit degrees settles the question)"
+            f"{name}: every right ascension is below 24 and was read as degrees; if the column {table['ra']} holds "
+            "hours, import it again with --ra-unit hours --replace (--ra-unit degrees settles the question)"
         )
     if report.n_duplicate_ids:
-        where = f"in the column {identifier}" if identifier else "made from equal positions"
+        where = f"in the column {table['identifier']}" if table["identifier"] else "made from equal positions"
         show.complain(
             f"{name}: {report.n_duplicate_ids} stars have the identifier of another ({where}), and their light "
             "curves are mixed; name a column of unique identifiers with --id"
@@ -141,12 +171,6 @@ def import_(
         )
     elif report.without_index is not None:
         show.complain(f"{report.without_index}; without an index no frame is solved by its stars")
-    text = f"{name}: {report.n_rows} stars in {report.n_pixels} pixels" + (
-        f", which {uses_text(report.use)} frames" if report.use else ""
-    )
-    if report.sure_deg is not None:
-        text += f"\n{name}: {_index_text(report.n_asterisms, report.index_bytes, report.sure_deg)}"
-    show.result(dataclasses.asdict(report), as_json, lambda: click.echo(text))
 
 
 def uses_text(uses: list[str]) -> str:
@@ -154,40 +178,30 @@ def uses_text(uses: list[str]) -> str:
     return " and ".join({"solve": "solves", "calibrate": "calibrates"}[use] for use in uses)
 
 
-def _columns(
-    ra: str | None,
-    ra_unit: str | None,
-    dec: str | None,
-    identifier: str | None,
-    mag: tuple[str, ...],
-    mag_err: tuple[str, ...],
-    colour: tuple[str, ...],
-    pm: str | None,
-    pm_ra_coordinate: bool,
-    epoch: float,
-) -> CatalogColumns:
+def _columns(table: _TableOptions) -> CatalogColumns:
     from skylake.errors import UsageError
     from skylake.sky.catalog_columns import CatalogColumns
 
+    ra, dec, motion_columns = table["ra"], table["dec"], table["pm"]
     if ra is None or dec is None:
         raise UsageError("a table needs --ra and --dec, the columns of its positions")
-    motion = pm.split(",") if pm else [None, None]
+    motion = motion_columns.split(",") if motion_columns else [None, None]
     if len(motion) != 2:
-        raise UsageError(f"--pm {pm}: give two columns, as in --pm pmra,pmdec")
+        raise UsageError(f"--pm {motion_columns}: give two columns, as in --pm pmra,pmdec")
     return CatalogColumns(
         ra=ra,
         dec=dec,
-        id=identifier,
+        id=table["identifier"],
         pm_ra=motion[0],
         pm_dec=motion[1],
-        pm_ra_is_coordinate=pm_ra_coordinate,
-        epoch=epoch,
-        magnitudes=_pairs("--mag", mag),
+        pm_ra_is_coordinate=table["pm_ra_coordinate"],
+        epoch=table["epoch"],
+        magnitudes=_pairs("--mag", table["mag"]),
         magnitude_errors={
-            band: _number_or_name(value) for band, value in _pairs("--mag-err", mag_err).items()
+            band: _number_or_name(value) for band, value in _pairs("--mag-err", table["mag_err"]).items()
         },
-        colours=_pairs("--colour", colour),
-        ra_unit=ra_unit,  # type: ignore[arg-type]
+        colours=_pairs("--colour", table["colour"]),
+        ra_unit=table["ra_unit"],  # type: ignore[arg-type]
     )
 
 
@@ -221,18 +235,18 @@ def list_(lake: Path, as_json: bool) -> None:
 
     opened = open_lake(lake)
     snapshot = opened.snapshot()
-    found = [ReferenceCatalog.open(snapshot.catalog(name)) for name in snapshot.catalogs()]
+    catalogs = [ReferenceCatalog.open(snapshot.catalog(name)) for name in snapshot.catalogs()]
     rows = [
         {
-            "name": one.name,
-            "stars": one.n_rows,
-            "bands": " ".join(one.bands),
-            "colours": " ".join(one.colours),
-            "epoch": one.epoch,
-            "margin_arcsec": one.margin_arcsec,
-            "use": " ".join(opened.settings.catalog.uses(one.name)),
+            "name": reference.name,
+            "stars": reference.n_rows,
+            "bands": " ".join(reference.bands),
+            "colours": " ".join(reference.colours),
+            "epoch": reference.epoch,
+            "margin_arcsec": reference.margin_arcsec,
+            "use": " ".join(opened.settings.catalog.uses(reference.name)),
         }
-        for one in found
+        for reference in catalogs
     ]
     header = ["name", "stars", "bands", "colours", "epoch", "margin_arcsec", "use"]
     show.result(rows, as_json, lambda: show.table([[row[key] for key in header] for row in rows], header))
@@ -247,8 +261,8 @@ def show_(lake: Path, name: str, as_json: bool) -> None:
     from skylake.sky.hats import read_common_metadata
     from skylake.sky.lake_catalogs import ReferenceCatalog
 
-    found = ReferenceCatalog.open(open_lake(lake).snapshot().catalog(name))
-    schema = read_common_metadata(found.root)
+    reference = ReferenceCatalog.open(open_lake(lake).snapshot().catalog(name))
+    schema = read_common_metadata(reference.root)
     rows = []
     for field in schema:
         metadata = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
@@ -273,15 +287,22 @@ def cone(lake: Path, name: str, ra: float, dec: float, radius_arcsec: float, out
     from skylake.cli.output import write_table
     from skylake.sky.lake_catalogs import ReferenceCatalog
 
-    found = ReferenceCatalog.open(open_lake(lake).snapshot().catalog(name))
-    write_table(found.cone(ra, dec, radius_arcsec / 3600.0), out)
+    reference = ReferenceCatalog.open(open_lake(lake).snapshot().catalog(name))
+    write_table(reference.cone(ra, dec, radius_arcsec / 3600.0), out)
 
 
 @catalog.command()
 @lake_argument
 @click.argument("name", shell_complete=completion.catalogs)
-@click.option("--scales", nargs=2, type=Number(0.1, 120.0), default=(0.5, 60.0), show_default=True,
-              metavar="NARROWEST WIDEST", help="Widths of the pictures that are to be solved, degrees.")  # fmt: skip
+@click.option(
+    "--scales",
+    nargs=2,
+    type=Number(0.1, 120.0),
+    default=(0.5, 60.0),
+    show_default=True,
+    metavar="NARROWEST WIDEST",
+    help="Widths of the pictures that are to be solved, degrees.",
+)
 @click.option(
     "--band", metavar="BAND", help="Band that stars are ranked by; the first of the catalog otherwise."
 )
@@ -289,7 +310,7 @@ def cone(lake: Path, name: str, ra: float, dec: float, radius_arcsec: float, out
 def index(lake: Path, name: str, scales: tuple[float, float], band: str | None, as_json: bool) -> None:
     """Build the index of the catalog NAME that `skylake solve` looks star patterns up in.
 
-    It is one file beside the catalog, made anew when the catalog is replaced.
+    It is one file beside the catalog, rebuilt when the catalog is replaced.
     """
     from skylake.errors import UsageError
     from skylake.flow.astrometry.solve_frames import index_catalog
@@ -298,9 +319,13 @@ def index(lake: Path, name: str, scales: tuple[float, float], band: str | None, 
         raise UsageError(f"--scales {scales[0]:g} {scales[1]:g}: give the narrowest first")
     built, path = index_catalog(open_lake(lake).snapshot(), name, band, *scales)
     row = {
-        "name": name, "stars": built.n_stars, "asterisms": built.n_asterisms, "bytes": path.stat().st_size,
-        "file": str(path), "sure_deg": built.sure_deg,
-    }  # fmt: skip
+        "name": name,
+        "stars": built.n_stars,
+        "asterisms": built.n_asterisms,
+        "bytes": path.stat().st_size,
+        "file": str(path),
+        "sure_deg": built.sure_deg,
+    }
     text = f"{name}: {_index_text(built.n_asterisms, path.stat().st_size, built.sure_deg)}"
     show.result(row, as_json, lambda: click.echo(text))
 

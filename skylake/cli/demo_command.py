@@ -1,4 +1,4 @@
-"""``skylake demo``: the whole way on simulated nights, and where to look afterwards."""
+"""``skylake demo``: run all stages on simulated nights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from skylake.cli.progress_bar import progress
 if TYPE_CHECKING:
     from skylake.lake import Lake, Snapshot
 
-#: Tells a folder that a demo made from any other.
+#: Marks a folder that a demo made.
 _MARK = ".skylake-demo"
 
 #: Two nights: a field with known variables, and survey fields that are each seen once.
@@ -41,7 +41,7 @@ SCENARIO: dict[str, Any] = {
 )
 @click.pass_context
 def demo(ctx: click.Context, folder: Path, frames: int | None, workers: int | None) -> None:
-    """Simulate two nights, run everything on them, and tell where to look. DIR is ./demo by default."""
+    """Simulate two nights, run everything on them, and show where to look. DIR is ./demo by default."""
     from skylake import cameras
     from skylake.cli.nightly_command import NightlyOptions, run_nightly
     from skylake.cli.simulate_command import make, scenario_from
@@ -56,9 +56,15 @@ def demo(ctx: click.Context, folder: Path, frames: int | None, workers: int | No
     Lake.create(folder / "lake", Settings(workers=workers or 0))
     lake = open_lake(folder / "lake")
     columns = CatalogColumns(
-        ra="ra", dec="dec", id="id", pm_ra="pmra", pm_dec="pmdec",
-        magnitudes={"V": "V", "B": "B"}, magnitude_errors={"V": "V_err", "B": "B_err"}, colours={"B-V": "B-V"},
-    )  # fmt: skip
+        ra="ra",
+        dec="dec",
+        id="id",
+        pm_ra="pmra",
+        pm_dec="pmdec",
+        magnitudes={"V": "V", "B": "B"},
+        magnitude_errors={"V": "V_err", "B": "B_err"},
+        colours={"B-V": "B-V"},
+    )
     options = NightlyOptions(cameras.load("sim").name, (simulated / "frames",), folder / "report")
     with progress() as shown:
         catalog = import_catalog(
@@ -68,7 +74,7 @@ def demo(ctx: click.Context, folder: Path, frames: int | None, workers: int | No
         with start_workers(lake, None, workers) as pool:
             outcome = run_nightly(lake, options, pool, shown)
     star = _variable_picture(lake, simulated, folder / "report")
-    _tell(lake, folder, simulated, outcome.ingest.counts, star)
+    _print_results(lake, folder, simulated, outcome.ingest.counts, star)
     # The simulation rejects some frames on purpose; nothing else may go wrong.
     wrong = [*outcome.warnings, *outcome.failures]
     if not wrong and not any(row[2] is not None for row in _nights(lake.snapshot(), simulated)):
@@ -79,7 +85,7 @@ def demo(ctx: click.Context, folder: Path, frames: int | None, workers: int | No
 
 
 def _clear(folder: Path) -> None:
-    """Make the folder; one that an earlier demo made is made anew, any other is left alone."""
+    """Make the folder; one that an earlier demo made is replaced, any other is left alone."""
     from skylake.errors import SkylakeError, UsageError
 
     try:
@@ -115,11 +121,11 @@ def _variable_picture(lake: Lake, simulated: Path, out: Path) -> dict[str, Any] 
     except LakeError:
         return None
     save(curve_figure(curve), out / "variable.png")
-    found: dict[str, Any] = star | {"object_id": curve["object_id"], "points": len(curve["points"])}
-    return found
+    result: dict[str, Any] = star | {"object_id": curve["object_id"], "points": len(curve["points"])}
+    return result
 
 
-def _tell(
+def _print_results(
     lake: Lake, folder: Path, simulated: Path, counts: dict[str, int], star: dict[str, Any] | None
 ) -> None:
     """Print what came out, and where to look."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--batch", "batches", multiple=True, metavar="CAMERA-NIGHT", help="A night of a camera, as sim-20241001."
 )
-@click.option("--dry-run", is_flag=True, help="Only tell what would go.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @cluster_options
 @show.as_json

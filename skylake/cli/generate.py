@@ -1,4 +1,4 @@
-"""Write what is made from declarations: the DDL, types of rows, the data dictionary and the command reference.
+"""Write the generated files: DDL, types of rows, data dictionary and command reference.
 
 ``make generated`` runs it in a source tree; tests compare the files with what it would write.
 """
@@ -12,13 +12,26 @@ import click
 
 from skylake.cli.main import cli
 from skylake.resources import folder
-from skylake.schema.dictionary import dictionary
 from skylake.schema.row_types import frame_row_module
 from skylake.schema.schema_ddl import ddl, duckdb_flags, postgres_flags
+from skylake.schema.tables import TABLES, Column, TableSchema, flag_texts, load
 
 _REFERENCE = """# Command reference
 
 <!-- Generated from the commands themselves by `make generated`; do not edit. -->
+"""
+
+_DICTIONARY = """# Data dictionary
+
+<!-- Generated from schemas/*.yaml by `make generated`; do not edit. -->
+
+The tables of a lake, in the order in which they are made. Names and meanings are stable: columns are only
+added, and types only widened.
+
+- Null means unknown or not applicable. Only columns marked `null` may be null. No table holds NaN.
+- The *calibration aperture* is the one that `apertures.flux` of the camera profile names. *Total flux* is flux
+  with its aperture correction applied.
+- *Clean* and *good photometry* are selections by flags; see [Which rows to trust](reading.md#which-rows-to-trust).
 """
 
 
@@ -42,9 +55,44 @@ def _pages(command: click.Command, name: str, parent: click.Context | None = Non
     yield f"\n## {name}\n\n```text\n{lines}\n```\n"
     if isinstance(command, click.Group):
         for child in command.list_commands(context):
-            found = command.get_command(context, child)
-            if found is not None:
-                yield from _pages(found, f"{name} {child}", context)
+            subcommand = command.get_command(context, child)
+            if subcommand is not None:
+                yield from _pages(subcommand, f"{name} {child}", context)
+
+
+def dictionary() -> str:
+    """Return the data dictionary as Markdown."""
+    parts = [_DICTIONARY, *(_table_section(load(name)) for name in TABLES)]
+    parts.append(_table_section(load("catalog"), title="Reference catalogs"))
+    parts.append(_flag_section())
+    return "\n".join(parts)
+
+
+def _table_section(schema: TableSchema, title: str | None = None) -> str:
+    lines = [f"## {title or schema.name}", "", schema.description, ""]
+    key = ", ".join(f"`{name}`" for name in schema.primary_key)
+    kind = "HATS catalog" if schema.layout.kind == "hats" else "Parquet files by camera and night"
+    lines += [f"Key: {key}. Layout: {kind}.", "", "| column | type | unit | meaning |", "|---|---|---|---|"]
+    for column in schema.columns:
+        lines.append(_column_row(column, ""))
+        lines += [_column_row(inner, f"{column.name}.") for inner in column.columns]
+    return "\n".join([*lines, ""])
+
+
+def _column_row(column: Column, prefix: str) -> str:
+    kind = column.datatype if not column.nullable else f"{column.datatype}, null"
+    text = column.description.replace("|", "\\|")
+    return f"| `{prefix}{column.name}` | {kind} | {column.unit or ''} | {text} |"
+
+
+def _flag_section() -> str:
+    lines = ["## Flag bits", "", "`skylake flags VALUE` decodes a value.", ""]
+    for table in ("sources", "frames"):
+        lines += [f"### {table}.flags", "", "| bit | value | name | meaning |", "|---|---|---|---|"]
+        for name, (value, text) in flag_texts(table).items():
+            lines.append(f"| {value.bit_length() - 1} | {value} | {name} | {text} |")
+        lines.append("")
+    return "\n".join(lines)
 
 
 def main() -> None:

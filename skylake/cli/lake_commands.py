@@ -75,12 +75,12 @@ def init(lake: Path, pixel_order: int, map_order: int, cluster: str, workers: in
 @as_of_option
 @show.as_json
 def status(lake: Path, as_of: str | None, as_json: bool) -> None:
-    """Tell what a lake holds and what is out of date: tables, frames by status and reason, nights, catalogs.
+    """Report what a lake holds and what is out of date: tables, frames by status and reason, nights, catalogs.
 
     Parts of derived tables are out of date for one of these reasons: new (not made yet), inputs (the rows that they
     are made from have changed), catalog, parameters, schema, upstream (what they are made from is out of date),
-    orphaned (what they were made from is gone) and lost (a file is missing). `calibrate` and `aggregate` make just
-    those anew. A table of which a file is missing, cut off or one too many is told on standard error, with status 1.
+    orphaned (their inputs are gone) and lost (a file is missing). `calibrate` and `aggregate` make just
+    those again. A table with a missing, truncated or unknown file is reported on standard error, with status 1.
     """
     from skylake.report.collect import counts_of_status
     from skylake.schema import table_names
@@ -136,7 +136,7 @@ def _own_catalogs(lake: Lake, snapshot: Snapshot) -> dict[str, dict[str, str]]:
     """Return the catalogs of cameras whose profile names others than the settings."""
     from skylake.errors import SkylakeError
 
-    found = {}
+    catalogs = {}
     for camera in sorted(
         {part.camera for part in snapshot.parts("frames").values() if part.camera is not None}
     ):
@@ -145,8 +145,8 @@ def _own_catalogs(lake: Lake, snapshot: Snapshot) -> dict[str, dict[str, str]]:
         except SkylakeError:
             continue  # of a profile that cannot be read `_outdated` says so
         if own != lake.settings.catalog:
-            found[camera] = dataclasses.asdict(own)
-    return found
+            catalogs[camera] = dataclasses.asdict(own)
+    return catalogs
 
 
 def _catalogs_text(chosen: dict[str, str]) -> str:
@@ -154,29 +154,29 @@ def _catalogs_text(chosen: dict[str, str]) -> str:
 
 
 def _damaged(snapshot: Snapshot) -> dict[str, str]:
-    """Return what is wrong with the files of tables, and tell it."""
+    """Return what is wrong with the files of tables, and report it."""
     from skylake.errors import LakeError
     from skylake.schema import table_names
 
-    found = {}
+    damages = {}
     for name in table_names():
         try:
             snapshot.version(name).require_files()
         except LakeError as error:
-            found[name] = str(error)
-            show.complain(found[name])
-    return found
+            damages[name] = str(error)
+            show.complain(damages[name])
+    return damages
 
 
 def _outdated(lake: Lake, snapshot: Snapshot) -> dict[str, dict[str, Any]] | None:
-    """Return how many parts of each derived table are out of date, and why; None where that cannot be told."""
+    """Return how many parts of each derived table are out of date, and why; None where that is not known."""
     from skylake.errors import SkylakeError
     from skylake.flow.aggregates.outdated import outdated
 
     try:
         states = outdated(lake, snapshot)
     except SkylakeError as error:
-        show.complain(f"what is out of date cannot be told: {error}")
+        show.complain(f"what is out of date is not known: {error}")
         return None
     return {
         table: {"current": state.n_current, "outdated": len(state.why), "why": state.counts}

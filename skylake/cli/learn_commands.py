@@ -22,15 +22,22 @@ if TYPE_CHECKING:
     from skylake.image.allsky.geometry_epochs import Geometry
     from skylake.image.distortion.distortion_epochs import Epoch
 
-_COLUMNS = [
-    "name", "from", "to", "last", "n_frames", "n_stars", "n_seen", "rms_px", "held_out_px", "why",
-]  # fmt: skip
+_COLUMNS = ["name", "from", "to", "last", "n_frames", "n_stars", "n_seen", "rms_px", "held_out_px", "why"]
 
 
 _SKY_COLUMNS = [
-    "name", "from", "last", "n_frames", "n_stars", "rms_px", "held_out_px", "err_px", "projection", "focal_px",
+    "name",
+    "from",
+    "last",
+    "n_frames",
+    "n_stars",
+    "rms_px",
+    "held_out_px",
+    "err_px",
+    "projection",
+    "focal_px",
     "tilt_deg",
-]  # fmt: skip
+]
 
 
 _EXAMPLE = """\b
@@ -41,7 +48,7 @@ skylake camera geometry LAKE --camera sim --plot geometry
 @click.command(short_help="Learn the distortion of a camera from the frames of a lake.")
 @lake_argument
 @camera_of_lake_option
-@click.option("--anew", is_flag=True, help="Forget what was learnt, and go through all nights.")
+@click.option("--anew", is_flag=True, help="Forget what was learned, and go through all nights.")
 @cluster_options
 @show.as_json
 def learn(
@@ -52,7 +59,7 @@ def learn(
     Frames count that have a lens of their own or were placed with the distortion of the camera, and 20 stars. The
     distortion is in force for frames that are taken in later: they need but four to six parameters, and few stars.
     Where the stars of frames want another distortion, another epoch begins. `skylake run nightly` does this too.
-    Of a camera that sees the whole sky the geometry is learnt, from all good frames; `skylake ingest` does that too.
+    Of a camera that sees the whole sky the geometry is learned, from all good frames; `skylake ingest` does that too.
     """
     import dataclasses
 
@@ -61,7 +68,7 @@ def learn(
 
     opened = open_lake(lake)
     camera_name = require_camera(opened.snapshot(), camera_name)
-    opened.profile(camera_name)  # a profile that is lost is told now
+    opened.profile(camera_name)  # a profile that is lost is reported now
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
         report = run_learn(opened, camera_name, pool, anew, shown)
     show.result(dataclasses.asdict(report), as_json, lambda: click.echo(report.line))
@@ -73,11 +80,15 @@ def learn(
 @readable_lake_argument
 @camera_of_lake_option
 @click.option("--versions", is_flag=True, help="Show all versions of each epoch, not the newest alone.")
-@click.option("--plot", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
-              help="Draw each epoch: distortion, and what is left of the stars of its frames.")  # fmt: skip
+@click.option(
+    "--plot",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Draw each epoch: distortion, and what is left of the stars of its frames.",
+)
 @show.as_json
 def geometry(lake: Path, camera_name: str, versions: bool, plot: Path | None, as_json: bool) -> None:
-    """Show the epochs of the distortion of the camera C: what it was learnt from, and how well stars fit.
+    """Show the epochs of the distortion of the camera C: what it was learned from, and how well stars fit.
 
     Of a camera that sees the whole sky they are those of its geometry.
     """
@@ -107,7 +118,7 @@ def geometry(lake: Path, camera_name: str, versions: bool, plot: Path | None, as
         return
     known = read_epochs(snapshot.layout, camera_name)
     epochs = known if versions else in_force(known)
-    rows = [_row(one) for one in epochs]
+    rows = [_row(epoch) for epoch in epochs]
     if plot is not None:
         from skylake.cli.camera_pictures import draw_epoch
 
@@ -134,14 +145,28 @@ def _row(epoch: Epoch) -> dict[str, Any]:
 
     learnt = epoch.distortion
     return {
-        "name": epoch.name, "from": date(epoch.valid_from), "to": date(epoch.valid_to),
-        "first": date(epoch.first_mjd), "last": date(epoch.last_mjd), "n_frames": learnt.n_frames,
-        "n_stars": learnt.n_stars, "n_seen": epoch.n_seen, "rms_px": epoch.rms_px,
-        "held_out_px": epoch.held_out_px, "scatter_px": learnt.scatter_px, "spread": learnt.spread,
-        "height_px": epoch.shape[0], "width_px": epoch.shape[1], "projection": learnt.model.projection,
-        "mirrored": epoch.mirrored, "parameters": learnt.model.parameters().tolist(), "catalog": epoch.catalog,
-        "frames_sha256": epoch.frames_sha256, "software": epoch.software, "why": epoch.why,
-    }  # fmt: skip
+        "name": epoch.name,
+        "from": date(epoch.valid_from),
+        "to": date(epoch.valid_to),
+        "first": date(epoch.first_mjd),
+        "last": date(epoch.last_mjd),
+        "n_frames": learnt.n_frames,
+        "n_stars": learnt.n_stars,
+        "n_seen": epoch.n_seen,
+        "rms_px": epoch.rms_px,
+        "held_out_px": epoch.held_out_px,
+        "scatter_px": learnt.scatter_px,
+        "spread": learnt.spread,
+        "height_px": epoch.shape[0],
+        "width_px": epoch.shape[1],
+        "projection": learnt.model.projection,
+        "mirrored": epoch.mirrored,
+        "parameters": learnt.model.parameters().tolist(),
+        "catalog": epoch.catalog,
+        "frames_sha256": epoch.frames_sha256,
+        "software": epoch.software,
+        "why": epoch.why,
+    }
 
 
 def _sky_row(geometry: Geometry) -> dict[str, Any]:
@@ -150,11 +175,22 @@ def _sky_row(geometry: Geometry) -> dict[str, Any]:
 
     lens = geometry.lens
     return {
-        "name": geometry.name, "from": iso_of_mjd(geometry.first_mjd)[:16],
-        "last": iso_of_mjd(geometry.last_mjd)[:16], "n_frames": geometry.n_frames, "n_stars": geometry.n_stars,
-        "rms_px": geometry.rms_px, "held_out_px": geometry.held_out_px, "err_px": geometry.err_px,
-        "in_force": not geometry.retired, "height_px": geometry.shape[0],
-        "width_px": geometry.shape[1], "projection": lens.projection, "mirrored": lens.mirrored,
-        "focal_px": lens.focal_px, "x0": lens.x0, "y0": lens.y0, "tilt_deg": tilt_deg(lens),
+        "name": geometry.name,
+        "from": iso_of_mjd(geometry.first_mjd)[:16],
+        "last": iso_of_mjd(geometry.last_mjd)[:16],
+        "n_frames": geometry.n_frames,
+        "n_stars": geometry.n_stars,
+        "rms_px": geometry.rms_px,
+        "held_out_px": geometry.held_out_px,
+        "err_px": geometry.err_px,
+        "in_force": not geometry.retired,
+        "height_px": geometry.shape[0],
+        "width_px": geometry.shape[1],
+        "projection": lens.projection,
+        "mirrored": lens.mirrored,
+        "focal_px": lens.focal_px,
+        "x0": lens.x0,
+        "y0": lens.y0,
+        "tilt_deg": tilt_deg(lens),
         "parameters": lens.parameters().tolist(),
-    }  # fmt: skip
+    }

@@ -1,4 +1,4 @@
-"""``skylake``: the group of all commands, and what becomes of errors."""
+"""``skylake``: the group of all commands, and the exit status of errors."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Commands(click.Group):
             return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command. Errors are told here, before click gives interrupts and closed pipes its own status."""
+        """Run a command. Errors are reported here, before click gives interrupts and closed pipes its own status."""
         with _ERRORS:
             try:
                 return super().invoke(ctx)
@@ -89,28 +89,28 @@ class PlainErrors:
             _to_nowhere()
             raise SystemExit(0)
         if isinstance(error, click.ClickException):
-            _tell_wrong_use(error)
+            _print_usage_error(error)
             raise SystemExit(error.exit_code)
         if self.debug:
             traceback.print_exception(kind, error, trace)
         if isinstance(error, OSError) and (why := _unwritten(error)):
-            _say(f"standard output cannot be written ({why}); send it elsewhere or free space")
+            _print_error(f"standard output cannot be written ({why}); send it elsewhere or free space")
             raise SystemExit(3)
         if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-            _say(f"{error.filename}: the name is longer than the disk allows; shorten it")
+            _print_error(f"{error.filename}: the name is longer than the disk allows; shorten it")
             raise SystemExit(UsageError.exit_status)
         if isinstance(error, KeyboardInterrupt | click.Abort):
-            _say("interrupted; what was committed is safe")
+            _print_error("interrupted; what was committed is safe")
             raise SystemExit(130)
         if isinstance(error, SkylakeError):
-            _say(str(error))
+            _print_error(str(error))
             raise SystemExit(error.exit_status)
-        told = "" if self.debug else " (--debug shows where)"
-        _say(f"internal error: {type(error).__name__}: {error}{told}; please report it")
+        hint = "" if self.debug else " (--debug shows where)"
+        _print_error(f"internal error: {type(error).__name__}: {error}{hint}; please report it")
         raise SystemExit(3)
 
 
-def _tell_wrong_use(error: click.ClickException) -> None:
+def _print_usage_error(error: click.ClickException) -> None:
     """Print what click says of a command line, in one sentence; its help where nothing was asked."""
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
@@ -118,11 +118,11 @@ def _tell_wrong_use(error: click.ClickException) -> None:
     said = " ".join(error.format_message().split()).rstrip(".")
     context = getattr(error, "ctx", None)
     command = "skylake" if context is None else context.command_path
-    _say(f"{said[:1].lower()}{said[1:]}; see `{command} --help`")
+    _print_error(f"{said[:1].lower()}{said[1:]}; see `{command} --help`")
 
 
-def _say(sentence: str) -> None:
-    """Print a sentence on standard error, if that can be written: the exit status tells as well."""
+def _print_error(sentence: str) -> None:
+    """Print a sentence on standard error, if that can be written: the exit status says so too."""
     with contextlib.suppress(OSError):
         click.echo(f"skylake: {sentence}", err=True)
 
@@ -144,7 +144,7 @@ def _unwritten(error: OSError) -> str | None:
 
 
 def _is_on_full_disk(descriptor: int) -> bool:
-    """Tell whether a descriptor is that of a file whose disk is full."""
+    """Return whether a descriptor is that of a file whose disk is full."""
     return stat.S_ISREG(os.fstat(descriptor).st_mode) and os.fstatvfs(descriptor).f_bavail == 0
 
 
@@ -165,7 +165,7 @@ _ERRORS = PlainErrors()
 )
 @click.version_option(code_version(), message="skylake %(version)s")
 @click.option("--debug", is_flag=True, help="Show a traceback with an error.")
-@click.option("-v", "--verbose", count=True, help="Tell more on standard error; twice for debugging.")
+@click.option("-v", "--verbose", count=True, help="Log more on standard error; twice for debugging.")
 def cli(debug: bool, verbose: int) -> None:
     """Turn the archive of a wide-field camera into a lake of calibrated tables that people query.
 
@@ -178,9 +178,36 @@ def cli(debug: bool, verbose: int) -> None:
 
 
 for command in (
-    demo, init, camera, catalog, calib, targets, ingest, calibrate, aggregate, mirror, run, report, status, sql, lc,
-    cone, path, map_, flags, reduce, solve, verify, history, rollback, compact, forget, vacuum, publish, simulate,
-):  # fmt: skip
+    demo,
+    init,
+    camera,
+    catalog,
+    calib,
+    targets,
+    ingest,
+    calibrate,
+    aggregate,
+    mirror,
+    run,
+    report,
+    status,
+    sql,
+    lc,
+    cone,
+    path,
+    map_,
+    flags,
+    reduce,
+    solve,
+    verify,
+    history,
+    rollback,
+    compact,
+    forget,
+    vacuum,
+    publish,
+    simulate,
+):
     cli.add_command(command)
 
 

@@ -61,7 +61,7 @@ class NightlyOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class _NightlyRun:
     lake: Lake
     options: NightlyOptions
     workers: Workers
@@ -72,7 +72,7 @@ class _Run:
 def run_nightly(lake: Lake, options: NightlyOptions, workers: Workers, progress: Progress) -> NightlyOutcome:
     """Run the stages of the pipeline.
 
-    A later stage that fails, as the mirror does when the database is down, is told in the outcome and takes
+    A later stage that fails, as the mirror does when the database is down, is reported in the outcome and takes
     nothing along: what was committed stays, and the other stages run.
 
     Raises
@@ -82,7 +82,7 @@ def run_nightly(lake: Lake, options: NightlyOptions, workers: Workers, progress:
     SkylakeError
         If the frames could not be ingested.
     """
-    run = _Run(lake, options, workers, progress, NightlyOutcome())
+    run = _NightlyRun(lake, options, workers, progress, NightlyOutcome())
     for stage in declared_stages():
         try:
             _STAGES[stage](run)
@@ -106,21 +106,21 @@ def declared_stages() -> list[str]:
     return stages
 
 
-def _ingest(run: _Run) -> None:
+def _ingest(run: _NightlyRun) -> None:
     chips = cameras.load_chips(run.options.camera)
     run.outcome.ingest = ingest_frames(run.lake, chips, run.options.paths, run.workers, progress=run.progress)
 
 
-def _learn(run: _Run) -> None:
-    chips = [one.name for one in cameras.load_chips(run.options.camera)]
+def _learn(run: _NightlyRun) -> None:
+    chips = [chip.name for chip in cameras.load_chips(run.options.camera)]
     reports = {name: learn(run.lake, name, run.workers, progress=run.progress) for name in chips}
-    told = {name: dataclasses.asdict(report) for name, report in reports.items()}
-    run.outcome.values["learn"] = told if len(chips) > 1 else told[chips[0]]
+    learned = {name: dataclasses.asdict(report) for name, report in reports.items()}
+    run.outcome.values["learn"] = learned if len(chips) > 1 else learned[chips[0]]
     for report in reports.values():
         run.outcome.lines += [report.line] * bool(report.n_frames) + report.sentences
 
 
-def _calibrate(run: _Run) -> None:
+def _calibrate(run: _NightlyRun) -> None:
     if not calibrating_catalogs(run.lake):
         run.outcome.warnings.append(f"nothing was calibrated: {no_catalog(run.lake)}")
         return
@@ -130,14 +130,14 @@ def _calibrate(run: _Run) -> None:
     run.outcome.warnings += report.warnings
 
 
-def _aggregate(run: _Run) -> None:
+def _aggregate(run: _NightlyRun) -> None:
     report = aggregate(run.lake, [], run.workers, run.progress)
     run.outcome.values["aggregate"] = dataclasses.asdict(report)
     made = ", ".join(f"{name} {count}" for name, count in report.refreshed.items())
     run.outcome.lines.append(f"aggregate: parts made: {made}")
 
 
-def _compact(run: _Run) -> None:
+def _compact(run: _NightlyRun) -> None:
     report = compact(run.lake, run.workers, progress=run.progress)
     run.outcome.values["compact"] = dataclasses.asdict(report)
     merged = [
@@ -147,19 +147,19 @@ def _compact(run: _Run) -> None:
         run.outcome.lines.append(f"compact: files: {', '.join(merged)}")
 
 
-def _mirror(run: _Run) -> None:
+def _mirror(run: _NightlyRun) -> None:
     report = mirror_lake(run.lake, run.options.mirror_url)
     run.outcome.values["mirror"] = dataclasses.asdict(report)
     run.outcome.lines.append(f"mirror: {report.outcome.n_rows_copied} rows copied to {report.where}")
 
 
-def _report(run: _Run) -> None:
+def _report(run: _NightlyRun) -> None:
     files = write_report(run.lake, run.options.report)
     run.outcome.values["report"] = [str(file) for file in files]
     run.outcome.lines.append(f"report: {files[0]}")
 
 
-_STAGES: dict[str, Callable[[_Run], None]] = {
+_STAGES: dict[str, Callable[[_NightlyRun], None]] = {
     "ingest": _ingest,
     "learn": _learn,
     "calibrate": _calibrate,

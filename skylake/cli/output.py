@@ -37,7 +37,7 @@ def format_of(path: Path) -> str:
     try:
         return FORMATS[path.suffix.lower()]
     except KeyError:
-        raise UsageError(f"{path}: the suffix tells no format; use {', '.join(FORMATS)}") from None
+        raise UsageError(f"{path}: the suffix names no format; use {', '.join(FORMATS)}") from None
 
 
 def write_table(table: pa.Table, out: Path | None, form: str | None = None) -> None:
@@ -56,7 +56,7 @@ def write_table(table: pa.Table, out: Path | None, form: str | None = None) -> N
 
 @contextmanager
 def writing(out: Path) -> Iterator[None]:
-    """Make the folder of a file that is written within; tell what is wrong with it in one sentence."""
+    """Make the folder of a file that is written within; report what is wrong with it in one sentence."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         yield

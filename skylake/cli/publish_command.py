@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 @lake_argument
 @click.argument("url")
 @click.option(
-    "--keep", type=click.IntRange(min=1), default=7, show_default=True, metavar="N",
+    "--keep",
+    type=click.IntRange(min=1),
+    default=7,
+    show_default=True,
+    metavar="N",
     help="Published snapshots that stay, this one among them.",
-)  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Only tell what would be sent and removed.")
+)
+@click.option("--dry-run", is_flag=True, help="Only show what would be sent and removed.")
 @show.as_json
 def publish(lake: Path, url: str, keep: int, dry_run: bool, as_json: bool) -> None:
     """Copy the current snapshot of LAKE to URL, such as s3://bucket/lake.
@@ -39,10 +43,10 @@ def publish(lake: Path, url: str, keep: int, dry_run: bool, as_json: bool) -> No
         options = PublishOptions(keep, dry_run, lambda total: shown.begin("publish", total), shown.advance)
         report = publish_snapshot(snapshot, url, options)
         shown.end()
-    show.result(dataclasses.asdict(report), as_json, lambda: _tell(report))
+    show.result(dataclasses.asdict(report), as_json, lambda: _print_report(report))
 
 
-def _tell(report: PublishReport) -> None:
+def _print_report(report: PublishReport) -> None:
     from skylake.flow.execution.run_progress import counted
 
     be = "would be " if report.dry_run else ""

@@ -53,19 +53,29 @@ skylake reduce night/frame-0042.fits --camera sim --lake LAKE --out products --i
 @click.command(short_help="Reduce single frames to catalogs and pictures, without a lake.", epilog=_EPILOG)
 @camera_option
 @click.argument(
-    "frames", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FRAME…"
-)  # fmt: skip
+    "frames",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FRAME…",
+)
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Where products go."
 )
 @click.option(
-    "--format", "form", type=click.Choice(["fits", "ecsv", "votable", "csv", "parquet"]), default="fits",
-    show_default=True, help="Format of the tables.",
-)  # fmt: skip
+    "--format",
+    "form",
+    type=click.Choice(["fits", "ecsv", "votable", "csv", "parquet"]),
+    default="fits",
+    show_default=True,
+    help="Format of the tables.",
+)
 @click.option(
-    "--lake", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="LAKE",
+    "--lake",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="LAKE",
     help="Lake whose catalog, masters and targets the frames are reduced with, and whose zeropoints --inject takes.",
-)  # fmt: skip
+)
 @click.option(
     "--plots",
     is_flag=True,
@@ -75,9 +85,13 @@ skylake reduce night/frame-0042.fits --camera sim --lake LAKE --out products --i
     "--inject", is_flag=True, help="Measure completeness by putting stars of known flux into the frame."
 )
 @click.option(
-    "--stars", type=click.IntRange(min=100), default=3000, show_default=True, metavar="N",
+    "--stars",
+    type=click.IntRange(min=100),
+    default=3000,
+    show_default=True,
+    metavar="N",
     help="Stars that --inject puts in.",
-)  # fmt: skip
+)
 @show.as_json
 @click.pass_context
 def reduce(
@@ -95,7 +109,7 @@ def reduce(
     """Reduce each FRAME by itself, as ingest would, and write what it gives, as listed below, into DIR.
 
     What needs other frames of the night, as such a sky, takes those in the same folder, and those of the lake. A
-    frame that does not tell where it points is placed by the frames of its night that the lake holds, as ingest
+    frame that does not say where it points is placed by the frames of its night that the lake holds, as ingest
     would; without --lake no neighbours are asked. Nothing is written to a lake. Two frames of one NAME are refused
     before any is reduced. The exit status is 1 if a frame failed or was rejected.
     """
@@ -157,7 +171,7 @@ class _Products:
     stars: int
 
     def of(self, path: Path, bench: Bench) -> dict[str, Any]:
-        """Reduce a frame, write its products, and return what is told of it."""
+        """Reduce a frame, write its products, and return what is reported of it."""
         from skylake.cli.run_commands import PLACE
         from skylake.errors import FrameError
         from skylake.flow.ingest.ingest_report import unchecked_files, unexposed_files
@@ -168,20 +182,20 @@ class _Products:
         except FrameError as error:
             return {"file": str(path), "status": error.status, "reason": error.reason, "message": str(error)}
         row = frame.frame.to_pylist()[0]
-        told = {
+        result = {
             name: row[name]
             for name in ("file", "status", "reason", "message", "n_sources", "fwhm_px", *PLACE)
         }
-        told["wcs_unchecked"] = bool(unchecked_files(frame.frame))
-        told["exposure_assumed"] = bool(unexposed_files(frame.frame, bench.reduction.profile.base))
-        told["products"] = [str(one) for one in _write(frame, stem, self.form)]
+        result["wcs_unchecked"] = bool(unchecked_files(frame.frame))
+        result["exposure_assumed"] = bool(unexposed_files(frame.frame, bench.reduction.profile.base))
+        result["products"] = [str(one) for one in _write(frame, stem, self.form)]
         if self.plots:
-            told["products"] += [
+            result["products"] += [
                 str(one) for one in (*_draw(frame, stem), *_draw_sky(frame, bench, path, stem))
             ]
         if self.stars:
-            told |= _inject(frame, stem, self.stars, bench.zeropoint(frame))
-        return told
+            result |= _inject(frame, stem, self.stars, bench.zeropoint(frame))
+        return result
 
 
 def _write(frame: SingleFrame, stem: Path, form: str) -> list[Path]:
@@ -243,15 +257,15 @@ def _draw_sky(frame: SingleFrame, bench: Bench, path: Path, stem: Path) -> list[
     sky = None if frame.image is None else bench.sky_of(path)
     if sky is None:
         return []
-    kept, picture = (stem.with_name(f"{stem.name}.sky.{suffix}") for suffix in ("fits", "png"))
-    with writing(kept):
-        write_sky(kept, sky)
+    sky_file, picture = (stem.with_name(f"{stem.name}.sky.{suffix}") for suffix in ("fits", "png"))
+    with writing(sky_file):
+        write_sky(sky_file, sky)
     with writing(picture):
         save(
             master_picture(sky.pixels, sky.error, "sky [ADU]", f"{stem.name}: sky that was taken off"),
             picture,
         )
-    return [kept, picture]
+    return [sky_file, picture]
 
 
 def _inject(frame: SingleFrame, stem: Path, stars: int, zeropoint: float | None) -> dict[str, Any]:
@@ -286,19 +300,19 @@ def _inject(frame: SingleFrame, stem: Path, stars: int, zeropoint: float | None)
     with writing(path):
         save(figure, path)
     kind = "instrumental" if zeropoint is None else "calibrated"
-    told: dict[str, Any] = {"zeropoint": zeropoint, "magnitudes": kind}
-    told["mag_sky"] = _magnitude(curve.limiting_flux, zeropoint)
-    told["mag_half_cells"] = [
+    result: dict[str, Any] = {"zeropoint": zeropoint, "magnitudes": kind}
+    result["mag_sky"] = _magnitude(curve.limiting_flux, zeropoint)
+    result["mag_half_cells"] = [
         _magnitude(flux, zeropoint) for flux in half_light_in_cells(curve, half).tolist()
     ]
     if not np.isfinite(half.flux):
-        return told | {"mag_half": None, "mag_half_err": None}
+        return result | {"mag_half": None, "mag_half_err": None}
     error = 1.0857362 * half.flux_err / half.flux
-    return told | {"mag_half": _magnitude(half.flux, zeropoint), "mag_half_err": error}
+    return result | {"mag_half": _magnitude(half.flux, zeropoint), "mag_half_err": error}
 
 
 def _curve_table(curve: Completeness, zeropoint: float | None) -> pa.Table:
-    """Return a curve of completeness as a table whose columns tell their units and meanings."""
+    """Return a curve of completeness as a table whose columns have their units and meanings."""
     import numpy as np
     import pyarrow as pa
 

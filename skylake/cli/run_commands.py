@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from skylake.flow.zeropoints.calibrate_nights import Choice
     from skylake.lake import Lake
 
-#: Columns of ``frames`` that tell where a frame points, and by which catalog.
+#: Columns of ``frames`` that say where a frame points, and by which catalog.
 PLACE = ("wcs_catalog", "ra_deg", "dec_deg", "pixel_scale_arcsec", "width_px", "height_px")
 _HALF_SKY_ARCSEC = 180.0 * 3600.0
 _INGEST_EXAMPLE = """\b
@@ -57,10 +57,19 @@ skylake calibrate LAKE --camera sim --from 20240407 --profile sim.toml --dry-run
 @click.option("--from", "first", type=night, metavar="NIGHT", help="First night to take, YYYYMMDD.")
 @click.option("--to", "last", type=night, metavar="NIGHT", help="Last night to take, YYYYMMDD.")
 @click.option("--redo", is_flag=True, help="Reduce frames again that the lake holds already.")
-@click.option("--retry", type=click.Choice([reason.value for reason in Reason]), multiple=True, metavar="REASON",
-              help="Reduce those again that ended with this reason, such as no_wcs; may be repeated.")  # fmt: skip
-@click.option("--rotation", type=Number(-360, 360), metavar="DEG", help="Position angle of the focal plane, "
-              "east of north, in place of what headers and profile tell.")  # fmt: skip
+@click.option(
+    "--retry",
+    type=click.Choice([reason.value for reason in Reason]),
+    multiple=True,
+    metavar="REASON",
+    help="Reduce those again that ended with this reason, such as no_wcs; may be repeated.",
+)
+@click.option(
+    "--rotation",
+    type=Number(-360, 360),
+    metavar="DEG",
+    help="Position angle of the focal plane, east of north, in place of what headers and profile say.",
+)
 @cluster_options
 @show.as_json
 @click.pass_context
@@ -95,7 +104,7 @@ def ingest(
     opened = open_lake(lake)
     chips = cameras.load_chips(camera_name)
     if rotation is not None:
-        chips = tuple(with_rotation(one, rotation) for one in chips)
+        chips = tuple(with_rotation(chip, rotation) for chip in chips)
     options = IngestOptions(redo, first, last, retry=frozenset(retry))
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
         report = ingest_frames(opened, chips, paths, pool, options, shown)
@@ -107,13 +116,17 @@ def _show_ingest(report: IngestReport, lake: Lake) -> None:
     for sentence in report.complaints:
         show.complain(sentence)
     # One sentence at the end is for these.
-    together = {(one.camera, file) for one in report.contradictions for file in one.files}
+    together = {
+        (contradiction.camera, file)
+        for contradiction in report.contradictions
+        for file in contradiction.files
+    }
     for problem in report.problems:
         if (problem["camera"], problem["file"]) in together:
             continue
         show.complain(f"{problem['file']}: {problem['status']}/{problem['reason']}: {problem['message']}")
     for file in report.repeated:
-        show.complain(f"{file}: the same bytes as another file, which stands for both")
+        show.complain(f"{file}: the same bytes as another file, which is used for both")
     for sentence in _one_of_each(report.kept):
         show.complain(sentence)
     if report.unchecked:
@@ -121,7 +134,9 @@ def _show_ingest(report: IngestReport, lake: Lake) -> None:
     if report.unexposed:
         show.complain(unexposed(report.unexposed))
     alone = [
-        one for one in report.contradicting if not any(one.startswith(f"{file}: ") for _, file in together)
+        sentence
+        for sentence in report.contradicting
+        if not any(sentence.startswith(f"{file}: ") for _, file in together)
     ]
     for sentence in _one_of_each(alone):
         show.complain(sentence)
@@ -143,16 +158,16 @@ def _show_ingest(report: IngestReport, lake: Lake) -> None:
         show.complain(sentence)
     if report.half_skies:
         click.echo(half_skies(report))
-    for one in report.contradictions:
-        show.complain(one.sentence)
+    for contradiction in report.contradictions:
+        show.complain(contradiction.sentence)
 
 
 def _one_of_each(sentences: Sequence[str]) -> list[str]:
     """Return one of the sentences on files that differ in their numbers alone, and how many are like it."""
     alike: dict[str, list[str]] = {}
-    for one in sentences:
-        _, _, told = one.partition(": ")
-        alike.setdefault(re.sub(r"[\d.+-]+", "", told), []).append(one)
+    for sentence in sentences:
+        _, _, text = sentence.partition(": ")
+        alike.setdefault(re.sub(r"[\d.+-]+", "", text), []).append(sentence)
     return [
         first + (f" (and {len(others)} more like it)" if others else "") for first, *others in alike.values()
     ]
@@ -180,12 +195,12 @@ def unchecked(files: Sequence[str], lake: Path, row: Mapping[str, Any] | None) -
 
 
 def _first_row(lake: Lake, file: str) -> dict[str, Any] | None:
-    """Return what a lake knows of the place of a frame; None where another run has taken it out meanwhile."""
+    """Return what a lake knows of the place of a frame; None where another run has taken it out in the meantime."""
     import pyarrow.compute as pc
 
     # Of a file with several chips others may not have a place.
-    placed = (pc.field("file") == file) & pc.field("wcs_catalog").is_valid() & pc.field("ra_deg").is_valid()
-    rows = lake.snapshot().read("frames", list(PLACE), filter=placed)
+    located = (pc.field("file") == file) & pc.field("wcs_catalog").is_valid() & pc.field("ra_deg").is_valid()
+    rows = lake.snapshot().read("frames", list(PLACE), filter=located)
     return next(iter(rows.to_pylist()), None)
 
 
@@ -193,7 +208,7 @@ def unexposed(files: Sequence[str]) -> str:
     """Return the sentence that names frames whose exposure is assumed."""
     more = f" (and {len(files) - 1} more)" if len(files) > 1 else ""
     return (
-        f"{files[0]}{more}: no card tells an exposure, so 1 s is assumed (flag EXPOSURE_ASSUMED); name the right one "
+        f"{files[0]}{more}: no card gives an exposure, so 1 s is assumed (flag EXPOSURE_ASSUMED); name the right one "
         "in header.exposure.cards of the profile, or [] if there is none (`skylake camera check` shows what they hold)"
     )
 
@@ -231,8 +246,13 @@ def half_skies(report: IngestReport) -> str:
 )
 @click.option("--from", "first", type=night, metavar="NIGHT", help="First night to calibrate, YYYYMMDD.")
 @click.option("--to", "last", type=night, metavar="NIGHT", help="Last night to calibrate, YYYYMMDD.")
-@click.option("--profile", "profile_name", metavar="TOML", help="Profile that is in force for its camera from now on; "
-              "the one of the last ingest otherwise, as its file is now.")  # fmt: skip
+@click.option(
+    "--profile",
+    "profile_name",
+    metavar="TOML",
+    help="Profile that is in force for its camera from now on; "
+    "the one of the last ingest otherwise, as its file is now.",
+)
 @click.option("--dry-run", is_flag=True, help="List the nights that would be calibrated, and change nothing.")
 @cluster_options
 @show.as_json
@@ -250,7 +270,7 @@ def calibrate(
     """Match the detections of LAKE with a reference catalog, and fit a zeropoint to every frame.
 
     Nights that are up to date are left alone. Those whose frames, catalog or calibration parameters have changed
-    are made anew under the same version, unless a new --version is named: that is a new set of zeropoints beside
+    are rebuilt under the same version, unless a new --version is named: that is a new set of zeropoints beside
     the old one, and the largest is in force. Detections are never rewritten. A profile that was edited is in force
     at once. The exit status is 1 if the catalog lacks a magnitude or colour that frames need, or the profile their
     filter.
@@ -320,12 +340,15 @@ def _show_planned(lake: Lake, choice: Choice, as_json: bool) -> None:
 
     rows = [
         {
-            "camera": one.camera, "night": one.night, "catalog": one.against.reference.name,
-            "version": one.against.version, "matches": one.why_matches and one.why_matches.value,
-            "zeropoints": one.why_zeropoints and one.why_zeropoints.value,
+            "camera": plan.camera,
+            "night": plan.night,
+            "catalog": plan.against.reference.name,
+            "version": plan.against.version,
+            "matches": plan.why_matches and plan.why_matches.value,
+            "zeropoints": plan.why_zeropoints and plan.why_zeropoints.value,
         }
-        for one in plan_calibration(lake, choice)
-    ]  # fmt: skip
+        for plan in plan_calibration(lake, choice)
+    ]
     names = ["camera", "night", "catalog", "version", "matches", "zeropoints"]
 
     def text() -> None:
@@ -349,7 +372,7 @@ def aggregate(
 
     Light curves are of the detections of stars, forced_lightcurves of what was measured at the places of targets.
 
-    Only what was made from changed inputs is made anew.
+    Only what was made from changed inputs is rebuilt.
     """
     from skylake.flow.aggregates.outdated import uncalibrated
     from skylake.flow.aggregates.refresh import aggregate as run_aggregate
@@ -390,7 +413,7 @@ def mirror(
 ) -> None:
     """Copy `frames`, `zeropoints` and `nights` into PostgreSQL: what changed, in one transaction.
 
-    The database is a copy that can be thrown away and made again. With --as-of it shows the lake as it was, until
+    The database is a copy that can be dropped and rebuilt. With --as-of it shows the lake as it was, until
     the next run.
     """
     from skylake.flow.execution.run_progress import counted

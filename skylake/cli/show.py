@@ -35,7 +35,7 @@ _PRECISE = re.compile(r"(^|_)(mjd|bjd|jd|ra|dec)(_|$)")
 
 
 def as_text(value: object, name: str = "") -> str:
-    """Return a value as a person reads it; the name of its column tells how many digits it needs."""
+    """Return a value as a person reads it; the name of its column says how many digits it needs."""
     if value is None:
         return ""
     if isinstance(value, float):

@@ -53,7 +53,7 @@ skylake simulate fisheye --all-sky --nights 1
     "--fields",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Survey fields besides the target field; none by default.",
+    help="Survey fields beside the target field; none by default.",
 )
 @click.option(
     "--target-fraction",
@@ -99,8 +99,12 @@ skylake simulate fisheye --all-sky --nights 1
     help="Frames of a fisheye that stands still and sees the whole sky; its camera is sim-fisheye by default.",
 )
 @click.option("--seed", type=int, help="Another seed, another sky; 1 by default.")
-@click.option("--scenario", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE.toml",
-              help="Everything else that a simulation can be told; the options above have the last word.")  # fmt: skip
+@click.option(
+    "--scenario",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE.toml",
+    help="All other settings of a simulation; the options above override it.",
+)
 @click.option(
     "--workers", type=click.IntRange(min=1), metavar="N", help="Processes; one per core by default."
 )
@@ -139,7 +143,7 @@ def simulate(
     before a tenth of the frames unless --clouds does. Nights that the lake has stay: with the same options but more
     --nights others are added, and other options are refused.
 
-    With --all-sky the frames are those of a fisheye without any WCS, six a night; truth/lens.json tells its lens.
+    With --all-sky the frames are those of a fisheye without any WCS, six a night; truth/lens.json has its lens.
     Of the other options it takes --camera, --nights, --first-night, --frames, --exposure and --seed.
     """
     options: dict[str, Any] = {
@@ -160,14 +164,14 @@ def simulate(
         "header.absent_wcs_fraction": no_wcs,
     }
     if all_sky:
-        made, told = _fisheye(options | {"--tables": tables or None, "--scenario": scenario}, out)
+        made, summary = _fisheye(options | {"--tables": tables or None, "--scenario": scenario}, out)
     elif tables:
         _refuse_pixels({"--raw": raw, "--form": form, "--target-fraction": target_fraction})
-        made, told = _tables(scenario_from(scenario, options, TABLE_DEFAULTS), out, workers)
+        made, summary = _tables(scenario_from(scenario, options, TABLE_DEFAULTS), out, workers)
     else:
         made = make(scenario_from(scenario, options), out, workers)
-        told = f"{made['frames']} frames, {made['catalog_stars']} catalog stars"
-    show.result(made, as_json, lambda: click.echo(f"simulate: {told} in {out}"))
+        summary = f"{made['frames']} frames, {made['catalog_stars']} catalog stars"
+    show.result(made, as_json, lambda: click.echo(f"simulate: {summary} in {out}"))
 
 
 def _fisheye(options: dict[str, Any], out: Path) -> tuple[dict[str, Any], str]:
@@ -196,16 +200,18 @@ def make_fisheye(options: dict[str, Any], out: Path) -> dict[str, Any]:
     given = {name: value for name, value in options.items() if value is not None}
     for name in given:
         if name not in _ALL_SKY:
-            told = name.rpartition(".")[2].lstrip("-").replace("_", " ")
-            raise UsageError(f"{told} says nothing of frames of the whole sky; leave it out with --all-sky")
+            option = name.rpartition(".")[2].lstrip("-").replace("_", " ")
+            raise UsageError(f"{option} says nothing of frames of the whole sky; leave it out with --all-sky")
     try:
         made = simulate_fisheye(FisheyeNights(**given), out)
     except OSError as error:
         raise SkylakeError(f"{out}: the simulation cannot be written ({reason_of(error)})") from error
     return {
-        "out": str(made.out), "frames": len(made.frames), "catalog": str(made.catalog),
+        "out": str(made.out),
+        "frames": len(made.frames),
+        "catalog": str(made.catalog),
         "catalog_stars": made.n_catalog,
-    }  # fmt: skip
+    }
 
 
 def _refuse_pixels(options: dict[str, Any]) -> None:

@@ -23,59 +23,127 @@ skylake solve night/*.fits --lake LAKE --scale 3.4 3.8
 skylake solve frame.fits --lake LAKE --centre 83.6 -5.4 --radius 3 --write --plot --out solved
 skylake solve night.fits --lake LAKE --camera allsky-magic --all-sky
 """
-#: What people see of a frame; --json tells all.
+#: What people see of a frame; --json shows all.
 _COLUMNS = [
-    "file", "status", "ra_deg", "dec_deg", "scale_arcsec", "n_matched", "rms_px", "rms_arcsec", "held_out_px",
-    "completeness", "log_odds", "seconds",
-]  # fmt: skip
+    "file",
+    "status",
+    "ra_deg",
+    "dec_deg",
+    "scale_arcsec",
+    "n_matched",
+    "rms_px",
+    "rms_arcsec",
+    "held_out_px",
+    "completeness",
+    "log_odds",
+    "seconds",
+]
 _ALL_SKY_COLUMNS = [
-    "file", "status", "ra_deg", "dec_deg", "n_matched", "rms_px", "rms_arcsec", "held_out_px", "order", "tilt_deg",
-    "log_odds", "seconds",
-]  # fmt: skip
+    "file",
+    "status",
+    "ra_deg",
+    "dec_deg",
+    "n_matched",
+    "rms_px",
+    "rms_arcsec",
+    "held_out_px",
+    "order",
+    "tilt_deg",
+    "log_odds",
+    "seconds",
+]
 
 
 @click.command(
-    short_help="Find where frames point, blindly or near what is known.", epilog=_EXAMPLE,
+    short_help="Find where frames point, blindly or near what is known.",
+    epilog=_EXAMPLE,
     context_settings={"ignore_unknown_options": True},  # so that -5.4 is a declination
-)  # fmt: skip
+)
 @click.argument(
     "frames", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path), metavar="FRAME…"
-)  # fmt: skip
+)
 @click.option(
-    "--lake", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="LAKE",
+    "--lake",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="LAKE",
     help="Lake whose catalog has the stars.",
-)  # fmt: skip
+)
 @click.option(
     "--catalog",
     metavar="NAME",
     help="Catalog of the lake; the one that solves the camera otherwise.",
     shell_complete=completion.catalogs,
 )
-@click.option("--camera", "-c", "camera_name", default="generic", show_default=True, metavar="C",
-              help="Camera profile: image of a file, trimming, detection, scale.",
-              shell_complete=completion.profiles)  # fmt: skip
-@click.option("--scale", nargs=2, type=Number(0, 1e6, min_open=True), metavar="LOW HIGH",
-              help="Limits of the scale, arcsec per pixel.")  # fmt: skip
+@click.option(
+    "--camera",
+    "-c",
+    "camera_name",
+    default="generic",
+    show_default=True,
+    metavar="C",
+    help="Camera profile: image of a file, trimming, detection, scale.",
+    shell_complete=completion.profiles,
+)
+@click.option(
+    "--scale",
+    nargs=2,
+    type=Number(0, 1e6, min_open=True),
+    metavar="LOW HIGH",
+    help="Limits of the scale, arcsec per pixel.",
+)
 @click.option(
     "--centre",
     type=(right_ascension, declination),
     metavar="RA DEC",
     help="Where the frames point, about; degrees.",
 )
-@click.option("--radius", type=Number(0, 180, min_open=True), default=5.0, show_default=True, metavar="DEG",
-              help="How far from --centre they may point.")  # fmt: skip
-@click.option("--rotation", type=(Number(-360, 360), Number(0, 180, min_open=True)), metavar="ANGLE TOLERANCE",
-              help="Position angle of the y axis, east of north, and its error; degrees.")  # fmt: skip
-@click.option("--mirrored/--not-mirrored", "mirrored", default=None,
-              help="Whether x runs to the east where y runs to the north; both are tried otherwise.")  # fmt: skip
-@click.option("--seconds", type=Number(min=0, min_open=True), default=1.8, show_default=True, metavar="S",
-              help="Time of the processor after which a frame is given up.")  # fmt: skip
-@click.option("--solver", type=click.Choice(["skylake", "astrometry.net"]), default="skylake", show_default=True,
-              help="astrometry.net: its program solve-field, with its own index files.")  # fmt: skip
-@click.option("--all-sky", is_flag=True,
-              help="The camera sees the whole sky: site and time tell, from its profile and the header.")  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR",
-              help="Where headers or copies go; beside the frames otherwise.")  # fmt: skip
+@click.option(
+    "--radius",
+    type=Number(0, 180, min_open=True),
+    default=5.0,
+    show_default=True,
+    metavar="DEG",
+    help="How far from --centre they may point.",
+)
+@click.option(
+    "--rotation",
+    type=(Number(-360, 360), Number(0, 180, min_open=True)),
+    metavar="ANGLE TOLERANCE",
+    help="Position angle of the y axis, east of north, and its error; degrees.",
+)
+@click.option(
+    "--mirrored/--not-mirrored",
+    "mirrored",
+    default=None,
+    help="Whether x runs to the east where y runs to the north; both are tried otherwise.",
+)
+@click.option(
+    "--seconds",
+    type=Number(min=0, min_open=True),
+    default=1.8,
+    show_default=True,
+    metavar="S",
+    help="Time of the processor after which a frame is given up.",
+)
+@click.option(
+    "--solver",
+    type=click.Choice(["skylake", "astrometry.net"]),
+    default="skylake",
+    show_default=True,
+    help="astrometry.net: its program solve-field, with its own index files.",
+)
+@click.option(
+    "--all-sky",
+    is_flag=True,
+    help="The camera sees the whole sky: site and time come from its profile and the header.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where headers or copies go; beside the frames otherwise.",
+)
 @click.option("--write", is_flag=True, help="Write a copy of the frame with the WCS, not the WCS alone.")
 @click.option("--plot", is_flag=True, help="Draw what is left of each star, and the distortion of the lens.")
 @show.as_json
@@ -97,7 +165,7 @@ def solve(
 ) -> None:
     """Find where each FRAME points, from its stars and a catalog of LAKE; nothing else need be known.
 
-    A folder stands for the FITS frames in it and below, without the NAME.solved.fits of an earlier run.
+    A folder means the FITS frames in it and below, without the NAME.solved.fits of an earlier run.
     A lens is then fitted to all stars that the frame and the catalog share, and its WCS written: for a frame NAME.fits
     to NAME.wcs, a FITS file of cards alone, or with --write to NAME.solved.fits, a copy of the frame. The index of the
     catalog is built at the first use; `skylake catalog index` does it beforehand. The exit status is 1 if a frame was
@@ -120,9 +188,12 @@ def solve(
 
     names = _ALL_SKY_COLUMNS if all_sky else _COLUMNS
     show.result(
-        rows, as_json,
-        lambda: show.table([[Path(row["file"]).name, *(row.get(name) for name in names[1:])] for row in rows], names),
-    )  # fmt: skip
+        rows,
+        as_json,
+        lambda: show.table(
+            [[Path(row["file"]).name, *(row.get(name) for name in names[1:])] for row in rows], names
+        ),
+    )
     for row in rows:
         if row["message"]:
             show.complain(f"{row['file']}: {row['message']}")
@@ -139,10 +210,10 @@ def _files(paths: Sequence[Path]) -> tuple[Path, ...]:
         if not path.is_dir():
             files.append(path)
             continue
-        found, complaints = find_frames([path])
+        frames, complaints = find_frames([path])
         if complaints:
             raise UsageError("; ".join(complaints))
-        files += [one for one in found if not one.name.endswith(".solved.fits")]
+        files += [frame for frame in frames if not frame.name.endswith(".solved.fits")]
     if not files:
         raise UsageError("there is no frame to solve; the folders hold only what was solved before")
     return tuple(dict.fromkeys(files))
@@ -203,10 +274,15 @@ def _params(
     if centre is not None:
         centre = right_ascension(centre[0]), declination(centre[1])
     return SolveParams(
-        scale_low=low, scale_high=high, centre=centre, radius_deg=radius, rotation_deg=rotation and rotation[0],
+        scale_low=low,
+        scale_high=high,
+        centre=centre,
+        radius_deg=radius,
+        rotation_deg=rotation and rotation[0],
         rotation_tolerance_deg=rotation[1] if rotation else 180.0,
-        parity=None if mirrored is None else (1 if mirrored else -1), seconds=seconds,
-    )  # fmt: skip
+        parity=None if mirrored is None else (1 if mirrored else -1),
+        seconds=seconds,
+    )
 
 
 def _catalog(lake: Path, name: str | None, profile: Profile) -> str:
@@ -214,12 +290,12 @@ def _catalog(lake: Path, name: str | None, profile: Profile) -> str:
     from skylake.errors import CatalogError
 
     opened = open_lake(lake)
-    found = name or profile.base.catalog.over(opened.settings.catalog).solve
-    if not found and opened.snapshot().catalogs():
+    catalog = name or profile.base.catalog.over(opened.settings.catalog).solve
+    if not catalog and opened.snapshot().catalogs():
         raise CatalogError(
             f"{lake}: no catalog is chosen to solve with; name one with --catalog, or as solve below "
             f"[catalog] in {opened.layout.settings_file}"
         )
-    if not found:
+    if not catalog:
         raise CatalogError(f"{lake}: the lake has no catalog; bring one in with `skylake catalog import`")
-    return found
+    return catalog

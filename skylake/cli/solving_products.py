@@ -1,4 +1,4 @@
-"""What ``skylake solve`` leaves behind: a WCS or a copy of the frame, and pictures."""
+"""Write the products of ``skylake solve``: a WCS or a copy of the frame, and plots."""
 
 from __future__ import annotations
 
@@ -57,13 +57,15 @@ def _figures(solved: SolvedFrame, name: str) -> dict[str, Figure]:
                 whole.view.lens, whole.view.shape, f"{name}: distortion", whole_sky=True
             ),
         }
-    if solved.refined is None or solved.found is None:
+    if solved.refined is None or solved.stars is None:
         return {}
-    shape, better = solved.found.shape, solved.refined.pointing
-    found = astrometry_page.FrameResiduals.of(better.refinement, shape, better.pointing.pixel_scale_arcsec)
+    shape, better = solved.stars.shape, solved.refined.pointing
+    residuals = astrometry_page.FrameResiduals.of(
+        better.refinement, shape, better.pointing.pixel_scale_arcsec
+    )
     return {
-        "residuals": astrometry_page.residual_quiver(found, f"{name}: residuals"),
-        "radius": astrometry_page.residuals_against_radius(found, f"{name}: residuals against radius"),
-        "histogram": astrometry_page.residual_histogram(found, f"{name}: spread of residuals"),
+        "residuals": astrometry_page.residual_quiver(residuals, f"{name}: residuals"),
+        "radius": astrometry_page.residuals_against_radius(residuals, f"{name}: residuals against radius"),
+        "histogram": astrometry_page.residual_histogram(residuals, f"{name}: spread of residuals"),
         "distortion": astrometry_page.distortion_map(better.refinement.lens, shape, f"{name}: distortion"),
     }

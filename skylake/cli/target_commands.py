@@ -37,10 +37,22 @@ skylake targets LAKE --camera sim --faint 15
     "--faint", type=Number(-30, 40), metavar="MAG", help="Magnitude of the faintest stars; all otherwise."
 )
 @click.option("--band", metavar="BAND", help="Band of --faint; that of the camera's filter otherwise.")
-@click.option("--seen", type=click.IntRange(min=0), default=3, show_default=True, metavar="N",
-              help="Take what no catalog has if it was detected on N frames; 0 takes none of it.")  # fmt: skip
-@click.option("--share", type=Number(0.0, 1.0), default=0.1, show_default=True, metavar="S",
-              help="… and on this share of the frames that show its place.")  # fmt: skip
+@click.option(
+    "--seen",
+    type=click.IntRange(min=0),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Take what no catalog has if it was detected on N frames; 0 takes none of it.",
+)
+@click.option(
+    "--share",
+    type=Number(0.0, 1.0),
+    default=0.1,
+    show_default=True,
+    metavar="S",
+    help="… and on this share of the frames that show its place.",
+)
 @cluster_options
 @show.as_json
 def targets(

@@ -1,4 +1,4 @@
-"""``skylake verify``: what in a lake is broken, and the command that mends it."""
+"""``skylake verify``: check a lake, and show the command that repairs what is broken."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from skylake.flow.maintenance.verify_lake import VerifyReport
 
 
-@click.command(short_help="Check that a lake is whole; name what is broken, and its mend.")
+@click.command(short_help="Check that a lake is whole; name what is broken, and its repair.")
 @lake_argument
 @as_of_option
 @click.option("--deep", is_flag=True, help="Read every row of every file too, and ask the hats package.")
@@ -24,8 +24,15 @@ if TYPE_CHECKING:
 @click.option(
     "--only", multiple=True, metavar="CHECK", help="Run this check of sql/checks alone; may be repeated."
 )
-@click.option("--show", "show_n", type=click.IntRange(min=1), default=5, show_default=True, metavar="N",
-              help="Broken things to tell of each check.")  # fmt: skip
+@click.option(
+    "--show",
+    "show_n",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Offending rows to show of each check.",
+)
 @cluster_options
 @show.as_json
 @click.pass_context
@@ -79,7 +86,7 @@ def _show(report: VerifyReport) -> None:
             continue
         click.echo(f"\n{check['name']}: {check['sentence']}")
         for finding in check["findings"]:
-            click.echo(f"  {finding['says']}\n    mend: {finding['mend']}")
+            click.echo(f"  {finding['says']}\n    repair: {finding['mend']}")
         more = check["n_found"] - len(check["findings"])
         if more > 0:
             click.echo(f"  … and {more} more")

@@ -31,7 +31,7 @@ from skylake.lake.commits.changes import Commit
 from skylake.lake.commits.commit import committing, create_empty, publish, restore
 from skylake.lake.commits.file_lock import locked
 from skylake.lake.commits.internal_links import is_settled, require_own
-from skylake.lake.commits.ledger_records import Entry, read_entry
+from skylake.lake.commits.ledger_records import LedgerEntry, read_entry
 from skylake.lake.commits.snapshot import Snapshot
 from skylake.lake.commits.snapshot_history import before_last_run, find_snapshot, history, runs
 from skylake.lake.layout import Layout
@@ -182,7 +182,7 @@ class Lake:
 
     def history(
         self, last: int | None = None, batch: str | None = None, table: str | None = None
-    ) -> list[Entry]:
+    ) -> list[LedgerEntry]:
         """Return the commits of the lake, the oldest first.
 
         Parameters
@@ -196,11 +196,11 @@ class Lake:
 
     def runs(
         self, last: int | None = None, batch: str | None = None, table: str | None = None
-    ) -> list[Entry]:
+    ) -> list[LedgerEntry]:
         """Return the runs of the lake, each as one commit, the oldest first; as :meth:`history` does."""
         return runs(self.layout, last, batch, table)
 
-    def entry(self, number: int) -> Entry:
+    def entry(self, number: int) -> LedgerEntry:
         """Return the commit that made a snapshot."""
         return read_entry(self.layout, number)
 
@@ -235,11 +235,11 @@ class Lake:
     def keep_profile(self, profile: Profile) -> None:
         """Keep the profile of a camera, for the stages after ingest; it is in force until its file is edited."""
         from skylake.cameras.profile import absolute_source
-        from skylake.cameras.profile_json import to_kept
+        from skylake.cameras.profile_json import to_stored_text
 
         profile = replace(profile, source=absolute_source(profile))
         path = self._writable.profile(profile.name)
-        text = to_kept(profile)
+        text = to_stored_text(profile)
         seen = f"{profile.file_sha256}\n"
         if is_settled(self.layout) and _holds(path, text) and _holds(_seen_file(path), seen):
             return

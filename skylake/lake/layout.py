@@ -104,12 +104,12 @@ class Layout:
         return self.root / CAMERAS_FOLDER / f"{camera}.json"
 
     def of_cameras(self) -> list[Path]:
-        """Files of the profiles, and of what was learnt of cameras, that are in force."""
+        """Files of the profiles, and of what was learned of cameras, that are in force."""
         folder = self.root / CAMERAS_FOLDER
         return sorted(path for pattern in _OF_CAMERAS for path in folder.glob(pattern))
 
     def psf_memory(self, camera: str) -> Path:
-        """Folder of what frames of the last nights told of the point spread function; it may be lost."""
+        """Folder of what frames of the last nights gave for the point spread function; it may be lost."""
         return self.root / CAMERAS_FOLDER / f"{camera}.psf"
 
     def calibrations(self, camera: str) -> Path:

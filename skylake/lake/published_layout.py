@@ -25,7 +25,7 @@ class Publication:
     snapshot : int
         Number of the snapshot in the lake that it was published from.
     time_utc : str
-        When it was committed there; tells lakes apart.
+        When it was committed there; distinguishes lakes.
     tables : dict
         Folder of the version of each table, relative to the root.
     rows : dict
@@ -85,7 +85,7 @@ class PublishedLayout(Layout):
         return self.read(self.settings_file) is not None
 
     def publication_file(self, number: int) -> Path:
-        """Object that tells where the tables of a snapshot are."""
+        """Object that says where the tables of a snapshot are."""
         return self.snapshots / f"{number:06d}.json"
 
     def read(self, where: Path) -> bytes | None:
@@ -145,8 +145,8 @@ class PublishedLayout(Layout):
 
     def records(self, numbers: Iterable[int]) -> dict[int, bytes]:
         """Return records of the ledger by their numbers; they are fetched at the same time."""
-        found = read_keys(store(self.root), (key(self.record(number)) for number in numbers))
-        return {int(Path(name).stem): text for name, text in found.items()}
+        records = read_keys(store(self.root), (key(self.record(number)) for number in numbers))
+        return {int(Path(name).stem): text for name, text in records.items()}
 
 
 def read_objects(layout: PublishedLayout, folder: str) -> Objects | None:
@@ -158,5 +158,5 @@ def read_objects(layout: PublishedLayout, folder: str) -> Objects | None:
 def read_publications(layout: PublishedLayout, numbers: Iterable[int]) -> dict[int, Publication]:
     """Return several published snapshots."""
     names = [key(layout.publication_file(number)) for number in numbers]
-    found = read_keys(store(layout.root), names)
-    return {int(name[:-5]): Publication.from_json(text, name) for name, text in found.items()}
+    texts = read_keys(store(layout.root), names)
+    return {int(name[:-5]): Publication.from_json(text, name) for name, text in texts.items()}

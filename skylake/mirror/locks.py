@@ -1,4 +1,4 @@
-"""File locks between processes, which end with the process that holds them."""
+"""File locks between processes, released when their process ends."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class FileLock:
         return self._descriptor is not None
 
     def acquire(self, *, shared: bool = False, wait: bool = True) -> bool:
-        """Take the lock, or change it between shared and exclusive; tell whether that worked."""
+        """Take the lock, or change it between shared and exclusive; return whether that worked."""
         if self._descriptor is None:
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
@@ -68,7 +68,7 @@ class FileLock:
 
 
 def is_held(path: Path) -> bool:
-    """Tell whether any process holds the lock on `path` exclusively."""
+    """Return whether any process holds the lock on `path` exclusively."""
     if not path.exists():
         return False
     probe = FileLock(path)

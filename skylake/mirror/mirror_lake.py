@@ -1,4 +1,4 @@
-"""Mirror a lake: what changed since the last time is copied, in one transaction."""
+"""Mirror a lake: copy what changed since the last time, in one transaction."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from skylake.errors import ConfigurationError
 from skylake.lake import Lake, Snapshot
 from skylake.mirror import address
 from skylake.mirror.embedded import EmbeddedServer
-from skylake.mirror.postgres import Mirror, Outcome
+from skylake.mirror.postgres import CopyCounts, Mirror
 from skylake.schema.schema_ddl import MIRRORED
 from skylake.settings import misplaced, user_file, user_setting
 
@@ -27,7 +27,7 @@ class MirrorReport:
     ----------
     snapshot : int
         Snapshot that the database now shows.
-    outcome : Outcome
+    outcome : CopyCounts
         Parts and rows copied and removed.
     where : str
         The database, without a password.
@@ -36,7 +36,7 @@ class MirrorReport:
     """
 
     snapshot: int
-    outcome: Outcome
+    outcome: CopyCounts
     where: str
     psql: str | None = None
 

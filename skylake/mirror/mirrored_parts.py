@@ -1,4 +1,4 @@
-"""Parts of tables in and out of the database, inside the transaction of the caller.
+"""Write and remove parts of tables in the database, inside the transaction of the caller.
 
 The rows of a part are found again by their primary keys, which ``mirror_parts.keys`` keeps as one list per
 key column. So the public tables need no column for it, and parts may share a camera and a night.
@@ -101,7 +101,7 @@ class PartWriter:
     def _copy_or_set_aside(self, table: str, rows: pa.Table) -> None:
         """Copy rows; where one of them still stands in a part that is yet to be replaced, set them aside.
 
-        A frame moves to another night, and so to another part, when the clock of its camera is mended.
+        A frame moves to another night, and so to another part, when the clock of its camera is corrected.
         """
         try:
             with self._connection.transaction():

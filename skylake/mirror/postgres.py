@@ -1,4 +1,4 @@
-"""The small tables of a lake in PostgreSQL: a copy that can be thrown away and made again.
+"""The small tables of a lake in PostgreSQL: a copy that can be dropped and rebuilt.
 
 A part of a table is copied when its checksum differs from the one in ``mirror_parts``. All changes of a run
 are one transaction, so a reader sees the lake before or after it, and a run that is killed leaves nothing.
@@ -50,7 +50,7 @@ _NEGLECTED = sa.text("""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CopyCounts:
     """What :meth:`Mirror.synchronise` did.
 
     Attributes
@@ -161,7 +161,7 @@ class Mirror:
         changes: Iterable[tuple[str, str, str, pa.Table]],
         removals: Iterable[tuple[str, str]],
         snapshot: int,
-    ) -> Outcome:
+    ) -> CopyCounts:
         """Bring the mirror to a snapshot in one transaction; write nothing where nothing changes.
 
         Parameters
@@ -198,7 +198,9 @@ class Mirror:
             raise MirrorError(f"{self.shown}: the tables of the mirror are missing; prepare it first")
         generation, snapshot = books.state(connection)
         if self._seen not in (None, generation):
-            raise MirrorError(f"{self.shown}: another mirror has changed it meanwhile; run the command again")
+            raise MirrorError(
+                f"{self.shown}: another mirror has changed it in the meantime; run the command again"
+            )
         return generation, snapshot
 
     def _create_namespace(self, connection: sa.Connection) -> None:
@@ -249,7 +251,7 @@ def _apply(
     recorded: dict[tuple[str, str], str],
     changes: Iterable[tuple[str, str, str, pa.Table]],
     removals: Iterable[tuple[str, str]],
-) -> Outcome:
+) -> CopyCounts:
     n_copied = n_removed = 0
     for removal in removals:
         if recorded.pop(removal, None) is not None:
@@ -262,4 +264,4 @@ def _apply(
         recorded[table, part] = checksum
         n_copied += 1
     writer.finish()
-    return Outcome(n_copied, n_removed, writer.n_rows_copied, writer.n_rows_removed)
+    return CopyCounts(n_copied, n_removed, writer.n_rows_copied, writer.n_rows_removed)

@@ -1,4 +1,4 @@
-"""What a PostgreSQL server tells of itself, in its folder and on its socket."""
+"""The state of a PostgreSQL server, from its folder and its socket."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Postmaster:
         return cls(process, Path(lines[4]) if lines[4] else None, lines[7].strip() == "ready")
 
     def answers(self) -> bool:
-        """Tell whether a server answers on the socket; one that is being killed still accepts connections."""
+        """Return whether a server answers on the socket; one that is being killed still accepts connections."""
         if not self.ready or self.socket_folder is None:
             return False
         with socket.socket(socket.AF_UNIX) as trial, suppress(OSError):
@@ -67,7 +67,7 @@ def end_servers_without_folder(data: Path) -> None:
     """End the servers that still run in a data folder which was deleted.
 
     Such a server finds out within a minute and ends by itself, but removes its socket by its path then, which may be
-    that of a server that was started in the same place meanwhile. Only where ``/proc`` tells; elsewhere nothing
+    that of a server that was started in the same place since. Only where ``/proc`` says so; elsewhere nothing
     happens.
 
     Parameters

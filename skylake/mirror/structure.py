@@ -44,7 +44,7 @@ _COLUMNS = sa.text("""
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _DatabaseColumn:
     """A column as the database has it."""
 
     type: str
@@ -58,7 +58,7 @@ def files() -> list[Path]:
 
 
 def is_ours(connection: sa.Connection) -> bool:
-    """Tell whether a mirror has been prepared here."""
+    """Return whether a mirror has been prepared here."""
     return bool(_columns(connection, ["mirror_state"]))
 
 
@@ -71,13 +71,13 @@ def prepare(connection: sa.Connection, shown: str) -> None:
         If tables differ otherwise, if they are not ours, or if an SQL file fails.
     """
     tables = [*mirrored_metadata().sorted_tables, *books.metadata().sorted_tables]
-    found = _columns(connection, [table.name for table in tables])
-    _refuse_foreign(found, shown)
-    there = [table for table in tables if table.name in found]
-    gained = [column for table in there for column in _gained(table, found[table.name], shown)]
-    widened = [column for table in there for column in _widened(table, found[table.name])]
+    columns = _columns(connection, [table.name for table in tables])
+    _refuse_foreign(columns, shown)
+    there = [table for table in tables if table.name in columns]
+    gained = [column for table in there for column in _gained(table, columns[table.name], shown)]
+    widened = [column for table in there for column in _widened(table, columns[table.name])]
     expected = _sha256(tables)
-    changed = gained or widened or len(found) < len(tables)
+    changed = gained or widened or len(columns) < len(tables)
     if not changed and books.structure_sha256(connection) == expected:
         return
     for metadata in (mirrored_metadata(), books.metadata()):
@@ -86,8 +86,8 @@ def prepare(connection: sa.Connection, shown: str) -> None:
         _add(connection, column)
     for table in tables:
         # A table that someone dropped is empty now, whatever the books say.
-        if table.name not in found:
-            books.ask_again(connection, table.name)
+        if table.name not in columns:
+            books.request_copy(connection, table.name)
     _describe(connection, there)
     no_views, *others = files()
     _run(connection, no_views, shown)
@@ -107,49 +107,54 @@ def drop(connection: sa.Connection, shown: str) -> None:
         If the tables are not ours.
     """
     tables = [*mirrored_metadata().sorted_tables, *books.metadata().sorted_tables]
-    found = _columns(connection, [table.name for table in tables])
-    _refuse_foreign(found, shown)
-    for name in found:
+    columns = _columns(connection, [table.name for table in tables])
+    _refuse_foreign(columns, shown)
+    for name in columns:
         connection.execute(sa.text(f'DROP TABLE "{name}" CASCADE'))
 
 
-def _refuse_foreign(found: dict[str, dict[str, _Found]], shown: str) -> None:
-    if found and "mirror_state" not in found:
+def _refuse_foreign(columns: dict[str, dict[str, _DatabaseColumn]], shown: str) -> None:
+    if columns and "mirror_state" not in columns:
         raise MirrorError(
-            f"{shown}: the table {min(found)} is there, but skylake did not make it; "
+            f"{shown}: the table {min(columns)} is there, but skylake did not make it; "
             "give another database or namespace"
         )
 
 
-def _columns(connection: sa.Connection, names: list[str]) -> dict[str, dict[str, _Found]]:
-    found: dict[str, dict[str, _Found]] = {}
+def _columns(connection: sa.Connection, names: list[str]) -> dict[str, dict[str, _DatabaseColumn]]:
+    columns: dict[str, dict[str, _DatabaseColumn]] = {}
     for row in connection.execute(_COLUMNS, {"names": names}):
-        found.setdefault(row.relname, {})[row.attname] = _Found(row.type, row.attnotnull, row.in_key)
-    return found
+        columns.setdefault(row.relname, {})[row.attname] = _DatabaseColumn(
+            row.type, row.attnotnull, row.in_key
+        )
+    return columns
 
 
-def _gained(table: sa.Table, found: dict[str, _Found], shown: str) -> list[sa.Column[Any]]:
+def _gained(table: sa.Table, columns: dict[str, _DatabaseColumn], shown: str) -> list[sa.Column[Any]]:
     """Return the columns that the database lacks; refuse any other difference."""
-    differences = {name: "is not in the schema" for name in found if name not in table.columns}
+    differences = {name: "is not in the schema" for name in columns if name not in table.columns}
     # A missing column of the key comes first: that the others are not the key follows from it.
-    for column in sorted(table.columns, key=lambda column: column.name in found):
-        difference = _difference(column, found.get(column.name))
+    for column in sorted(table.columns, key=lambda column: column.name in columns):
+        difference = _difference(column, columns.get(column.name))
         if difference:
             differences[column.name] = difference
     for name, difference in differences.items():
         raise MirrorError(
             f"{shown}: the column {table.name}.{name} {difference}; run the command with --rebuild"
         )
-    return [column for column in table.columns if column.name not in found]
+    return [column for column in table.columns if column.name not in columns]
 
 
-def _widened(table: sa.Table, found: dict[str, _Found]) -> list[sa.Column[Any]]:
+def _widened(table: sa.Table, columns: dict[str, _DatabaseColumn]) -> list[sa.Column[Any]]:
     """Return the columns whose type is narrower in the database, or that may not be null only there."""
     return [
         column
         for column in table.columns
-        if column.name in found
-        and (found[column.name].type != _type_name(column) or found[column.name].required == column.nullable)
+        if column.name in columns
+        and (
+            columns[column.name].type != _type_name(column)
+            or columns[column.name].required == column.nullable
+        )
     ]
 
 
@@ -163,8 +168,8 @@ def _length(kind: str) -> int:
     return int(kind.removeprefix(_TEXT).strip("()"))
 
 
-def _difference(column: sa.Column[Any], there: _Found | None) -> str | None:
-    """Return how a column differs in a way that cannot be mended in place."""
+def _difference(column: sa.Column[Any], there: _DatabaseColumn | None) -> str | None:
+    """Return how a column differs in a way that cannot be fixed in place."""
     if there is None:
         return None if column.nullable else "is missing and may not be null"
     if there.type != _type_name(column) and not _is_narrower(there.type, _type_name(column)):
@@ -200,7 +205,7 @@ def _add(connection: sa.Connection, column: sa.Column[Any]) -> None:
     table = column.table.name
     connection.execute(sa.text(f'ALTER TABLE "{table}" ADD COLUMN "{column.name}" {_type_name(column)}'))
     # The lake may hold values of the new column in parts that were copied without it.
-    books.ask_again(connection, table)
+    books.request_copy(connection, table)
     _LOG.info("the mirror has gained the column %s.%s", table, column.name)
 
 

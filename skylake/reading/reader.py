@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from skylake.errors import UsageError
 from skylake.lake import Lake
 from skylake.lake.access.duckdb_tables import Door, quoted, restrict
-from skylake.lake.commits.ledger_records import Entry
+from skylake.lake.commits.ledger_records import LedgerEntry
 from skylake.places import Reaching, is_url
 from skylake.reading.lightcurves import LightCurve
 from skylake.reading.queries import answers
@@ -301,7 +301,7 @@ class LakeReader:
 
     def history(
         self, last: int | None = None, batch: str | None = None, table: str | None = None
-    ) -> list[Entry]:
+    ) -> list[LedgerEntry]:
         """Return the runs on the lake, the oldest first, as ``skylake history`` lists them; also those after `as_of`.
 
         Parameters
@@ -313,7 +313,7 @@ class LakeReader:
 
         Returns
         -------
-        list of Entry
+        list of LedgerEntry
             ``snapshot`` is the state after the run, which `as_of` takes if it is ``kept``; ``time_utc``, ``stage``,
             ``batch`` and ``rows`` say what ran when, and which rows it wrote.
 

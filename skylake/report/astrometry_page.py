@@ -1,4 +1,4 @@
-"""Pictures of how well the lens of a frame shows its stars: one function each, arrays in, figure out."""
+"""Plots of the residuals and the distortion of a lens: arrays in, figure out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.robust import MAD_TO_SIGMA
-from skylake.report.style import BLUE, GREY, RED, Floats, canvas, say_nothing_there
+from skylake.report.style import BLUE, GREY, RED, Floats, canvas, draw_medians, draw_note
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +41,7 @@ class FrameResiduals:
     """Matched stars of a frame; arrays of shape (n,), pixels.
 
     ``x``, ``y`` are 0-based places of sources, ``dx``, ``dy`` lead there from where the lens has the stars; ``used``
-    tells which the fit believes. ``scale_arcsec`` is that of a pixel.
+    says which the fit uses. ``scale_arcsec`` is that of a pixel.
     """
 
     x: Floats
@@ -53,41 +53,50 @@ class FrameResiduals:
     scale_arcsec: float
 
     @classmethod
-    def of(cls, found: Refinement, shape: tuple[int, int], scale_arcsec: float) -> FrameResiduals:
+    def of(cls, refinement: Refinement, shape: tuple[int, int], scale_arcsec: float) -> FrameResiduals:
         """Return the residuals of a refinement."""
-        dx, dy = found.fit.residuals
-        return cls(found.pairs.x, found.pairs.y, dx, dy, found.fit.weights > 0.0, shape, scale_arcsec)
+        dx, dy = refinement.fit.residuals
+        return cls(
+            refinement.pairs.x, refinement.pairs.y, dx, dy, refinement.fit.weights > 0.0, shape, scale_arcsec
+        )
 
 
-def residual_quiver(found: FrameResiduals, title: str) -> Figure:
+def residual_quiver(residuals: FrameResiduals, title: str) -> Figure:
     """Residuals over the frame as arrows with a scale in arcsec: of each star, or medians where there are many."""
     from matplotlib.lines import Line2D
 
-    with canvas(title, (8.0, 1.8 + 7.0 * _aspect(found.shape))) as (figure, axes):
-        if len(found.x) == 0:
-            say_nothing_there(axes, "no star was matched")
+    with canvas(title, (8.0, 1.8 + 7.0 * _aspect(residuals.shape))) as (figure, axes):
+        if len(residuals.x) == 0:
+            draw_note(axes, "no star was matched")
             return figure
-        (dots,) = axes.plot(found.x, found.y, ".", ms=2.5, color=GREY, rasterized=True)
-        many = len(found.x) > _MOST_ARROWS
-        x, y, dx, dy = _cells(found) if many else np.array([found.x, found.y, found.dx, found.dy])
+        (dots,) = axes.plot(residuals.x, residuals.y, ".", ms=2.5, color=GREY, rasterized=True)
+        many = len(residuals.x) > _MOST_ARROWS
+        x, y, dx, dy = (
+            _cells(residuals) if many else np.array([residuals.x, residuals.y, residuals.dx, residuals.dy])
+        )
         length = np.hypot(dx, dy)
-        key = _round(float(np.median(length)) * found.scale_arcsec)
+        key = _round(float(np.median(length)) * residuals.scale_arcsec)
         # Nine of ten arrows are no longer than a cell, and none much longer; at the edges they show whole.
         most = max(float(np.percentile(length, 90)), float(length.max()) / _LONGEST, 1e-9)
-        unit = most / (min(found.shape) / _CELLS)
+        unit = most / (min(residuals.shape) / _CELLS)
         arrows = axes.quiver(
             x, y, dx, dy, angles="xy", scale_units="xy", scale=unit, color=RED, width=0.0025, clip_on=False
         )
-        pixels = key / found.scale_arcsec
+        pixels = key / residuals.scale_arcsec
         axes.quiverkey(
             arrows, 0.06, -0.125, pixels, f'{key:g}" ({pixels:.2g} px)', labelpos="E", coordinates="axes"
         )
-        _frame(axes, found.shape)
+        _frame(axes, residuals.shape)
         text = f"medians of {_FEWEST} and more stars in a cell" if many else "from the lens to the source"
         axes.legend(
-            [dots, Line2D([], [], color=RED)], [f"{len(found.x)} stars", text],
-            loc="upper right", bbox_to_anchor=(1.0, -0.09), ncols=2, frameon=False, markerscale=3,
-        )  # fmt: skip
+            [dots, Line2D([], [], color=RED)],
+            [f"{len(residuals.x)} stars", text],
+            loc="upper right",
+            bbox_to_anchor=(1.0, -0.09),
+            ncols=2,
+            frameon=False,
+            markerscale=3,
+        )
         return figure
 
 
@@ -99,32 +108,51 @@ def stored_field(
 
     with canvas(title, (8.4, 1.4 + 6.6 * _aspect(shape))) as (figure, axes):
         if field is None or not field.number.any():
-            say_nothing_there(axes, "no frame has stored what is left of its stars")
+            draw_note(axes, "no frame has stored what is left of its stars")
             return figure
         rows, columns = field.number.shape
-        x, y = np.meshgrid((np.arange(columns) + 0.5) * shape[1] / columns - 0.5,
-                           (np.arange(rows) + 0.5) * shape[0] / rows - 0.5)  # fmt: skip
+        x, y = np.meshgrid(
+            (np.arange(columns) + 0.5) * shape[1] / columns - 0.5,
+            (np.arange(rows) + 0.5) * shape[0] / rows - 0.5,
+        )
         seen, length = field.number > 0, np.hypot(field.dx, field.dy)
         empty = _on_lengths(axes, np.where(seen, length, np.nan), shape)
         # Nine of ten arrows stay in their cells, and the longest hardly leaves its own.
         most = max(float(np.percentile(length[seen], 90)) / 0.8, float(length[seen].max()) / 1.2, 1e-9)
         arrows = axes.quiver(
-            x[seen], y[seen], field.dx[seen], field.dy[seen], angles="xy", scale_units="xy",
-            scale=most / (max(shape) / max(rows, columns)), color=RED, width=0.004, pivot="middle", clip_on=False,
-        )  # fmt: skip
+            x[seen],
+            y[seen],
+            field.dx[seen],
+            field.dy[seen],
+            angles="xy",
+            scale_units="xy",
+            scale=most / (max(shape) / max(rows, columns)),
+            color=RED,
+            width=0.004,
+            pivot="middle",
+            clip_on=False,
+        )
         key = _round(float(np.median(length[seen])) * scale_arcsec)
         axes.quiverkey(
-            arrows, 0.06, -0.14, key / scale_arcsec, f'{key:g}" ({key / scale_arcsec:.2g} px)', labelpos="E",
+            arrows,
+            0.06,
+            -0.14,
+            key / scale_arcsec,
+            f'{key:g}" ({key / scale_arcsec:.2g} px)',
+            labelpos="E",
             coordinates="axes",
-        )  # fmt: skip
+        )
         _frame(axes, shape)
         axes.grid(visible=False)
         frames = "1 frame" if n_frames == 1 else f"{n_frames} frames"
         axes.legend(
             [Line2D([], [], color=RED), empty],
             [f"means of {int(field.number.sum())} stars of {frames}", "no star"],
-            loc="upper right", bbox_to_anchor=(1.0, -0.1), frameon=False, ncols=2,
-        )  # fmt: skip
+            loc="upper right",
+            bbox_to_anchor=(1.0, -0.1),
+            frameon=False,
+            ncols=2,
+        )
         return figure
 
 
@@ -144,47 +172,48 @@ def _on_lengths(axes: Axes, length: Floats, shape: tuple[int, int]) -> Patch:
     return Patch(**hatched)
 
 
-def residuals_against_radius(found: FrameResiduals, title: str) -> Figure:
+def residuals_against_radius(residuals: FrameResiduals, title: str) -> Figure:
     """Residuals away from the middle of the frame, and across that, against the distance from there."""
     with canvas(title, (8.0, 4.8)) as (figure, axes):
-        if len(found.x) == 0:
-            say_nothing_there(axes, "no star was matched")
+        if len(residuals.x) == 0:
+            draw_note(axes, "no star was matched")
             return figure
-        x, y = found.x - 0.5 * (found.shape[1] - 1), found.y - 0.5 * (found.shape[0] - 1)
+        x, y = residuals.x - 0.5 * (residuals.shape[1] - 1), residuals.y - 0.5 * (residuals.shape[0] - 1)
         radius = np.maximum(np.hypot(x, y), 1e-9)
-        outward, around = (found.dx * x + found.dy * y) / radius, (found.dy * x - found.dx * y) / radius
+        outward, around = (
+            (residuals.dx * x + residuals.dy * y) / radius,
+            (residuals.dy * x - residuals.dx * y) / radius,
+        )
         # Of few stars each is to be seen.
         size, alpha = (7.0, 0.6) if len(radius) < _FEW_STARS else (3.0, 0.35)
         for colour, parts, name in ((BLUE, outward, "away from the middle"), (RED, around, "across that")):
             axes.plot(radius, parts, ".", ms=size, mew=0.0, color=colour, alpha=alpha, rasterized=True)
             spread = MAD_TO_SIGMA * float(np.median(np.abs(parts)))
-            axes.errorbar(
-                *_steps(radius, parts), fmt="o", ms=5, color=colour, mec="white", mew=0.6, capsize=2,
-                label=f"{name}: medians, scatter {spread:.2f} px",
-            )  # fmt: skip
+            label = f"{name}: medians, scatter {spread:.2f} px"
+            draw_medians(axes, _steps(radius, parts), 5.0, colour, label)
         axes.axhline(0.0, color=GREY, lw=0.8)
-        both = np.abs(np.concatenate([outward, around])[np.concatenate([found.used, found.used])])
+        both = np.abs(np.concatenate([outward, around])[np.concatenate([residuals.used, residuals.used])])
         limit = 1.1 * float(both.max()) if both.size else 1.0
         axes.set_ylim(-limit, limit)
         axes.set_xlim(0.0, None)
         axes.set_xlabel("distance from the middle of the frame [px]")
         axes.set_ylabel("residual [px]")
-        _arcsec_beside(axes, found.scale_arcsec)
+        _arcsec_beside(axes, residuals.scale_arcsec)
         axes.legend(loc="upper right", bbox_to_anchor=(1.0, -0.14), ncols=2, frameon=False)
         return figure
 
 
-def residual_histogram(found: FrameResiduals, title: str) -> Figure:
+def residual_histogram(residuals: FrameResiduals, title: str) -> Figure:
     """How residuals along x and y are distributed, and the Gaussian of their robust scatter."""
     with canvas(title, (8.0, 4.8)) as (figure, axes):
-        if len(found.x) == 0:
-            say_nothing_there(axes, "no star was matched")
+        if len(residuals.x) == 0:
+            draw_note(axes, "no star was matched")
             return figure
-        both = np.concatenate([found.dx, found.dy])
+        both = np.concatenate([residuals.dx, residuals.dy])
         sigma = max(MAD_TO_SIGMA * float(np.median(np.abs(both))), 1e-6)
         limit = max(4.0 * sigma, float(np.abs(both).max()))
-        edges = np.linspace(-limit, limit, 2 * int(np.clip(np.sqrt(len(found.x)), 5, 20)) + 2)
-        for colour, parts, name in ((BLUE, found.dx, "x"), (RED, found.dy, "y")):
+        edges = np.linspace(-limit, limit, 2 * int(np.clip(np.sqrt(len(residuals.x)), 5, 20)) + 2)
+        for colour, parts, name in ((BLUE, residuals.dx, "x"), (RED, residuals.dy, "y")):
             rms = float(np.sqrt(np.mean(parts**2)))
             axes.hist(
                 parts,
@@ -195,11 +224,14 @@ def residual_histogram(found: FrameResiduals, title: str) -> Figure:
                 label=f"along {name}, rms {rms:.3f} px",
             )
         at = np.linspace(-limit, limit, 300)
-        peak = len(found.x) * (edges[1] - edges[0]) / (sigma * np.sqrt(2.0 * np.pi))
+        peak = len(residuals.x) * (edges[1] - edges[0]) / (sigma * np.sqrt(2.0 * np.pi))
         axes.plot(
-            at, peak * np.exp(-0.5 * (at / sigma) ** 2), "--", color=GREY,
-            label=f'Gaussian of {sigma:.3f} px = {_told(sigma * found.scale_arcsec)}"',
-        )  # fmt: skip
+            at,
+            peak * np.exp(-0.5 * (at / sigma) ** 2),
+            "--",
+            color=GREY,
+            label=f'Gaussian of {sigma:.3f} px = {_two_digits(sigma * residuals.scale_arcsec)}"',
+        )
         axes.set_xlabel("residual of a coordinate [px]")
         axes.set_ylabel("stars")
         axes.legend(loc="upper right", bbox_to_anchor=(1.0, -0.14), ncols=3, frameon=False)
@@ -218,7 +250,7 @@ def distortion_map(lens: Lens, shape: tuple[int, int], title: str, whole_sky: bo
         x, y, dx, dy = _distortion(lens, shape, whole_sky)
         size = np.hypot(dx, dy)
         if not np.isfinite(size).any():
-            say_nothing_there(axes, "the lens shows nothing there")
+            draw_note(axes, "the lens shows nothing there")
             return figure
         image = axes.imshow(
             size, origin="lower", extent=(-0.5, shape[1] - 0.5, -0.5, shape[0] - 0.5), cmap="viridis"
@@ -235,10 +267,16 @@ def distortion_map(lens: Lens, shape: tuple[int, int], title: str, whole_sky: bo
         _frame(axes, shape)
         axes.grid(visible=False)
         axes.legend(
-            [Line2D([], [], color=RED), (Patch(color=image.cmap(0.4)), Line2D([], [], color="white", lw=1.2))],
+            [
+                Line2D([], [], color=RED),
+                (Patch(color=image.cmap(0.4)), Line2D([], [], color="white", lw=1.2)),
+            ],
             ["where to, arrows not to scale", "equal distance [px]"],
-            loc="upper right", bbox_to_anchor=(1.0, -0.09), ncols=2, frameon=False,
-        )  # fmt: skip
+            loc="upper right",
+            bbox_to_anchor=(1.0, -0.09),
+            ncols=2,
+            frameon=False,
+        )
         return figure
 
 
@@ -291,17 +329,17 @@ def _distortion(lens: Lens, shape: tuple[int, int], whole_sky: bool) -> tuple[Fl
     return x, y, x - there[0], y - there[1]
 
 
-def _cells(found: FrameResiduals) -> Floats:
+def _cells(residuals: FrameResiduals) -> Floats:
     """Return the middle and the median residual of cells, shape (4, cells)."""
-    side = min(found.shape) / _CELLS
-    columns = int(np.ceil(found.shape[1] / side))
-    cell = np.floor((found.y + 0.5) / side).astype(int) * columns + np.floor((found.x + 0.5) / side).astype(
-        int
-    )
+    side = min(residuals.shape) / _CELLS
+    columns = int(np.ceil(residuals.shape[1] / side))
+    cell = np.floor((residuals.y + 0.5) / side).astype(int) * columns + np.floor(
+        (residuals.x + 0.5) / side
+    ).astype(int)
     numbers, counts = np.unique(cell, return_counts=True)
-    kept = numbers[counts >= _FEWEST]
-    values = (found.x, found.y, found.dx, found.dy)
-    rows = [[float(np.median(value[cell == one])) for value in values] for one in kept]
+    cells = numbers[counts >= _FEWEST]
+    values = (residuals.x, residuals.y, residuals.dx, residuals.dy)
+    rows = [[float(np.median(value[cell == number])) for value in values] for number in cells]
     return np.array(rows).reshape(-1, 4).T
 
 
@@ -331,8 +369,8 @@ def _round(value: float) -> float:
     return float(choices[np.argmin(np.abs(np.log(choices / max(value, 1e-9))))])
 
 
-def _told(arcsec: float) -> str:
-    """Return a number with two digits, or all that stand before the point."""
+def _two_digits(arcsec: float) -> str:
+    """Return a number with two digits, or all that are before the point."""
     return f"{arcsec:.0f}" if arcsec >= 100.0 else f"{arcsec:.2g}"
 
 
@@ -341,7 +379,7 @@ def _aspect(shape: tuple[int, int]) -> float:
 
 
 def _arcsec_beside(axes: Axes, scale: float) -> None:
-    """Tell the scale of y in arcsec at the right."""
+    """Label the scale of y in arcsec at the right."""
 
     def to_arcsec(values: Any) -> Any:
         return np.asarray(values) * scale

@@ -1,4 +1,4 @@
-"""Pictures of how images of stars differ over the field, and how that changes with time."""
+"""Plots of the shape of stars over the field and with time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from skylake.report.style import Floats, canvas, dates, say_nothing_there
+from skylake.report.style import Floats, canvas, dates, draw_note
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +41,7 @@ def cells_over_time(mjd: Floats, fwhm: Floats, ellipticity: Floats, uneven: Floa
     with canvas(title, (8.0, 4.5)) as (figure, axes):
         known = np.asarray(np.isfinite(np.hstack([fwhm, ellipticity])).any(axis=1))
         if not known.any():
-            say_nothing_there(axes, "no frame has stars enough in its cells")
+            draw_note(axes, "no frame has stars enough in its cells")
             return figure
         spans = [rows[known[rows]] for rows in _spans(mjd) if known[rows].any()]
         figure.delaxes(axes)
@@ -71,11 +71,11 @@ def _spans(mjd: Floats) -> list[npt.NDArray[np.intp]]:
 
 def _medians(values: Floats) -> Floats:
     """Return the median of each column, NaN for one that holds nothing."""
-    found = np.full(values.shape[1], np.nan)
+    medians = np.full(values.shape[1], np.nan)
     for column in range(values.shape[1]):
         some = values[np.isfinite(values[:, column]), column]
-        found[column] = np.median(some) if some.size else np.nan
-    return found
+        medians[column] = np.median(some) if some.size else np.nan
+    return medians
 
 
 def _draw_line(panels: npt.NDArray[np.object_], maps: list[Floats], form: str) -> Any:

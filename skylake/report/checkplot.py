@@ -1,4 +1,4 @@
-"""Pictures of one frame: its sources, its background, its completeness."""
+"""Plots of one frame: its sources, its background, its completeness."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def annotated_frame(
 
 
 def _kinds(flags: npt.NDArray[np.int32]) -> list[tuple[str, npt.NDArray[np.bool_], str]]:
-    """Return what is told of sources by their flags: a label, which they are, and a colour."""
-    # What became of the frame tells nothing of a source.
+    """Return what flags say of sources: a label, which they are, and a colour."""
+    # What became of the frame says nothing of a source.
     flags = flags & ~int(SourceFlag.FRAME_REJECTED)
     spoiled, clean = flags & int(SPOILED) != 0, flags & int(UNCLEAN) == 0
     trailed = flags & int(SourceFlag.STREAK) != 0
@@ -101,15 +101,22 @@ def _circle(axes: Axes, places: Floats, radius_px: float, label: str, colour: st
     size = np.full(len(places), 2.0 * radius_px)
     axes.add_collection(
         EllipseCollection(
-            size, size, np.zeros(size.size), units="xy", offsets=places, offset_transform=axes.transData,
-            facecolors="none", edgecolors=colour, linewidths=0.7,
+            size,
+            size,
+            np.zeros(size.size),
+            units="xy",
+            offsets=places,
+            offset_transform=axes.transData,
+            facecolors="none",
+            edgecolors=colour,
+            linewidths=0.7,
         )
-    )  # fmt: skip
+    )
     axes.plot([], [], "o", mfc="none", mec=colour, label=f"{label}: {size.size}")
 
 
 def background_maps(level: Pixels, rms: Pixels, title: str) -> Figure:
-    """Draw the level of the background; contours tell its noise."""
+    """Draw the level of the background; contours show its noise."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 

@@ -1,4 +1,4 @@
-"""Light curves of single stars in all bands: of their detections, or of what was measured at their place."""
+"""Light curves of single stars in all bands, from detections or forced photometry."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from skylake.lake import Snapshot
 _REACH_ARCSEC = 60.0
 #: Which measurements of a star: those at its place, detected or not, or its detections.
 Measured = Literal["forced", "detected"]
-#: What is told of a star once, not for each band.
+#: What is stated of a star once, not for each band.
 _OF_THE_STAR = ("object_id", "catalog", "version", "ra_deg", "dec_deg")
 
 
@@ -111,14 +111,16 @@ def require_curves(snapshot: Snapshot, measured: Measured | None = None) -> None
     """
     if any(snapshot.n_rows(_TABLES[kind].name) for kind in _kinds(measured)):
         return
-    which, mend = "light curves", "`skylake aggregate` makes them"
+    which, advice = "light curves", "`skylake aggregate` makes them"
     if not snapshot.n_rows("zeropoints"):
-        mend += ", after `skylake calibrate`"
+        advice += ", after `skylake calibrate`"
     if measured == "forced":
         which = "light curves of targets"
         if not snapshot.n_rows("forced_sources"):
-            mend = f"`skylake ingest --redo` measures targets that `skylake targets` has chosen, then {mend}"
-    raise LakeError(f"{snapshot.layout.root}: the lake has no {which}; {mend}")
+            advice = (
+                f"`skylake ingest --redo` measures targets that `skylake targets` has chosen, then {advice}"
+            )
+    raise LakeError(f"{snapshot.layout.root}: the lake has no {which}; {advice}")
 
 
 def curve_at(
@@ -159,9 +161,11 @@ def _curve(rows: pa.Table, chosen: pa.Table, kind: Measured) -> dict[str, Any]:
         for point in _unnest(row.pop("lightcurve") | (row.pop("lightcurve_errors") or {}))
     ]
     star = {name: bands[0][name] for name in _OF_THE_STAR} | {"measured": kind}
-    told = [{name: row[name] for name in row if name not in (*_OF_THE_STAR, "_healpix_29")} for row in bands]
+    curves = [
+        {name: row[name] for name in row if name not in (*_OF_THE_STAR, "_healpix_29")} for row in bands
+    ]
     points.sort(key=lambda point: (point["mjd_mid"], point["frame_id"]))
-    return star | {"bands": told, "points": points}
+    return star | {"bands": curves, "points": points}
 
 
 def _named(rows: pa.Table) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Maps of several fields far apart: which pixels belong together, and which fields want pictures of their own."""
+"""Group the pixels of maps into fields, and choose the fields that get plots of their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Maps and light curves as files that astronomers already use."""
+"""Write maps and light curves in formats of astronomy."""
 
 from __future__ import annotations
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skylake.report.style import BLUE, RED, Floats, canvas, legend_below, say_nothing_there
+from skylake.report.style import BLUE, RED, Floats, canvas, draw_note, legend_below
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Light curves of fewer clean measurements tell no scatter.
+#: Light curves of fewer clean measurements give no scatter.
 _MIN_POINTS = 4
 _BIN_MAG = 0.5
 #: Light curves that a bin needs.
@@ -37,12 +37,16 @@ def scatter_against_magnitude(
     with canvas(f"{camera}: repeatability of forced photometry") as (figure, axes):
         known = np.isfinite(mag) & (scatter > 0.0) & (n_clean >= _MIN_POINTS)
         if not known.any():
-            say_nothing_there(axes, "no target has measurements enough yet")
+            draw_note(axes, "no target has measurements enough yet")
             return figure
         m, s, single = mag[known], scatter[known], (random_err * np.sqrt(n_clean))[known]
         axes.plot(m, s, ".", ms=2.5, color=BLUE, alpha=0.4, rasterized=True, label=f"{m.size} light curves")
         number = np.floor(m / _BIN_MAG).astype(int)
-        bins = [one for one in np.unique(number) if np.count_nonzero(number == one) >= _PER_BIN]
+        bins = [
+            bin_number
+            for bin_number in np.unique(number)
+            if np.count_nonzero(number == bin_number) >= _PER_BIN
+        ]
         middle = [float(np.median(m[number == one])) for one in bins]
         axes.plot(middle, [np.median(s[number == one]) for one in bins], "o", ms=5, color=RED, label="median")
         expected = [np.median(single[number == one]) for one in bins]

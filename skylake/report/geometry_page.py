@@ -1,4 +1,4 @@
-"""Pictures of how well a geometry shows the stars: one function each, arrays in, figure out."""
+"""Plots of the residuals of an all-sky geometry: arrays in, figure out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from skylake.core.robust import MAD_TO_SIGMA
 from skylake.core.sphere import ARCSEC_PER_RADIAN
 from skylake.report.astrometry_page import FrameResiduals, residual_histogram
-from skylake.report.style import BLUE, GREY, RED, Floats, canvas, say_nothing_there
+from skylake.report.style import BLUE, GREY, RED, Floats, canvas, draw_medians, draw_note
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,14 +31,16 @@ def residual_arrows(solution: AllSkySolution, title: str) -> Figure:
     """Median residuals over the image as arrows, with a scale in arcsec, and each star as a dot."""
     from matplotlib.lines import Line2D
 
-    found, shape = solution.residuals, solution.view.shape
+    residuals, shape = solution.residuals, solution.view.shape
     with canvas(title, (8.4, 6.6)) as (figure, axes):
-        if len(found.x) == 0:
-            say_nothing_there(axes, "no star was matched")
+        if len(residuals.x) == 0:
+            draw_note(axes, "no star was matched")
             return figure
-        (dots,) = axes.plot(found.x, found.y, ".", ms=1.5, color=GREY, rasterized=True)
+        (dots,) = axes.plot(residuals.x, residuals.y, ".", ms=1.5, color=GREY, rasterized=True)
         x, y, dx, dy = _cells(solution)
-        px_arcsec = float(np.median(found.arcsec / np.maximum(np.hypot(found.dx_px, found.dy_px), 1e-9)))
+        px_arcsec = float(
+            np.median(residuals.arcsec / np.maximum(np.hypot(residuals.dx_px, residuals.dy_px), 1e-9))
+        )
         length = np.hypot(dx, dy)
         # A key as long as the longer arrows can be read.
         key = _round(float(np.percentile(length, 90)) * px_arcsec) if len(length) else px_arcsec
@@ -46,9 +48,7 @@ def residual_arrows(solution: AllSkySolution, title: str) -> Figure:
         # Nine of ten arrows are no longer than a cell, and none much longer: heads stay in the picture.
         most = max(float(np.percentile(length, 90)), float(length.max()) / _LONGEST) if len(length) else 1.0
         unit = max(most, 1e-9) / side
-        arrows = axes.quiver(
-            x, y, dx, dy, angles="xy", scale_units="xy", scale=unit, color=RED, width=0.0025,
-        )  # fmt: skip
+        arrows = axes.quiver(x, y, dx, dy, angles="xy", scale_units="xy", scale=unit, color=RED, width=0.0025)
         axes.quiverkey(
             arrows,
             0.72,
@@ -60,22 +60,27 @@ def residual_arrows(solution: AllSkySolution, title: str) -> Figure:
         )
         _frame(axes, shape)
         axes.legend(
-            [dots, Line2D([], [], color=RED)], [f"{len(found.x)} stars", f"medians of {_FEWEST} and more in a cell"],
-            loc="upper left", bbox_to_anchor=(0.0, -0.1), ncols=2, frameon=False, markerscale=4,
-        )  # fmt: skip
+            [dots, Line2D([], [], color=RED)],
+            [f"{len(residuals.x)} stars", f"medians of {_FEWEST} and more in a cell"],
+            loc="upper left",
+            bbox_to_anchor=(0.0, -0.1),
+            ncols=2,
+            frameon=False,
+            markerscale=4,
+        )
         return figure
 
 
 def _cells(solution: AllSkySolution) -> tuple[Floats, Floats, Floats, Floats]:
     """Return the middle and the median residual of cells."""
-    found = solution.residuals
+    residuals = solution.residuals
     side = min(solution.view.shape) / _CELLS
-    cell = np.floor(found.x / side) * 10000 + np.floor(found.y / side)
+    cell = np.floor(residuals.x / side) * 10000 + np.floor(residuals.y / side)
     rows = []
-    for one in np.unique(cell):
-        here = cell == one
+    for cell_number in np.unique(cell):
+        here = cell == cell_number
         if here.sum() >= _FEWEST:
-            values = (found.x, found.y, found.dx_px, found.dy_px)
+            values = (residuals.x, residuals.y, residuals.dx_px, residuals.dy_px)
             rows.append([float(np.median(value[here])) for value in values])
     table = np.array(rows).reshape(-1, 4)
     return table[:, 0], table[:, 1], table[:, 2], table[:, 3]
@@ -117,7 +122,7 @@ def residuals_against_azimuth(solution: AllSkySolution, title: str) -> Figure:
 def _against(values: Floats, solution: AllSkySolution, step: float, label: str, title: str) -> Figure:
     with canvas(title, (8.6, 4.5)) as (figure, axes):
         if len(values) == 0:
-            say_nothing_there(axes, "no star was matched")
+            draw_note(axes, "no star was matched")
             return figure
         outward, around = _components(solution)
         limit = 5.0 * MAD_TO_SIGMA * float(np.median(np.abs(np.concatenate([outward, around]))))
@@ -128,10 +133,8 @@ def _against(values: Floats, solution: AllSkySolution, step: float, label: str, 
             axes.plot(values, parts, ".", ms=2.0, color=colour, alpha=0.3, rasterized=True)
             middle, median, error = _steps(values, parts, step)
             spread = MAD_TO_SIGMA * float(np.median(np.abs(parts)))
-            axes.errorbar(
-                middle + offset * step, median, error, fmt="o", ms=4.5, color=colour, mec="white", mew=0.6, capsize=2,
-                label=f"{name}: medians, scatter {spread:.2f} px",
-            )  # fmt: skip
+            label = f"{name}: medians, scatter {spread:.2f} px"
+            draw_medians(axes, (middle + offset * step, median, error), 4.5, colour, label)
         axes.axhline(0.0, color=GREY, lw=0.8)
         axes.set_ylim(-limit, limit)
         axes.set_xlabel(label)
@@ -142,52 +145,61 @@ def _against(values: Floats, solution: AllSkySolution, step: float, label: str, 
 
 def _components(solution: AllSkySolution) -> tuple[Floats, Floats]:
     """Return residuals away from the zenith and across that, pixels."""
-    found = solution.residuals
+    residuals = solution.residuals
     x, y = solution.view.lens.to_pixels(np.array([0.0, 0.0, 1.0]))
-    dx, dy = found.x - x, found.y - y
+    dx, dy = residuals.x - x, residuals.y - y
     distance = np.maximum(np.hypot(dx, dy), 1e-9)
-    return (found.dx_px * dx + found.dy_px * dy) / distance, (found.dy_px * dx - found.dx_px * dy) / distance
+    return (residuals.dx_px * dx + residuals.dy_px * dy) / distance, (
+        residuals.dy_px * dx - residuals.dx_px * dy
+    ) / distance
 
 
 def _steps(values: Floats, parts: Floats, step: float) -> tuple[Floats, Floats, Floats]:
     """Return middle, median and its error in steps with stars enough."""
     which = np.floor(values / step).astype(int)
     rows = []
-    for one in np.unique(which):
-        here = parts[which == one]
+    for kind in np.unique(which):
+        here = parts[which == kind]
         if len(here) >= _FEWEST:
             # The median has 1.25 times the error of the mean.
             spread = MAD_TO_SIGMA * np.median(np.abs(here - np.median(here)))
-            rows.append([(one + 0.5) * step, np.median(here), 1.25 * spread / np.sqrt(len(here))])
+            rows.append([(kind + 0.5) * step, np.median(here), 1.25 * spread / np.sqrt(len(here))])
     table = np.array(rows).reshape(-1, 3)
     return table[:, 0], table[:, 1], table[:, 2]
 
 
 def residual_spread(solution: AllSkySolution, title: str) -> Figure:
     """How residuals along x and y are distributed, and the Gaussian of their robust scatter."""
-    found = solution.residuals
-    used, scale = np.ones(len(found.x), bool), ARCSEC_PER_RADIAN / solution.view.lens.focal_px
-    places = (found.x, found.y, found.dx_px, found.dy_px)
+    residuals = solution.residuals
+    used, scale = np.ones(len(residuals.x), bool), ARCSEC_PER_RADIAN / solution.view.lens.focal_px
+    places = (residuals.x, residuals.y, residuals.dx_px, residuals.dy_px)
     return residual_histogram(FrameResiduals(*places, used, solution.view.shape, scale), title)
 
 
 def sky_chart(solution: AllSkySolution, title: str) -> Figure:
     """Draw the sky above the site as one sees it who looks up, each star coloured by its residual."""
-    found = solution.residuals
+    residuals = solution.residuals
     with canvas(title, (7.2, 6.2)) as (figure, axes):
-        if len(found.x) == 0:
-            say_nothing_there(axes, "no star was matched")
+        if len(residuals.x) == 0:
+            draw_note(axes, "no star was matched")
             return figure
         figure.delaxes(axes)
         polar: Any = figure.add_subplot(projection="polar")
         polar.set_title(title, loc="left")
-        size = np.hypot(found.dx_px, found.dy_px)
-        area = np.clip(3.0 + 4.0 * (5.5 - found.mag), 3.0, 40.0)
+        size = np.hypot(residuals.dx_px, residuals.dy_px)
+        area = np.clip(3.0 + 4.0 * (5.5 - residuals.mag), 3.0, 40.0)
         order = np.argsort(size)
         dots = polar.scatter(
-            np.radians(found.azimuth_deg[order]), 90.0 - found.altitude_deg[order], s=area[order], c=size[order],
-            cmap="viridis", vmin=0.0, vmax=float(np.percentile(size, 95)), linewidths=0.0, rasterized=True,
-        )  # fmt: skip
+            np.radians(residuals.azimuth_deg[order]),
+            90.0 - residuals.altitude_deg[order],
+            s=area[order],
+            c=size[order],
+            cmap="viridis",
+            vmin=0.0,
+            vmax=float(np.percentile(size, 95)),
+            linewidths=0.0,
+            rasterized=True,
+        )
         # Looking up with north at the top, east is to the left.
         polar.set_theta_zero_location("N")
         polar.set_thetagrids(range(0, 360, 45), ["N", "NE", "E", "SE", "S", "SW", "W", "NW"])
@@ -222,8 +234,8 @@ def horizon_grid(geometry: Geometry, title: str) -> Figure:
         axes.plot(lens.x0, lens.y0, "x", ms=7, color=RED, label="optical axis", ls="none")
         _frame(axes, geometry.shape)
         frames = "1 frame" if geometry.n_frames == 1 else f"{geometry.n_frames} frames"
-        told = f"{frames}, {geometry.n_stars} stars, {geometry.rms_px:.2f} px root mean square"
-        axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.1), ncols=3, frameon=False, title=told)
+        legend = f"{frames}, {geometry.n_stars} stars, {geometry.rms_px:.2f} px root mean square"
+        axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.1), ncols=3, frameon=False, title=legend)
         return figure
 
 

@@ -1,4 +1,4 @@
-"""Check plots of masters and of pixels: what a plane looks like, and how its values are spread."""
+"""Check plots of masters and bad pixels: a plane, and the distribution of its values."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BAD = (
     (PixelFlag.DEAD, "dead", BLUE),
     (PixelFlag.UNSTABLE, "unstable", "#c08a1e"),
 )
-#: What is told of pixels that are more than the noise of the sky lets expect.
+#: What is said of pixels that are more than the noise of the sky explains.
 _ABOVE = "above the curve are sources on the right, and on the left what was taken off too much"
 _INCHES = 4.6
 #: What is beside a pixel lies so many pixels away.
@@ -176,7 +176,7 @@ def pixel_histogram(signal: Plane, rms: float, title: str) -> Figure:
 
 
 def _draw_histogram(axes: Axes, known: Plane, colour: str, label: str) -> tuple[Floats, Floats]:
-    """Draw the histogram of values about their median, and tell median and scatter; return counts and edges."""
+    """Draw the histogram of values about their median, and state median and scatter; return counts and edges."""
     middle = float(np.median(known)) if known.size else 0.0
     sigma = float(sigma_mad(known)) if known.size else 0.0
     reach = _REACH_SIGMA * sigma if sigma > 0.0 else max(1.0, abs(middle))

@@ -15,7 +15,7 @@ from skylake.errors import LakeError, reason_of
 from skylake.lake import Lake, Snapshot
 from skylake.report import cellplots, collect, forcedplots, plots
 from skylake.report.curves import curve_of_object
-from skylake.report.pictures import Picture, draw
+from skylake.report.pictures import PagePicture, draw
 from skylake.report.style import Floats
 from skylake.revision import VERSION
 from skylake.table.calibrated_forced import DETECTED_SNR
@@ -70,7 +70,7 @@ def write_report(lake: Lake, out: Path, as_of: str | None = None) -> list[Path]:
     return [page, *(out / picture.file for picture in pictures)]
 
 
-def _render(lake: Lake, snapshot: Snapshot, pictures: list[Picture]) -> str:
+def _render(lake: Lake, snapshot: Snapshot, pictures: list[PagePicture]) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -102,7 +102,7 @@ def _counted(snapshot: Snapshot) -> list[str]:
     return names + [name for name in ("forced_sources", "forced_lightcurves") if snapshot.n_rows(name)]
 
 
-def _camera_pictures(lake: Lake, snapshot: Snapshot, out: Path) -> list[Picture]:
+def _camera_pictures(lake: Lake, snapshot: Snapshot, out: Path) -> list[PagePicture]:
     pictures = []
     for camera in collect.cameras(snapshot):
         catalog = lake.catalogs(camera).calibrate
@@ -127,7 +127,7 @@ def _camera_pictures(lake: Lake, snapshot: Snapshot, out: Path) -> list[Picture]
     return pictures + _map_pictures(snapshot, out)
 
 
-def _map_pictures(snapshot: Snapshot, out: Path) -> list[Picture]:
+def _map_pictures(snapshot: Snapshot, out: Path) -> list[PagePicture]:
     pictures = []
     rows = snapshot.read("maps")
     for name in ("visits", "residual", "limit", "completeness"):
@@ -140,8 +140,8 @@ def _map_pictures(snapshot: Snapshot, out: Path) -> list[Picture]:
     return pictures
 
 
-def _cell_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[Picture]:
-    """Draw how images of stars differ over the field, if a frame tells."""
+def _cell_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[PagePicture]:
+    """Draw how images of stars differ over the field, if a frame shows it."""
     names = [*cellplots.FWHM_COLUMNS, *cellplots.ELLIPTICITY_COLUMNS]
     frames = collect.frames_of(snapshot, camera, ["mjd_mid", "n_uneven_cells", *names])
     frames = frames.filter(pc.is_valid(frames["n_uneven_cells"]))
@@ -157,7 +157,7 @@ def _cell_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[Picture]:
     return [draw(out, f"cells-{camera}.png", caption, cellplots.cells_over_time, *shown)]
 
 
-def _forced_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[Picture]:
+def _forced_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[PagePicture]:
     """Draw how well targets repeat, if they have light curves."""
     columns = ["mag_mean", "mag_mean_random_err", "mag_scatter", "n_clean"]
     rows = snapshot.read("forced_lightcurves", columns, filter=pc.field("camera") == camera)
@@ -168,20 +168,20 @@ def _forced_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[Picture
     return [draw(out, f"forced-{camera}.png", caption, forcedplots.scatter_against_magnitude, *shown)]
 
 
-def _match_pictures(snapshot: Snapshot, catalog: str, camera: str, out: Path) -> list[Picture]:
-    found = collect.calibrated_matches(snapshot, catalog, camera)
-    residual = np.where(found.clean, found.photometry.residual, np.nan)
+def _match_pictures(snapshot: Snapshot, catalog: str, camera: str, out: Path) -> list[PagePicture]:
+    calibrated = collect.calibrated_matches(snapshot, catalog, camera)
+    residual = np.where(calibrated.clean, calibrated.photometry.residual, np.nan)
     # Faint stars are detected where noise makes them brighter, and neighbours add to the light of others: a picture of
     # the field is one of bright lonely stars.
     crowding = np.fmax(
-        collect.floats(found.matches, "crowding"), collect.floats(found.matches, "ref_crowding")
+        collect.floats(calibrated.matches, "crowding"), collect.floats(calibrated.matches, "ref_crowding")
     )
     lonely = np.nan_to_num(crowding) <= _MAX_CROWDING
-    bright = np.where((found.random_err <= _BRIGHT_MAG_ERR) & lonely, residual, np.nan)
+    bright = np.where((calibrated.random_err <= _BRIGHT_MAG_ERR) & lonely, residual, np.nan)
     size = collect.frames_of(snapshot, camera, ["width_px", "height_px"])
     width, height = (pc.max(size[name]).as_py() or 1 for name in ("width_px", "height_px"))
-    x, y = collect.floats(found.matches, "x_px"), collect.floats(found.matches, "y_px")
-    mag = collect.floats(found.matches, "ref_mag")
+    x, y = collect.floats(calibrated.matches, "x_px"), collect.floats(calibrated.matches, "y_px")
+    mag = collect.floats(calibrated.matches, "ref_mag")
     over_field = (x, y, bright, width, height, camera)
     against_mag = (mag, residual, catalog or "none")
     where = f"Where on the detector of {camera} stars come out too bright or faint."
@@ -192,7 +192,7 @@ def _match_pictures(snapshot: Snapshot, catalog: str, camera: str, out: Path) ->
     ]
 
 
-def _star_pictures(lake: Lake, snapshot: Snapshot, out: Path) -> list[Picture]:
+def _star_pictures(lake: Lake, snapshot: Snapshot, out: Path) -> list[PagePicture]:
     pictures = []
     for number, star in enumerate(collect.most_variable(lake, snapshot, _MAX_STARS), start=1):
         curve = curve_of_object(snapshot, star["object_id"], star["catalog"])

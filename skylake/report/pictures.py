@@ -1,4 +1,4 @@
-"""Pictures of the page, drawn anew only where what they show has changed.
+"""Write pictures of the page, only where their content has changed.
 
 A picture holds the digest of what it was drawn of: the values, the version of the code, and the code that draws. A
 file that is whole and has the same digest is left alone, so a night without frames costs no drawing.
@@ -28,14 +28,14 @@ _BEGIN, _END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class PagePicture:
     """A picture of the page: its file beside the page, and what it shows."""
 
     file: str
     caption: str
 
 
-def draw(folder: Path, file: str, caption: str, plot: Callable[..., Figure], *shown: Any) -> Picture:
+def draw(folder: Path, file: str, caption: str, plot: Callable[..., Figure], *shown: Any) -> PagePicture:
     """Write a picture, if the one that is there is not of the same.
 
     Parameters
@@ -51,7 +51,7 @@ def draw(folder: Path, file: str, caption: str, plot: Callable[..., Figure], *sh
 
     Returns
     -------
-    Picture
+    PagePicture
 
     Raises
     ------
@@ -61,7 +61,7 @@ def draw(folder: Path, file: str, caption: str, plot: Callable[..., Figure], *sh
     digest = _digest(plot, shown)
     if not _is_there(folder / file, digest):
         save(plot(*shown), folder / file, {_KEYWORD: digest})
-    return Picture(file, caption)
+    return PagePicture(file, caption)
 
 
 def _digest(plot: Callable[..., Figure], shown: tuple[Any, ...]) -> str:

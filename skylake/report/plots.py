@@ -1,4 +1,4 @@
-"""The pictures: one function each, arrays in, figure out."""
+"""Plots of zeropoints, light curves, residuals and maps: arrays in, figure out."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from skylake.report.style import (
     Floats,
     canvas,
     dates,
+    draw_note,
     faint_down,
     legend_below,
-    say_nothing_there,
 )
 
 if TYPE_CHECKING:
@@ -53,14 +53,20 @@ def zeropoint_against_time(
     with canvas(title) as (figure, axes):
         known = np.isfinite(zp)
         if not known.any():
-            say_nothing_there(axes, "no frame has a zeropoint yet")
+            draw_note(axes, "no frame has a zeropoint yet")
             return figure
         for name, colour in zip(sorted(set(band[known])), itertools.cycle(_BAND_COLOURS), strict=False):
             rows = known & (band == name)
             axes.errorbar(
-                dates(mjd[rows]), zp[rows], zp_err[rows], fmt="o", ms=3.5, lw=0.9, color=colour,
+                dates(mjd[rows]),
+                zp[rows],
+                zp_err[rows],
+                fmt="o",
+                ms=3.5,
+                lw=0.9,
+                color=colour,
                 label=f"{name}, {rows.sum()} frames, median {np.median(zp[rows]):.3f} mag",
-            )  # fmt: skip
+            )
         _label_times(axes)
         axes.set_ylabel("zeropoint [mag]")
         axes.set_xlabel("time of mid-exposure [UTC]")
@@ -87,17 +93,22 @@ def residuals_over_field(
     with canvas(title, (6.6, 5.6)) as (figure, axes):
         known = np.isfinite(residual)
         if not known.any():
-            say_nothing_there(axes, _no_matches(len(residual), "measured well enough"))
+            draw_note(axes, _no_matches(len(residual), "measured well enough"))
             return figure
         bins = int(np.clip(np.sqrt(known.sum() / _PER_CELL), 2, _MAX_FIELD_BINS))
         cells = _cell_medians(x[known], y[known], 1000.0 * residual[known], width, height, bins)
         limit = float(np.nanpercentile(np.abs(cells), 98)) or 1.0
         image = axes.imshow(
-            cells, origin="lower", extent=(-0.5, width - 0.5, -0.5, height - 0.5), cmap="RdBu_r",
-            vmin=-limit, vmax=limit, interpolation="nearest",
-        )  # fmt: skip
+            cells,
+            origin="lower",
+            extent=(-0.5, width - 0.5, -0.5, height - 0.5),
+            cmap="RdBu_r",
+            vmin=-limit,
+            vmax=limit,
+            interpolation="nearest",
+        )
         figure.colorbar(image, ax=axes, label="median residual, above 0 too bright [mmag]")
-        # Cells without a match are told from those without a residual, and the legend hides none.
+        # Cells without a match are distinguished from those without a residual, and the legend hides none.
         axes.set_facecolor(_NOTHING)
         text = f"{known.sum()} matches in {bins} x {bins} cells"
         some_empty = bool(np.isnan(cells).any())
@@ -140,7 +151,7 @@ def residuals_against_magnitude(mag: Floats, residual: Floats, catalog: str) -> 
     with canvas(title) as (figure, axes):
         known = np.isfinite(residual) & np.isfinite(mag)
         if not known.any():
-            say_nothing_there(axes, _no_matches(len(residual), "clean and of a calibrated frame"))
+            draw_note(axes, _no_matches(len(residual), "clean and of a calibrated frame"))
             return figure
         m, r = mag[known], residual[known]
         limit = float(np.clip(6 * MAD_TO_SIGMA * np.median(np.abs(r)), 0.05, 2.0))
@@ -185,7 +196,7 @@ def lightcurve(
         hidden = np.zeros(len(mag), bool) if limit is None else np.isfinite(limit)
         known = np.isfinite(mag) & ~hidden
         if not (known | hidden).any():
-            say_nothing_there(axes, "the star has no calibrated magnitude")
+            draw_note(axes, "the star has no calibrated magnitude")
             return figure
         start = float(np.floor(bjd[known | hidden].min()))
         names = sorted(set(band[known | hidden].tolist()))
@@ -197,16 +208,27 @@ def lightcurve(
         for rows, colour, name, label in (*shown, (known & spoiled, GREY, "", "flagged")):
             if rows.any():
                 axes.errorbar(
-                    bjd[rows] - start, mag[rows], mag_err[rows], fmt="o", ms=3.5, lw=0.9, color=colour,
+                    bjd[rows] - start,
+                    mag[rows],
+                    mag_err[rows],
+                    fmt="o",
+                    ms=3.5,
+                    lw=0.9,
+                    color=colour,
                     label=f"{name}{rows.sum()} {label}",
-                )  # fmt: skip
+                )
         for name, colour in colours.items():
             rows = hidden & ~spoiled & (band == name)
             if limit is not None and rows.any():
                 axes.plot(
-                    bjd[rows] - start, limit[rows], "v", ms=4, mfc="none", color=colour,
+                    bjd[rows] - start,
+                    limit[rows],
+                    "v",
+                    ms=4,
+                    mfc="none",
+                    color=colour,
                     label=f"{name}, {rows.sum()} non-detections, fainter than this",
-                )  # fmt: skip
+                )
         faint_down(axes)
         axes.set_xlabel(f"BJD (TDB) - {start:.0f} [d]")
         axes.set_ylabel(f"{', '.join(names)} [mag]")
@@ -218,7 +240,7 @@ def sky_and_seeing(mjd: Floats, sky: Floats, fwhm: Floats, camera: str) -> Figur
     """Background rate and width of stars against time."""
     with canvas(f"{camera}: sky background and width of stars") as (figure, axes):
         if not np.isfinite(sky).any():
-            say_nothing_there(axes, "no frame was measured yet")
+            draw_note(axes, "no frame was measured yet")
             return figure
         axes.plot(dates(mjd), sky, "o", ms=3.5, color=BLUE, label="sky (left)")
         axes.set_ylabel("sky per pixel [ADU/s]")
@@ -254,7 +276,7 @@ def sky_map(pixels: npt.NDArray[np.int64], values: Floats, order: int, label: st
 
     with canvas(title, (8.0, 4.8)) as (figure, axes):
         if len(pixels) == 0:
-            say_nothing_there(axes, "the map has no pixel yet")
+            draw_note(axes, "the map has no pixel yet")
             return figure
         text = f"{len(pixels)} pixels of order {order}"
         fields = separate_fields(pixels, order)
@@ -283,7 +305,7 @@ def sky_map(pixels: npt.NDArray[np.int64], values: Floats, order: int, label: st
         if wide:
             figure.delaxes(axes)
             axes = figure.add_subplot(projection="mollweide")
-            # Clear of the labels of the declinations, which stand outside the ellipse.
+            # Clear of the labels of the declinations, which are outside the ellipse.
             axes.set_title(title, loc="left", pad=18.0)
             # A pixel across the edge of the map would be drawn across all of it.
             whole = np.ptp(east, axis=1) < 180.0
@@ -377,7 +399,7 @@ def _draw_pixels(
     every = np.concatenate(values)
     colours, norm = "RdBu_r" if _has_both_signs(every) else "viridis", _norm(every)
     for axes, corners, some in zip(panels, shapes, values, strict=True):
-        outlines, place = _placed(axes, corners)
+        outlines, place = _drawn_outlines(axes, corners)
         drawn = PolyCollection(
             list(outlines),
             array=some,
@@ -397,7 +419,7 @@ def _draw_pixels(
         bar.update_ticks()
 
 
-def _placed(axes: Axes, corners: Floats) -> tuple[Floats, Any]:
+def _drawn_outlines(axes: Axes, corners: Floats) -> tuple[Floats, Any]:
     """Return outlines as they are to be drawn, and the transformation from there to the picture.
 
     An outline that matplotlib projects itself takes it a millisecond, twice; all of them at once take nothing.

@@ -1,4 +1,4 @@
-"""One look for all pictures."""
+"""The common style of all plots."""
 
 from __future__ import annotations
 
@@ -78,8 +78,15 @@ def legend_below(axes: Axes, columns: int = 2) -> None:
     axes.legend(loc="upper right", bbox_to_anchor=(1.0, -0.11), ncols=columns, frameon=False)
 
 
-def say_nothing_there(axes: Axes, text: str) -> None:
+def draw_note(axes: Axes, text: str) -> None:
     """Write into empty axes why they are empty."""
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color=GREY)
     axes.set_xticks([])
     axes.set_yticks([])
+
+
+def draw_medians(
+    axes: Axes, points: tuple[Floats, Floats, Floats], size: float, colour: str, label: str
+) -> None:
+    """Draw medians over single points: their places, values and errors, shape (n,) each."""
+    axes.errorbar(*points, fmt="o", ms=size, color=colour, mec="white", mew=0.6, capsize=2, label=label)

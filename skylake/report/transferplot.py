@@ -1,4 +1,4 @@
-"""The picture of a photon transfer: how noise grows with the signal, and the response with light."""
+"""The plot of a photon transfer: noise and response against signal."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def transfer_picture(
 ) -> Figure:
     """Draw the variance of pixels against their signal with the fit of gain and read noise, and what is left of it.
 
-    Where flats of several exposures told the response, it is drawn beside with the curve of c2. What an older file
-    does not tell is left out: errors, residuals and response.
+    Where flats of several exposures gave the response, it is drawn beside with the curve of c2. What an older file
+    does not have is left out: errors, residuals and response.
 
     Parameters
     ----------
@@ -58,12 +58,12 @@ def _draw_noise(
     gain, read = row["gain_e_per_adu"], row["read_noise_e"]
     # Variance of a pixel without light, ADU^2.
     dark = None if read is None else (read / gain) ** 2
-    told = "TILES" in tables
-    points = tables["TILES" if told else "TRANSFER"]
+    has_tiles = "TILES" in tables
+    points = tables["TILES" if has_tiles else "TRANSFER"]
     level, variance = points["LEVEL"], points["VARIANCE"]
-    error = points["VARIANCE_ERR"] if told else np.zeros(len(level))
-    fitted = points["FIT"] if told else (dark or 0.0) + level / gain
-    label = "tiles of like signal" if told else "pairs of flats"
+    error = points["VARIANCE_ERR"] if has_tiles else np.zeros(len(level))
+    fitted = points["FIT"] if has_tiles else (dark or 0.0) + level / gain
+    label = "tiles of like signal" if has_tiles else "pairs of flats"
     _draw_points(above, level, variance, error, label)
     text = f"gain {_with_error(row, 'gain_e_per_adu', 'gain_err')} electrons/ADU"
     if read is not None:

@@ -1,4 +1,4 @@
-"""Columns of apertures by their names: the first three have columns of their own, those beyond are nested.
+"""Columns of apertures: the first three have columns of their own, all others are nested.
 
 A profile may name any number of radii. Columns of the first three are in every table; what belongs to the fourth and
 later is in the nested column ``more_apertures``, null for profiles without them. Its inner columns have the names of
@@ -30,10 +30,10 @@ _NAME = re.compile(r"(flux_aper|flux_hybrid|apcor_rel_aper|apcor_aper|aper)(\d+)
 
 def _place(name: str) -> tuple[str, int] | None:
     """Return the inner column and the element in which a column of a later aperture is; None for any other."""
-    found = _NAME.fullmatch(name)
-    if found is None or int(found[2]) <= N_PLAIN_CIRCLES:
+    match = _NAME.fullmatch(name)
+    if match is None or int(match[2]) <= N_PLAIN_CIRCLES:
         return None
-    return found[1] + (found[3] or ""), int(found[2]) - N_PLAIN_CIRCLES - 1
+    return match[1] + (match[3] or ""), int(match[2]) - N_PLAIN_CIRCLES - 1
 
 
 def aperture_floats(table: pa.Table, name: str) -> Floats:
@@ -78,36 +78,36 @@ def aperture_value(row: Mapping[str, Any], name: str) -> float | None:
 
 def nested_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return one row with the values of later apertures in the nested column."""
-    found: dict[str, dict[int, Any]] = {}
+    apertures: dict[str, dict[int, Any]] = {}
     nested: dict[str, Any] = {}
     for name, value in row.items():
         place = _place(name)
         if place is None:
             nested[name] = value
         else:
-            found.setdefault(place[0], {})[place[1]] = value
-    if found:
+            apertures.setdefault(place[0], {})[place[1]] = value
+    if apertures:
         nested[MORE] = {
             inner: [values.get(number) for number in range(max(values) + 1)]
-            for inner, values in found.items()
+            for inner, values in apertures.items()
         }
     return nested
 
 
 def nest_apertures(columns: MutableMapping[str, Any], schema: TableSchema) -> None:
     """Put columns of later apertures, arrays of shape (n,), into the nested column of a schema."""
-    found: dict[str, dict[int, Any]] = {}
+    apertures: dict[str, dict[int, Any]] = {}
     for name in list(columns):
         place = _place(name)
         if place is not None:
-            found.setdefault(place[0], {})[place[1]] = columns.pop(name)
-    if not found:
+            apertures.setdefault(place[0], {})[place[1]] = columns.pop(name)
+    if not apertures:
         return
     kind = arrow_schema(schema).field(MORE).type
-    rows = len(next(iter(next(iter(found.values())).values())))
+    rows = len(next(iter(next(iter(apertures.values())).values())))
     lists = []
     for inner in kind:
-        one = found.get(inner.name, {})
+        one = apertures.get(inner.name, {})
         values = np.full((rows, max(one, default=-1) + 1), np.nan)
         for number, array in one.items():
             values[:, number] = array
@@ -141,13 +141,15 @@ def spread_apertures(table: pa.Table) -> pa.Table:
     if MORE not in table.column_names:
         return table
     field = table.schema.field(MORE)
-    told = json.loads((field.metadata or {}).get(b"columns", b"{}"))
+    metadata = json.loads((field.metadata or {}).get(b"columns", b"{}"))
     spread = table.drop_columns(MORE)
     lengths = [pc.list_value_length(pc.struct_field(table[MORE], inner.name)) for inner in field.type]
-    for number in range(max((pc.max(one).as_py() or 0 for one in lengths), default=0)):
+    for number in range(max((pc.max(length).as_py() or 0 for length in lengths), default=0)):
         for inner in field.type:
             circle = rf"\g<0>{number + N_PLAIN_CIRCLES + 1}"
             name = re.sub(r"(aper|hybrid)(?=_err|_radius_px|$)", circle, inner.name)
             values = pa.array(aperture_floats(table, name), from_pandas=True).cast(pa.float32())
-            spread = spread.append_column(pa.field(name, values.type, metadata=told.get(inner.name)), values)
+            spread = spread.append_column(
+                pa.field(name, values.type, metadata=metadata.get(inner.name)), values
+            )
     return spread

@@ -1,4 +1,4 @@
-"""Arrow schemas, and the one gate through which every table passes before it is written."""
+"""Arrow schemas of the tables, and the checks that each table passes before it is written."""
 
 from __future__ import annotations
 

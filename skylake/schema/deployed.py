@@ -1,4 +1,4 @@
-"""The record of schemas that were ever deployed: ``schemas/deployed``.
+"""The record of all deployed schemas: ``schemas/deployed``.
 
 It holds a copy of each version of each schema, which is never changed, and their checksums in the form of
 ``sha256sum``. What was deployed is what lakes out there were written under.
@@ -33,8 +33,8 @@ def deployed_files(name: str, root: Path | None = None) -> dict[int, Path]:
     root : Path or None
         Folder of the schemas; None takes that of this skylake.
     """
-    found = ((root or folder("schemas")) / "deployed").glob(f"{name}.*.yaml")
-    return dict(sorted((int(path.suffixes[-2][1:]), path) for path in found))
+    paths = ((root or folder("schemas")) / "deployed").glob(f"{name}.*.yaml")
+    return dict(sorted((int(path.suffixes[-2][1:]), path) for path in paths))
 
 
 @cache
@@ -46,8 +46,8 @@ def deployed_sha256(table: str) -> dict[int, str]:
 @cache
 def known_schemas(table: str) -> dict[str, TableSchema]:
     """Return the schemas under which files of a table may have been written, by checksum, the oldest first."""
-    found = [read_schema(path) for path in deployed_files(table).values()]
-    return {schema.sha256: schema for schema in (*found, load(table))}
+    deployed = [read_schema(path) for path in deployed_files(table).values()]
+    return {schema.sha256: schema for schema in (*deployed, load(table))}
 
 
 def problems(root: Path | None = None) -> list[str]:
@@ -57,10 +57,10 @@ def problems(root: Path | None = None) -> list[str]:
     what is declared now is recorded.
     """
     root = root or folder("schemas")
-    found = _changed_files(root / "deployed")
+    sentences = _changed_files(root / "deployed")
     for name in RECORDED:
-        found += _problems_of(name, root)
-    return found
+        sentences += _problems_of(name, root)
+    return sentences
 
 
 def record(root: Path | None = None) -> list[Path]:
@@ -74,11 +74,11 @@ def record(root: Path | None = None) -> list[Path]:
     """
     root = root or folder("schemas")
     known = [name for name in RECORDED if _version(root / f"{name}.yaml") in deployed_files(name, root)]
-    found = _changed_files(root / "deployed")
+    sentences = _changed_files(root / "deployed")
     for name in RECORDED:
-        found += _problems_of(name, root) if name in known else _problems_of_next(name, root)
-    if found:
-        raise ConfigurationError(found[0])
+        sentences += _problems_of(name, root) if name in known else _problems_of_next(name, root)
+    if sentences:
+        raise ConfigurationError(sentences[0])
     written = []
     for name in RECORDED:
         if name not in known:
@@ -117,20 +117,20 @@ def _changed_files(root: Path) -> list[str]:
 def _problems_of(name: str, root: Path) -> list[str]:
     """Return what is wrong with one schema and its record."""
     files = deployed_files(name, root)
-    found = []
+    sentences = []
     if list(files) != list(range(1, len(files) + 1)):
-        found.append(
+        sentences.append(
             f"schemas/deployed lacks a version of {name} between 1 and {max(files, default=1)}; restore it"
         )
     versions = list(files.values())
     for old, new in pairwise(versions):
-        found += _refusals(name, old, new)
+        sentences += _refusals(name, old, new)
     source = root / f"{name}.yaml"
     version = _version(source)
     if version in files:
-        return found + _differences(name, files[version], source, max(files))
+        return sentences + _differences(name, files[version], source, max(files))
     return (
-        found
+        sentences
         or _problems_of_next(name, root)
         or [
             f"version {version} of schemas/{name}.yaml is not recorded; run {_COMMAND} and commit what it writes"
@@ -154,8 +154,8 @@ def _differences(name: str, recorded: Path, source: Path, last: int) -> list[str
     """Return what the present schema differs in from the record of its own version."""
     refused = _refusals(name, recorded, source)
     if refused or not _same(name, recorded, source):
-        mend = f"give it `version: {last + 1}` and run {_COMMAND}"
-        return refused or [f"schemas/{name}.yaml has changed since version {last} was deployed; {mend}"]
+        advice = f"give it `version: {last + 1}` and run {_COMMAND}"
+        return refused or [f"schemas/{name}.yaml has changed since version {last} was deployed; {advice}"]
     if _version(source) != last:
         return [f"schemas/{name}.yaml is older than version {last}, which was deployed; restore it"]
     return []

@@ -1,4 +1,4 @@
-"""Which changes a schema may undergo, so that files of its older versions stay readable under the newest.
+"""The allowed changes of a schema, which keep files of older versions readable.
 
 A reader finds columns by name, fills with null what a file lacks and widens what is narrower. A nullable column
 may therefore be added anywhere, a type widened and null allowed; texts are free. Anything else would make
@@ -25,20 +25,20 @@ _WIDER = {
 def refusals(old: TableSchema, new: TableSchema) -> list[str]:
     """Return why `new` cannot follow `old`: a sentence for each change that is not allowed.
 
-    Each names the table, the column and the mend. The numbers of the versions are not looked at.
+    Each names the table, the column and what to do. The numbers of the versions are not looked at.
     """
-    found = [*_table(old, new), *_columns(old.columns, new.columns, "")]
+    sentences = [*_table(old, new), *_columns(old.columns, new.columns, "")]
     needed = {*new.primary_key, *new.layout.sort, *new.layout.batch, new.layout.ra, new.layout.dec}
-    found += [
+    sentences += [
         f"the column {name!r} is part of the key, the order or the position and may now be null; forbid null"
         for name in new.names
         if name in needed and new[name].nullable and name in old.names and not old[name].nullable
     ]
-    return [f"table {old.name}: {sentence}" for sentence in found]
+    return [f"table {old.name}: {sentence}" for sentence in sentences]
 
 
 def is_same(old: TableSchema, new: TableSchema) -> bool:
-    """Tell whether two schemas differ in descriptions and UCDs at most, which need no new version."""
+    """Return whether two schemas differ in descriptions and UCDs at most, which need no new version."""
     return _without_texts(old) == _without_texts(new)
 
 
@@ -70,16 +70,16 @@ def _bare(column: Column) -> Column:
 
 def _table(old: TableSchema, new: TableSchema) -> Iterator[str]:
     """Yield what is refused of the table as a whole."""
-    mend = "keep it, or make a new table"
+    advice = "keep it, or make a new table"
     if new.name != old.name:
-        yield f"its name is now {new.name!r}; {mend}"
+        yield f"its name is now {new.name!r}; {advice}"
     if new.primary_key != old.primary_key:
-        yield f"the key was {', '.join(old.primary_key)} and is {', '.join(new.primary_key)}; {mend}"
+        yield f"the key was {', '.join(old.primary_key)} and is {', '.join(new.primary_key)}; {advice}"
     for what in ("kind", "sort", "catalog_type", "ra", "dec", "batch"):
         before, after = getattr(old.layout, what), getattr(new.layout, what)
         # A table that was never compacted may be from now on: its parts have no keys, and are passed over.
         if before != after and not (what == "batch" and not before):
-            yield f"the layout's {what} was {_shown(before)} and is {_shown(after)}; {mend}"
+            yield f"the layout's {what} was {_shown(before)} and is {_shown(after)}; {advice}"
 
 
 def _shown(value: object) -> str:
@@ -117,16 +117,16 @@ def _first_moved(before: list[str], after: list[str]) -> str:
 
 def _column(old: Column, new: Column, name: str) -> Iterator[str]:
     """Yield what is refused of one column."""
-    mend = "keep it, or add a new column"
+    advice = "keep it, or add a new column"
     if new.datatype != old.datatype and new.datatype not in _WIDER.get(old.datatype, ()):
-        yield f"the column {name!r} was {old.datatype} and is {new.datatype}, which is not wider; {mend}"
+        yield f"the column {name!r} was {old.datatype} and is {new.datatype}, which is not wider; {advice}"
     if new.length is not None and (old.length is None or new.length < old.length):
         before = "any length" if old.length is None else str(old.length)
-        yield f"the texts of the column {name!r} had {before} and have {new.length} characters; {mend}"
+        yield f"the texts of the column {name!r} had {before} and have {new.length} characters; {advice}"
     if old.nullable and not new.nullable:
         yield f"the column {name!r} may no longer be null, but rows written before may be; let it be null"
     if new.unit != old.unit:
-        yield f"the unit of the column {name!r} was {old.unit or 'none'} and is {new.unit or 'none'}; {mend}"
+        yield f"the unit of the column {name!r} was {old.unit or 'none'} and is {new.unit or 'none'}; {advice}"
     if old.ucd is not None and new.ucd != old.ucd:
-        yield f"the UCD of the column {name!r} was {old.ucd} and is {new.ucd or 'none'}; {mend}"
+        yield f"the UCD of the column {name!r} was {old.ucd} and is {new.ucd or 'none'}; {advice}"
     yield from _columns(old.columns, new.columns, f"{name}.")

@@ -1,4 +1,4 @@
-"""The scrambling of words for digests, compiled: one pass over a column where numpy takes ten."""
+"""Compiled hash functions for digests of rows."""
 
 from __future__ import annotations
 

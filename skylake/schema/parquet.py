@@ -1,4 +1,4 @@
-"""Write Parquet files: one place that knows encodings, compression and row groups.
+"""Write Parquet files with the encodings, compression and row groups of the schemas.
 
 How these were chosen, and what they cost, is in ``docs/storage.md``; ``benchmarks/parquet_encodings.py`` measures it.
 """
@@ -154,7 +154,7 @@ def _flattened(column: pa.ChunkedArray) -> list[pa.ChunkedArray]:
 def open_writer(schema: pa.Schema, path: str | Path, durable: bool = True) -> Iterator[BlockWriter]:
     """Open a Parquet file to which rows are written block by block.
 
-    The file appears under its name at the end, when it is whole and on disk; before, it stands beside it
+    The file appears under its name at the end, when it is whole and on disk; before, it is beside it
     under a name that no reader of Parquet folders takes for data. After an error nothing of it is left,
     and an older file of the name stays. The same rows give the same bytes, in whatever blocks they come.
 

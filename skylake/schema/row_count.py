@@ -1,6 +1,6 @@
-"""How many rows a Parquet file has, without decoding the rest of its footer.
+"""Read the number of rows from a Parquet footer without decoding the rest.
 
-A footer tells of every column of every row group, and is decoded whole: half a millisecond for a file of a night and
+A footer describes every column of every row group, and is decoded whole: half a millisecond for a file of a night and
 a pixel, of which one commit may bring hundreds. But it begins with the version of the format and the schema, which
 are the same bytes in all files of a schema, and the number of rows comes next (Apache Parquet, ``FileMetaData`` in
 Thrift's compact protocol).
@@ -30,7 +30,7 @@ def row_count(path: Path, schema: pa.Schema) -> int:
     ----------
     path : Path
     schema : pyarrow.Schema
-        That the file ought to have; the footer of a file with another one is decoded.
+        That the file should have; the footer of a file with another one is decoded.
 
     Raises
     ------
@@ -52,13 +52,13 @@ def row_count(path: Path, schema: pa.Schema) -> int:
 
 @lru_cache(maxsize=64)
 def _start(schema: pa.Schema) -> bytes | None:
-    """Return the bytes with which footers of a schema begin, up to the row count; None if that is not told."""
+    """Return the bytes with which footers of a schema begin, up to the row count; None if that is not known."""
     stream = io.BytesIO()
     pq.write_metadata(schema, stream)
     content = stream.getvalue()
     footer = content[-8 - int.from_bytes(content[-8:-4], "little") : -8]
-    before, found, _ = footer.partition(_NO_ROWS)
-    return before + _COUNT if found else None
+    before, marker, _ = footer.partition(_NO_ROWS)
+    return before + _COUNT if marker else None
 
 
 def _number(content: bytes) -> int:

@@ -15,16 +15,33 @@ from skylake.resources import folder
 
 #: Tables of a lake, in the order in which they are made.
 TABLES = (
-    "frames", "sources", "forced_sources", "matches", "zeropoints", "nights", "lightcurves",
-    "forced_lightcurves", "maps", "targets", "masters",
-)  # fmt: skip
+    "frames",
+    "sources",
+    "forced_sources",
+    "matches",
+    "zeropoints",
+    "nights",
+    "lightcurves",
+    "forced_lightcurves",
+    "maps",
+    "targets",
+    "masters",
+)
 
 _DATATYPES = {
-    "boolean", "byte", "short", "int", "long", "float", "double", "string", "text", "timestamp", "nested",
-}  # fmt: skip
-_COLUMN_KEYS = {
-    "name", "datatype", "length", "nullable", "description", "ivoa:unit", "ivoa:ucd", "columns",
-}  # fmt: skip
+    "boolean",
+    "byte",
+    "short",
+    "int",
+    "long",
+    "float",
+    "double",
+    "string",
+    "text",
+    "timestamp",
+    "nested",
+}
+_COLUMN_KEYS = {"name", "datatype", "length", "nullable", "description", "ivoa:unit", "ivoa:ucd", "columns"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +73,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class TableLayout:
     """How a table lies in the lake.
 
     Attributes
@@ -89,7 +106,7 @@ class TableSchema:
     description: str
     columns: tuple[Column, ...]
     primary_key: tuple[str, ...]
-    layout: Layout
+    layout: TableLayout
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -154,7 +171,7 @@ def read_schema(path: Path) -> TableSchema:
     columns = tuple(_column(item, str(path)) for item in data["columns"])
     names = [column.name for column in columns]
     if len(set(names)) != len(names):
-        raise ConfigurationError(f"{path}: a column name stands twice")
+        raise ConfigurationError(f"{path}: a column name occurs twice")
     layout = data["layout"]
     schema = TableSchema(
         name=data["name"],
@@ -162,7 +179,7 @@ def read_schema(path: Path) -> TableSchema:
         description=" ".join(str(data["description"]).split()),
         columns=columns,
         primary_key=tuple(data["primaryKey"]),
-        layout=Layout(
+        layout=TableLayout(
             layout["kind"],
             tuple(layout["sort"]),
             layout.get("catalog_type"),
@@ -215,14 +232,14 @@ def flag_texts(table: Literal["sources", "frames"]) -> dict[str, tuple[int, str]
     ConfigurationError
         If the registry and :mod:`skylake.core.flags` differ.
     """
-    found = {
+    texts = {
         item["name"]: (1 << item["bit"], item["description"])
         for item in read_yaml(folder("schemas") / "flags.yaml")[table]
     }
     known = {flag.name: flag.value for flag in (SourceFlag if table == "sources" else FrameFlag)}
-    if {name: value for name, (value, _) in found.items()} != known:
+    if {name: value for name, (value, _) in texts.items()} != known:
         raise ConfigurationError(f"schemas/flags.yaml and skylake.core.flags differ in the flags of {table}")
-    return found
+    return texts
 
 
 @cache
@@ -239,7 +256,7 @@ def meanings() -> Mapping[str, tuple[str, str]]:
         units.setdefault(column.name, set()).add(column.unit or "")
         texts.setdefault(column.name, set()).add(column.description)
     return {
-        name: (found.copy().pop(), texts[name].copy().pop() if len(texts[name]) == 1 else "")
-        for name, found in units.items()
-        if len(found) == 1
+        name: (meanings_of.copy().pop(), texts[name].copy().pop() if len(texts[name]) == 1 else "")
+        for name, meanings_of in units.items()
+        if len(meanings_of) == 1
     }

@@ -123,14 +123,14 @@ def _thinned(stars: Zones, reach: float) -> Zones:
 
 @kernel
 def leaders(zones: Zones, rank: int, reach: float) -> npt.NDArray[np.bool_]:
-    """Tell of each star whether it has fewer than `rank` brighter ones within `reach` (radians)."""
-    found, centre = np.empty(_CROWD, np.int64), np.empty(3)
+    """Return for each star whether it has fewer than `rank` brighter ones within `reach` (radians)."""
+    neighbours, centre = np.empty(_CROWD, np.int64), np.empty(3)
     kept = np.zeros(zones.ra.size, np.bool_)
     for star in range(zones.ra.size):
         _direction(zones, star, centre)
         brighter, mine = 0, zones.magnitudes[star]
-        for place in range(find_cone(zones, centre, reach, found)):
-            other = found[place]
+        for place in range(find_cone(zones, centre, reach, neighbours)):
+            other = neighbours[place]
             # Of stars that are as bright as each other one comes first.
             if zones.magnitudes[other] < mine or (zones.magnitudes[other] == mine and other < star):
                 brighter += 1
@@ -173,20 +173,20 @@ def _find_nearest(
 ) -> None:
     """Write the nearest stars of each star of a band, and of how many of them asterisms are made."""
     most = near.shape[1]
-    found, squares = np.empty(_CROWD, np.int64), np.empty(most + 1)
+    neighbours, squares = np.empty(_CROWD, np.int64), np.empty(most + 1)
     centre = np.empty(3)
     expected = math.sqrt(_NEIGHBOURS[1] / (math.pi * density))
     for star in range(near.shape[0]):
         _direction(zones, star, centre)
         reach, n_found = _FIRST_LOOK * expected, 0
         while n_found <= most and reach < 0.5 * math.pi:
-            n_found = find_cone(zones, centre, reach, found)
+            n_found = find_cone(zones, centre, reach, neighbours)
             reach *= _WIDER
         n = 0
         for place in range(n_found):
-            if found[place] == star:
+            if neighbours[place] == star:
                 continue
-            other = found[place]
+            other = neighbours[place]
             x = zones.vectors[other, 0] - zones.vectors[star, 0]
             y = zones.vectors[other, 1] - zones.vectors[star, 1]
             z = zones.vectors[other, 2] - zones.vectors[star, 2]

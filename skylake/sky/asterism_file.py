@@ -4,7 +4,7 @@ It begins with a line that names the format, then has the length of a header in 
 header, and the arrays, each at a multiple of 64 bytes. The header has the checksum of all arrays, and its own.
 
 To read all arrays for their checksum would take each process longer than to solve a frame, so it is done once for
-each copy of the file: a note beside it tells which one was found whole, by its number on the disk, size and time.
+each copy of the file: a note beside it says which one was found whole, by its number on the disk, size and time.
 """
 
 from __future__ import annotations
@@ -54,18 +54,27 @@ def write_bands(path: Path, bands: Sequence[AsterismBand], content: Content) -> 
             arrays.append(np.ascontiguousarray(values))
         tables.append(
             {
-                "density": band.density, "rank": band.rank, "reach": band.reach, "height": band.zones.height,
-                "n_x": band.quads.n_x, "smallest": band.quads.smallest, "arrays": places,
+                "density": band.density,
+                "rank": band.rank,
+                "reach": band.reach,
+                "height": band.zones.height,
+                "n_x": band.quads.n_x,
+                "smallest": band.quads.smallest,
+                "arrays": places,
             }
-        )  # fmt: skip
+        )
     crc = 0
     for values in arrays:
         crc = zlib.crc32(_padding(values), zlib.crc32(_bytes(values), crc))
     limits = [content.narrowest_deg, content.widest_deg, content.magnitude]
     header = {
-        "version": VERSION, "checksum": content.checksum, "limits": limits, "bytes": offset, "crc": crc,
+        "version": VERSION,
+        "checksum": content.checksum,
+        "limits": limits,
+        "bytes": offset,
+        "crc": crc,
         "bands": tables,
-    }  # fmt: skip
+    }
     text = json.dumps(header | {"own": _own(header)}).encode()
     # Spaces, so that the arrays begin at a multiple too.
     text += b" " * (-(len(_MAGIC) + 8 + len(text)) % _ALIGNED)
@@ -122,9 +131,9 @@ def read_bands(path: Path) -> tuple[list[AsterismBand], Content, int]:
         content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         status = os.fstat(stream.fileno())
     header, start = _header(content)
-    told = Content(header["checksum"], *header["limits"])
+    recorded = Content(header["checksum"], *header["limits"])
     if header["version"] != VERSION:
-        return [], told, header["version"]
+        return [], recorded, header["version"]
     own = header.pop("own")
     if _own(header) != own:
         raise ValueError("its header has changed")
@@ -135,7 +144,7 @@ def read_bands(path: Path) -> tuple[list[AsterismBand], Content, int]:
         if zlib.crc32(memoryview(content)[start:]) != header["crc"]:
             raise ValueError("its content has changed")
         _note(path, state)
-    return [_band(table, content, start) for table in header["bands"]], told, VERSION
+    return [_band(table, content, start) for table in header["bands"]], recorded, VERSION
 
 
 def damage_of(path: Path) -> str | None:
@@ -155,15 +164,15 @@ def damage_of(path: Path) -> str | None:
 
 
 def read_limits(path: Path) -> Content | None:
-    """Return what an index is of that may be of another version, or damaged; None where it does not tell."""
+    """Return what an index is of that may be of another version, or damaged; None where it does not say."""
     try:
         with path.open("rb") as stream:
             header, _ = _header(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
         narrowest, widest, magnitude = header["limits"]
-        told = Content(str(header["checksum"]), float(narrowest), float(widest), str(magnitude))
+        content = Content(str(header["checksum"]), float(narrowest), float(widest), str(magnitude))
     except (OSError, ValueError, LookupError, TypeError):
         return None
-    return told if 0.0 < told.narrowest_deg < told.widest_deg <= 180.0 else None
+    return content if 0.0 < content.narrowest_deg < content.widest_deg <= 180.0 else None
 
 
 def _header(content: mmap.mmap) -> tuple[dict[str, Any], int]:
@@ -180,13 +189,20 @@ def _band(table: dict[str, Any], content: mmap.mmap, start: int) -> AsterismBand
         for name, (dtype, shape, offset) in table["arrays"].items()
     }
     zones = Zones(
-        arrays["zones.vectors"], arrays["zones.magnitudes"], arrays["zones.ra"], arrays["zones.starts"],
+        arrays["zones.vectors"],
+        arrays["zones.magnitudes"],
+        arrays["zones.ra"],
+        arrays["zones.starts"],
         table["height"],
-    )  # fmt: skip
+    )
     quads = Quads(
-        arrays["quads.stars"], arrays["quads.codes"], arrays["quads.sizes"], arrays["quads.starts"],
-        table["n_x"], table["smallest"],
-    )  # fmt: skip
+        arrays["quads.stars"],
+        arrays["quads.codes"],
+        arrays["quads.sizes"],
+        arrays["quads.starts"],
+        table["n_x"],
+        table["smallest"],
+    )
     return AsterismBand(table["density"], table["rank"], table["reach"], zones, quads)
 
 
@@ -195,7 +211,7 @@ def _note_path(path: Path) -> Path:
 
 
 def _state(status: os.stat_result, crc: int) -> str:
-    """Return what tells a file from its copies, and from itself after a change."""
+    """Return what distinguishes a file from its copies, and from itself after a change."""
     return f"{status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns} {crc}\n"
 
 

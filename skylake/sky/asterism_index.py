@@ -212,24 +212,24 @@ def open_index(catalog: ReferenceCatalog) -> AsterismIndex:
     """
     path = index_path(catalog)
     called = _called(catalog)
-    mend = f"run `skylake catalog index {called}`"
+    advice = f"run `skylake catalog index {called}`"
     try:
         bands, content, version = read_bands(path)
     except FileNotFoundError as error:
-        raise CatalogError(f"the catalog {catalog.name} has no index to solve with; {mend}") from error
+        raise CatalogError(f"the catalog {catalog.name} has no index to solve with; {advice}") from error
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise CatalogError(f"{path}: the index is damaged ({error}); {mend}") from error
+        raise CatalogError(f"{path}: the index is damaged ({error}); {advice}") from error
     if version != VERSION:
         raise CatalogError(
-            f"{path}: the index has version {version} of the format and this skylake reads {VERSION}; {mend}"
+            f"{path}: the index has version {version} of the format and this skylake reads {VERSION}; {advice}"
         )
     if content.checksum != catalog.checksum:
-        raise CatalogError(f"{path}: the index is not of this catalog; {mend}")
+        raise CatalogError(f"{path}: the index is not of this catalog; {advice}")
     return AsterismIndex(tuple(bands), content.narrowest_deg, content.widest_deg, content.magnitude, called)
 
 
 def index_name(catalog: ReferenceCatalog) -> str | None:
-    """Return what tells the index of a catalog from another one of it; None if there is none to solve with."""
+    """Return what distinguishes the index of a catalog from another one of it; None if there is none to solve with."""
     try:
         index = open_index(catalog)
     except CatalogError:
@@ -238,18 +238,18 @@ def index_name(catalog: ReferenceCatalog) -> str | None:
     return f"{VERSION} {limits} {index.n_stars} {index.n_asterisms}"
 
 
-def ensure_index(catalog: ReferenceCatalog, tell: Callable[[str], None]) -> AsterismIndex:
+def ensure_index(catalog: ReferenceCatalog, report: Callable[[str], None]) -> AsterismIndex:
     """Open the index of a catalog; where there is none that fits, build it, for what the last one was asked for."""
     try:
         return open_index(catalog)
     except CatalogError as error:
         why = str(error)
-    with _building(catalog, tell):
+    with _building(catalog, report):
         try:
-            # Another process may have built it meanwhile.
+            # Another process may have built it in the meantime.
             return open_index(catalog)
         except CatalogError:
-            tell(f"{why}; it is built now, which takes some seconds")
+            report(f"{why}; it is built now, which takes some seconds")
         return _built_as_before(catalog)
 
 
@@ -269,18 +269,18 @@ def _built_as_before(catalog: ReferenceCatalog) -> AsterismIndex:
 
 
 @contextmanager
-def _building(catalog: ReferenceCatalog, tell: Callable[[str], None] | None) -> Iterator[None]:
+def _building(catalog: ReferenceCatalog, report: Callable[[str], None] | None) -> Iterator[None]:
     """Be the only process that builds the index of a catalog; wait for another that does, and say so."""
     path = index_path(catalog)
     lock = path.with_name(f".{path.name}.lock")
     try:
         with locked_alone(
-            lock, lambda: tell and tell(f"{path}: another process builds the index; it is waited for")
+            lock, lambda: report and report(f"{path}: another process builds the index; it is waited for")
         ):
             # What a process left that was killed over it.
             for left in path.parent.glob(f".{path.name}.*{PARTIAL}"):
                 left.unlink(missing_ok=True)
             yield
     except OSError as error:
-        mend = f"clear that up, then run `skylake catalog index {_called(catalog)}`"
-        raise CatalogError(f"{path}: the index cannot be written ({reason_of(error)}); {mend}") from error
+        advice = f"clear that up, then run `skylake catalog index {_called(catalog)}`"
+        raise CatalogError(f"{path}: the index cannot be written ({reason_of(error)}); {advice}") from error

@@ -45,13 +45,13 @@ _log = logs.get(__name__)
 #: A pixel with more rows is divided into its children.
 MAX_LEAF_ROWS = 1_000_000
 
-#: Identifiers that occur again are told; where they are more than so many and such a share, the column is wrong.
+#: Repeated identifiers are reported; where they are more than so many and such a share, the column is wrong.
 _FEW_DUPLICATES = 20
 _DUPLICATE_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class BuildReport:
+class CatalogBuildReport:
     """What was built: rows, rows of the margin cache, pixels, and rows whose ref_id another row has."""
 
     n_rows: int
@@ -68,7 +68,7 @@ def build_catalog(
     margin_arcsec: float,
     properties: Mapping[str, str],
     max_leaf_rows: int = MAX_LEAF_ROWS,
-) -> BuildReport:
+) -> CatalogBuildReport:
     """Build a catalog and its margin cache as a HATS collection.
 
     Parameters
@@ -155,7 +155,7 @@ def _build(
     margin_arcsec: float,
     properties: Mapping[str, str],
     max_leaf_rows: int,
-) -> BuildReport:
+) -> CatalogBuildReport:
     dealt = _deal(batches, folder / "_dealt" / "main", tree)
     if not dealt.counts:
         raise CatalogError(f"{name}: the files hold no star with a position")
@@ -184,13 +184,13 @@ def _build(
         folder / name, folder / margin, folder / "_dealt" / "margin", fine, margin_arcsec
     )
     write_collection(folder, name, margin, margin_arcsec)
-    return BuildReport(n_rows, n_margin, len(leaves), n_duplicates)
+    return CatalogBuildReport(n_rows, n_margin, len(leaves), n_duplicates)
 
 
 def widen_margin(collection: Path, margin_arcsec: float) -> bool:
     """Give a catalog a margin cache at least so wide, made from its own pixels; its files stay as they are.
 
-    The wider margin stands beside the one before, which those keep who are reading it. The catalog with both takes the
+    The wider margin is beside the one before, which its readers keep. The catalog with both takes the
     place of the one before in one step, so a run that is killed leaves a whole catalog.
 
     Parameters
@@ -246,10 +246,10 @@ def _widen(collection: Path, margin_arcsec: float) -> None:
         leaves = read_pixels(building / name)
         tree = PixelTree.completed(leaves, min(order for order, _ in leaves))
         _write_margin(building / name, building / margin, scratch / "dealt", tree, margin_arcsec)
-        told = read_properties(building, COLLECTION_FILE)
+        properties = read_properties(building, COLLECTION_FILE)
         # Those who are reading it have the margin in force; who had one before that has ended long since.
-        before = told["default_margin"]
-        for older in set(told["all_margins"].split()) - {before, margin}:
+        before = properties["default_margin"]
+        for older in set(properties["all_margins"].split()) - {before, margin}:
             shutil.rmtree(building / older, ignore_errors=True)
         write_collection(building, name, margin, margin_arcsec, [before])
         known = read_objects(building)
@@ -264,7 +264,7 @@ def _widen(collection: Path, margin_arcsec: float) -> None:
         sync_folder(collection.parent)
 
 
-class _Dealt:
+class _PixelRows:
     """Rows of the pixels for the second pass: in memory while they are few, else in files below a folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -300,9 +300,9 @@ class _Dealt:
         return pa.concat_tables(tables + self._held.pop(pixel, []))
 
 
-def _deal(batches: Iterable[pa.Table], folder: Path, tree: PixelTree) -> _Dealt:
+def _deal(batches: Iterable[pa.Table], folder: Path, tree: PixelTree) -> _PixelRows:
     """Deal each batch out to the pixels of the tree."""
-    dealt = _Dealt(folder)
+    dealt = _PixelRows(folder)
     for batch in batches:
         pixels = tree.assign(batch["_healpix_29"].to_numpy())
         for pixel, rows in _groups(pixels):
@@ -361,7 +361,7 @@ def _write_margin(catalog: Path, target: Path, dealt: Path, tree: PixelTree, mar
         Rows of the margin.
     """
     name, schema = catalog.name, read_common_metadata(catalog)
-    pieces = _Dealt(dealt)
+    pieces = _PixelRows(dealt)
     for pixel in read_pixels(catalog):
         rows = pq.read_table(catalog / leaf_folder(*pixel) / f"{name}.parquet", partitioning=None)
         which, pixels = tree.margins(rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy(), margin_arcsec)

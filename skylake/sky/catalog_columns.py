@@ -1,4 +1,4 @@
-"""From the columns of somebody's table to the columns of a reference catalog.
+"""Convert the columns of a user's table to the columns of a reference catalog.
 
 Every importer ends here: a batch of rows under the names, units and habits of its file goes in, the same
 stars under :func:`catalog_schema` come out, with a count of what was left behind.
@@ -51,9 +51,15 @@ _FASTEST_MAS_YR = 20_000.0
 
 #: Words of UCD1+ for bands, each with the wavelength, nm, up to which it holds.
 _UCD_LIMITS = (
-    (400.0, "em.opt.U"), (500.0, "em.opt.B"), (600.0, "em.opt.V"), (750.0, "em.opt.R"), (1000.0, "em.opt.I"),
-    (1500.0, "em.IR.J"), (2000.0, "em.IR.H"), (3000.0, "em.IR.K"),
-)  # fmt: skip
+    (400.0, "em.opt.U"),
+    (500.0, "em.opt.B"),
+    (600.0, "em.opt.V"),
+    (750.0, "em.opt.R"),
+    (1000.0, "em.opt.I"),
+    (1500.0, "em.IR.J"),
+    (2000.0, "em.IR.H"),
+    (3000.0, "em.IR.K"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +213,8 @@ def catalog_schema(bands: Sequence[str], colours: Sequence[str]) -> TableSchema:
         folded = column.name.casefold()
         if folded in seen:
             raise UsageError(
-                f"the columns {seen[folded]!r} and {column.name!r} cannot stand in one table, since "
-                "databases do not tell upper from lower case; rename one, as in Gaia_G"
+                f"the columns {seen[folded]!r} and {column.name!r} cannot be in one table, since "
+                "databases do not distinguish upper from lower case; rename one, as in Gaia_G"
             )
         seen[folded] = column.name
     return load("catalog").extended("catalog", tuple(columns))
@@ -246,7 +252,7 @@ def require_columns(available: Sequence[str], wanted: Iterable[str], source: str
     for name in wanted:
         if counts[name] > 1:
             raise CatalogError(
-                f"{source}: the column {name!r} stands {counts[name]} times; rename all but one"
+                f"{source}: the column {name!r} occurs {counts[name]} times; rename all but one"
             )
         if not counts[name]:
             raise CatalogError(f"{source}: there is no column {name!r}; {_near(name, available)}")
@@ -328,15 +334,15 @@ def standardise(
         ra, dec = ra[keep], dec[keep]
     ra = ra % 360.0
     ra = np.where(ra == 360.0, 0.0, ra) + 0.0  # so close below 0 that it became 360; and -0 becomes 0
-    found: dict[str, Any] = {"_healpix_29": healpix_index(ra, dec), "ra_deg": ra, "dec_deg": dec}
-    found |= identifiers(rows, columns.id) if columns.id else {"ref_id": position_id(ra, dec)}
-    found |= _proper_motion(rows, columns, dec) if columns.pm_ra else {}
+    stars: dict[str, Any] = {"_healpix_29": healpix_index(ra, dec), "ra_deg": ra, "dec_deg": dec}
+    stars |= identifiers(rows, columns.id) if columns.id else {"ref_id": position_id(ra, dec)}
+    stars |= _proper_motion(rows, columns, dec) if columns.pm_ra else {}
     for band in columns.magnitudes:
-        found |= _magnitude(rows, columns, band)
+        stars |= _magnitude(rows, columns, band)
     for colour, name in columns.colours.items():
         values = _in_magnitudes(rows, name)
-        found[colour_column(colour)] = _nullable(values, np.isfinite(values))
-    return conform(pa.table(found), columns.schema), report
+        stars[colour_column(colour)] = _nullable(values, np.isfinite(values))
+    return conform(pa.table(stars), columns.schema), report
 
 
 def _firsts(rows: RawRows, why: Mapping[str, BoolArray], ra: FloatArray, dec: FloatArray) -> dict[str, str]:
@@ -373,12 +379,12 @@ def _magnitude(rows: RawRows, columns: CatalogColumns, band: str) -> dict[str, p
     name = mag_column(band)
     magnitude = _in_magnitudes(rows, columns.magnitudes[band])
     measured = np.isfinite(magnitude)
-    found = {name: _nullable(magnitude, measured)}
+    values = {name: _nullable(magnitude, measured)}
     source = columns.magnitude_errors.get(band)
     if source is not None:
         error = _in_magnitudes(rows, source) if isinstance(source, str) else np.full(magnitude.shape, source)
-        found[f"{name}_err"] = _nullable(error, measured & (error > 0))
-    return found
+        values[f"{name}_err"] = _nullable(error, measured & (error > 0))
+    return values
 
 
 def _proper_motion(rows: RawRows, columns: CatalogColumns, dec_deg: FloatArray) -> dict[str, pa.Array]:

@@ -30,9 +30,15 @@ from skylake.sky.hats import read_properties
 
 _HEAD_BYTES = 65_536
 _SUFFIXES = {
-    ".fits": "FITS", ".fit": "FITS", ".fts": "FITS", ".fz": "FITS", ".parquet": "Parquet", ".pq": "Parquet",
-    ".vot": "VOTable", ".votable": "VOTable",
-}  # fmt: skip
+    ".fits": "FITS",
+    ".fit": "FITS",
+    ".fts": "FITS",
+    ".fz": "FITS",
+    ".parquet": "Parquet",
+    ".pq": "Parquet",
+    ".vot": "VOTable",
+    ".votable": "VOTable",
+}
 _FOREIGN = {
     b"PK\x03\x04": "a zip archive; unpack it",
     b"BZh": "compressed with bzip2; run bunzip2",
@@ -55,7 +61,7 @@ _TABLES = ("BINTABLE", "TABLE")
 
 @dataclass(frozen=True, slots=True)
 class RawBatch:
-    """Some rows of a file, as they stand in it.
+    """Some rows of a file, as they are in it.
 
     Attributes
     ----------
@@ -122,8 +128,8 @@ def read_batches(
 ) -> Iterator[RawBatch]:
     """Yield the wanted columns of a file, at most `batch_rows` rows at a time.
 
-    The format is told from the first bytes: Parquet, FITS, VOTable, ECSV, else text with a header line; any
-    but Parquet may be gzipped. A folder stands for the Parquet files in it, in the order of their names.
+    The format is recognised by the first bytes: Parquet, FITS, VOTable, ECSV, else text with a header line; any
+    but Parquet may be gzipped. A folder means the Parquet files in it, in the order of their names.
 
     Raises
     ------
@@ -136,7 +142,7 @@ def read_batches(
             yield from read_batches(part, wanted_columns, batch_rows)
         return
     kind = _kind(path)
-    with told_plainly(path, kind):
+    with catalog_errors(path, kind):
         for table, units in _READERS[kind](path, tuple(wanted_columns), batch_rows):
             yield RawBatch(_without_masked(table, wanted_columns), units, str(path), first_row)
             first_row += table.num_rows
@@ -155,7 +161,7 @@ def _without_masked(table: pa.Table, wanted: Sequence[str]) -> pa.Table:
 
 
 @contextmanager
-def told_plainly(path: Path, kind: str) -> Iterator[None]:
+def catalog_errors(path: Path, kind: str) -> Iterator[None]:
     """Turn what the libraries raise for a damaged file into one sentence."""
     try:
         yield
@@ -171,7 +177,7 @@ def told_plainly(path: Path, kind: str) -> Iterator[None]:
 
 
 def _kind(path: Path) -> str:
-    with told_plainly(path, "readable"):
+    with catalog_errors(path, "readable"):
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
         if _is_gzip(path):
@@ -343,7 +349,9 @@ def _read_votable(path: Path, wanted: tuple[str, ...], batch_rows: int) -> Itera
         tables = list(votable.parse(path, verify="ignore").iter_tables())
     if not tables:
         raise CatalogError(f"{path}: the VOTable holds no table; fetch or export it again")
-    table = next((one for one in tables if set(wanted) <= {item.name for item in one.fields}), tables[0])
+    table = next(
+        (table for table in tables if set(wanted) <= {item.name for item in table.fields}), tables[0]
+    )
     require_columns([item.name for item in table.fields], wanted, str(path))
     fields = {item.name: item for item in table.fields}
     units = {name: str(fields[name].unit or "") for name in wanted}

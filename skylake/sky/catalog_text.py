@@ -29,7 +29,7 @@ _BLOCK_BYTES = 8 << 20
 _DELIMITERS = (",", "\t", ";", "|", " ")
 #: Rows are not longer, in bytes; what is longer is text, or made to fill the memory.
 _MAX_LINE = 1 << 20
-#: Comment lines, and no more lines and bytes than that, may stand before the header.
+#: Comment lines, and no more lines and bytes than that, may come before the header.
 _MOST_COMMENTS, _MOST_COMMENT_BYTES = 100_000, 1 << 26
 _NO_VALUE = ["", "null", "NULL", "Null", "nan", "NaN", "NAN", "\\N", "--"]
 _RULE = re.compile(r"[-=\s|;,+]*--[-=\s|;,+]*\Z")
@@ -140,8 +140,8 @@ def yaml_units(lines: Sequence[str]) -> dict[str, str]:
         why = " ".join(str(error).split())
         raise ValueError(f"its YAML header does not give the columns: {why}") from error
     # A unit that astropy wrote as an object has its text within.
-    told = {name: unit.get("unit", "") if isinstance(unit, dict) else unit for name, unit in units.items()}
-    return {str(name): unit for name, unit in told.items() if isinstance(unit, str)}
+    unit_of = {name: unit.get("unit", "") if isinstance(unit, dict) else unit for name, unit in units.items()}
+    return {str(name): unit for name, unit in unit_of.items() if isinstance(unit, str)}
 
 
 def _open(path: Path) -> BinaryIO:
@@ -282,8 +282,8 @@ class _CleanLines(io.RawIOBase):
                 return b""
             self._ready = memoryview(self._clean(lines))
         size = len(self._ready) if size < 0 else size
-        found, self._ready = self._ready[:size], self._ready[size:]
-        return bytes(found)
+        chunk, self._ready = self._ready[:size], self._ready[size:]
+        return bytes(chunk)
 
     def _next_lines(self) -> bytes:
         """Return whole lines, at least one; nothing at the end of the stream."""

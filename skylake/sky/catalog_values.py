@@ -1,4 +1,4 @@
-"""Values in somebody's columns: numbers however they are spelt, angles, units and identifiers."""
+"""Convert values of a user's columns: numbers in any spelling, angles, units and identifiers."""
 
 from __future__ import annotations
 
@@ -29,10 +29,17 @@ _SEXAGESIMAL = (
 
 #: Words for units in the wild that the unit parser does not know.
 _UNIT_WORDS = {
-    "degree": "deg", "degrees": "deg", "radian": "rad", "radians": "rad",
-    "mas/year": "mas/yr", "arcsec/year": "arcsec/yr", "deg/year": "deg/yr",
-    "mag(vega)": "mag", "magnitude": "mag", "magnitudes": "mag",
-}  # fmt: skip
+    "degree": "deg",
+    "degrees": "deg",
+    "radian": "rad",
+    "radians": "rad",
+    "mas/year": "mas/yr",
+    "arcsec/year": "arcsec/yr",
+    "deg/year": "deg/yr",
+    "mag(vega)": "mag",
+    "magnitude": "mag",
+    "magnitudes": "mag",
+}
 #: As the unit of an angle these are hours of right ascension, not of time.
 _HOUR_WORDS = ("h", "hr", "hour", "hours")
 
@@ -103,12 +110,12 @@ def numbers(rows: RawRows, name: str) -> FloatArray:
     CatalogError
         If a text is no number, or the column holds neither numbers nor text.
     """
-    found, left = _numbers_where_spelt(_flat(rows, name))
+    values, left = _numbers_where_spelt(_flat(rows, name))
     if left.any():
         position = int(np.argmax(left))
         text = rows.table.column(name)[position].as_py()
         rows.fail(name, position, f"{text!r}, which is no number; correct or blank it")
-    return found
+    return values
 
 
 def right_ascension(rows: RawRows, name: str, unit: RaUnit) -> FloatArray:
@@ -130,33 +137,33 @@ def right_ascension(rows: RawRows, name: str, unit: RaUnit) -> FloatArray:
         If a value is no angle, or if file, text and `unit` contradict each other.
     """
     values = _flat(rows, name)
-    found, left = _numbers_where_spelt(values)
-    if np.isfinite(found).any():
-        found = found * _ra_factor(rows, name, unit)
+    degrees, left = _numbers_where_spelt(values)
+    if np.isfinite(degrees).any():
+        degrees = degrees * _ra_factor(rows, name, unit)
     if left.any():
         at = np.flatnonzero(left)
         angle, mark = _three_parts(rows, name, values.take(pa.array(at)), at)
-        found[at] = angle * _hours_or_degrees(rows, name, (angle, mark, at), unit)
-    return found
+        degrees[at] = angle * _hours_or_degrees(rows, name, (angle, mark, at), unit)
+    return degrees
 
 
 def has_angles_in_parts(rows: RawRows, name: str) -> bool:
-    """Tell whether a column holds angles such as 12:34:56.7."""
+    """Return whether a column holds angles such as 12:34:56.7."""
     return bool(_numbers_where_spelt(_flat(rows, name))[1].any())
 
 
 def declination(rows: RawRows, name: str) -> FloatArray:
     """Return a column of declinations in degrees, shape (n,), as :func:`right_ascension` does."""
     values = _flat(rows, name)
-    found, left = _numbers_where_spelt(values)
-    if np.isfinite(found).any():
-        found = found * unit_factor(rows, name, "deg")
+    degrees, left = _numbers_where_spelt(values)
+    if np.isfinite(degrees).any():
+        degrees = degrees * unit_factor(rows, name, "deg")
     if left.any():
         at = np.flatnonzero(left)
-        found[at], mark = _three_parts(rows, name, values.take(pa.array(at)), at)
+        degrees[at], mark = _three_parts(rows, name, values.take(pa.array(at)), at)
         if (mark == "h").any():
             rows.fail(name, int(at[np.argmax(mark == "h")]), "a declination in hours; correct the column")
-    return found
+    return degrees
 
 
 def _flat(rows: RawRows, name: str) -> pa.Array:
@@ -178,8 +185,8 @@ def _flat(rows: RawRows, name: str) -> pa.Array:
 
 
 def _float64(values: pa.Array) -> FloatArray:
-    found = values.cast(pa.float64(), safe=not pa.types.is_integer(values.type))
-    return np.array(found.fill_null(np.nan).to_numpy(zero_copy_only=False), np.float64)
+    floats = values.cast(pa.float64(), safe=not pa.types.is_integer(values.type))
+    return np.array(floats.fill_null(np.nan).to_numpy(zero_copy_only=False), np.float64)
 
 
 def _numbers_where_spelt(values: pa.Array) -> tuple[FloatArray, BoolArray]:
@@ -279,11 +286,11 @@ def _refuse(rows: RawRows, name: str, wrong: pa.Array, problem: str) -> None:
 
 
 def _whole_numbers(rows: RawRows, name: str, values: pa.Array) -> pa.Array:
-    found = _float64(values)
-    wrong = ~np.isnan(found) & ((np.abs(found) > _FLOAT_INTEGERS) | (np.mod(found, 1.0) != 0.0))
+    floats = _float64(values)
+    wrong = ~np.isnan(floats) & ((np.abs(floats) > _FLOAT_INTEGERS) | (np.mod(floats, 1.0) != 0.0))
     problem = "an identifier that is no integer below 2^53; store the column as integers or text"
     _refuse(rows, name, pa.array(wrong), problem)
-    return pa.array(np.nan_to_num(found).astype(np.int64), mask=np.isnan(found))
+    return pa.array(np.nan_to_num(floats).astype(np.int64), mask=np.isnan(floats))
 
 
 def _text_identifiers(rows: RawRows, name: str, texts: pa.Array) -> dict[str, pa.Array]:

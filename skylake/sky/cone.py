@@ -30,7 +30,7 @@ _SURELY = 4
 
 
 class WrongCount(CatalogError):
-    """A file has another number of rows than it ought to have.
+    """A file has another number of rows than it should have.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def read_cone(
     Raises
     ------
     WrongCount
-        If a file has another number of rows than it ought to have.
+        If a file has another number of rows than it should have.
     OSError, pyarrow.ArrowInvalid
         If a file is missing or cannot be read.
     """
@@ -104,7 +104,7 @@ def faintest_of(
     column : str
         Magnitudes; rows without one do not count.
     most : int
-        Rows. Four times as many may come where files tell that there are no more, since to count takes as long as to
+        Rows. Four times as many may come where files show that there are no more, since to count takes as long as to
         read.
     """
     ranges = cone_ranges(ra_deg, dec_deg, radius_deg)
@@ -113,9 +113,12 @@ def faintest_of(
         return float("inf")
     counts = np.zeros(len(_MAGNITUDES) - 1, np.int64)
     batches = dataset.to_batches(
-        columns=["ra_deg", "dec_deg", column], filter=_between(ranges), batch_size=_BATCH, batch_readahead=2,
+        columns=["ra_deg", "dec_deg", column],
+        filter=_between(ranges),
+        batch_size=_BATCH,
+        batch_readahead=2,
         fragment_readahead=1,
-    )  # fmt: skip
+    )
     for batch in batches:
         inside = _inside(batch, ra_deg, dec_deg, radius_deg)
         values = np.asarray(batch[column].to_numpy(zero_copy_only=False), float)[inside]
@@ -130,9 +133,9 @@ def faintest_of(
 
 
 def _inside(rows: Any, ra_deg: float, dec_deg: float, radius_deg: float) -> npt.NDArray[np.bool_]:
-    """Tell which rows are within a cone."""
+    """Return which rows are within a cone."""
     ra, dec = np.asarray(rows["ra_deg"]), np.asarray(rows["dec_deg"])
-    # Most rows that came along are told to be outside by their declination alone.
+    # Most rows that came along are found to be outside by their declination alone.
     inside = np.abs(dec - dec_deg) <= radius_deg + _ROUNDING_DEG
     inside[inside] = within(ra_deg, dec_deg, radius_deg, ra[inside], dec[inside])
     return inside
@@ -183,7 +186,7 @@ def _touched(pixels: Iterable[Pixel], ranges: IntArray) -> list[Pixel]:
 
 
 def _touches(ranges: IntArray, start: int, end: int) -> bool:
-    """Tell whether the half-open range [start, end) meets any of sorted ranges."""
+    """Return whether the half-open range [start, end) meets any of sorted ranges."""
     position = int(np.searchsorted(ranges[:, 1], start, side="right"))
     return position < len(ranges) and int(ranges[position, 0]) < end
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,7 +33,7 @@ _DIRECTORY_SIZE = 10000
 _FOOTER_THREADS = 16
 #: Names the catalog and the margins of a collection.
 COLLECTION_FILE = "collection.properties"
-#: Files of each pixel of a catalog, with the rows that each ought to have; None where that is not known.
+#: Files of each pixel of a catalog, with the rows that each should have; None where that is not known.
 Leaves = Mapping[Pixel, Mapping[Path, int | None]]
 #: File of a reference catalog, or of a published folder, with what is in it; written after all of that.
 OBJECTS = "_objects.json"
@@ -258,7 +260,7 @@ def files_below(root: Path) -> Iterator[Path]:
 
 
 def read_objects(root: Path) -> Objects | None:
-    """Return what is told to be in the folder of a catalog; None for one of an older skylake, which tells nothing.
+    """Return what should be in the folder of a catalog; None for one of an older skylake, which does not say.
 
     Raises
     ------
@@ -291,3 +293,38 @@ def replace_text(path: Path, text: str) -> None:
     partial = partial_path(path)
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
+
+
+class _WarningCollector(logging.Handler):
+    """Collects what is logged as a warning or worse."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(" ".join(record.getMessage().split()))
+
+
+def validate(root: Path) -> str | None:
+    """Ask ``hats.io.validation.is_valid_catalog`` strictly about a catalog or collection.
+
+    Returns
+    -------
+    str or None
+        What it complains of; None for a valid catalog.
+    """
+    from hats.io.validation import is_valid_catalog
+
+    # hats says why in the log of the root, where nobody else should see it.
+    logger, complaints = logging.getLogger(), _WarningCollector()
+    held, logger.handlers = logger.handlers, [complaints]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            is_valid = is_valid_catalog(root, strict=True)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RuntimeError, pa.ArrowException) as error:
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    finally:
+        logger.handlers = held
+    return None if is_valid else "; ".join(complaints.texts) or "it is not valid"

@@ -1,4 +1,4 @@
-"""What numba compiles of the hats package, kept on disk for the processes that come after.
+"""Cache on disk the functions of the hats package that numba compiles.
 
 The alignment of two pixel trees, which every join begins with, is compiled for ten seconds in each process that
 does not find it.

@@ -67,10 +67,10 @@ class PairsWithin(AbstractCrossmatchAlgorithm):  # type: ignore[misc]
     def perform_crossmatch(self, crossmatch_args: Any) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
         """Match two partitions; see the base class."""
         left, right = crossmatch_args.left_df, crossmatch_args.right_df
-        stars = _Stars(right, self.epoch, self.proper_motion)
+        stars = _PartitionStars(right, self.epoch, self.proper_motion)
         mjd = left["mjd_mid"].to_numpy(float)
         vectors = unit_vectors(left["ra_deg"].to_numpy(float), left["dec_deg"].to_numpy(float))
-        found = []
+        matches = []
         # Within a night no star moves by a pixel: pairs are searched night by night at its mean epoch, a
         # little wider, and measured at the epoch of each frame.
         for day in np.unique(np.floor(mjd)):
@@ -78,9 +78,9 @@ class PairsWithin(AbstractCrossmatchAlgorithm):  # type: ignore[misc]
             years = float(julian_epoch(mjd[rows].mean())) - self.epoch
             reach = self.radius_arcsec + stars.daily_motion_arcsec
             i, j, _ = pairs_within(vectors[rows], unit_vectors(*stars.at(years)), reach)
-            found.append((rows[i], j))
-        i = np.concatenate([rows for rows, _ in found]) if found else np.zeros(0, np.intp)
-        j = np.concatenate([stars_found for _, stars_found in found]) if found else np.zeros(0, np.intp)
+            matches.append((rows[i], j))
+        i = np.concatenate([rows for rows, _ in matches]) if matches else np.zeros(0, np.intp)
+        j = np.concatenate([stars_found for _, stars_found in matches]) if matches else np.zeros(0, np.intp)
         ra, dec = stars.at(julian_epoch(mjd[i]) - self.epoch, j)
         separation = arcsec_of_chord(np.linalg.norm(vectors[i] - unit_vectors(ra, dec), axis=-1))
         keep = separation <= self.radius_arcsec
@@ -98,7 +98,7 @@ class PairsWithin(AbstractCrossmatchAlgorithm):  # type: ignore[misc]
         )
         return i[keep], j[keep], extra
 
-    def _crowding(self, right: pd.DataFrame, stars: _Stars, matched: np.ndarray) -> np.ndarray:
+    def _crowding(self, right: pd.DataFrame, stars: _PartitionStars, matched: np.ndarray) -> np.ndarray:
         """Return the crowding of matched stars by others of the catalog."""
         if self.aperture.magnitude is None or len(matched) == 0:
             return np.full(len(matched), np.nan)
@@ -109,7 +109,7 @@ class PairsWithin(AbstractCrossmatchAlgorithm):  # type: ignore[misc]
         return share[inverse.reshape(-1)]
 
 
-class _Stars:
+class _PartitionStars:
     """Positions of a partition of catalog stars at any epoch."""
 
     def __init__(self, frame: pd.DataFrame, epoch: float, proper_motion: tuple[str, str] | None) -> None:

@@ -152,14 +152,14 @@ def reading(collection: Path) -> Iterator[None]:
 def _damaged_file(collection: Path) -> Path | None:
     """Return the first file of a catalog that is not as it was imported, or cannot be read; None if none is."""
     try:
-        told = read_objects(collection) or {}
+        recorded = read_objects(collection) or {}
     except (OSError, ValueError, LookupError, TypeError):
-        told = {}
+        recorded = {}
     there = set(files_below(collection))
-    for path in sorted(there | {collection / name for name in told}):
+    for path in sorted(there | {collection / name for name in recorded}):
         if path not in there:
             return path
-        known = told.get(path.relative_to(collection).as_posix())
+        known = recorded.get(path.relative_to(collection).as_posix())
         try:
             with path.open("rb") as stream:
                 if known is not None and hashlib.file_digest(stream, "sha256").hexdigest() != known[1]:

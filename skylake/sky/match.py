@@ -50,11 +50,11 @@ def pairs_within(
     if len(left) == 0 or len(right) == 0:
         nothing = np.zeros(0, np.intp)
         return nothing, nothing, np.zeros(0)
-    found = cKDTree(left, balanced_tree=False).sparse_distance_matrix(
+    pairs = cKDTree(left, balanced_tree=False).sparse_distance_matrix(
         cKDTree(right, balanced_tree=False), chord(radius_arcsec), output_type="ndarray"
     )
-    order = np.lexsort((found["j"], found["i"]))
-    return found["i"][order], found["j"][order], arcsec_of_chord(found["v"][order])
+    order = np.lexsort((pairs["j"], pairs["i"]))
+    return pairs["i"][order], pairs["j"][order], arcsec_of_chord(pairs["v"][order])
 
 
 def mutual_nearest(
@@ -63,7 +63,7 @@ def mutual_nearest(
     right: npt.NDArray[np.int64],
     separation: FloatArray,
 ) -> npt.NDArray[np.bool_]:
-    """Tell which pairs are the nearest of both their members within their group.
+    """Return which pairs are the nearest of both their members within their group.
 
     Given all pairs within a radius this is exact: no member can have a nearer partner that is not in the
     list. Each member occurs in one chosen pair at most. Ties go to the smaller number of the partner.
@@ -109,6 +109,6 @@ def _runs(
 def count_candidates(group: npt.NDArray[np.int64], left: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return, for each pair, how many pairs its left member has within the group."""
     order, counts = _runs(group, left)
-    found = np.empty(len(order), np.int64)
-    found[order] = np.repeat(counts, counts)
-    return found
+    counts_of_rows = np.empty(len(order), np.int64)
+    counts_of_rows[order] = np.repeat(counts, counts)
+    return counts_of_rows

@@ -1,4 +1,4 @@
-"""The pixel tree: which HEALPix pixel holds which rows."""
+"""The pixel tree of a HATS table: which HEALPix pixel holds which rows."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class PixelTree:
         ValueError
             If they overlap or leave a gap.
         """
-        ordered = tuple(sorted(pixels, key=lambda one: pixel_range(*one)))
+        ordered = tuple(sorted(pixels, key=lambda pixel: pixel_range(*pixel)))
         ranges = [pixel_range(*one) for one in ordered]
         ends = [0, *(end for _, end in ranges)]
         if [start for start, _ in ranges] != ends[:-1] or ends[-1] != 12 << (2 * INDEX_ORDER):
@@ -153,7 +153,7 @@ class PixelTree:
     def _may_be_near_edge(
         self, index: IntArray, own: npt.NDArray[np.intp], radius_arcsec: float
     ) -> npt.NDArray[np.bool_]:
-        """Tell which rows lie in the outermost cells of their pixel, cells being wider than the margin.
+        """Return which rows lie in the outermost cells of their pixel, cells being wider than the margin.
 
         The bits of a NESTED number alternate between the two coordinates in the pixel; a cell is
         outermost where one coordinate is all zeros or all ones.
@@ -174,31 +174,31 @@ def _completed(pixels: tuple[Pixel, ...], order: int) -> PixelTree:
     """Return a completed tree; every commit wants the one that the commit before it had."""
     whole = 12 << (2 * INDEX_ORDER)
     ordered = sorted((pixel_range(*pixel), pixel) for pixel in pixels)
-    found: list[Pixel] = []
+    completed: list[Pixel] = []
     position = 0
     for (start, end), pixel in [*ordered, ((whole, whole), None)]:
         while position < start:
-            position = _fill(found, position, start, order)
+            position = _fill(completed, position, start, order)
         if position > start:
             raise ValueError(f"pixels overlap at order {pixel and pixel[0]}")
         if pixel is not None:
-            found.append(pixel)
+            completed.append(pixel)
         position = end
-    return PixelTree.of(found)
+    return PixelTree.of(completed)
 
 
-def _fill(found: list[Pixel], position: int, end: int, order: int) -> int:
+def _fill(pixels: list[Pixel], position: int, end: int, order: int) -> int:
     """Add the largest pixel that begins at a position and fits before an end; return where it ends."""
-    for one in range(order, INDEX_ORDER + 1):
-        size = 1 << (2 * (INDEX_ORDER - one))
+    for child_order in range(order, INDEX_ORDER + 1):
+        size = 1 << (2 * (INDEX_ORDER - child_order))
         if position % size == 0 and position + size <= end:
-            found.append((one, position // size))
+            pixels.append((child_order, position // size))
             return position + size
     raise ValueError(f"no pixel begins at {position}")
 
 
 def overlaps(pixel: Pixel, others: Iterable[Pixel]) -> bool:
-    """Tell whether a pixel overlaps one of others without being it."""
+    """Return whether a pixel overlaps one of others without being it."""
     start, end = pixel_range(*pixel)
     ranges = (pixel_range(*other) for other in others if other != pixel)
     return any(start < high and low < end for low, high in ranges)

@@ -43,7 +43,7 @@ import pyarrow as pa
 from skylake.core.sphere import ra_dec
 from skylake.errors import CatalogError
 from skylake.sky.catalog_columns import CatalogColumns, standardise
-from skylake.sky.catalog_files import quiet, told_plainly
+from skylake.sky.catalog_files import catalog_errors, quiet
 from skylake.sky.catalog_values import IntArray, mixed_id
 
 #: Where Debian installs the index files.
@@ -56,7 +56,7 @@ _BANDS = {"MAG_VT": "VT", "MAG_BT": "BT"}
 _BYTE_ORDERS = {"04:03:02:01": "<", "01:02:03:04": ">"}
 _TYPES = {"u16": "u2", "u32": "u4", "float": "f4", "double": "f8"}
 _Unpack = Callable[[npt.NDArray[Any]], npt.NDArray[np.float64]]
-_MEND = f"install the package with: apt-get install {PACKAGE}"
+_ADVICE = f"install the package with: apt-get install {PACKAGE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def read_tycho2(path: str | Path = FOLDER, batch_rows: int = 500_000) -> Iterato
     columns = _columns(indexes)
     seen: IntArray = np.zeros(0, np.int64)
     for index in indexes:
-        with told_plainly(index.path, "astrometry.net"):
+        with catalog_errors(index.path, "astrometry.net"):
             for stars in _read_index(index.path, tuple(columns.magnitudes.values()), batch_rows):
                 if len(indexes) > 1:
                     ids = stars["id"].to_numpy()
@@ -129,13 +129,13 @@ def _chosen(path: Path) -> list[_Index]:
     if path.is_file():
         index = _inspect(path)
         if index is None:
-            raise CatalogError(f"{path}: the file is no index of Tycho-2 stars with MAG_VT; {_MEND}")
+            raise CatalogError(f"{path}: the file is no index of Tycho-2 stars with MAG_VT; {_ADVICE}")
         return [index]
-    found = [index for index in map(_inspect, sorted(path.glob("index-*.fits"))) if index is not None]
-    if not found:
-        raise CatalogError(f"{path}: there is no index of Tycho-2 stars; {_MEND}")
+    indexes = [index for index in map(_inspect, sorted(path.glob("index-*.fits"))) if index is not None]
+    if not indexes:
+        raise CatalogError(f"{path}: there is no index of Tycho-2 stars; {_ADVICE}")
     scales: dict[float, dict[tuple[int, int], _Index]] = {}
-    for index in found:
+    for index in indexes:
         # Both byte orders of a tile may be installed.
         scales.setdefault(index.scale, {}).setdefault(index.tile, index)
     best = max(scales, key=lambda scale: (sum(index.n_stars for index in scales[scale].values()), -scale))
@@ -151,7 +151,7 @@ def _inspect(path: Path) -> _Index | None:
     """Return what an index file holds, or None if it is not one of Tycho-2."""
     from astropy.io import fits
 
-    with told_plainly(path, "astrometry.net"), quiet(), fits.open(path, memmap=True) as hdus:
+    with catalog_errors(path, "astrometry.net"), quiet(), fits.open(path, memmap=True) as hdus:
         tables, header = _tables(hdus), hdus[0].header
         if not {"kdtree_header_stars", "kdtree_data_stars", "MAG_VT"} <= set(tables):
             return None
@@ -179,8 +179,8 @@ def _read_index(path: Path, magnitudes: tuple[str, ...], batch_rows: int) -> Ite
         for start in range(0, len(words), batch_rows):
             part = slice(start, start + batch_rows)
             ra, dec = ra_dec(vectors_of(words[part]))
-            found = {name: np.asarray(values[part], np.float32) for name, values in columns.items()}
-            yield pa.table({"id": _star_ids(words[part]), "ra": ra, "dec": dec, **found})
+            magnitudes_of = {name: np.asarray(values[part], np.float32) for name, values in columns.items()}
+            yield pa.table({"id": _star_ids(words[part]), "ra": ra, "dec": dec, **magnitudes_of})
 
 
 def _packed_vectors(tables: dict[str, Any], header: Any) -> tuple[npt.NDArray[Any], _Unpack]:

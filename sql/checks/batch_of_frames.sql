@@ -1,7 +1,7 @@
 -- Parts with rows of a night belong to a camera that has frames of it.
 -- fast
 -- says: the part {part} of {table_name} has {n_rows} rows and belongs to no frames
--- mend: {orphan_mend}
+-- repair: {orphan_repair}
 SELECT p.table_name, p.part, p.bundle, p.n_rows
 FROM lake_parts AS p
 LEFT JOIN lake_parts AS f

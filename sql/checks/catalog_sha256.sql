@@ -1,7 +1,7 @@
 -- Every file of a reference catalog has, byte for byte, the content that it was imported with.
 -- deep
 -- says: {file} of the catalog {catalog} {problem}
--- mend: skylake catalog import {lake} {catalog} --replace …
+-- repair: skylake catalog import {lake} {catalog} --replace …
 SELECT f.catalog, f.file,
     coalesce('cannot be read: ' || s.problem, 'has other bytes than were imported') AS problem
 FROM catalog_files AS f

@@ -1,6 +1,6 @@
 -- Settings, camera profiles, records, descriptions and lists can be read and understood.
 -- fast
 -- says: {path} ({kind}) cannot be used: {problem}
--- mend: {document_mend}
+-- repair: {document_repair}
 SELECT path, kind, table_name, problem
 FROM documents;

@@ -1,8 +1,8 @@
 -- Every file has as many rows as its description tells.
 -- fast
--- says: the file {path} of {table_name} has {n_rows} rows where {n_rows_told} are told
--- mend: {file_mend}
-SELECT l.table_name, l.path, d.n_rows, l.n_rows AS n_rows_told
+-- says: the file {path} of {table_name} has {n_rows} rows where {n_rows_recorded} are recorded
+-- repair: {file_repair}
+SELECT l.table_name, l.path, d.n_rows, l.n_rows AS n_rows_recorded
 FROM lake_files AS l
 INNER JOIN disk_files AS d USING (table_name, path)
 WHERE d.n_rows <> l.n_rows;

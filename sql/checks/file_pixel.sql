@@ -1,7 +1,7 @@
 -- The statistics of every file tell that its rows lie in the pixel of its folder.
 -- fast
 -- says: the file {path} of {table_name} {problem}
--- mend: {file_mend}
+-- repair: {file_repair}
 SELECT
     l.table_name,
     l.path,

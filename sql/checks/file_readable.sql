@@ -1,7 +1,7 @@
 -- Every file is Parquet with a whole footer.
 -- fast
 -- says: the file {path} of {table_name} cannot be read: {problem}
--- mend: {file_mend}
+-- repair: {file_repair}
 SELECT d.table_name, d.path, d.problem
 FROM disk_files AS d
 INNER JOIN lake_files AS l USING (table_name, path)

@@ -1,7 +1,7 @@
 -- A frame has as many forced measurements as it tells.
 -- deep: by frame_id
 -- says: frame {frame_id} tells of {n_targets} targets, and forced_sources has {n_rows} of it
--- mend: skylake ingest {lake} --camera {camera} --redo --from {night} --to {night} PATH…
+-- repair: skylake ingest {lake} --camera {camera} --redo --from {night} --to {night} PATH…
 SELECT f.frame_id, f.camera, f.night, f.n_targets, coalesce(s.n_rows, 0) AS n_rows
 FROM frames AS f
 LEFT JOIN (SELECT frame_id, count(*) AS n_rows FROM forced_sources GROUP BY frame_id) AS s USING (frame_id)

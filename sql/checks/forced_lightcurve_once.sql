@@ -1,8 +1,8 @@
 -- A target has one light curve per camera and band, with as many points as it counts, in the order of time, and one point
 -- of each frame at most.
 -- deep: by star_id
--- says: target {star_id} of {camera} has a light curve in {band} with {n_points} points told, {n_rows} there, of {n_frames} frames
--- mend: {version_mend}
+-- says: target {star_id} of {camera} has a light curve in {band} with {n_points} points recorded, {n_rows} there, of {n_frames} frames
+-- repair: {version_repair}
 SELECT 'forced_lightcurves' AS table_name, camera, star_id, band, n_points, len(lightcurve.mjd_mid) AS n_rows,
     len(list_distinct(lightcurve.frame_id)) AS n_frames
 FROM forced_lightcurves

@@ -1,7 +1,7 @@
 -- Every frame is one row of frames.
 -- fast
 -- says: frame {frame_id} of {camera} is {n_rows} rows
--- mend: skylake ingest {lake} --camera {camera} --redo --from {night} --to {night} PATH…
+-- repair: skylake ingest {lake} --camera {camera} --redo --from {night} --to {night} PATH…
 SELECT frame_id, any_value(camera) AS camera, min(night) AS night, count(*) AS n_rows
 FROM frames
 GROUP BY frame_id

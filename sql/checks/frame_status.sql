@@ -1,7 +1,7 @@
 -- A frame is ok, or says why it is not.
 -- fast
 -- says: {file} has the status {status}, the reason {reason} and the message {message}
--- mend: skylake ingest {lake} --camera {camera} --redo --from {night} --to {night} PATH…
+-- repair: skylake ingest {lake} --camera {camera} --redo --from {night} --to {night} PATH…
 SELECT frame_id, camera, night, file, status, reason, message
 FROM frames
 WHERE status NOT IN ('ok', 'skipped', 'rejected', 'failed')

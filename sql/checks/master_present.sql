@@ -1,7 +1,7 @@
 -- The file of every master is in the lake, with the size that the library tells.
 -- fast
 -- says: {file} of the master {name} {problem}
--- mend: restore {file} from a copy of the lake, or make it again: skylake calib build {lake} --camera {camera} PATH…
+-- repair: restore {file} from a copy of the lake, or make it again: skylake calib build {lake} --camera {camera} PATH…
 SELECT m.name, m.camera, m.file,
     CASE WHEN d.n_bytes IS NULL THEN 'is not there'
         ELSE 'has ' || d.n_bytes || ' bytes where the library tells ' || m.file_bytes END AS problem

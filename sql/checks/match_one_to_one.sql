@@ -1,7 +1,7 @@
 -- In a frame, a detection is one star at most, and a star one detection.
 -- deep: by frame_id
 -- says: {twice} {number} of frame {frame_id} is matched {n_rows} times with {catalog}
--- mend: {version_mend}
+-- repair: {version_repair}
 SELECT 'matches' AS table_name, 'detection' AS twice, frame_id, catalog, source_no AS number, count(*) AS n_rows
 FROM matches
 GROUP BY ALL

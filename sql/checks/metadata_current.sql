@@ -1,8 +1,8 @@
 -- Where a table has `_metadata`, it tells of the files that are there and of their rows.
 -- fast
--- says: _metadata of {table_name} is stale: {path} has {n_rows} rows, and {n_rows_told} there
--- mend: rm {lake}/{folder}/dataset/_metadata
-SELECT t.table_name, t.folder, path, d.n_rows, m.n_rows AS n_rows_told
+-- says: _metadata of {table_name} is stale: {path} has {n_rows} rows, and {n_rows_recorded} there
+-- repair: rm {lake}/{folder}/dataset/_metadata
+SELECT t.table_name, t.folder, path, d.n_rows, m.n_rows AS n_rows_recorded
 FROM metadata_files AS m
 FULL JOIN (
     SELECT table_name, path, d.n_rows

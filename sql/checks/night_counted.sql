@@ -1,7 +1,7 @@
 -- The frames of a night that have positions counted as many detections as its part of sources has rows.
 -- fast
 -- says: night {night} of {camera} has {n_rows} rows in sources where its frames count {n_detected} detections
--- mend: skylake ingest {lake} --camera {camera} --redo --from {night} --to {night} PATH…
+-- repair: skylake ingest {lake} --camera {camera} --redo --from {night} --to {night} PATH…
 SELECT camera, night, coalesce(f.n_detected, 0) AS n_detected, coalesce(p.n_rows, 0) AS n_rows
 FROM (
     SELECT camera, night, sum(n_detected)::BIGINT AS n_detected

@@ -1,7 +1,7 @@
 -- Every part is described once, and has a key of its own where it shares files.
 -- fast
 -- says: the part {part} of {table_name} {problem}
--- mend: {part_mend}
+-- repair: {part_repair}
 SELECT table_name, part, any_value(bundle) AS bundle, 'is described ' || count(*) || ' times' AS problem
 FROM lake_parts
 GROUP BY table_name, part

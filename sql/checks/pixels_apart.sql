@@ -1,7 +1,7 @@
 -- The pixels of a table do not overlap.
 -- fast
 -- says: the pixels Norder={norder} Npix={npix} and Norder={other_norder} Npix={other_npix} of {table_name} overlap
--- mend: {version_mend}
+-- repair: {version_repair}
 SELECT a.table_name, a.norder, a.npix, b.norder AS other_norder, b.npix AS other_npix
 FROM pixels AS a
 INNER JOIN pixels AS b

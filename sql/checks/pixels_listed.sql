@@ -1,14 +1,14 @@
 -- The pixels that partition_info.csv lists are those that have files.
 -- fast
 -- says: the pixel Norder={norder} Npix={npix} of {table_name} is {problem}
--- mend: {pixel_mend}
+-- repair: {pixel_repair}
 WITH wrong AS (
     SELECT table_name, norder, npix, is_listed
     FROM pixels
     WHERE NOT is_listed OR n_files = 0
 ),
 
--- Where a file of the pixel is lost, what brings it back mends both.
+-- Where a file of the pixel is lost, what brings it back repairs both.
 lost AS (
     SELECT table_name, norder, npix, min(path) AS path
     FROM lake_files

@@ -1,7 +1,7 @@
 -- Every row lies in the pixel of its file.
 -- deep
 -- says: {n_outside} rows of {path} of {table_name} lie in other pixels
--- mend: {file_mend}
+-- repair: {file_repair}
 SELECT table_name, path, n_outside
 FROM file_scans
 WHERE n_outside > 0;

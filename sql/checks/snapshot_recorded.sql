@@ -1,7 +1,7 @@
 -- The ledger has a record of every commit up to the current snapshot, under its own number and after its base.
 -- fast
 -- says: the record {snapshot} of the ledger {problem}
--- mend: {record_mend}
+-- repair: {record_repair}
 WITH numbers AS (SELECT unnest(generate_series(1, (SELECT max(snapshot) FROM snapshots))) AS snapshot)
 SELECT
     n.snapshot,

@@ -1,7 +1,7 @@
 -- Positions are on the sky, times are those of the frame, errors are positive.
 -- deep: by frame_id
 -- says: detection {source_no} of frame {frame_id} is at {ra_deg}, {dec_deg} and MJD {mjd_mid}, its frame at MJD {frame_mjd_mid}
--- mend: skylake ingest {lake} --camera {camera} --redo --from {night} --to {night} PATH…
+-- repair: skylake ingest {lake} --camera {camera} --redo --from {night} --to {night} PATH…
 SELECT s.camera, s.night, s.frame_id, s.source_no, s.ra_deg, s.dec_deg, s.mjd_mid, f.mjd_mid AS frame_mjd_mid
 FROM sources AS s
 INNER JOIN frames AS f USING (frame_id)

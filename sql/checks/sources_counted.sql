@@ -1,7 +1,7 @@
 -- Frames that have positions have all the detections that they counted, the others none.
 -- deep: by frame_id
 -- says: {file} has {n_rows} rows in sources, and {n_detected} detections with the status {status}
--- mend: skylake ingest {lake} --camera {camera} --redo --from {night} --to {night} PATH…
+-- repair: skylake ingest {lake} --camera {camera} --redo --from {night} --to {night} PATH…
 SELECT f.camera, f.night, f.frame_id, f.file, f.status, f.reason, f.n_detected, count(s.source_no) AS n_rows
 FROM frames AS f
 LEFT JOIN sources AS s USING (frame_id)

@@ -68,7 +68,7 @@ def test_what_is_no_number_is_refused_with_the_unit(read: Callable[[Any], float]
 @pytest.mark.parametrize("name", ["a.png", "b c.SVG", "/tmp/y.pdf"])
 def test_a_picture_has_a_suffix_of_pictures(name: str) -> None:
     assert picture(name) == Path(name)
-    with pytest.raises(click.BadParameter, match=r"tells no format of pictures; use \.png, \.svg or \.pdf"):
+    with pytest.raises(click.BadParameter, match=r"names no format of pictures; use \.png, \.svg or \.pdf"):
         picture(f"{name}.txt")
 
 

@@ -15,7 +15,7 @@ from astropy.io import fits
 from skylake.cameras import load_chips
 from skylake.cli.arguments import moment
 from skylake.cli.calib_commands import _show_build, _two_read_noises, _validity
-from skylake.flow.masters.build_masters import BuildReport
+from skylake.flow.masters.build_masters import MasterBuildReport
 from skylake.simulate import Scenario, StarParams, simulate
 
 Run = Callable[..., Any]
@@ -63,7 +63,7 @@ def test_two_read_noises_of_one_detector_are_told_with_the_gains_that_they_are_b
     transfer = here | {"kind": "transfer", "name": "t", "read_noise_e": 6.4, "gain_e_per_adu": 1.2}
     (told,) = _two_read_noises([bias, {"kind": "flat", "name": "f"}, transfer])
     assert (
-        "b tells 8 electrons by the gain of header or profile, t 6.4 by the gain that it measured, 1.2"
+        "b gives 8 electrons by the gain of header or profile, t 6.4 by the gain that it measured, 1.2"
         in told
     )
     assert 'reduction.measured = ["gain", "read_noise"]' in told
@@ -81,9 +81,9 @@ def test_who_takes_gain_and_read_noise_from_photon_transfers_is_not_advised_to(
     here = {"extension": 0, "binning": "1x1", "read_noise_err": 0.02, "gain_err": 0.01}
     bias = here | {"kind": "bias", "name": "b", "read_noise_e": 8.0}
     transfer = here | {"kind": "transfer", "name": "t", "read_noise_e": 6.4, "gain_e_per_adu": 1.2}
-    _show_build(BuildReport([bias, transfer]), load_chips(own))
+    _show_build(MasterBuildReport([bias, transfer]), load_chips(own))
     said = capsys.readouterr().out
-    assert "t: gain 1.2" in said and ("read noise: b tells" in said) == advised
+    assert "t: gain 1.2" in said and ("read noise: b gives" in said) == advised
 
 
 def checked(answer: Any) -> tuple[dict[str, Any], dict[str, Any]]:

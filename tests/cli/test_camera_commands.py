@@ -152,7 +152,7 @@ def test_a_check_under_the_generic_profile_says_what_a_profile_of_its_own_needs(
         "exposure_s: the header has TEXP = 30.0; if that is it, name the card in header.exposure.cards",
         "gain: the header has CCDGAIN = 1.7; if that is it, name the card in header.gain.cards",
         "filter: the header has FILT_ID = V; if that is it, name the card in header.filter",
-        "gain: no number in EGAIN, GAIN; detector.gain_e_per_adu of the profile stands in",
+        "gain: no number in EGAIN, GAIN; detector.gain_e_per_adu of the profile is used",
     ):
         assert any(note.startswith(told) for note in notes), told
     assert any(note.startswith("site: ") and "[site]" in note for note in notes)

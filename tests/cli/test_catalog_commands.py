@@ -218,7 +218,7 @@ def test_a_cone_of_a_catalog_holds_the_stars_within(lake: Path, sky: Path, tmp_p
         ("cone LAKE simcat 1 -91 1", 2, "'DEC': '-91' is not a number from -90 to 90"),
         ("cone LAKE simcat x 1 1", 2, "'RA': 'x' is not a number"),
         ("cone LAKE simcat 1 1 -3", 2, "'RADIUS_ARCSEC': '-3'"),
-        ("cone LAKE simcat 1 1 3 -o x.txt", 2, "x.txt: the suffix tells no format"),
+        ("cone LAKE simcat 1 1 3 -o x.txt", 2, "x.txt: the suffix names no format"),
         ("list NOLAKE", 3, "there is no lake; make one with `skylake init"),
         ("show NOLAKE simcat", 3, "there is no lake"),
         ("cone NOLAKE simcat 1 1 1", 3, "there is no lake"),

@@ -165,7 +165,7 @@ def test_a_lost_file_is_told_by_status_and_gives_no_short_answer(
     copy = copy_lake(lake, tmp_path / "copy")
     path = Lake(copy).open("sources").files[0]
     path.unlink()
-    sentence = f"{path}: the file is missing, and rows with it; `skylake verify {copy}` tells the command"
+    sentence = f"{path}: the file is missing, and rows with it; `skylake verify {copy}` shows the command"
     answer = skylake_command("status", copy, "--json")
     assert answer.status == 1 and sentence in answer.err and list(answer.json["damaged"]) == ["sources"]
     answer = skylake_command("sql", copy, "SELECT count(*) FROM sources")

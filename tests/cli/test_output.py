@@ -49,7 +49,7 @@ def test_the_suffix_tells_the_format(name: str, form: str) -> None:
 
 @pytest.mark.parametrize("name", ["x", "x.txt", ".csv", "x.csv.gz"])
 def test_an_unknown_suffix_is_refused_with_those_known(name: str) -> None:
-    with pytest.raises(UsageError, match=f"{name}: the suffix tells no format; use {', '.join(FORMATS)}"):
+    with pytest.raises(UsageError, match=f"{name}: the suffix names no format; use {', '.join(FORMATS)}"):
         format_of(Path(name))
 
 

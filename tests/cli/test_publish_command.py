@@ -117,4 +117,4 @@ def test_a_snapshot_that_is_gone_is_told_while_it_is_read(
     store.rm(f"{well('path', url, 'sources').out.strip()}/_objects.json")
     answer = skylake_command("cone", url, "sources", "10", "10", "60")
     assert answer.status == 3
-    assert answer.sentence.startswith(f"{url}/_versions/sources/") and "is there no more" in answer.sentence
+    assert answer.sentence.startswith(f"{url}/_versions/sources/") and "no longer exists" in answer.sentence

@@ -161,8 +161,8 @@ def test_a_file_that_is_no_text_is_no_query(lake: Path, sky: Path, skylake_comma
 @pytest.mark.parametrize(
     ("options", "status", "words"),
     [
-        (["-o", "answer.txt"], 2, "answer.txt: the suffix tells no format; use .csv, .json, .parquet"),
-        (["-o", "answer"], 2, "answer: the suffix tells no format"),
+        (["-o", "answer.txt"], 2, "answer.txt: the suffix names no format; use .csv, .json, .parquet"),
+        (["-o", "answer"], 2, "answer: the suffix names no format"),
         (["--format", "fits"], 2, "fits goes to a file; name one with -o"),
         (["--format", "table", "-o", "a.csv"], 2, "the format 'table' is for the screen"),
         (["--format", "excel"], 2, "'excel' is not one of 'table', 'csv', 'json', 'parquet'"),

@@ -162,10 +162,10 @@ def test_a_light_curve_can_be_a_picture(
         (
             ["--object", "2", "--plot", "star.txt"],
             2,
-            "star.txt: the suffix tells no format of pictures; use .png",
+            "star.txt: the suffix names no format of pictures; use .png",
         ),
         (["--object", "2", "--plot", "/proc/star.png"], 3, "/proc/star.png: cannot be written"),
-        (["--object", "2", "-o", "star"], 2, "star: the suffix tells no format"),
+        (["--object", "2", "-o", "star"], 2, "star: the suffix names no format"),
     ],
 )
 def test_a_light_curve_that_cannot_be_had_is_one_sentence(
@@ -211,7 +211,7 @@ def test_a_map_of_a_night_has_its_frames_only(lake: Path, tmp_path: Path, well: 
         (["visits", "--camera", "none"], 2, "the maps hold nothing of camera none; `skylake status` lists"),
         (["visits", "--band", "B", "--night", "20241001"], 2, "nothing of band B, night 20241001"),
         (["visits", "--night", "2024"], 2, "'2024' is no night"),
-        (["visits", "--plot", "map.txt"], 2, "map.txt: the suffix tells no format of pictures"),
+        (["visits", "--plot", "map.txt"], 2, "map.txt: the suffix names no format of pictures"),
         (["visits", "--plot", "/proc/map.png"], 3, "/proc/map.png: cannot be written"),
         (["visits", "-o", "/proc/map.fits"], 3, "/proc/map.fits: cannot be written"),
     ],

@@ -53,8 +53,8 @@ def test_what_is_broken_is_told_with_a_command_that_can_be_pasted(
     assert "file_present        FAIL (1)" in answer.out
     assert f"  the file dataset/{lost.name} of frames is missing, with 4 rows of {lost.stem}\n" in answer.out
     assert answer.out.endswith("checks found something; --deep reads every row too\n")
-    mends = [line.split("mend: ")[1] for line in answer.out.splitlines() if "mend: ln" in line]
-    subprocess.run(mends[0], shell=True, check=True)
+    repairs = [line.split("repair: ")[1] for line in answer.out.splitlines() if "repair: ln" in line]
+    subprocess.run(repairs[0], shell=True, check=True)
     assert well("verify", lake, "--deep")
 
 
@@ -66,8 +66,8 @@ def test_a_broken_pointer_is_told_where_no_other_command_works(
     answer = skylake_command("verify", lake, "--only", "pointer")
     assert answer.status == 1
     assert "the link current is missing" in answer.out
-    (mend,) = [line.split("mend: ")[1] for line in answer.out.splitlines() if "mend: ln" in line]
-    subprocess.run(mend, shell=True, check=True)
+    (repair,) = [line.split("repair: ")[1] for line in answer.out.splitlines() if "repair: ln" in line]
+    subprocess.run(repair, shell=True, check=True)
     assert well("status", lake)
 
 

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from skylake.report import pictures
-from skylake.report.pictures import Picture, code_of, draw
+from skylake.report.pictures import PagePicture, code_of, draw
 
 
 @pytest.fixture
@@ -36,9 +36,9 @@ SHOWN = (
 
 
 def test_a_picture_of_the_same_values_is_left_alone(plot: Any, tmp_path: Path) -> None:
-    assert draw(tmp_path, "a.png", "A caption.", plot, *SHOWN) == Picture("a.png", "A caption.")
+    assert draw(tmp_path, "a.png", "A caption.", plot, *SHOWN) == PagePicture("a.png", "A caption.")
     before = (tmp_path / "a.png").read_bytes()
-    assert draw(tmp_path, "a.png", "Another.", plot, *SHOWN) == Picture("a.png", "Another.")
+    assert draw(tmp_path, "a.png", "Another.", plot, *SHOWN) == PagePicture("a.png", "Another.")
     assert plot.n_drawn == 1
     assert (tmp_path / "a.png").read_bytes() == before
 

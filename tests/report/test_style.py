@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skylake.report.style import canvas, dates, faint_down, save, say_nothing_there
+from skylake.report.style import canvas, dates, draw_note, faint_down, save
 
 
 def test_dates_of_days_that_everyone_knows() -> None:
@@ -58,7 +58,7 @@ def test_faint_is_down_however_often_it_is_said() -> None:
 
 def test_empty_axes_say_why() -> None:
     with canvas("title") as (_, axes):
-        say_nothing_there(axes, "no frames yet")
+        draw_note(axes, "no frames yet")
     assert [text.get_text() for text in axes.texts] == ["no frames yet"]
     assert len(axes.get_xticks()) == len(axes.get_yticks()) == 0
 

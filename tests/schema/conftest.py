@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from skylake.resources import folder
-from skylake.schema.tables import Column, Layout, TableSchema
+from skylake.schema.tables import Column, TableLayout, TableSchema
 
 # The first call of a law may import astropy or compile; that says nothing about the code.
 settings.register_profile("skylake", deadline=None)
@@ -44,7 +44,7 @@ def table() -> TableSchema:
             columns=(Column("mjd", "double", "Time"), Column("mag", "float", "Magnitude", unit="mag")),
         ),
     )  # fmt: skip
-    return TableSchema("things", 1, "Things", columns, ("id",), Layout("parquet", ("place", "id")))
+    return TableSchema("things", 1, "Things", columns, ("id",), TableLayout("parquet", ("place", "id")))
 
 
 @pytest.fixture(scope="session")

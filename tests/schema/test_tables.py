@@ -86,7 +86,7 @@ def _rename_key(data: dict[str, Any]) -> None:
     [
         (_add_key, "column 'night' has the unknown key 'colour'"),
         (_add_type, "column 'night' has the unknown datatype 'complex'"),
-        (_double, "a column name stands twice"),
+        (_double, "a column name occurs twice"),
         (_rename_key, "the key, sort or batch column 'number' is no column"),
     ],
 )

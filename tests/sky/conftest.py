@@ -12,14 +12,14 @@ import pytest
 
 from skylake.core.sphere import healpix_index, offset
 from skylake.schema import conform
-from skylake.sky.catalog_build import BuildReport, build_catalog
+from skylake.sky.catalog_build import CatalogBuildReport, build_catalog
 from skylake.sky.catalog_columns import catalog_schema
 from skylake.sky.pixels import PixelTree
 
 SCHEMA = catalog_schema(("V", "B"), ("B-V",))
 
 Stars = Callable[..., pa.Table]
-Build = Callable[..., tuple[Path, BuildReport]]
+Build = Callable[..., tuple[Path, CatalogBuildReport]]
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +66,7 @@ def build(tmp_path: Path) -> Build:
         margin: float = 300.0,
         limit: int = 10**6,
         name: str = "stars",
-    ) -> tuple[Path, BuildReport]:
+    ) -> tuple[Path, CatalogBuildReport]:
         batches = [batches] if isinstance(batches, pa.Table) else batches
         division = PixelTree.uniform(tree) if isinstance(tree, int) else tree
         target = tmp_path / "catalogs" / name

@@ -17,13 +17,13 @@ import pytest
 from skylake.core.sphere import healpix_index, offset, separation_deg
 from skylake.errors import CatalogError
 from skylake.schema import arrow_schema
-from skylake.sky.catalog_build import BuildReport, widen_margin
+from skylake.sky.catalog_build import CatalogBuildReport, widen_margin
 from skylake.sky.catalog_columns import catalog_schema
 from skylake.sky.hats import find_pixels, leaf_files, read_objects, read_properties
 from skylake.sky.pixels import Pixel, PixelTree
 
 Stars = Callable[..., pa.Table]
-Build = Callable[..., tuple[Path, BuildReport]]
+Build = Callable[..., tuple[Path, CatalogBuildReport]]
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -426,7 +426,7 @@ def test_a_missing_column_names_file_and_near_matches(tmp_path: Path) -> None:
 
 def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("ra,dec,ra\n1,2,3\n")
-    with pytest.raises(CatalogError, match="'ra' stands 2 times"):
+    with pytest.raises(CatalogError, match="'ra' occurs 2 times"):
         list(read_batches(tmp_path / "t.csv", ("ra", "dec")))
 
 

@@ -20,14 +20,14 @@ from skylake.core.sphere import (
 from skylake.errors import CatalogError
 from skylake.schema import conform, load
 from skylake.schema.parquet import write_parquet
-from skylake.sky.catalog_build import BuildReport
+from skylake.sky.catalog_build import CatalogBuildReport
 from skylake.sky.hats import Properties, leaf_folder, write_metadata
 from skylake.sky.match import Aperture
 
 pytestmark = pytest.mark.xdist_group("lsdb")
 
 Stars = Callable[..., pa.Table]
-Build = Callable[..., tuple[Path, BuildReport]]
+Build = Callable[..., tuple[Path, CatalogBuildReport]]
 Join = Callable[..., pa.Table]
 
 #: The poles, RA 0, corners of four and of three pixels, and a border of base pixels.

@@ -13,11 +13,11 @@ import pytest
 
 from skylake.core.sphere import apply_proper_motion, separation_deg
 from skylake.errors import CatalogError
-from skylake.sky.catalog_build import BuildReport
+from skylake.sky.catalog_build import CatalogBuildReport
 from skylake.sky.lake_catalogs import ReferenceCatalog, StarField
 
 Stars = Callable[..., pa.Table]
-Build = Callable[..., tuple[Path, BuildReport]]
+Build = Callable[..., tuple[Path, CatalogBuildReport]]
 MJD_2025 = 51544.5 + 25 * 365.25
 
 

@@ -27,7 +27,7 @@ from skylake.flow.aggregates.aggregate_plans import (
 from skylake.flow.aggregates.forced_curves import plan_forced_lightcurves
 from skylake.flow.compaction.unbundle import cut_crowded, in_groups
 from skylake.flow.execution.cluster import Workers, run_in_windows
-from skylake.flow.execution.retry_commit import undisturbed
+from skylake.flow.execution.retry_commit import retry_superseded
 from skylake.flow.execution.run_progress import Progress, Silent, counted
 from skylake.flow.zeropoints.calibration_parameters import calibration_configuration, camera_of_frames
 from skylake.lake import Commit, Lake, Part, stage_part
@@ -65,7 +65,7 @@ def aggregate(
         raise UsageError(f"there is no aggregate {unknown[0]!r}; the aggregates are {', '.join(AGGREGATES)}")
     report = AggregateReport()
     for name in [one for one in AGGREGATES if not names or one in names]:
-        undisturbed(partial(_refresh, lake, name, workers, report, progress), progress)
+        retry_superseded(partial(_refresh, lake, name, workers, report, progress), progress)
     return report
 
 

@@ -1,4 +1,4 @@
-"""The geometry of a camera from frames of the whole sky: files in, solutions out."""
+"""Find the geometry of a camera from frames of the whole sky: files in, solutions out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from skylake.image.wcs.lens import Lens
 
 
 @dataclass(frozen=True, slots=True)
-class SkyFrame:
+class AllSkyFrame:
     """The sources of a frame of the whole sky, and when and where it was taken.
 
     Attributes
@@ -55,7 +55,7 @@ class SkyFrame:
 
     @property
     def horizon(self) -> Horizon:
-        """The horizon of the site at the middle of the exposure, under its air if the profile heeds it."""
+        """The horizon of the site at the middle of the exposure, under its air if the profile accounts for it."""
         return Horizon.of(self.mjd_mid, self.camera.site, Air.heeded(self.camera, self.band))
 
 
@@ -95,7 +95,7 @@ def solve_all_sky_file(
     return solve_all_sky(frame.detected, frame.shape, frame.fwhm_px, stars, frame.horizon, params, known)
 
 
-def measure_sky_frame(path: Path, profile: Profile, library: Library | None = None) -> SkyFrame:
+def measure_sky_frame(path: Path, profile: Profile, library: Library | None = None) -> AllSkyFrame:
     """Detect and measure the sources of a frame, whatever its header says of where they are.
 
     Raises
@@ -114,18 +114,18 @@ def measure_sky_frame(path: Path, profile: Profile, library: Library | None = No
     image = calibrate(raw, camera, conditions)
     background = estimate_background(image, camera.extraction)
     signal = image.pixels - background.level
-    found = detect_sources(
+    detections = detect_sources(
         signal, background.rms, image.mask, camera.extraction, reading.image_gain, image.variance
     )
-    background = refine_background(image, background, found, camera.extraction, signal)
+    background = refine_background(image, background, detections, camera.extraction, signal)
     measured = measure_sources(
-        image, background, signal, found, camera, reading.image_gain, reading.exposure_s
+        image, background, signal, detections, camera, reading.image_gain, reading.exposure_s
     )
     found_stars = detected_of(
         measured.x, measured.y, measured.x_err, measured.y_err, measured.flux["aper1"], measured.flags
     )
     fwhm = measured.fwhm[((measured.flags & NO_PLACE) == 0) & np.isfinite(measured.fwhm)]
-    return SkyFrame(
+    return AllSkyFrame(
         found_stars,
         float(np.median(fwhm)) if fwhm.size else USUAL_FWHM_PX,
         (image.pixels.shape[0], image.pixels.shape[1]),

@@ -49,13 +49,27 @@ def require_program() -> None:
         )
 
 
-def command_of(sources: Path, found: StarList, params: SolveParams) -> list[str]:
+def command_of(sources: Path, stars: StarList, params: SolveParams) -> list[str]:
     """Return the command line for a list of sources."""
-    height, width = found.shape
+    height, width = stars.shape
     command = [
-        _PROGRAM, str(sources), "--no-plots", "--overwrite", "--cpulimit", str(_CPU_LIMIT), "--x-column", "X",
-        "--y-column", "Y", "--sort-column", "FLUX", "--width", str(width), "--height", str(height),
-    ]  # fmt: skip
+        _PROGRAM,
+        str(sources),
+        "--no-plots",
+        "--overwrite",
+        "--cpulimit",
+        str(_CPU_LIMIT),
+        "--x-column",
+        "X",
+        "--y-column",
+        "Y",
+        "--sort-column",
+        "FLUX",
+        "--width",
+        str(width),
+        "--height",
+        str(height),
+    ]
     if params.scale_low and params.scale_high:
         low, high = f"{params.scale_low:.6g}", f"{params.scale_high:.6g}"
         command += ["--scale-units", "arcsecperpix", "--scale-low", low, "--scale-high", high]
@@ -75,13 +89,13 @@ def _environment() -> dict[str, str]:
 
 
 def solve_list(
-    found: StarList, params: SolveParams, indexes: Path | None = None, limit_s: float = _LIMIT
+    stars: StarList, params: SolveParams, indexes: Path | None = None, limit_s: float = _LIMIT
 ) -> Answered:
     """Solve a list of sources, with the index files of a folder or those that its configuration names.
 
     Parameters
     ----------
-    found : StarList
+    stars : StarList
     params : SolveParams
     indexes : Path, optional
     limit_s : float
@@ -96,13 +110,13 @@ def solve_list(
     from astropy.table import Table
 
     began = _processor_s()
-    order = np.argsort(-found.flux, kind="stable")
+    order = np.argsort(-stars.flux, kind="stable")
     with tempfile.TemporaryDirectory(prefix="skylake-solve-") as folder:
         sources = Path(folder) / "sources.fits"
         # Pixels of FITS begin at 1.
-        columns = {"X": found.x[order] + 1.0, "Y": found.y[order] + 1.0, "FLUX": found.flux[order]}
+        columns = {"X": stars.x[order] + 1.0, "Y": stars.y[order] + 1.0, "FLUX": stars.flux[order]}
         Table(columns).write(sources)
-        command = command_of(sources, found, params)
+        command = command_of(sources, stars, params)
         if indexes is not None:
             configuration = Path(folder) / "engine.cfg"
             configuration.write_text(
@@ -125,7 +139,7 @@ def solve_list(
             said = (done.stderr or done.stdout).strip().splitlines()[-1:]
             raise FrameRejected(Reason.NO_WCS, f"{_PROGRAM} found no solution ({' '.join(said)})")
         header = _cards(fits.getheader(answer))
-    return Answered(_describe(header, found, _processor_s() - began), header)
+    return Answered(_describe(header, stars, _processor_s() - began), header)
 
 
 def _processor_s() -> float:
@@ -139,14 +153,18 @@ def _cards(header: Any) -> Any:
     return type(header)([card for card in header.cards if _WCS_CARD.match(card.keyword)])
 
 
-def _describe(header: Any, found: StarList, seconds: float) -> dict[str, Any]:
+def _describe(header: Any, stars: StarList, seconds: float) -> dict[str, Any]:
     from astropy.wcs import WCS
 
     wcs = WCS(header)
-    height, width = found.shape
+    height, width = stars.shape
     ra, dec = wcs.all_pix2world(0.5 * (width - 1), 0.5 * (height - 1), 0)
     scale = math.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix))) * 3600.0
     return {
-        "n_sources": len(found.x), "ra_deg": float(ra), "dec_deg": float(dec), "scale_arcsec": scale,
-        "mirrored": bool(np.linalg.det(wcs.pixel_scale_matrix) > 0), "seconds": seconds,
-    }  # fmt: skip
+        "n_sources": len(stars.x),
+        "ra_deg": float(ra),
+        "dec_deg": float(dec),
+        "scale_arcsec": scale,
+        "mirrored": bool(np.linalg.det(wcs.pixel_scale_matrix) > 0),
+        "seconds": seconds,
+    }

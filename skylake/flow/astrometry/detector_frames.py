@@ -1,4 +1,4 @@
-"""Frames of the chips of a camera as a lake has them: which exposure each is of, and where it points."""
+"""Frames of the detectors of a camera in a lake: their exposures and where they point."""
 
 from __future__ import annotations
 
@@ -24,17 +24,39 @@ Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
 COLUMNS = [
-    "file", "mjd_mid", "status", "reason", "wcs_source", "wcs_lens", "wcs_matched", "wcs_offset_arcsec", "ra_deg",
-    "dec_deg", "rotation_deg", "pixel_scale_arcsec", "width_px", "height_px", "astrom_n", "astrom_rms_px",
-]  # fmt: skip
+    "file",
+    "mjd_mid",
+    "status",
+    "reason",
+    "wcs_source",
+    "wcs_lens",
+    "wcs_matched",
+    "wcs_offset_arcsec",
+    "ra_deg",
+    "dec_deg",
+    "rotation_deg",
+    "pixel_scale_arcsec",
+    "width_px",
+    "height_px",
+    "astrom_n",
+    "astrom_rms_px",
+]
 #: Columns by which frames are chosen; the others are read of those alone.
 _CHOOSING = [
-    "frame_id", "night", "mjd_mid", "status", "reason", "ra_deg", "astrom_n", "wcs_matched",
-    "telescope_offset_arcsec", "telescope_rotation_deg",
-]  # fmt: skip
+    "frame_id",
+    "night",
+    "mjd_mid",
+    "status",
+    "reason",
+    "ra_deg",
+    "astrom_n",
+    "wcs_matched",
+    "telescope_offset_arcsec",
+    "telescope_rotation_deg",
+]
 #: Frames that were refused for these point nobody knows where.
 _UNPLACED = ("no_wcs", "bad_wcs")
-#: So many exposures tell the place of a chip as well as any: the catalog and the scatter limit it then.
+#: So many exposures give the place of a chip as well as any: the catalog and the scatter limit it then.
 _MOST_EXPOSURES = 1000
 #: No place of a frame is known better, pixels: that of its catalog is not.
 _LEAST_SIGMA_PX = 1e-3
@@ -56,24 +78,24 @@ class Frames:
         rows, chip = [], []
         chosen = None if frames is None else pc.field("frame_id").isin(pa.array(frames, pa.int64()))
         for number, profile in enumerate(chips):
-            found = snapshot.read("frames", COLUMNS, _parts(profile.name, nights), chosen).to_pylist()
-            found = [row for row in found if row["mjd_mid"] is not None]
-            rows += found
-            chip += [number] * len(found)
+            good = snapshot.read("frames", COLUMNS, _parts(profile.name, nights), chosen).to_pylist()
+            good = [row for row in good if row["mjd_mid"] is not None]
+            rows += good
+            chip += [number] * len(good)
         return cls(rows, np.array(chip, np.intp), exposures_of([row["mjd_mid"] for row in rows], chip))
 
     def taken(self, which: Sequence[int]) -> Frames:
-        """Return some of the frames; exposures are counted anew."""
+        """Return some of the frames; exposures are counted again."""
         some = np.asarray(which, np.intp)
         _, exposure = np.unique(self.exposure[some], return_inverse=True)
         return Frames([self.rows[row] for row in some], self.chip[some], exposure.astype(np.intp))
 
     def exposures(self) -> list[list[int]]:
         """Return the frames of each exposure."""
-        found: dict[int, list[int]] = {}
+        exposures: dict[int, list[int]] = {}
         for row, exposure in enumerate(self.exposure.tolist()):
-            found.setdefault(exposure, []).append(row)
-        return list(found.values())
+            exposures.setdefault(exposure, []).append(row)
+        return list(exposures.values())
 
     def orientations(self) -> Orientations:
         """Return the attitude of each frame, which must be placed."""
@@ -84,13 +106,13 @@ class Frames:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What tells which frames of the chips of a camera are of use, of all nights; arrays of shape (n,).
+    """What decides which frames of the chips of a camera are of use, of all nights; arrays of shape (n,).
 
     Attributes
     ----------
     frame_id, night, mjd, chip, exposure : ndarray
     n_stars : ndarray of int
-        That told where the frame points; -1 for a frame that is not placed.
+        That showed where the frame points; -1 for a frame that is not placed.
     offset_arcsec, rotation_deg : ndarray
         How far it points from where the cards of the telescope put it; NaN without them.
     """
@@ -106,10 +128,10 @@ class Overview:
 
     @classmethod
     def read(cls, snapshot: Snapshot, chips: Sequence[Profile]) -> Overview:
-        """Read the columns that tell it: numbers alone, neither lenses nor names of files."""
+        """Read the columns that say so: numbers alone, neither lenses nor names of files."""
         tables = [
-            snapshot.read("frames", _CHOOSING, _parts(one.name, None), pc.field("mjd_mid").is_valid())
-            for one in chips
+            snapshot.read("frames", _CHOOSING, _parts(chip.name, None), pc.field("mjd_mid").is_valid())
+            for chip in chips
         ]
         chip = np.repeat(np.arange(len(chips)), [table.num_rows for table in tables])
         rows = pa.concat_tables(tables)
@@ -130,18 +152,22 @@ class Overview:
         lost = pc.or_(pc.or_(wrong, pc.equal(rows["status"], "failed")), pc.is_null(rows["ra_deg"]))
         mjd = numbers["mjd_mid"]
         return cls(
-            rows["frame_id"].to_numpy(), rows["night"].to_numpy(), mjd, chip,
+            rows["frame_id"].to_numpy(),
+            rows["night"].to_numpy(),
+            mjd,
+            chip,
             exposures_of(mjd.tolist(), chip.tolist()),
             np.where(lost.to_numpy(zero_copy_only=False), -1, stars).astype(np.intp),
-            numbers["telescope_offset_arcsec"], numbers["telescope_rotation_deg"],
-        )  # fmt: skip
+            numbers["telescope_offset_arcsec"],
+            numbers["telescope_rotation_deg"],
+        )
 
-    def some(self, rows: Indices) -> Indices:
+    def subset(self, rows: Indices) -> Indices:
         """Return rows of no more exposures than are needed, in nights spread over all of them."""
         for groups in (self.night, self.exposure):
             exposures = np.unique(self.exposure[rows]).size
-            kept = np.unique(groups[rows])[:: max(1, math.ceil(exposures / _MOST_EXPOSURES))]
-            rows = rows[np.isin(groups[rows], kept)]
+            chosen_groups = np.unique(groups[rows])[:: max(1, math.ceil(exposures / _MOST_EXPOSURES))]
+            rows = rows[np.isin(groups[rows], chosen_groups)]
         return rows
 
     def frames(self, snapshot: Snapshot, chips: Sequence[Profile], rows: Indices) -> Frames:
@@ -150,29 +176,29 @@ class Overview:
 
     def files(self, snapshot: Snapshot, chips: Sequence[Profile], rows: Indices) -> list[str]:
         """Return the files of some frames."""
-        found: dict[int, str] = {}
+        files: dict[int, str] = {}
         nights, chosen = (
             set(self.night[rows].tolist()),
             pc.field("frame_id").isin(pa.array(self.frame_id[rows])),
         )
         for profile in chips if len(rows) else ():
             table = snapshot.read("frames", ["frame_id", "file"], _parts(profile.name, nights), chosen)
-            found.update(zip(*(table[name].to_pylist() for name in ("frame_id", "file")), strict=True))
-        return [found[frame] for frame in self.frame_id[rows].tolist()]
+            files.update(zip(*(table[name].to_pylist() for name in ("frame_id", "file")), strict=True))
+        return [files[frame] for frame in self.frame_id[rows].tolist()]
 
 
 def _parts(camera: str, nights: set[int] | None) -> Callable[[Part], bool]:
     return lambda part: part.camera == camera and (nights is None or part.night in nights)
 
 
-def is_placed(row: dict[str, Any], least_stars: int = 1) -> bool:
-    """Tell whether the stars of a frame tell where it points."""
+def is_located(row: dict[str, Any], least_stars: int = 1) -> bool:
+    """Return whether the stars of a frame show where it points."""
     wrong = row["reason"] in _UNPLACED or row["status"] == "failed"
     return not wrong and row["ra_deg"] is not None and n_stars(row) >= least_stars
 
 
 def n_stars(row: dict[str, Any]) -> int:
-    """Return how many stars told where a frame points."""
+    """Return how many stars showed where a frame points."""
     return int(row["astrom_n"] or row["wcs_matched"] or 0)
 
 

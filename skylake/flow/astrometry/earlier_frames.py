@@ -1,11 +1,11 @@
-"""Frames that came later and are older than the first epoch of their camera: followed back from there."""
+"""Extend the first epoch of a camera to older frames that arrive later."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from skylake.flow.astrometry.frame_stars import Telling
+from skylake.flow.astrometry.frame_stars import DistortionFrame
 from skylake.image.distortion.distortion_changes import MEMORY
 from skylake.image.distortion.distortion_epochs import Epoch
 from skylake.image.distortion.follow_camera import Follower, MatchedFrame, Origin
@@ -16,19 +16,19 @@ _NIGHTS = 16
 
 def followed_back(
     first: Epoch,
-    frames: Sequence[Telling],
-    read: Callable[[Sequence[Telling]], list[MatchedFrame]],
+    frames: Sequence[DistortionFrame],
+    read: Callable[[Sequence[DistortionFrame]], list[MatchedFrame]],
     origin: Origin,
 ) -> tuple[Epoch, int]:
     """Return the first epoch of a camera as it is with older frames that have its distortion.
 
     They are taken from the newest to the oldest, and judged like frames that come in the order of time. From the
-    first on that want another distortion none is taken: to which epoch they belong only all nights together tell.
+    first on that want another distortion none is taken: to which epoch they belong only all nights together show.
 
     Parameters
     ----------
     first : Epoch
-    frames : sequence of Telling
+    frames : sequence of DistortionFrame
         All frames of its size.
     read : callable
         Returns the matched stars of frames, in the order of time.
@@ -41,23 +41,24 @@ def followed_back(
     n_frames : int
         That were looked at.
     """
-    older = [one for one in frames if one.mjd < first.first_mjd]
+    older = [frame for frame in frames if frame.mjd < first.first_mjd]
     if not older:
         return first, 0
     # Time runs backwards here, so that what follows is what came before.
     follower = Follower(origin, replace(first, first_mjd=-first.last_mjd, last_mjd=-first.first_mjd))
     near = sorted(
-        (one for one in frames if first.first_mjd <= one.mjd <= first.last_mjd), key=lambda one: one.mjd
+        (frame for frame in frames if first.first_mjd <= frame.mjd <= first.last_mjd),
+        key=lambda frame: frame.mjd,
     )
-    for one in _backwards(read(near[:MEMORY]), first.mirrored):
-        follower.remember(one)
-    nights, n_frames = sorted({one.night for one in older}, reverse=True), 0
+    for frame in _backwards(read(near[:MEMORY]), first.mirrored):
+        follower.remember(frame)
+    nights, n_frames = sorted({frame.night for frame in older}, reverse=True), 0
     for begin in range(0, len(nights), _NIGHTS):
         some = set(nights[begin : begin + _NIGHTS])
-        seen = read([one for one in older if one.night in some])
+        seen = read([frame for frame in older if frame.night in some])
         n_frames += len(seen)
-        for one in _backwards(seen, first.mirrored):
-            if follower.take(one) is not None:
+        for frame in _backwards(seen, first.mirrored):
+            if follower.take(frame) is not None:
                 return _reached(first, follower.epochs[0]), n_frames
     return _reached(first, follower.epochs[0]), n_frames
 
@@ -70,4 +71,4 @@ def _reached(first: Epoch, followed: Epoch) -> Epoch:
 
 
 def _backwards(seen: Sequence[MatchedFrame], mirrored: bool) -> list[MatchedFrame]:
-    return [replace(one, mjd=-one.mjd) for one in reversed(seen) if one.lens.mirrored == mirrored]
+    return [replace(frame, mjd=-frame.mjd) for frame in reversed(seen) if frame.lens.mirrored == mirrored]

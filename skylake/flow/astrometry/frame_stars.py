@@ -1,4 +1,4 @@
-"""The stars of frames that a lake holds: detections and the catalog stars that they are, matched anew."""
+"""Match the detections of frames in a lake with catalog stars, for learning the distortion."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from skylake.sky.lake_catalogs import ReferenceCatalog, StarField
 _FRAMES, _STARS = 24, 300
 #: Nights whose rows are read together.
 _NIGHTS = 64
-#: With fewer stars a frame does not tell a change from noise.
+#: With fewer stars a frame does not distinguish a change from noise.
 _FEWEST_STARS = 20
 #: How far stars may be from where the lens of their frame has them: distortion may have changed by as much.
 _RADIUS_PX = 6.0
@@ -37,17 +37,22 @@ _MISPLACED = int(SourceFlag.STREAK | SourceFlag.BAD_PIXEL | SourceFlag.CENTROID_
 _POINT = 0.8
 _RANK_BITS = 20
 _FRAME_COLUMNS = [
-    "frame_id", "mjd_mid", "ra_deg", "dec_deg", "width_px", "height_px", "exposure_s", "wcs_lens",
-]  # fmt: skip
-_SOURCE_COLUMNS = [
-    "frame_id", "x_px", "y_px", "x_err_px", "y_err_px", "flux_aper1", "flux_max", "flags",
-]  # fmt: skip
+    "frame_id",
+    "mjd_mid",
+    "ra_deg",
+    "dec_deg",
+    "width_px",
+    "height_px",
+    "exposure_s",
+    "wcs_lens",
+]
+_SOURCE_COLUMNS = ["frame_id", "x_px", "y_px", "x_err_px", "y_err_px", "flux_aper1", "flux_max", "flags"]
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Telling:
-    """A frame that may tell the distortion of its camera: when it was taken, its night and the size of its image."""
+class DistortionFrame:
+    """A frame that may show the distortion of its camera: when it was taken, its night and the size of its image."""
 
     frame_id: int
     mjd: float
@@ -55,7 +60,7 @@ class Telling:
     shape: tuple[int, int]
 
 
-def telling_frames(snapshot: Snapshot, camera: str) -> list[Telling]:
+def distortion_frames(snapshot: Snapshot, camera: str) -> list[DistortionFrame]:
     """Return frames of a camera that have a lens and enough stars, in the order of time.
 
     Of each night and size of the image there are some, spread over the night; which ones follows from their times
@@ -63,14 +68,14 @@ def telling_frames(snapshot: Snapshot, camera: str) -> list[Telling]:
     """
     parts = [part for part in snapshot.parts("frames").values() if part.camera == camera]
     nights = sorted({part.night for part in parts if part.night is not None})
-    found: list[Telling] = []
+    frames: list[DistortionFrame] = []
     for first in range(0, len(nights), _NIGHTS):
         some = set(nights[first : first + _NIGHTS])
-        found += _spread_over_nights(_telling_frames(snapshot, camera, some))
-    return sorted(found, key=lambda one: (one.mjd, one.frame_id))
+        frames += _spread_over_nights(_distortion_frames_of(snapshot, camera, some))
+    return sorted(frames, key=lambda frame: (frame.mjd, frame.frame_id))
 
 
-def _telling_frames(snapshot: Snapshot, camera: str, nights: set[int]) -> list[Telling]:
+def _distortion_frames_of(snapshot: Snapshot, camera: str, nights: set[int]) -> list[DistortionFrame]:
     names = ["frame_id", "mjd_mid", "night", "height_px", "width_px"]
     wanted = (
         (pc.field("status") == Status.OK.value)
@@ -81,19 +86,19 @@ def _telling_frames(snapshot: Snapshot, camera: str, nights: set[int]) -> list[T
     )
     rows = snapshot.read("frames", names, lambda part: part.camera == camera and part.night in nights, wanted)
     return [
-        Telling(frame, mjd, night, (height, width))
+        DistortionFrame(frame, mjd, night, (height, width))
         for frame, mjd, night, height, width in zip(*(rows[name].to_pylist() for name in names), strict=True)
     ]
 
 
-def _spread_over_nights(frames: Sequence[Telling]) -> list[Telling]:
-    groups: dict[tuple[int, tuple[int, int]], list[Telling]] = {}
-    for one in frames:
-        groups.setdefault((one.night, one.shape), []).append(one)
-    return [one for some in groups.values() for one in sorted(some, key=_rank)[:_FRAMES]]
+def _spread_over_nights(frames: Sequence[DistortionFrame]) -> list[DistortionFrame]:
+    groups: dict[tuple[int, tuple[int, int]], list[DistortionFrame]] = {}
+    for frame in frames:
+        groups.setdefault((frame.night, frame.shape), []).append(frame)
+    return [frame for some in groups.values() for frame in sorted(some, key=_rank)[:_FRAMES]]
 
 
-def _rank(frame: Telling) -> tuple[int, float]:
+def _rank(frame: DistortionFrame) -> tuple[int, float]:
     """Return the rank of a time of day: the digits in reverse order (van der Corput 1935) spread the first evenly."""
     ticks = int((frame.mjd % 1.0) * (1 << _RANK_BITS))
     return int(f"{ticks:0{_RANK_BITS}b}"[::-1], 2), frame.mjd
@@ -121,10 +126,10 @@ def read_seen(
     rows = read_files("frames", tables[0], _FRAME_COLUMNS, chosen).sort_by("mjd_mid").to_pylist()
     sources = read_files("sources", tables[1], _SOURCE_COLUMNS, chosen)
     stars = StarField(catalog, band)
-    found = (
+    frames_seen = (
         _seen(row, sources.filter(pc.equal(sources["frame_id"], row["frame_id"])), stars) for row in rows
     )
-    return [one for one in found if one is not None]
+    return [frame for frame in frames_seen if frame is not None]
 
 
 def _seen(row: dict[str, Any], sources: pa.Table, stars: StarField) -> MatchedFrame | None:

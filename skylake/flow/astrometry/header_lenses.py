@@ -1,4 +1,4 @@
-"""The lenses that headers make: frames whose header is right are neighbours of others, though no lens was fitted."""
+"""Read lenses from the WCS of headers, for frames that were not fitted."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ def header_lenses(files: Sequence[tuple[str, Size]], profile: Profile, workers: 
     """
     task = dask.delayed(lenses_of_headers, pure=False)
     pieces = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
-    found: dict[str, Lens] = {}
-    for piece, result in zip(pieces, workers.run([task(one, profile) for one in pieces]), strict=True):
+    lens_of_files: dict[str, Lens] = {}
+    for piece, result in zip(pieces, workers.run([task(piece, profile) for piece in pieces]), strict=True):
         if not isinstance(result, BaseException):
             lenses = zip(piece, result, strict=True)
-            found.update((file, lens) for (file, _), lens in lenses if lens is not None)
-    return found
+            lens_of_files.update((file, lens) for (file, _), lens in lenses if lens is not None)
+    return lens_of_files
 
 
 def lenses_of_headers(files: Sequence[tuple[str, Size]], profile: Profile) -> list[Lens | None]:
     """Return the lens of each header, None where there is none. Runs on a worker."""
-    found = [guard(partial(_lens_of_header, file, size, profile)) for file, size in files]
-    return [None if isinstance(one, FrameError) else one for one in found]
+    lenses = [guard(partial(_lens_of_header, file, size, profile)) for file, size in files]
+    return [None if isinstance(lens, FrameError) else lens for lens in lenses]
 
 
 def _lens_of_header(file: str, size: Size, profile: Profile) -> Lens | None:

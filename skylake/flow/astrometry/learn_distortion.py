@@ -1,4 +1,4 @@
-"""Learn the distortion of a camera from the frames of a lake, night by night, and tell when it has changed."""
+"""Learn the distortion of a camera from the frames of a lake, and report when it has changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from skylake.cameras.clock_times import iso_of_mjd
 from skylake.errors import LakeError, reason_of
 from skylake.flow.astrometry.earlier_frames import followed_back
-from skylake.flow.astrometry.frame_stars import Telling, read_seen, telling_frames
+from skylake.flow.astrometry.frame_stars import DistortionFrame, distortion_frames, read_seen
 from skylake.flow.astrometry.learn_geometry import learn_geometries
 from skylake.flow.astrometry.learning_report import LearnReport
 from skylake.flow.execution.cluster import Workers, run_in_windows
@@ -33,12 +33,12 @@ from skylake.sky.lake_catalogs import ReferenceCatalog
 
 Floats = npt.NDArray[np.float64]
 
-#: Nights whose stars are in memory together; frames that a distortion is learnt from at most; and it is learnt anew
+#: Nights whose stars are in memory together; frames that a distortion is learned from at most; and it is learned again
 #: when so many times as many frames are there.
 _NIGHTS, _MOST_FRAMES, _MANY_MORE = 16, 60, 2
-#: Frames whose stars are kept, so that those which begin an epoch are not matched anew when it is learnt from more:
+#: Frames whose stars are kept, so that those which begin an epoch are not matched again when it is learned from more:
 #: 300 stars each, together some 20 MB.
-_MOST_KEPT = 1000
+_MOST_CACHED = 1000
 
 
 def learn(
@@ -55,7 +55,7 @@ def learn(
     camera : str
     workers : Workers
     anew : bool
-        Forget what was learnt, and go through all nights.
+        Forget what was learned, and go through all nights.
     progress : Progress or None
 
     Raises
@@ -67,14 +67,14 @@ def learn(
         return learn_geometries(lake, lake.profile(camera), workers, anew, progress)
     report = LearnReport(camera)
     snapshot = lake.snapshot()
-    frames = telling_frames(snapshot, camera)
+    frames = distortion_frames(snapshot, camera)
     path = distortions_file(lake.layout, camera)
     if frames or path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.with_name(f".{camera}.learning")):
             _learn(_Work(lake, snapshot, camera, workers, progress or Silent(), report), frames, anew)
     epochs = read_epochs(lake.layout, camera)
-    report.nights = misplaced_nights(snapshot, camera, epochs)
+    report.nights = nights_of_other_epoch(snapshot, camera, epochs)
     report.n_older = _count_older(frames, in_force(epochs))
     return report
 
@@ -83,15 +83,15 @@ def _sees_whole_sky(lake: Lake, camera: str) -> bool:
     return lake.layout.profile(camera).is_file() and lake.profile(camera).base.astrometry.all_sky
 
 
-def _count_older(frames: Sequence[Telling], epochs: Sequence[Epoch]) -> int:
+def _count_older(frames: Sequence[DistortionFrame], epochs: Sequence[Epoch]) -> int:
     """Return how many frames are older than the first that was looked at of their size."""
     first: dict[tuple[int, int], float] = {}
-    for one in epochs:
-        first[one.shape] = min(one.first_mjd, first.get(one.shape, math.inf))
+    for epoch in epochs:
+        first[epoch.shape] = min(epoch.first_mjd, first.get(epoch.shape, math.inf))
     return sum(frame.mjd < first.get(frame.shape, -math.inf) for frame in frames)
 
 
-def misplaced_nights(snapshot: Snapshot, camera: str, epochs: Sequence[Epoch]) -> list[int]:
+def nights_of_other_epoch(snapshot: Snapshot, camera: str, epochs: Sequence[Epoch]) -> list[int]:
     """Return the nights with frames that were placed with another epoch than the one that holds at their time."""
     if not epochs:
         return []
@@ -106,16 +106,16 @@ def misplaced_nights(snapshot: Snapshot, camera: str, epochs: Sequence[Epoch]) -
     used = rows["wcs_geometry"].combine_chunks().dictionary_encode()
     numbers = np.array([int(name.partition(".")[0]) for name in used.dictionary.to_pylist()], int)
     wanted = np.zeros(len(night), int)
-    for one in sorted(epochs, key=lambda one: one.number):
+    for epoch in sorted(epochs, key=lambda epoch: epoch.number):
         holds = (
-            (one.valid_from <= mjd)
-            & (mjd < one.valid_to)
-            & (height == one.shape[0])
-            & (width == one.shape[1])
+            (epoch.valid_from <= mjd)
+            & (mjd < epoch.valid_to)
+            & (height == epoch.shape[0])
+            & (width == epoch.shape[1])
         )
-        wanted[holds] = one.number
+        wanted[holds] = epoch.number
     wrong = (wanted > 0) & (wanted != numbers[used.indices.to_numpy()]) if len(night) else np.zeros(0, bool)
-    return [int(one) for one in np.unique(night[wrong])]
+    return [int(number) for number in np.unique(night[wrong])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,32 +129,34 @@ class _Work:
     progress: Progress
     report: LearnReport
     #: Frames that were matched; None for those in which hardly a star matches.
-    kept: dict[int, MatchedFrame | None] = field(default_factory=dict, repr=False)
+    cached: dict[int, MatchedFrame | None] = field(default_factory=dict, repr=False)
 
-    def read(self, frames: Sequence[Telling]) -> list[MatchedFrame]:
-        """Return the matched stars of frames, in the order of time; some that were matched before are kept."""
-        self._match([one for one in frames if one.frame_id not in self.kept])
-        found = [self.kept[one.frame_id] for one in frames]
-        for frame_id in list(self.kept)[: max(len(self.kept) - _MOST_KEPT, 0)]:
-            del self.kept[frame_id]
-        return sorted((one for one in found if one is not None), key=lambda one: (one.mjd, one.frame_id))
+    def read(self, frames: Sequence[DistortionFrame]) -> list[MatchedFrame]:
+        """Return the matched stars of frames, in the order of time; some are cached."""
+        self._match([frame for frame in frames if frame.frame_id not in self.cached])
+        seen = [self.cached[frame.frame_id] for frame in frames]
+        for frame_id in list(self.cached)[: max(len(self.cached) - _MOST_CACHED, 0)]:
+            del self.cached[frame_id]
+        return sorted(
+            (frame for frame in seen if frame is not None), key=lambda frame: (frame.mjd, frame.frame_id)
+        )
 
-    def _match(self, frames: Sequence[Telling]) -> None:
+    def _match(self, frames: Sequence[DistortionFrame]) -> None:
         """Match the stars of frames, and keep them."""
         if not frames:
             return
         name = self.lake.catalogs(self.camera).solve
         if not name:
             raise LakeError(
-                f"{self.lake.root}: the lake has no catalog, which tells where stars are; bring one in with "
+                f"{self.lake.root}: the lake has no catalog, which says where stars are; bring one in with "
                 "`skylake catalog import`"
             )
         catalog = ReferenceCatalog.open(self.snapshot.catalog(name))
         bands = [one.band for one in self.lake.profile(self.camera).base.filters.values()]
         task, shared = dask.delayed(read_seen, pure=False), dask.delayed(catalog, pure=False, traverse=False)
         nights: dict[int, list[int]] = {}
-        for one in frames:
-            nights.setdefault(one.night, []).append(one.frame_id)
+        for frame in frames:
+            nights.setdefault(frame.night, []).append(frame.frame_id)
         makers = [
             lambda night=night, ids=ids: task(ids, self._tables(night), shared, bands[0] if bands else None)
             for night, ids in nights.items()
@@ -167,7 +169,7 @@ class _Work:
                 raise LakeError(
                     f"{self.camera}: the stars of {night} cannot be read ({reason_of(result)})"
                 ) from result
-            self.kept.update(dict.fromkeys(nights[night]) | {one.frame_id: one for one in result})
+            self.cached.update(dict.fromkeys(nights[night]) | {frame.frame_id: frame for frame in result})
 
     def _tables(self, night: int) -> Any:
         """Return where the rows of a night are."""
@@ -178,66 +180,68 @@ class _Work:
         return dask.delayed(tables, pure=False, traverse=False)
 
 
-def _learn(work: _Work, frames: Sequence[Telling], anew: bool) -> None:
-    """Follow the camera through its frames, those of each size by themselves, and write what was learnt."""
+def _learn(work: _Work, frames: Sequence[DistortionFrame], anew: bool) -> None:
+    """Follow the camera through its frames, those of each size by themselves, and write what was learned."""
     held = read_epochs(work.lake.layout, work.camera)
     epochs = list(held)
-    for shape in sorted({one.shape for one in frames}):
-        some = [one for one in frames if one.shape == shape]
+    for shape in sorted({frame.shape for frame in frames}):
+        some = [frame for frame in frames if frame.shape == shape]
         origin = Origin(shape, work.lake.catalogs(work.camera).solve, code_version())
         if not anew:
             epochs = _with_older(work, epochs, some, origin)
         known = None if anew else _last(epochs, shape)
-        number = 1 + max((one.number for one in epochs), default=0)
+        number = 1 + max((epoch.number for epoch in epochs), default=0)
         followed = _follow(work, some, Follower(origin, known, number))
-        followed = [_improved(work, one, some, one is not followed[0] or known is None) for one in followed]
-        if anew and _same(followed, [one for one in in_force(held) if one.shape == shape]):
+        followed = [
+            _improved(work, epoch, some, epoch is not followed[0] or known is None) for epoch in followed
+        ]
+        if anew and _same(followed, [epoch for epoch in in_force(held) if epoch.shape == shape]):
             continue
-        work.report.changes += [_sentence(work.camera, one) for one in followed[1:]]
+        work.report.changes += [_sentence(work.camera, epoch) for epoch in followed[1:]]
         epochs = _with_numbers(epochs, followed, known, number)
-    if _told(epochs) != _told(held):
+    if _state(epochs) != _state(held):
         write_epochs(work.lake.layout, work.camera, epochs)
-    before = {one.name for one in held}
-    work.report.made = [one.name for one in epochs if one.name not in before]
+    before = {epoch.name for epoch in held}
+    work.report.made = [epoch.name for epoch in epochs if epoch.name not in before]
 
 
 def _with_older(
-    work: _Work, epochs: Sequence[Epoch], frames: Sequence[Telling], origin: Origin
+    work: _Work, epochs: Sequence[Epoch], frames: Sequence[DistortionFrame], origin: Origin
 ) -> list[Epoch]:
     """Return all epochs, the first of a size with the older frames that have its distortion."""
-    mine = [one for one in in_force(epochs) if one.shape == origin.shape]
+    mine = [epoch for epoch in in_force(epochs) if epoch.shape == origin.shape]
     if not mine:
         return list(epochs)
-    first = min(mine, key=lambda one: one.first_mjd)
+    first = min(mine, key=lambda epoch: epoch.first_mjd)
     reached, n_frames = followed_back(first, frames, work.read, origin)
     work.report.n_frames += n_frames
     return [
-        replace(one, first_mjd=reached.first_mjd, n_seen=reached.n_seen)
-        if one.number == first.number
-        else one
-        for one in epochs
+        replace(epoch, first_mjd=reached.first_mjd, n_seen=reached.n_seen)
+        if epoch.number == first.number
+        else epoch
+        for epoch in epochs
     ]
 
 
-def _told(epochs: Sequence[Epoch]) -> list[tuple[str, float, float, float, int]]:
+def _state(epochs: Sequence[Epoch]) -> list[tuple[str, float, float, float, int]]:
     """Return what can change of epochs that are kept."""
-    return [(one.name, one.valid_to, one.first_mjd, one.last_mjd, one.n_seen) for one in epochs]
+    return [(epoch.name, epoch.valid_to, epoch.first_mjd, epoch.last_mjd, epoch.n_seen) for epoch in epochs]
 
 
 def _last(epochs: Sequence[Epoch], shape: tuple[int, int]) -> Epoch | None:
     """Return the newest epoch of images of a size."""
-    mine = [one for one in epochs if one.shape == shape]
-    return max(mine, key=lambda one: (one.number, one.version), default=None)
+    mine = [epoch for epoch in epochs if epoch.shape == shape]
+    return max(mine, key=lambda epoch: (epoch.number, epoch.version), default=None)
 
 
-def _follow(work: _Work, frames: Sequence[Telling], follower: Follower) -> list[Epoch]:
+def _follow(work: _Work, frames: Sequence[DistortionFrame], follower: Follower) -> list[Epoch]:
     """Take the frames that came since the last epoch was looked at; some nights are in memory at a time."""
     known = follower.epochs[-1] if follower.epochs else None
     new = [frame for frame in frames if known is None or frame.mjd > known.last_mjd]
     if known is not None and new:
         old = [frame for frame in frames if known.valid_from <= frame.mjd <= known.last_mjd]
-        for one in _of_parity(work.read(old[-MEMORY:]), known.mirrored):
-            follower.remember(one)
+        for frame in _of_parity(work.read(old[-MEMORY:]), known.mirrored):
+            follower.remember(frame)
     nights = sorted({frame.night for frame in new})
     parity = None if known is None else known.mirrored
     for first in range(0, len(nights), _NIGHTS):
@@ -245,24 +249,24 @@ def _follow(work: _Work, frames: Sequence[Telling], follower: Follower) -> list[
         seen = work.read([frame for frame in new if frame.night in some])
         work.report.n_frames += len(seen)
         if parity is None and seen:
-            parity = 2 * sum(one.lens.mirrored for one in seen) > len(seen)
-        for one in _of_parity(seen, bool(parity)):
-            follower.take(one)
+            parity = 2 * sum(frame.lens.mirrored for frame in seen) > len(seen)
+        for frame in _of_parity(seen, bool(parity)):
+            follower.take(frame)
     follower.finish()
     return follower.epochs
 
 
 def _of_parity(frames: Sequence[MatchedFrame], mirrored: bool) -> list[MatchedFrame]:
     """Return the frames of one parity: a camera that was turned about with its mirror is another one."""
-    return [one for one in frames if one.lens.mirrored == mirrored]
+    return [frame for frame in frames if frame.lens.mirrored == mirrored]
 
 
 def _sentence(camera: str, epoch: Epoch) -> str:
     return f"{camera}: the distortion has changed by {iso_of_mjd(epoch.first_mjd)[:16]} UTC: {epoch.why}"
 
 
-def _improved(work: _Work, epoch: Epoch, frames: Sequence[Telling], fresh: bool) -> Epoch:
-    """Return an epoch learnt anew, if there are many more frames of it than those from which it was learnt."""
+def _improved(work: _Work, epoch: Epoch, frames: Sequence[DistortionFrame], fresh: bool) -> Epoch:
+    """Return an epoch learned again, if there are many more frames of it than those from which it was learned."""
     n_learnt = epoch.distortion.n_frames
     if n_learnt >= _MOST_FRAMES or epoch.n_seen < _MANY_MORE * n_learnt:
         return epoch
@@ -273,9 +277,9 @@ def _improved(work: _Work, epoch: Epoch, frames: Sequence[Telling], fresh: bool)
     return replace(origin.learn(seen, epoch), version=epoch.version + (not fresh))
 
 
-def _some_of(epoch: Epoch, frames: Sequence[Telling]) -> list[Telling]:
+def _some_of(epoch: Epoch, frames: Sequence[DistortionFrame]) -> list[DistortionFrame]:
     """Return frames that are spread over the time of an epoch."""
-    mine = [one for one in frames if epoch.first_mjd <= one.mjd <= epoch.last_mjd]
+    mine = [frame for frame in frames if epoch.first_mjd <= frame.mjd <= epoch.last_mjd]
     places = np.linspace(0, len(mine) - 1, min(len(mine), _MOST_FRAMES)).round().astype(int)
     return [mine[place] for place in np.unique(places)]
 
@@ -293,24 +297,24 @@ def stars_of_epoch(
         Which of them the fits believe.
     """
     work = _Work(lake, lake.snapshot(), camera, workers, Silent(), LearnReport(camera))
-    frames = [one for one in telling_frames(work.snapshot, camera) if one.shape == epoch.shape]
+    frames = [frame for frame in distortion_frames(work.snapshot, camera) if frame.shape == epoch.shape]
     known = epoch.distortion.expected(epoch.shape)
-    found = []
-    for one in _of_parity(work.read(_some_of(epoch, frames)), epoch.mirrored):
-        held = fit_lens(epoch.distortion.applied(one.lens), one.pairs, OWN, known)
+    stars = []
+    for frame in _of_parity(work.read(_some_of(epoch, frames)), epoch.mirrored):
+        held = fit_lens(epoch.distortion.applied(frame.lens), frame.pairs, OWN, known)
         seen = np.isfinite(held.residuals).all(axis=0)
-        found.append(np.vstack([one.pairs.x, one.pairs.y, held.residuals, held.weights])[:, seen])
-    x, y, dx, dy, weights = np.concatenate(found, axis=1) if found else np.zeros((5, 0))
+        stars.append(np.vstack([frame.pairs.x, frame.pairs.y, held.residuals, held.weights])[:, seen])
+    x, y, dx, dy, weights = np.concatenate(stars, axis=1) if stars else np.zeros((5, 0))
     return x, y, dx, dy, weights > 0.0
 
 
 def _same(made: Sequence[Epoch], held: Sequence[Epoch]) -> bool:
-    """Tell whether epochs are what is held already, whatever their numbers."""
+    """Return whether epochs are what is held already, whatever their numbers."""
 
-    def told(one: Epoch) -> tuple[str, float]:
-        return one.name.rpartition("-")[2], one.valid_from
+    def plain(epoch: Epoch) -> tuple[str, float]:
+        return epoch.name.rpartition("-")[2], epoch.valid_from
 
-    return [told(one) for one in made] == [told(one) for one in held]
+    return [plain(epoch) for epoch in made] == [plain(epoch) for epoch in held]
 
 
 def _with_numbers(
@@ -322,8 +326,8 @@ def _with_numbers(
     if known is not None:
         # The times of all versions of an epoch are those that are known by now.
         times = {name: getattr(first[0], name) for name in ("valid_to", "last_mjd", "n_seen")}
-        old = [replace(one, **times) if one.number == known.number else one for one in old]
+        old = [replace(epoch, **times) if epoch.number == known.number else epoch for epoch in old]
         if first[0].version == known.version:
             first = []
-    new = [replace(one, number=number + place) for place, one in enumerate(followed[known is not None :])]
+    new = [replace(epoch, number=number + place) for place, epoch in enumerate(followed[known is not None :])]
     return [*old, *first, *new]

@@ -1,4 +1,4 @@
-"""Learns where the detectors of a mosaic are in its focal plane, from the frames of a lake whose stars were found."""
+"""Learn the places of the detectors of a mosaic in its focal plane from the frames of a lake."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from skylake.image.solving.expected_pointing import PlacedChip, frame_matrix, mo
 from skylake.image.wcs.lens import Lens
 from skylake.image.wcs.lens_text import lens_of_text
 from skylake.lake import Lake, Snapshot
-from skylake.lake.cameras.stored_focal_planes import write_placed
+from skylake.lake.cameras.stored_focal_planes import write_focal_plane
 
 Floats = npt.NDArray[np.float64]
 
-#: So many exposures that a chip shares with others tell its place.
+#: So many exposures that a chip shares with others give its place.
 LEAST_EXPOSURES = 2
 #: Dates beyond are no dates: that is how periods without a beginning or an end are written.
 _FAR_MJD = 1e8
-#: So many angles tell near which most lie.
+#: So many angles show near which most lie.
 _SOME_ANGLES = 500
-#: A frame with fewer stars tells nothing of the places.
+#: A frame with fewer stars says nothing of the places.
 _LEAST_STARS = 10
 #: Exposures whose rotation is off by so much more than that of others, standard deviations and degrees.
 _ODD_SIGMAS, _ODD_DEG = 6.0, 0.5
@@ -40,17 +40,17 @@ _ODD_SIGMAS, _ODD_DEG = 6.0, 0.5
 
 @dataclass(slots=True)
 class MosaicReport:
-    """What was learnt of a focal plane.
+    """What was learned of a focal plane.
 
     Attributes
     ----------
     chips : list of dict
-        chip, camera, the dates of its epoch, its place as learnt with errors, as the profile has it, and what it was
-        learnt from.
+        chip, camera, the dates of its epoch, its place as learned with errors, as the profile has it, and what it was
+        learned from.
     telescope : dict
         How far exposures point from where the cards of the telescope say: medians and scatter.
     odd : list of dict
-        Frames whose cards tell another rotation than those of other exposures, or that contradict their siblings.
+        Frames whose cards give another rotation than those of other exposures, or that contradict their siblings.
     apart : list of str
         Chips with frames of which no exposure in common leads to the others: nobody knows where they are to them.
     """
@@ -79,47 +79,57 @@ def learn_focal_plane(lake: Lake, chips: Sequence[Profile]) -> MosaicReport:
     """
     snapshot, report = lake.snapshot(), MosaicReport()
     every = Overview.read(snapshot, chips)
-    placed: list[list[PlacedChip]] = [[] for _ in chips]
+    epochs_of_chips: list[list[PlacedChip]] = [[] for _ in chips]
     for start, end in epochs_of(chips):
         rows = (start <= every.mjd) & (every.mjd < end) & (every.n_stars >= _LEAST_STARS)
-        frames = every.frames(snapshot, chips, every.some(np.flatnonzero(rows)))
+        frames = every.frames(snapshot, chips, every.subset(np.flatnonzero(rows)))
         cameras = [profile.at(0.5 * (max(start, 1e4) + min(end, 1e5))) for profile in chips]
-        found = _learn(frames, cameras, (start, end), report)
-        for number, one in found.items():
-            placed[number].append(one)
-    for profile, epochs in zip(chips, placed, strict=True):
+        placed_chips = _learn(frames, cameras, (start, end), report)
+        for number, placed in placed_chips.items():
+            epochs_of_chips[number].append(placed)
+    for profile, epochs in zip(chips, epochs_of_chips, strict=True):
         if epochs:
-            write_placed(lake.layout, profile.name, epochs)
-    _tell_telescope(every, snapshot, chips, report)
+            write_focal_plane(lake.layout, profile.name, epochs)
+    _report_telescope(every, snapshot, chips, report)
     return report
 
 
 def epochs_of(chips: Sequence[Profile]) -> list[tuple[float, float]]:
     """Return the stretches of time (MJD) in which profiles do not change the place of any detector."""
     dates = {
-        edge for profile in chips for one in profile.periods for edge in (one.start, one.end) if abs(edge) < _FAR_MJD
-    }  # fmt: skip
-    found: list[tuple[float, float]] = []
+        edge
+        for profile in chips
+        for period in profile.periods
+        for edge in (period.start, period.end)
+        if abs(edge) < _FAR_MJD
+    }
+    epochs: list[tuple[float, float]] = []
     for start, end in itertools.pairwise(sorted({-math.inf, math.inf, *dates})):
-        if found and _planes(chips, found[-1][0]) == _planes(chips, start):
-            found[-1] = found[-1][0], end
+        if epochs and _planes(chips, epochs[-1][0]) == _planes(chips, start):
+            epochs[-1] = epochs[-1][0], end
         else:
-            found.append((start, end))
-    return found
+            epochs.append((start, end))
+    return epochs
 
 
 def _planes(chips: Sequence[Profile], mjd: float) -> list[tuple[Any, ...]]:
     cameras = [profile.at(max(mjd, -1e8)) for profile in chips]
     return [
-        (one.place, one.optics, one.astrometry.mirrored, one.detector.trim_x, one.detector.trim_y)
-        for one in cameras
+        (
+            camera.place,
+            camera.optics,
+            camera.astrometry.mirrored,
+            camera.detector.trim_x,
+            camera.detector.trim_y,
+        )
+        for camera in cameras
     ]
 
 
 def _learn(
     frames: Frames, cameras: Sequence[Camera], period: tuple[float, float], report: MosaicReport
 ) -> dict[int, PlacedChip]:
-    """Return what is learnt of each chip in an epoch, and tell it."""
+    """Return what is learned of each chip in an epoch, and report it."""
     lenses = [_best_lens(frames, number, camera) for number, camera in enumerate(cameras)]
     known = [number for number, lens in enumerate(lenses) if lens is not None]
     rows = [n for n, chip in enumerate(frames.chip) if chip in known]
@@ -135,9 +145,10 @@ def _learn(
     plane = fit_focal_plane(some.orientations(), start, int(some.exposure.max()) + 1)
     report.odd += [
         {"file": row["file"], "why": "it contradicts its siblings"}
-        for row, weight in zip(some.rows, plane.weights, strict=True) if weight == 0.0
-    ]  # fmt: skip
-    found: dict[int, PlacedChip] = {}
+        for row, weight in zip(some.rows, plane.weights, strict=True)
+        if weight == 0.0
+    ]
+    placed_chips: dict[int, PlacedChip] = {}
     for number in known:
         shared = _shared(some, number)
         if not np.isfinite(plane.covariance[number]).all():
@@ -147,11 +158,11 @@ def _learn(
             continue
         lens = lenses[number]
         assert lens is not None
-        found[number] = _placed(
+        placed_chips[number] = _placed(
             lens, shapes[number], [some.rows[row] for row in shared], plane, number, period
         )
-        report.chips.append(_told(cameras[number], found[number], start[number], plane, number))
-    return found
+        report.chips.append(_chip_row(cameras[number], placed_chips[number], start[number], plane, number))
+    return placed_chips
 
 
 def _best_lens(frames: Frames, chip: int, camera: Camera) -> Lens | None:
@@ -199,7 +210,9 @@ def _placed(
     )
 
 
-def _told(camera: Camera, one: PlacedChip, start: Floats, plane: FocalPlane, chip: int) -> dict[str, Any]:
+def _chip_row(
+    camera: Camera, placed: PlacedChip, start: Floats, plane: FocalPlane, chip: int
+) -> dict[str, Any]:
     matrix, covariance = plane.places[chip], plane.covariance[chip]
     x, y, angle = place_of_matrix(matrix)
     declared = *camera.place_arcsec, place_of_matrix(start)[2]
@@ -209,24 +222,35 @@ def _told(camera: Camera, one: PlacedChip, start: Floats, plane: FocalPlane, chi
     x_err, y_err = np.sqrt(np.diag(axes @ moves @ axes.T)) * ARCSEC_PER_RADIAN
     turn = (angle - declared[2] + 180.0) % 360.0 - 180.0
     return {
-        "chip": camera.place.chip or camera.name, "camera": camera.name,
-        "from_mjd": _finite(one.period_mjd[0]), "until_mjd": _finite(one.period_mjd[1]),
-        "x_arcsec": x, "x_err_arcsec": float(x_err), "y_arcsec": y, "y_err_arcsec": float(y_err),
-        "angle_deg": angle, "angle_err_deg": one.sigma_angle_deg,
-        "scale_arcsec": ARCSEC_PER_RADIAN / one.lens.focal_px, "mirrored": one.lens.mirrored,
-        "dx_arcsec": x - declared[0], "dy_arcsec": y - declared[1], "dangle_deg": turn,
-        "exposures": one.n_exposures, "stars": one.n_stars, "scatter_arcsec": one.scatter_arcsec,
-    }  # fmt: skip
+        "chip": camera.place.chip or camera.name,
+        "camera": camera.name,
+        "from_mjd": _finite(placed.period_mjd[0]),
+        "until_mjd": _finite(placed.period_mjd[1]),
+        "x_arcsec": x,
+        "x_err_arcsec": float(x_err),
+        "y_arcsec": y,
+        "y_err_arcsec": float(y_err),
+        "angle_deg": angle,
+        "angle_err_deg": placed.sigma_angle_deg,
+        "scale_arcsec": ARCSEC_PER_RADIAN / placed.lens.focal_px,
+        "mirrored": placed.lens.mirrored,
+        "dx_arcsec": x - declared[0],
+        "dy_arcsec": y - declared[1],
+        "dangle_deg": turn,
+        "exposures": placed.n_exposures,
+        "stars": placed.n_stars,
+        "scatter_arcsec": placed.scatter_arcsec,
+    }
 
 
 def _finite(value: float) -> float | None:
     return value if abs(value) < _FAR_MJD else None
 
 
-def _tell_telescope(
+def _report_telescope(
     every: Overview, snapshot: Snapshot, chips: Sequence[Profile], report: MosaicReport
 ) -> None:
-    """Tell how well cards of the telescope tell where frames point, and which are far from the others."""
+    """Report how well cards of the telescope say where frames point, and which are far from the others."""
     rows = np.flatnonzero((every.n_stars >= 1) & np.isfinite(every.rotation_deg))
     if rows.size == 0:
         return
@@ -236,13 +260,15 @@ def _tell_telescope(
     off = (turn - middle + 180.0) % 360.0 - 180.0
     spread = sigma_mad(off)
     report.telescope = {
-        "frames": len(rows), "rotation_deg": middle, "rotation_scatter_deg": spread,
+        "frames": len(rows),
+        "rotation_deg": middle,
+        "rotation_scatter_deg": spread,
         "offset_arcsec": float(np.median(every.offset_arcsec[rows])),
-    }  # fmt: skip
+    }
     odd = np.abs(off) > max(_ODD_SIGMAS * spread, _ODD_DEG)
     names = every.files(snapshot, chips, rows[odd])
     report.odd += [
-        {"file": name, "why": f"its cards tell a rotation that is {-one:.2f} degrees from that of its stars"}
+        {"file": name, "why": f"its cards give a rotation that is {-one:.2f} degrees from that of its stars"}
         for name, one in zip(names, turn[odd], strict=True)
     ]
 
@@ -252,5 +278,5 @@ def _usual_angle(turn: Floats) -> float:
     some = np.sort(turn)[:: max(1, math.ceil(turn.size / _SOME_ANGLES))]
     near = np.abs((some[:, None] - some + 180.0) % 360.0 - 180.0)
     middle = some[int(np.argmin(np.median(near, axis=1)))]
-    found = float(middle) + float(np.median((turn - middle + 180.0) % 360.0 - 180.0))
-    return (found + 180.0) % 360.0 - 180.0
+    angle = float(middle) + float(np.median((turn - middle + 180.0) % 360.0 - 180.0))
+    return (angle + 180.0) % 360.0 - 180.0

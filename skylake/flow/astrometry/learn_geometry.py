@@ -1,4 +1,4 @@
-"""Learn the geometry of a camera that sees the whole sky from the frames of a lake, and tell when it was moved."""
+"""Learn the geometry of an all-sky camera from the frames of a lake, and report when the camera moved."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class _Night:
 
 @dataclass(frozen=True, slots=True)
 class SkyCamera:
-    """What tells where stars stand for a camera: its site and air, and the stars of a catalog down to a magnitude."""
+    """What gives the places of stars for a camera: its site and air, and the catalog down to a magnitude."""
 
     camera: Camera
     catalog: ReferenceCatalog
@@ -81,37 +81,39 @@ def learn_geometries(
         held = read_geometries(lake.layout, profile.name)
         known = newest(() if anew else held)
         new = _nights_with_news(rows, known)
-        start = tuple(replace(one, retired=True) for one in held) if anew else held
+        start = tuple(replace(epoch, retired=True) for epoch in held) if anew else held
         versions = start
-        for found in _learn(lake, snapshot, profile, new, known, workers, progress or Silent()):
-            versions = recorded(versions, found)
-        report.n_frames = sum(len(one.frames) for one in new)
+        for epochs in _learn(lake, snapshot, profile, new, known, workers, progress or Silent()):
+            versions = recorded(versions, epochs)
+        report.n_frames = sum(len(night.frames) for night in new)
         report.changes = [
-            f"{profile.name}: the camera was moved by {iso_of_mjd(one.first_mjd)[:16]} UTC; another geometry begins"
-            for one in _later(newest(versions))
-            if one.number not in {old.number for old in start}
+            f"{profile.name}: the camera was moved by {iso_of_mjd(epoch.first_mjd)[:16]} UTC; another geometry begins"
+            for epoch in _later(newest(versions))
+            if epoch.number not in {old.number for old in start}
         ]
         if anew and _same(newest(versions), newest(held)):
             versions = held
         if versions != held:
             write_geometries(lake.layout, profile.name, versions)
-    names = {one.name for one in held}
-    report.made = [one.name for one in versions if one.name not in names]
+    names = {epoch.name for epoch in held}
+    report.made = [version.name for version in versions if version.name not in names]
     return report
 
 
 def _later(epochs: Sequence[Geometry]) -> list[Geometry]:
     """Return the epochs before which there is one of the same size of images."""
-    return [one for number, one in enumerate(epochs) if one.shape in [old.shape for old in epochs[:number]]]
+    return [
+        epoch for number, epoch in enumerate(epochs) if epoch.shape in [old.shape for old in epochs[:number]]
+    ]
 
 
 def _same(made: Sequence[Geometry], held: Sequence[Geometry]) -> bool:
-    """Tell whether epochs are what is held already, whatever their numbers and versions."""
+    """Return whether epochs are what is held already, whatever their numbers and versions."""
 
-    def told(one: Geometry) -> Geometry:
-        return replace(one, number=1, version=1)
+    def plain(epoch: Geometry) -> Geometry:
+        return replace(epoch, number=1, version=1)
 
-    return [told(one) for one in made] == [told(one) for one in held]
+    return [plain(epoch) for epoch in made] == [plain(epoch) for epoch in held]
 
 
 def _frames(snapshot: Snapshot, camera: str) -> pa.Table:
@@ -122,15 +124,15 @@ def _frames(snapshot: Snapshot, camera: str) -> pa.Table:
 
 
 def _nights_with_news(rows: pa.Table, epochs: Sequence[Geometry]) -> list[_Night]:
-    """Return the nights, of frames of one size each, that tell something new; the others stay columns."""
+    """Return the nights, of frames of one size each, that have something new; the others stay columns."""
     names = ["night", "height_px", "width_px"]
     groups = rows.group_by(names).aggregate([("mjd_mid", "min"), ("mjd_mid", "max")]).to_pylist()
     last: dict[tuple[int, int], int] = {}
     for group in groups:
         shape = group["height_px"], group["width_px"]
         last[shape] = max(group["night"], last.get(shape, group["night"]))
-    found = []
-    for group in sorted(groups, key=lambda one: [one[name] for name in names]):
+    nights = []
+    for group in sorted(groups, key=lambda group: [group[name] for name in names]):
         shape = group["height_px"], group["width_px"]
         newest = group["night"] == last[shape]
         ends = tuple({"mjd_mid": group[f"mjd_mid_{end}"]} for end in ("min", "max"))
@@ -140,17 +142,17 @@ def _nights_with_news(rows: pa.Table, epochs: Sequence[Geometry]) -> list[_Night
         frames = rows.filter(pc.and_(pc.and_(chosen[0], chosen[1]), chosen[2])).to_pylist()
         night = _Night(group["night"], shape, tuple(frames))
         if not newest or _has_news(night, epochs, newest):
-            found.append(night)
-    return found
+            nights.append(night)
+    return nights
 
 
 def _has_news(night: _Night, epochs: Sequence[Geometry], newest: bool) -> bool:
-    """Tell whether no frame of a night was looked at, or it is the newest and has frames outside of all epochs."""
-    mine = [one for one in epochs if one.shape == night.shape]
+    """Return whether no frame of a night was looked at, or it is the newest and has frames outside of all epochs."""
+    mine = [epoch for epoch in epochs if epoch.shape == night.shape]
     times = [frame["mjd_mid"] for frame in night.frames]
     if not newest:
-        return not any(one.first_mjd <= times[-1] and times[0] <= one.last_mjd for one in mine)
-    return any(not any(one.first_mjd <= mjd <= one.last_mjd for one in mine) for mjd in times)
+        return not any(epoch.first_mjd <= times[-1] and times[0] <= epoch.last_mjd for epoch in mine)
+    return any(not any(epoch.first_mjd <= mjd <= epoch.last_mjd for epoch in mine) for mjd in times)
 
 
 def _learn(
@@ -162,16 +164,16 @@ def _learn(
     workers: Workers,
     progress: Progress,
 ) -> list[Geometry]:
-    """Return what nights tell, in order of time."""
+    """Return what nights give, in order of time."""
     if not nights:
         return []
     name = profile.base.catalog.over(lake.settings.catalog).solve
     if not name:
         raise LakeError(
-            f"{lake.root}: the lake has no catalog, which tells where stars are; bring one in with "
+            f"{lake.root}: the lake has no catalog, which says where stars are; bring one in with "
             "`skylake catalog import`"
         )
-    bands = [one.band for one in profile.base.filters.values()]
+    bands = [night_.band for night_ in profile.base.filters.values()]
     camera = SkyCamera(
         profile.base,
         ReferenceCatalog.open(snapshot.catalog(name)),
@@ -180,16 +182,18 @@ def _learn(
     )
     task, shared = dask.delayed(learn_night, pure=False), dask.delayed(camera, pure=False, traverse=False)
     makers = [
-        lambda one=one: task(_spread(one), _sources(snapshot, profile.name, one), shared, _known(epochs, one))
-        for one in nights
+        lambda night=night: task(
+            _spread(night), _sources(snapshot, profile.name, night), shared, _known(epochs, night)
+        )
+        for night in nights
     ]
     progress.begin("geometry", len(makers))
     results = run_in_windows(workers, makers, lambda *_: progress.advance())
     progress.end()
-    for one, result in zip(nights, results, strict=True):
+    for night, result in zip(nights, results, strict=True):
         if isinstance(result, BaseException):
             raise LakeError(
-                f"{profile.name}: the stars of {one.night} cannot be read ({reason_of(result)})"
+                f"{profile.name}: the stars of {night.night} cannot be read ({reason_of(result)})"
             ) from result
     return [geometry for some in results for geometry in some]
 
@@ -206,7 +210,7 @@ def _sources(snapshot: Snapshot, camera: str, night: _Night) -> Any:
 
 
 def _known(epochs: Sequence[Geometry], night: _Night) -> Lens | None:
-    known = in_force([one for one in epochs if one.shape == night.shape], night.frames[0]["mjd_mid"])
+    known = in_force([epoch for epoch in epochs if epoch.shape == night.shape], night.frames[0]["mjd_mid"])
     return None if known is None else known.lens
 
 

@@ -1,4 +1,4 @@
-"""What was learnt of a camera, and what people have to know of it."""
+"""The report of learning the distortion or geometry of a camera."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class LearnReport:
-    """What was learnt of a camera.
+    """What was learned of a camera.
 
     Attributes
     ----------
@@ -34,25 +34,25 @@ class LearnReport:
     @property
     def line(self) -> str:
         """What was done, in a line."""
-        made = f", learnt {', '.join(self.made)}" if self.made else ""
+        made = f", learned {', '.join(self.made)}" if self.made else ""
         return f"learn {self.camera}: {self.n_frames} frames looked at{made}"
 
     @property
     def sentences(self) -> list[str]:
         """What people have to know."""
-        told = self.changes.copy()
+        sentences = self.changes.copy()
         if self.n_older:
-            told.append(
+            sentences.append(
                 f"{self.camera}: {self.n_older} frames are older than its first epoch, and not of its distortion; "
                 f"`skylake camera learn LAKE --camera {self.camera} --anew` goes through all nights"
             )
         if not self.nights:
-            return told
+            return sentences
         nights = f"{self.nights[0]} to {self.nights[-1]}" if len(self.nights) > 1 else str(self.nights[0])
         return [
-            *told,
+            *sentences,
             (
                 f"{self.camera}: frames of {len(self.nights)} nights ({nights}) were placed with the distortion of "
-                "another epoch; `skylake ingest --redo` with --from and --to places them anew"
+                "another epoch; `skylake ingest --redo` with --from and --to places them again"
             ),
         ]

@@ -1,4 +1,4 @@
-"""A solved frame refined by the stars of a catalog, as deep as the frame is."""
+"""Refine the solution of a frame with the stars of a catalog."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MARGIN = 0.5
 
 @dataclass(frozen=True, slots=True)
 class RefinedFrame:
-    """A frame with a lens fitted to its stars, and what its row tells of that."""
+    """A frame with a lens fitted to its stars, and what its row says of that."""
 
     pointing: RefinedPointing
     stars: CatalogStars
@@ -36,14 +36,14 @@ class RefinedFrame:
     refraction: str = "off"
 
     def row(self) -> dict[str, Any]:
-        """Return what is told of it; numbers that are not known are None."""
-        found, better = self.pointing.refinement, self.pointing.pointing
-        told = {
-            "rms_px": found.rms_px,
-            "rms_arcsec": found.rms_arcsec,
-            "held_out_px": found.held_out_px,
-            "err_px": found.err_px,
-            "completeness": found.completeness,
+        """Return what is reported of it; numbers that are not known are None."""
+        refinement, better = self.pointing.refinement, self.pointing.pointing
+        values = {
+            "rms_px": refinement.rms_px,
+            "rms_arcsec": refinement.rms_arcsec,
+            "held_out_px": refinement.held_out_px,
+            "err_px": refinement.err_px,
+            "completeness": refinement.completeness,
             "wcs_px": self.pointing.written.residual_px,
         }
         return {
@@ -52,11 +52,11 @@ class RefinedFrame:
             "scale_arcsec": better.pixel_scale_arcsec,
             "rotation_deg": better.rotation_deg,
             "mirrored": better.mirrored,
-            "n_matched": len(found.stars),
+            "n_matched": len(refinement.stars),
             "refined": True,
-            **{name: value if math.isfinite(value) else None for name, value in told.items()},
-            "projection": found.lens.projection,
-            "n_parameters": len(found.fit.freed),
+            **{name: value if math.isfinite(value) else None for name, value in values.items()},
+            "projection": refinement.lens.projection,
+            "n_parameters": len(refinement.fit.freed),
             "sip_order": self.pointing.written.order,
             "geometry": None if self.epoch is None else self.epoch.name,
             "refraction": self.refraction,
@@ -82,7 +82,7 @@ class Refiner:
     def refine(
         self,
         header: Any,
-        found: StarList,
+        star_list: StarList,
         mjd: float | None,
         solution: Solution | None = None,
         epoch: Epoch | None = None,
@@ -95,15 +95,15 @@ class Refiner:
         ----------
         header : astropy.io.fits.Header
             A WCS that is right to some pixels.
-        found : StarList
+        star_list : StarList
         mjd : float or None
             Of the exposure.
         solution : Solution, optional
-            Whose stars tell how deep the frame is; without it the catalog is read as deep as it goes.
+            Whose stars show how deep the frame is; without it the catalog is read as deep as it goes.
         epoch : Epoch, optional
-            What was learnt of the distortion of the camera, as the lake has it.
+            What was learned of the distortion of the camera, as the lake has it.
         camera : Camera, optional
-            Whose site tells refraction.
+            Whose site gives refraction.
         band : str, optional
             That the frame was taken in, for refraction; without it that of 0.55 micrometres.
 
@@ -114,16 +114,16 @@ class Refiner:
         """
         from astropy.wcs import WCS
 
-        rough = describe_pointing(WCS(header), *found.shape)
-        faintest = math.inf if solution is None else depth_of(found, solution)
+        rough = describe_pointing(WCS(header), *star_list.shape)
+        faintest = math.inf if solution is None else depth_of(star_list, solution)
         stars = self._stars(rough, self._usual_mjd if mjd is None else mjd, faintest)
-        sources = Sources.ranked(found.x, found.y, found.sigma, found.flux)
+        sources = Sources.ranked(star_list.x, star_list.y, star_list.sigma, star_list.flux)
         began = time.thread_time()
-        known = None if epoch is None else epoch.in_file(found.offset, found.step, found.shape)
+        known = None if epoch is None else epoch.in_file(star_list.offset, star_list.step, star_list.shape)
         bending, word = None, OFF
         if camera is not None:
             bending, word = bending_of(camera, band, mjd, rough.ra_deg, rough.dec_deg)
-        better, used = refine_known(rough, stars, sources, found.shape, _ROUGH_PX, known, bending)
+        better, used = refine_known(rough, stars, sources, star_list.shape, _ROUGH_PX, known, bending)
         if better is None:
             return None
         seconds = time.thread_time() - began
@@ -135,8 +135,8 @@ class Refiner:
         )
 
 
-def depth_of(found: StarList, solution: Solution) -> float:
+def depth_of(star_list: StarList, solution: Solution) -> float:
     """Return how faint stars may be that a frame shows, magnitudes of the index."""
-    measured = -2.5 * np.log10(found.flux)
+    measured = -2.5 * np.log10(star_list.flux)
     zeropoint = float(np.median(solution.magnitudes - measured[solution.sources]))
     return zeropoint + float(measured.max()) + _MARGIN

@@ -1,4 +1,4 @@
-"""The residual fields that frames of a lake have stored, as one."""
+"""Combine the stored residual fields of frames of a lake."""
 
 from __future__ import annotations
 

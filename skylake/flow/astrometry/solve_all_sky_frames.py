@@ -45,20 +45,24 @@ class AllSkySolver:
     def __call__(self, path: Path) -> SolvedFrame:
         """Solve a frame; one that cannot be has the reason in its row."""
         row: dict[str, Any] = {
-            "file": str(path), "status": "unsolved", "reason": None, "message": None, "catalog": self._catalog,
+            "file": str(path),
+            "status": "unsolved",
+            "reason": None,
+            "message": None,
+            "catalog": self._catalog,
             "solver": "skylake",
-        }  # fmt: skip
+        }
         try:
-            found = solve_all_sky_file(path, self._profile, self._stars)
+            solution = solve_all_sky_file(path, self._profile, self._stars)
         except FrameError as error:
             return SolvedFrame(row | {"reason": error.reason, "message": str(error)})
-        told = row | {"status": "solved"} | described(found)
+        solved = row | {"status": "solved"} | described(solution)
         try:
-            written = found.view.header()
+            written = solution.view.header()
         except ValueError as error:
-            # Too little of the image shows sky for polynomials; the figures stand without a WCS.
-            return SolvedFrame(told | {"message": str(error)}, all_sky=found)
-        return SolvedFrame(told | {"wcs_px": written.residual_px}, written.header, all_sky=found)
+            # Too little of the image shows sky for polynomials; the figures are reported without a WCS.
+            return SolvedFrame(solved | {"message": str(error)}, all_sky=solution)
+        return SolvedFrame(solved | {"wcs_px": written.residual_px}, written.header, all_sky=solution)
 
     def _stars(self, ra_deg: float, dec_deg: float, radius_deg: float, mjd: float) -> CatalogStars:
         return CatalogStars(
@@ -66,19 +70,22 @@ class AllSkySolver:
         )
 
 
-def described(found: AllSkySolution) -> dict[str, Any]:
-    """Return what is told of a solution; numbers that are not known are None.
+def described(solution: AllSkySolution) -> dict[str, Any]:
+    """Return what is reported of a solution; numbers that are not known are None.
 
     ``ra_deg`` and ``dec_deg`` are those of the middle of the image, as for every other frame, here and in ``frames``;
-    ``x0`` and ``y0`` tell where the optical axis is.
+    ``x0`` and ``y0`` say where the optical axis is.
     """
-    height, width = found.view.shape
-    ra, dec = found.view.pixels_to_icrs(0.5 * (width - 1), 0.5 * (height - 1))
-    told = found.report() | {
-        "ra_deg": float(ra), "dec_deg": float(dec), "mirrored": found.view.lens.mirrored,
-        "completeness": found.refined.completeness, "refraction": refraction_word(found.view.horizon),
-    }  # fmt: skip
+    height, width = solution.view.shape
+    ra, dec = solution.view.pixels_to_icrs(0.5 * (width - 1), 0.5 * (height - 1))
+    values = solution.report() | {
+        "ra_deg": float(ra),
+        "dec_deg": float(dec),
+        "mirrored": solution.view.lens.mirrored,
+        "completeness": solution.refined.completeness,
+        "refraction": refraction_word(solution.view.horizon),
+    }
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in told.items()
+        for name, value in values.items()
     }

@@ -1,4 +1,4 @@
-"""Solve frames with a catalog of the lake, by our own solver or by astrometry.net, and write what was found."""
+"""Solve frames with a catalog of the lake, by our own solver or by astrometry.net, and write the WCS."""
 
 from __future__ import annotations
 
@@ -36,10 +36,27 @@ from skylake.sky.lake_catalogs import ReferenceCatalog
 
 #: Cards of a header that another WCS may have left, and that a new one replaces.
 _OLD_CARDS = (
-    "CROTA?", "CDELT?", "PC?_?", "PC00?00?", "PV?_*", "CD?_?", "CPDIS?", "DP?", "D2IMDIS?", "CTYPE?", "CUNIT?",
+    "CROTA?",
+    "CDELT?",
+    "PC?_?",
+    "PC00?00?",
+    "PV?_*",
+    "CD?_?",
+    "CPDIS?",
+    "DP?",
+    "D2IMDIS?",
+    "CTYPE?",
+    "CUNIT?",
     *(f"{name}_{what}" for name in ("A", "B", "AP", "BP") for what in ("ORDER", "DMAX", "?_?")),
-    "CRVAL?", "CRPIX?", "LONPOLE", "LATPOLE", "RADESYS", "RADECSYS", "EQUINOX", "WCSAXES",
-)  # fmt: skip
+    "CRVAL?",
+    "CRPIX?",
+    "LONPOLE",
+    "LATPOLE",
+    "RADESYS",
+    "RADECSYS",
+    "EQUINOX",
+    "WCSAXES",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +71,7 @@ class SolvedFrame:
         The cards of its WCS, if it was solved.
     refined : RefinedFrame or None
         The lens, if stars allowed one.
-    found : StarList or None
+    stars : StarList or None
         Its sources, if it was solved.
     all_sky : AllSkySolution or None
         Where a camera that sees the whole sky shows it.
@@ -63,7 +80,7 @@ class SolvedFrame:
     row: dict[str, Any]
     header: Any = None
     refined: RefinedFrame | None = None
-    found: StarList | None = None
+    stars: StarList | None = None
     all_sky: AllSkySolution | None = None
 
     @property
@@ -71,8 +88,8 @@ class SolvedFrame:
         """Height and width of the image of the WCS of a solved frame."""
         if self.all_sky is not None:
             return self.all_sky.view.shape
-        assert self.found is not None
-        return self.found.shape
+        assert self.stars is not None
+        return self.stars.shape
 
     @property
     def history(self) -> str:
@@ -80,13 +97,13 @@ class SolvedFrame:
         solver, catalog, number, rms = (
             self.row.get(name) for name in ("solver", "catalog", "n_matched", "rms_px")
         )
-        told = [
+        parts = [
             f"WCS by skylake {code_version()}" + (f" after {solver}" if solver != "skylake" else ""),
             f"catalog {catalog}" if catalog else "",
             f"{number} stars" if number is not None else "",
             f"rms {rms:.3f} px" if rms is not None else "",
         ]
-        return ", ".join(filter(None, told))
+        return ", ".join(filter(None, parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +119,7 @@ class KnownSky:
     catalog : str or None
         Its name.
     epochs : tuple of Epoch
-        What was learnt of the distortion of the camera.
+        What was learned of the distortion of the camera.
     """
 
     index: AsterismIndex | None
@@ -121,13 +138,13 @@ def index_catalog(
     return build_index(catalog, band, narrowest_deg, widest_deg), index_path(catalog)
 
 
-def known_sky(snapshot: Snapshot, name: str | None, indexed: bool, tell: Callable[[str], None]) -> KnownSky:
+def known_sky(snapshot: Snapshot, name: str | None, indexed: bool, report: Callable[[str], None]) -> KnownSky:
     """Open a catalog of a lake, and its index if that is wanted; it is built where there is none that fits."""
     if name is None:
         return KnownSky(None, None)
     catalog = ReferenceCatalog.open(snapshot.catalog(name))
-    index = ensure_index(catalog, tell) if indexed else None
-    # The depth of a frame is told in the magnitudes of the index.
+    index = ensure_index(catalog, report) if indexed else None
+    # The depth of a frame is given in the magnitudes of the index.
     band = None if index is None else index.magnitude.removeprefix("mag_")
     return KnownSky(index, Refiner(catalog, band), name)
 
@@ -135,20 +152,24 @@ def known_sky(snapshot: Snapshot, name: str | None, indexed: bool, tell: Callabl
 def solve_frame(path: Path, profile: Profile, sky: KnownSky, params: SolveParams) -> SolvedFrame:
     """Solve one frame, without an index by astrometry.net, and refine it by the stars of the catalog."""
     row: dict[str, Any] = {
-        "file": str(path), "status": "unsolved", "reason": None, "message": None, "catalog": sky.catalog,
+        "file": str(path),
+        "status": "unsolved",
+        "reason": None,
+        "message": None,
+        "catalog": sky.catalog,
         "solver": "astrometry.net" if sky.index is None else "skylake",
-    }  # fmt: skip
+    }
     try:
         raw = open_stored(read_file(str(path)), profile.base.header.extension)
         reading = read_header(raw.header, profile, path.name)
-        found, mjd = star_list(raw, reading.camera), reading.mjd_mid
+        stars, mjd = star_list(raw, reading.camera), reading.mjd_mid
         params = _with_profile(params, reading.camera)
-        epoch = None if mjd is None else epoch_at(sky.epochs, mjd, found.image_shape)
+        epoch = None if mjd is None else epoch_at(sky.epochs, mjd, stars.image_shape)
         if sky.index is None:
-            answered = astrometry_net.solve_list(found, params)
-            rough, solution = SolvedFrame(row | answered.row, answered.header, None, found), None
+            answered = astrometry_net.solve_list(stars, params)
+            rough, solution = SolvedFrame(row | answered.row, answered.header, None, stars), None
         else:
-            rough, solution = _solve_list(row, found, sky.index, params)
+            rough, solution = _solve_list(row, stars, sky.index, params)
     except FrameError as error:
         return SolvedFrame(row | {"reason": error.reason, "message": str(error)})
     if rough.header is None:
@@ -157,11 +178,11 @@ def solve_frame(path: Path, profile: Profile, sky: KnownSky, params: SolveParams
     better = (
         None
         if sky.refiner is None
-        else sky.refiner.refine(rough.header, found, mjd, solution, epoch, reading.camera, reading.band)
+        else sky.refiner.refine(rough.header, stars, mjd, solution, epoch, reading.camera, reading.band)
     )
     if better is None:
         return replace(rough, row=solved)
-    return SolvedFrame(solved | better.row(), better.pointing.written.header, better, found)
+    return SolvedFrame(solved | better.row(), better.pointing.written.header, better, stars)
 
 
 def _with_profile(params: SolveParams, camera: Camera) -> SolveParams:
@@ -175,27 +196,29 @@ def _with_profile(params: SolveParams, camera: Camera) -> SolveParams:
 
 
 def _solve_list(
-    row: dict[str, Any], found: StarList, index: AsterismIndex, params: SolveParams
+    row: dict[str, Any], stars: StarList, index: AsterismIndex, params: SolveParams
 ) -> tuple[SolvedFrame, Solution | None]:
-    places = found.x, found.y, found.flux, found.shape
+    places = stars.x, stars.y, stars.flux, stars.shape
     answers: list[Solution | Unsolved] = []
-    tries = with_nothing_known(params)
-    for _, answer in in_turn(tries, lambda one: solve(index.bands, *places, one, index.called)):
+    guesses = with_nothing_known(params)
+    for _, answer in in_turn(guesses, lambda one: solve(index.bands, *places, one, index.called)):
         answers.append(answer)
         if isinstance(answer, Solution) or answer.reason == Reason.TOO_FEW_SOURCES:
             break
-    best = max(one.log_odds for one in answers)
-    told: dict[str, Any] = {
-        "n_sources": len(found.x), "n_guesses": sum(one.n_guesses for one in answers),
-        "seconds": sum(one.seconds for one in answers), "log_odds": best if math.isfinite(best) else None,
-    }  # fmt: skip
+    best = max(answer.log_odds for answer in answers)
+    figures: dict[str, Any] = {
+        "n_sources": len(stars.x),
+        "n_guesses": sum(answer.n_guesses for answer in answers),
+        "seconds": sum(answer.seconds for answer in answers),
+        "log_odds": best if math.isfinite(best) else None,
+    }
     solution = answers[-1]
     if not isinstance(solution, Solution):
         return SolvedFrame(
-            row | told | {"reason": solution.reason, "message": why_unsolved(answers, params)}
+            row | figures | {"reason": solution.reason, "message": why_unsolved(answers, params)}
         ), None
-    told["log_odds"], told["message"] = solution.log_odds, contradicted(params, solution)
-    return SolvedFrame(row | told | _describe(solution), wcs_header(solution), None, found), solution
+    figures["log_odds"], figures["message"] = solution.log_odds, contradicted(params, solution)
+    return SolvedFrame(row | figures | _describe(solution), wcs_header(solution), None, stars), solution
 
 
 def _describe(solution: Solution) -> dict[str, Any]:
@@ -224,7 +247,7 @@ def write_header(header: Any, path: Path, shape: tuple[int, int], history: str) 
     header : astropy.io.fits.Header
     path : Path
     shape : tuple of int
-        Height and width of the image, which IMAGEH and IMAGEW tell as those of astrometry.net do: a file without
+        Height and width of the image, which IMAGEH and IMAGEW give as those of astrometry.net do: a file without
         pixels may have no NAXIS1 and NAXIS2 (FITS standard 4.0, section 4.4.1).
     history : str
         What the WCS was made of.
@@ -244,7 +267,7 @@ def write_header(header: Any, path: Path, shape: tuple[int, int], history: str) 
 
 
 def write_copy(frame: Path, profile: Profile, header: Any, path: Path, history: str) -> None:
-    """Write a copy of a frame whose image has the WCS; all else stays as it is, and HISTORY tells how it was found.
+    """Write a copy of a frame whose image has the WCS; all else stays as it is, and HISTORY says how it was found.
 
     Raises
     ------

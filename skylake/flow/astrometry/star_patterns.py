@@ -1,4 +1,4 @@
-"""The star patterns of a lake's catalog, opened on a worker when the first frame asks for them."""
+"""Open the star patterns of a lake's catalog on a worker when the first frame needs them."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def import_catalog(
     name : str
         Name that the catalog gets.
     kind : {'table', 'tycho2'}
-        Format: any table whose columns are told, or the index files of Debian's Tycho-2 package.
+        Format: any table whose columns are given, or the index files of Debian's Tycho-2 package.
     files : sequence of Path
     columns : CatalogColumns or None
         Which column holds what; needed for 'table'.

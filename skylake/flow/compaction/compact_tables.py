@@ -18,12 +18,13 @@ import dask
 from skylake import logs
 from skylake.core.ids import config_sha256
 from skylake.durable import Linker
-from skylake.errors import LakeError, SkylakeError, UsageError, reason_of
+from skylake.errors import UsageError
 from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.run_progress import Progress, Silent
+from skylake.flow.execution.task_guard import value_of
 from skylake.lake import Commit, Lake
 from skylake.lake.commits.snapshot import Snapshot
-from skylake.lake.maintenance.compaction_plan import Job, Plan, dense_pixels, divide, plan_compaction
+from skylake.lake.maintenance.compaction_plan import BundlePlan, Job, dense_pixels, divide, plan_compaction
 from skylake.lake.storage.merge_files import Merged, merge_files
 from skylake.lake.storage.parts import PartFile, is_as_written
 from skylake.schema import load, table_names
@@ -119,7 +120,7 @@ def _compact_table(
 
 
 def _drop_others(staging: Path, wanted: Collection[str]) -> None:
-    """Remove what was made for other bundles, or has been committed since: nobody comes back for it."""
+    """Remove what was made for other bundles, or has been committed since: nothing needs it any more."""
     for path in list(staging.iterdir()):
         if path.name not in wanted:
             shutil.rmtree(path)
@@ -137,25 +138,19 @@ def _divided(
         files.setdefault(pixel_of(str(path)), []).append(path)
     task = dask.delayed(divide, pure=False)
     results = run_in_windows(workers, [partial(task, table, pixel, files[pixel], most) for pixel in dense])
-    found = dict(zip(dense, map(_value, results), strict=True))
-    return {pixel: pixels for pixel, pixels in found.items() if pixels != [pixel]}
+    pixels_of = dict(zip(dense, _values(results), strict=True))
+    return {pixel: pixels for pixel, pixels in pixels_of.items() if pixels != [pixel]}
 
 
-def _run(plan: Plan, staging: Path, workers: Workers, progress: Progress) -> list[Merged | None]:
+def _run(plan: BundlePlan, staging: Path, workers: Workers, progress: Progress) -> list[Merged | None]:
     """Make the files of a bundle."""
     task = dask.delayed(run_job, pure=False)
     makers = [partial(task, job, staging) for job in plan.jobs]
-    return [_value(result) for result in run_in_windows(workers, makers, lambda *_: progress.advance())]
+    return _values(run_in_windows(workers, makers, lambda *_: progress.advance()))
 
 
-def _value(result: Any) -> Any:
-    if isinstance(result, SkylakeError):
-        raise result
-    if isinstance(result, BaseException):
-        raise LakeError(
-            f"the compaction ended ({reason_of(result, with_file=True)}); run it again to go on from here"
-        ) from result
-    return result
+def _values(results: Sequence[Any]) -> list[Any]:
+    return [value_of(result, "the compaction ended", "run it again to go on from here") for result in results]
 
 
 def run_job(job: Job, staging: Path) -> Merged | None:
@@ -178,7 +173,7 @@ def run_job(job: Job, staging: Path) -> Merged | None:
 
 
 def _identity(job: Job) -> str:
-    """Return what a job's result depends on, besides the content that the name of its file tells."""
+    """Return what a job's result depends on, beside the content that the name of its file states."""
     merge = job.merge
     form = load(merge.table).sha256
     return config_sha256({"keys": merge.keys, "pixel": merge.pixel, "path": merge.path, "schema": form})
@@ -200,6 +195,6 @@ def _read_note(note: Path) -> tuple[str | None, Merged | None]:
         return None, None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         _log.info(
-            "%s: what an interrupted compaction noted is damaged (%s); its file is made anew", note, error
+            "%s: what an interrupted compaction noted is damaged (%s); its file is rebuilt", note, error
         )
         return None, None

@@ -1,4 +1,4 @@
-"""Take parts out of bundles: for who is about to replace them, or reads them one by one.
+"""Give parts in bundles files of their own again, before they are replaced or read one by one.
 
 A night in a bundle shares its files with many others. To read or replace many such nights one after the other would
 go through these files once for each; here they are gone through once for all.
@@ -10,20 +10,21 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import dask
 
-from skylake.errors import LakeError, SkylakeError, reason_of
 from skylake.flow.compaction.compact_tables import run_job
 from skylake.flow.execution.cluster import WINDOW, Workers, run_in_windows
 from skylake.flow.execution.run_progress import Progress, counted
+from skylake.flow.execution.task_guard import value_of
 from skylake.lake import Commit, Lake, Part, Snapshot
 from skylake.lake.commits.changes import StagedBundle
-from skylake.lake.maintenance.compaction_plan import Plan
+from skylake.lake.maintenance.compaction_plan import BundlePlan
 from skylake.lake.maintenance.cut_rows import crowded, cut_file, cut_parts, plan_cuts, plan_rest
 from skylake.lake.storage.slices import Slice
 
+_FAILURE = "the nights could not be taken out of their bundle"
 #: Times that a bundle is read at most, however many nights are in it; copies of so large a part of it are kept at
 #: a time.
 _PASSES = 8
@@ -38,7 +39,7 @@ def in_groups(items: Sequence[Item], workers: Workers) -> Iterator[Sequence[Item
         yield items[start : start + size]
 
 
-def loosen(lake: Lake, workers: Workers, wanted: Mapping[str, Iterable[str]], progress: Progress) -> None:
+def unbundle(lake: Lake, workers: Workers, wanted: Mapping[str, Iterable[str]], progress: Progress) -> None:
     """Give parts that are going to be replaced files of their own, if several of them share a bundle.
 
     It is one commit, which changes files and not content; what is left of the bundles stays a bundle. Afterwards a
@@ -64,10 +65,10 @@ def loosen(lake: Lake, workers: Workers, wanted: Mapping[str, Iterable[str]], pr
     commit = Commit("loosen", "-", base=snapshot.number)
     with lake.stage("loosen") as staging:
         for table, names in chosen.items():
-            parts = list(snapshot.version(table).some(names))
+            parts = list(snapshot.version(table).parts_named(names))
             for part in cut_out(snapshot, table, parts, staging / table, workers, progress).values():
-                commit.loosen(part, staging / table)
-            for rest in _rests(snapshot, table, names, staging / f"{table}-rest", workers):
+                commit.unbundle(part, staging / table)
+            for rest in _remaining_bundles(snapshot, table, names, staging / f"{table}-rest", workers):
                 commit.merge(rest)
         lake.commit(commit)
     what = ", ".join(f"{counted(len(names), 'part')} of {table}" for table, names in chosen.items() if names)
@@ -95,7 +96,7 @@ def cut_out(
     makers = [partial(task, cut, staging) for cut in cuts]
     results = run_in_windows(workers, makers, lambda *_: progress.advance())
     progress.end()
-    return cut_parts(parts, cuts, [_value(result) for result in results])
+    return cut_parts(parts, cuts, [value_of(result, _FAILURE) for result in results])
 
 
 def cut_crowded(
@@ -115,14 +116,14 @@ def cut_crowded(
         they are.
     """
     version = snapshot.version(table)
-    parts = [part for part in version.some(crowded(version, names)) if part.files]
+    parts = [part for part in version.parts_named(crowded(version, names)) if part.files]
     made = cut_out(snapshot, table, parts, staging, workers, progress) if parts else {}
     return {
         name: (part, tuple(Slice(staging / file.path) for file in part.files)) for name, part in made.items()
     }
 
 
-def _rests(
+def _remaining_bundles(
     snapshot: Snapshot, table: str, gone: set[str], staging: Path, workers: Workers
 ) -> list[StagedBundle]:
     """Make what is left of bundles without some of their members."""
@@ -135,17 +136,7 @@ def _rests(
     return [_made(plan, staging / plan.name, workers) for plan in plans]
 
 
-def _made(plan: Plan, staging: Path, workers: Workers) -> StagedBundle:
+def _made(plan: BundlePlan, staging: Path, workers: Workers) -> StagedBundle:
     task = dask.delayed(run_job, pure=False)
     makers = [partial(task, job, staging) for job in plan.jobs]
-    return plan.staged([_value(result) for result in run_in_windows(workers, makers)], staging)
-
-
-def _value(result: Any) -> Any:
-    if isinstance(result, SkylakeError):
-        raise result
-    if isinstance(result, BaseException):
-        raise LakeError(
-            f"the nights could not be taken out of their bundle ({reason_of(result, with_file=True)}); run again"
-        ) from result
-    return result
+    return plan.staged([value_of(result, _FAILURE) for result in run_in_windows(workers, makers)], staging)

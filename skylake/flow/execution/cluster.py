@@ -1,4 +1,4 @@
-"""Where the work is done: in this process, on local worker processes, or on a cluster.
+"""Workers of a run: in this process, on local processes, or on a cluster.
 
 The same ``dask.delayed`` tasks run on all of them. A task that fails, or whose worker dies, gives its
 error as its result, so one bad task never takes its neighbours along.
@@ -197,7 +197,7 @@ def _local(count: int) -> Iterator[Any]:
     # What connects to a scheduler or worker of dask may run code there. So they listen to this machine alone, where
     # everybody else is kept out by certificates that only the memory of these processes holds.
     security = Security.temporary()
-    with dask.config.set(settings), _interrupts_held() as heard:
+    with dask.config.set(settings), _interrupts_deferred() as heard:
         try:
             cluster = _local_cluster(count, security)
         except (OSError, RuntimeError, TimeoutError) as error:
@@ -218,7 +218,7 @@ def _local_cluster(count: int, security: Any) -> Any:
 
     lost: list[bool] = []
 
-    def gave_up() -> None:
+    def on_failure() -> None:
         lost.append(True)
         if len(lost) == count:
             # Tasks would wait for a worker for ever; so they end (NoWorkerError) as soon as the scheduler looks.
@@ -230,7 +230,7 @@ def _local_cluster(count: int, security: Any) -> Any:
         "memory_limit": MEMORY_LIMIT // count,
         "local_directory": _scratch_folder(),
         "silence_logs": 50,
-        "gave_up": gave_up,
+        "on_failure": on_failure,
     }
     cluster = SpecCluster(
         scheduler={"cls": ClosedScheduler, "options": here | {"port": 0}},
@@ -261,11 +261,11 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[Callable[[], None]]:
+def _interrupts_deferred() -> Iterator[Callable[[], None]]:
     """Start processes that leave Ctrl-C to this one, which ends them in good order.
 
-    They inherit the mask of signals. An interrupt that comes meanwhile, to whatever thread, waits, and is raised by
-    the function that is given, or at the end.
+    They inherit the mask of signals. An interrupt of any thread waits in the meantime, and is raised by the function
+    that is given, or at the end.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
@@ -275,7 +275,7 @@ def _interrupts_held() -> Iterator[Callable[[], None]]:
     handler = signal.signal(signal.SIGINT, lambda number, _: waiting.append(number))
 
     @cache
-    def hear() -> None:
+    def release() -> None:
         signal.signal(signal.SIGINT, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if waiting:
@@ -283,9 +283,9 @@ def _interrupts_held() -> Iterator[Callable[[], None]]:
             signal.raise_signal(signal.SIGINT)
 
     try:
-        yield hear
+        yield release
     finally:
-        hear()
+        release()
 
 
 @contextmanager
@@ -316,7 +316,7 @@ def _warn_of(address: str) -> None:
     host = place.hostname or ""
     if place.scheme == "tcp" and not (host in ("localhost", "::1") or host.startswith("127.")):
         _log.warning(
-            "%s: tcp:// asks nobody for a certificate, so whoever reaches that scheduler can run code as you; "
+            "%s: tcp:// asks nobody for a certificate, so everybody who reaches that scheduler can run code as you; "
             "use tls://, as docs/operating.md shows",
             address,
         )

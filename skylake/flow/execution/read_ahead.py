@@ -1,4 +1,4 @@
-"""Files are read from the disk while the ones before them are reduced."""
+"""Prefetch files from the disk while the ones before them are reduced."""
 
 from __future__ import annotations
 

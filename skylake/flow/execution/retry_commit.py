@@ -1,4 +1,4 @@
-"""Runs that write at the same time: who comes second looks again at what the lake holds, and goes on."""
+"""Repeat a run whose commit failed because another run wrote at the same time."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Result = TypeVar("Result")
 _TRIES = 4
 
 
-def undisturbed(work: Callable[[], Result], progress: Progress) -> Result:
-    """Do some work, again if another run has changed meanwhile what it was made from.
+def retry_superseded(work: Callable[[], Result], progress: Progress) -> Result:
+    """Do some work, again if another run has changed its inputs in the meantime.
 
     Parameters
     ----------
     work : callable
         Reads the lake as it is when called, and commits; what is done already it leaves alone.
     progress : Progress
-        Is told that it begins again.
+        Reports that it begins again.
 
     Raises
     ------
@@ -35,5 +35,5 @@ def undisturbed(work: Callable[[], Result], progress: Progress) -> Result:
         except Superseded:
             if not left:
                 raise
-            progress.line("another run has changed the lake meanwhile; looking again at what it holds")
+            progress.line("another run has changed the lake in the meantime; looking again at what it holds")
     raise AssertionError("a try returns or raises")

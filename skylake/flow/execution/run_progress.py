@@ -1,4 +1,4 @@
-"""What a long run tells while it runs."""
+"""The interface through which a long run reports its progress."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Progress(Protocol):
         """End the piece of work."""
 
     def line(self, text: str) -> None:
-        """Tell something that is worth a line, such as a committed batch."""
+        """Report something that is worth a line, such as a committed batch."""
 
 
 class Silent:

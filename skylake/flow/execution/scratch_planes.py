@@ -1,4 +1,4 @@
-"""Planes that tasks hand to one another as files in the staging folder."""
+"""Pass image planes between tasks as files in the staging folder."""
 
 from __future__ import annotations
 

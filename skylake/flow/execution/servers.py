@@ -1,4 +1,4 @@
-"""Scheduler, workers and their nannies as a run starts them on this machine.
+"""The scheduler, workers and nannies that a run starts on this machine.
 
 They are those of dask but for two things. They serve no HTTP, for which dask asks nobody for a certificate; and a
 worker that is killed while it starts is started again.
@@ -43,21 +43,21 @@ class PatientNanny(Nanny):  # type: ignore[misc]
     ----------
     *arguments
         Those of a nanny.
-    gave_up : callable
+    on_failure : callable
         Called when a worker that was up cannot be brought up again.
     **options
         Those of a nanny.
     """
 
-    def __init__(self, *arguments: Any, gave_up: Callable[[], None], **options: Any) -> None:
+    def __init__(self, *arguments: Any, on_failure: Callable[[], None], **options: Any) -> None:
         super().__init__(*arguments, worker_class=ClosedWorker, **options)
-        self._gave_up = gave_up
+        self._on_failure = on_failure
         self._turn = asyncio.Lock()
         self._n_killed = 0
 
     async def instantiate(self) -> Status:
         """Start the worker; see :class:`Nanny`."""
-        # Each death calls this anew, also that of a worker which is being started.
+        # Each death calls this again, also that of a worker which is being started.
         async with self._turn:
             while self._n_killed < STARTS:
                 status = await super().instantiate()
@@ -66,5 +66,5 @@ class PatientNanny(Nanny):  # type: ignore[misc]
                     return status
                 self._n_killed += 1
                 if self._n_killed == STARTS and self.status == Status.running:
-                    self._gave_up()
+                    self._on_failure()
         raise RuntimeError(f"a worker process ended {STARTS} times in a row while it started")

@@ -1,4 +1,4 @@
-"""Workers that Slurm starts: their jobs are submitted, waited for and cancelled."""
+"""Workers on Slurm: submit their jobs, wait for them and cancel them."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""The boundary of a task: what one frame does to the work on it, the others are not to feel."""
+"""The errors of tasks: those of one frame are caught in its task, those of a whole task end the command."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from skylake.core.reasons import Reason
-from skylake.errors import FrameError, FrameFailed
+from skylake.errors import FrameError, FrameFailed, LakeError, SkylakeError, reason_of
 
 Result = TypeVar("Result")
 
@@ -25,6 +25,28 @@ def guard(work: Callable[[], Result]) -> Result | FrameError:
         return FrameFailed(
             Reason.ERROR, f"an error of skylake ({type(error).__name__}: {error}); please report it"
         )
+
+
+def value_of(result: Any, failure: str, advice: str = "run again") -> Any:
+    """Return what a task gave, as :func:`~skylake.flow.execution.cluster.run_in_windows` returns it.
+
+    Parameters
+    ----------
+    result : object
+        The value, or the error that ended the task.
+    failure, advice : str
+        What could not be done, and what to do, for an error that has no sentence of its own.
+
+    Raises
+    ------
+    SkylakeError
+        If the task failed; a `LakeError` for any other error.
+    """
+    if isinstance(result, SkylakeError):
+        raise result
+    if isinstance(result, BaseException):
+        raise LakeError(f"{failure} ({reason_of(result, with_file=True)}); {advice}") from result
+    return result
 
 
 def cause_of(error: BaseException) -> str:

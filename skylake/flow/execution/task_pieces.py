@@ -1,4 +1,4 @@
-"""Files in pieces for tasks, so that all workers of a run have done at about the same time."""
+"""Divide files into tasks so that all workers finish at about the same time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def shared_out(files: Sequence[str], count: int, most: int) -> list[Sequence[str
     return [files[start:end] for start, end in pairwise(ends) if end > start]
 
 
-def dwindling(
+def shrinking_pieces(
     nights: Mapping[Night, Sequence[str]], count: int, most: int, few: bool = False
 ) -> list[tuple[Night, list[str]]]:
     """Return the files of nights in pieces, each of one night, which become small towards the end.

@@ -1,4 +1,4 @@
-"""What was found on frames, in files of a folder, for the time of a run."""
+"""Cache the detections of frames in files for the time of a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST = 64
 
 
 @dataclass(frozen=True, slots=True)
-class KeptFiles:
+class DetectionFiles:
     """A file for each frame, that is gone once it was asked for; bounded in number.
 
     Attributes

@@ -1,4 +1,4 @@
-"""The part of ingest that measures targets, with the point spread functions of their nights."""
+"""The step of ingest that measures targets with the point spread functions of their nights."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Forcing:
     def corrections(self, extracted: Extracted) -> ApertureCorrections:
         """Return the aperture corrections of a frame, those of its night where its own stars are too few.
 
-        A form that cannot be drawn leaves those that were assumed: it spoils the targets, which tell why, but not the
+        A form that cannot be drawn leaves those that were assumed: it spoils the targets, which say why, but not the
         detections.
         """
-        found = guard(lambda: corrections_of(extracted, self.usual(extracted)))
-        return extracted.corrections if isinstance(found, FrameError) else found
+        own = guard(lambda: corrections_of(extracted, self.usual(extracted)))
+        return extracted.corrections if isinstance(own, FrameError) else own
 
     def finisher(self, find_targets: TargetFinder) -> Finisher:
         """Return what measures the targets of a frame."""
@@ -64,7 +64,7 @@ class Forcing:
 
 
 def too_uncertain(row: FrameRow, camera: Camera) -> bool:
-    """Tell whether a frame was placed by interpolation, and not well enough to measure targets on it."""
+    """Return whether a frame was placed by interpolation, and not well enough to measure targets on it."""
     if not row["flags"] & FrameFlag.WCS_INTERPOLATED:
         return False
     most = camera.astrometry.interpolated_targets * camera.apertures.calibrated_radius_px

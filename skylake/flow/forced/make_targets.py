@@ -1,4 +1,4 @@
-"""Make the list of targets of a camera: catalog stars in its fields, and what it detects again and again."""
+"""Make the list of targets of a camera: catalog stars in its fields, and repeated detections."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from skylake.core.flags import SPOILED, SourceFlag
 from skylake.core.ids import config_sha256
 from skylake.core.reasons import Status
 from skylake.core.sphere import healpix_index, offset, ra_dec, separation_deg, tangent_basis, unit_vectors
-from skylake.errors import LakeError, SkylakeError, UsageError, reason_of
+from skylake.errors import UsageError
 from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.run_progress import Progress, Silent
+from skylake.flow.execution.task_guard import value_of
 from skylake.flow.forced.target_list import part_name, parts_of
 from skylake.lake import Commit, Lake, Snapshot, stage_part
 from skylake.lake.storage.slices import Slice, read_files
@@ -45,9 +46,16 @@ _MATCH_PX = 1.5
 #: Frames whose centres differ by less than this share of their radius look at one field.
 _SAME_FIELD = 0.25
 _FRAME_COLUMNS = [
-    "frame_id", "ra_deg", "dec_deg", "pixel_scale_arcsec", "rotation_deg", "mirrored", "width_px", "height_px",
+    "frame_id",
+    "ra_deg",
+    "dec_deg",
+    "pixel_scale_arcsec",
+    "rotation_deg",
+    "mirrored",
+    "width_px",
+    "height_px",
     "fwhm_px",
-]  # fmt: skip
+]
 _NUMBERS = ("ra_deg", "dec_deg", "flux_aper1", "mjd_mid", "x_px", "y_px", "half_light_px")
 #: Detections with any of these bits make no target. Saturated stars do: their neighbours are measured without them.
 _NO_TARGET = SPOILED & ~(SourceFlag.SATURATED | SourceFlag.NEAR_SATURATED)
@@ -161,7 +169,7 @@ def _field_radius(frames: pa.Table) -> float:
 
 
 def may_be_star(flags: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
-    """Tell by its flags which detections may be stars; of a saturated one the centroid fails as a rule."""
+    """Return by its flags which detections may be stars; of a saturated one the centroid fails as a rule."""
     saturated = (flags & int(SourceFlag.SATURATED)) != 0
     forgiven = np.where(saturated, int(SourceFlag.CENTROID_FAILED), 0)
     return np.asarray((flags & int(_NO_TARGET) & ~forgiven) == 0)
@@ -185,9 +193,14 @@ def _wanted(rows: pa.Table, covering: npt.NDArray[np.int64], options: TargetOpti
 
 
 def _publish(
-    lake: Lake, snapshot: Snapshot, camera: str, options: TargetOptions, rows: pa.Table,
-    covering: npt.NDArray[np.int64], match_arcsec: float,
-) -> TargetReport:  # fmt: skip
+    lake: Lake,
+    snapshot: Snapshot,
+    camera: str,
+    options: TargetOptions,
+    rows: pa.Table,
+    covering: npt.NDArray[np.int64],
+    match_arcsec: float,
+) -> TargetReport:
     held = parts_of(snapshot, camera)
     last = max(held, default=0)
     earlier = snapshot.read("targets", where=lambda part: part.camera == camera)
@@ -210,7 +223,7 @@ def _publish(
 
 
 def _is_same(new: pa.Table, old: pa.Table) -> bool:
-    """Tell whether two lists measure the same; how often something was seen does not count."""
+    """Return whether two lists measure the same; how often something was seen does not count."""
     names = ["star_id", "ra_deg", "dec_deg", "epoch", "origin"]
     one, two = (table.sort_by("star_id").select(names).combine_chunks() for table in (new, old))
     return bool(one.equals(two))
@@ -242,14 +255,10 @@ def _clusters(
     progress.begin("targets", len(makers))
     results = run_in_windows(workers, makers, lambda *_: progress.advance())
     progress.end()
-    for result in results:
-        if isinstance(result, SkylakeError):
-            raise result
-        if isinstance(result, BaseException):
-            raise LakeError(
-                f"detections could not be read ({reason_of(result, with_file=True)}); mend that and run again"
-            ) from result
-    return merge_clusters(Clusters.joined(results), link)
+    clusters = [
+        value_of(result, "detections could not be read", "fix that and run again") for result in results
+    ]
+    return merge_clusters(Clusters.joined(clusters), link)
 
 
 def cluster_pixel(
@@ -263,17 +272,17 @@ def cluster_pixel(
     rows = read_files("sources", slices, [*_NUMBERS, "frame_id", "flags"], pc.field("camera") == camera)
     rows = rows.filter(pa.array(may_be_star(rows["flags"].to_numpy())))
     ra, dec, flux, mjd, x, y, half_light = (rows[name].cast(pa.float64()).to_numpy() for name in _NUMBERS)
-    found = cluster_detections(
+    clusters = cluster_detections(
         rows["frame_id"].to_numpy(), ra, dec, flux, mjd, link_arcsec, (x, y), half_light < narrow_px
     )
-    few = np.flatnonzero(found.n_frames < seen)
-    keep = np.ones(len(found), bool)
-    keep[few] = _near_edge(*ra_dec(found.total[few]), pixel, 2.0 * link_arcsec)
-    return found.take(keep)
+    few = np.flatnonzero(clusters.n_frames < seen)
+    keep = np.ones(len(clusters), bool)
+    keep[few] = _near_edge(*ra_dec(clusters.total[few]), pixel, 2.0 * link_arcsec)
+    return clusters.take(keep)
 
 
 def _near_edge(ra: Floats, dec: Floats, pixel: Pixel, distance_arcsec: float) -> npt.NDArray[np.bool_]:
-    """Tell which places are within a distance of the edge of their pixel."""
+    """Return which places are within a distance of the edge of their pixel."""
     near = np.zeros(len(ra), bool)
     for angle in (45.0, 135.0, 225.0, 315.0):
         around = offset(ra, dec, distance_arcsec / 3600.0, np.full(len(ra), angle))
@@ -324,10 +333,10 @@ def _magnitude(lake: Lake, camera: str, options: TargetOptions, catalog: Referen
         )
     own = [band.band for band in lake.profile(camera).base.filters.values()]
     wanted = [options.band] if options.band else [*own, *catalog.bands]
-    found = [band for band in wanted if band in catalog.bands]
-    if not found and options.faint is not None:
+    bands = [band for band in wanted if band in catalog.bands]
+    if not bands and options.faint is not None:
         raise UsageError(f"the catalog {catalog.name} has no magnitudes; leave --faint out")
-    return mag_column(found[0]) if found else None
+    return mag_column(bands[0]) if bands else None
 
 
 def fields_of(frames: pa.Table) -> list[tuple[float, float, float]]:

@@ -1,4 +1,4 @@
-"""What the frames of the last nights told of the point spread function, so that a night that grows asks each once.
+"""Store the PSF sums of frames of the last nights, so that a growing night reads each frame once.
 
 A file beside the profile of the camera, which may be lost at any time: frames are then asked again, and say the same.
 """
@@ -29,8 +29,8 @@ _N_TERMS = N_BASIS * N_FIELD
 _UPPER = np.triu_indices(_N_TERMS)
 
 
-class Peeked(NamedTuple):
-    """What the header of a science frame tells: its time (MJD, UTC), filter, and height and width."""
+class HeaderSummary(NamedTuple):
+    """What the header of a science frame says: its time (MJD, UTC), filter, and height and width."""
 
     mjd: float
     filter: str | None
@@ -43,36 +43,38 @@ Stamp = tuple[int, int]
 
 @dataclass(slots=True)
 class PsfMemory:
-    """What the files of one night told.
+    """What the files of one night gave.
 
     Attributes
     ----------
     headers : dict
-        File to its stamp, and what its header tells; None for one that is no science frame.
+        File to its stamp, and what its header says; None for one that is no science frame.
     sums : dict
-        File to its stamp, and what its stars tell; None where they tell nothing.
+        File to its stamp, and what its stars give; None where they give nothing.
     changed : bool
         Whether something was learnt.
     """
 
-    headers: dict[str, tuple[Stamp, Peeked | None]] = field(default_factory=dict)
+    headers: dict[str, tuple[Stamp, HeaderSummary | None]] = field(default_factory=dict)
     sums: dict[str, tuple[Stamp, PsfSums | None]] = field(default_factory=dict)
     changed: bool = False
 
     def of(self, files: Sequence[str]) -> PsfMemory:
         """Return what is known of some files as they are now."""
         now = {file: stamp_of(file) for file in files}
-        headers = {file: one for file, one in self.headers.items() if one[0] == now.get(file)}
-        return PsfMemory(headers, {file: one for file, one in self.sums.items() if one[0] == now.get(file)})
+        headers = {file: header for file, header in self.headers.items() if header[0] == now.get(file)}
+        return PsfMemory(
+            headers, {file: psf_sum for file, psf_sum in self.sums.items() if psf_sum[0] == now.get(file)}
+        )
 
-    def note_header(self, file: str, peeked: Peeked | None) -> None:
-        """Remember what a header tells."""
+    def note_header(self, file: str, peeked: HeaderSummary | None) -> None:
+        """Remember what a header says."""
         now = stamp_of(file)
         if now is not None:
             self.headers[file], self.changed = (now, peeked), True
 
     def note_sums(self, file: str, sums: PsfSums | None) -> None:
-        """Remember what stars tell."""
+        """Remember what stars give."""
         now = stamp_of(file)
         if now is not None:
             self.sums[file], self.changed = (now, sums), True
@@ -88,7 +90,7 @@ def stamp_of(file: str) -> Stamp | None:
 
 
 def made_with(profile: Profile, library: Library | None) -> str:
-    """Return a digest of all but the frames that what they tell follows from."""
+    """Return a digest of all but the frames from which what they give follows from."""
     checksums = {} if library is None else library.checksums
     content = json.dumps([code_version(), profile.sha256, sorted(checksums.items())])
     return hashlib.sha256(content.encode()).hexdigest()
@@ -99,17 +101,17 @@ def recall(folder: Path, night: int, digest: str, files: Sequence[str]) -> PsfMe
     try:
         content = io.BytesIO(_path(folder, night).read_bytes())
         with np.load(content, allow_pickle=False) as held:
-            told = json.loads(bytes(held["told"]))
-            if told["made_with"] != digest:
+            stored = json.loads(bytes(held["told"]))
+            if stored["made_with"] != digest:
                 return PsfMemory()
             numbers, sizes = held["numbers"], held["sizes"]
     except (OSError, ValueError, KeyError, BadZipFile):
         return PsfMemory()
     memory = PsfMemory()
-    for file, *stamp, peeked in told["headers"]:
-        known = None if peeked is None else Peeked(peeked[0], peeked[1], (peeked[2][0], peeked[2][1]))
+    for file, *stamp, peeked in stored["headers"]:
+        known = None if peeked is None else HeaderSummary(peeked[0], peeked[1], (peeked[2][0], peeked[2][1]))
         memory.headers[file] = (stamp[0], stamp[1]), known
-    for file, *stamp, place in told["sums"]:
+    for file, *stamp, place in stored["sums"]:
         memory.sums[file] = (
             (stamp[0], stamp[1]),
             None if place is None else _sums(numbers[place], sizes[place]),
@@ -118,7 +120,7 @@ def recall(folder: Path, night: int, digest: str, files: Sequence[str]) -> PsfMe
 
 
 def remember(folder: Path, night: int, digest: str, memory: PsfMemory) -> None:
-    """Keep what the files of a night told, and forget nights that are long over.
+    """Keep what the files of a night gave, and forget nights that are long over.
 
     Raises
     ------
@@ -127,20 +129,20 @@ def remember(folder: Path, night: int, digest: str, memory: PsfMemory) -> None:
     """
     if not memory.changed:
         return
-    known = [(file, one) for file, one in memory.sums.items() if one[1] is not None]
+    known = [(file, psf_sum) for file, psf_sum in memory.sums.items() if psf_sum[1] is not None]
     places = {file: place for place, (file, _) in enumerate(known)}
-    told = {
+    content = {
         "made_with": digest,
         "headers": [(file, *stamp, peeked) for file, (stamp, peeked) in memory.headers.items()],
         "sums": [(file, *stamp, places.get(file)) for file, (stamp, _) in memory.sums.items()],
     }
-    sums = [one for _, (_, one) in known if one is not None]
+    sums = [psf_sums for _, (_, psf_sums) in known if psf_sums is not None]
     buffer = io.BytesIO()
     np.savez(
         buffer,
-        told=np.frombuffer(json.dumps(told).encode(), np.uint8),
-        numbers=np.array([_numbers(one) for one in sums]),
-        sizes=np.array([one.size for one in sums], np.int64).reshape(len(sums), 2),
+        told=np.frombuffer(json.dumps(content).encode(), np.uint8),
+        numbers=np.array([_numbers(psf_sum) for psf_sum in sums]),
+        sizes=np.array([psf_sum.size for psf_sum in sums], np.int64).reshape(len(sums), 2),
     )
     path = _path(folder, night)
     try:
@@ -149,7 +151,7 @@ def remember(folder: Path, night: int, digest: str, memory: PsfMemory) -> None:
         temporary.write_bytes(buffer.getvalue())
         temporary.replace(path)
         # By the time of use: an old night may be the one that is done again.
-        for old in sorted(folder.glob("*.npz"), key=lambda one: one.stat().st_mtime_ns)[:-_NIGHTS]:
+        for old in sorted(folder.glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)[:-_NIGHTS]:
             old.unlink(missing_ok=True)
     except OSError as error:
         raise cannot_be_written(folder, error) from error
@@ -172,6 +174,12 @@ def _sums(numbers: npt.NDArray[np.float64], size: Any) -> PsfSums:
     matrix[_UPPER[1], _UPPER[0]] = numbers[:n]
     vector, counts, shape = np.split(numbers[n:], [_N_TERMS, _N_TERMS + 4])
     return PsfSums(
-        matrix, vector, float(counts[0]), int(counts[1]), int(counts[2]), int(counts[3]), shape,
+        matrix,
+        vector,
+        float(counts[0]),
+        int(counts[1]),
+        int(counts[2]),
+        int(counts[3]),
+        shape,
         (int(size[0]), int(size[1])),
-    )  # fmt: skip
+    )

@@ -1,4 +1,4 @@
-"""The point spread functions of nights: frames of each filter and size, and the sums of what their stars tell."""
+"""Fit the point spread functions of nights from the stars of some frames of each filter and size."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.read_ahead import ahead
 from skylake.flow.execution.task_guard import guard
 from skylake.flow.execution.task_pieces import shared_out
-from skylake.flow.forced.detection_files import KeptFiles
-from skylake.flow.forced.psf_history import Peeked, PsfMemory, made_with, recall, remember
-from skylake.flow.sky.simultaneous_files import Contents
-from skylake.flow.sky.sky_frames import SkyFrame, SkySource, sky_frames, takes_sky
+from skylake.flow.forced.detection_files import DetectionFiles
+from skylake.flow.forced.psf_history import HeaderSummary, PsfMemory, made_with, recall, remember
+from skylake.flow.sky.sky_frames import FileDigests, SkyFrame, SkySource, sky_frames, takes_sky
 from skylake.image.fitsio.read_fits import peek_header, peeked_size, read_file
 from skylake.image.masters.master_library import Library
 from skylake.image.psf.psf_model import PsfModel, PsfSums, solve_psf
@@ -34,7 +33,7 @@ from skylake.image.reduction.reduce_frame import reduce_frame
 _log = logs.get(__name__)
 
 #: Frames of a night, filter and size from which its point spread function is made, at most; how often those that
-#: tell nothing are replaced by others; frames in one task, and headers.
+#: give nothing are replaced by others; frames in one task, and headers.
 _FRAMES = 20
 _ROUNDS = 3
 _CHUNK = 4
@@ -56,8 +55,8 @@ class PsfKey(NamedTuple):
 
 def psf_for(psfs: Mapping[PsfKey, PsfModel], key: PsfKey) -> PsfModel | None:
     """Return the point spread function of a frame: that of its filter, else the best of its night."""
-    others = [one for name, one in psfs.items() if (name.night, name.size) == (key.night, key.size)]
-    return psfs.get(key) or max(others, key=lambda one: one.quality.n_stars, default=None)
+    others = [psf for name, psf in psfs.items() if (name.night, name.size) == (key.night, key.size)]
+    return psfs.get(key) or max(others, key=lambda psf: psf.quality.n_stars, default=None)
 
 
 def pool_psfs(
@@ -68,7 +67,7 @@ def pool_psfs(
     scratch: Path | None = None,
     keep: Path | None = None,
     neighbours: Sequence[SkyFrame] | None = None,
-    found: Path | None = None,
+    detections: Path | None = None,
 ) -> dict[PsfKey, PsfModel]:
     """Return the point spread functions of nights, from frames that are spread over them.
 
@@ -76,21 +75,21 @@ def pool_psfs(
     are then measured with one and the same function, whichever worker has them, and no frame has to be read twice in
     a long night. The sums of a frame are small, and add up in the order in which frames are chosen. The files are to
     be those of the whole night, with what the lake holds: a frame that comes by itself would else have a function of
-    one frame. Frames that tell nothing are replaced. Cameras that take the sky off keep frames of it in `scratch`
-    while they are needed; `neighbours` are those that tell it, if they are known already.
+    one frame. Frames that give nothing are replaced. Cameras that take the sky off keep frames of it in `scratch`
+    while they are needed; `neighbours` are those that give it, if they are known already.
 
     Which frames are chosen follows from their times alone, and a frame that comes later takes the place of few: with
     a folder `keep`, in which the sums of the last nights are remembered, a night that comes frame by frame asks each
     once, and ends with the same functions as one that comes as a whole. Where the sky is taken off, what a frame
-    tells follows from its neighbours too, and nothing is remembered.
+    gives follows from its neighbours too, and nothing is remembered.
 
-    In a folder `found` is kept, in a file for each of some frames, what was found on them, so that the frames that are
-    to be reduced then are not searched twice (:class:`~skylake.flow.forced.detection_files.KeptFiles`).
+    The folder `detections` gets a file for each of some frames, with what was found on them, so that the frames
+    that are reduced afterwards are not searched twice (:class:`~skylake.flow.forced.detection_files.DetectionFiles`).
     """
     if neighbours is None:
         neighbours = sky_frames(nights, profile, workers)
-    kept = None if found is None or takes_sky(profile) else KeptFiles(found, may_add=True)
-    camera = _Camera(profile, library, tuple(neighbours), scratch, kept)
+    files = None if detections is None or takes_sky(profile) else DetectionFiles(detections, may_add=True)
+    camera = _Camera(profile, library, tuple(neighbours), scratch, files)
     shared = dask.delayed(camera, pure=False, traverse=False)
     digest, folder = made_with(profile, library), None if takes_sky(profile) else keep
     memories = {
@@ -104,33 +103,33 @@ def pool_psfs(
         chosen = {group: files[: max(missing[group], 0)] for group, files in left.items()}
         left = {group: files[len(chosen[group]) :] for group, files in left.items()}
         _ask_frames(chosen, shared, workers, memories)
-        for group, one in _told(chosen, memories):
+        for group, psf_sums in _sums_of_frames(chosen, memories):
             missing[group] -= 1
-            key = PsfKey(group.night, group.filter, one.size)
-            sums[key] = sums[key] + one if key in sums else one
+            key = PsfKey(group.night, group.filter, psf_sums.size)
+            sums[key] = sums[key] + psf_sums if key in sums else psf_sums
     if folder is not None:
         for night, memory in memories.items():
             remember(folder, night, digest, memory)
     _warn_of(left, sums)
-    return {key: solve_psf(one) for key, one in sums.items()}
+    return {key: solve_psf(psf_sum) for key, psf_sum in sums.items()}
 
 
-def _warn_of(asked: Iterable[PsfKey], told: Iterable[PsfKey]) -> None:
-    """Log the nights none of whose frames told anything; targets are not measured on frames without a time."""
-    for night in sorted({group.night for group in asked} - {key.night for key in told} - {UNDATED}):
+def _warn_of(asked: Iterable[PsfKey], measured: Iterable[PsfKey]) -> None:
+    """Log the nights none of whose frames gave anything; targets are not measured on frames without a time."""
+    for night in sorted({group.night for group in asked} - {key.night for key in measured} - {UNDATED}):
         names = sorted({group.filter or "no filter" for group in asked if group.night == night})
         _log.warning(
-            "no frame of the night %d (%s) tells the point spread function: none can be used, or bright lonely stars "
-            "are too few; a Moffat profile stands in for those that do not tell it themselves",
+            "no frame of the night %d (%s) gives the point spread function: none can be used, or bright lonely stars "
+            "are too few; a Moffat profile is used for those that do not give it themselves",
             night,
             ", ".join(names),
         )
 
 
-def _told(
+def _sums_of_frames(
     chosen: Mapping[PsfKey, Sequence[str]], memories: Mapping[int, PsfMemory]
 ) -> Iterator[tuple[PsfKey, PsfSums]]:
-    """Yield what frames tell, those of each group in their order."""
+    """Yield what frames give, those of each group in their order."""
     for group, files in chosen.items():
         for file in files:
             _, sums = memories[group.night].sums.get(file, (None, None))
@@ -144,7 +143,7 @@ def _ask_frames(
     workers: Workers,
     memories: Mapping[int, PsfMemory],
 ) -> None:
-    """Reduce those of some frames of which it is not remembered what they tell, and remember it."""
+    """Reduce those of some frames of which it is not remembered what they give, and remember it."""
     task = dask.delayed(sum_frames, pure=False)
     pieces = []
     for group, files in chosen.items():
@@ -157,8 +156,8 @@ def _ask_frames(
                 "some frames gave nothing to the point spread function of %d (%s)", group.night, result
             )
             continue
-        for file, one in zip(files, result, strict=True):
-            memories[group.night].note_sums(file, one)
+        for file, psf_sums in zip(files, result, strict=True):
+            memories[group.night].note_sums(file, psf_sums)
 
 
 def _science_frames(
@@ -184,7 +183,7 @@ def _ranked(moments: Mapping[float, Sequence[str]]) -> list[str]:
     Those that are copies of a frame of their moment, such as one that was moved, are left out; others are frames of a
     series that is faster than the times in the headers.
     """
-    ranks, contents = sorted(moments, key=_rank), Contents()
+    ranks, contents = sorted(moments, key=_rank), FileDigests()
     taken = {mjd: [moments[mjd][0]] for mjd in ranks}
     files = [moments[mjd][0] for mjd in ranks]
     for number in range(1, max(map(len, moments.values()))):
@@ -200,7 +199,7 @@ def _ranked(moments: Mapping[float, Sequence[str]]) -> list[str]:
 def _ask_headers(
     nights: Mapping[int, Sequence[str]], profile: Profile, workers: Workers, memories: Mapping[int, PsfMemory]
 ) -> None:
-    """Read those of some headers of which it is not remembered what they tell, and remember it."""
+    """Read those of some headers of which it is not remembered what they give, and remember it."""
     peek = dask.delayed(peek_frames, pure=False)
     pieces = []
     for night, files in nights.items():
@@ -211,8 +210,8 @@ def _ask_headers(
         if isinstance(result, BaseException):
             _log.warning("some headers of %d could not be read (%s)", night, result)
             continue
-        for file, one in zip(files, result, strict=True):
-            memories[night].note_header(file, one)
+        for file, summary in zip(files, result, strict=True):
+            memories[night].note_header(file, summary)
 
 
 def _rank(mjd: float) -> tuple[int, float]:
@@ -225,20 +224,20 @@ def _rank(mjd: float) -> tuple[int, float]:
     return int(f"{ticks:0{_RANK_BITS}b}"[::-1], 2), mjd
 
 
-def peek_frames(paths: Sequence[str], profile: Profile) -> list[Peeked | None]:
-    """Return what the header of each file tells; None for those that are no science frame. Runs on a worker."""
-    found = [guard(partial(_peek, path, profile)) for path in paths]
-    return [None if isinstance(one, FrameError) else one for one in found]
+def peek_frames(paths: Sequence[str], profile: Profile) -> list[HeaderSummary | None]:
+    """Return what the header of each file says; None for those that are no science frame. Runs on a worker."""
+    headers = [guard(partial(_peek, path, profile)) for path in paths]
+    return [None if isinstance(header, FrameError) else header for header in headers]
 
 
-def _peek(path: str, profile: Profile) -> Peeked | None:
+def _peek(path: str, profile: Profile) -> HeaderSummary | None:
     header = peek_header(path, profile.base.header.extension)
     if header is None:
         return None
     reading = read_header(header, profile, Path(path).name)
     if reading.problem is not None or reading.mjd_mid is None:
         return None
-    return Peeked(reading.mjd_mid, reading.camera.called_filter(reading.filter), peeked_size(header))
+    return HeaderSummary(reading.mjd_mid, reading.camera.called_filter(reading.filter), peeked_size(header))
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +248,7 @@ class _Camera:
     library: Library | None
     neighbours: tuple[SkyFrame, ...]
     scratch: Path | None
-    kept: KeptFiles | None = None
+    detections: DetectionFiles | None = None
 
 
 def sum_frames(paths: Sequence[str], camera: _Camera) -> list[PsfSums | None]:
@@ -274,14 +273,14 @@ def _sum_frames(paths: Sequence[str], camera: _Camera, sky: SkySource | None) ->
         sky=sky,
         finish=lambda extracted: Step(sums_of_frame(extracted)),
         unplaced=True,
-        keeper=camera.kept,
+        keeper=camera.detections,
     )
-    found: list[PsfSums | None] = []
+    sums: list[PsfSums | None] = []
     for path in ahead(paths):
         try:
             content = read_file(path)
         except FrameError:
-            found.append(None)
+            sums.append(None)
             continue
-        found.append(reduce_frame(content, camera.profile, params).finished)
-    return found
+        sums.append(reduce_frame(content, camera.profile, params).finished)
+    return sums

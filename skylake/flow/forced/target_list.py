@@ -1,4 +1,4 @@
-"""The list of targets of a camera that is in force in a snapshot, as workers read it."""
+"""Read the current list of targets of a camera, for workers."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ class TargetList:
 
 def parts_of(snapshot: Snapshot, camera: str) -> dict[int, Part]:
     """Return the lists of a camera by version."""
-    found = {}
+    parts = {}
     for name, part in snapshot.parts("targets").items():
         if part.camera == camera:
-            found[int(name.rpartition("-v")[2])] = part
-    return found
+            parts[int(name.rpartition("-v")[2])] = part
+    return parts
 
 
 def part_name(camera: str, version: int) -> str:

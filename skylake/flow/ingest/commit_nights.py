@@ -10,7 +10,7 @@ from skylake import logs
 from skylake.cameras import Profile
 from skylake.core.batch import Batch
 from skylake.errors import LakeError, reason_of
-from skylake.flow.compaction.unbundle import cut_crowded, loosen
+from skylake.flow.compaction.unbundle import cut_crowded, unbundle
 from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.run_progress import Progress
 from skylake.flow.ingest.chunk_rows import Chunk
@@ -170,7 +170,7 @@ def loosen_changed(
         crowded = {bundle for bundle in bundles if bundles.count(bundle) > 1}
         changed.update(name for name in later if version.bundle_of.get(name) in crowded)
     try:
-        loosen(lake, workers, names, progress)
+        unbundle(lake, workers, names, progress)
     except LakeError as error:
         # Nights can be replaced one by one as well; that mends a bundle that cannot be read whole.
         _log.warning("%s; the nights are replaced one by one", error)

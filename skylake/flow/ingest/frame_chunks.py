@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 from skylake.errors import Corrections, SkylakeError, cannot_be_written
 from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.run_progress import Progress, Silent
-from skylake.flow.execution.task_pieces import dwindling
+from skylake.flow.execution.task_pieces import shrinking_pieces
 from skylake.flow.forced.psf_history import Stamp, stamp_of
 from skylake.flow.ingest.chunk_rows import Chunk, message_of, table_of
 from skylake.flow.ingest.frame_tasks import Reduction, as_text, lost_frame, reduce_chunk, reduce_pieces
@@ -75,7 +75,7 @@ def reduce_frames(
     progress.advance(sum(len(some) for some in taken.values()))
     todo = {(night, part[0]): part for night, files in window.items() for part in gaps(files, taken[night])}
     # Neighbours that tell the sky are reduced anew for each piece.
-    pieces = dwindling(todo, workers.count, _CHUNK, few=bool(reduction.neighbours))
+    pieces = shrinking_pieces(todo, workers.count, _CHUNK, few=bool(reduction.neighbours))
     reduce = dask.delayed(reduce_kept, pure=False)
     # One object in the graph, however many tasks share it.
     shared = dask.delayed(reduction, pure=False, traverse=False)

@@ -21,7 +21,7 @@ from skylake.errors import Corrections, FrameError, FrameFailed
 from skylake.flow.astrometry.star_patterns import Patterns
 from skylake.flow.execution.read_ahead import ahead
 from skylake.flow.execution.task_guard import guard
-from skylake.flow.forced.detection_files import KeptFiles
+from skylake.flow.forced.detection_files import DetectionFiles
 from skylake.flow.forced.forced_stage import Forcing, failure_row
 from skylake.flow.forced.psf_history import stamp_of
 from skylake.flow.forced.target_list import TargetList
@@ -41,7 +41,7 @@ from skylake.image.solving.neighbour_frames import Prior
 from skylake.image.wcs.header_wcs import CatalogStars, StarFinder
 from skylake.lake import Lake, Snapshot
 from skylake.lake.cameras.stored_distortions import read_epochs
-from skylake.lake.cameras.stored_focal_planes import read_placed
+from skylake.lake.cameras.stored_focal_planes import read_focal_plane
 from skylake.lake.cameras.stored_geometries import read_geometries
 from skylake.revision import code_version
 from skylake.schema import load
@@ -73,7 +73,7 @@ class Reduction:
     epochs: tuple[Epoch, ...] = ()
     guide: Guide = field(default_factory=Guide)
     priors: Mapping[str, Prior | None] = field(default_factory=dict)
-    kept: KeptFiles | None = None
+    kept: DetectionFiles | None = None
 
     @property
     def catalog_name(self) -> str | None:
@@ -92,7 +92,7 @@ class Reduction:
             forcing=None if targets is None else Forcing(targets),
             epochs=in_force(read_epochs(lake.layout, profile.name)),
             guide=Guide(
-                read_placed(lake.layout, profile.name),
+                read_focal_plane(lake.layout, profile.name),
                 geometries=read_geometries(lake.layout, profile.name),
             ),
         )

@@ -24,7 +24,7 @@ from skylake.flow.ingest.chunk_rows import (
 )
 from skylake.lake.layout import part_file
 from skylake.lake.storage.parts import Part, PartFile, sort_rows, stage_part, write_part_file
-from skylake.lake.storage.slices import Slice, read_files, read_told, require_told
+from skylake.lake.storage.slices import Slice, read_files, read_verified, require_written
 from skylake.schema import load
 from skylake.schema.arrow import arrow_schema
 from skylake.sky.hats import pixel_of
@@ -205,7 +205,7 @@ def _kept(existing: Existing, fresh: pa.Table) -> pa.Table:
     kept = old.filter(pc.invert(pc.or_(replaced, dropped)))
     # Where nothing is kept, a damaged file is on its way out.
     for rows, where in zip(held, existing.frames, strict=True) if kept.num_rows else ():
-        require_told(rows, where)
+        require_written(rows, where)
     return kept
 
 
@@ -232,7 +232,7 @@ def _gather_rows(
     )
     for pixel in sorted(pixels):
         pieces = [rows_of_frames(rows_of_pixel(rows, pixel), ids) for rows, ids in fresh]
-        pieces += [read_told(table, where).filter(old_ids) for where in old_files.get(pixel, [])]
+        pieces += [read_verified(table, where).filter(old_ids) for where in old_files.get(pixel, [])]
         rows = pa.concat_tables(pieces) if pieces else arrow_schema(schema).empty_table()
         if rows.num_rows:
             yield write_part_file(

@@ -15,10 +15,10 @@ from skylake.errors import LakeError, reason_of, together
 from skylake.flow.astrometry.learn_geometry import learn_geometries
 from skylake.flow.discover_files import find_frames
 from skylake.flow.execution.cluster import Workers
-from skylake.flow.execution.retry_commit import undisturbed
+from skylake.flow.execution.retry_commit import retry_superseded
 from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.execution.task_pieces import shared_out
-from skylake.flow.forced.detection_files import KeptFiles
+from skylake.flow.forced.detection_files import DetectionFiles
 from skylake.flow.forced.psf_pool import pool_psfs
 from skylake.flow.ingest.chunk_rows import Chunk
 from skylake.flow.ingest.commit_nights import Moves, commit_nights, existing_parts, failure, loosen_changed
@@ -38,8 +38,7 @@ from skylake.flow.ingest.multi_detector import LOST, ingest_chips
 from skylake.flow.ingest.neighbour_pass import Priors, place_lost
 from skylake.flow.ingest.profile_contradictions import ReportedFrame, contradictions, overlapping
 from skylake.flow.ingest.row_protection import require_means, without_misplaced, without_worse
-from skylake.flow.sky.one_sided_skies import nights_with_later_sky
-from skylake.flow.sky.sky_frames import sky_frames
+from skylake.flow.sky.sky_frames import nights_with_later_sky, sky_frames
 from skylake.lake import Lake
 from skylake.lake.cameras.stored_geometries import read_geometries
 
@@ -252,7 +251,7 @@ def _ingest_window(
             found = staging / "found"
             psfs = pool_psfs(whole, profile, run.workers, reduction.library, *folders, neighbours, found)
             forcing = replace(reduction.forcing, psfs=psfs)
-            reduction = replace(reduction, forcing=forcing, kept=KeptFiles(found))
+            reduction = replace(reduction, forcing=forcing, kept=DetectionFiles(found))
         kept = KeptChunks(folder, {night: made_with(reduction, night, whole[night]) for night in window})
         reduced = reduce_frames(window, reduction, run.workers, kept, run.left, run.progress)
         chunks = {
@@ -284,7 +283,7 @@ def _ingest_window(
             left = {night: some for night, some in chunks.items() if night not in done}
             return _publish_window(run, left, reduction, staging, names, done)
 
-        return undisturbed(publish, run.progress)
+        return retry_superseded(publish, run.progress)
 
 
 def _not_empty(chunks: Mapping[int, list[Chunk]]) -> dict[int, list[Chunk]]:

@@ -14,7 +14,7 @@ from skylake.cameras.chips import chip_of
 from skylake.core.reasons import Reason
 from skylake.core.sphere import ARCSEC_PER_RADIAN
 from skylake.errors import LakeError, reason_of
-from skylake.flow.astrometry.detector_frames import Frames, is_placed
+from skylake.flow.astrometry.detector_frames import Frames, is_located
 from skylake.flow.astrometry.learn_focal_plane import learn_focal_plane
 from skylake.flow.discover_files import find_frames
 from skylake.flow.execution.cluster import Workers
@@ -22,12 +22,12 @@ from skylake.flow.execution.run_progress import Progress
 from skylake.flow.ingest.ingest_report import IngestOptions, IngestReport
 from skylake.flow.ingest.known_files import Known
 from skylake.flow.ingest.neighbour_pass import changed_priors
-from skylake.flow.masters.build_masters import BuildOptions, BuildReport, build_masters
+from skylake.flow.masters.build_masters import BuildOptions, MasterBuildReport, build_masters
 from skylake.image.distortion.focal_plane import attitude_from
 from skylake.image.fitsio.read_fits import peek_header
 from skylake.image.solving.expected_pointing import Attitude, PlacedChip, frame_matrix
 from skylake.lake import Lake
-from skylake.lake.cameras.stored_focal_planes import read_placed
+from skylake.lake.cameras.stored_focal_planes import read_focal_plane
 
 #: Headers read in one task.
 _PEEK_CHUNK = 256
@@ -93,13 +93,13 @@ def build_camera_masters(
     workers: Workers,
     options: BuildOptions | None = None,
     progress: Progress | None = None,
-) -> BuildReport:
+) -> MasterBuildReport:
     """Make the masters of each chip of a camera; see :func:`skylake.flow.masters.build_masters.build_masters`."""
     options = options or BuildOptions()
     if len(chips) == 1:
         return build_masters(lake, chips[0], paths, workers, options, progress)
     files, complaints = find_frames(paths)
-    whole = BuildReport(warnings=complaints)
+    whole = MasterBuildReport(warnings=complaints)
     for profile, some in zip(chips, _assigned(lake, chips, files, workers), strict=True):
         if some or not files:
             made = build_masters(lake, profile, some, workers, options, progress)
@@ -150,7 +150,7 @@ def _place(
     run: IngestChip,
 ) -> None:
     """Reduce frames again whose place their siblings know."""
-    placed = [read_placed(lake.layout, profile.name) for profile in chips]
+    placed = [read_focal_plane(lake.layout, profile.name) for profile in chips]
     frames = Frames.read(lake.snapshot(), chips, nights)
     attitudes = _attitudes(frames, placed)
     taken = {(problem["camera"], problem["file"]) for problem in report.problems if problem["reason"] in LOST}
@@ -192,7 +192,7 @@ def _attitudes(frames: Frames, placed: Sequence[tuple[PlacedChip, ...]]) -> dict
         lost = [row for row in rows if frames.rows[row]["reason"] in LOST]
         mjd = frames.rows[rows[0]]["mjd_mid"]
         here = [next((one for one in epochs if one.holds_at(mjd)), None) for epochs in placed]
-        told = [row for row in rows if is_placed(frames.rows[row], _LEAST_STARS)]
+        told = [row for row in rows if is_located(frames.rows[row], _LEAST_STARS)]
         told = [
             row
             for row in told

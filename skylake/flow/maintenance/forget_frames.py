@@ -1,4 +1,4 @@
-"""Forget frames or whole nights: they and all that was measured on them leave the lake, in one commit.
+"""Remove frames or whole nights, and all that was measured on them, in one commit.
 
 Older snapshots still have them until they are vacuumed. Light curves and other aggregates are out of date afterwards,
 and `aggregate` refreshes them.
@@ -18,15 +18,16 @@ import pyarrow.compute as pc
 
 from skylake.core.batch import Batch
 from skylake.durable import Linker
-from skylake.errors import LakeError, SkylakeError, UsageError, reason_of
+from skylake.errors import UsageError
 from skylake.flow.compaction.unbundle import cut_crowded
 from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.run_progress import Progress, Silent
+from skylake.flow.execution.task_guard import value_of
 from skylake.flow.ingest.gather_night import files_sha256
 from skylake.lake import Commit, Lake, Part, Snapshot
 from skylake.lake.layout import part_file
 from skylake.lake.storage.parts import PartFile, write_part_file
-from skylake.lake.storage.slices import Slice, read_files, read_told
+from skylake.lake.storage.slices import Slice, read_files, read_verified
 from skylake.schema import load, table_names
 
 #: Tables with one row or several for each frame.
@@ -36,7 +37,7 @@ _BY_FRAME = tuple(
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ForgetRequest:
     """What is to be forgotten.
 
     Attributes
@@ -92,7 +93,7 @@ def parse_batch(text: str) -> Batch:
     return Batch(camera, int(night))
 
 
-def find(snapshot: Snapshot, frames: Collection[int], batches: Iterable[Batch]) -> Wanted:
+def find(snapshot: Snapshot, frames: Collection[int], batches: Iterable[Batch]) -> ForgetRequest:
     """Return where frames and nights are.
 
     Raises
@@ -121,10 +122,10 @@ def find(snapshot: Snapshot, frames: Collection[int], batches: Iterable[Batch]) 
         by_night.setdefault(Batch(row["camera"], row["night"]), []).append(row["frame_id"])
     nights |= {batch for batch, ids in by_night.items() if len(ids) == held[str(batch)].n_rows}
     rest = {batch: tuple(sorted(ids)) for batch, ids in sorted(by_night.items()) if batch not in nights}
-    return Wanted(frozenset(nights), rest, snapshot.number)
+    return ForgetRequest(frozenset(nights), rest, snapshot.number)
 
 
-def preview(snapshot: Snapshot, wanted: Wanted) -> ForgetReport:
+def preview(snapshot: Snapshot, wanted: ForgetRequest) -> ForgetReport:
     """Return what would go."""
     report = ForgetReport(sorted(map(str, wanted.nights)))
     for table in table_names():
@@ -140,7 +141,9 @@ def preview(snapshot: Snapshot, wanted: Wanted) -> ForgetReport:
     return report
 
 
-def forget(lake: Lake, wanted: Wanted, workers: Workers, progress: Progress | None = None) -> ForgetReport:
+def forget(
+    lake: Lake, wanted: ForgetRequest, workers: Workers, progress: Progress | None = None
+) -> ForgetReport:
     """Take frames and nights, and all that was measured on them, out of the lake.
 
     A night that loses some of its frames keeps the zeropoints of the others until it is calibrated again. The files
@@ -167,7 +170,7 @@ def forget(lake: Lake, wanted: Wanted, workers: Workers, progress: Progress | No
     return report
 
 
-def _touch_new(now: Snapshot, snapshot: Snapshot, commit: Commit, wanted: Wanted) -> None:
+def _touch_new(now: Snapshot, snapshot: Snapshot, commit: Commit, wanted: ForgetRequest) -> None:
     """Let a commit touch what others have made of the nights since, upon which it is refused."""
     for table in table_names():
         if now.folder(table) == snapshot.folder(table):
@@ -186,7 +189,7 @@ def _thin(
     snapshot: Snapshot,
     commit: Commit,
     table: str,
-    wanted: Wanted,
+    wanted: ForgetRequest,
     staging: Path,
     workers: Workers,
     progress: Progress,
@@ -199,26 +202,26 @@ def _thin(
     progress.end()
     files: dict[str, list[PartFile]] = {name: [] for name in parts}
     for (name, _), result in zip(jobs, results, strict=True):
-        made = _value(result)
+        made = value_of(result, "the frames could not be forgotten")
         files[name] += [made] if made else []
     for name, part in parts.items():
-        kept = replace(
+        remaining = replace(
             part,
             files=tuple(sorted(files[name], key=lambda file: file.path)),
             inputs=_inputs(snapshot, part, wanted),
             schema_sha256=load(table).sha256,
         )
-        if not kept.files:
+        if not remaining.files:
             commit.remove(table, name)
-        elif (kept.checksum, kept.inputs) != (part.checksum, part.inputs):
-            commit.replace(kept, staging)
+        elif (remaining.checksum, remaining.inputs) != (part.checksum, part.inputs):
+            commit.replace(remaining, staging)
 
 
 def _jobs(
     snapshot: Snapshot,
     table: str,
     parts: Iterable[Part],
-    wanted: Wanted,
+    wanted: ForgetRequest,
     staging: Path,
     workers: Workers,
     progress: Progress,
@@ -237,7 +240,7 @@ def _jobs(
     return jobs
 
 
-def _inputs(snapshot: Snapshot, part: Part, wanted: Wanted) -> dict[str, str]:
+def _inputs(snapshot: Snapshot, part: Part, wanted: ForgetRequest) -> dict[str, str]:
     """Return what a part without some frames is made from: its files are others, if it names them."""
     batch = _batch(part)
     if "files" not in part.inputs or batch is None:
@@ -259,7 +262,7 @@ def without_frames(
     """
     path = part_file(part.table, part.name, file.pixel)
     stays = ~pc.field("frame_id").isin(pa.array(frames, pa.int64()))
-    rows = read_told(part.table, where).filter(stays)
+    rows = read_verified(part.table, where).filter(stays)
     if rows.num_rows == 0:
         return None
     if rows.num_rows == file.n_rows and where.keys is None:
@@ -267,13 +270,3 @@ def without_frames(
         Linker()(where.path, staging / path)
         return replace(file, path=path)
     return write_part_file(rows, staging, path)
-
-
-def _value(result: Any) -> Any:
-    if isinstance(result, SkylakeError):
-        raise result
-    if isinstance(result, BaseException):
-        raise LakeError(
-            f"the frames could not be forgotten ({reason_of(result, with_file=True)}); run again"
-        ) from result
-    return result

@@ -1,4 +1,4 @@
-"""Verify a lake: the facts first, then, if it is asked for, every row of every file on the workers."""
+"""Verify a lake: collect facts, then optionally read every row on the workers, then run the checks."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.lake.cameras.master_files import add_master_scans
 from skylake.lake.commits.snapshot_history import find_snapshot
-from skylake.lake.integrity.check_queries import Check, Outcome, load_checks
+from skylake.lake.integrity.check_queries import Check, CheckOutcome, load_checks
 from skylake.lake.integrity.file_footers import add_catalog_scans
 from skylake.lake.integrity.lake_facts import Facts, gather_facts
 from skylake.lake.integrity.run_checks import (
     Files,
     chosen_checks,
-    claims_of,
     findings,
     readable_files,
+    recorded_files,
     run_checks,
     run_shares,
     shares_of,
     together,
 )
-from skylake.lake.integrity.scan_files import Claim, Scan, scan_files
+from skylake.lake.integrity.scan_files import RecordedFile, Scan, scan_files
 from skylake.lake.layout import Layout
-from skylake.sky.validation import validate
+from skylake.sky.hats import validate
 
 #: Bytes of the files that are scanned in one task; dask spends some milliseconds on each.
 _TASK_BYTES = 64 << 20
@@ -56,7 +56,7 @@ class VerifyOptions:
     only : tuple of str
         Names of checks to run; none runs all that `deep` and `hats` allow.
     show : int
-        Offending things to tell of each check.
+        Offending rows to show of each check.
     """
 
     as_of: str | None = None
@@ -78,7 +78,7 @@ class VerifyReport:
         Whether every row was read.
     checks : list of dict
         Name, sentence, kind, passed, n_found, seconds and findings of each check; a finding says what is
-        broken, and the command that mends it.
+        broken, and the command that repairs it.
     """
 
     lake: str
@@ -143,7 +143,7 @@ def verify(
     report = VerifyReport(str(facts.layout.root), facts.snapshot, options.deep)
     with ExitStack() as stack:
         if facts.snapshot is not None:
-            # A vacuum leaves the snapshot alone meanwhile.
+            # A vacuum leaves the snapshot alone in the meantime.
             stack.enter_context(in_use(facts.layout.snapshot(facts.snapshot)))
         if any(relation in check.sql for check in checks for relation in _SCANS):
             _scan(facts, workers, progress)
@@ -154,8 +154,10 @@ def verify(
         if any(check.kind == "hats" for check in checks):
             _ask_hats(facts)
         files = readable_files(facts)
-        outcomes = list(run_checks(facts, [one for one in checks if not one.share], files, options.show))
-        shared = [one for one in checks if one.share]
+        outcomes = list(
+            run_checks(facts, [check for check in checks if not check.share], files, options.show)
+        )
+        shared = [check for check in checks if check.share]
         outcomes += _run_shares(facts, shared, files, workers, options.show, progress)
     report.checks = [_as_dict(facts, outcome) for outcome in outcomes]
     return report
@@ -163,7 +165,7 @@ def verify(
 
 def _scan(facts: Facts, workers: Workers, progress: Progress) -> None:
     """Read every row of every file, and add what was found to the facts."""
-    groups = list(_together(facts, claims_of(facts)))
+    groups = list(_together(facts, recorded_files(facts)))
     progress.begin("files", sum(len(group) for group in groups))
     task = dask.delayed(scan_files, pure=False)
     makers = [partial(task, group) for group in groups]
@@ -175,24 +177,24 @@ def _scan(facts: Facts, workers: Workers, progress: Progress) -> None:
     progress.end()
 
 
-def _scans(group: Sequence[Claim], result: Any) -> list[Scan]:
+def _scans(group: Sequence[RecordedFile], result: Any) -> list[Scan]:
     """Return the scans of a task; files at which a worker was lost cannot be read."""
     if isinstance(result, BaseException):
-        return [Scan(claim, problem=f"{type(result).__name__}: {result}") for claim in group]
+        return [Scan(file, problem=f"{type(result).__name__}: {result}") for file in group]
     return list(result)
 
 
-def _together(facts: Facts, claims: Sequence[Claim]) -> Iterable[list[Claim]]:
+def _together(facts: Facts, files: Sequence[RecordedFile]) -> Iterable[list[RecordedFile]]:
     """Yield files that make one task."""
     sizes = {
         (table, path): n_bytes or 0
         for table, path, n_bytes in facts.relations.values("disk_files", "table_name", "path", "n_bytes")
     }
-    group: list[Claim] = []
+    group: list[RecordedFile] = []
     n_bytes = 0
-    for claim in claims:
-        group.append(claim)
-        n_bytes += sizes[claim.table, claim.path] + _TASK_BYTES // 256
+    for file in files:
+        group.append(file)
+        n_bytes += sizes[file.table, file.path] + _TASK_BYTES // 256
         if n_bytes >= _TASK_BYTES:
             yield group
             group, n_bytes = [], 0
@@ -216,7 +218,7 @@ def _ask_hats(facts: Facts) -> None:
 
 def _run_shares(
     facts: Facts, checks: Sequence[Check], files: Files, workers: Workers, show: int, progress: Progress
-) -> list[Outcome]:
+) -> list[CheckOutcome]:
     """Run checks that read tables, share by share on the workers."""
     groups = together([share for check in checks for share in shares_of(facts, check, files, show)])
     progress.begin("checks", sum(len(group) for group in groups))
@@ -224,7 +226,7 @@ def _run_shares(
     makers = [partial(task, group) for group in groups]
     results = run_in_windows(workers, makers, lambda number, _: progress.advance(len(groups[number])))
     progress.end()
-    outcomes = {check.name: Outcome(check) for check in checks}
+    outcomes = {check.name: CheckOutcome(check) for check in checks}
     for group, result in zip(groups, results, strict=True):
         if isinstance(result, SkylakeError):
             raise result
@@ -232,20 +234,20 @@ def _run_shares(
             raise LakeError(
                 f"the check {group[0].check.name} ended ({type(result).__name__}: {result}); verify again"
             ) from result
-        for share, found in zip(group, result, strict=True):
-            _add(outcomes[share.check.name], found, show)
+        for share, share_outcome in zip(group, result, strict=True):
+            _add(outcomes[share.check.name], share_outcome, show)
     return list(outcomes.values())
 
 
-def _add(outcome: Outcome, found: Outcome, show: int) -> None:
+def _add(outcome: CheckOutcome, share: CheckOutcome, show: int) -> None:
     """Add what was found in a share to what is known of a check."""
-    outcome.rows = [*outcome.rows, *found.rows][:show]
-    outcome.n_found += found.n_found
-    outcome.error = outcome.error or found.error
-    outcome.seconds += found.seconds
+    outcome.rows = [*outcome.rows, *share.rows][:show]
+    outcome.n_found += share.n_found
+    outcome.error = outcome.error or share.error
+    outcome.seconds += share.seconds
 
 
-def _as_dict(facts: Facts, outcome: Outcome) -> dict[str, Any]:
+def _as_dict(facts: Facts, outcome: CheckOutcome) -> dict[str, Any]:
     return {
         "name": outcome.check.name,
         "sentence": outcome.check.sentence,

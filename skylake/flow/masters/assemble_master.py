@@ -1,4 +1,4 @@
-"""From prepared frames to the file and the row of a master."""
+"""Combine prepared frames into the file and the row of a master."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from skylake.core.frame import MaskPlane, Pixels
 from skylake.core.response_settings import Gradient
 from skylake.errors import LakeError, reason_of
 from skylake.flow.execution.cluster import run_in_windows
-from skylake.flow.masters.master_entries import Made, Maker, describe, write_entry
+from skylake.flow.masters.master_entries import BuiltMaster, MasterBuilder, describe, write_entry
 from skylake.flow.masters.master_groups import Group
 from skylake.flow.masters.master_tasks import PreparedFile, Term, coarse_term, combine_rows, hide_sources
 from skylake.image.combine.bad_pixels import dead_pixels, hot_pixels, unstable_pixels
@@ -25,31 +25,31 @@ from skylake.image.combine.make_masters import FlatForm, Quality, combine_option
 from skylake.image.masters.master_file import gradient_cards, read_master
 from skylake.image.masters.master_library import rules_of
 
-#: Differences of flats behind a master, at least: a single one would tell nothing of its error.
+#: Differences of flats behind a master, at least: a single one would say nothing of its error.
 _LEAST_DIFFERENCES = 2
 #: Flats of which there are so many.
 DIFFERENCE_FLATS = 2 * _LEAST_DIFFERENCES
 #: Of the variance of a flat so much is noise of its pixels, whatever its gradients.
 _LEAST_NOISE = 0.1
-#: Frames and rows, or twice as many, of which the noise is told.
+#: Frames and rows, or twice as many, from which the noise is measured.
 _SAMPLES, _SAMPLE_ROWS = 9, 128
 
 
-def image_master(maker: Maker, group: Group, prepared: Mapping[str, PreparedFile]) -> Made:
+def image_master(builder: MasterBuilder, group: Group, prepared: Mapping[str, PreparedFile]) -> BuiltMaster:
     """Combine prepared frames to a master, and write its file."""
-    camera, files = maker.camera(group), list(prepared.values())
-    form: FlatForm = maker.form if group.kind == "flat" else "plain"
+    camera, files = builder.camera(group), list(prepared.values())
+    form: FlatForm = builder.form if group.kind == "flat" else "plain"
     terms = _terms(group, prepared, form)
-    combined = _combine(maker, group, terms, form)
+    combined = _combine(builder, group, terms, form)
     if form == "super":
-        terms = _masked(maker, group, terms, combined.mean)
-        combined = _combine(maker, group, terms, form)
+        terms = _masked(builder, group, terms, combined.mean)
+        combined = _combine(builder, group, terms, form)
     mean, variance = combined.mean, combined.error**2
-    variance += _variance_of_masters(maker, terms, files[0].used, mean.shape, camera)
+    variance += _variance_of_masters(builder, terms, files[0].used, mean.shape, camera)
     cards: dict[str, Any] = {}
     if group.kind == "flat":
         # Neighbours have it in common, so it is no noise of pixels, though the scatter of flats holds it too.
-        gradient = _chance_gradient(maker, group, terms)
+        gradient = _chance_gradient(builder, group, terms)
         cards = gradient_cards(gradient)
         y, x = (np.linspace(-1.0, 1.0, size, dtype=np.float32) for size in mean.shape)
         shared = mean**2 * gradient.variance(x[None, :], y[:, None]).astype(np.float32)
@@ -59,7 +59,7 @@ def image_master(maker: Maker, group: Group, prepared: Mapping[str, PreparedFile
         mean, variance = mean / level, variance / level**2
     error = np.asarray(np.sqrt(variance), np.float32)
     quality = Quality.of(combined)
-    row = describe(maker, group, prepared, kind=group.kind)
+    row = describe(builder, group, prepared, kind=group.kind)
     row |= {
         "form": form if group.kind == "flat" else None,
         "filter": group.filter,
@@ -68,19 +68,19 @@ def image_master(maker: Maker, group: Group, prepared: Mapping[str, PreparedFile
         "rejected_fraction": quality.rejected_fraction,
         "level": 1.0 if group.kind == "flat" else quality.level,
         "noise": median_level(error),
-        "flat_level_adu": float(np.median([one.level for one in files])) if group.kind == "flat" else None,
+        "flat_level_adu": float(np.median([file.level for file in files])) if group.kind == "flat" else None,
         "n_bad_px": quality.n_invalid_px,
     }
     bad = _bad_bits(group, combined, camera)
-    # A later mask cannot tell from the mean which pixels were unstable.
-    write_entry(maker, row, files[0].offset, files[0].used, cards, pixels=mean, error=error, bad=bad)
-    mask = maker.staging / f"{row['name']}.npy"
+    # A later mask cannot see from the mean which pixels were unstable.
+    write_entry(builder, row, files[0].offset, files[0].used, cards, pixels=mean, error=error, bad=bad)
+    mask = builder.staging / f"{row['name']}.npy"
     np.save(mask, bad)
-    return Made(group, prepared, mask, row)
+    return BuiltMaster(group, prepared, mask, row)
 
 
 def _variance_of_masters(
-    maker: Maker, terms: Sequence[Term], used: Iterable[str], shape: tuple[int, ...], camera: Camera
+    builder: MasterBuilder, terms: Sequence[Term], used: Iterable[str], shape: tuple[int, ...], camera: Camera
 ) -> Pixels:
     """Return the variance that a master has from those that all its frames were reduced with.
 
@@ -90,9 +90,9 @@ def _variance_of_masters(
     weights = [term.weight for term in terms]
     zero = float(np.average([term.zero for term in terms], weights=weights))
     seconds = float(np.average([term.seconds for term in terms], weights=weights))
-    folder = maker.layout.calibrations(maker.profile.name)
+    folder = builder.layout.calibrations(builder.profile.name)
     masters = [read_master((folder / f"{name}.fits").read_bytes(), name) for name in used]
-    darks = [one for one in masters if one.kind == "dark"]
+    darks = [master for master in masters if master.kind == "dark"]
     scalable = rules_of(camera.reduction).scalable
     total = np.zeros(shape, np.float32)
     for master, name in zip(masters, used, strict=True):
@@ -103,17 +103,17 @@ def _variance_of_masters(
             weight = (seconds / master.exposure_s) ** 2 if master.exposure_s else 0.0
         elif master.kind == "bias":
             # Of a bias that is in the dark as well only the rest is left, and the error of the dark has its part.
-            part = sum(seconds / one.exposure_s for one in darks if name in one.used and one.exposure_s)
+            part = sum(seconds / dark.exposure_s for dark in darks if name in dark.used and dark.exposure_s)
             weight = zero**2 - 2.0 * zero * part
         total += np.float32(weight) * master.error**2
     return np.maximum(total, np.float32(0.0), out=total)
 
 
-def _chance_gradient(maker: Maker, group: Group, terms: Sequence[Term]) -> Gradient:
+def _chance_gradient(builder: MasterBuilder, group: Group, terms: Sequence[Term]) -> Gradient:
     """Return what the mean of flats has of a gradient by chance, since the light of each has another one."""
     step = _step(terms)
     task = dask.delayed(coarse_term, pure=False)
-    maps = results_of(maker, group, [partial(task, term, step) for term in terms])
+    maps = results_of(builder, group, [partial(task, term, step) for term in terms])
     return chance_gradient(maps, [term.weight for term in terms])
 
 
@@ -131,16 +131,16 @@ def _bad_bits(group: Group, combined: Combined, camera: Camera) -> MaskPlane:
 def _terms(group: Group, prepared: Mapping[str, PreparedFile], form: FlatForm) -> list[Term]:
     """Return what is combined; the light of flats is the noise of their pixels, so they count as their levels do."""
     if group.kind != "flat":
-        return [Term(one.path) for one in prepared.values()]
-    exposures = {one.file: one.wanted.exposure_s or 0.0 for one in group.frames}
+        return [Term(file.path) for file in prepared.values()]
+    exposures = {frame.file: frame.wanted.exposure_s or 0.0 for frame in group.frames}
     files, seconds = list(prepared.values()), [exposures[file] for file in prepared]
     if form != "difference":
         return [
-            Term(one.path, one.levels, None, one.level, 1.0 / one.level, time / one.level)
-            for one, time in zip(files, seconds, strict=True)
+            Term(file.path, file.levels, None, file.level, 1.0 / file.level, time / file.level)
+            for file, time in zip(files, seconds, strict=True)
         ]
     terms = []
-    for bright, faint in differences([one.level for one in files]):
+    for bright, faint in differences([file.level for file in files]):
         levels = tuple(a - b for a, b in zip(files[bright].levels, files[faint].levels, strict=True))
         if min(levels) > 0.1 * min(files[bright].levels):
             level, light = sum(levels) / len(levels), files[bright].level + files[faint].level
@@ -159,29 +159,29 @@ def _step(terms: Sequence[Term]) -> int:
     return int(np.load(terms[0].path, mmap_mode="r").shape[0] // _SAMPLE_ROWS * 2 + 1)
 
 
-def _combine(maker: Maker, group: Group, terms: Sequence[Term], form: FlatForm) -> Combined:
+def _combine(builder: MasterBuilder, group: Group, terms: Sequence[Term], form: FlatForm) -> Combined:
     """Combine rows on the workers; memory is bounded by a block, and by the master itself."""
     shape = np.load(terms[0].path, mmap_mode="r").shape
     samples = [term.sample(_step(terms)) for term in terms[:_SAMPLES]]
     options = combine_options(group.kind, samples, group.first.gain, form)
     task = dask.delayed(combine_rows, pure=False)
     makers = [partial(task, terms, rows, options) for rows in block_rows(len(terms), (shape[0], shape[1]))]
-    return join(results_of(maker, group, makers))
+    return join(results_of(builder, group, makers))
 
 
-def _masked(maker: Maker, group: Group, terms: Sequence[Term], first: Pixels) -> list[Term]:
+def _masked(builder: MasterBuilder, group: Group, terms: Sequence[Term], first: Pixels) -> list[Term]:
     """Return frames of the sky without their sources, which are found by the flat that they gave at first."""
-    folder = maker.staging / "masked" / terms[0].path.parent.name
+    folder = builder.staging / "masked" / terms[0].path.parent.name
     folder.mkdir(parents=True, exist_ok=True)
-    flat, params = folder / "flat.npy", maker.camera(group).reduction.sky
+    flat, params = folder / "flat.npy", builder.camera(group).reduction.sky
     np.save(flat, first)
     task = dask.delayed(hide_sources, pure=False)
-    makers = [partial(task, one.path, flat, params, folder / one.path.name) for one in terms]
-    paths = results_of(maker, group, makers)
-    return [replace(one, path=path) for one, path in zip(terms, paths, strict=True)]
+    makers = [partial(task, term.path, flat, params, folder / term.path.name) for term in terms]
+    paths = results_of(builder, group, makers)
+    return [replace(term, path=path) for term, path in zip(terms, paths, strict=True)]
 
 
-def results_of(maker: Maker, group: Group, makers: Sequence[Callable[[], Any]]) -> list[Any]:
+def results_of(builder: MasterBuilder, group: Group, makers: Sequence[Callable[[], Any]]) -> list[Any]:
     """Return what tasks give.
 
     Raises
@@ -189,10 +189,10 @@ def results_of(maker: Maker, group: Group, makers: Sequence[Callable[[], Any]]) 
     LakeError
         If one of them fails, or its worker dies.
     """
-    results = run_in_windows(maker.workers, makers)
-    for one in results:
-        if isinstance(one, BaseException):
+    results = run_in_windows(builder.workers, makers)
+    for result in results:
+        if isinstance(result, BaseException):
             raise LakeError(
-                f"{group.text}: the frames could not be combined ({reason_of(one, with_file=True)}); run again"
-            ) from one
+                f"{group.text}: the frames could not be combined ({reason_of(result, with_file=True)}); run again"
+            ) from result
     return results

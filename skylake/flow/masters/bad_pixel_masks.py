@@ -1,4 +1,4 @@
-"""Masks of bad pixels, as masters show them."""
+"""Make masks of bad pixels from masters of darks, flats and other frames."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 from skylake.core.camera import Camera, Step
 from skylake.core.flags import PixelFlag
 from skylake.core.frame import MaskPlane
-from skylake.flow.masters.master_entries import Made, Maker, describe, write_entry
+from skylake.flow.masters.master_entries import BuiltMaster, MasterBuilder, describe, write_entry
 from skylake.flow.masters.master_groups import split
 from skylake.image.combine.bad_pixels import dead_pixels, hot_pixels
 from skylake.image.masters.master_file import load_bad, load_master
 from skylake.image.masters.master_library import SAME_GAIN, Library, Master, MasterQuery, choose, rules_of
 
-#: Divides masters into pieces that tell the same.
-_Divide = Callable[[Sequence[Made]], Sequence[Sequence[Made]]]
+#: Divides masters into pieces that state the same.
+_Divide = Callable[[Sequence[BuiltMaster]], Sequence[Sequence[BuiltMaster]]]
 #: Kinds of masters that show bad pixels.
 _SHOWING: tuple[Step, ...] = ("bias", "dark", "flat")
 
@@ -30,58 +30,61 @@ class _Mask:
     It is for one temperature of the detector, or for any where that is None.
     """
 
-    made: list[Made]
+    made: list[BuiltMaster]
     temperature_c: float | None
     held: list[Master]
 
 
-def bad_pixel_rows(maker: Maker, made: Sequence[Made], library: Library) -> list[dict[str, Any]]:
+def bad_pixel_rows(
+    builder: MasterBuilder, made: Sequence[BuiltMaster], library: Library
+) -> list[dict[str, Any]]:
     """Make the masks of bad pixels that follow from masters.
 
     Hot pixels are those of darks, dead ones those of flats; unstable ones show in whatever has frames enough. Of a
     kind that was not made now the library's master counts, or the mask would be of half of the bad pixels. Each
     temperature of the detector has a mask of its own, since hot pixels depend on it, and so have gain and readout.
     """
-    by_use: dict[tuple[Any, ...], list[Made]] = {}
-    for one in made:
-        by_use.setdefault(one.use, []).append(one)
+    by_use: dict[tuple[Any, ...], list[BuiltMaster]] = {}
+    for master in made:
+        by_use.setdefault(master.use, []).append(master)
     return [
-        _row_of_mask(maker, mask, library)
+        _row_of_mask(builder, mask, library)
         for some in by_use.values()
         for piece in _of_one_readout(some)
-        if any(one.group.kind in ("dark", "flat") for one in piece)
-        for mask in _masks(piece, maker.camera(piece[0].group), library)
+        if any(master.group.kind in ("dark", "flat") for master in piece)
+        for mask in _masks(piece, builder.camera(piece[0].group), library)
     ]
 
 
 def _pieces(
-    some: Sequence[Made], told: Callable[[Made], Any], divide: _Divide
-) -> list[tuple[list[Made], list[Made]]]:
-    """Return masters in pieces that tell the same, each with those that tell nothing, and before it those that do."""
-    known = [one for one in some if told(one) is not None]
+    some: Sequence[BuiltMaster], value: Callable[[BuiltMaster], Any], divide: _Divide
+) -> list[tuple[list[BuiltMaster], list[BuiltMaster]]]:
+    """Return masters in pieces of one value, each with and without the masters that have none."""
+    known = [master for master in some if value(master) is not None]
     if not known:
         return [([], list(some))]
     return [
-        (list(piece), [one for one in some if told(one) is None or one in piece]) for piece in divide(known)
+        (list(piece), [master for master in some if value(master) is None or master in piece])
+        for piece in divide(known)
     ]
 
 
-def _of_one_readout(some: Sequence[Made]) -> Iterator[list[Made]]:
-    """Return masters in pieces of one readout and gain; those that do not tell theirs are in every piece."""
+def _of_one_readout(some: Sequence[BuiltMaster]) -> Iterator[list[BuiltMaster]]:
+    """Return masters in pieces of one readout and gain; those that do not state theirs are in every piece."""
 
-    def readout(one: Made) -> str | None:
-        return one.group.first.wanted.readout
+    def readout(master: BuiltMaster) -> str | None:
+        return master.group.first.wanted.readout
 
-    def gain(one: Made) -> float | None:
-        return one.group.header_gain
+    def gain(master: BuiltMaster) -> float | None:
+        return master.group.header_gain
 
-    def by_readout(known: Sequence[Made]) -> list[list[Made]]:
+    def by_readout(known: Sequence[BuiltMaster]) -> list[list[BuiltMaster]]:
         return [
-            [one for one in known if readout(one) == name]
-            for name in sorted({readout(one) or "" for one in known})
+            [master for master in known if readout(master) == name]
+            for name in sorted({readout(master) or "" for master in known})
         ]
 
-    def by_gain(known: Sequence[Made]) -> list[list[Made]]:
+    def by_gain(known: Sequence[BuiltMaster]) -> list[list[BuiltMaster]]:
         return split(known, gain, lambda first: SAME_GAIN * first)
 
     for _, piece in _pieces(some, readout, by_readout):
@@ -89,7 +92,7 @@ def _of_one_readout(some: Sequence[Made]) -> Iterator[list[Made]]:
             yield alike
 
 
-def _masks(some: Sequence[Made], camera: Camera, library: Library) -> Iterator[_Mask]:
+def _masks(some: Sequence[BuiltMaster], camera: Camera, library: Library) -> Iterator[_Mask]:
     """Return the masks of masters of one readout, one for each temperature.
 
     Darks have a temperature, and flats where the profile says so. Without any the mask is for every temperature, and
@@ -98,39 +101,39 @@ def _masks(some: Sequence[Made], camera: Camera, library: Library) -> Iterator[_
     wanted = _wanted(some)
     reduction = camera.reduction
 
-    def degrees(one: Made) -> float | None:
-        has = one.group.kind == "dark" or (
-            one.group.kind == "flat" and reduction.flat_temperature_tolerance_c is not None
+    def degrees(master: BuiltMaster) -> float | None:
+        has = master.group.kind == "dark" or (
+            master.group.kind == "flat" and reduction.flat_temperature_tolerance_c is not None
         )
-        return one.group.temperature_c if has else None
+        return master.group.temperature_c if has else None
 
-    def divide(known: Sequence[Made]) -> list[list[Made]]:
+    def divide(known: Sequence[BuiltMaster]) -> list[list[BuiltMaster]]:
         return split(known, degrees, lambda _: reduction.temperature_tolerance_c)
 
     for known, piece in _pieces(some, degrees, divide):
-        found = [told for one in known if (told := degrees(one)) is not None]
-        here = float(np.median(found)) if found else None
-        missing = [kind for kind in _SHOWING if kind not in {one.group.kind for one in piece}]
+        temperatures = [temperature for master in known if (temperature := degrees(master)) is not None]
+        here = float(np.median(temperatures)) if temperatures else None
+        missing = [kind for kind in _SHOWING if kind not in {master.group.kind for master in piece}]
         if here is not None or "dark" not in missing:
             held = [_held(kind, replace(wanted, temperature_c=here), camera, library) for kind in missing]
-            yield _Mask(piece, here, [one for one in held if one is not None])
+            yield _Mask(piece, here, [master for master in held if master is not None])
             continue
         held = [_held(kind, wanted, camera, library) for kind in missing if kind != "dark"]
-        others = [one for one in held if one is not None]
+        others = [master for master in held if master is not None]
         darks = _darks_by_temperature(wanted, camera, library)
         # What is hot in the coldest dark is hot at all temperatures.
         yield _Mask(piece, None, others + [dark for _, dark in darks[:1]])
-        for told, dark in darks:
-            if told is not None:
-                yield _Mask(piece, told, [*others, dark])
+        for temperature, dark in darks:
+            if temperature is not None:
+                yield _Mask(piece, temperature, [*others, dark])
 
 
-def _wanted(some: Sequence[Made]) -> MasterQuery:
+def _wanted(some: Sequence[BuiltMaster]) -> MasterQuery:
     """Return what masters of the library have to fit that show bad pixels of the detector of some masters."""
     prepared = next(iter(some[-1].prepared.values()))
     height, width = prepared.shape
-    gains = [one.group.header_gain for one in some if one.group.header_gain is not None]
-    readouts = [told for one in some if (told := one.group.first.wanted.readout) is not None]
+    gains = [master.group.header_gain for master in some if master.group.header_gain is not None]
+    readouts = [readout for master in some if (readout := master.group.first.wanted.readout) is not None]
     # Hot pixels are seen whatever the exposure.
     return replace(
         some[-1].group.first.wanted,
@@ -148,64 +151,66 @@ def _darks_by_temperature(
 ) -> list[tuple[float | None, Master]]:
     """Return the dark of the library for each temperature at which it has some, the coldest first.
 
-    Those that tell no temperature, and so are for any, come before.
+    Those that state no temperature, and so are for any, come before.
     """
-    darks = [one for one in library.masters if one.kind == "dark"]
+    darks = [master for master in library.masters if master.kind == "dark"]
     pieces = split(darks, lambda one: one.temperature_c, lambda _: camera.reduction.temperature_tolerance_c)
-    found = []
+    darks_by_temperature = []
     for piece in pieces:
         chosen = _held("dark", wanted, camera, replace(library, masters=tuple(piece)))
         if chosen is not None:
-            found.append((chosen.temperature_c, chosen))
-    return found
+            darks_by_temperature.append((chosen.temperature_c, chosen))
+    return darks_by_temperature
 
 
 def _held(kind: Step, wanted: MasterQuery, camera: Camera, library: Library) -> Master | None:
     """Return the master of a kind that the library has for some use, of any filter; of another readout if need be."""
     # Nothing is scaled.
     rules = replace(rules_of(camera.reduction), scalable=True)
-    filters = sorted({one.filter or "" for one in library.masters if one.kind == kind})
+    filters = sorted({master.filter or "" for master in library.masters if master.kind == kind})
     named = camera.reduction.use.get(kind)
     for here in (wanted, replace(wanted, gain=None, readout=None)):
         for name in filters:
-            found = choose(library.masters, kind, replace(here, filter=name or None), rules, named)
-            if isinstance(found, Master):
-                return found
+            choice = choose(library.masters, kind, replace(here, filter=name or None), rules, named)
+            if isinstance(choice, Master):
+                return choice
     return None
 
 
-def _row_of_mask(maker: Maker, plan: _Mask, library: Library) -> dict[str, Any]:
+def _row_of_mask(builder: MasterBuilder, plan: _Mask, library: Library) -> dict[str, Any]:
     """Write a mask and return its row."""
     last = plan.made[-1]
     mask: MaskPlane = np.load(last.mask)
-    same = [one for one in plan.made if np.load(one.mask, mmap_mode="r").shape == mask.shape]
-    for one in same:
-        mask |= np.load(one.mask)
-    camera = maker.camera(last.group)
+    same = [master for master in plan.made if np.load(master.mask, mmap_mode="r").shape == mask.shape]
+    for built in same:
+        mask |= np.load(built.mask)
+    camera = builder.camera(last.group)
     for master in plan.held:
         mask |= _bits_of_held(master, camera, mask.shape, library)
-    prepared = {file: one for each in same for file, one in each.prepared.items()}
+    prepared = {file: prepared_file for master in same for file, prepared_file in master.prepared.items()}
     used = {master.name: master.sha256 for master in plan.held}
-    row = describe(maker, last.group, prepared, kind="bad_pixels", used=used)
+    row = describe(builder, last.group, prepared, kind="bad_pixels", used=used)
     wanted = _wanted(plan.made)
     row |= {"temperature_c": plan.temperature_c, "header_gain": wanted.gain, "readout": wanted.readout}
     for name, bit in (("hot", PixelFlag.HOT), ("dead", PixelFlag.DEAD), ("unstable", PixelFlag.UNSTABLE)):
         row[f"n_{name}_px"] = int(np.count_nonzero(mask & np.uint8(bit)))
     row["n_bad_px"] = int(np.count_nonzero(mask))
-    write_entry(maker, row, next(iter(prepared.values())).offset, mask=mask)
+    write_entry(builder, row, next(iter(prepared.values())).offset, mask=mask)
     return row
 
 
 def _bits_of_held(master: Master, camera: Camera, shape: tuple[int, ...], library: Library) -> MaskPlane:
     """Return the bits of the pixels that a master of the library shows to be bad, by the limits of the camera now.
 
-    Which were unstable only its frames told, so that is as it was found then.
+    Which were unstable only its frames could show, so that is as it was found then.
     """
     frame = load_master(library.root, master)
     if frame.pixels is None or frame.shape != shape:
         return np.zeros(shape, np.uint8)
-    kept = load_bad(library.root, master)
-    bits: MaskPlane = np.zeros(shape, np.uint8) if kept is None else kept & np.uint8(PixelFlag.UNSTABLE)
+    unstable = load_bad(library.root, master)
+    bits: MaskPlane = (
+        np.zeros(shape, np.uint8) if unstable is None else unstable & np.uint8(PixelFlag.UNSTABLE)
+    )
     limits = camera.reduction.bad_pixels
     if master.kind == "dark":
         return bits | hot_pixels(frame.pixels, limits, frame.error)

@@ -1,4 +1,4 @@
-"""Bias frames of several levels, as of two settings of the detector that no card tells apart."""
+"""Find bias frames of several levels, as of two settings of the detector that no card distinguishes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from skylake.flow.masters.master_tasks import PreparedFile
 _GAP = 10.0
 #: Noise below that of rounding to whole ADU says nothing of it.
 _LEAST_NOISE_ADU = 0.3
-#: Pixels by which the noise is told, or nearly so.
+#: Pixels from which the noise is measured, about.
 _SAMPLE = 200_000
 #: Files of a level that a sentence names.
 _NAMED = 3
@@ -61,10 +61,10 @@ def _noise(prepared: Mapping[str, PreparedFile], piece: Sequence[str], before: s
 
 def several_levels(prepared: Mapping[str, PreparedFile], pieces: Sequence[Sequence[str]]) -> str:
     """Return which frames have which level, as part of a sentence."""
-    told = []
+    texts = []
     for piece in pieces:
         names = ", ".join(Path(file).name for file in piece[:_NAMED])
         more = f" and {len(piece) - _NAMED} more" if len(piece) > _NAMED else ""
         level = float(np.median([prepared[file].level for file in piece]))
-        told.append(f"{level:.0f} ADU ({names}{more})")
-    return " and ".join(told)
+        texts.append(f"{level:.0f} ADU ({names}{more})")
+    return " and ".join(texts)

@@ -1,4 +1,4 @@
-"""``skylake calib build``: frames become masters of the calibration library, in one commit."""
+"""``skylake calib build``: build masters from frames and commit them to the library."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from skylake.core.reasons import Reason
 from skylake.errors import FrameError, LakeError, reason_of
 from skylake.flow.discover_files import find_frames
 from skylake.flow.execution.cluster import Workers, run_in_windows
-from skylake.flow.execution.retry_commit import undisturbed
+from skylake.flow.execution.retry_commit import retry_superseded
 from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.masters.assemble_master import DIFFERENCE_FLATS, image_master
 from skylake.flow.masters.bad_pixel_masks import bad_pixel_rows
 from skylake.flow.masters.bias_levels import of_one_level, several_levels
-from skylake.flow.masters.master_entries import Made, Maker
+from skylake.flow.masters.master_entries import BuiltMaster, MasterBuilder
 from skylake.flow.masters.master_groups import Group, group
 from skylake.flow.masters.master_tasks import Exposure, PreparedFile, look_at, prepare_file
 from skylake.flow.masters.photon_transfers import drop_pixels, read_noise, transfer_row
@@ -30,7 +30,7 @@ from skylake.flow.masters.sky_masks import MASK_FRAMES, sky_mask_row, thinned
 from skylake.image.combine.make_masters import FlatForm
 from skylake.image.masters.master_library import Library, Master
 from skylake.lake import Commit, Lake, Snapshot, stage_part
-from skylake.lake.storage.slices import read_told
+from skylake.lake.storage.slices import read_verified
 from skylake.table.masters import masters_table, with_new
 
 _LOOK_CHUNK = 16
@@ -64,7 +64,7 @@ class BuildOptions:
 
 
 @dataclass(slots=True)
-class BuildReport:
+class MasterBuildReport:
     """What a build did.
 
     Attributes
@@ -98,7 +98,7 @@ def build_masters(
     workers: Workers,
     options: BuildOptions = BuildOptions(),
     progress: Progress | None = None,
-) -> BuildReport:
+) -> MasterBuildReport:
     """Make masters of calibration frames and add them to the library of a lake.
 
     Bias frames are combined first, so that darks are freed of them, and so on. A frame that is of no use is named and
@@ -112,7 +112,7 @@ def build_masters(
     files, complaints = find_frames(paths)
     if not files:
         raise LakeError("; ".join(complaints) or "no files were named; name files or folders with frames")
-    report = BuildReport(warnings=complaints)
+    report = MasterBuildReport(warnings=complaints)
     lake.keep_profile(profile)
     snapshot = lake.snapshot()
     with lake.stage(f"calib-{profile.name}") as staging:
@@ -122,12 +122,12 @@ def build_masters(
         take = {"difference": DIFFERENCE_FLATS, "mask": MASK_FRAMES}
         least = max(options.min_frames, take.get(options.form, 1))
         make = run.make_mask if options.form == "mask" else run.make
-        for one in group(frames, profile, options.by_night, least):
-            make(one)
+        for frames_of_master in group(frames, profile, options.by_night, least):
+            make(frames_of_master)
         run.make_masks()
         del snapshot  # or it would count as being read
-        # Another run of the camera may have added masters meanwhile; both are wanted.
-        undisturbed(lambda: _commit(lake, profile, run.rows, staging), run.progress)
+        # Another run of the camera may have added masters in the meantime; both are wanted.
+        retry_superseded(lambda: _commit(lake, profile, run.rows, staging), run.progress)
     report.masters = run.rows
     return report
 
@@ -150,13 +150,13 @@ class _Build:
         options: BuildOptions,
         progress: Progress,
         staging: Path,
-        report: BuildReport,
+        report: MasterBuildReport,
     ) -> None:
         self.lake, self.profile, self.workers, self.options = lake, profile, workers, options
         self.progress, self.staging, self.report = progress, staging, report
         self.library = Library(lake.root, (), str(lake.root))
-        self.maker = Maker(lake.layout, profile, workers, options.form, staging)
-        self.made: list[Made] = []
+        self.builder = MasterBuilder(lake.layout, profile, workers, options.form, staging)
+        self.made: list[BuiltMaster] = []
         self.rows: list[dict[str, Any]] = []
 
     def look(self, files: Sequence[Path]) -> list[Exposure]:
@@ -174,11 +174,11 @@ class _Build:
         self.progress.end()
         frames = []
         for piece, result in zip(pieces, results, strict=True):
-            for name, one in zip(piece, _whole(result), strict=True):
-                if isinstance(one, FrameError):
-                    self.report.leave_out(name, one.reason, str(one))
+            for name, outcome in zip(piece, _whole(result), strict=True):
+                if isinstance(outcome, FrameError):
+                    self.report.leave_out(name, outcome.reason, str(outcome))
                 else:
-                    frames.append(one)
+                    frames.append(outcome)
         return frames
 
     def make(self, group: Group) -> None:
@@ -193,13 +193,13 @@ class _Build:
                 f"{self.options.min_frames}; give more, or allow fewer with --min-frames",
             )
             return
-        made = image_master(self.maker, group, prepared)
+        made = image_master(self.builder, group, prepared)
         self._warn(group, group.kind)
         if group.kind == "bias":
-            made.row.update(read_noise(self.maker, made))
+            made.row.update(read_noise(self.builder, made))
         self._add(made.row)
         if group.kind == "flat" and self.options.form == "plain":
-            transfer = transfer_row(self.maker, made, self.made, self.library)
+            transfer = transfer_row(self.builder, made, self.made, self.library)
             if transfer is not None:
                 self._add(transfer)
         drop_pixels(made)
@@ -215,7 +215,7 @@ class _Build:
                 f"only {len(prepared)} usable frames of the sky, and a mask takes {MASK_FRAMES}; give more",
             )
             return
-        row = sky_mask_row(self.maker, group, prepared)
+        row = sky_mask_row(self.builder, group, prepared)
         if isinstance(row, str):
             self._leave_out(prepared, row)
             return
@@ -240,49 +240,49 @@ class _Build:
         folder = self.staging / "prepared" / f"{len(self.made):03d}-{group.kind}-{len(self.report.left_out)}"
         self.progress.begin(group.text, len(group.frames))
         makers = [
-            partial(task, one, self.profile, self.library, folder / f"{number:05d}.npy")
-            for number, one in enumerate(group.frames)
+            partial(task, frame, self.profile, self.library, folder / f"{number:05d}.npy")
+            for number, frame in enumerate(group.frames)
         ]
         results = run_in_windows(self.workers, makers, lambda *_: self.progress.advance())
         self.progress.end()
-        found: dict[str, PreparedFile] = {}
+        files: dict[str, PreparedFile] = {}
         seen: set[str] = set()
-        for one, result in zip(group.frames, results, strict=True):
+        for frame, result in zip(group.frames, results, strict=True):
             prepared = _whole(result)
             if isinstance(prepared, FrameError):
-                self.report.leave_out(one.file, prepared.reason, str(prepared))
+                self.report.leave_out(frame.file, prepared.reason, str(prepared))
             elif prepared.sha256 in seen:
-                self.report.leave_out(one.file, Reason.BAD_CALIBRATION, "the same bytes as another frame")
+                self.report.leave_out(frame.file, Reason.BAD_CALIBRATION, "the same bytes as another frame")
             else:
                 seen.add(prepared.sha256)
-                found[one.file] = prepared
-        return self._of_one_shape(group, found)
+                files[frame.file] = prepared
+        return self._of_one_shape(group, files)
 
-    def _of_one_shape(self, group: Group, found: dict[str, PreparedFile]) -> dict[str, PreparedFile]:
+    def _of_one_shape(self, group: Group, files: dict[str, PreparedFile]) -> dict[str, PreparedFile]:
         """Return the frames that have the shape that most have."""
-        shapes = [one.shape for one in found.values()]
+        shapes = [prepared.shape for prepared in files.values()]
         usual = max(shapes, key=shapes.count) if shapes else None
-        for file, one in found.items():
-            if one.shape != usual and usual is not None:
+        for file, prepared in files.items():
+            if prepared.shape != usual and usual is not None:
                 self.report.leave_out(
                     file,
                     Reason.WRONG_SIZE,
-                    f"the frame has {one.shape[1]} x {one.shape[0]} pixels and most of {group.text} have {usual[1]} x "
-                    f"{usual[0]}; leave it out, or name the size in detector.width_px and height_px",
+                    f"the frame has {prepared.shape[1]} x {prepared.shape[0]} pixels and most of {group.text} have "
+                    f"{usual[1]} x {usual[0]}; leave it out, or name the size in detector.width_px and height_px",
                 )
-        return {file: one for file, one in found.items() if one.shape == usual}
+        return {file: prepared for file, prepared in files.items() if prepared.shape == usual}
 
-    def _of_one_level(self, group: Group, found: dict[str, PreparedFile]) -> dict[str, PreparedFile]:
+    def _of_one_level(self, group: Group, files: dict[str, PreparedFile]) -> dict[str, PreparedFile]:
         """Return bias frames of one level: a few of another are left out, and of two series no master is made."""
-        pieces = of_one_level(found)
-        mend = (
-            "if the detector was read out in several ways, name the cards that tell gain, mode or offset in "
+        pieces = of_one_level(files)
+        advice = (
+            "if the detector was read out in several ways, name the cards that give gain, mode or offset in "
             f"header.readout of {self.profile.call_name}"
         )
         if len(pieces) > 1 and len(pieces[1]) >= self.options.min_frames:
             self.report.warnings.append(
                 f"{group.text}: the levels of the frames differ by far more than their noise, "
-                f"{several_levels(found, pieces)}, so no master is made of them; {mend}, or give each in a "
+                f"{several_levels(files, pieces)}, so no master is made of them; {advice}, or give each in a "
                 "call of its own"
             )
             return {}
@@ -291,13 +291,13 @@ class _Build:
                 file,
                 Reason.BAD_CALIBRATION,
                 f"its level differs from that of the others of {group.text} by far more than their noise, "
-                f"{several_levels(found, [[file], pieces[0]])}; leave it out, or {mend}",
+                f"{several_levels(files, [[file], pieces[0]])}; leave it out, or {advice}",
             )
-        return {file: found[file] for file in found if file in pieces[0]} if pieces else {}
+        return {file: files[file] for file in files if file in pieces[0]} if pieces else {}
 
     def make_masks(self) -> None:
         """Make the masks of bad pixels that follow from what was made."""
-        for row in bad_pixel_rows(self.maker, self.made, self.library):
+        for row in bad_pixel_rows(self.builder, self.made, self.library):
             self._add(row)
 
     def _add(self, row: dict[str, Any]) -> None:
@@ -317,7 +317,7 @@ def _whole(result: Any) -> Any:
     """Return the result of a task; raise if there is none, which is no frame's fault."""
     if isinstance(result, BaseException) and not isinstance(result, FrameError):
         raise LakeError(
-            f"the masters could not be made ({reason_of(result, with_file=True)}); mend that and run again"
+            f"the masters could not be made ({reason_of(result, with_file=True)}); fix that and run again"
         ) from result
     return result
 
@@ -328,13 +328,13 @@ def _commit(lake: Lake, profile: Profile, rows: Sequence[dict[str, Any]], stagin
     Raises
     ------
     Superseded
-        If another run has changed the library of the camera meanwhile.
+        If another run has changed the library of the camera in the meantime.
     """
     if not rows:
         return
     camera, snapshot = profile.name, lake.snapshot()
     where = snapshot.slices("masters", lambda part: part.name == camera)
-    held = [row for one in where for row in read_told("masters", one).to_pylist()]
+    held = [row for one in where for row in read_verified("masters", one).to_pylist()]
     every = with_new(held, rows)
     inputs = {
         "configuration": profile.sha256,

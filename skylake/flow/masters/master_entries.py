@@ -1,4 +1,4 @@
-"""What the making of masters shares, and the file and the row of each."""
+"""The shared context of building masters, and the file and row of each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Maker:
+class MasterBuilder:
     """What the making of masters shares."""
 
     layout: Layout
@@ -39,7 +39,7 @@ class Maker:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class BuiltMaster:
     """A master that was made.
 
     Attributes
@@ -66,21 +66,25 @@ class Made:
 
 
 def describe(
-    maker: Maker,
+    builder: MasterBuilder,
     group: Group,
     prepared: Mapping[str, PreparedFile],
     kind: str,
     used: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return what the row of every master tells; `used` are masters that were not used on its frames one by one."""
-    used = {name: sha256 for one in prepared.values() for name, sha256 in one.used.items()} | dict(used or {})
-    inputs = {file: one.sha256 for file, one in sorted(prepared.items())} | dict(sorted(used.items()))
+    """Return what the row of every master says; `used` are masters that were not used on its frames one by one."""
+    used = {name: sha256 for file in prepared.values() for name, sha256 in file.used.items()} | dict(
+        used or {}
+    )
+    inputs = {file: prepared_file.sha256 for file, prepared_file in sorted(prepared.items())} | dict(
+        sorted(used.items())
+    )
     first = group.first
     # A frame of another size may be the first, but then it was left out.
     raw_size = next(iter(prepared.values())).raw_size
-    valid_from, valid_to = validity(group, maker.profile)
+    valid_from, valid_to = validity(group, builder.profile)
     return {
-        "camera": maker.profile.name,
+        "camera": builder.profile.name,
         "kind": kind,
         "night": group.night,
         "extension": first.wanted.extension,
@@ -105,9 +109,13 @@ def describe(
 
 
 def write_entry(
-    maker: Maker, row: dict[str, Any], offset: tuple[int, int], used: Iterable[str] = (),
-    further: Mapping[str, Any] | None = None, **content: Any,
-) -> None:  # fmt: skip
+    builder: MasterBuilder,
+    row: dict[str, Any],
+    offset: tuple[int, int],
+    used: Iterable[str] = (),
+    further: Mapping[str, Any] | None = None,
+    **content: Any,
+) -> None:
     """Write the file of a master into the library, with further cards, and complete its row."""
     cards = {
         "KIND": (row["kind"], "kind of master"),
@@ -129,8 +137,8 @@ def write_entry(
     plane = content.get("pixels") if content.get("pixels") is not None else content.get("mask")
     if plane is not None:
         row["height_px"], row["width_px"] = plane.shape
-    folder = maker.layout.calibrations(maker.profile.name)
-    partial_file = maker.staging / "master.fits"
+    folder = builder.layout.calibrations(builder.profile.name)
+    partial_file = builder.staging / "master.fits"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         row["sha256"] = write_master(partial_file, cards, **content)
@@ -139,5 +147,5 @@ def write_entry(
         partial_file.replace(target)
     except OSError as error:
         raise cannot_be_written(folder, error, "the masters") from error
-    row["file"] = target.relative_to(maker.layout.root).as_posix()
+    row["file"] = target.relative_to(builder.layout.root).as_posix()
     row["file_bytes"] = target.stat().st_size

@@ -1,4 +1,4 @@
-"""Which calibration frames become one master, for when it is valid, and what it is called."""
+"""Group calibration frames into masters, with their validity and names."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Group:
     @property
     def night(self) -> int:
         """Night of the frames; 0 if they are of several."""
-        nights = {one.night for one in self.frames}
+        nights = {frame.night for frame in self.frames}
         return nights.pop() if len(nights) == 1 else 0
 
     @property
@@ -46,14 +46,14 @@ class Group:
 
     @property
     def mjd(self) -> float | None:
-        """Mean time of the frames that tell theirs, MJD, UTC."""
-        times = [one.wanted.mjd for one in self.frames if math.isfinite(one.wanted.mjd)]
+        """Mean time of the frames that have one, MJD, UTC."""
+        times = [frame.wanted.mjd for frame in self.frames if math.isfinite(frame.wanted.mjd)]
         return float(np.mean(times)) if times else None
 
     @property
     def exposure_s(self) -> float | None:
         """Mean exposure of darks, and of flats that are all alike."""
-        times = [one.wanted.exposure_s for one in self.frames]
+        times = [frame.wanted.exposure_s for frame in self.frames]
         known = [time for time in times if time is not None]
         if self.kind == "bias" or len(known) < len(times) or max(known) > 1.01 * min(known):
             return None
@@ -62,14 +62,16 @@ class Group:
     @property
     def temperature_c(self) -> float | None:
         """Median temperature of the detector."""
-        found = [one.wanted.temperature_c for one in self.frames if one.wanted.temperature_c is not None]
-        return float(np.median(found)) if found else None
+        temperatures = [
+            frame.wanted.temperature_c for frame in self.frames if frame.wanted.temperature_c is not None
+        ]
+        return float(np.median(temperatures)) if temperatures else None
 
     @property
     def header_gain(self) -> float | None:
-        """Median gain that the headers tell."""
-        found = [one.wanted.gain for one in self.frames if one.wanted.gain is not None]
-        return float(np.median(found)) if found else None
+        """Median gain of the headers."""
+        gains = [frame.wanted.gain for frame in self.frames if frame.wanted.gain is not None]
+        return float(np.median(gains)) if gains else None
 
     @property
     def text(self) -> str:
@@ -94,25 +96,30 @@ def group(frames: Sequence[Exposure], profile: Profile, by_night: bool = True, l
     frames : sequence of Exposure
     profile : Profile
     by_night : bool
-        Whether nights, and the hours of a night, are told apart.
+        Whether nights, and the hours of a night, are kept apart.
     least : int
         Frames that a master takes; the flats of a night are not divided into fewer.
     """
-    found: dict[tuple[object, ...], list[Exposure]] = {}
-    for one in frames:
-        wanted = one.wanted
+    frames_of_groups: dict[tuple[object, ...], list[Exposure]] = {}
+    for frame in frames:
+        wanted = frame.wanted
         key = (
-            one.kind, wanted.extension, wanted.binning, wanted.readout, one.night if by_night else 0,
-            one.config_sha256, wanted.filter if one.kind == "flat" else None,
-        )  # fmt: skip
-        found.setdefault(key, []).append(one)
+            frame.kind,
+            wanted.extension,
+            wanted.binning,
+            wanted.readout,
+            frame.night if by_night else 0,
+            frame.config_sha256,
+            wanted.filter if frame.kind == "flat" else None,
+        )
+        frames_of_groups.setdefault(key, []).append(frame)
     groups = []
-    for some in found.values():
+    for some in frames_of_groups.values():
         reduction = profile.at(_finite(some[0].wanted.mjd)).reduction
         for piece in _alike(some, reduction):
-            order = sorted(piece, key=lambda one: (_finite(one.wanted.mjd) or 0.0, one.file))
+            order = sorted(piece, key=lambda frame: (_finite(frame.wanted.mjd) or 0.0, frame.file))
             series = _series(order, least) if some[0].kind == "flat" and by_night else [order]
-            groups += [Group(some[0].kind, tuple(one)) for one in series]
+            groups += [Group(some[0].kind, tuple(series_frames)) for series_frames in series]
     kinds = ("bias", "dark", "flat")
     return sorted(
         groups, key=lambda one: (kinds.index(one.kind), one.night, one.filter or "", one.first.file)
@@ -124,13 +131,13 @@ def _series(order: list[Exposure], least: int) -> list[list[Exposure]]:
 
     They are divided at the longest pause first, so that too few frames stay with those nearest in time.
     """
-    times = [one.wanted.mjd for one in order]
+    times = [frame.wanted.mjd for frame in order]
     pauses = [
         (times[number] - times[number - 1], number)
         for number in range(least, len(order) - least + 1)
         if number
     ]
-    longest, number = max((one for one in pauses if one[0] > _SERIES_GAP_D), default=(0.0, 0))
+    longest, number = max((pause for pause in pauses if pause[0] > _SERIES_GAP_D), default=(0.0, 0))
     if not longest:
         return [order]
     return [*_series(order[:number], least), *_series(order[number:], least)]
@@ -139,9 +146,9 @@ def _series(order: list[Exposure], least: int) -> list[list[Exposure]]:
 def _alike(frames: list[Exposure], reduction: ReductionSteps) -> list[list[Exposure]]:
     pieces = [
         same
-        for piece in split(frames, lambda one: one.wanted.gain, lambda first: SAME_GAIN * first)
+        for piece in split(frames, lambda frame: frame.wanted.gain, lambda first: SAME_GAIN * first)
         for same in split(
-            piece, lambda one: one.wanted.temperature_c, lambda _: reduction.temperature_tolerance_c
+            piece, lambda frame: frame.wanted.temperature_c, lambda _: reduction.temperature_tolerance_c
         )
     ]
     if frames[0].kind != "dark":
@@ -150,7 +157,7 @@ def _alike(frames: list[Exposure], reduction: ReductionSteps) -> list[list[Expos
     return [
         same
         for piece in pieces
-        for same in split(piece, lambda one: one.wanted.exposure_s, lambda first: tolerance * first)
+        for same in split(piece, lambda frame: frame.wanted.exposure_s, lambda first: tolerance * first)
     ]
 
 
@@ -158,16 +165,18 @@ def split(
     frames: Sequence[Thing], value: Callable[[Thing], float | None], width: Callable[[float], float]
 ) -> list[list[Thing]]:
     """Return frames, or masters, in pieces whose values lie within a width; those without one are a piece too."""
-    known = sorted((one for one in frames if value(one) is not None), key=lambda one: value(one) or 0.0)
-    unknown = [one for one in frames if value(one) is None]
+    known = sorted(
+        (frame for frame in frames if value(frame) is not None), key=lambda frame: value(frame) or 0.0
+    )
+    unknown = [frame for frame in frames if value(frame) is None]
     pieces: list[list[Thing]] = [unknown] if unknown else []
     start = math.inf
-    for one in known:
-        here = value(one) or 0.0
+    for frame in known:
+        here = value(frame) or 0.0
         if not pieces or pieces[-1] is unknown or here - start > width(start):
             pieces.append([])
             start = here
-        pieces[-1].append(one)
+        pieces[-1].append(frame)
     return pieces
 
 
@@ -177,7 +186,7 @@ def validity(group: Group, profile: Profile) -> tuple[float | None, float | None
     It reaches so many days as the profile says beyond its frames, and never beyond the period of the camera in which
     they were taken.
     """
-    times = [one.wanted.mjd for one in group.frames if math.isfinite(one.wanted.mjd)]
+    times = [frame.wanted.mjd for frame in group.frames if math.isfinite(frame.wanted.mjd)]
     if not times:
         return None, None
     first, last = _period(profile, times[0])
@@ -190,7 +199,9 @@ def validity(group: Group, profile: Profile) -> tuple[float | None, float | None
 def _period(profile: Profile, mjd: float) -> tuple[float, float]:
     """Return between which instants a camera is as it is at one."""
     camera = profile.at(mjd)
-    bounds = sorted({bound for one in profile.periods for bound in (one.start, one.end) if abs(bound) < 1e9})
+    bounds = sorted(
+        {bound for period in profile.periods for bound in (period.start, period.end) if abs(bound) < 1e9}
+    )
     first, last = -math.inf, math.inf
     for bound in reversed([bound for bound in bounds if bound <= mjd]):
         first = bound

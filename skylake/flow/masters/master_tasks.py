@@ -125,7 +125,7 @@ class Term:
 def look_at(
     paths: Sequence[str], profile: Profile, kind: CalibrationKind | None
 ) -> list[Exposure | FrameError]:
-    """Return what the headers of some files tell, or why they are left out.
+    """Return what the headers of some files say, or why they are left out.
 
     Parameters
     ----------
@@ -143,20 +143,21 @@ def _look_at(path: str, profile: Profile, kind: CalibrationKind | None) -> Expos
     if reading.problem is not None and reading.problem[0] not in _HARMLESS:
         raise FrameFailed(*reading.problem)
     header = reading.camera.header
-    found = kind or calibration_kind(reading.kind, header)
-    if found is None:
-        told = f"its header says {reading.kind!r}" if reading.kind else "no card says what it is"
+    frame_kind = kind or calibration_kind(reading.kind, header)
+    if frame_kind is None:
+        stated = f"its header says {reading.kind!r}" if reading.kind else "no card says what it is"
         raise FrameFailed(
-            Reason.BAD_CALIBRATION, f"the frame is no bias, dark or flat ({told}); name the kind with --kind"
+            Reason.BAD_CALIBRATION,
+            f"the frame is no bias, dark or flat ({stated}); name the kind with --kind",
         )
-    if found == "dark" and told_exposure(reading) is None:
+    if frame_kind == "dark" and told_exposure(reading) is None:
         raise FrameFailed(
-            Reason.BAD_CALIBRATION, "the exposure of the dark is unknown; mend header.exposure of the profile"
+            Reason.BAD_CALIBRATION, "the exposure of the dark is unknown; fix header.exposure of the profile"
         )
     mjd = reading.mjd_mid
     return Exposure(
         path,
-        found,
+        frame_kind,
         _wanted(raw, reading),
         UNDATED if mjd is None else night_of(mjd, reading.camera.site.longitude_deg),
         reading.gain,
@@ -169,7 +170,7 @@ def _wanted(raw: StoredImage, reading: HeaderReading) -> MasterQuery:
     return replace(wanted_masters(raw, reading), filter=reading.camera.called_filter(reading.filter))
 
 
-def prepare_file(one: Exposure, profile: Profile, library: Library, out: Path) -> PreparedFile | FrameError:
+def prepare_file(frame: Exposure, profile: Profile, library: Library, out: Path) -> PreparedFile | FrameError:
     """Prepare one frame and write its pixels to a file; return why it cannot be used if that is so.
 
     Raises
@@ -177,7 +178,7 @@ def prepare_file(one: Exposure, profile: Profile, library: Library, out: Path) -
     LakeError
         If the file cannot be written.
     """
-    made = guard(lambda: _prepare(one, profile, library))
+    made = guard(lambda: _prepare(frame, profile, library))
     if isinstance(made, FrameError):
         return made
     pixels, offset, levels, sha256, used, raw_size = made
@@ -186,28 +187,28 @@ def prepare_file(one: Exposure, profile: Profile, library: Library, out: Path) -
 
 
 def _prepare(
-    one: Exposure, profile: Profile, library: Library
+    frame: Exposure, profile: Profile, library: Library
 ) -> tuple[Pixels, tuple[int, int], tuple[float, ...], str, dict[str, str], tuple[int, int]]:
-    content = read_file(one.file)
+    content = read_file(frame.file)
     raw = open_stored(content, profile.base.header.extension)
-    reading = read_header(raw.header, profile, Path(one.file).name)
+    reading = read_header(raw.header, profile, Path(frame.file).name)
     camera = reading.camera
     chosen: dict[str, Master] = {}
-    for kind in needed(steps_for(one.kind, camera.reduction)):
+    for kind in needed(steps_for(frame.kind, camera.reduction)):
         named = camera.reduction.use.get(kind)
-        found = choose(library.masters, kind, one.wanted, rules_of(camera.reduction), named)
-        if isinstance(found, str):
-            mend = "give frames for one as well" if named is None else f"mend reduction.use.{kind}"
-            raise FrameFailed(Reason.NO_MASTER, f"{found}, which a {one.kind} needs; {mend}")
-        chosen[kind] = found
+        choice = choose(library.masters, kind, frame.wanted, rules_of(camera.reduction), named)
+        if isinstance(choice, str):
+            advice = "give frames for one as well" if named is None else f"fix reduction.use.{kind}"
+            raise FrameFailed(Reason.NO_MASTER, f"{choice}, which a {frame.kind} needs; {advice}")
+        chosen[kind] = choice
     conditions = Conditions(
         reading.saturation_adu,
         reading.gain,
         reading.read_noise,
-        one.wanted.exposure_s,
+        frame.wanted.exposure_s,
         {kind: load_master(library.root, master) for kind, master in chosen.items()},
     )
-    made = prepare(raw, camera, one.kind, conditions)
+    made = prepare(raw, camera, frame.kind, conditions)
     used = {master.name: master.sha256 for master in chosen.values()}
     digest, (height, width) = hashlib.sha256(content.data).hexdigest(), raw.shape
     return made.pixels, made.offset, made.levels, digest, used, (width, height)

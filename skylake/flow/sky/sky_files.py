@@ -1,4 +1,4 @@
-"""Skies in files: made from the neighbours of one frame, and taken for other frames."""
+"""Read and write files of skies for sky subtraction."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from skylake.image.detrend.linear_pass import open_image
 from skylake.image.fitsio.read_fits import read_file
 from skylake.image.masters.master_file import read_master, write_master
 
-#: Skies that a worker keeps at hand: of some filters.
-_KEPT = 4
+#: Skies that a worker caches: of some filters.
+_CACHED = 4
 
 
 @dataclass(frozen=True, slots=True)
-class KeptSky:
+class StoredSky:
     """A sky of unit level and its error; NaN where it is not known."""
 
     mean: Pixels
@@ -43,7 +43,7 @@ def write_sky(path: Path, sky: SkyPlane) -> None:
     write_master(path, {"KIND": "sky", "LEVEL": (sky.level, "of the sky it was made for, ADU")}, mean, error)
 
 
-def kept_sky(path: str, shape: tuple[int, int]) -> KeptSky:
+def read_sky(path: str, shape: tuple[int, int]) -> StoredSky:
     """Return the sky of a file: one that :func:`write_sky` wrote, or the image of any FITS file.
 
     Parameters
@@ -70,8 +70,8 @@ def kept_sky(path: str, shape: tuple[int, int]) -> KeptSky:
     return sky
 
 
-@lru_cache(maxsize=_KEPT)
-def _load(path: str) -> KeptSky:
+@lru_cache(maxsize=_CACHED)
+def _load(path: str) -> StoredSky:
     try:
         content = read_file(path)
         if content.failure is not None:
@@ -79,25 +79,25 @@ def _load(path: str) -> KeptSky:
     except FrameError as error:
         raise FrameUnavailable(
             Reason.NO_SKY_FRAME,
-            f"{path}: the sky cannot be read ({reason_of(error)}); mend reduction.sky.file",
+            f"{path}: the sky cannot be read ({reason_of(error)}); fix reduction.sky.file",
         ) from error
     try:
         master = read_master(content.data, path)
     except FrameError:
         return _of_any_image(content)
     if master.pixels is None:
-        raise FrameFailed(Reason.NO_SKY_FRAME, f"{path}: the file holds no sky; mend reduction.sky.file")
-    return KeptSky(master.pixels, np.zeros_like(master.pixels) if master.error is None else master.error)
+        raise FrameFailed(Reason.NO_SKY_FRAME, f"{path}: the file holds no sky; fix reduction.sky.file")
+    return StoredSky(master.pixels, np.zeros_like(master.pixels) if master.error is None else master.error)
 
 
-def _of_any_image(content: FileContent) -> KeptSky:
+def _of_any_image(content: FileContent) -> StoredSky:
     """Return an image over its median as a sky; what single pixels of it differ by is its error."""
     pixels = np.asarray(open_image(content).pixels, np.float32)
     level = median_level(pixels)
     if not level > 0.0:
         raise FrameFailed(
             Reason.NO_SKY_FRAME,
-            f"{content.path}: the sky has a median of {level:.3g}, and has to be above zero; mend reduction.sky.file",
+            f"{content.path}: the sky has a median of {level:.3g}, and has to be above zero; fix reduction.sky.file",
         )
     mean = pixels / np.float32(level)
-    return KeptSky(mean, np.full(mean.shape, own_noise(mean), np.float32))
+    return StoredSky(mean, np.full(mean.shape, own_noise(mean), np.float32))

@@ -22,9 +22,9 @@ from skylake.errors import LakeError, reason_of, together
 from skylake.flow.aggregates.aggregate_plans import cameras_of
 from skylake.flow.aggregates.staleness import Why
 from skylake.flow.catalogs.import_catalogs import MARGIN_ARCSEC
-from skylake.flow.compaction.unbundle import cut_crowded, in_groups, loosen
+from skylake.flow.compaction.unbundle import cut_crowded, in_groups, unbundle
 from skylake.flow.execution.cluster import Workers, run_in_windows
-from skylake.flow.execution.retry_commit import undisturbed
+from skylake.flow.execution.retry_commit import retry_superseded
 from skylake.flow.execution.run_progress import Progress, Silent, counted
 from skylake.flow.zeropoints.calibrated_nights import Against, Night, orphans, plan_nights, versions_of
 from skylake.flow.zeropoints.calibration_parameters import calibration_configuration, camera_of_frames
@@ -186,7 +186,7 @@ def calibrate(
     names = sorted({one.reference.name for one in against.values()})
     report = CalibrateReport(", ".join(names), max(one.version for one in against.values()))
     try:
-        undisturbed(lambda: _calibrate(lake, choice, workers, progress, report), progress)
+        retry_superseded(lambda: _calibrate(lake, choice, workers, progress, report), progress)
     except LakeError:
         # Nights beside the one that failed may have no zeropoints for a reason of their own.
         for sentence in _warnings(lake, lake.snapshot(), against):
@@ -443,7 +443,7 @@ def _loosen(lake: Lake, nights: Sequence[Night], run: _Run) -> None:
         "matches": [night.matches_name for night in nights if night.why_matches is not None],
         "zeropoints": [night.zeropoints_name for night in nights],
     }
-    loosen(lake, run.workers, names, run.progress)
+    unbundle(lake, run.workers, names, run.progress)
 
 
 def _with_own_files(snapshot: Snapshot, nights: Sequence[Night], staging: Path, run: _Run) -> list[Night]:

@@ -1,4 +1,4 @@
-"""What is known of cameras beside the tables: their profiles, and small tables of what was learnt of them."""
+"""Small Parquet tables of what a lake knows of its cameras, stored beside their profiles."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SEAL = re.compile(rf"{re.escape(_KEY)}.{{1,4}}{_MARK}([0-9a-f]{{64}})".encode()
 
 
 def sealed(rows: pa.Table) -> bytes:
-    """Return a small table as the bytes of a Parquet file that tells its own SHA-256."""
+    """Return a small table as the bytes of a Parquet file that states its own SHA-256."""
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, rows.schema, compression="zstd", write_page_checksum=True) as writer:
         writer.write_table(rows)
@@ -31,7 +31,7 @@ def sealed(rows: pa.Table) -> bytes:
 
 
 def damage_of(content: bytes) -> str | None:
-    """Return what is wrong with a file of :func:`sealed`, or of an older skylake, which tells no SHA-256."""
+    """Return what is wrong with a file of :func:`sealed`, or of an older skylake, which states no SHA-256."""
     seal = _SEAL.search(content)
     if seal is not None:
         unsealed = content[: seal.start(1)] + _ZEROS.encode() + content[seal.end(1) :]
@@ -47,7 +47,7 @@ def damage_of(content: bytes) -> str | None:
 
 
 def read_rows(
-    path: Path, schema: pa.Schema, what: str, mend: str, later: Sequence[str] = ()
+    path: Path, schema: pa.Schema, what: str, advice: str, later: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
     """Return the rows of such a table; none if there is no file.
 
@@ -56,7 +56,7 @@ def read_rows(
     path : Path
     schema : pyarrow.Schema
         What the columns are.
-    what, mend : str
+    what, advice : str
         What is in the file, and what people do once they have removed one that cannot be read.
     later : sequence of str
         Columns that a file of an older program may lack; they are None then.
@@ -76,12 +76,12 @@ def read_rows(
         if why := damage_of(content):
             raise ValueError(why)
         table = pq.read_table(pa.BufferReader(content))
-        lacking = [name for name in later if name not in table.column_names]
-        held = pa.schema([one for one in schema if one.name not in lacking])
+        missing = [name for name in later if name not in table.column_names]
+        held = pa.schema([field for field in schema if field.name not in missing])
         rows: list[dict[str, Any]] = table.cast(held).to_pylist()
     except (pa.ArrowException, ValueError, OSError) as error:
-        raise LakeError(f"{path}: {what} cannot be read ({error}); remove the file and {mend}") from error
-    return [row | dict.fromkeys(lacking) for row in rows]
+        raise LakeError(f"{path}: {what} cannot be read ({error}); remove the file and {advice}") from error
+    return [row | dict.fromkeys(missing) for row in rows]
 
 
 def replace_rows(layout: Layout, path: Path, rows: pa.Table) -> None:
@@ -131,8 +131,8 @@ def restore_cameras(layout: Layout, snapshot: Path) -> None:
         return
     folder, link = layout.root / CAMERAS_FOLDER, Linker()
     folder.mkdir(exist_ok=True)
-    kept = {path.name for path in held.iterdir()}
-    for name in kept:
+    retained = {path.name for path in held.iterdir()}
+    for name in retained:
         target, partial = folder / name, folder / f".{name}.tmp"
         # To rename a file to another of its names would leave both.
         if not (target.exists() and target.samefile(held / name)):
@@ -140,6 +140,6 @@ def restore_cameras(layout: Layout, snapshot: Path) -> None:
             link(held / name, partial)
             partial.replace(target)
     for path in layout.of_cameras():
-        if path.name not in kept:
+        if path.name not in retained:
             path.unlink()
     sync_folder(folder)

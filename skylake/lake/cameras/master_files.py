@@ -1,4 +1,4 @@
-"""The files of masters below a lake: which are there, which snapshots need, and what is in them."""
+"""Files of master frames below a lake: which exist, which ones snapshots need, and their checksums."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ FOLDER = "calibrations"
 
 def files_there(layout: Layout) -> dict[str, int]:
     """Return the size of each file of the library by its path relative to the lake."""
-    found = sorted((layout.root / FOLDER).glob("*/[!.]*.fits"))
-    return {path.relative_to(layout.root).as_posix(): path.stat().st_size for path in found}
+    paths = sorted((layout.root / FOLDER).glob("*/[!.]*.fits"))
+    return {path.relative_to(layout.root).as_posix(): path.stat().st_size for path in paths}
 
 
 def files_needed(layout: Layout) -> set[str]:
-    """Return the files that any version of the table ``masters`` tells of, relative to the lake."""
+    """Return the files that any version of the table ``masters`` lists, relative to the lake."""
     parts = sorted(layout.versions("masters").glob("[0-9]*/dataset/*.parquet"))
     return set(read_files("masters", parts, ["file"])["file"].to_pylist())
 
@@ -56,7 +56,7 @@ def unneeded_files(layout: Layout) -> list[Path]:
     try:
         needed = files_needed(layout)
     except (*UNREADABLE, pa.ArrowException):
-        # What a damaged table tells of is not known; `skylake verify` names it.
+        # What a damaged table lists is not known; `skylake verify` names it.
         return []
     return [
         layout.root / file

@@ -1,4 +1,4 @@
-"""The distortions of cameras, a row for each version of each epoch, beside the profiles of the lake."""
+"""Read and write the distortions of cameras: one row for each version of an epoch."""
 
 from __future__ import annotations
 
@@ -16,19 +16,39 @@ from skylake.lake.cameras.camera_state import read_rows, replace_rows
 from skylake.lake.layout import Layout
 
 _EPOCH = {
-    "number": pa.int32(), "version": pa.int32(), "valid_from": pa.float64(), "valid_to": pa.float64(),
-    "first_mjd": pa.float64(), "last_mjd": pa.float64(), "n_seen": pa.int64(), "rms_px": pa.float64(),
-    "held_out_px": pa.float64(), "catalog": pa.string(), "frames_sha256": pa.string(), "software": pa.string(),
+    "number": pa.int32(),
+    "version": pa.int32(),
+    "valid_from": pa.float64(),
+    "valid_to": pa.float64(),
+    "first_mjd": pa.float64(),
+    "last_mjd": pa.float64(),
+    "n_seen": pa.int64(),
+    "rms_px": pa.float64(),
+    "held_out_px": pa.float64(),
+    "catalog": pa.string(),
+    "frames_sha256": pa.string(),
+    "software": pa.string(),
     "why": pa.string(),
-}  # fmt: skip
+}
 _DISTORTION = {
-    "n_frames": pa.int64(), "n_stars": pa.int64(), "scatter_px": pa.float64(), "spread": pa.float64(),
-}  # fmt: skip
+    "n_frames": pa.int64(),
+    "n_stars": pa.int64(),
+    "scatter_px": pa.float64(),
+    "spread": pa.float64(),
+}
 _SCHEMA = pa.schema(
-    {"name": pa.string(), **_EPOCH, **_DISTORTION, "height_px": pa.int64(), "width_px": pa.int64(),
-     "projection": pa.string(), "mirrored": pa.bool_(), "parameters": pa.list_(pa.float64()),
-     "covariance": pa.list_(pa.float64())}
-)  # fmt: skip
+    {
+        "name": pa.string(),
+        **_EPOCH,
+        **_DISTORTION,
+        "height_px": pa.int64(),
+        "width_px": pa.int64(),
+        "projection": pa.string(),
+        "mirrored": pa.bool_(),
+        "parameters": pa.list_(pa.float64()),
+        "covariance": pa.list_(pa.float64()),
+    }
+)
 
 
 def distortions_file(layout: Layout, camera: str) -> Path:
@@ -37,15 +57,15 @@ def distortions_file(layout: Layout, camera: str) -> Path:
 
 
 def read_epochs(layout: Layout, camera: str) -> tuple[Epoch, ...]:
-    """Return all versions of the epochs of a camera; none if its distortion was never learnt.
+    """Return all versions of the epochs of a camera; none if its distortion was never learned.
 
     Raises
     ------
     LakeError
         If the file is there and cannot be read.
     """
-    mend = "run `skylake camera learn` again"
-    rows = read_rows(distortions_file(layout, camera), _SCHEMA, "the distortions", mend)
+    advice = "run `skylake camera learn` again"
+    rows = read_rows(distortions_file(layout, camera), _SCHEMA, "the distortions", advice)
     return tuple(_epoch(row) for row in rows)
 
 
@@ -67,12 +87,17 @@ def write_epochs(layout: Layout, camera: str, epochs: Sequence[Epoch]) -> None:
         If the lake cannot be written.
     """
     rows = [
-        {"name": one.name, "height_px": one.shape[0], "width_px": one.shape[1],
-         "projection": one.distortion.model.projection, "mirrored": one.mirrored,
-         "parameters": one.distortion.model.parameters().tolist(),
-         "covariance": one.distortion.covariance.ravel().tolist()}
-        | {name: getattr(one, name) for name in _EPOCH}
-        | {name: getattr(one.distortion, name) for name in _DISTORTION}
-        for one in sorted(epochs, key=lambda one: (one.number, one.version))
-    ]  # fmt: skip
+        {
+            "name": epoch.name,
+            "height_px": epoch.shape[0],
+            "width_px": epoch.shape[1],
+            "projection": epoch.distortion.model.projection,
+            "mirrored": epoch.mirrored,
+            "parameters": epoch.distortion.model.parameters().tolist(),
+            "covariance": epoch.distortion.covariance.ravel().tolist(),
+        }
+        | {name: getattr(epoch, name) for name in _EPOCH}
+        | {name: getattr(epoch.distortion, name) for name in _DISTORTION}
+        for epoch in sorted(epochs, key=lambda epoch: (epoch.number, epoch.version))
+    ]
     replace_rows(layout, distortions_file(layout, camera), pa.Table.from_pylist(rows, _SCHEMA))

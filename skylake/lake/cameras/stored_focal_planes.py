@@ -1,4 +1,4 @@
-"""Where the detectors of a camera are in its focal plane, one row for each epoch, beside the profiles of the lake."""
+"""Read and write the places of detectors in the focal plane: one row for each epoch."""
 
 from __future__ import annotations
 
@@ -14,13 +14,24 @@ from skylake.lake.layout import Layout
 
 _SCHEMA = pa.schema(
     {
-        "first_mjd": pa.float64(), "last_mjd": pa.float64(), "from_mjd": pa.float64(), "until_mjd": pa.float64(),
-        "n_exposures": pa.int64(), "n_stars": pa.int64(), "sigma_x_arcsec": pa.float64(),
-        "sigma_y_arcsec": pa.float64(), "sigma_angle_deg": pa.float64(), "scatter_arcsec": pa.float64(),
-        "scatter_deg": pa.float64(), "height_px": pa.int64(), "width_px": pa.int64(), "projection": pa.string(),
-        "mirrored": pa.bool_(), "parameters": pa.list_(pa.float64()),
+        "first_mjd": pa.float64(),
+        "last_mjd": pa.float64(),
+        "from_mjd": pa.float64(),
+        "until_mjd": pa.float64(),
+        "n_exposures": pa.int64(),
+        "n_stars": pa.int64(),
+        "sigma_x_arcsec": pa.float64(),
+        "sigma_y_arcsec": pa.float64(),
+        "sigma_angle_deg": pa.float64(),
+        "scatter_arcsec": pa.float64(),
+        "scatter_deg": pa.float64(),
+        "height_px": pa.int64(),
+        "width_px": pa.int64(),
+        "projection": pa.string(),
+        "mirrored": pa.bool_(),
+        "parameters": pa.list_(pa.float64()),
     }
-)  # fmt: skip
+)
 
 
 def focal_plane_file(layout: Layout, camera: str) -> Path:
@@ -28,16 +39,16 @@ def focal_plane_file(layout: Layout, camera: str) -> Path:
     return layout.profile(camera).with_suffix(".place.parquet")
 
 
-def read_placed(layout: Layout, camera: str) -> tuple[PlacedChip, ...]:
-    """Return the places of a detector in order of time; none if nothing was learnt of it.
+def read_focal_plane(layout: Layout, camera: str) -> tuple[PlacedChip, ...]:
+    """Return the places of a detector in order of time; none if nothing is known of it.
 
     Raises
     ------
     LakeError
         If the file is there and cannot be read.
     """
-    mend = "run `skylake camera mosaic` again"
-    rows = read_rows(focal_plane_file(layout, camera), _SCHEMA, "the place of the detector", mend)
+    advice = "run `skylake camera mosaic` again"
+    rows = read_rows(focal_plane_file(layout, camera), _SCHEMA, "the place of the detector", advice)
     return tuple(
         PlacedChip(
             Lens.from_parameters(row["parameters"], row["projection"], row["mirrored"]),
@@ -56,7 +67,7 @@ def read_placed(layout: Layout, camera: str) -> tuple[PlacedChip, ...]:
     )
 
 
-def write_placed(layout: Layout, camera: str, epochs: Sequence[PlacedChip]) -> None:
+def write_focal_plane(layout: Layout, camera: str, epochs: Sequence[PlacedChip]) -> None:
     """Write the places of a detector over those that are there.
 
     Raises
@@ -66,14 +77,23 @@ def write_placed(layout: Layout, camera: str, epochs: Sequence[PlacedChip]) -> N
     """
     rows = [
         {
-            "first_mjd": one.first_mjd, "last_mjd": one.last_mjd, "from_mjd": one.period_mjd[0],
-            "until_mjd": one.period_mjd[1], "n_exposures": one.n_exposures, "n_stars": one.n_stars,
-            "sigma_x_arcsec": one.sigma_arcsec[0], "sigma_y_arcsec": one.sigma_arcsec[1],
-            "sigma_angle_deg": one.sigma_angle_deg, "scatter_arcsec": one.scatter_arcsec,
-            "scatter_deg": one.scatter_deg, "height_px": one.shape[0], "width_px": one.shape[1],
-            "projection": one.lens.projection, "mirrored": one.lens.mirrored,
-            "parameters": one.lens.parameters().tolist(),
+            "first_mjd": epoch.first_mjd,
+            "last_mjd": epoch.last_mjd,
+            "from_mjd": epoch.period_mjd[0],
+            "until_mjd": epoch.period_mjd[1],
+            "n_exposures": epoch.n_exposures,
+            "n_stars": epoch.n_stars,
+            "sigma_x_arcsec": epoch.sigma_arcsec[0],
+            "sigma_y_arcsec": epoch.sigma_arcsec[1],
+            "sigma_angle_deg": epoch.sigma_angle_deg,
+            "scatter_arcsec": epoch.scatter_arcsec,
+            "scatter_deg": epoch.scatter_deg,
+            "height_px": epoch.shape[0],
+            "width_px": epoch.shape[1],
+            "projection": epoch.lens.projection,
+            "mirrored": epoch.lens.mirrored,
+            "parameters": epoch.lens.parameters().tolist(),
         }
-        for one in epochs
-    ]  # fmt: skip
+        for epoch in epochs
+    ]
     replace_rows(layout, focal_plane_file(layout, camera), pa.Table.from_pylist(rows, _SCHEMA))

@@ -1,4 +1,4 @@
-"""The geometries of cameras that stand still, a row for each version of an epoch, beside the profiles of the lake."""
+"""Read and write the geometries of all-sky cameras: one row for each version of an epoch."""
 
 from __future__ import annotations
 
@@ -16,16 +16,35 @@ from skylake.lake.layout import Layout
 
 _SCHEMA = pa.schema(
     {
-        "first_mjd": pa.float64(), "last_mjd": pa.float64(), "n_frames": pa.int64(), "n_stars": pa.int64(),
-        "rms_px": pa.float64(), "held_out_px": pa.float64(), "height_px": pa.int64(), "width_px": pa.int64(),
-        "projection": pa.string(), "mirrored": pa.bool_(), "parameters": pa.list_(pa.float64()),
-        "name": pa.string(), "number": pa.int32(), "version": pa.int32(), "retired": pa.bool_(),
+        "first_mjd": pa.float64(),
+        "last_mjd": pa.float64(),
+        "n_frames": pa.int64(),
+        "n_stars": pa.int64(),
+        "rms_px": pa.float64(),
+        "held_out_px": pa.float64(),
+        "height_px": pa.int64(),
+        "width_px": pa.int64(),
+        "projection": pa.string(),
+        "mirrored": pa.bool_(),
+        "parameters": pa.list_(pa.float64()),
+        "name": pa.string(),
+        "number": pa.int32(),
+        "version": pa.int32(),
+        "retired": pa.bool_(),
         "covariance": pa.list_(pa.float64()),
     }
-)  # fmt: skip
+)
 _NUMBERS = (
-    "first_mjd", "last_mjd", "n_frames", "n_stars", "rms_px", "held_out_px", "number", "version", "retired",
-)  # fmt: skip
+    "first_mjd",
+    "last_mjd",
+    "n_frames",
+    "n_stars",
+    "rms_px",
+    "held_out_px",
+    "number",
+    "version",
+    "retired",
+)
 
 #: Columns that files of older programs do not have.
 _LATER = "name", "number", "version", "retired", "covariance"
@@ -73,11 +92,15 @@ def write_geometries(layout: Layout, camera: str, epochs: Sequence[Geometry]) ->
     """
     rows = [
         {
-            "name": one.name, "height_px": one.shape[0], "width_px": one.shape[1],
-            "projection": one.lens.projection, "mirrored": one.lens.mirrored,
-            "parameters": one.lens.parameters().tolist(), "covariance": one.covariance.ravel().tolist(),
+            "name": epoch.name,
+            "height_px": epoch.shape[0],
+            "width_px": epoch.shape[1],
+            "projection": epoch.lens.projection,
+            "mirrored": epoch.lens.mirrored,
+            "parameters": epoch.lens.parameters().tolist(),
+            "covariance": epoch.covariance.ravel().tolist(),
         }
-        | {name: getattr(one, name) for name in _NUMBERS}
-        for one in sorted(epochs, key=lambda one: (one.number, one.version))
-    ]  # fmt: skip
+        | {name: getattr(epoch, name) for name in _NUMBERS}
+        for epoch in sorted(epochs, key=lambda epoch: (epoch.number, epoch.version))
+    ]
     replace_rows(layout, geometries_file(layout, camera), pa.Table.from_pylist(rows, _SCHEMA))

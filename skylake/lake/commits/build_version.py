@@ -1,4 +1,4 @@
-"""Build the next version of a table: links to what stays, and the files that are new."""
+"""Build the next version of a table: hard links to unchanged files, and new files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from skylake.lake.layout import PARTS_FOLDER, part_file
 from skylake.lake.storage.bundles import BUNDLES_FOLDER, COMPACTED, Bundle, read_members
 from skylake.lake.storage.merge_files import Merge, merge_files
 from skylake.lake.storage.parts import Key, Part, PartFile, sort_rows, split, write_part_file
-from skylake.lake.storage.slices import Slice, read_told
+from skylake.lake.storage.slices import Slice, read_verified
 from skylake.schema import arrow_schema, load
 from skylake.sky.hats import (
     Properties,
@@ -53,11 +53,11 @@ def build_version(folder: Path, table: str, base: Path, commit: Commit) -> Path:
     staged = commit.staged.get(table, [])
     merged = commit.merged.get(table, [])
     gone = commit.removed.get(table, set()) | {part.name for part, _ in staged}
-    builder.keep(gone | {name for one in merged for name in one.bundle.names})
-    for one in merged:
-        builder.add_bundle(one.bundle, one.members, one.staging)
+    builder.keep(gone | {name for bundle in merged for name in bundle.bundle.names})
+    for bundle in merged:
+        builder.add_bundle(bundle.bundle, bundle.members, bundle.staging)
     if merged:
-        builder.refit_kept()
+        builder.repartition_retained()
     for part, staging in staged:
         builder.add(part, staging)
     builder.finish()
@@ -84,7 +84,7 @@ class _Builder:
     def __init__(self, base: Version, folder: Path, table: str) -> None:
         self.base, self.folder, self.table = base, folder, table
         self.is_hats = load(table).layout.kind == "hats"
-        # As the descriptions tell: a count that went wrong once would be carried on for ever.
+        # As the descriptions say: a count that went wrong once would be carried on for ever.
         self.n_rows = base.n_rows if self.is_hats else 0
         self.link = Linker()
         self._tree: PixelTree | None = None
@@ -92,7 +92,7 @@ class _Builder:
     def keep(self, gone: set[str]) -> None:
         """Link all that stays; bundles of which some members go are written without them."""
         replaced = set()
-        for part in self.base.some(gone):
+        for part in self.base.parts_named(gone):
             self.n_rows -= part.n_rows
         for name, path in self.base.fresh.items():
             if name in gone:
@@ -140,7 +140,7 @@ class _Builder:
         Raises
         ------
         LakeError
-            If they are not those that were written: the new file would be counted as it is, and tell of nothing.
+            If they are not those that were written: the new file would hide the damage.
         """
         keys = tuple(key for key, _ in held)
         try:
@@ -150,13 +150,13 @@ class _Builder:
                 raise  # of the system, as where the disk is full: it is not the rows
             raise LakeError(
                 f"{source}: the rows of other nights in this file cannot be read ({reason_of(error)}); "
-                "`skylake verify` tells the command that mends it"
+                "`skylake verify` shows the command that repairs it"
             ) from error
-        told = {number: (file.n_rows, file.digest) for number, (_, file) in enumerate(held)}
-        if merged is None or merged.shares != told:
+        expected = {number: (file.n_rows, file.digest) for number, (_, file) in enumerate(held)}
+        if merged is None or merged.shares != expected:
             raise LakeError(
                 f"{source}: the rows of other nights in this file are not those that were written, so it cannot be "
-                "written without one; `skylake verify --deep` tells the command that mends it"
+                "written without one; `skylake verify --deep` shows the command that repairs it"
             )
         return merged.file
 
@@ -180,12 +180,12 @@ class _Builder:
         """Return the division of what is in the version before new parts come."""
         if self._tree is None:
             order = min(file.pixel[0] for file in files if file.pixel is not None)
-            kept = find_pixels(self.folder)
+            own = find_pixels(self.folder)
             # A pixel whose rows are all replaced stays a pixel.
-            self._tree = PixelTree.completed([*kept, *_apart(self.base.pixels, kept)], order)
+            self._tree = PixelTree.completed([*own, *_disjoint(self.base.pixels, own)], order)
         return self._tree
 
-    def refit_kept(self) -> None:
+    def repartition_retained(self) -> None:
         """Divide parts that came after a compaction had begun as it has divided the table."""
         bundles = Version(self.folder).bundles.values()
         leaves = {file.pixel for bundle in bundles for file in bundle.files if file.pixel is not None}
@@ -212,7 +212,7 @@ class _Builder:
         )
 
 
-def _apart(pixels: Iterable[Pixel], others: Iterable[Pixel]) -> list[Pixel]:
+def _disjoint(pixels: Iterable[Pixel], others: Iterable[Pixel]) -> list[Pixel]:
     """Return the pixels that do not overlap with others."""
     leaves = set(others)
     above = {pixel for leaf in leaves for pixel in _up(leaf)}
@@ -242,7 +242,9 @@ def refit(part: Part, folder: Path, tree: PixelTree) -> Part:
         return part
     schema = load(part.table)
     fit: dict[Pixel | None, PartFile] = {file.pixel: file for file in part.files if file.pixel in known}
-    rows = pa.concat_tables([read_told(part.table, Slice(folder / file.path, None, file)) for file in unfit])
+    rows = pa.concat_tables(
+        [read_verified(part.table, Slice(folder / file.path, None, file)) for file in unfit]
+    )
     for file in unfit:
         (folder / file.path).unlink()
         _remove_empty((folder / file.path).parent)
@@ -250,7 +252,7 @@ def refit(part: Part, folder: Path, tree: PixelTree) -> Part:
         path = part_file(part.table, part.name, pixel)
         held = fit.get(pixel)
         if held is not None:
-            more = read_told(part.table, Slice(folder / held.path, None, held))
+            more = read_verified(part.table, Slice(folder / held.path, None, held))
             piece = sort_rows(pa.concat_tables([piece, more]), schema)
         fit[pixel] = write_part_file(piece, folder, path)
     return replace(part, files=tuple(sorted(fit.values(), key=lambda file: file.path)))
@@ -268,7 +270,7 @@ def _link_files(base: Path, version: Path, known: set[str], gone: set[str], link
     Raises
     ------
     LakeError
-        If no description tells of a file: readers that go by descriptions do not see its rows and others do, and they
+        If no description lists a file: readers that go by descriptions do not see its rows and others do, and they
         would stay beside those of a night that is done again.
     """
     # Paths are plain texts here: there may be thousands, and they are what a commit takes time for.
@@ -283,8 +285,8 @@ def _link_files(base: Path, version: Path, known: set[str], gone: set[str], link
                     owner = entry.name.removesuffix(".parquet")
                     if owner not in known:
                         raise LakeError(
-                            f"{entry.path}: no description tells of this file, so nothing can be committed upon it; "
-                            "`skylake verify` tells the command that mends it"
+                            f"{entry.path}: no description lists this file, so nothing can be committed upon it; "
+                            "`skylake verify` shows the command that repairs it"
                         )
                     if owner not in gone:
                         stays.append(entry.name)

@@ -36,7 +36,7 @@ class Commit:
         Names of parts to remove, by table.
     merged : dict
         Bundles to publish in place of their members, by table.
-    loose : dict
+    unbundled : dict
         Names of those staged parts that were taken out of a bundle and did not change, by table.
     configurations : dict
         Resolved configurations that the parts were made with, by their SHA-256; the ledger keeps them.
@@ -52,23 +52,25 @@ class Commit:
     staged: dict[str, list[tuple[Part, Path]]] = field(default_factory=dict)
     removed: dict[str, set[str]] = field(default_factory=dict)
     merged: dict[str, list[StagedBundle]] = field(default_factory=dict)
-    loose: dict[str, set[str]] = field(default_factory=dict)
+    unbundled: dict[str, set[str]] = field(default_factory=dict)
     configurations: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     base: int | None = None
     run: str | None = None
 
     def configure(self, configurations: Iterable[Mapping[str, Any]]) -> None:
         """Let the ledger keep some configurations."""
-        self.configurations |= {config_sha256(one): one for one in configurations}
+        self.configurations |= {
+            config_sha256(configuration): configuration for configuration in configurations
+        }
 
     def replace(self, part: Part, staging: Path) -> None:
         """Publish a part in place of the one of its name, if there is one."""
         self.staged.setdefault(part.table, []).append((part, staging))
 
-    def loosen(self, part: Part, staging: Path) -> None:
+    def unbundle(self, part: Part, staging: Path) -> None:
         """Publish a part that is in a bundle in files of its own, with the rows that it has."""
         self.replace(part, staging)
-        self.loose.setdefault(part.table, set()).add(part.name)
+        self.unbundled.setdefault(part.table, set()).add(part.name)
 
     def remove(self, table: str, name: str) -> None:
         """Remove a part."""
@@ -87,5 +89,5 @@ class Commit:
     def touched(self, table: str) -> set[str]:
         """Return the names of the parts of a table that the commit replaces, removes or merges."""
         parts = {part.name for part, _ in self.staged.get(table, [])}
-        members = {name for one in self.merged.get(table, []) for name in one.bundle.names}
+        members = {name for bundle in self.merged.get(table, []) for name in bundle.bundle.names}
         return parts | members | self.removed.get(table, set())

@@ -1,4 +1,4 @@
-"""Publish staged parts: the next snapshot is built beside the current one, then one link is moved."""
+"""Publish staged parts: build the next snapshot beside the current one, then move one link."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from skylake.lake.commits.internal_links import mark_current, require_own, settl
 from skylake.lake.commits.ledger import keep_configurations, write_record
 from skylake.lake.commits.new_tables import is_addition, make_empty
 from skylake.lake.commits.snapshot import Snapshot
-from skylake.lake.commits.snapshot_claim import Claim, claimed
 from skylake.lake.commits.snapshot_history import current_number
+from skylake.lake.commits.snapshot_reservation import Reservation, reserve
 from skylake.lake.layout import Layout
 from skylake.schema import table_names
 
@@ -38,24 +38,24 @@ def publish(layout: Layout, base: Snapshot, commit: Commit) -> Snapshot:
     Raises
     ------
     LakeError
-        If the commit does not fit the lake, or cannot be written; the lake then stands as it was before.
+        If the commit does not fit the lake, or cannot be written; the lake is then as it was before.
     OvertakenError
         If another process commits at the same time, which the lock should have prevented.
     """
     require(base, commit)
     try:
         _clear_unfinished(layout, base.number)
-        with claimed(layout, base.number) as claim:
-            versions = _versions(claim, base, commit.tables)
+        with reserve(layout, base.number) as reservation:
+            versions = _versions(reservation, base, commit.tables)
             for name in commit.tables:
-                folder = layout.version(name, claim.number)
+                folder = layout.version(name, reservation.number)
                 versions[name] = build_version(folder, name, versions[name], commit)
-            _publish_versions(claim, versions, commit)
-        return Snapshot(layout, claim.number)
+            _publish_versions(reservation, versions, commit)
+        return Snapshot(layout, reservation.number)
     except OSError as error:
         raise LakeError(
             f"{layout.root}: the commit of {commit.stage} {commit.batch} could not be written "
-            f"({reason_of(error)}); the lake stands as it was before: {mend_of(error) or 'mend that'} and run again"
+            f"({reason_of(error)}); the lake is as it was before: {mend_of(error) or 'fix that'} and run again"
         ) from error
 
 
@@ -67,56 +67,56 @@ def restore(layout: Layout, wanted: Snapshot, run: str | None = None) -> Snapsho
     base = Snapshot(layout, current_number(layout))
     try:
         _clear_unfinished(layout, base.number)
-        with claimed(layout, base.number) as claim:
-            versions = _versions(claim, wanted, ())
+        with reserve(layout, base.number) as reservation:
+            versions = _versions(reservation, wanted, ())
             commit = Commit("rollback", f"to {wanted.number}", run=run)
-            _publish_versions(claim, versions, commit, layout.snapshot(wanted.number))
-        return Snapshot(layout, claim.number)
+            _publish_versions(reservation, versions, commit, layout.snapshot(wanted.number))
+        return Snapshot(layout, reservation.number)
     except OSError as error:
         raise LakeError(
-            f"{layout.root}: the lake could not be rolled back ({reason_of(error)}); it stands as before: "
-            f"{mend_of(error) or 'mend that'} and run again"
+            f"{layout.root}: the lake could not be rolled back ({reason_of(error)}); it is as before: "
+            f"{mend_of(error) or 'fix that'} and run again"
         ) from error
 
 
-def _versions(claim: Claim, snapshot: Snapshot, touched: Collection[str]) -> dict[str, Path]:
+def _versions(reservation: Reservation, snapshot: Snapshot, touched: Collection[str]) -> dict[str, Path]:
     """Return the version of each table in a snapshot.
 
     Tables that are younger than it are added to the lake; of those that are touched a version is built anyway.
     """
-    layout, versions = claim.layout, {}
+    layout, versions = reservation.layout, {}
     for name in table_names():
         versions[name] = snapshot.folder(name)
         if is_addition(layout, snapshot.number, name):
             if name not in touched:
-                versions[name] = make_empty(layout.version(name, claim.number), name)
+                versions[name] = make_empty(layout.version(name, reservation.number), name)
             _link_table(layout, name)
     return versions
 
 
 def _publish_versions(
-    claim: Claim, versions: dict[str, Path], commit: Commit, wanted: Path | None = None
+    reservation: Reservation, versions: dict[str, Path], commit: Commit, wanted: Path | None = None
 ) -> None:
     """Write a snapshot of some versions, force all to disk, then move the pointer.
 
     What it knows of cameras is what is in force, or what another snapshot knew, given by its folder.
     """
-    layout, folder = claim.layout, claim.folder
+    layout, folder = reservation.layout, reservation.folder
     for name, version in versions.items():
         (folder / name).symlink_to(Path("../../_versions") / name / version.name)
     keep_cameras(layout, folder, wanted)
     keep_configurations(layout, commit.configurations)
-    write_record(layout, claim.number, claim.base, commit, claim.token)
+    write_record(layout, reservation.number, reservation.base, commit, reservation.token)
     for place in on_each_file_system([layout.root, folder, layout.ledger, *versions.values()]):
         sync_tree(place)
-    claim.require()
-    claim.require_base()
+    reservation.require()
+    reservation.require_base()
     _point(layout.current, Path("_snapshots") / folder.name)
-    # Between looking and moving there is an instant in which somebody else may still have begun.
-    claim.require()
+    # Between looking and moving there is an instant in which another process may still have begun.
+    reservation.require()
     # The commit is made: where there is no room left for the rest, the next change does it.
     with suppress(OSError):
-        settle(layout, claim.number)
+        settle(layout, reservation.number)
 
 
 def _clear_unfinished(layout: Layout, current: int) -> None:

@@ -1,4 +1,4 @@
-"""What has to hold before a commit may become the next snapshot."""
+"""The conditions under which a commit may become the next snapshot."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def require(base: Snapshot, commit: Commit) -> None:
         for part, staging in parts:
             _require_schema(part)
             _require_files(part.table, part.files, staging)
-    for table, names in commit.loose.items():
+    for table, names in commit.unbundled.items():
         _require_unchanged(
             [part for part, _ in commit.staged[table] if part.name in names], base.version(table)
         )
     for bundles in commit.merged.values():
-        for one in bundles:
-            _require_files(one.bundle.table, one.bundle.files, one.staging)
-            _require_nothing_lost(one, base.version(one.bundle.table))
+        for bundle in bundles:
+            _require_files(bundle.bundle.table, bundle.bundle.files, bundle.staging)
+            _require_nothing_lost(bundle, base.version(bundle.bundle.table))
     if commit.base is not None and commit.base != base.number:
         then = Snapshot(base.layout, commit.base)
         for table in commit.tables:
@@ -90,27 +90,31 @@ def _require_files(table: str, files: Iterable[PartFile], staging: Path) -> None
 def _require_nothing_lost(staged: StagedBundle, base: Version) -> None:
     """Refuse a bundle that does not hold the rows of its members, all of them and no others."""
     bundle = staged.bundle
-    held = {part.name: (part.checksum, part.inputs) for part in base.some(bundle.names)}
-    claimed = {part.name: (part.checksum, part.inputs) for part in staged.members}
+    held = {part.name: (part.checksum, part.inputs) for part in base.parts_named(bundle.names)}
+    expected = {part.name: (part.checksum, part.inputs) for part in staged.members}
     whole = add_digests(file.digest for file in bundle.files)
-    if held != claimed or whole != add_digests(checksum for checksum, _ in held.values()):
+    if held != expected or whole != add_digests(checksum for checksum, _ in held.values()):
         raise Superseded(
             f"{bundle.name} of {bundle.table} does not hold the rows of its parts, of which another run may have "
-            "changed one meanwhile; run again"
+            "changed one in the meantime; run again"
         )
 
 
 def _require_unchanged(parts: Iterable[Part], base: Version) -> None:
     """Refuse parts that were taken out of a bundle if the lake holds others of their names by now."""
     parts = list(parts)
-    held = {part.name: (part.checksum, part.inputs) for part in base.some(part.name for part in parts)}
+    held = {part.name: (part.checksum, part.inputs) for part in base.parts_named(part.name for part in parts)}
     for part in parts:
         if held.get(part.name) != (part.checksum, part.inputs):
-            raise Superseded(f"another run has changed {part.name} of {part.table} meanwhile; run again")
+            raise Superseded(
+                f"another run has changed {part.name} of {part.table} in the meantime; run again"
+            )
 
 
 def _changed(base: Snapshot, table: str, name: str) -> Superseded:
-    return Superseded(f"{base.layout.root}: another run has changed {name} of {table} meanwhile; run again")
+    return Superseded(
+        f"{base.layout.root}: another run has changed {name} of {table} in the meantime; run again"
+    )
 
 
 def _require_nights_kept(then: Snapshot, base: Snapshot, commit: Commit) -> None:
@@ -124,7 +128,7 @@ def _require_nights_kept(then: Snapshot, base: Snapshot, commit: Commit) -> None
         if old.folder == new.folder:
             continue
         names = nights.keys() - commit.touched(table)
-        before, after = ({part.name: part.checksum for part in one.some(names)} for one in (old, new))
+        before, after = ({part.name: part.checksum for part in one.parts_named(names)} for one in (old, new))
         for name in sorted(names):
             is_gone = name in before and name not in after
             if is_gone or (nights[name] and before.get(name) != after.get(name)):
@@ -135,9 +139,9 @@ def _nights_read(commit: Commit) -> dict[str, bool]:
     """Return the nights that staged parts are made from, and whether any of their rows are those of one frame."""
     nights: dict[str, bool] = {}
     for table, staged in commit.staged.items():
-        loose = commit.loose.get(table, ())
+        unbundled = commit.unbundled.get(table, ())
         for part, _ in staged if table not in _OBSERVED else ():
-            if part.name not in loose and part.camera is not None and part.night is not None:
+            if part.name not in unbundled and part.camera is not None and part.night is not None:
                 name = str(Batch(part.camera, part.night))
                 nights[name] = nights.get(name, False) or "frame_id" in load(table).primary_key
     return nights
@@ -152,25 +156,29 @@ def changed_parts(old: Version, new: Version) -> set[str]:
         return set()
     before, after = _descriptions(old), _descriptions(new)
     moved = {name for name in before.keys() & after.keys() if before[name] != after[name]}
-    contents = [{part.name: (part.checksum, part.inputs) for part in one.some(moved)} for one in (old, new)]
+    contents = [
+        {part.name: (part.checksum, part.inputs) for part in one.parts_named(moved)} for one in (old, new)
+    ]
     differing = {name for name in moved if contents[0][name] != contents[1][name]}
     return differing | (before.keys() ^ after.keys())
 
 
 def _descriptions(version: Version) -> dict[str, int]:
     """Return the inode of the description of each part; members of a bundle share one."""
-    found = {name: path.stat().st_ino for name, path in version.fresh.items()}
+    inodes = {name: path.stat().st_ino for name, path in version.fresh.items()}
     for bundle, path in version.bundle_descriptions.items():
-        found |= dict.fromkeys(version.bundles[bundle].names, path.stat().st_ino)
-    return found
+        inodes |= dict.fromkeys(version.bundles[bundle].names, path.stat().st_ino)
+    return inodes
 
 
 def _require_frames_once(base: Snapshot, commit: Commit) -> None:
     """Refuse frames that would be in the lake twice: in the commit, or in it and in what it leaves as it is."""
     import pyarrow.compute as pc
 
-    loose = commit.loose.get("frames", set())
-    staged = [(part, staging) for part, staging in commit.staged.get("frames", []) if part.name not in loose]
+    unbundled = commit.unbundled.get("frames", set())
+    staged = [
+        (part, staging) for part, staging in commit.staged.get("frames", []) if part.name not in unbundled
+    ]
     if not staged:
         return
     files = [staging / file.path for part, staging in staged for file in part.files]
@@ -178,16 +186,16 @@ def _require_frames_once(base: Snapshot, commit: Commit) -> None:
     counts = pc.value_counts(ids)
     twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1)).to_pylist()
     gone = {part.name for part, _ in staged} | commit.removed.get("frames", set())
-    twice += _frames_held(base, ids.combine_chunks(), gone)
+    twice += _frames_present(base, ids.combine_chunks(), gone)
     if twice:
         raise Superseded(
             f"{base.layout.root}: frame {min(twice)} would be in the lake twice ({len(set(twice))} such frames): "
-            "another run may have ingested it meanwhile; run again, and if that does not help, `skylake forget` the "
-            "night that ought not to have it"
+            "another run may have ingested it in the meantime; run again, and if that does not help, `skylake forget` "
+            "the night that should not have it"
         )
 
 
-def _frames_held(base: Snapshot, ids: pa.Array, gone: set[str]) -> list[int]:
+def _frames_present(base: Snapshot, ids: pa.Array, gone: set[str]) -> list[int]:
     """Return those of some frames that are in the lake, but for some of its parts.
 
     This reads one column of the table, and of files that the last commit has left as they were not even that.
@@ -201,6 +209,6 @@ def _frames_held(base: Snapshot, ids: pa.Array, gone: set[str]) -> list[int]:
     except (OSError, pa.ArrowInvalid) as error:
         raise LakeError(
             f"{base.layout.root}: the frames of other nights cannot be read ({reason_of(error, with_file=True)}); "
-            "`skylake verify` tells which, and the command that mends them"
+            "`skylake verify` shows which, and the command that repairs them"
         ) from error
     return [*others, *mixed.to_pylist()]

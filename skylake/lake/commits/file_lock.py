@@ -21,7 +21,7 @@ _log = logs.get(__name__)
 #: For how long a commit waits for others before it says so, seconds. A commit of a night takes less than one.
 _PATIENCE_S = 10.0
 _ASKED_EVERY_S = 0.02
-#: What a lock says that somebody else holds.
+#: The errors of a lock that another process holds.
 _HELD = {errno.EAGAIN, errno.EACCES}
 
 
@@ -29,7 +29,7 @@ _HELD = {errno.EAGAIN, errno.EACCES}
 def locked(path: Path, wait: bool = True, patience_s: float = _PATIENCE_S) -> Iterator[None]:
     """Hold the lock on a file of a lake. The system frees it when the process ends, however it ends.
 
-    The file tells who has locked it, or was killed over it.
+    The file says who has locked it, or was killed over it.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def locked(path: Path, wait: bool = True, patience_s: float = _PATIENCE_S) -> It
     wait : bool
         Whether to wait, as long as it takes, while another process holds it.
     patience_s : float
-        For how long to wait before a warning tells who that is, seconds.
+        For how long to wait before a warning names them, seconds.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def locked(path: Path, wait: bool = True, patience_s: float = _PATIENCE_S) -> It
 
 
 def _lock(path: Path, descriptor: int, seconds: float) -> bool:
-    """Lock an open file, and tell whether that was possible within some time."""
+    """Lock an open file, and return whether that was possible within some time."""
     end = time.monotonic() + seconds
     while True:
         try:
@@ -104,4 +104,4 @@ def _owner(descriptor: int) -> str:
         values = json.loads(os.pread(descriptor, 4096, 0))
         return f"process {values['process']} on {values['host']}, since {values['since']}"
     except (OSError, ValueError, KeyError, TypeError):
-        return "it does not tell which"
+        return "it does not say which"

@@ -1,4 +1,4 @@
-"""The links of a lake: which are lost and where they led, and those that have no place in it."""
+"""The links inside a lake: lost ones and where they led, and foreign ones."""
 
 from __future__ import annotations
 
@@ -20,17 +20,23 @@ from skylake.lake.layout import CAMERAS_FOLDER, Layout
 from skylake.schema import load, table_names
 from skylake.sky.hats import replace_text
 
-#: What of a record of the ledger tells that its commit has touched a table.
+#: What in a record of the ledger shows that its commit has touched a table.
 _TOUCHING = ("replaced", "removed", "merged", "loosened")
 #: Folders of a lake that hold folders of its own, and how deep. Below `_ledger` lie files, too many to be looked at.
 _OWN = {
-    "_snapshots": 1, "_versions": 2, "_staging": 2, "_cameras": 1, "_postgres": 1, "catalogs": 2, "calibrations": 1,
+    "_snapshots": 1,
+    "_versions": 2,
+    "_staging": 2,
+    "_cameras": 1,
+    "_postgres": 1,
+    "catalogs": 2,
+    "calibrations": 1,
     "_ledger/configurations": 0,
-}  # fmt: skip
+}
 #: Those of them that hold no link at all, however deep: what is read here belongs to the lake.
 _WITHOUT_LINKS = ("_versions", "_cameras", "catalogs", "calibrations")
-#: What is made anew where it is missing: nobody wants a copy of what a link in its place leads to.
-_MADE_ANEW = ("_staging", "_lock", "_compacting", "_newest")
+#: What is rebuilt where it is missing: what a link in its place leads to is not copied.
+_REBUILT = ("_staging", "_lock", "_compacting", "_newest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,7 @@ class Links:
     needed : frozenset of (table, version)
         Names of the versions that a snapshot leads to.
     lost : tuple of (snapshot, table)
-        Links that ought to be there, and are not, or lead to no version.
+        Links that should be there, and are not, or lead to no version.
     """
 
     needed: frozenset[tuple[str, str]]
@@ -58,13 +64,13 @@ class ForeignLink:
     path : Path
     why : str
         What is wrong with it, in words.
-    mend : str
+    repair : str
         Command that puts something else in its place.
     """
 
     path: Path
     why: str
-    mend: str
+    repair: str
 
 
 def require_own(layout: Layout) -> None:
@@ -78,7 +84,7 @@ def require_own(layout: Layout) -> None:
         That names the link, and the command that replaces it.
     """
     for link in foreign_links(layout):
-        raise LakeError(f"{link.path}: {link.why}; replace the link with `{link.mend}`")
+        raise LakeError(f"{link.path}: {link.why}; replace the link with `{link.repair}`")
 
 
 def foreign_links(layout: Layout, deep: bool = False) -> Iterator[ForeignLink]:
@@ -95,11 +101,11 @@ def foreign_links(layout: Layout, deep: bool = False) -> Iterator[ForeignLink]:
     for path in _links_in(root):
         if path == layout.current:
             if not leads_to(path, layout.snapshots):
-                yield ForeignLink(path, _leads_out(path), _pointed_anew(layout))
+                yield ForeignLink(path, _leads_out(path), _repoint_command(layout))
         elif path.name in pointers:
             if str(path.readlink()) != f"current/{path.name}":
-                mend = f"ln -sfn current/{path.name} {shlex.quote(str(path))}"
-                yield ForeignLink(path, _leads_out(path), mend)
+                repair = f"ln -sfn current/{path.name} {shlex.quote(str(path))}"
+                yield ForeignLink(path, _leads_out(path), repair)
         elif path.name.startswith("_") or path.name in _OWN:
             yield _in_place_of_own(layout, path)
     for name, depth in _OWN.items():
@@ -134,7 +140,7 @@ def _links_below(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def leads_to(link: Path, parent: Path) -> bool:
-    """Tell whether a link names something in a folder, through no other link."""
+    """Return whether a link names something in a folder, through no other link."""
     return Path(os.path.normpath(link.parent / link.readlink())).parent == parent
 
 
@@ -142,8 +148,8 @@ def _leads_out(link: Path) -> str:
     return f"the link leads to {link.readlink()}, where it does not belong"
 
 
-def _pointed_anew(layout: Layout) -> str:
-    """Return the command that points a lake to the snapshot that the name of its link tells, else to the newest."""
+def _repoint_command(layout: Layout) -> str:
+    """Return the command that points a lake to the snapshot that its link names, else to the newest."""
     name = layout.current.readlink().name
     if not (name.isdecimal() and layout.snapshot(int(name)).is_dir()):
         name = max((path.name for path in layout.snapshots.glob("[0-9]*")), default="000001")
@@ -154,11 +160,11 @@ def _in_place_of_own(layout: Layout, path: Path) -> ForeignLink:
     """Return a link in the place of what is the lake's own: what it leads to is copied, never moved into the lake."""
     target, link = path.resolve(), shlex.quote(str(path))
     why = f"this is a link to {path.readlink()}, and skylake writes and deletes here"
-    mend = f"rm {link}"
-    if path.relative_to(layout.root).parts[0] not in _MADE_ANEW and target.exists():
-        mend += f" && cp -a {shlex.quote(str(target))} {link}"
+    repair = f"rm {link}"
+    if path.relative_to(layout.root).parts[0] not in _REBUILT and target.exists():
+        repair += f" && cp -a {shlex.quote(str(target))} {link}"
         why += "; mount another disk in this place if that is wanted, as by mount --bind"
-    return ForeignLink(path, why, mend)
+    return ForeignLink(path, why, repair)
 
 
 def mark_current(layout: Layout, number: int) -> None:
@@ -175,7 +181,7 @@ def settle(layout: Layout, number: int) -> None:
 
 
 def is_settled(layout: Layout) -> bool:
-    """Tell whether nothing is left to do of the last commit."""
+    """Return whether nothing is left to do of the last commit."""
     return newest_ever(layout) == current_number(layout)
 
 
@@ -191,7 +197,7 @@ def newest_ever(layout: Layout) -> int:
 def pointed_back(layout: Layout, current: int) -> int | None:
     """Return the newest of the snapshots after the current one that were current before it; None if there is none.
 
-    There are such where somebody has pointed the lake to an older snapshot by hand. An interrupted commit leaves one
+    There are such where a user has pointed the lake to an older snapshot by hand. An interrupted commit leaves one
     after the current one at most, which never was current.
     """
     later = [int(path.name) for path in layout.snapshots.iterdir() if path.name.isdecimal()]
@@ -206,7 +212,7 @@ def require_newest(layout: Layout, current: int) -> None:
     Raises
     ------
     LakeError
-        If somebody has pointed the lake back by hand.
+        If a user has pointed the lake back by hand.
     """
     newest = pointed_back(layout, current)
     if newest is not None:
@@ -230,11 +236,11 @@ def read_links(layout: Layout) -> Links:
         number = int(snapshot.name)
         links = [path for path in snapshot.iterdir() if path.is_symlink()]
         named = {path.name for path in links}
-        found = {
+        versions = {
             (path.name, path.readlink().name) for path in links if leads_to(path, layout.versions(path.name))
         }
-        needed |= found
-        whole = {table for table, version in found if (table, version) in there}
+        needed |= versions
+        whole = {table for table, version in versions if (table, version) in there}
         lost += [
             (number, table)
             for table in table_names()
@@ -247,7 +253,7 @@ def lost_version(layout: Layout, number: int, table: str) -> str | None:
     """Return the name of the version that a lost link of a snapshot has led to; None where that is not certain.
 
     A commit that did not touch the table has left it at the version of the snapshot that it was built upon, or the
-    next commit tells. Else it is the one version that no link names and that holds what the record tells.
+    next commit says. Else it is the one version that no link names and that holds what the record says.
     """
     record = _record(layout, number)
     if record is None:
@@ -288,18 +294,18 @@ def _unlinked(layout: Layout, table: str) -> Iterator[Path]:
 
 
 def _holds(folder: Path, record: dict[str, Any], table: str) -> bool:
-    """Tell whether a version is finished and holds what the record of a commit says of its table."""
+    """Return whether a version is finished and holds what the record of a commit says of its table."""
     # What a commit writes last.
     last = "hats.properties" if load(table).layout.kind == "hats" else "dataset/_common_metadata"
     if not (folder / last).is_file():
         return False
-    version, told = Version(folder), record["replaced"].get(table, {})
-    names = {*told, *record["removed"].get(table, ())}
+    version, replaced = Version(folder), record["replaced"].get(table, {})
+    names = {*replaced, *record["removed"].get(table, ())}
     try:
-        checksums = {part.name: part.checksum for part in version.some(names)}
+        checksums = {part.name: part.checksum for part in version.parts_named(names)}
         bundles = version.bundle_descriptions.keys()
         return bundles >= record["merged"].get(table, {}).keys() and checksums == {
-            name: part["checksum"] for name, part in told.items()
+            name: part["checksum"] for name, part in replaced.items()
         }
     except (LakeError, OSError, KeyError, TypeError):
         return False

@@ -37,7 +37,7 @@ def write_record(
 ) -> None:
     """Write the record of a commit that makes the snapshot of a number out of another.
 
-    The token tells its writer apart from all others.
+    The token distinguishes its writer from all others.
     """
     record = {
         "snapshot": number,
@@ -59,19 +59,20 @@ def write_record(
                 }
                 | _made_from(part)
                 for part, _ in parts
-                if part.name not in commit.loose.get(table, ())
+                if part.name not in commit.unbundled.get(table, ())
             }
             for table, parts in commit.staged.items()
-            if len(parts) > len(commit.loose.get(table, ()))
+            if len(parts) > len(commit.unbundled.get(table, ()))
         },
         "removed": {table: sorted(names) for table, names in commit.removed.items()},
         "merged": {
             table: {
-                one.bundle.name: {"rows": one.bundle.n_rows, "parts": len(one.members)} for one in bundles
+                bundle.bundle.name: {"rows": bundle.bundle.n_rows, "parts": len(bundle.members)}
+                for bundle in bundles
             }
             for table, bundles in commit.merged.items()
         },
-        "loosened": {table: sorted(names) for table, names in commit.loose.items()},
+        "loosened": {table: sorted(names) for table, names in commit.unbundled.items()},
     }
     layout.ledger.mkdir(exist_ok=True)
     replace_text(layout.record(number), json.dumps(record, indent=1) + "\n")
@@ -94,8 +95,11 @@ def _time_after(layout: Layout, base: int | None) -> datetime:
         _log.warning(
             "%s: the clock of this machine says %s, but snapshot %d was made at %s; this commit counts as made right "
             "after it: set the clocks of all machines that write to the lake",
-            layout.root, now.isoformat(timespec="seconds"), base, earlier.isoformat(timespec="seconds"),
-        )  # fmt: skip
+            layout.root,
+            now.isoformat(timespec="seconds"),
+            base,
+            earlier.isoformat(timespec="seconds"),
+        )
     return earlier + INSTANT
 
 

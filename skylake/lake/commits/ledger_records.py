@@ -1,4 +1,4 @@
-"""The records of the ledger, one by one: to find or to read some must not cost what all of them do."""
+"""Read records of the ledger one by one, since reading all of them takes too long."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from skylake.lake.published_layout import PublishedLayout
 from skylake.places import Reaching
 from skylake.schema import table_names
 
-#: Times of commits are told to the microsecond.
+#: Times of commits are written to the microsecond.
 INSTANT = timedelta(microseconds=1)
 #: Records that are fetched from a store at the same time: few at first, as often no more are wanted.
 _FIRST, _TOGETHER = 64, 1000
@@ -28,7 +28,7 @@ _PAUSE = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LedgerEntry:
     """One commit of the ledger.
 
     Attributes
@@ -51,7 +51,7 @@ class Entry:
     kept : bool
         Whether the snapshot is still there.
     run : str or None
-        The command that made the commit, with others; None of a commit that stands for itself.
+        The command that made the commit, with others; None of a commit of its own.
     """
 
     snapshot: int
@@ -67,20 +67,20 @@ class Entry:
     run: str | None = None
 
     def is_of(self, batch: str | None = None, table: str | None = None) -> bool:
-        """Tell whether the commit wrote or removed rows of a batch and of a table; None means any."""
+        """Return whether the commit wrote or removed rows of a batch and of a table; None means any."""
         if batch is None and table is None:
             return True
         names = (name for one, some in self.parts.items() if table in (None, one) for name in some)
         return any(batch is None or name == batch or name.startswith(f"{batch}-") for name in names)
 
 
-def in_runs(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+def in_runs(entries: Iterable[LedgerEntry]) -> Iterator[list[LedgerEntry]]:
     """Yield commits, the newest first, by the runs that made them: each run at the place of its last commit.
 
-    Commits of runs at the same time stand between each other. A run has ended where a day before its oldest commit
-    has none of it, or all records would be read to tell the last run.
+    Commits of runs at the same time are between each other. A run has ended where a day before its oldest commit
+    has none of it, or all records would be read to find the last run.
     """
-    waiting: dict[str | int, list[Entry]] = {}
+    waiting: dict[str | int, list[LedgerEntry]] = {}
     for entry in entries:
         waiting.setdefault(entry.run or entry.snapshot, []).append(entry)
         while waiting:
@@ -91,20 +91,20 @@ def in_runs(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     yield from waiting.values()
 
 
-def as_one(commits: Sequence[Entry]) -> Entry:
+def as_one(commits: Sequence[LedgerEntry]) -> LedgerEntry:
     """Return the commits of a run, the oldest first, as the one that led from the state before it to that after it."""
     last = commits[-1]
     if len(commits) == 1:
         return last
     rows: Counter[str] = Counter()
     parts: dict[str, tuple[str, ...]] = {}
-    for one in commits:
-        rows.update(one.rows)
-        for table, names in one.parts.items():
+    for commit in commits:
+        rows.update(commit.rows)
+        for table, names in commit.parts.items():
             parts[table] = (*parts.get(table, ()), *names)
-    stages = dict.fromkeys(one.stage.split()[0] for one in commits)
+    stages = dict.fromkeys(commit.stage.split()[0] for commit in commits)
     # A compaction calls its table so.
-    nights = sorted({one.batch for one in commits} - {"-", *table_names()})
+    nights = sorted({commit.batch for commit in commits} - {"-", *table_names()})
     return replace(
         last,
         base=commits[0].base,
@@ -112,7 +112,7 @@ def as_one(commits: Sequence[Entry]) -> Entry:
         batch=_shortened(nights),
         rows=dict(rows),
         parts=parts,
-        n_removed=sum(one.n_removed for one in commits),
+        n_removed=sum(commit.n_removed for commit in commits),
     )
 
 
@@ -126,26 +126,26 @@ def recorded_numbers(layout: Layout, last: int) -> list[int]:
     """Return the numbers of the snapshots up to one that the ledger has a record of, the lowest first."""
     if isinstance(layout, PublishedLayout):
         with Reaching(layout.root):
-            found = layout.recorded()
+            numbers = layout.recorded()
     else:
         stems = (path.stem for path in layout.ledger.iterdir() if path.suffix == ".json")
-        found = {int(stem) for stem in stems if stem.isdecimal()}
-    return sorted(number for number in found if number <= last)
+        numbers = {int(stem) for stem in stems if stem.isdecimal()}
+    return sorted(number for number in numbers if number <= last)
 
 
-def kept_numbers(layout: Layout, last: int) -> list[int]:
+def retained_numbers(layout: Layout, last: int) -> list[int]:
     """Return the numbers of the snapshots up to one that are still there, the lowest first."""
     if isinstance(layout, PublishedLayout):
         with Reaching(layout.root):
-            found = layout.published()
+            numbers = layout.published()
     else:
         folders = (path for path in layout.snapshots.iterdir() if path.name.isdecimal())
-        found = {int(path.name) for path in folders if path.is_dir()}
-    return sorted(number for number in found if number <= last)
+        numbers = {int(path.name) for path in folders if path.is_dir()}
+    return sorted(number for number in numbers if number <= last)
 
 
-def is_kept(layout: Layout, number: int) -> bool:
-    """Tell whether a snapshot is still there."""
+def is_retained(layout: Layout, number: int) -> bool:
+    """Return whether a snapshot is still there."""
     if isinstance(layout, PublishedLayout):
         with Reaching(layout.root):
             return layout.read(layout.publication_file(number)) is not None
@@ -153,14 +153,14 @@ def is_kept(layout: Layout, number: int) -> bool:
 
 
 def is_recorded(layout: Layout, number: int) -> bool:
-    """Tell whether the ledger has a record of a snapshot."""
+    """Return whether the ledger has a record of a snapshot."""
     if isinstance(layout, PublishedLayout):
         with Reaching(layout.root):
             return layout.read(layout.record(number)) is not None
     return layout.record(number).is_file()
 
 
-def newest_first(layout: Layout, numbers: Sequence[int], kept: Sequence[int]) -> Iterator[Entry]:
+def newest_first(layout: Layout, numbers: Sequence[int], retained: Sequence[int]) -> Iterator[LedgerEntry]:
     """Yield commits by their numbers, the last of these first; each is read when its turn comes.
 
     Raises
@@ -168,7 +168,7 @@ def newest_first(layout: Layout, numbers: Sequence[int], kept: Sequence[int]) ->
     LakeError
         If a record is damaged.
     """
-    there = set(kept)
+    there = set(retained)
     if not isinstance(layout, PublishedLayout):
         yield from (read_entry(layout, number, number in there) for number in reversed(numbers))
         return
@@ -177,10 +177,12 @@ def newest_first(layout: Layout, numbers: Sequence[int], kept: Sequence[int]) ->
         block = numbers[max(start, 0) : end]
         with Reaching(layout.root):
             texts = layout.records(block)
-        yield from (_entry(layout.record(one), one in there, texts[one]) for one in reversed(block))
+        yield from (
+            _entry(layout.record(number), number in there, texts[number]) for number in reversed(block)
+        )
 
 
-def read_entry(layout: Layout, number: int, kept: bool = True) -> Entry:
+def read_entry(layout: Layout, number: int, kept: bool = True) -> LedgerEntry:
     """Return a commit by the number of its snapshot.
 
     Raises
@@ -195,7 +197,7 @@ def read_entry(layout: Layout, number: int, kept: bool = True) -> Entry:
     return _entry(layout.record(number), kept, text)
 
 
-def _entry(path: Path, kept: bool, text: bytes | None = None) -> Entry:
+def _entry(path: Path, kept: bool, text: bytes | None = None) -> LedgerEntry:
     try:
         record: dict[str, Any] = json.loads(path.read_bytes() if text is None else text)
         rows = {
@@ -204,7 +206,7 @@ def _entry(path: Path, kept: bool, text: bytes | None = None) -> Entry:
         parts = {table: tuple(names) for table, names in record["replaced"].items()}
         for table, names in record["removed"].items():
             parts[table] = (*parts.get(table, ()), *names)
-        return Entry(
+        return LedgerEntry(
             int(record["snapshot"]),
             record["base"],
             datetime.fromisoformat(record["time_utc"]),

@@ -1,4 +1,4 @@
-"""Tables that are younger than a snapshot: without rows in it, and in the lake from the next commit on."""
+"""Tables that a lake gets with a newer skylake: empty in older snapshots, created by the next commit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from skylake.lake.storage.bundles import BUNDLES_FOLDER
 
 
 def is_addition(layout: Layout, number: int, table: str) -> bool:
-    """Tell whether a table came into skylake after a snapshot was made, which has no link for it then.
+    """Return whether a table came into skylake after a snapshot was made, which has no link for it then.
 
     The record of each commit names the tables that its snapshot has. Where it cannot be read, a missing link is taken
     for what it would else be: damage.

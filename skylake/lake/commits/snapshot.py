@@ -1,4 +1,4 @@
-"""Read a lake as it was at one instant."""
+"""Read a lake as it was in one snapshot."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Snapshot:
         return (Snapshot, (self.layout, self.number))
 
     def __dask_tokenize__(self) -> tuple[str, int]:
-        """Tell dask what this is: how it is pickled may depend on what its file system remembers of the store."""
+        """Return the key of dask: how this is pickled may depend on what its file system remembers of the store."""
         return (str(self.layout.root), self.number)
 
     def folder(self, table: str) -> Path:
@@ -80,8 +80,8 @@ class Snapshot:
             )
         if not folder.is_dir():
             raise LakeError(
-                f"{self.layout.root}: snapshot {self.number} has lost its table {table}; `skylake verify` tells the "
-                "command that mends it"
+                f"{self.layout.root}: snapshot {self.number} has lost its table {table}; `skylake verify` shows the "
+                "command that repairs it"
             )
         return folder
 
@@ -194,8 +194,8 @@ class Snapshot:
 
     def catalogs(self) -> list[str]:
         """Return the names of the reference catalogs."""
-        found = self.layout.catalogs.glob("*/collection.properties")
-        return sorted(path.parent.name for path in found if is_plain_name(path.parent.name))
+        collections = self.layout.catalogs.glob("*/collection.properties")
+        return sorted(path.parent.name for path in collections if is_plain_name(path.parent.name))
 
     def catalog(self, name: str) -> Path:
         """Return the folder of a reference catalog, which need not be there."""

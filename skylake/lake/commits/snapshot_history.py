@@ -1,4 +1,4 @@
-"""What happened to a lake: its snapshots, and the one that was current at a time."""
+"""The history of a lake: its snapshots, its runs, and the snapshot that was current at a time."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from itertools import islice, takewhile
 from skylake.errors import LakeError, UsageError
 from skylake.lake.commits.ledger_records import (
     INSTANT,
-    Entry,
+    LedgerEntry,
     as_one,
     in_runs,
-    is_kept,
     is_recorded,
-    kept_numbers,
+    is_retained,
     newest_first,
     read_entry,
     recorded_numbers,
+    retained_numbers,
 )
 from skylake.lake.layout import Layout
 from skylake.lake.published_layout import PublishedLayout
@@ -60,7 +60,7 @@ def current_number(layout: Layout) -> int:
 
 def history(
     layout: Layout, last: int | None = None, batch: str | None = None, table: str | None = None
-) -> list[Entry]:
+) -> list[LedgerEntry]:
     """Return the commits of a lake, the oldest first.
 
     A commit that was interrupted before it became current is none.
@@ -80,10 +80,10 @@ def history(
 
 def runs(
     layout: Layout, last: int | None = None, batch: str | None = None, table: str | None = None
-) -> list[Entry]:
+) -> list[LedgerEntry]:
     """Return the runs of a lake, each as one commit that leads to the state after it; as :func:`history` does."""
-    found = (as_one(commits[::-1]) for commits in in_runs(_newest_first(layout)))
-    return list(islice((run for run in found if run.is_of(batch, table)), last))[::-1]
+    newest = (as_one(commits[::-1]) for commits in in_runs(_newest_first(layout)))
+    return list(islice((run for run in newest if run.is_of(batch, table)), last))[::-1]
 
 
 def before_last_run(layout: Layout) -> int:
@@ -102,10 +102,15 @@ def before_last_run(layout: Layout) -> int:
     others = list(takewhile(lambda commits: commits[0].snapshot > last[-1].snapshot, groups))
     if not others:
         return base
-    kept = kept_numbers(layout, last[0].snapshot)
+    retained = retained_numbers(layout, last[0].snapshot)
     wanted = (base, min(commits[-1].base or 1 for commits in (last, *others)))
-    choices = sorted({max((one for one in kept if one <= number), default=kept[0]) for number in wanted})
-    undone = sorted(one.snapshot for commits in others for one in commits if one.snapshot > base)
+    choices = sorted(
+        {
+            max((snapshot for snapshot in retained if snapshot <= number), default=retained[0])
+            for number in wanted
+        }
+    )
+    undone = sorted(commit.snapshot for commits in others for commit in commits if commit.snapshot > base)
     raise LakeError(
         f"{layout.root}: going back to before the last run would undo what another one committed at the same time, "
         f"snapshot {', '.join(map(str, undone))}; name the snapshot to go back to, {' or '.join(map(str, choices))}, "
@@ -113,13 +118,13 @@ def before_last_run(layout: Layout) -> int:
     )
 
 
-def _newest_first(layout: Layout, last: int | None = None) -> Iterator[Entry]:
+def _newest_first(layout: Layout, last: int | None = None) -> Iterator[LedgerEntry]:
     """Yield the commits of a lake, or the last few; each record is read when its turn comes."""
     current = current_number(layout)
     numbers = recorded_numbers(layout, current)
     if last is not None:
         numbers = numbers[max(len(numbers) - last, 0) :]
-    return newest_first(layout, numbers, kept_numbers(layout, current))
+    return newest_first(layout, numbers, retained_numbers(layout, current))
 
 
 def _published_number(layout: PublishedLayout) -> int:
@@ -152,7 +157,7 @@ def find_snapshot(layout: Layout, as_of: str | int | datetime | None) -> int:
     asked = as_of.isoformat() if isinstance(as_of, datetime) else str(as_of).strip()
     current = current_number(layout)
     number = wanted if isinstance(wanted, int) else _number_at(layout, wanted, current, asked)
-    if number > current or not is_kept(layout, number):
+    if number > current or not is_retained(layout, number):
         raise LakeError(_why_missing(layout, number, current))
     return number
 
@@ -163,17 +168,17 @@ def _number_at(layout: Layout, time: datetime, current: int, asked: str) -> int:
     Of the commits of a night only the last is published: the last published one before a time is meant.
     """
     published = isinstance(layout, PublishedLayout)
-    numbers = (kept_numbers if published else recorded_numbers)(layout, current)
+    numbers = (retained_numbers if published else recorded_numbers)(layout, current)
     place = bisect_right(numbers, time, key=lambda number: read_entry(layout, number).time_utc)
     if place == 0:
-        raise LakeError(f"{layout.root}: there was no lake at {asked}; `skylake history` tells when it began")
+        raise LakeError(f"{layout.root}: there was no lake at {asked}; `skylake history` shows when it began")
     return numbers[place - 1]
 
 
 def _why_missing(layout: Layout, number: int, current: int) -> str:
     if number > current or not is_recorded(layout, number):
         return f"{layout.root}: there is no snapshot {number}; `skylake history` lists them"
-    nearest = min(kept_numbers(layout, current), key=lambda kept: abs(kept - number))
+    nearest = min(retained_numbers(layout, current), key=lambda kept: abs(kept - number))
     gone = "is not among the published ones" if isinstance(layout, PublishedLayout) else "was vacuumed"
     return f"{layout.root}: the snapshot {number} {gone}; the nearest that is kept is {nearest}"
 

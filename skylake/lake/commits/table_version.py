@@ -1,4 +1,4 @@
-"""What one version of a table holds, from the descriptions beside its files."""
+"""One version of a table: its parts, bundles and files, from the descriptions beside them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from skylake.lake.layout import PARTS_FOLDER
 from skylake.lake.storage.bundles import BUNDLES_FOLDER, Bundle, read_members
 from skylake.lake.storage.damaged_files import damaged, require_files
 from skylake.lake.storage.parts import Part, PartFile, is_as_written
-from skylake.lake.storage.slices import Slice, read_told
+from skylake.lake.storage.slices import Slice, read_verified
 from skylake.places import is_url
 from skylake.sky.hats import Leaves, read_pixels, read_properties
 from skylake.sky.pixels import Pixel
@@ -57,11 +57,11 @@ class Version:
     @cached_property
     def parts(self) -> dict[str, Part]:
         """All parts by name, in the order of names."""
-        found = [_read_part(path) for path in self.fresh.values()]
+        parts = [_read_part(path) for path in self.fresh.values()]
         for path in self.bundle_descriptions.values():
             with _described(path):
-                found += read_members(path)
-        return {part.name: part for part in sorted(found, key=lambda part: part.name)}
+                parts += read_members(path)
+        return {part.name: part for part in sorted(parts, key=lambda part: part.name)}
 
     def lost(self) -> set[str]:
         """Return the parts with files of their own of which one is missing, or has another size than was written.
@@ -83,9 +83,9 @@ class Version:
 
     def part(self, name: str) -> Part | None:
         """Return one part, without reading about the others; None if there is none of that name."""
-        return next(self.some([name]), None)
+        return next(self.parts_named([name]), None)
 
-    def some(self, names: Iterable[str]) -> Iterator[Part]:
+    def parts_named(self, names: Iterable[str]) -> Iterator[Part]:
         """Yield those parts of some names that there are."""
         wanted = frozenset(names)
         for name in sorted(wanted & self.fresh.keys()):
@@ -93,8 +93,8 @@ class Version:
         for bundle in self.bundles.values():
             if members := wanted & frozenset(bundle.names):
                 with _described(self.bundle_descriptions[bundle.name]):
-                    found = list(read_members(self.bundle_descriptions[bundle.name], members))
-                yield from found
+                    described = list(read_members(self.bundle_descriptions[bundle.name], members))
+                yield from described
 
     @cached_property
     def n_rows(self) -> int:
@@ -108,7 +108,7 @@ class Version:
 
     def slices(self, parts: Iterable[Part]) -> list[Slice]:
         """Return where the rows of some parts are."""
-        return [one for part in parts for one in self.slices_of(part)]
+        return [piece for part in parts for piece in self.slices_of(part)]
 
     def slices_of(self, part: Part) -> list[Slice]:
         """Return where the rows of a part are, in the order of its files."""
@@ -116,9 +116,9 @@ class Version:
         return [Slice(self.folder / file.path, keys, file) for file in part.files]
 
     def has_whole(self, part: Part) -> bool:
-        """Tell whether the rows of a part are those that were written.
+        """Return whether the rows of a part are those that were written.
 
-        The bytes of its files tell. Where those of a bundle are others, its own rows may be whole nevertheless.
+        The bytes of its files decide. Where those of a bundle are others, its own rows may be whole nevertheless.
         """
         own = {file.path: file for file in part.files}
         if part.name in self.bundle_of:
@@ -130,7 +130,7 @@ class Version:
         try:
             for file, where in zip(part.files, self.slices_of(part), strict=True):
                 if file.path in wrong:
-                    read_told(part.table, where)
+                    read_verified(part.table, where)
         except (LakeError, OSError, pa.ArrowException):
             return False
         return True
@@ -165,13 +165,13 @@ class Version:
         return {file.path: file for file in sorted([*own, *merged], key=lambda file: file.path)}
 
     def _require_rows(self, n_rows: int) -> None:
-        """Refuse descriptions that do not tell of all rows of a HATS catalog: with one, its files would be lost."""
+        """Refuse descriptions that do not list all rows of a HATS catalog: with one, its files would be lost."""
         properties = self.folder / "hats.properties"
         if properties.is_file():
             with _described(properties):
-                told = int(read_properties(self.folder)["hats_nrows"])
-            if told != n_rows:
-                raise damaged(properties, f"it tells of {told} rows, and the descriptions of {n_rows}")
+                recorded = int(read_properties(self.folder)["hats_nrows"])
+            if recorded != n_rows:
+                raise damaged(properties, f"it lists {recorded} rows, and the descriptions of {n_rows}")
 
     def whole_files(self) -> list[Path]:
         """Return all files of the table."""
@@ -180,11 +180,11 @@ class Version:
     @cached_property
     def leaves(self) -> Leaves:
         """Files of each pixel of a HATS table, and the rows that they have."""
-        found: dict[Pixel, dict[Path, int | None]] = {}
+        files_by_pixel: dict[Pixel, dict[Path, int | None]] = {}
         for path, file in self.described_files.items():
             if file.pixel is not None:
-                found.setdefault(file.pixel, {})[self.folder / path] = file.n_rows
-        return found
+                files_by_pixel.setdefault(file.pixel, {})[self.folder / path] = file.n_rows
+        return files_by_pixel
 
     def require_files(self) -> None:
         """Refuse a version that lacks a file or has one too many, for readers that look into its folders themselves.
@@ -202,7 +202,7 @@ class Version:
 
 
 def count_rows(parts: Iterable[Path], bundles: Iterable[Path]) -> int:
-    """Return the rows that descriptions of parts and bundles tell of."""
+    """Return the rows that descriptions of parts and bundles list."""
     return sum(_read_part(path).n_rows for path in parts) + sum(_read_bundle(path).n_rows for path in bundles)
 
 
@@ -219,7 +219,7 @@ class _Description:
 
 
 def _is_whole(folder: Path, file: PartFile) -> bool:
-    """Tell whether a file is as it was written; one that many parts share is read once."""
+    """Return whether a file is as it was written; one that many parts share is read once."""
     try:
         status = (folder / file.path).stat()
     except OSError:
@@ -259,5 +259,5 @@ def _described(path: Path) -> Iterator[None]:
         yield
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise LakeError(
-            f"{path}: the description is damaged ({error}); `skylake verify` tells the command that mends it"
+            f"{path}: the description is damaged ({error}); `skylake verify` shows the command that repairs it"
         ) from error

@@ -1,15 +1,15 @@
-"""The invariants of a lake: each is a query of ``sql/checks`` that gives the rows which break it.
+"""The checks of a lake: each is a query of ``sql/checks`` that returns the rows which violate it.
 
-Such a file begins with what must hold, as comment lines, and then tells how it is checked::
+Such a file begins with what must hold, as comment lines, and then says how it is checked::
 
     -- Every detection is one row of sources.
     -- deep: by frame_id
     -- says: detection {source_no} of frame {frame_id} is {n_rows} rows
-    -- mend: skylake ingest {lake} --camera {camera} --redo --from {night} --to {night} PATH…
+    -- repair: skylake ingest {lake} --camera {camera} --redo --from {night} --to {night} PATH…
 
-The second part is one of ``fast``, ``deep`` (asks what only reading every row can tell), ``deep: by COLUMN`` (reads
+The second part is one of ``fast``, ``deep`` (asks what only reading every row can show), ``deep: by COLUMN`` (reads
 the tables themselves, in shares of the values of a column that all of them have) and ``hats``. The others are
-templates with columns of the offending row; ``{lake}`` is the lake, ``{file_mend}`` what mends a file of it.
+templates with columns of the offending row; ``{lake}`` is the lake, ``{file_repair}`` the repair of a file of it.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Check:
         ``fast``, ``deep`` or ``hats``.
     share : str or None
         Column by whose values the tables are divided, so that memory is bounded.
-    says, mend : str
-        Templates: an offending row in words, and the command that mends it.
+    says, repair : str
+        Templates: an offending row in words, and the command that repairs it.
     sql : str
         The query.
     """
@@ -61,7 +61,7 @@ class Check:
     kind: str
     share: str | None
     says: str
-    mend: str
+    repair: str
     sql: str
 
     @property
@@ -72,7 +72,7 @@ class Check:
 
 
 @dataclass(slots=True)
-class Outcome:
+class CheckOutcome:
     """What became of a check.
 
     Attributes
@@ -119,20 +119,28 @@ def read_check(path: Path) -> Check:
             break
         comments.append(line.removeprefix("--").strip())
     texts = {
-        key: " ".join(one.partition(":")[2].strip() for one in comments if one.startswith(f"{key}:"))
-        for key in ("says", "mend")
+        key: " ".join(
+            comment.partition(":")[2].strip() for comment in comments if comment.startswith(f"{key}:")
+        )
+        for key in ("says", "repair")
     }
-    forms = [form for one in comments if (form := _FORM.fullmatch(one))]
-    sentences = [one for one in comments if not _FORM.fullmatch(one) and one[:5] not in ("says:", "mend:")]
+    forms = [form for comment in comments if (form := _FORM.fullmatch(comment))]
+    sentences = [
+        comment
+        for comment in comments
+        if not _FORM.fullmatch(comment) and not comment.startswith(("says:", "repair:"))
+    ]
     if len(forms) != 1 or not sentences or not all(texts.values()):
         raise ConfigurationError(
-            f"{path}: a check begins with what must hold, and comments `fast`, `deep` or `hats`, `says:` and `mend:`"
+            f"{path}: a check begins with what must hold, and comments `fast`, `deep` or `hats`, `says:` and `repair:`"
         )
     sql = "\n".join(lines[len(comments) :]).strip().removesuffix(";")
-    return Check(path.stem, " ".join(sentences), forms[0][1], forms[0][2], texts["says"], texts["mend"], sql)
+    return Check(
+        path.stem, " ".join(sentences), forms[0][1], forms[0][2], texts["says"], texts["repair"], sql
+    )
 
 
-def run_check(connection: duckdb.DuckDBPyConnection, check: Check, show: int) -> Outcome:
+def run_check(connection: duckdb.DuckDBPyConnection, check: Check, show: int) -> CheckOutcome:
     """Run a check on a connection that knows the relations and tables that it asks.
 
     A check that cannot be made, because of what is damaged, says so.
@@ -141,7 +149,7 @@ def run_check(connection: duckdb.DuckDBPyConnection, check: Check, show: int) ->
 
     import duckdb
 
-    outcome, start = Outcome(check), time.monotonic()
+    outcome, start = CheckOutcome(check), time.monotonic()
     try:
         connection.execute(f"CREATE OR REPLACE TEMP TABLE offending AS FROM ({check.sql}) LIMIT {MOST_FOUND}")
         ((outcome.n_found,),) = connection.execute("SELECT count(*) FROM offending").fetchall()

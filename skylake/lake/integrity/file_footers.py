@@ -1,4 +1,4 @@
-"""What the files of a lake tell of themselves: sizes and footers, read by some threads at a time."""
+"""Sizes and footers of the files of a lake, read by several threads at a time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _METADATA = {"_common_metadata", "_metadata"}
 
 
 def add_disk_files(relations: Relations, folders: Mapping[str, Path]) -> None:
-    """Add every file below `dataset` of some versions, with what its footer tells."""
+    """Add every file below `dataset` of some versions, with what its footer says."""
     files = [(table, folder, path) for table, folder in folders.items() for path in data_files(folder)]
     known: dict[tuple[str, bytes], pq.ParquetSchema] = {}
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -103,26 +103,26 @@ def _drift(
     if wanted is None:
         other = schema_drift(metadata.schema.to_arrow_schema(), arrow_schema(load(table)))
         return other or "it names no schema that was ever deployed"
-    found = schema_drift(metadata.schema.to_arrow_schema(), arrow_schema(wanted))
-    if found is None:
+    drift = schema_drift(metadata.schema.to_arrow_schema(), arrow_schema(wanted))
+    if drift is None:
         known[table, form] = metadata.schema
-    return found
+    return drift
 
 
-def schema_drift(found: pa.Schema, wanted: pa.Schema) -> str | None:
+def schema_drift(written: pa.Schema, wanted: pa.Schema) -> str | None:
     """Return in words where the columns of two schemas differ first; None if they do not."""
-    if found.equals(wanted):
+    if written.equals(wanted):
         return None
     for field in wanted:
-        if field.name not in found.names:
+        if field.name not in written.names:
             return f"the column {field.name} is missing"
-        held = found.field(field.name)
+        held = written.field(field.name)
         if held.type != field.type:
             return f"the column {field.name} is {held.type} instead of {field.type}"
         if held.nullable != field.nullable:
             return f"the column {field.name} {'may' if held.nullable else 'may not'} be null"
-    extra = [name for name in found.names if name not in wanted.names]
-    return f"the column {extra[0]} is not in the schema" if extra else "the columns stand in another order"
+    extra = [name for name in written.names if name not in wanted.names]
+    return f"the column {extra[0]} is not in the schema" if extra else "the columns are in another order"
 
 
 def add_catalogs(
@@ -135,12 +135,12 @@ def add_catalogs(
     relations : Relations
     layout : Layout
     named : mapping
-        Catalogs that ought to be there, by who names them.
+        Catalogs that should be there, by who names them.
     foreign : sequence of Path
         Links that have no place in the lake: what is behind them says nothing of a catalog.
     """
-    found = sorted(path for path in layout.catalogs.glob("[!.]*") if path.is_dir())
-    for path in found:
+    folders = sorted(path for path in layout.catalogs.glob("[!.]*") if path.is_dir())
+    for path in folders:
         if any(link.is_relative_to(path) for link in foreign):
             continue
         try:
@@ -148,57 +148,66 @@ def add_catalogs(
             inner = [outer["hats_primary_table_url"], *outer["all_margins"].split()]
         except (OSError, ValueError, KeyError, CatalogError) as error:
             relations.add(
-                "lake_catalogs", catalog=path.name, folder=str(path.relative_to(layout.root)),
+                "lake_catalogs",
+                catalog=path.name,
+                folder=str(path.relative_to(layout.root)),
                 problem=f"its collection.properties cannot be used ({type(error).__name__}: {first_line(error)})",
-            )  # fmt: skip
+            )
             continue
         is_listed = _add_catalog_files(relations, layout, path)
         for name in inner:
             values = _catalog(layout, path / name)
             relations.add("lake_catalogs", catalog=path.name, is_listed=is_listed, **values)
-    there = {path.name for path in found}
+    there = {path.name for path in folders}
     wanted: dict[str, str] = {}
     for who, chosen in named.items():
         for name in {chosen.solve, chosen.calibrate} - {"", *there}:
             wanted.setdefault(name, who)
     for name, who in sorted(wanted.items()):
         relations.add(
-            "lake_catalogs", catalog=name, folder=f"catalogs/{name}",
+            "lake_catalogs",
+            catalog=name,
+            folder=f"catalogs/{name}",
             problem=f"{who} {'name' if who == 'the settings' else 'names'} it, and it is missing",
-        )  # fmt: skip
+        )
 
 
 def _add_catalog_files(relations: Relations, layout: Layout, collection: Path) -> bool:
-    """Add the files that a catalog was imported with, and those that are there; tell whether the former are known."""
-    told: Objects | None = None
+    """Add the imported files of a catalog, and those that are there; return whether the former are known."""
+    recorded: Objects | None = None
     try:
-        told = read_objects(collection)
+        recorded = read_objects(collection)
     except UNREADABLE as error:
         relations.problem(str((collection / OBJECTS).relative_to(layout.root)), "list of a catalog", error)
     there = {path.relative_to(collection).as_posix(): path.stat().st_size for path in files_below(collection)}
-    for name in sorted(there.keys() | (told or {}).keys()):
-        n_bytes, sha256 = (told or {}).get(name, (None, None))
+    for name in sorted(there.keys() | (recorded or {}).keys()):
+        n_bytes, sha256 = (recorded or {}).get(name, (None, None))
         relations.add(
-            "catalog_files", catalog=collection.name,
-            file=(collection / name).relative_to(layout.root).as_posix(), n_bytes_told=n_bytes, sha256=sha256,
+            "catalog_files",
+            catalog=collection.name,
+            file=(collection / name).relative_to(layout.root).as_posix(),
+            n_bytes_recorded=n_bytes,
+            sha256=sha256,
             n_bytes=there.get(name),
-        )  # fmt: skip
-    return told is not None
+        )
+    return recorded is not None
 
 
 def add_catalog_scans(layout: Layout, relations: Relations) -> None:
     """Read every file of every catalog, and the indexes of catalogs.
 
-    Of a catalog that does not tell the checksums of its files at least the pages of these have some.
+    Of a catalog that does not state the checksums of its files at least the pages of these have some.
     """
     # It loads the compiler of kernels, for which the fast checks have no use.
     from skylake.sky.asterism_file import damage_of
 
     columns = ("file", "sha256", "n_bytes")
-    files = [one[:2] for one in relations.values("catalog_files", *columns) if one[2] is not None]
+    files = [
+        relation[:2] for relation in relations.values("catalog_files", *columns) if relation[2] is not None
+    ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = pool.map(lambda one: _scan_catalog_file(layout.root / one[0], one[1] is not None), files)
-        for (file, _), (sha256, problem) in zip(files, found, strict=True):
+        scans = pool.map(lambda one: _scan_catalog_file(layout.root / one[0], one[1] is not None), files)
+        for (file, _), (sha256, problem) in zip(files, scans, strict=True):
             relations.add("catalog_scans", file=file, sha256=sha256, problem=problem)
     for path in sorted(layout.catalogs.glob("[!.]*.asterisms")):
         relations.add(
@@ -207,7 +216,7 @@ def add_catalog_scans(layout: Layout, relations: Relations) -> None:
 
 
 def _scan_catalog_file(path: Path, is_listed: bool) -> tuple[str | None, str | None]:
-    """Return the SHA-256 of a file of a catalog, and what is wrong with it as far as it tells."""
+    """Return the SHA-256 of a file of a catalog, and what is wrong with it as far as it says."""
     try:
         if not is_listed and path.suffix == ".parquet":
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
@@ -221,14 +230,17 @@ def _scan_catalog_file(path: Path, is_listed: bool) -> tuple[str | None, str | N
 def _catalog(layout: Layout, root: Path) -> dict[str, Any]:
     values: dict[str, Any] = {"folder": str(root.relative_to(layout.root))}
     try:
-        values["n_rows_told"] = int(read_properties(root)["hats_nrows"])
+        values["n_rows_recorded"] = int(read_properties(root)["hats_nrows"])
         files = list(data_files(root))
         with ThreadPoolExecutor(_THREADS) as pool:
             counts = list(pool.map(_count, files))
-        broken = [f"{path.name} of {path.parent.name}: {one}" for path, one in zip(files, counts, strict=True)
-                  if isinstance(one, str)]  # fmt: skip
+        broken = [
+            f"{path.name} of {path.parent.name}: {count}"
+            for path, count in zip(files, counts, strict=True)
+            if isinstance(count, str)
+        ]
         values |= {
-            "n_rows": sum(one for one in counts if isinstance(one, int)),
+            "n_rows": sum(count for count in counts if isinstance(count, int)),
             "n_files": len(files),
             "problem": broken[0] if broken else None,
         }

@@ -1,4 +1,4 @@
-"""Gather the physical facts of a lake: where its links lead, what its descriptions tell, what lies on the disk.
+"""Collect the physical facts of a lake: links, descriptions, metadata and files on the disk.
 
 Whatever is broken becomes a row that says so; nothing here raises because a lake is damaged.
 """
@@ -76,14 +76,14 @@ def gather_facts(layout: Layout, number: int | None = None) -> Facts:
     add_ledger(layout, relations)
     pointers = {link for (link,) in relations.values("pointers", "link")}
     foreign = list(foreign_links(layout, deep=True))
-    for one in foreign:
-        if (name := str(one.path.relative_to(layout.root))) not in pointers:
-            relations.problem(name, "link", one.why)
+    for link in foreign:
+        if (name := str(link.path.relative_to(layout.root))) not in pointers:
+            relations.problem(name, "link", link.why)
     folders = {}
     for table in table_names() if chosen is not None else ():
         folder = (layout.snapshot(chosen or 0) / table).resolve()
         # What a link in it leads to is not the lake's, and says nothing of it.
-        is_own = not any(one.path.is_relative_to(folder) for one in foreign)
+        is_own = not any(link.path.is_relative_to(folder) for link in foreign)
         if is_own and folder.is_dir() and folder.parent == layout.versions(table):
             folders[table] = folder
             _add_table(layout, relations, table, folder)
@@ -93,13 +93,13 @@ def gather_facts(layout: Layout, number: int | None = None) -> Facts:
         if (profile := _add_camera(layout, relations, path)) is not None:
             catalogs[f"the profile of {profile.name}"] = profile.base.catalog
     for path in sorted((layout.root / "_cameras").glob("[!.]*.parquet")):
-        if (why := _damage_of_learnt(path)) is not None:
+        if (why := _damage_of_small_table(path)) is not None:
             relations.problem(str(path.relative_to(layout.root)), "table of a camera", why)
     for path in sorted(layout.configurations.glob("[!.]*.json")):
         if (why := damage_of_configuration(path)) is not None:
             relations.problem(str(path.relative_to(layout.root)), "configuration", why)
     add_disk_files(relations, folders)
-    add_catalogs(relations, layout, catalogs, [one.path for one in foreign])
+    add_catalogs(relations, layout, catalogs, [link.path for link in foreign])
     add_master_files(layout, relations)
     return Facts(layout, settings, chosen, folders, relations)
 
@@ -112,7 +112,7 @@ def _settings(layout: Layout, relations: Relations) -> Settings:
         return Settings()
 
 
-def _damage_of_learnt(path: Path) -> str | None:
+def _damage_of_small_table(path: Path) -> str | None:
     try:
         return damage_of(path.read_bytes())
     except OSError as error:
@@ -133,7 +133,7 @@ def _add_camera(layout: Layout, relations: Relations, path: Path) -> Profile | N
 
 
 def _add_table(layout: Layout, relations: Relations, table: str, folder: Path) -> None:
-    """Add what the metadata of a version tell."""
+    """Add what the metadata of a version say."""
     schema = load(table)
     values: dict[str, Any] = {"has_metadata": (folder / "dataset" / "_metadata").is_file()}
     place = str(folder.relative_to(layout.root))
@@ -141,8 +141,8 @@ def _add_table(layout: Layout, relations: Relations, table: str, folder: Path) -
         _add_pixels(relations, table, folder, place)
         try:
             properties = read_properties(folder)
-            values["n_rows_told"] = int(properties["hats_nrows"])
-            values["schema_told"] = properties["skylake_schema_sha256"]
+            values["n_rows_recorded"] = int(properties["hats_nrows"])
+            values["schema_recorded"] = properties["skylake_schema_sha256"]
         except UNREADABLE as error:
             relations.problem(f"{place}/hats.properties", "properties", error, table)
     if (folder / "dataset" / "_common_metadata").exists() or schema.layout.kind == "hats":
@@ -151,10 +151,7 @@ def _add_table(layout: Layout, relations: Relations, table: str, folder: Path) -
         relations.add("schemas", table_name=table, version=one.version, schema_sha256=sha256)
     if values["has_metadata"]:
         _add_row_group_metadata(relations, table, folder, place)
-    relations.add(
-        "lake_tables", table_name=table, kind=schema.layout.kind, folder=place,
-        **values,
-    )  # fmt: skip
+    relations.add("lake_tables", table_name=table, kind=schema.layout.kind, folder=place, **values)
 
 
 def _schema_common(layout: Layout, relations: Relations, table: str, folder: Path) -> str | None:
@@ -189,9 +186,13 @@ def _add_pixels(relations: Relations, table: str, folder: Path, place: str) -> N
             1 for _ in folder.glob(f"dataset/Norder={pixel[0]}/Dir=*/Npix={pixel[1]}/[!._]*.parquet")
         )
         relations.add(
-            "pixels", table_name=table, norder=pixel[0], npix=pixel[1], is_listed=pixel in listed,
+            "pixels",
+            table_name=table,
+            norder=pixel[0],
+            npix=pixel[1],
+            is_listed=pixel in listed,
             n_files=n_files,
-        )  # fmt: skip
+        )
 
 
 def _add_row_group_metadata(relations: Relations, table: str, folder: Path, place: str) -> None:

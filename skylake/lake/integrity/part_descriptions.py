@@ -1,4 +1,4 @@
-"""What the descriptions of a version tell: its parts, its bundles, and the files that hold their rows."""
+"""Collect what the descriptions of a version list: parts, bundles, and the files with their rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from skylake.sky.pixels import pixel_range
 
 
 def add_descriptions(layout: Layout, relations: Relations, table: str, folder: Path) -> None:
-    """Add the parts, bundles and files that the descriptions of a version tell of."""
+    """Add the parts, bundles and files that the descriptions of a version list."""
     version = Version(folder)
     for name, path in version.fresh.items():
         document = str(path.relative_to(layout.root))
@@ -46,9 +46,16 @@ def add_descriptions(layout: Layout, relations: Relations, table: str, folder: P
         except UNREADABLE as error:
             relations.problem(document, "description of a bundle", error, table)
         relations.add(
-            "lake_bundles", table_name=table, bundle=name, level=bundle.level, n_named=len(bundle.names),
-            n_members=members, n_rows=bundle.n_rows, checksum=checksum, document=document,
-        )  # fmt: skip
+            "lake_bundles",
+            table_name=table,
+            bundle=name,
+            level=bundle.level,
+            n_named=len(bundle.names),
+            n_members=members,
+            n_rows=bundle.n_rows,
+            checksum=checksum,
+            document=document,
+        )
         _add_files(relations, table, bundle.files, "bundle", name, None)
 
 
@@ -56,10 +63,19 @@ def _add_part(relations: Relations, part: Part, bundle: str | None, document: st
     digests = [int(file.digest, 16) for file in part.files]
     key = json.dumps(dict(part.key))
     relations.add(
-        "lake_parts", table_name=part.table, part=part.name, camera=part.camera, night=part.night, batch_key=key,
-        n_rows=part.n_rows, checksum=sum(digests) % (1 << 64), software_version=part.software_version,
-        schema_sha256=part.schema_sha256, bundle=bundle, document=document,
-    )  # fmt: skip
+        "lake_parts",
+        table_name=part.table,
+        part=part.name,
+        camera=part.camera,
+        night=part.night,
+        batch_key=key,
+        n_rows=part.n_rows,
+        checksum=sum(digests) % (1 << 64),
+        software_version=part.software_version,
+        schema_sha256=part.schema_sha256,
+        bundle=bundle,
+        document=document,
+    )
     relations.extend(
         "part_files",
         (
@@ -76,9 +92,20 @@ def _add_files(
         pixel = file.pixel
         low, high = (None, None) if pixel is None else pixel_range(*pixel)
         relations.add(
-            "lake_files", table_name=table, path=file.path, kind=kind, owner=owner,
-            camera=part.camera if part else None, night=part.night if part else None, n_rows=file.n_rows,
-            n_bytes=file.n_bytes, sha256=file.sha256, digest=int(file.digest, 16),
-            schema_sha256=part.schema_sha256 if part else None, norder=pixel[0] if pixel else None,
-            npix=pixel[1] if pixel else None, index_from=low, index_to=high,
-        )  # fmt: skip
+            "lake_files",
+            table_name=table,
+            path=file.path,
+            kind=kind,
+            owner=owner,
+            camera=part.camera if part else None,
+            night=part.night if part else None,
+            n_rows=file.n_rows,
+            n_bytes=file.n_bytes,
+            sha256=file.sha256,
+            digest=int(file.digest, 16),
+            schema_sha256=part.schema_sha256 if part else None,
+            norder=pixel[0] if pixel else None,
+            npix=pixel[1] if pixel else None,
+            index_from=low,
+            index_to=high,
+        )

@@ -1,4 +1,4 @@
-"""Where the links of a lake lead, and what its ledger tells: facts that are there though the lake cannot be opened."""
+"""Collect where the links of a lake lead and what its ledger says, even if the lake cannot be opened."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from skylake.schema import table_names
 
 def add_snapshots(layout: Layout, relations: Relations, number: int | None) -> int | None:
     """Add where the links lead; return the snapshot to verify."""
-    found: dict[int, list[tuple[str, str | None, str | None]]] = {}
+    links_of: dict[int, list[tuple[str, str | None, str | None]]] = {}
     for folder in sorted(layout.snapshots.glob("[0-9]*")):
         if folder.name.isdecimal() and folder.is_dir():
-            found[int(folder.name)] = [
+            links_of[int(folder.name)] = [
                 (name, *_link_of_table(folder / name))
                 for name in table_names()
                 if not is_addition(layout, int(folder.name), name)
             ]
     current, problem = _current(layout)
-    whole = [one for one, links in found.items() if not any(broken for *_, broken in links)]
-    newest = max(whole or found, default=None)
+    whole = [
+        folder_number for folder_number, links in links_of.items() if not any(broken for *_, broken in links)
+    ]
+    newest = max(whole or links_of, default=None)
     wanted = f"_snapshots/{newest:06d}" if newest is not None else None
     relations.add("pointers", link="current", target=_target(layout.current), wanted=wanted, problem=problem)
     for name in _tables_of(layout, current):
@@ -34,15 +36,24 @@ def add_snapshots(layout: Layout, relations: Relations, number: int | None) -> i
             "pointers", link=name, target=_target(link), wanted=wanted, problem=_link_problem(link, wanted)
         )
     chosen = number or (newest if problem else current)
-    for one, links in found.items():
-        if current is not None and one > current and not problem:
+    for folder_number, links in links_of.items():
+        if current is not None and folder_number > current and not problem:
             continue  # of a commit that was interrupted; the next one clears it
-        relations.add("snapshots", snapshot=one, is_current=one == current, is_verified=one == chosen)
+        relations.add(
+            "snapshots",
+            snapshot=folder_number,
+            is_current=folder_number == current,
+            is_verified=folder_number == chosen,
+        )
         for name, target, broken in links:
             relations.add(
-                "snapshot_tables", snapshot=one, table_name=name, target=target, is_verified=one == chosen,
+                "snapshot_tables",
+                snapshot=folder_number,
+                table_name=name,
+                target=target,
+                is_verified=folder_number == chosen,
                 problem=broken,
-            )  # fmt: skip
+            )
     return chosen
 
 
@@ -94,8 +105,13 @@ def add_ledger(layout: Layout, relations: Relations) -> None:
         try:
             record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             relations.add(
-                "ledger", snapshot=int(path.stem), record=int(record["snapshot"]), base=record["base"],
-                time_utc=record["time_utc"], stage=record["stage"], batch=record["batch"],
-            )  # fmt: skip
+                "ledger",
+                snapshot=int(path.stem),
+                record=int(record["snapshot"]),
+                base=record["base"],
+                time_utc=record["time_utc"],
+                stage=record["stage"],
+                batch=record["batch"],
+            )
         except UNREADABLE as error:
             relations.problem(name, "record of the ledger", error)

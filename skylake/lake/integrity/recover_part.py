@@ -1,4 +1,4 @@
-"""Describe a part again whose description is lost: its files have the rows, and the ledger tells the rest.
+"""Rebuild the lost description of a part from its files and the ledger.
 
 ``python -m skylake.lake.integrity.recover_part LAKE TABLE PART`` does so in the current snapshot; `skylake verify`
 says when.
@@ -27,7 +27,7 @@ from skylake.sky.hats import replace_text
 
 
 def recovered(layout: Layout, folder: Path, table: str, name: str) -> Part | None:
-    """Return a part as its description told it; None if its files do not hold what the ledger says of it.
+    """Return a part as its description gave it; None if its files do not hold what the ledger says of it.
 
     Parameters
     ----------
@@ -40,12 +40,12 @@ def recovered(layout: Layout, folder: Path, table: str, name: str) -> Part | Non
     if record is None or not record.get("inputs"):
         return None
     try:
-        found = [
+        files = [
             _read(folder, path, schema) for path in sorted((folder / "dataset").rglob(f"{name}.parquet"))
         ]
     except (OSError, KeyError, pa.ArrowException):
         return None
-    keys, forms = {key for _, key, _ in found}, {form for *_, form in found}
+    keys, forms = {key for _, key, _ in files}, {form for *_, form in files}
     if len(keys) != 1 or len(forms) != 1:
         return None
     key, form = keys.pop(), forms.pop()
@@ -55,7 +55,7 @@ def recovered(layout: Layout, folder: Path, table: str, name: str) -> Part | Non
     part = Part(
         table,
         name,
-        tuple(sorted((file for file, *_ in found), key=lambda file: file.path)),
+        tuple(sorted((file for file, *_ in files), key=lambda file: file.path)),
         str(values["camera"]),
         int(values["night"]),
         key,
@@ -107,8 +107,8 @@ def recover(lake: Lake, table: str, name: str) -> Path:
         part = recovered(lake.layout, snapshot.folder(table), table, name)
         if part is None:
             raise LakeError(
-                f"{path}: the files of {name} do not hold what the ledger says of it; `skylake verify` tells the "
-                "command that mends it"
+                f"{path}: the files of {name} do not hold what the ledger says of it; `skylake verify` shows the "
+                "command that repairs it"
             )
         replace_text(path, part.to_json())
     return path

@@ -1,4 +1,4 @@
-"""Find the command that mends a damaged file: another version may hold it whole, or it can be made again."""
+"""Find the command that repairs a damaged file: a link to a copy in another version, or a stage that rebuilds it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _THEN = "then run the pipeline again"
 _AGGREGATES = ("nights", "lightcurves", "forced_lightcurves", "maps")
 
 
-class Mends:
-    """Mends of what is found in a lake.
+class Repairs:
+    """Commands that repair what a check finds in a lake.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Mends:
 
     #: What a template may ask for.
     NAMES: ClassVar = frozenset(
-        f"{name}_mend"
+        f"{name}_repair"
         for name in (
             "file",
             "part",
@@ -56,11 +56,11 @@ class Mends:
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
-        self._claims: dict[tuple[str, str], dict[str, Any]] = {}
+        self._records: dict[tuple[str, str], dict[str, Any]] = {}
         columns = ("table_name", "path", "n_rows", "n_bytes", "sha256", "kind", "owner", "camera", "night")
         for table, path, n_rows, n_bytes, sha256, *rest in facts.relations.values("lake_files", *columns):
-            claim = dict(zip(columns[5:], rest, strict=True))
-            self._claims[table, path] = claim | {"file": PartFile(path, n_rows, "", n_bytes, sha256)}
+            record = dict(zip(columns[5:], rest, strict=True))
+            self._records[table, path] = record | {"file": PartFile(path, n_rows, "", n_bytes, sha256)}
 
     @property
     def lake(self) -> str:
@@ -68,20 +68,20 @@ class Mends:
         return shlex.quote(str(self.facts.layout.root))
 
     def of(self, row: Mapping[str, Any]) -> dict[str, Callable[[], str]]:
-        """Return the mends that a template may ask for, to be worked out from an offending row."""
+        """Return the repairs that a template may ask for, to be worked out from an offending row."""
         return {
             "lake": lambda: self.lake,
-            "file_mend": lambda: self.file(row["table_name"], row["path"]),
-            "pixel_mend": lambda: self.pixel(row["table_name"], row["path"]),
-            "part_mend": lambda: self.before(row["table_name"], row["bundle"] or row["part"]),
-            "bundle_mend": lambda: self.bundle(row["table_name"], row["bundle"]),
-            "orphan_mend": lambda: self.orphan(row["table_name"], row["bundle"] or row["part"]),
-            "version_mend": lambda: self.version(row["table_name"]),
-            "hats_mend": lambda: self.hats(row["name"], row["folder"]),
-            "document_mend": lambda: self.document(row["path"], row["kind"], row["table_name"]),
-            "pointer_mend": lambda: self.pointer(row["link"], row["wanted"]),
-            "record_mend": lambda: self.record(row["snapshot"]),
-            "snapshot_mend": lambda: self.snapshot(row["snapshot"], row["table_name"], row["is_verified"]),
+            "file_repair": lambda: self.file(row["table_name"], row["path"]),
+            "pixel_repair": lambda: self.pixel(row["table_name"], row["path"]),
+            "part_repair": lambda: self.before(row["table_name"], row["bundle"] or row["part"]),
+            "bundle_repair": lambda: self.bundle(row["table_name"], row["bundle"]),
+            "orphan_repair": lambda: self.orphan(row["table_name"], row["bundle"] or row["part"]),
+            "version_repair": lambda: self.version(row["table_name"]),
+            "hats_repair": lambda: self.hats(row["name"], row["folder"]),
+            "document_repair": lambda: self.document(row["path"], row["kind"], row["table_name"]),
+            "pointer_repair": lambda: self.pointer(row["link"], row["wanted"]),
+            "record_repair": lambda: self.record(row["snapshot"]),
+            "snapshot_repair": lambda: self.snapshot(row["snapshot"], row["table_name"], row["is_verified"]),
         }
 
     def pointer(self, link: str, wanted: str | None) -> str:
@@ -113,10 +113,18 @@ class Mends:
         times = dict(self.facts.relations.values("ledger", "snapshot", "time_utc"))
         before = [time for other, time in sorted(times.items()) if other < number]
         record: dict[str, Any] = {
-            "snapshot": number, "base": number - 1, "stage": "lost", "batch": "-", "software_version": "unknown",
-            "time_utc": before[-1] if before else "1970-01-01T00:00:00+00:00", "tables": list(table_names()),
-            "replaced": {}, "removed": {}, "merged": {}, "loosened": {},
-        }  # fmt: skip
+            "snapshot": number,
+            "base": number - 1,
+            "stage": "lost",
+            "batch": "-",
+            "software_version": "unknown",
+            "time_utc": before[-1] if before else "1970-01-01T00:00:00+00:00",
+            "tables": list(table_names()),
+            "replaced": {},
+            "removed": {},
+            "merged": {},
+            "loosened": {},
+        }
         path = shlex.quote(str(self.facts.layout.record(number)))
         return (
             f"restore {path} from a copy of the lake; or do without, as only the history lacks it: "
@@ -124,19 +132,20 @@ class Mends:
         )
 
     def bundle(self, table: str, bundle: str) -> str:
-        """Return the command that mends the description of a bundle."""
+        """Return the command that repairs the description of a bundle."""
         path = self.facts.folders[table] / BUNDLES_FOLDER / f"{bundle}.json"
         return self.document(str(path.relative_to(self.facts.layout.root)), "description of a bundle", table)
 
     def orphan(self, table: str, owner: str) -> str:
         """Return the command that removes rows of a night without frames."""
         command = {
-            "matches": "calibrate", "zeropoints": "calibrate",
-        }.get(table, "aggregate" if table in _AGGREGATES else None)  # fmt: skip
+            "matches": "calibrate",
+            "zeropoints": "calibrate",
+        }.get(table, "aggregate" if table in _AGGREGATES else None)
         return f"skylake {command} {self.lake}" if command else self.before(table, owner)
 
     def hats(self, name: str, folder: str) -> str:
-        """Return the command that mends a HATS table or a reference catalog."""
+        """Return the command that repairs a HATS table or a reference catalog."""
         if name in self.facts.folders and load(name).layout.batch:
             return f"skylake compact {self.lake} {name} --all"
         if name in self.facts.folders:
@@ -144,26 +153,26 @@ class Mends:
         return f"skylake catalog import {self.lake} {Path(folder).name} --replace …"
 
     def file(self, table: str, path: str) -> str:
-        """Return the command that mends a file of the snapshot."""
-        claim = self._claims.get((table, path))
+        """Return the command that repairs a file of the snapshot."""
+        record = self._records.get((table, path))
         target = self.facts.folders[table] / path
-        if claim is None or is_as_written(self.facts.folders[table], claim["file"]):
-            # The file is as it was written, or nobody tells of it: it is the description that is lost or wrong.
-            owner = target.stem if claim is None else claim["owner"]
-            description = self._twin_description(table, owner, target)
+        if record is None or is_as_written(self.facts.folders[table], record["file"]):
+            # The file is as it was written, or nothing describes it: it is the description that is lost or wrong.
+            owner = target.stem if record is None else record["owner"]
+            description = self._copied_description(table, owner, target)
             if description is not None:
                 return description
-        if claim is None:
+        if record is None:
             return self._undescribed(table, target)
-        twin = self._twin(table, path, claim)
-        if twin is not None:
+        copy = self._copy(table, path, record)
+        if copy is not None:
             made = "" if target.parent.is_dir() else f"mkdir -p {shlex.quote(str(target.parent))} && "
-            return made + _link(twin, target)
-        again = self._again(table, claim, target) if claim["kind"] == "fresh" else None
-        return again or self.before(table, claim["owner"])
+            return made + _link(copy, target)
+        again = self._rebuild_command(table, record, target) if record["kind"] == "fresh" else None
+        return again or self.before(table, record["owner"])
 
     def _undescribed(self, table: str, target: Path) -> str:
-        """Return what becomes of a file that no description tells of: it may hold the only copy of its rows."""
+        """Return what becomes of a file that no description lists: it may hold the only copy of its rows."""
         layout, owner = self.facts.layout, target.stem
         if recovered(layout, self.facts.folders[table], table, owner) is not None:
             return f"python -m skylake.lake.integrity.recover_part {self.lake} {table} {shlex.quote(owner)}"
@@ -172,25 +181,25 @@ class Mends:
         return f"rm {shlex.quote(str(target))}"
 
     def pixel(self, table: str, path: str | None) -> str:
-        """Return the command that mends the list of pixels: that of a lost file of the pixel, if there is one."""
+        """Return the command that repairs the list of pixels: that of a lost file of the pixel, if there is one."""
         return self.version(table) if path is None else self.file(table, path)
 
-    def _again(self, table: str, claim: dict[str, Any], target: Path) -> str | None:
+    def _rebuild_command(self, table: str, record: dict[str, Any], target: Path) -> str | None:
         """Return the command that makes the part of a file again, and nothing else; None where there is none.
 
         A file that is there, with the wrong content, is taken away first: then the part is out of date.
         """
-        night = claim["night"]
+        night = record["night"]
         if table in ("sources", "forced_sources"):
-            return f"skylake ingest {self.lake} --camera {claim['camera']} --redo --from {night} --to {night} PATH…"
+            return f"skylake ingest {self.lake} --camera {record['camera']} --redo --from {night} --to {night} PATH…"
         if table in _AGGREGATES:
             command = f"skylake aggregate {self.lake} {table}"
         elif table in ("matches", "zeropoints"):
             catalog, _, version = (
-                str(claim["owner"]).removeprefix(f"{claim['camera']}-{night}-").rpartition("-v")
+                str(record["owner"]).removeprefix(f"{record['camera']}-{night}-").rpartition("-v")
             )
             if table == "matches":
-                catalog, version = str(claim["owner"]).removeprefix(f"{claim['camera']}-{night}-"), ""
+                catalog, version = str(record["owner"]).removeprefix(f"{record['camera']}-{night}-"), ""
             command = f"skylake calibrate {self.lake} --catalog {catalog}" + (
                 version and f" --version {version}"
             )
@@ -215,10 +224,12 @@ class Mends:
         return f"restore {mine or table} from a copy of the lake"
 
     def document(self, path: str, kind: str, table: str | None) -> str:
-        """Return the command that mends a description."""
+        """Return the command that repairs a description."""
         target = self.facts.layout.root / path
         if kind == "link":
-            return next(one.mend for one in foreign_links(self.facts.layout, deep=True) if one.path == target)
+            return next(
+                link.repair for link in foreign_links(self.facts.layout, deep=True) if link.path == target
+            )
         if kind == "row group metadata":
             return f"rm {shlex.quote(str(target))}"
         if kind == "list of a catalog":
@@ -230,19 +241,19 @@ class Mends:
                 f"writes it again: mv {name} {shlex.quote(f'{target}.damaged')}"
             )
         if kind == "table of a camera":
-            return f"rm {shlex.quote(str(target))}" + _learnt_again(self.lake, target.name)
+            return f"rm {shlex.quote(str(target))}" + _learn_command(self.lake, target.name)
         if kind == "camera profile":
             return f"skylake ingest {self.lake} --camera FILE.toml PATH…"
         if table is not None and table in self.facts.folders:
             inner = target.relative_to(self.facts.folders[table])
             for other in self._versions(table):
-                twin = other / inner
-                if kind.startswith("description") and _is_whole_description(twin, kind):
-                    if target.exists() and twin.samefile(target):
+                copy = other / inner
+                if kind.startswith("description") and _is_whole_description(copy, kind):
+                    if target.exists() and copy.samefile(target):
                         continue
-                    return _link(twin, target)
-                if kind == "common metadata" and twin.is_file() and twin.stat().st_size > 12:
-                    return f"cp {shlex.quote(str(twin))} {shlex.quote(str(target))}"
+                    return _link(copy, target)
+                if kind == "common metadata" and copy.is_file() and copy.stat().st_size > 12:
+                    return f"cp {shlex.quote(str(copy))} {shlex.quote(str(target))}"
             return self.version(table)
         if kind == "record of the ledger" and target.stem.isdecimal():
             return self.record(int(target.stem))
@@ -253,62 +264,64 @@ class Mends:
     @cached_property
     def snapshots(self) -> dict[int, dict[str, Path]]:
         """Folders of the tables of every whole snapshot that is kept, before the one that is verified."""
-        found: dict[int, dict[str, Path]] = {}
+        snapshots: dict[int, dict[str, Path]] = {}
         broken = set()
         for number, table, problem in self.facts.relations.values(
             "snapshot_tables", "snapshot", "table_name", "problem"
         ):
             folder = self.facts.layout.snapshot(number) / table
-            found.setdefault(number, {})[table] = folder.resolve()
+            snapshots.setdefault(number, {})[table] = folder.resolve()
             if problem is not None:
                 broken.add(number)
         mine = self.facts.snapshot
-        return {number: one for number, one in found.items() if number not in broken and number != mine}
+        return {
+            number: tables for number, tables in snapshots.items() if number not in broken and number != mine
+        }
 
     def _versions(self, table: str) -> Iterator[Path]:
         """Yield the folders of the other versions of a table, the newest first."""
         folder = self.facts.layout.versions(table)
         mine = self.facts.folders.get(table)
-        yield from (one for one in sorted(folder.glob("[0-9]*"), reverse=True) if one != mine)
+        yield from (path for path in sorted(folder.glob("[0-9]*"), reverse=True) if path != mine)
 
-    def _twin(self, table: str, path: str, claim: dict[str, Any]) -> Path | None:
+    def _copy(self, table: str, path: str, record: dict[str, Any]) -> Path | None:
         """Return a whole copy of a file in another version, if there is one."""
         target = self.facts.folders[table] / path
         for version in self._versions(table):
-            twin = version / path
-            if target.exists() and twin.exists() and twin.samefile(target):
+            copy = version / path
+            if target.exists() and copy.exists() and copy.samefile(target):
                 continue
-            if is_as_written(version, claim["file"]):
-                return twin
+            if is_as_written(version, record["file"]):
+                return copy
         return None
 
-    def _twin_description(self, table: str, owner: str, file: Path) -> str | None:
-        """Return the command that brings back a description which tells of a file as it is."""
+    def _copied_description(self, table: str, owner: str, file: Path) -> str | None:
+        """Return the command that brings back a description which matches a file as it is."""
         mine = self.facts.folders[table]
         path = str(file.relative_to(mine))
         for kind in (PARTS_FOLDER, BUNDLES_FOLDER):
             target = mine / kind / f"{owner}.json"
             for version in self._versions(table):
-                twin = version / kind / f"{owner}.json"
-                same = target.exists() and twin.exists() and twin.samefile(target)
-                if not same and _tells_of(twin, path, file):
-                    return _link(twin, target)
+                copy = version / kind / f"{owner}.json"
+                same = target.exists() and copy.exists() and copy.samefile(target)
+                if not same and _describes(copy, path, file):
+                    return _link(copy, target)
         return None
 
 
-def _learnt_again(lake: str, name: str) -> str:
+def _learn_command(lake: str, name: str) -> str:
     """Return the command that learns again what a table of a camera held; nothing where the next run does so."""
     camera, _, what = name.removesuffix(".parquet").rpartition(".")
     learn = {"geometries": "learn", "distortions": "learn", "place": "mosaic"}.get(what)
     return f" && skylake camera {learn} {lake} --camera {camera}" if learn else ""
 
 
-def _link(twin: Path, target: Path) -> str:
-    return f"ln -f {shlex.quote(str(twin))} {shlex.quote(str(target))}"
+def _link(copy: Path, target: Path) -> str:
+    return f"ln -f {shlex.quote(str(copy))} {shlex.quote(str(target))}"
 
 
-def _tells_of(description: Path, path: str, file: Path) -> bool:
-    """Tell whether a description tells of a file with the bytes and rows that it has."""
+def _describes(description: Path, path: str, file: Path) -> bool:
+    """Return whether a description lists a file with the bytes and rows that it has."""
     try:
         if description.parent.name == PARTS_FOLDER:
             files = Part.from_json(description.read_text(encoding="utf-8")).files
@@ -317,10 +330,10 @@ def _tells_of(description: Path, path: str, file: Path) -> bool:
         n_rows = pq.read_metadata(file).num_rows
     except (*UNREADABLE, pa.ArrowException):
         return False
-    told = next((one for one in files if one.path == path), None)
-    if told is None or told.n_rows != n_rows:
+    written = next((file for file in files if file.path == path), None)
+    if written is None or written.n_rows != n_rows:
         return False
-    return is_as_written(file.parents[len(Path(path).parts) - 1], told)
+    return is_as_written(file.parents[len(Path(path).parts) - 1], written)
 
 
 def _is_whole_description(path: Path, kind: str) -> bool:

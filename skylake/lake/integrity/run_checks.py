@@ -1,6 +1,6 @@
 """Verify a lake: run the checks of ``sql/checks`` over its facts and its tables.
 
-Nothing here writes to the lake. What is damaged is told by the checks that are for it, and left out by the others.
+Nothing here writes to the lake. What is damaged is reported by the checks that are for it, and left out by the others.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from skylake.lake.access.duckdb_tables import duckdb_columns, in_memory
-from skylake.lake.integrity.check_queries import Check, Outcome, fill, load_checks, run_check
+from skylake.lake.integrity.check_queries import Check, CheckOutcome, fill, load_checks, run_check
 from skylake.lake.integrity.lake_facts import Facts
-from skylake.lake.integrity.repairs import Mends
-from skylake.lake.integrity.scan_files import Claim
+from skylake.lake.integrity.repairs import Repairs
+from skylake.lake.integrity.scan_files import RecordedFile
 from skylake.lake.storage.fact_relations import RELATIONS
 from skylake.lake.storage.parts import Key
 from skylake.schema import empty_table, load
@@ -63,25 +63,25 @@ class Share:
 def readable_files(facts: Facts) -> dict[str, tuple[str, ...]]:
     """Return the files of each table that can be read as far as is known: neither foreign nor broken."""
     relations = facts.relations
-    told = set(relations.values("lake_files", "table_name", "path"))
-    told -= {
+    recorded = set(relations.values("lake_files", "table_name", "path"))
+    recorded -= {
         (table, path)
         for table, path, problem in relations.values("file_scans", "table_name", "path", "problem")
         if problem is not None
     }
     columns = ("table_name", "path", "n_rows", "problem", "drift")
-    found: dict[str, list[str]] = {}
+    paths_of_tables: dict[str, list[str]] = {}
     for table, path, n_rows, problem, drift in sorted(relations.values("disk_files", *columns), key=_place):
-        if (table, path) in told and n_rows and problem is None and drift is None:
-            found.setdefault(table, []).append(str(facts.folders[table] / path))
-    return {table: tuple(paths) for table, paths in found.items()}
+        if (table, path) in recorded and n_rows and problem is None and drift is None:
+            paths_of_tables.setdefault(table, []).append(str(facts.folders[table] / path))
+    return {table: tuple(paths) for table, paths in paths_of_tables.items()}
 
 
 def _place(row: Sequence[Any]) -> tuple[str, str]:
     return str(row[0]), str(row[1])
 
 
-def claims_of(facts: Facts) -> list[Claim]:
+def recorded_files(facts: Facts) -> list[RecordedFile]:
     """Return every file that is there, with what the descriptions say of it."""
     relations = facts.relations
     keys: dict[tuple[str, str], Key] = {}
@@ -97,7 +97,7 @@ def claims_of(facts: Facts) -> list[Claim]:
     }
     places = sorted(set(relations.values("lake_files", "table_name", "path")) & readable)
     return [
-        Claim(table, path, facts.folders[table], tuple(members.get((table, path), ())), pixel_of(path))
+        RecordedFile(table, path, facts.folders[table], tuple(members.get((table, path), ())), pixel_of(path))
         for table, path in places
     ]
 
@@ -155,11 +155,11 @@ def _text(value: str) -> str:
 def chosen_checks(names: Sequence[str], deep: bool, hats: bool) -> list[Check]:
     """Return the checks to run: those of the lake's body before those that read its tables."""
     kinds = {"fast"} | ({"deep", "hats"} if deep else set()) | ({"hats"} if hats else set())
-    found = [check for check in load_checks() if (check.name in names if names else check.kind in kinds)]
-    return sorted(found, key=lambda check: (check.share is not None, bool(check.tables)))
+    checks = [check for check in load_checks() if (check.name in names if names else check.kind in kinds)]
+    return sorted(checks, key=lambda check: (check.share is not None, bool(check.tables)))
 
 
-def run_checks(facts: Facts, checks: Sequence[Check], files: Files, show: int) -> Iterator[Outcome]:
+def run_checks(facts: Facts, checks: Sequence[Check], files: Files, show: int) -> Iterator[CheckOutcome]:
     """Run checks that need no shares, one after the other."""
     tables = sorted({name for check in checks for name in check.tables})
     with connect(files, tables) as connection:
@@ -183,14 +183,14 @@ def shares_of(facts: Facts, check: Check, files: Files, show: int) -> list[Share
 def together(shares: Sequence[Share]) -> list[list[Share]]:
     """Return shares in groups that a worker runs on one connection: the same rows of each table, and few of them."""
     groups: list[list[Share]] = []
-    for share in sorted(shares, key=lambda one: (one.check.share or "", one.number, one.count)):
+    for share in sorted(shares, key=lambda share: (share.check.share or "", share.number, share.count)):
         first = groups[-1][0] if groups else share
         same = (first.check.share, first.number, first.count) == (
             share.check.share,
             share.number,
             share.count,
         )
-        n_rows = sum(one.n_rows for one in groups[-1]) + share.n_rows if groups else 0
+        n_rows = sum(group.n_rows for group in groups[-1]) + share.n_rows if groups else 0
         if groups and same and n_rows <= _CONNECTION_ROWS:
             groups[-1].append(share)
         else:
@@ -198,7 +198,7 @@ def together(shares: Sequence[Share]) -> list[list[Share]]:
     return groups
 
 
-def run_shares(shares: Sequence[Share]) -> list[Outcome]:
+def run_shares(shares: Sequence[Share]) -> list[CheckOutcome]:
     """Run checks on the same share of the rows; runs on a worker."""
     first = shares[0]
     chosen = (first.check.share or "", first.number, first.count)
@@ -208,15 +208,15 @@ def run_shares(shares: Sequence[Share]) -> list[Outcome]:
         return [run_check(connection, share.check, share.show) for share in shares]
 
 
-def findings(facts: Facts, outcome: Outcome) -> list[dict[str, str]]:
-    """Return what a check found, in words, and the command that mends each."""
-    mends = Mends(facts)
-    found = []
+def findings(facts: Facts, outcome: CheckOutcome) -> list[dict[str, str]]:
+    """Return what a check found, in words, and the command that repairs each."""
+    repairs = Repairs(facts)
+    results = []
     for row in outcome.rows:
-        asked = mends.of(row)
+        asked = repairs.of(row)
         check = outcome.check
-        found.append({"says": fill(check.says, row, asked), "mend": fill(check.mend, row, asked)})
+        results.append({"says": fill(check.says, row, asked), "mend": fill(check.repair, row, asked)})
     if outcome.error is not None:
         says = f"the check could not be made: {outcome.error}"
-        found.append({"says": says, "mend": "mend what the other checks find, then verify again"})
-    return found
+        results.append({"says": says, "mend": "repair what the other checks find, then verify again"})
+    return results

@@ -1,4 +1,4 @@
-"""Read every row of a file, block by block, and tell whether it is what the lake says of it.
+"""Read every row of a file, block by block, and compare it with what the lake recorded of it.
 
 Memory is bounded by a block of some thousand rows, whatever the size of the file.
 """
@@ -31,7 +31,7 @@ _CELL_ARCSEC = 0.002
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class RecordedFile:
     """A file, and what the lake says of it.
 
     Attributes
@@ -56,7 +56,7 @@ class Claim:
 class Scan:
     """What was found in a file: rows of the relations ``…_scans``."""
 
-    claim: Claim
+    recorded: RecordedFile
     sha256: str | None = None
     n_rows: int = 0
     n_foreign: int = 0
@@ -70,15 +70,21 @@ class Scan:
 
     def relations(self) -> Iterator[tuple[str, tuple[Any, ...]]]:
         """Yield rows and the relations that they belong to."""
-        place = (self.claim.table, self.claim.path)
+        place = (self.recorded.table, self.recorded.path)
         yield (
             "file_scans",
             (
-                *place, self.sha256, self.n_rows, self.n_foreign, self.n_outside, self.n_misplaced, self.n_unsorted,
+                *place,
+                self.sha256,
+                self.n_rows,
+                self.n_foreign,
+                self.n_outside,
+                self.n_misplaced,
+                self.n_unsorted,
                 self.problem,
             ),
-        )  # fmt: skip
-        for number, (name, _) in enumerate(self.claim.members if self.problem is None else ()):
+        )
+        for number, (name, _) in enumerate(self.recorded.members if self.problem is None else ()):
             rows, digest = self.shares.get(number, (0, "0"))
             yield "part_scans", (*place, name, rows, int(digest, 16))
         for column, count in self.nan.items():
@@ -87,18 +93,18 @@ class Scan:
             yield "statistics_scans", (*place, *row)
 
 
-def scan_files(claims: Sequence[Claim]) -> list[Scan]:
+def scan_files(files: Sequence[RecordedFile]) -> list[Scan]:
     """Scan some files; runs on a worker."""
-    return [scan_file(claim) for claim in claims]
+    return [scan_file(file) for file in files]
 
 
-def scan_file(claim: Claim) -> Scan:
+def scan_file(recorded: RecordedFile) -> Scan:
     """Read a file whole, and return what was found; a file that cannot be read says so."""
-    scan = Scan(claim)
-    path = claim.folder / claim.path
+    scan = Scan(recorded)
+    path = recorded.folder / recorded.path
     try:
         scan.sha256 = file_sha256(path)
-        _scan_rows(scan, path, load(claim.table))
+        _scan_rows(scan, path, load(recorded.table))
     except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
         scan.problem = first_line(error)
     return scan
@@ -108,17 +114,17 @@ def _scan_rows(scan: Scan, path: Path, schema: TableSchema) -> None:
     last: pa.Table | None = None
     with pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
         for number in range(file.metadata.num_row_groups):
-            ends: dict[str, _Ends] = {}
+            ends: dict[str, _ColumnRange] = {}
             for batch in file.iter_batches(_BLOCK, row_groups=[number], use_threads=False):
                 block = pa.Table.from_batches([batch])
                 _count_members(scan, block)
                 _count_nan(scan, block)
-                if scan.claim.pixel is not None:
+                if scan.recorded.pixel is not None:
                     _count_places(scan, block, schema)
                 scan.n_unsorted += _unsorted(block if last is None else _joined(last, block), schema)
                 last = block.slice(block.num_rows - 1)
                 for name in block.column_names:
-                    ends.setdefault(name, _Ends()).add(block[name])
+                    ends.setdefault(name, _ColumnRange()).add(block[name])
             _compare_statistics(scan, file.metadata, number, ends)
 
 
@@ -129,7 +135,7 @@ def _joined(last: pa.Table, block: pa.Table) -> pa.Table:
 def _count_members(scan: Scan, block: pa.Table) -> None:
     """Add the rows and digests of each part."""
     scan.n_rows += block.num_rows
-    keys = [key for _, key in scan.claim.members]
+    keys = [key for _, key in scan.recorded.members]
     if not keys:
         return
     member = np.zeros(block.num_rows, np.intp)
@@ -167,8 +173,8 @@ def _leaves(name: str, values: pa.ChunkedArray) -> Iterator[tuple[str, pa.Chunke
 def _count_places(scan: Scan, block: pa.Table, schema: TableSchema) -> None:
     """Count rows that lie in another pixel, and those whose position is not where their index says."""
     index = block[INDEX].to_numpy()
-    assert scan.claim.pixel is not None
-    low, high = pixel_range(*scan.claim.pixel)
+    assert scan.recorded.pixel is not None
+    low, high = pixel_range(*scan.recorded.pixel)
     scan.n_outside += int(np.count_nonzero((index < low) | (index >= high)))
     ra, dec = (block[name].to_numpy() for name in (schema.layout.ra, schema.layout.dec))
     valid = (np.abs(dec) <= 90.0) & np.isfinite(ra) & (index >= 0) & (index < 12 << 2 * INDEX_ORDER)
@@ -204,7 +210,7 @@ def _ranks(column: pa.ChunkedArray) -> npt.NDArray[Any]:
 
 
 @dataclass(slots=True)
-class _Ends:
+class _ColumnRange:
     """Least and largest value of a column so far, and its nulls."""
 
     least: Any = None
@@ -222,20 +228,24 @@ class _Ends:
             self.largest = largest if self.largest is None else max(self.largest, largest)
 
 
-def _compare_statistics(scan: Scan, metadata: pq.FileMetaData, number: int, ends: dict[str, _Ends]) -> None:
+def _compare_statistics(
+    scan: Scan, metadata: pq.FileMetaData, number: int, ends: dict[str, _ColumnRange]
+) -> None:
     """Note statistics that would make a reader leave rows out."""
     group = metadata.row_group(number)
     for place in range(group.num_columns):
         column = group.column(place)
-        statistics, found = column.statistics, ends.get(column.path_in_schema)
-        if statistics is None or found is None:
+        statistics, extremes = column.statistics, ends.get(column.path_in_schema)
+        if statistics is None or extremes is None:
             continue
-        if statistics.has_min_max and found.least is not None:
-            told = statistics.min, statistics.max
-            if told[0] > found.least or told[1] < found.largest:
-                is_range = f"{found.least} to {found.largest}"
-                scan.statistics.append((number, column.path_in_schema, f"{told[0]} to {told[1]}", is_range))
-        if statistics.has_null_count and statistics.null_count != found.nulls:
+        if statistics.has_min_max and extremes.least is not None:
+            stored = statistics.min, statistics.max
+            if stored[0] > extremes.least or stored[1] < extremes.largest:
+                is_range = f"{extremes.least} to {extremes.largest}"
+                scan.statistics.append(
+                    (number, column.path_in_schema, f"{stored[0]} to {stored[1]}", is_range)
+                )
+        if statistics.has_null_count and statistics.null_count != extremes.nulls:
             scan.statistics.append(
-                (number, column.path_in_schema, f"{statistics.null_count} nulls", f"{found.nulls} nulls")
+                (number, column.path_in_schema, f"{statistics.null_count} nulls", f"{extremes.nulls} nulls")
             )

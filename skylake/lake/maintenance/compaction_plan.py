@@ -1,4 +1,4 @@
-"""Plan how a table is compacted: which parts and bundles become one bundle, and which pixels are divided.
+"""Plan a compaction: which parts and bundles become one bundle, and which pixels are divided.
 
 Merging follows a log-structured tree (O'Neil et al. 1996, doi:10.1007/s002360050048): bundles have levels by the
 number of their parts, and some of one level become one of the next. With a fan-in of f, a table of n nights has at
@@ -57,7 +57,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BundlePlan:
     """A bundle to make.
 
     Attributes
@@ -118,7 +118,7 @@ def dense_pixels(version: Version, most_rows: int, everything: bool = False) -> 
     looked at again when it has twice as many rows, or with `everything`.
     """
     merged = [file for bundle in version.bundles.values() for file in bundle.files]
-    fresh = [file for part in version.some(version.fresh) for file in part.files]
+    fresh = [file for part in version.parts_named(version.fresh) for file in part.files]
     counts: Counter[Pixel] = Counter()
     for file in (*merged, *fresh):
         if file.pixel is not None:
@@ -149,12 +149,12 @@ def _divide(index: IntArray, pixel: Pixel, most_rows: int) -> list[Pixel]:
     order, number = pixel
     if len(index) <= most_rows or order >= _FINEST_ORDER:
         return [pixel] if len(index) else []
-    found: list[Pixel] = []
+    pixels: list[Pixel] = []
     for child in range(4 * number, 4 * number + 4):
         low, high = np.searchsorted(index, pixel_range(order + 1, child))
-        found += _divide(index[low:high], (order + 1, child), most_rows)
+        pixels += _divide(index[low:high], (order + 1, child), most_rows)
     # Rows that lie all in one place are not divided by finer pixels.
-    return [pixel] if len(found) == 1 else found
+    return [pixel] if len(pixels) == 1 else pixels
 
 
 def plan_compaction(
@@ -162,7 +162,7 @@ def plan_compaction(
     table: str,
     everything: bool = False,
     divided: Mapping[Pixel, Sequence[Pixel]] | None = None,
-) -> list[Plan]:
+) -> list[BundlePlan]:
     """Return the bundles to make of a table; none where there is nothing to gain.
 
     Parameters
@@ -182,7 +182,7 @@ def plan_compaction(
 
 def _groups(version: Version, table: str, everything: bool, take_fresh: bool) -> list[_Group]:
     """Choose what is merged."""
-    mergeable = {part.name: part for part in version.some(version.fresh) if part.key or not part.files}
+    mergeable = {part.name: part for part in version.parts_named(version.fresh) if part.key or not part.files}
     bundles = [bundle for bundle in version.bundles.values() if not _is_full(bundle.n_rows, table)]
     if everything:
         group = _Group(sorted(mergeable), bundles)
@@ -192,8 +192,8 @@ def _groups(version: Version, table: str, everything: bool, take_fresh: bool) ->
         return []
     group = _Group(sorted(mergeable))
     while True:
-        lower = [one for one in bundles if one.level < group.level and one not in group.bundles]
-        equal = [one for one in bundles if one.level == group.level and one not in group.bundles]
+        lower = [bundle for bundle in bundles if bundle.level < group.level and bundle not in group.bundles]
+        equal = [bundle for bundle in bundles if bundle.level == group.level and bundle not in group.bundles]
         more = lower + (equal if len(equal) + 1 >= FAN_IN else [])
         if not more:
             return _bounded(version, table, group)
@@ -207,7 +207,7 @@ def _bounded(version: Version, table: str, group: _Group) -> list[_Group]:
         return [group]
     groups, values = [_Group()], 0
     holders: list[tuple[int, str | Bundle]] = [(bundle.n_rows, bundle) for bundle in group.bundles]
-    holders += [(part.n_rows, part.name) for part in version.some(group.fresh)]
+    holders += [(part.n_rows, part.name) for part in version.parts_named(group.fresh)]
     for n_rows, holder in holders:
         values += n_rows * len(schema.names)
         if values > _FLAT_VALUES and groups[-1].n_parts:
@@ -218,15 +218,17 @@ def _bounded(version: Version, table: str, group: _Group) -> list[_Group]:
         else:
             groups[-1].fresh.append(holder)
     # A bundle that is alone gains nothing, unless it is to be brought under the present schema.
-    return [one for one in groups if one.fresh or len(one.bundles) > 1 or _has_outdated(version, one)]
+    return [
+        group for group in groups if group.fresh or len(group.bundles) > 1 or _has_outdated(version, group)
+    ]
 
 
 def _has_outdated(version: Version, group: _Group) -> bool:
-    """Tell whether bundles of a group have rows of an older schema."""
+    """Return whether bundles of a group have rows of an older schema."""
     return any(
         part.schema_sha256 != load(part.table).sha256
         for bundle in group.bundles
-        for part in version.some(bundle.names)
+        for part in version.parts_named(bundle.names)
     )
 
 
@@ -244,16 +246,18 @@ def _lies_in(bundle: Bundle, pixels: Iterable[Pixel]) -> bool:
     return not {file.pixel for file in bundle.files}.isdisjoint(pixels)
 
 
-def _plan(version: Version, table: str, group: _Group, divided: Mapping[Pixel, Sequence[Pixel]]) -> Plan:
+def _plan(
+    version: Version, table: str, group: _Group, divided: Mapping[Pixel, Sequence[Pixel]]
+) -> BundlePlan:
     names = [*group.fresh, *(name for bundle in group.bundles for name in bundle.names)]
-    parts = tuple(sorted(version.some(names), key=lambda part: part.name))
+    parts = tuple(sorted(version.parts_named(names), key=lambda part: part.name))
     name = bundle_name(table, group.level, parts)
     jobs = [
         job
         for pixel, sources in sorted(_sources(version, parts).items(), key=lambda item: item[0] or (0, 0))
         for job in _jobs(version, table, name, pixel, sources, divided)
     ]
-    return Plan(table, name, group.level, parts, tuple(jobs))
+    return BundlePlan(table, name, group.level, parts, tuple(jobs))
 
 
 _Sources = dict[str, list[tuple[int, Part, PartFile]]]
@@ -262,11 +266,11 @@ _Sources = dict[str, list[tuple[int, Part, PartFile]]]
 
 def _sources(version: Version, parts: Sequence[Part]) -> dict[Pixel | None, _Sources]:
     """Return the files in each pixel."""
-    found: dict[Pixel | None, _Sources] = {}
+    sources: dict[Pixel | None, _Sources] = {}
     for number, part in enumerate(parts):
         for file in part.files:
-            found.setdefault(file.pixel, {}).setdefault(file.path, []).append((number, part, file))
-    return found
+            sources.setdefault(file.pixel, {}).setdefault(file.path, []).append((number, part, file))
+    return sources
 
 
 def _jobs(

@@ -1,4 +1,4 @@
-"""Cut the rows of some parts out of the files of bundles, each file in one pass however many parts there are.
+"""Cut the rows of some parts out of the files of bundles, in one pass over each file.
 
 The rows of a block are written to disk part by part, and then every part is put together from its pieces of all
 blocks. So memory is bounded by a block, and few files are open at a time.
@@ -18,7 +18,7 @@ from skylake.errors import LakeError
 from skylake.lake.commits.build_version import bundle_name
 from skylake.lake.commits.table_version import Version
 from skylake.lake.layout import part_file
-from skylake.lake.maintenance.compaction_plan import Job, Plan
+from skylake.lake.maintenance.compaction_plan import BundlePlan, Job
 from skylake.lake.storage.bundles import Bundle, read_members
 from skylake.lake.storage.merge_files import Merge, Merged, blocks, member_of_rows
 from skylake.lake.storage.parts import Key, Part, PartFile, write_part_file
@@ -27,7 +27,7 @@ from skylake.schema import load
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class BundleCut:
     """A file of a bundle, and the parts whose rows are cut out of it.
 
     Attributes
@@ -57,14 +57,14 @@ def crowded(version: Version, names: Iterable[str]) -> set[str]:
     return {name for some in by_bundle.values() if len(some) > 1 for name in some}
 
 
-def plan_cuts(version: Version, table: str, parts: Iterable[Part]) -> list[Cut]:
+def plan_cuts(version: Version, table: str, parts: Iterable[Part]) -> list[BundleCut]:
     """Return the cuts that give parts, all members of bundles, files of their own."""
     members: dict[str, list[tuple[Part, PartFile]]] = {}
     for part in parts:
         for file in part.files:
             members.setdefault(file.path, []).append((part, file))
     return [
-        Cut(
+        BundleCut(
             table,
             version.folder / path,
             tuple(part.name for part, _ in some),
@@ -75,7 +75,7 @@ def plan_cuts(version: Version, table: str, parts: Iterable[Part]) -> list[Cut]:
     ]
 
 
-def cut_file(cut: Cut, folder: Path) -> tuple[PartFile, ...]:
+def cut_file(cut: BundleCut, folder: Path) -> tuple[PartFile, ...]:
     """Write the rows of each part to a file of its own below a folder.
 
     Raises
@@ -123,7 +123,7 @@ def _piece(path: Path, number: int) -> pa.Table:
 
 
 def cut_parts(
-    parts: Iterable[Part], cuts: Iterable[Cut], results: Iterable[Sequence[PartFile]]
+    parts: Iterable[Part], cuts: Iterable[BundleCut], results: Iterable[Sequence[PartFile]]
 ) -> dict[str, Part]:
     """Return the parts with the files that the cuts made, by name."""
     files: dict[str, list[PartFile]] = {}
@@ -140,7 +140,7 @@ def cut_parts(
     }
 
 
-def plan_rest(version: Version, bundle: Bundle, gone: Collection[str]) -> Plan:
+def plan_rest(version: Version, bundle: Bundle, gone: Collection[str]) -> BundlePlan:
     """Return the plan of what is left of a bundle without some of its members.
 
     Files in which they have no rows are taken over.
@@ -160,7 +160,7 @@ def plan_rest(version: Version, bundle: Bundle, gone: Collection[str]) -> Plan:
         for file in bundle.files
         if file.path in places
     ]
-    return Plan(bundle.table, name, bundle.level, stay, tuple(jobs))
+    return BundlePlan(bundle.table, name, bundle.level, stay, tuple(jobs))
 
 
 def _job(

@@ -1,4 +1,4 @@
-"""Drop what no snapshot worth keeping needs."""
+"""Remove old snapshots, and all files that no retained snapshot needs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from skylake.durable import GONE, drop_locks, set_aside
 from skylake.errors import LakeError, cannot_be_written, mend_of, reason_of
 from skylake.lake.cameras.master_files import unneeded_files
 from skylake.lake.commits.internal_links import newest_ever, read_links, require_newest, settle
-from skylake.lake.commits.ledger_records import Entry, in_runs, is_recorded, kept_numbers, read_entry
+from skylake.lake.commits.ledger_records import (
+    LedgerEntry,
+    in_runs,
+    is_recorded,
+    read_entry,
+    retained_numbers,
+)
 from skylake.lake.commits.snapshot_history import current_number
 from skylake.lake.layout import Layout
 from skylake.sky.hats import partial_path
@@ -36,17 +42,17 @@ class Retention:
     days: int = 365
     months: int = 12
 
-    def keeps(self, entries: Iterable[Entry], under_way: str | None = None) -> set[int]:
+    def keeps(self, entries: Iterable[LedgerEntry], under_way: str | None = None) -> set[int]:
         """Return the numbers of the snapshots that stay: the last of each run, the newest of one under way."""
-        kept = sorted((entry for entry in entries if entry.kept), key=lambda entry: entry.snapshot)
-        ends = [commits[0] for commits in in_runs(reversed(kept))][::-1]
+        retained = sorted((entry for entry in entries if entry.kept), key=lambda entry: entry.snapshot)
+        ends = [commits[0] for commits in in_runs(reversed(retained))][::-1]
         newest = max(self.newest, 1)
-        mine = [entry for entry in kept if under_way is not None and entry.run == under_way]
+        mine = [entry for entry in retained if under_way is not None and entry.run == under_way]
         some = {entry.snapshot for entry in (*ends[-newest:], *mine[-newest:])}
         return some | _last_of(ends, "%Y-%m-%d", self.days) | _last_of(ends, "%Y-%m", self.months)
 
 
-def _last_of(entries: Iterable[Entry], span: str, count: int) -> set[int]:
+def _last_of(entries: Iterable[LedgerEntry], span: str, count: int) -> set[int]:
     """Return the last snapshot in each of the newest `count` spans of time that have one."""
     last: dict[str, int] = {_name(entry.time_utc, span): entry.snapshot for entry in entries}
     return {last[name] for name in sorted(last)[len(last) - min(count, len(last)) :]}
@@ -95,11 +101,11 @@ def vacuum(layout: Layout, retention: Retention, under_way: str | None = None) -
     """
     current = current_number(layout)
     require_newest(layout, current)
-    kept = kept_numbers(layout, current)
-    if lost := [one for one in read_links(layout).lost if one[0] in kept]:
-        raise LakeError(_says_lost(layout, lost))
-    # A snapshot without a record has no time, so it stays until somebody has restored that.
-    entries = [read_entry(layout, number) for number in kept if is_recorded(layout, number)]
+    retained = retained_numbers(layout, current)
+    if lost := [link for link in read_links(layout).lost if link[0] in retained]:
+        raise LakeError(_lost_links_message(layout, lost))
+    # A snapshot without a record has no time, so it stays until a user has restored that.
+    entries = [read_entry(layout, number) for number in retained if is_recorded(layout, number)]
     keep = retention.keeps(entries, under_way)
     report = VacuumReport([])
     try:
@@ -116,7 +122,7 @@ def vacuum(layout: Layout, retention: Retention, under_way: str | None = None) -
     except OSError as error:
         raise LakeError(
             f"{layout.root}: the lake could not be vacuumed ({reason_of(error)}); "
-            f"{mend_of(error) or 'mend its permissions'}"
+            f"{mend_of(error) or 'fix its permissions'}"
         ) from error
     return report
 
@@ -151,7 +157,7 @@ def _sweep(layout: Layout, report: VacuumReport) -> None:
 def _drop_unfinished(layout: Layout) -> None:
     """Remove snapshots that never became current, and the records of them.
 
-    An interrupted commit leaves the next number. Records of more are there where somebody has removed the newest
+    An interrupted commit leaves the next number. Records of more are there where a user has removed the newest
     snapshots by hand. All are found by their names: the ledger is too long to be listed in every commit.
 
     Raises
@@ -185,12 +191,12 @@ def _records(layout: Layout, number: int) -> tuple[Path, Path]:
 def _drop_versions(layout: Layout, report: VacuumReport) -> None:
     """Remove versions of tables that no snapshot leads to.
 
-    Where a link of a table is lost, the version that it led to is like one that nobody needs, and may hold the only
-    copy of a night: all of them stay until the link is mended.
+    Where a link of a table is lost, the version that it led to looks unneeded, and may hold the only
+    copy of a night: all of them stay until the link is repaired.
     """
     links = read_links(layout)
     if links.lost:
-        _log.warning("%s", _says_lost(layout, links.lost))
+        _log.warning("%s", _lost_links_message(layout, links.lost))
     unsure = {table for _, table in links.lost}
     for folder in layout.versions_of_tables():
         if folder.parent.name not in unsure and (folder.parent.name, folder.name) not in links.needed:
@@ -199,13 +205,13 @@ def _drop_versions(layout: Layout, report: VacuumReport) -> None:
             report.n_versions += 1
 
 
-def _says_lost(layout: Layout, lost: Sequence[tuple[int, str]]) -> str:
-    """Return what links are lost, and the mend."""
+def _lost_links_message(layout: Layout, lost: Sequence[tuple[int, str]]) -> str:
+    """Return which links are lost, and the repair."""
     number, table = lost[0]
     others = f" ({len(lost)} such links)" if len(lost) > 1 else ""
     return (
         f"{layout.root}: snapshot {number} has lost its table {table}{others}, so old versions of such tables stay; "
-        "`skylake verify` tells the command that mends it"
+        "`skylake verify` shows the command that repairs it"
     )
 
 
@@ -243,5 +249,5 @@ def _drop_staging(layout: Layout) -> None:
 
 
 def _is_waited_for(folder: Path) -> bool:
-    """Tell whether an interrupted run may still come back for what it has made."""
+    """Return whether an interrupted run may still come back for what it has made."""
     return folder.name.startswith(LASTING) and time.time() - folder.stat().st_mtime < _WAITED_S

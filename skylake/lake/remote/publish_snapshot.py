@@ -19,8 +19,8 @@ from skylake.lake.commits.snapshot import Snapshot
 from skylake.lake.layout import Layout
 from skylake.lake.published_layout import Publication, PublishedLayout, read_objects, read_publications
 from skylake.lake.remote.published_lake import PublishedSnapshot
-from skylake.lake.remote.snapshot_files import Contents, catalog_contents, table_contents
-from skylake.lake.remote.upload import UNFINISHED, Filler, Plan, Transfer
+from skylake.lake.remote.snapshot_files import FolderContents, catalog_contents, table_contents
+from skylake.lake.remote.upload import UNFINISHED, Transfer, Uploader, UploadPlan
 from skylake.lake.storage.schema_versions import form_of
 from skylake.places import Reaching, is_url, key, place
 from skylake.revision import VERSION
@@ -123,7 +123,7 @@ class _Publisher:
 
     def __init__(self, snapshot: Snapshot, target: PublishedLayout, options: PublishOptions) -> None:
         self.snapshot, self.target, self.options = snapshot, target, options
-        self.filler = Filler(target)
+        self.filler = Uploader(target)
         self.report = PublishReport(str(target.root), snapshot.number, dry_run=options.dry_run)
 
     def run(self) -> PublishReport:
@@ -133,8 +133,8 @@ class _Publisher:
         folders, plans = {}, []
         for contents in self._contents(last):
             plan = self.filler.plan(contents, last)
-            folders[contents.name] = plan.folder if isinstance(plan, Plan) else plan
-            if isinstance(plan, Plan):
+            folders[contents.name] = plan.folder if isinstance(plan, UploadPlan) else plan
+            if isinstance(plan, UploadPlan):
                 self._tell(plan)
                 plans.append(plan)
         if self.options.dry_run:
@@ -167,7 +167,7 @@ class _Publisher:
             )
         return last
 
-    def _contents(self, last: Publication | None) -> Iterable[Contents]:
+    def _contents(self, last: Publication | None) -> Iterable[FolderContents]:
         """Yield what is to be published."""
         for name in table_names():
             yield table_contents(self.snapshot, name)
@@ -175,9 +175,9 @@ class _Publisher:
             held = last.folders.get(f"catalogs/{name}") if last else None
             yield catalog_contents(self.snapshot, name, read_objects(self.target, held) or {} if held else {})
 
-    def _tell(self, plan: Plan) -> None:
-        sent = [one.n_bytes for one in plan.transfers if one.source is None]
-        copied = [one.n_bytes for one in plan.transfers if one.source is not None]
+    def _tell(self, plan: UploadPlan) -> None:
+        sent = [transfer.n_bytes for transfer in plan.transfers if transfer.source is None]
+        copied = [transfer.n_bytes for transfer in plan.transfers if transfer.source is not None]
         counts = {"sent": len(sent), "copied": len(copied), "there": plan.n_there}
         self.report.tables[plan.contents.name] = counts
         self.report.n_sent += len(sent)
@@ -185,7 +185,7 @@ class _Publisher:
         self.report.bytes_sent += sum(sent)
         self.report.bytes_copied += sum(copied)
 
-    def _fill(self, plans: list[Plan]) -> None:
+    def _fill(self, plans: list[UploadPlan]) -> None:
         self.options.begin(sum(len(plan.transfers) for plan in plans))
         for plan in plans:
             self.filler.fill(plan, self.options.step)
@@ -229,25 +229,25 @@ class _Publisher:
         """Send the files of masters that the store does not have whole; a file never changes."""
         root, held = self.snapshot.layout.root, self.filler.sizes(FOLDER)
         rows = self.snapshot.read("masters", ["file", "file_bytes", "sha256"]).to_pylist()
-        lacking = [
+        missing = [
             row for row in rows if held.get(row["file"].removeprefix(f"{FOLDER}/")) != row["file_bytes"]
         ]
-        for row in lacking:
+        for row in missing:
             if not (root / row["file"]).is_file():
                 raise LakeError(
-                    f"{root / row['file']}: the master is not there; `skylake verify` tells what mends it"
+                    f"{root / row['file']}: the master is not there; `skylake verify` shows what repairs it"
                 )
         self.filler.transfer(
             [
                 Transfer(
                     self.filler.key(row["file"]), row["file_bytes"], root / row["file"], None, row["sha256"]
                 )
-                for row in lacking
+                for row in missing
             ],
             lambda: None,
         )
-        self.report.n_sent += len(lacking)
-        self.report.bytes_sent += sum(row["file_bytes"] for row in lacking)
+        self.report.n_sent += len(missing)
+        self.report.bytes_sent += sum(row["file_bytes"] for row in missing)
 
     def _remove_masters(self, numbers: Iterable[int]) -> None:
         """Remove the files of masters that none of some published snapshots needs."""
@@ -271,13 +271,15 @@ class _Publisher:
         for one in sorted(outdated):
             self.filler.fs.rm(key(self.target.publication_file(one)))
         self.report.removed = sorted(outdated)
-        kept = read_publications(self.target, self.target.published())
-        needed = {folder for publication in kept.values() for folder in publication.folders.values()}
+        publications = read_publications(self.target, self.target.published())
+        needed = {folder for publication in publications.values() for folder in publication.folders.values()}
         for folder in (*self._folders(), UNFINISHED):
-            if not any(one == folder or one.startswith(f"{folder}/") for one in needed):
+            if not any(
+                folder_name == folder or folder_name.startswith(f"{folder}/") for folder_name in needed
+            ):
                 self.filler.remove(folder)
         if outdated:
-            self._remove_masters(kept)
+            self._remove_masters(publications)
 
     def _folders(self) -> Iterable[str]:
         """Yield the folders that snapshots may need."""

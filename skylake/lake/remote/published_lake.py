@@ -1,7 +1,7 @@
 """Read a lake that was published to an object store: the same reading as of a lake on disk, without links.
 
 A store knows neither links nor a rename that is atomic. So `current` is a small object with the name of the
-snapshot in force, and a snapshot is an object that tells where its tables and catalogs are::
+snapshot in force, and a snapshot is an object that says where its tables and catalogs are::
 
     current                               _snapshots/000042.json
     _snapshots/000042.json                where each table and catalog is
@@ -47,7 +47,7 @@ class PublishedVersion(Version):
     Parameters
     ----------
     folder : Path
-    n_told : int
+    n_recorded : int
         Rows of the table, as the publisher counted them. A store lists what is there at the moment: while a later
         publish removes the version that is some of the descriptions, and then none.
 
@@ -57,9 +57,9 @@ class PublishedVersion(Version):
         By whatever reads descriptions, if not all of them are there.
     """
 
-    def __init__(self, folder: Path, n_told: int) -> None:
+    def __init__(self, folder: Path, n_recorded: int) -> None:
         super().__init__(folder)
-        self._n_told = n_told
+        self._n_recorded = n_recorded
 
     @cached_property
     def fresh(self) -> dict[str, Path]:
@@ -73,29 +73,29 @@ class PublishedVersion(Version):
 
     @cached_property
     def _described(self) -> dict[str, dict[str, Path]]:
-        """All descriptions, by kind and name; they tell of all rows."""
-        found = {inner: self._fetched(inner) for inner in (PARTS_FOLDER, BUNDLES_FOLDER)}
-        n_rows = count_rows(found[PARTS_FOLDER].values(), found[BUNDLES_FOLDER].values())
-        if n_rows != self._n_told:
+        """All descriptions, by kind and name; they list all rows."""
+        descriptions = {inner: self._fetched(inner) for inner in (PARTS_FOLDER, BUNDLES_FOLDER)}
+        n_rows = count_rows(descriptions[PARTS_FOLDER].values(), descriptions[BUNDLES_FOLDER].values())
+        if n_rows != self._n_recorded:
             raise LakeError(
-                f"{self.folder}: descriptions of {n_rows} rows are there of {self._n_told} that were published; "
+                f"{self.folder}: descriptions of {n_rows} rows are there of {self._n_recorded} that were published; "
                 f"{_REMOVED}"
             )
-        return found
+        return descriptions
 
     @cached_property
     def leaves(self) -> Leaves:
         """Files of each pixel of a HATS table, from the list of objects: one request, whatever the nights."""
-        found: dict[Pixel, dict[Path, int | None]] = {}
+        files_by_pixel: dict[Pixel, dict[Path, int | None]] = {}
         try:
             objects = (self.folder / OBJECTS).read_bytes()
         except FileNotFoundError as error:
-            raise LakeError(f"{self.folder / OBJECTS}: it is there no more; {_REMOVED}") from error
+            raise LakeError(f"{self.folder / OBJECTS}: it no longer exists; {_REMOVED}") from error
         for path in sorted(objects_of(objects)):
             pixel = pixel_of(path)
             if pixel is not None and path.endswith(".parquet"):
-                found.setdefault(pixel, {})[self.folder / path] = None
-        return found
+                files_by_pixel.setdefault(pixel, {})[self.folder / path] = None
+        return files_by_pixel
 
     @cached_property
     def _kept(self) -> Path:
@@ -118,7 +118,7 @@ class PublishedVersion(Version):
 class PublishedSnapshot(Snapshot):
     """A snapshot of a published lake.
 
-    Nobody is told that it is read: it stays for as long as the publisher keeps it.
+    Nobody knows that it is read: it stays for as long as the publisher keeps it.
     """
 
     def __init__(self, layout: Layout, number: int) -> None:
@@ -153,7 +153,7 @@ class PublishedSnapshot(Snapshot):
     def require_there(self) -> None:
         """Require that the snapshot is still published.
 
-        A publish that removes it removes what tells of it before any of its files: what was listed before this holds
+        A publish that removes it removes what refers to it before any of its files: what was listed before this holds
         was all there.
 
         Raises
@@ -165,7 +165,7 @@ class PublishedSnapshot(Snapshot):
         text = self.layout.read(self.layout.publication_file(self.number))
         now = Publication.from_json(text, str(self.layout.root)).tables if text is not None else {}
         if not self.publication.tables.items() <= now.items():
-            raise LakeError(f"{self.layout.root}: snapshot {self.number} is there no more; {_REMOVED}")
+            raise LakeError(f"{self.layout.root}: snapshot {self.number} no longer exists; {_REMOVED}")
 
     def cone(
         self,
@@ -178,7 +178,7 @@ class PublishedSnapshot(Snapshot):
     ) -> pa.Table:
         """Return the rows of a HATS table within a cone, those of them for which a filter holds.
 
-        Which files there are tells the list of objects, so that one that is removed meanwhile is missed.
+        The list of objects says which files there are, so that one that is removed in the meantime is missed.
         """
         try:
             return super().cone(table, ra_deg, dec_deg, radius_deg, columns, filter)

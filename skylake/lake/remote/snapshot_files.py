@@ -1,4 +1,4 @@
-"""What is in the folders that are published: paths, sizes and checksums."""
+"""List the files of published folders, with paths, sizes and checksums."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from skylake.sky.hats import OBJECTS, Objects, files_below, read_objects
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class FolderContents:
     """An immutable folder of a lake.
 
     Attributes
@@ -43,7 +43,7 @@ class Contents:
         return f"{self.folder}-{digest}"
 
 
-def table_contents(snapshot: Snapshot, table: str) -> Contents:
+def table_contents(snapshot: Snapshot, table: str) -> FolderContents:
     """Return what is in the version of a table. Checksums of data are those of the descriptions."""
     root, version = snapshot.folder(table), snapshot.version(table)
     known: dict[str, PartFile] = {}
@@ -57,10 +57,10 @@ def table_contents(snapshot: Snapshot, table: str) -> Contents:
         name = path.relative_to(root).as_posix()
         file = known.get(name)
         objects[name] = (file.n_bytes, file.sha256) if file else _object(path)
-    return Contents(table, root, f"_versions/{table}/{root.name}", objects)
+    return FolderContents(table, root, f"_versions/{table}/{root.name}", objects)
 
 
-def catalog_contents(snapshot: Snapshot, name: str, held: Objects) -> Contents:
+def catalog_contents(snapshot: Snapshot, name: str, held: Objects) -> FolderContents:
     """Return what is in a reference catalog and its margin.
 
     Parameters
@@ -68,7 +68,7 @@ def catalog_contents(snapshot: Snapshot, name: str, held: Objects) -> Contents:
     snapshot : Snapshot
     name : str
     held : dict
-        What was published of it. A catalog of an older skylake does not tell the checksums of its files, but its
+        What was published of it. A catalog of an older skylake does not state the checksums of its files, but its
         properties name one of its content: where they are the same, files of the same size are not read.
 
     Raises
@@ -79,16 +79,16 @@ def catalog_contents(snapshot: Snapshot, name: str, held: Objects) -> Contents:
     root = snapshot.catalog(name)
     files = {path.relative_to(root).as_posix(): path for path in files_below(root)}
     try:
-        told = read_objects(root)
+        recorded = read_objects(root)
     except UNREADABLE as error:
         raise LakeError(
             f"{root / OBJECTS}: the list of files cannot be read ({error}); import the catalog again with "
             "`skylake catalog import --replace`"
         ) from error
-    if told is not None:
+    if recorded is not None:
         # What differs from it is not sent, and named.
-        objects = {path: told.get(path) or _object(file) for path, file in files.items()}
-        return Contents(f"catalogs/{name}", root, f"catalogs/{name}", objects)
+        objects = {path: recorded.get(path) or _object(file) for path, file in files.items()}
+        return FolderContents(f"catalogs/{name}", root, f"catalogs/{name}", objects)
     properties = {path: _object(file) for path, file in files.items() if path.endswith(".properties")}
     if any(held.get(path) != known for path, known in properties.items()):
         held = {}
@@ -96,7 +96,7 @@ def catalog_contents(snapshot: Snapshot, name: str, held: Objects) -> Contents:
         path: held[path] if path in held and held[path][0] == file.stat().st_size else _object(file)
         for path, file in files.items()
     }
-    return Contents(f"catalogs/{name}", root, f"catalogs/{name}", objects)
+    return FolderContents(f"catalogs/{name}", root, f"catalogs/{name}", objects)
 
 
 def _object(file: Path) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""Fill a folder of a store: what has to be sent, what can be copied within the store, what is there already."""
+"""Plan and fill a folder of an object store: send files, or copy objects within the store."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 from skylake.errors import LakeError
 from skylake.lake.published_layout import Publication, PublishedLayout, read_objects
-from skylake.lake.remote.snapshot_files import Contents
+from skylake.lake.remote.snapshot_files import FolderContents
 from skylake.lake.storage.parts import file_sha256
 from skylake.places import key, read_together, store
 from skylake.sky.hats import OBJECTS, Objects, objects_of, objects_text
 
-#: Folder of the store that tells what a publish under way is sending where.
+#: Folder of the store that says what a publish under way is sending where.
 UNFINISHED = "_unfinished"
 #: Transfers at a time: a store answers many as fast as one.
 _TRANSFERS = 10
@@ -37,12 +37,12 @@ class Transfer:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class UploadPlan:
     """What a folder of the store still lacks.
 
     Attributes
     ----------
-    contents : Contents
+    contents : FolderContents
     folder : str
         Relative to the root of the published lake.
     transfers : tuple of Transfer
@@ -52,24 +52,24 @@ class Plan:
         Objects in the folder that do not belong there.
     """
 
-    contents: Contents
+    contents: FolderContents
     folder: str
     transfers: tuple[Transfer, ...]
     n_there: int
     stale: tuple[str, ...]
 
 
-class Filler:
+class Uploader:
     """Plans and makes the folders of a published lake."""
 
     def __init__(self, target: PublishedLayout) -> None:
         self.target = target
         self.fs: Any = store(target.root)
 
-    def plan(self, contents: Contents, last: Publication | None) -> Plan | str:
+    def plan(self, contents: FolderContents, last: Publication | None) -> UploadPlan | str:
         """Return what is to be done for a folder of a lake; its place in the store where there is nothing to do.
 
-        Numbers of versions come again after a rollback and a vacuum, and a catalog may be imported anew: where a
+        Numbers of versions come again after a rollback and a vacuum, and a catalog may be imported again: where a
         place is taken by other content, there is a second one.
         """
         folder = contents.folder
@@ -79,7 +79,7 @@ class Filler:
             held = read_objects(self.target, folder)
         return folder if held is not None else self._plan(contents, folder, last)
 
-    def _plan(self, contents: Contents, folder: str, last: Publication | None) -> Plan:
+    def _plan(self, contents: FolderContents, folder: str, last: Publication | None) -> UploadPlan:
         base = None if last is None else last.folders.get(contents.name)
         sources = self._sources(base, read_objects(self.target, base) or {}) if base else {}
         there: set[str] = set()
@@ -94,10 +94,10 @@ class Filler:
             self._transfer(contents, folder, path, sources) for path in contents.objects if path not in there
         )
         stale = (self.key(f"{folder}/{path}") for path in self.sizes(folder) if path not in there)
-        return Plan(contents, folder, tuple(transfers), len(there), tuple(stale))
+        return UploadPlan(contents, folder, tuple(transfers), len(there), tuple(stale))
 
     def _transfer(
-        self, contents: Contents, folder: str, path: str, sources: dict[tuple[int, str], str]
+        self, contents: FolderContents, folder: str, path: str, sources: dict[tuple[int, str], str]
     ) -> Transfer:
         known = contents.objects[path]
         source = sources.get(known)
@@ -116,10 +116,10 @@ class Filler:
     def sizes(self, folder: str) -> dict[str, int]:
         """Return the size of every object below a folder."""
         root = self.key(folder)
-        found = self.fs.find(root, detail=True)
-        return {name[len(root) + 1 :]: info["size"] for name, info in found.items()}
+        objects = self.fs.find(root, detail=True)
+        return {name[len(root) + 1 :]: info["size"] for name, info in objects.items()}
 
-    def fill(self, plan: Plan, step: Callable[[], None]) -> None:
+    def fill(self, plan: UploadPlan, step: Callable[[], None]) -> None:
         """Make the objects of a folder, and then the list of them, which says that it is whole."""
         begun = self.target.root / UNFINISHED / plan.contents.name / f"{plan.folder.replace('/', '-')}.json"
         objects = objects_text(plan.contents.objects)
@@ -141,31 +141,31 @@ class Filler:
             # After an error or an interruption, what has not begun does not begin.
             pool.shutdown(cancel_futures=True)
 
-    def _make(self, one: Transfer) -> None:
-        if one.source is not None:
-            self.fs.cp_file(one.source, one.target)
+    def _make(self, transfer: Transfer) -> None:
+        if transfer.source is not None:
+            self.fs.cp_file(transfer.source, transfer.target)
             return
-        assert one.file is not None
-        if one.file.stat().st_size != one.n_bytes:
+        assert transfer.file is not None
+        if transfer.file.stat().st_size != transfer.n_bytes:
             raise LakeError(
-                f"{one.file}: the file has not the size that it was written with; restore it from a copy"
+                f"{transfer.file}: the file has not the size that it was written with; restore it from a copy"
             )
-        # Readers trust what the list of objects tells of this.
-        if one.sha256 is not None and file_sha256(one.file) != one.sha256:
+        # Readers trust what the list of objects says of this.
+        if transfer.sha256 is not None and file_sha256(transfer.file) != transfer.sha256:
             raise LakeError(
-                f"{one.file}: the file has not the bytes that it was written with; `skylake verify --deep` tells the "
-                "command that mends it"
+                f"{transfer.file}: the file has not the bytes that it was written with; `skylake verify --deep` "
+                "shows the command that repairs it"
             )
-        self.fs.put_file(str(one.file), one.target)
+        self.fs.put_file(str(transfer.file), transfer.target)
 
     def names(self, folder: str) -> list[str]:
         """Return the names below a folder of the store."""
         self.fs.invalidate_cache()
         try:
-            found = self.fs.ls(self.key(folder), detail=False)
+            keys = self.fs.ls(self.key(folder), detail=False)
         except FileNotFoundError:
             return []
-        return sorted(name.rstrip("/").rpartition("/")[2] for name in found)
+        return sorted(name.rstrip("/").rpartition("/")[2] for name in keys)
 
     def remove(self, folder: str) -> None:
         """Remove a folder; first the list of what is in it, so that nobody takes the rest for whole."""

@@ -1,4 +1,4 @@
-"""Bundles: files in which compaction has merged many parts, and what is known of each of them.
+"""Bundles: files into which compaction has merged many parts, and the description of each.
 
 A bundle has one file in every pixel that its members touch. Its description is a file of JSON lines: first
 the bundle with the names of its members, then one line per member. Who wants to know of one part reads the

@@ -1,4 +1,4 @@
-"""Files of a lake that are lost or damaged: one sentence that names the file and what tells the mend.
+"""Errors for lost or damaged files of a lake: they name the file and the command that shows the repair.
 
 A reader that finds its files by looking into folders would give a short answer where one is lost, and a doubled one
 where one is too many. So the files that a version has are compared with those that its descriptions name.
@@ -28,12 +28,12 @@ def damaged(path: Path, why: str) -> LakeError:
     """Return the error that a file of a lake is not what the lake says of it."""
     if is_url(path):
         return LakeError(f"{path}: {why}; open the lake again, or publish it again if that does not help")
-    return LakeError(f"{path}: {why}; `skylake verify {_lake_of(path)}` tells the command that mends it")
+    return LakeError(f"{path}: {why}; `skylake verify {_lake_of(path)}` shows the command that repairs it")
 
 
 def _lake_of(path: Path) -> str:
     """Return the lake that a file of a version belongs to, as one would type it."""
-    inner = next((one for one in path.parents if one.name == _VERSIONS), None)
+    inner = next((parent for parent in path.parents if parent.name == _VERSIONS), None)
     return "LAKE" if inner is None else shlex.quote(str(inner.parent))
 
 
@@ -52,15 +52,15 @@ def require_files(folder: Path, sizes: Mapping[str, int]) -> None:
     LakeError
         If a file is lost, has another size or is one too many.
     """
-    found = dict(_data_files(str(folder / "dataset"), "dataset"))
-    for path in sorted(sizes.keys() | found.keys()):
-        if path not in found:
+    present = dict(_data_files(str(folder / "dataset"), "dataset"))
+    for path in sorted(sizes.keys() | present.keys()):
+        if path not in present:
             raise damaged(folder / path, "the file is missing, and rows with it")
         if path not in sizes:
             raise damaged(folder / path, "the file is not one of the lake's, and its rows would count twice")
-        if sizes[path] and found[path] != sizes[path]:
+        if sizes[path] and present[path] != sizes[path]:
             raise damaged(
-                folder / path, f"the file has {found[path]} bytes and was written with {sizes[path]}"
+                folder / path, f"the file has {present[path]} bytes and was written with {sizes[path]}"
             )
 
 
@@ -79,7 +79,7 @@ def _data_files(folder: str, name: str) -> Iterator[tuple[str, int]]:
 
 @contextmanager
 def reading(files: Callable[[], list[Path]]) -> Iterator[None]:
-    """Tell which of some files was the one that could not be read; they are asked for only then.
+    """Name which of some files was the one that could not be read; they are asked for only then.
 
     Errors that have nothing to do with the files, as of a filter that does not fit its column, pass.
 
@@ -91,18 +91,18 @@ def reading(files: Callable[[], list[Path]]) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        found = _blamed(error, files())
-        if found is None:
+        damage = _blamed(error, files())
+        if damage is None:
             raise
-        raise found from error
+        raise damage from error
 
 
 def _blamed(error: BaseException, files: list[Path]) -> LakeError | None:
     """Return the error that names a file; None if none of them is to blame."""
     if files and is_url(files[0]) and not isinstance(error, pa.ArrowException | FileNotFoundError):
-        return None  # what stores say of themselves is told where they are reached
+        return None  # what stores say of themselves is reported where they are reached
     said = str(error)
-    for path in sorted(files, key=lambda one: key(one) not in said):
+    for path in sorted(files, key=lambda file: key(file) not in said):
         why = _trouble(path)
         if why is not None:
             return why
@@ -123,8 +123,8 @@ def _trouble(path: Path) -> LakeError | None:
     except pa.ArrowException as error:
         return damaged(path, f"the file cannot be read ({_first_line(error)})")
     except OSError as error:
-        if mend := mend_of(error):
-            return LakeError(f"{path}: the file cannot be read ({reason_of(error)}); {mend}")
+        if advice := mend_of(error):
+            return LakeError(f"{path}: the file cannot be read ({reason_of(error)}); {advice}")
         return damaged(path, f"the file cannot be read ({reason_of(error)})")
     return None
 

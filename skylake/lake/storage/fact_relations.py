@@ -1,4 +1,4 @@
-"""The physical facts of a lake as relations, which the checks of ``sql/checks`` ask with SQL."""
+"""The schemas of the relations of physical facts that the checks of ``sql/checks`` query with SQL."""
 
 from __future__ import annotations
 
@@ -18,72 +18,147 @@ RELATIONS: dict[str, dict[str, pa.DataType]] = {
     "pointers": {"link": _TEXT, "target": _TEXT, "wanted": _TEXT, "problem": _TEXT},
     "snapshots": {"snapshot": _COUNT, "is_current": _YES, "is_verified": _YES},
     "snapshot_tables": {
-        "snapshot": _COUNT, "table_name": _TEXT, "target": _TEXT, "is_verified": _YES, "problem": _TEXT,
+        "snapshot": _COUNT,
+        "table_name": _TEXT,
+        "target": _TEXT,
+        "is_verified": _YES,
+        "problem": _TEXT,
     },
     "ledger": {
-        "snapshot": _COUNT, "record": _COUNT, "base": _COUNT, "time_utc": _TEXT, "stage": _TEXT, "batch": _TEXT,
+        "snapshot": _COUNT,
+        "record": _COUNT,
+        "base": _COUNT,
+        "time_utc": _TEXT,
+        "stage": _TEXT,
+        "batch": _TEXT,
     },
     # Every small file that describes something.
     "documents": {"path": _TEXT, "kind": _TEXT, "table_name": _TEXT, "problem": _TEXT},
     "cameras": {"camera": _TEXT},
     # Schemas under which files may have been written.
     "schemas": {"table_name": _TEXT, "version": _COUNT, "schema_sha256": _TEXT},
-    # Of the snapshot that is verified: the version of each table, and what its metadata tell.
+    # Of the snapshot that is verified: the version of each table, and what its metadata say.
     "lake_tables": {
-        "table_name": _TEXT, "kind": _TEXT, "folder": _TEXT, "n_rows_told": _COUNT, "schema_told": _TEXT,
-        "schema_common": _TEXT, "has_metadata": _YES,
+        "table_name": _TEXT,
+        "kind": _TEXT,
+        "folder": _TEXT,
+        "n_rows_recorded": _COUNT,
+        "schema_recorded": _TEXT,
+        "schema_common": _TEXT,
+        "has_metadata": _YES,
     },
     "pixels": {"table_name": _TEXT, "norder": _COUNT, "npix": _COUNT, "is_listed": _YES, "n_files": _COUNT},
     "metadata_files": {"table_name": _TEXT, "path": _TEXT, "n_rows": _COUNT},
-    # What the descriptions tell: parts, bundles, the rows of parts in files, and whole files.
+    # What the descriptions say: parts, bundles, the rows of parts in files, and whole files.
     "lake_parts": {
-        "table_name": _TEXT, "part": _TEXT, "camera": _TEXT, "night": _COUNT, "batch_key": _TEXT, "n_rows": _COUNT,
-        "checksum": _WORD, "software_version": _TEXT, "schema_sha256": _TEXT, "bundle": _TEXT, "document": _TEXT,
+        "table_name": _TEXT,
+        "part": _TEXT,
+        "camera": _TEXT,
+        "night": _COUNT,
+        "batch_key": _TEXT,
+        "n_rows": _COUNT,
+        "checksum": _WORD,
+        "software_version": _TEXT,
+        "schema_sha256": _TEXT,
+        "bundle": _TEXT,
+        "document": _TEXT,
     },
     "lake_bundles": {
-        "table_name": _TEXT, "bundle": _TEXT, "level": _COUNT, "n_named": _COUNT, "n_members": _COUNT,
-        "n_rows": _COUNT, "checksum": _WORD, "document": _TEXT,
+        "table_name": _TEXT,
+        "bundle": _TEXT,
+        "level": _COUNT,
+        "n_named": _COUNT,
+        "n_members": _COUNT,
+        "n_rows": _COUNT,
+        "checksum": _WORD,
+        "document": _TEXT,
     },
     "part_files": {
-        "table_name": _TEXT, "part": _TEXT, "path": _TEXT, "n_rows": _COUNT, "digest": _WORD, "bundle": _TEXT,
+        "table_name": _TEXT,
+        "part": _TEXT,
+        "path": _TEXT,
+        "n_rows": _COUNT,
+        "digest": _WORD,
+        "bundle": _TEXT,
     },
     "lake_files": {
-        "table_name": _TEXT, "path": _TEXT, "kind": _TEXT, "owner": _TEXT, "camera": _TEXT, "night": _COUNT,
-        "n_rows": _COUNT, "n_bytes": _COUNT, "sha256": _TEXT, "digest": _WORD, "schema_sha256": _TEXT,
-        "norder": _COUNT, "npix": _COUNT, "index_from": _COUNT, "index_to": _COUNT,
+        "table_name": _TEXT,
+        "path": _TEXT,
+        "kind": _TEXT,
+        "owner": _TEXT,
+        "camera": _TEXT,
+        "night": _COUNT,
+        "n_rows": _COUNT,
+        "n_bytes": _COUNT,
+        "sha256": _TEXT,
+        "digest": _WORD,
+        "schema_sha256": _TEXT,
+        "norder": _COUNT,
+        "npix": _COUNT,
+        "index_from": _COUNT,
+        "index_to": _COUNT,
     },
     # What is on the disk, from sizes and footers.
     "disk_files": {
-        "table_name": _TEXT, "path": _TEXT, "n_bytes": _COUNT, "n_rows": _COUNT, "n_row_groups": _COUNT,
-        "schema_sha256": _TEXT, "drift": _TEXT, "index_min": _COUNT, "index_max": _COUNT, "has_statistics": _YES,
+        "table_name": _TEXT,
+        "path": _TEXT,
+        "n_bytes": _COUNT,
+        "n_rows": _COUNT,
+        "n_row_groups": _COUNT,
+        "schema_sha256": _TEXT,
+        "drift": _TEXT,
+        "index_min": _COUNT,
+        "index_max": _COUNT,
+        "has_statistics": _YES,
         "problem": _TEXT,
     },
     "lake_catalogs": {
-        "catalog": _TEXT, "folder": _TEXT, "n_rows_told": _COUNT, "n_rows": _COUNT, "n_files": _COUNT,
-        "is_listed": _YES, "problem": _TEXT,
+        "catalog": _TEXT,
+        "folder": _TEXT,
+        "n_rows_recorded": _COUNT,
+        "n_rows": _COUNT,
+        "n_files": _COUNT,
+        "is_listed": _YES,
+        "problem": _TEXT,
     },
     # Files of catalogs: as they were imported, and as they are there.
     "catalog_files": {
-        "catalog": _TEXT, "file": _TEXT, "n_bytes_told": _COUNT, "sha256": _TEXT, "n_bytes": _COUNT,
+        "catalog": _TEXT,
+        "file": _TEXT,
+        "n_bytes_recorded": _COUNT,
+        "sha256": _TEXT,
+        "n_bytes": _COUNT,
     },
     # Files of masters, relative to the lake.
     "master_files": {"file": _TEXT, "n_bytes": _COUNT},
-    # What only reading every row can tell: `verify --deep`.
+    # What only reading every row can show: `verify --deep`.
     "file_scans": {
-        "table_name": _TEXT, "path": _TEXT, "sha256": _TEXT, "n_rows": _COUNT, "n_foreign": _COUNT,
-        "n_outside": _COUNT, "n_misplaced": _COUNT, "n_unsorted": _COUNT, "problem": _TEXT,
+        "table_name": _TEXT,
+        "path": _TEXT,
+        "sha256": _TEXT,
+        "n_rows": _COUNT,
+        "n_foreign": _COUNT,
+        "n_outside": _COUNT,
+        "n_misplaced": _COUNT,
+        "n_unsorted": _COUNT,
+        "problem": _TEXT,
     },
     "part_scans": {"table_name": _TEXT, "path": _TEXT, "part": _TEXT, "n_rows": _COUNT, "digest": _WORD},
     "nan_scans": {"table_name": _TEXT, "path": _TEXT, "column_name": _TEXT, "n_nan": _COUNT},
     "statistics_scans": {
-        "table_name": _TEXT, "path": _TEXT, "row_group": _COUNT, "column_name": _TEXT, "told": _TEXT, "found": _TEXT,
+        "table_name": _TEXT,
+        "path": _TEXT,
+        "row_group": _COUNT,
+        "column_name": _TEXT,
+        "stated": _TEXT,
+        "found": _TEXT,
     },
     "master_scans": {"file": _TEXT, "sha256": _TEXT},
     "catalog_scans": {"file": _TEXT, "sha256": _TEXT, "problem": _TEXT},
     "index_scans": {"catalog": _TEXT, "file": _TEXT, "problem": _TEXT},
     # What the validation of the hats package says: `verify --hats`.
     "hats_validations": {"name": _TEXT, "folder": _TEXT, "problem": _TEXT},
-}  # fmt: skip
+}
 
 
 @dataclass(slots=True)

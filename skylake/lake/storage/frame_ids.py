@@ -1,4 +1,4 @@
-"""The frames that are in files of a lake: one column, read once from each file."""
+"""The frame identifiers in files of a lake: one column, read once from each file."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ class FrameIds:
         """
         known: dict[tuple[int, ...], Ints] = {}
         wanted = np.sort(ids)
-        found: list[int] = []
+        common: list[int] = []
         for path in paths:
             status = path.stat()
             # The same file has another name in the next version of the table.
             file = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
             remembered = self._known.get(file)
             known[file] = _read(path) if remembered is None else remembered
-            found += _common(known[file], wanted)
+            common += _common(known[file], wanted)
         self._known = known
-        return found
+        return common
 
 
 def _read(path: Path) -> Ints:

@@ -2,7 +2,7 @@
 
 Memory is bounded by a block, whatever the size of the files: rows are taken in ranges of the sky that hold
 about as many rows as a block. Every row is counted and digested for the part that it belongs to, so the caller
-can tell that nothing was lost.
+can show that nothing was lost.
 """
 
 from __future__ import annotations
@@ -76,13 +76,13 @@ def merge_files(merge: Merge, folder: Path) -> Merged | None:
     """
     schema = load(merge.table)
     shares: dict[int, tuple[int, str]] = {}
-    found = blocks(merge, schema)
-    first = next(found, None)
+    stream = blocks(merge, schema)
+    first = next(stream, None)
     if first is None:
         return None
     target = folder / merge.path
     with open_writer(arrow_schema(schema), target) as writer:
-        for block in chain([first], found):
+        for block in chain([first], stream):
             _count(block, merge.keys, shares)
             writer.write(block)
     n_rows, digest = sum(rows for rows, _ in shares.values()), add_digests(one for _, one in shares.values())
@@ -138,12 +138,12 @@ def member_of_rows(rows: pa.Table, keys: Sequence[Key]) -> npt.NDArray[np.intp]:
     LakeError
         If a row has none of them.
     """
-    found, known = find_members(rows, keys)
+    members, known = find_members(rows, keys)
     if not known.all():
         row = int(np.flatnonzero(~known)[0])
         what = ", ".join(f"{name} {rows[name][row].as_py()}" for name, _ in keys[0])
         raise LakeError(f"the rows of {what} belong to no part of their file; run `skylake verify --deep`")
-    return found
+    return members
 
 
 def find_members(rows: pa.Table, keys: Sequence[Key]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
@@ -155,8 +155,8 @@ def find_members(rows: pa.Table, keys: Sequence[Key]) -> tuple[npt.NDArray[np.in
         code = code * (len(distinct) + 1) + _place(rows[name], distinct)
         wanted = wanted * (len(distinct) + 1) + _place(values, distinct)
     order = np.argsort(wanted)
-    found = order[np.minimum(np.searchsorted(wanted[order], code), len(keys) - 1)]
-    return found, wanted[found] == code
+    members = order[np.minimum(np.searchsorted(wanted[order], code), len(keys) - 1)]
+    return members, wanted[members] == code
 
 
 def _place(values: pa.ChunkedArray | pa.Array, among: pa.Array) -> IntArray:

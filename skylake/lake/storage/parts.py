@@ -91,8 +91,8 @@ class Part:
     night : int or None
         Batch that the part belongs to, if it belongs to one.
     key : tuple of (str, value)
-        What tells its rows from those of other parts in the same file; empty where nothing does, and the part is
-        then never merged with others.
+        What distinguishes its rows from those of other parts in the same file; empty where nothing does, and then
+        the part is never merged with others.
     inputs : dict
         What the part was made from: names to checksums. Equal inputs make equal parts. The one named
         ``configuration`` is that of the resolved configuration, which the ledger keeps.
@@ -286,7 +286,7 @@ def file_sha256(path: Path) -> str:
 
 
 def is_as_written(folder: Path, file: PartFile) -> bool:
-    """Tell whether a file below a folder has the bytes that it was written with, as far as its part tells them."""
+    """Return whether a file below a folder has the bytes that it was written with, as far as its part states them."""
     path = folder / file.path
     try:
         if not file.sha256:

@@ -1,7 +1,7 @@
-"""Files of older schemas under the present one; files of newer ones not at all.
+"""Read files of older schemas under the current schema, and refuse files of newer ones.
 
 A version of a table may mix files of all schemas that were deployed until it was made; its ``_common_metadata``
-tells the newest of them.
+names the newest of them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def require_known_forms(root: Path, forms: Mapping[str, tuple[int, str] | None])
     ----------
     root : Path
     forms : mapping
-        Version and checksum of the schema of each table; None where nothing tells them.
+        Version and checksum of the schema of each table; None where nothing states them.
     """
     for table, form in forms.items():
         if table not in table_names():
@@ -74,11 +74,11 @@ def require_known_forms(root: Path, forms: Mapping[str, tuple[int, str] | None])
 
 
 def form_of(root: Path) -> tuple[int, str] | None:
-    """Return version and checksum of the schema of a version of a table; None where nothing tells them."""
+    """Return version and checksum of the schema of a version of a table; None where nothing states them."""
     try:
         status = (root / "dataset" / "_common_metadata").stat()
     except OSError:
-        # A lake of the first schemas has none beside flat tables. What is damaged its readers tell.
+        # A lake of the first schemas has none beside flat tables. Damage is reported by its readers.
         return None
     return _form_of(str(root), status.st_ino, status.st_mtime_ns, status.st_size)
 

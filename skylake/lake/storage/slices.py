@@ -1,4 +1,4 @@
-"""Slices: the rows of some parts in one file, and how rows are read from them."""
+"""Slices: the rows of some parts in one file, and functions that read them."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Slice:
     path : Path
     keys : tuple of Key or None
         Batches whose rows are meant; None means the whole file.
-    told : PartFile or None
+    expected : PartFile or None
         What is known of these rows since they were written; None where nothing is.
     """
 
     path: Path
     keys: tuple[Key, ...] | None = None
-    told: PartFile | None = None
+    expected: PartFile | None = None
 
 
 def read_files(
@@ -60,27 +60,27 @@ def read_files(
     return pa.concat_tables(tables) if len(tables) > 1 else tables[0]
 
 
-def read_told(table: str, where: Slice) -> pa.Table:
-    """Return all rows of a slice that are about to be written anew.
+def read_verified(table: str, where: Slice) -> pa.Table:
+    """Return all rows of a slice that are about to be rewritten.
 
     Raises
     ------
     LakeError
         If they are not those that were written once, as far as that is known: a new file would get a digest of its
-        own, and then nothing would tell any more that a bit was flipped or a row lost.
+        own, and then nothing would show any more that a bit was flipped or a row lost.
     """
     rows = read_files(table, [where])
-    require_told(rows, where)
+    require_written(rows, where)
     return rows
 
 
-def require_told(rows: pa.Table, where: Slice) -> None:
+def require_written(rows: pa.Table, where: Slice) -> None:
     """Refuse rows of a slice, all of them, that are not those that were written."""
-    told = where.told
-    if told is not None and (rows.num_rows, rows_digest(rows)) != (told.n_rows, told.digest):
+    expected = where.expected
+    if expected is not None and (rows.num_rows, rows_digest(rows)) != (expected.n_rows, expected.digest):
         raise LakeError(
             f"{where.path}: the rows are not those that were written, so no new file is made of them; "
-            "`skylake verify --deep` tells the command that mends them"
+            "`skylake verify --deep` shows the command that repairs them"
         )
 
 
@@ -117,7 +117,7 @@ def _is_one_of(keys: Iterable[Key]) -> Any:
     for key in sorted(keys, key=repr):
         rest = tuple(item for item in key if item[0] != "night")
         nights.setdefault(rest, []).extend(value for name, value in key if name == "night")
-    return reduce(or_, (_matches(rest, found) for rest, found in nights.items()), pc.scalar(False))
+    return reduce(or_, (_matches(rest, values) for rest, values in nights.items()), pc.scalar(False))
 
 
 def _matches(rest: Key, nights: Sequence[str | int]) -> Any:

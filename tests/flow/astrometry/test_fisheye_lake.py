@@ -16,7 +16,7 @@ from skylake import cameras
 from skylake.core.camera import Site
 from skylake.core.horizon import Horizon, altitude_azimuth, horizontal_vectors
 from skylake.core.sphere import separation_deg, unit_vectors
-from skylake.flow.astrometry.frame_stars import telling_frames
+from skylake.flow.astrometry.frame_stars import distortion_frames
 from skylake.flow.astrometry.learn_distortion import learn
 from skylake.flow.astrometry.learn_geometry import _has_news, _Night
 from skylake.flow.astrometry.solve_all_sky_frames import AllSkySolver
@@ -175,7 +175,7 @@ def test_the_row_of_a_frame_gives_the_whole_geometry_that_it_was_solved_with(
 
 def test_frames_of_the_whole_sky_do_not_tell_of_the_distortion_of_other_optics(first: Lake):
     """A camera may have got a lens of another kind."""
-    assert telling_frames(first.snapshot(), "sim-fisheye") == []
+    assert distortion_frames(first.snapshot(), "sim-fisheye") == []
 
 
 def test_sources_are_where_the_geometry_of_their_frame_has_them(lake: Lake, tmp_path: Path):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from skylake.errors import LakeError
 from skylake.flow.compaction.compact_tables import compact
-from skylake.flow.compaction.unbundle import cut_crowded, cut_out, loosen
+from skylake.flow.compaction.unbundle import cut_crowded, cut_out, unbundle
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.execution.run_progress import Silent
 from skylake.lake import Commit, Lake, Snapshot, stage_part
@@ -58,7 +58,7 @@ def bundled(made: Path, tmp_path: Path, copy_lake: Callable[[Path, Path], Path])
 
 
 def go(lake: Lake, **wanted: Iterable[str]) -> Snapshot:
-    loosen(lake, Inline(), wanted, Silent())
+    unbundle(lake, Inline(), wanted, Silent())
     return lake.snapshot()
 
 
@@ -161,10 +161,10 @@ def test_a_bundle_that_does_not_hold_what_it_says_is_refused(bundled: Lake) -> N
 def test_a_night_that_another_run_has_redone_meanwhile_is_not_undone(bundled: Lake, put_nights: Put) -> None:
     base = bundled.snapshot()
     with bundled.stage("test") as staging:
-        parts = list(base.version("sources").some([name(NIGHTS[0]), name(NIGHTS[1])]))
+        parts = list(base.version("sources").parts_named([name(NIGHTS[0]), name(NIGHTS[1])]))
         commit = Commit("loosen", "-")
         for part in cut_out(base, "sources", parts, staging, Inline(), Silent()).values():
-            commit.loosen(part, staging)
+            commit.unbundle(part, staging)
         between = put_nights(bundled, "sources", [(NIGHTS[0], 20, 9)])
         with pytest.raises(LakeError, match=rf"another run has changed {name(NIGHTS[0])} of sources"):
             bundled.commit(commit)

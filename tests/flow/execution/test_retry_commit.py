@@ -13,7 +13,7 @@ from skylake.cameras import Profile
 from skylake.errors import LakeError, Superseded
 from skylake.flow.aggregates.refresh import aggregate
 from skylake.flow.execution.cluster import Inline
-from skylake.flow.execution.retry_commit import undisturbed
+from skylake.flow.execution.retry_commit import retry_superseded
 from skylake.flow.execution.run_progress import Silent
 from skylake.flow.ingest.ingest_frames import ingest
 from skylake.flow.ingest.ingest_report import IngestOptions
@@ -93,5 +93,5 @@ def test_a_lake_that_never_rests_is_told_in_the_end() -> None:
         raise Superseded("another run has changed it; run again")
 
     with pytest.raises(LakeError, match="run again"):
-        undisturbed(work, Silent())
+        retry_superseded(work, Silent())
     assert len(tries) == 4

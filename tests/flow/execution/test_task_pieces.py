@@ -8,7 +8,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skylake.flow.execution.task_pieces import dwindling, shared_out
+from skylake.flow.execution.task_pieces import shared_out, shrinking_pieces
 
 
 @given(st.integers(0, 200), st.integers(1, 40))
@@ -31,7 +31,7 @@ def nights_of(sizes: list[int]) -> dict[int, list[str]]:
 @given(st.lists(st.integers(0, 300), max_size=5), st.integers(1, 40), st.booleans())
 def test_each_file_is_in_one_piece_of_its_night(sizes: list[int], n_workers: int, few: bool) -> None:
     nights = nights_of(sizes)
-    pieces = dwindling(nights, n_workers, 64, few)
+    pieces = shrinking_pieces(nights, n_workers, 64, few)
     for night, files in nights.items():
         assert [file for one, piece in pieces if one == night for file in piece] == files
     assert all(0 < len(piece) <= 64 for _, piece in pieces)
@@ -42,16 +42,16 @@ def test_workers_that_take_the_next_piece_when_they_are_free_end_together(
     n_files: int, n_workers: int
 ) -> None:
     ends = [0] * n_workers
-    for _, piece in dwindling(nights_of([n_files]), n_workers, 64):
+    for _, piece in shrinking_pieces(nights_of([n_files]), n_workers, 64):
         heapq.heapreplace(ends, ends[0] + len(piece))
     assert max(ends) - min(ends) <= 1
 
 
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=5), st.integers(1, 16))
 def test_pieces_are_few_where_each_costs_something_of_its_own(sizes: list[int], n_workers: int) -> None:
-    pieces = dwindling(nights_of(sizes), n_workers, 64, few=True)
+    pieces = shrinking_pieces(nights_of(sizes), n_workers, 64, few=True)
     assert len(pieces) <= n_workers + len(sizes) + sum(sizes) // 64
 
 
 def test_one_worker_by_itself_has_pieces_of_one_size() -> None:
-    assert [len(piece) for _, piece in dwindling(nights_of([60]), 1, 64)] == [15, 15, 15, 15]
+    assert [len(piece) for _, piece in shrinking_pieces(nights_of([60]), 1, 64)] == [15, 15, 15, 15]

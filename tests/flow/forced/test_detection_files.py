@@ -13,7 +13,7 @@ from astropy.io import fits
 
 from skylake.cameras import Profile
 from skylake.flow.execution.cluster import Inline
-from skylake.flow.forced.detection_files import KeptFiles
+from skylake.flow.forced.detection_files import DetectionFiles
 from skylake.flow.forced.psf_pool import pool_psfs
 from skylake.flow.ingest.chunk_rows import read_rows
 from skylake.flow.ingest.frame_tasks import Reduction, reduce_chunk
@@ -45,7 +45,7 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 def pooled(frames: list[str], plain_profile: Profile, folder: Path) -> list[Path]:
     """The files that are kept when frames have told their point spread function."""
-    pool_psfs({20240407: frames}, plain_profile, Inline(), found=folder)
+    pool_psfs({20240407: frames}, plain_profile, Inline(), detections=folder)
     return sorted(folder.iterdir())
 
 
@@ -65,7 +65,7 @@ def test_frames_that_told_the_psf_are_not_searched_twice_and_give_the_same(
     assert [row["status"] for row in rows] == ["ok"] * 3
     assert rows[0]["n_streaks"] == 1
     found = reduced(
-        frames, Reduction(plain_profile, kept=KeptFiles(tmp_path / "found")), tmp_path / "b.arrow"
+        frames, Reduction(plain_profile, kept=DetectionFiles(tmp_path / "found")), tmp_path / "b.arrow"
     )
     assert found[0].equals(wanted[0])
     assert found[1].equals(wanted[1])
@@ -82,7 +82,7 @@ def test_a_damaged_file_is_as_good_as_none(
     assert path.stat().st_size > size
     path.write_bytes(path.read_bytes()[:size])
     found = reduced(
-        frames[:1], Reduction(plain_profile, kept=KeptFiles(tmp_path / "found")), tmp_path / "b.arrow"
+        frames[:1], Reduction(plain_profile, kept=DetectionFiles(tmp_path / "found")), tmp_path / "b.arrow"
     )
     assert found[0].equals(wanted[0])
     assert found[1].equals(wanted[1])
@@ -106,7 +106,7 @@ def test_where_nothing_can_be_written_nothing_is_kept(
     frames: list[str], plain_profile: Profile, tmp_path: Path
 ) -> None:
     (tmp_path / "found").write_text("no folder")
-    psfs = pool_psfs({20240407: frames}, plain_profile, Inline(), found=tmp_path / "found")
+    psfs = pool_psfs({20240407: frames}, plain_profile, Inline(), detections=tmp_path / "found")
     wanted = pool_psfs({20240407: frames}, plain_profile, Inline())
     assert {key: one.to_bytes() for key, one in psfs.items()} == {
         key: one.to_bytes() for key, one in wanted.items()
@@ -118,10 +118,10 @@ def test_no_more_files_are_kept_than_there_is_room_for(
 ) -> None:
     (path,) = pooled(frames[:1], plain_profile, tmp_path / "found")
     kept = Kept.read(BytesIO(path.read_bytes()))
-    files = KeptFiles(tmp_path / "many", may_add=True)
+    files = DetectionFiles(tmp_path / "many", may_add=True)
     for number in range(70):
         files.keep(number, kept)
     assert len(list(files.folder.iterdir())) == 64
-    reader = KeptFiles(files.folder)
+    reader = DetectionFiles(files.folder)
     reader.keep(1000, kept)
     assert reader.recall(1000) is None

@@ -200,7 +200,7 @@ def test_frames_whose_exposure_is_assumed_are_named_unless_the_profile_knows_tha
     fits.setval(frames[0], "EXPTIME", value=-5.0)
     both = reduce_chunk(texts(frames[:2]), Reduction(profile), tmp_path / "a.arrow").frames
     assert unexposed_files(both, profile.base) == texts(frames[:1])
-    assert f"{frames[0]}: no card tells an exposure, so 1 s is assumed" in unexposed(texts(frames[:1]))
+    assert f"{frames[0]}: no card gives an exposure, so 1 s is assumed" in unexposed(texts(frames[:1]))
     none = replace(profile.base.header, exposure=ValueCards())
     assert unexposed_files(both, replace(profile.base, header=none)) == []
 

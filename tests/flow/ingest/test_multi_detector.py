@@ -22,7 +22,7 @@ from skylake.flow.execution.cluster import Inline
 from skylake.flow.ingest.ingest_frames import ingest_frames
 from skylake.flow.ingest.ingest_report import IngestOptions
 from skylake.lake import Lake
-from skylake.lake.cameras.stored_focal_planes import read_placed
+from skylake.lake.cameras.stored_focal_planes import read_focal_plane
 from skylake.settings import Settings
 from skylake.simulate import (
     HeaderParams,
@@ -171,7 +171,7 @@ def test_seeds_place_frames_before_any_pattern_and_wrong_rotations_are_found(
     assert rows[~wrong].telescope_offset_arcsec.max() < 4.0 * np.hypot(40.0, 12.0)
     report = learn_focal_plane(ingested, chips)
     assert {one["file"] for one in report.odd} == set(rows[wrong].file)
-    assert all("its cards tell a rotation" in one["why"] for one in report.odd)
+    assert all("its cards give a rotation" in one["why"] for one in report.odd)
     assert report.telescope["rotation_scatter_deg"] < 0.6
 
 
@@ -207,7 +207,7 @@ def test_places_of_chips_are_learnt_within_their_errors(
     # They were wrong by 12 arcsec and 0.2 degrees, and are known to a twentieth of a pixel.
     assert max(one["x_err_arcsec"] for one in report.chips) < 0.05 * SCALE
     assert max(abs(one["dx_arcsec"]) for one in report.chips) > 3.0
-    kept = read_placed(ingested.layout, "four-C2")
+    kept = read_focal_plane(ingested.layout, "four-C2")
     assert len(kept) == 1 and kept[0].n_exposures == 5 and kept[0].n_stars > 100
     assert place_of_matrix(kept[0].lens.matrix)[2] == pytest.approx(90.0, abs=1.0)
 

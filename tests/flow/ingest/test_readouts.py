@@ -14,7 +14,7 @@ from skylake import cameras
 from skylake.cameras import Profile, read_header
 from skylake.errors import FrameFailed
 from skylake.flow.execution.cluster import Inline
-from skylake.flow.masters.build_masters import BuildReport, build_masters, library_of
+from skylake.flow.masters.build_masters import MasterBuildReport, build_masters, library_of
 from skylake.image.detrend.detrend_chain import calibrate
 from skylake.image.detrend.frame_conditions import conditions_of
 from skylake.image.fitsio.read_fits import open_stored, read_file
@@ -186,7 +186,7 @@ def test_levels_that_drift_make_one_master(lake: Lake, tmp_path: Path) -> None:
     assert row["n_frames"] == 8
 
 
-def windows(lake: Lake, tmp_path: Path, camera: Profile) -> BuildReport:
+def windows(lake: Lake, tmp_path: Path, camera: Profile) -> MasterBuildReport:
     """Build masters of whole frames, and a day later of windows."""
     build(lake, camera, series(tmp_path, "BIAS") + series(tmp_path, "FLAT"))
     small = [path for kind in ("BIAS", "FLAT") for path in series(tmp_path, kind, shape=(32, 48), day=5)]

@@ -178,7 +178,7 @@ def test_what_came_while_the_user_was_asked_is_not_forgotten_with_the_night(
         run(lake, frames[: len(frames_of(lake, FIRST)) + 1])
         before = frames_of(lake, FIRST)
         with pytest.raises(
-            LakeError, match=f"another run has changed {FIRST} of frames meanwhile; run again"
+            LakeError, match=f"another run has changed {FIRST} of frames in the meantime; run again"
         ):
             forget(lake, wanted, Inline())
         assert frames_of(lake, FIRST) == before
@@ -198,7 +198,9 @@ def test_what_was_measured_on_a_night_meanwhile_does_not_outlive_it(
     ids = frames_of(ingested, FIRST)
     wanted = find(snapshot, ids if whole_night else ids[:2], [])
     calibrate(ingested, Inline())
-    with pytest.raises(LakeError, match=f"another run has changed {FIRST}-simcat.* of matches meanwhile"):
+    with pytest.raises(
+        LakeError, match=f"another run has changed {FIRST}-simcat.* of matches in the meantime"
+    ):
         forget(ingested, wanted, Inline())
     assert set(counts(ingested, "matches")) & set(ids) and frames_of(ingested, FIRST) == ids
 
@@ -217,7 +219,7 @@ def test_a_night_that_was_done_again_meanwhile_is_not_overwritten(
 
     monkeypatch.setattr(ingested, "commit", late)
     with pytest.raises(
-        LakeError, match=r"another run has changed small-20241001 of frames meanwhile; run again"
+        LakeError, match=r"another run has changed small-20241001 of frames in the meantime; run again"
     ):
         go(ingested, [mine])
     assert mine in frames_of(ingested, FIRST) and theirs not in frames_of(ingested, FIRST)

@@ -466,7 +466,7 @@ def lie_in_statistics(patient: Patient) -> str:
         path.with_name(name).unlink()
     patient.write(path, other[:-data] + honest[-data:])
     patient.tell(path, shifted)
-    return f"{path.name} of frames tells .* of mjd_mid"
+    return f"{path.name} of frames states .* for mjd_mid"
 
 
 def move_a_position(patient: Patient) -> str:

@@ -138,7 +138,7 @@ def test_a_build_takes_the_masters_that_the_profile_names(lake: Lake, tmp_path: 
             assert [name for name in one if "-bias-" in name] == [named["name"]]
     path.write_text(f'like = "lab.toml"\n{steps}reduction.use.bias = ["lost"]\n')
     report = build_masters(lake, cameras.load(path), flats, Inline())
-    assert report.masters == [] and "mend reduction.use.bias" in report.left_out[0]["message"]
+    assert report.masters == [] and "fix reduction.use.bias" in report.left_out[0]["message"]
 
 
 def flickering(folder: Path, pixels: tuple[np.ndarray, ...], count: int = 12) -> list[Path]:

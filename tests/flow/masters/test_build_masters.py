@@ -21,7 +21,7 @@ from skylake.flow.execution.cluster import Inline
 from skylake.flow.ingest.ingest_frames import ingest
 from skylake.flow.ingest.ingest_report import IngestOptions
 from skylake.flow.maintenance.verify_lake import VerifyOptions, VerifyReport, open_facts, verify
-from skylake.flow.masters.build_masters import BuildOptions, BuildReport, build_masters, library_of
+from skylake.flow.masters.build_masters import BuildOptions, MasterBuildReport, build_masters, library_of
 from skylake.image.masters.master_file import MasterFrame, load_master
 from skylake.lake import Lake, PublishOptions, Retention, publish_snapshot
 from skylake.settings import Settings
@@ -69,14 +69,14 @@ def night(scenario: Scenario, tmp_path_factory: pytest.TempPathFactory) -> Simul
 @pytest.fixture(scope="module")
 def built_once(
     night: SimulationResult, profile: Profile, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Lake, BuildReport]:
+) -> tuple[Lake, MasterBuildReport]:
     """A lake with the masters of the night. Tests do not change it."""
     lake = Lake.create(tmp_path_factory.mktemp("built") / "lake", Settings(cluster="inline"))
     return lake, build_masters(lake, profile, [night.out / "calibration"], Inline())
 
 
 @pytest.fixture
-def built(built_once: tuple[Lake, BuildReport], tmp_path: Path) -> Lake:
+def built(built_once: tuple[Lake, MasterBuildReport], tmp_path: Path) -> Lake:
     """A copy of it, to be changed."""
     return Lake(shutil.copytree(built_once[0].root, tmp_path / "lake", symlinks=True))
 
@@ -122,7 +122,7 @@ def pulls(master: MasterFrame, truth: np.ndarray) -> np.ndarray:
 
 
 def test_masters_are_the_truth_within_their_errors(
-    built_once: tuple[Lake, BuildReport], scenario: Scenario
+    built_once: tuple[Lake, MasterBuildReport], scenario: Scenario
 ) -> None:
     lake, report = built_once
     assert report.all_well
@@ -141,7 +141,7 @@ def test_masters_are_the_truth_within_their_errors(
     assert np.count_nonzero(masters["bad_pixels"].mask[~hot]) < 20
 
 
-def test_gain_and_read_noise_are_the_detector_s(built_once: tuple[Lake, BuildReport]) -> None:
+def test_gain_and_read_noise_are_the_detector_s(built_once: tuple[Lake, MasterBuildReport]) -> None:
     row = rows_of(built_once[0])["transfer"]
     assert abs(row["gain_e_per_adu"] - GAIN) < 4.0 * row["gain_err"] and row["gain_err"] < 0.01
     # Rounding to whole ADU adds a twelfth to the variance.
@@ -150,7 +150,7 @@ def test_gain_and_read_noise_are_the_detector_s(built_once: tuple[Lake, BuildRep
 
 
 def test_rows_tell_what_masters_are_and_were_made_of(
-    built_once: tuple[Lake, BuildReport], night: SimulationResult
+    built_once: tuple[Lake, MasterBuildReport], night: SimulationResult
 ) -> None:
     lake, report = built_once
     rows = rows_of(lake)

@@ -136,7 +136,7 @@ def test_a_night_without_a_psf_is_told(
     profile: Profile, night: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert pool_psfs({20240407: [str(night[9])]}, profile, Inline()) == {}
-    assert re.search(r"no frame of the night 20240407 \(.+\) tells the point spread function", caplog.text)
+    assert re.search(r"no frame of the night 20240407 \(.+\) gives the point spread function", caplog.text)
     caplog.clear()
     # Frames of no night fail, and nothing stands in for anything.
     assert pool_psfs({UNDATED: [str(night[9])]}, profile, Inline()) == {} and not caplog.records

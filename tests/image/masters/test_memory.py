@@ -45,7 +45,7 @@ import gc, hashlib, re, sys
 from pathlib import Path
 import numpy as np
 from skylake import cameras
-from skylake.flow.sky.sky_files import kept_sky
+from skylake.flow.sky.sky_files import read_sky
 from skylake.image.psf.forced_photometry import force_targets
 from skylake.image.masters.master_library import Library, Master
 from skylake.image.psf.targets_on_frame import TargetStars
@@ -73,7 +73,7 @@ def reduce(folder, name, camera):
     x, y = np.load(folder / "targets.npy") / (2.0 if "bayer" in steps else 1.0)
 
     def sky(file, image):
-        return subtracted_sky(image, kept_sky(str(folder / "sky"), image.pixels.shape))
+        return subtracted_sky(image, read_sky(str(folder / "sky"), image.pixels.shape))
 
     def finish(extracted):
         ra, dec = extracted.pointing.to_sky(x, y)

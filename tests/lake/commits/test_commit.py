@@ -84,7 +84,7 @@ def test_nothing_is_committed_upon_rows_that_no_description_tells_of(
     description.unlink()
     del base
     for name in ("c-1", "c-2"):
-        with pytest.raises(LakeError, match=r"c-1\.parquet: no description tells of this file"):
+        with pytest.raises(LakeError, match=r"c-1\.parquet: no description lists this file"):
             put(lake, (table, name, make_rows(table, 10, 2)))
     description.write_text(text)
     assert put(lake, (table, "c-1", make_rows(table, 10, 2))).read(table).num_rows == 10
@@ -301,7 +301,7 @@ def test_a_disk_that_is_full_leaves_the_last_snapshot_current(
             tree = lake.tree if table == "sources" else None
             part = stage_part(make_rows(table, 50, 9), table, "c-9", staging / table, tree)
             commit.replace(part, staging / table)
-        told = "the commit of test full could not be written .* stands as it was before"
+        told = "the commit of test full could not be written .* is as it was before"
         with pytest.raises(LakeError, match=told), little_space(limit):
             lake.commit(commit)
     snapshot = lake.snapshot()

@@ -35,10 +35,10 @@ def test_a_part_that_somebody_else_changed_is_not_overwritten(
     with lake.stage("late") as staging:
         late = Commit("ingest", "c-1", base=base.number)
         late.replace(stage_part(make_rows("frames", 7, 3), "frames", "c-1", staging), staging)
-        assert refused(lake, late, "another run has changed c-1 of frames meanwhile; run again")
+        assert refused(lake, late, "another run has changed c-1 of frames in the meantime; run again")
     gone = Commit("ingest", "c-1", base=base.number)
     gone.remove("frames", "c-1")
-    assert refused(lake, gone, "another run has changed c-1 of frames meanwhile")
+    assert refused(lake, gone, "another run has changed c-1 of frames in the meantime")
 
 
 def test_what_others_did_to_other_parts_does_not_matter(lake: Lake, make_rows: MakeRows, put: Put) -> None:
@@ -87,7 +87,7 @@ def test_what_was_made_from_a_night_that_is_gone_meanwhile_is_refused(
         lake.commit(commit)
     changed = "sources" if gone == "without detections" else "frames"
     late = derived(lake, make_rows, nights, table)
-    assert refused(lake, late, f"another run has changed c-00000001 of {changed} meanwhile; run again")
+    assert refused(lake, late, f"another run has changed c-00000001 of {changed} in the meantime; run again")
 
 
 @pytest.mark.parametrize(("table", "is_taken"), [("matches", False), ("zeropoints", False), ("nights", True)])
@@ -101,7 +101,7 @@ def test_what_was_made_from_frames_of_which_one_is_gone_meanwhile_is_refused(
     if is_taken:
         assert lake.commit(late).n_rows(table) == 8
     else:
-        assert refused(lake, late, "another run has changed c-00000001 of frames meanwhile; run again")
+        assert refused(lake, late, "another run has changed c-00000001 of frames in the meantime; run again")
 
 
 def test_what_others_did_to_the_frames_of_other_nights_does_not_matter(
@@ -167,7 +167,7 @@ def test_where_other_nights_cannot_be_read_a_frame_is_not_taken_in_unseen(
     with lake.stage("late") as staging:
         late = Commit("ingest", "c-2")
         late.replace(stage_part(make_rows("frames", 5, 2), "frames", "c-2", staging), staging)
-        assert refused(lake, late, "the frames of other nights cannot be read .*`skylake verify` tells which")
+        assert refused(lake, late, "the frames of other nights cannot be read .*`skylake verify` shows which")
 
 
 def test_a_frame_may_move_to_another_part_in_one_commit(lake: Lake, make_rows: MakeRows, put: Put) -> None:

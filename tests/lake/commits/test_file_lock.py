@@ -76,7 +76,7 @@ def test_an_owner_that_is_not_known_is_none(tmp_path: Path, text: str) -> None:
     path = tmp_path / "_lock"
     with locked(path):
         path.write_text(text)
-        with pytest.raises(LakeError, match=r"already \(it does not tell which\)"), locked(path, wait=False):
+        with pytest.raises(LakeError, match=r"already \(it does not say which\)"), locked(path, wait=False):
             pass
 
 

@@ -17,7 +17,7 @@ from skylake.errors import LakeError
 from skylake.lake import Lake, Retention, Snapshot
 from skylake.lake.commits.internal_links import lost_version, read_links
 from skylake.lake.integrity.lake_facts import gather_facts
-from skylake.lake.integrity.repairs import Mends
+from skylake.lake.integrity.repairs import Repairs
 from skylake.settings import Catalogs
 
 MakeRows = Callable[..., pa.Table]
@@ -42,7 +42,7 @@ def lose(lake: Lake, number: int, table: str) -> str:
 
 def mended(lake: Lake, number: int, table: str) -> Lake:
     """The lake after the command that verify tells."""
-    command = Mends(gather_facts(lake.layout)).snapshot(number, table, is_verified=False)
+    command = Repairs(gather_facts(lake.layout)).snapshot(number, table, is_verified=False)
     assert command.startswith("ln -sfn "), command
     subprocess.run(command, shell=True, check=True)
     return Lake(lake.root)
@@ -150,7 +150,7 @@ def test_a_link_in_the_place_of_an_own_folder_is_refused_and_nothing_behind_it_i
     found = [row for row in facts.relations.values("documents", "path", "kind") if row[1] == "link"]
     assert found == [(name, "link")]
     command = command_of(error)
-    assert Mends(facts).document(name, "link", None) == command
+    assert Repairs(facts).document(name, "link", None) == command
     subprocess.run(command, shell=True, check=True)
     precious_too = own / "precious"
     if precious_too.exists() and name != "catalogs":
@@ -180,7 +180,7 @@ def test_a_link_within_a_version_or_catalog_is_named_by_verify_alone(
     (row,) = facts.relations.values("documents", "path", "kind", "problem")
     assert row[:2] == (path, "link") and f"a link to {elsewhere}" in row[2]
     assert not facts.relations.values("lake_catalogs", "catalog")
-    command = Mends(facts).document(path, "link", None)
+    command = Repairs(facts).document(path, "link", None)
     (elsewhere / "other.json").unlink()
     subprocess.run(command, shell=True, check=True)
     assert not gather_facts(nights.layout).relations.values("documents", "path")
@@ -201,7 +201,7 @@ def test_the_links_of_a_lake_do_not_lead_out_of_it(name: str, nights: Lake, tmp_
         rows = facts.relations.values("snapshot_tables", "snapshot", "table_name", "is_verified", "problem")
         [row] = [row for row in rows if row[-1] is not None]
         assert "skylake verify" in command_of(error)
-        command = Mends(facts).snapshot(*row[:-1])
+        command = Repairs(facts).snapshot(*row[:-1])
     else:
         [problem] = [one for one in facts.relations.values("pointers", "link", "problem") if one[1]]
         assert problem[0] == name

@@ -14,7 +14,7 @@ from skylake.errors import LakeError
 from skylake.lake import Lake, Snapshot
 from skylake.lake.integrity.lake_facts import gather_facts
 from skylake.lake.integrity.recover_part import main, recover
-from skylake.lake.integrity.repairs import Mends
+from skylake.lake.integrity.repairs import Repairs
 from skylake.schema.parquet import write_parquet
 
 MakeRows = Callable[..., pa.Table]
@@ -39,7 +39,7 @@ def lose(lake: Lake, table: str) -> tuple[Path, str, str]:
     for version in lake.layout.versions(table).iterdir():
         (version / "_parts" / f"{NAME}.json").unlink(missing_ok=True)
     file = min((folder / "dataset").rglob("*.parquet"))
-    return description, text, Mends(gather_facts(lake.layout)).file(table, str(file.relative_to(folder)))
+    return description, text, Repairs(gather_facts(lake.layout)).file(table, str(file.relative_to(folder)))
 
 
 @pytest.mark.parametrize("table", ["frames", "sources"])

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from skylake.errors import LakeError
 from skylake.lake import Lake, Retention, Snapshot
 from skylake.lake.commits.internal_links import mark_current, newest_ever
-from skylake.lake.commits.ledger_records import Entry
+from skylake.lake.commits.ledger_records import LedgerEntry
 from skylake.lake.integrity.lake_facts import gather_facts
 
 MakeRows = Callable[..., pa.Table]
@@ -28,9 +28,9 @@ Put = Callable[..., Snapshot]
 START = datetime(2020, 1, 1, tzinfo=UTC)
 
 
-def entries(hours: list[float]) -> list[Entry]:
+def entries(hours: list[float]) -> list[LedgerEntry]:
     times = (START + timedelta(hours=hour) for hour in sorted(hours))
-    return [Entry(number, None, time, "ingest", "-", "1") for number, time in enumerate(times, start=1)]
+    return [LedgerEntry(number, None, time, "ingest", "-", "1") for number, time in enumerate(times, start=1)]
 
 
 @given(

@@ -111,7 +111,7 @@ def test_a_lost_description_is_told(table: OpenTable, reader: str) -> None:
     folder = table.snapshot.folder("sources")
     next(folder.glob("_*/*.json")).unlink()
     said = refusal(table, reader)
-    assert said.startswith(f"{folder / 'hats.properties'}: it tells of 320 rows, and the descriptions of ")
+    assert said.startswith(f"{folder / 'hats.properties'}: it lists 320 rows, and the descriptions of ")
 
 
 def test_another_damaged_table_is_refused_by_duckdb_alone(table: OpenTable) -> None:

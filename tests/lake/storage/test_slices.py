@@ -13,7 +13,7 @@ import pytest
 
 from skylake.errors import LakeError
 from skylake.lake import Lake, Snapshot
-from skylake.lake.storage.slices import read_files, read_told
+from skylake.lake.storage.slices import read_files, read_verified
 from skylake.schema.parquet import write_parquet
 
 MakeRows = Callable[..., pa.Table]
@@ -51,7 +51,7 @@ def test_rows_that_are_told_of_are_read_as_they_were_written_or_refused(
 ) -> None:
     version = put(lake, ("frames", "c-1", make_rows("frames", 20, 1))).version("frames")
     (where,) = version.slices_of(version.parts["c-1"])
-    rows = read_told("frames", where)
+    rows = read_verified("frames", where)
     assert rows.num_rows == 20
     place = rows.column_names.index(COLUMN)
     changed = {
@@ -63,5 +63,5 @@ def test_rows_that_are_told_of_are_read_as_they_were_written_or_refused(
     }[change]
     write_parquet(changed, where.path)
     with pytest.raises(LakeError, match=f"{where.path}: the rows are not those that were written"):
-        read_told("frames", where)
-    assert read_told("frames", replace(where, told=None)).num_rows == changed.num_rows
+        read_verified("frames", where)
+    assert read_verified("frames", replace(where, expected=None)).num_rows == changed.num_rows

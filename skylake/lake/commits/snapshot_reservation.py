@@ -1,9 +1,9 @@
-"""The number of the next snapshot belongs to one committer: how it finds out that a lock did not keep others away.
+"""Reservation of the number of the next snapshot by one committer, which finds out if a lock did not keep others away.
 
-Some file systems lock files on one machine only, or give up a lock that they were told to hold. Two committers then
-build upon the same snapshot, and the one that moves the pointer last would take away what the other has published.
-Whoever begins a commit removes what unfinished ones have left, the claims of others first. So a committer whose claim
-is still there when it is about to move the pointer is the last that has begun.
+Some file systems lock files on one machine only, or lose a lock that a process holds. Two committers then build upon
+the same snapshot, and the one that moves the pointer last would take away what the other has published. Whoever
+begins a commit removes what unfinished ones have left, the reservations of others first. So a committer whose
+reservation is still there when it is about to move the pointer is the last that has begun.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from skylake.errors import OvertakenError
 from skylake.lake.commits.snapshot_history import current_number
 from skylake.lake.layout import Layout
 
-#: What is said of a folder that somebody has removed, on a disk and over a network.
+#: What is said of a folder that was removed, on a disk and over a network.
 _GONE = {errno.ENOENT, errno.ESTALE}
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """A claim to the number of the next snapshot.
+class Reservation:
+    """A reservation of the number of the next snapshot.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Claim:
         return self.layout.snapshot(self.number)
 
     def require_base(self) -> None:
-        """Refuse to go on if somebody has published since.
+        """Refuse to go on if another commit was published since.
 
         Raises
         ------
@@ -66,19 +66,19 @@ class Claim:
             raise _overtaken(self.layout)
 
     def require(self) -> None:
-        """Refuse to go on if somebody has claimed the number since.
+        """Refuse to go on if another process has reserved the number since.
 
         Raises
         ------
         OvertakenError
         """
-        if not self.stands() or self._recorded_token() != self.token:
+        if not self.is_valid() or self._recorded_token() != self.token:
             raise _overtaken(self.layout)
 
-    def stands(self) -> bool:
-        """Tell whether the folder is still the one that was claimed."""
+    def is_valid(self) -> bool:
+        """Return whether the folder is still the one that was reserved."""
         try:
-            # Opened, as a network file system answers what it remembers when it is merely asked.
+            # Opened, as a network file system answers what it remembers when it is only asked.
             descriptor = os.open(self.folder, os.O_RDONLY)
         except OSError as error:
             if error.errno in _GONE:
@@ -103,13 +103,13 @@ class Claim:
 
 
 @contextmanager
-def claimed(layout: Layout, base: int) -> Iterator[Claim]:
-    """Claim the number after that of a snapshot, which is the current one.
+def reserve(layout: Layout, base: int) -> Iterator[Reservation]:
+    """Reserve the number after that of a snapshot, which is the current one.
 
     Raises
     ------
     OvertakenError
-        If somebody else has claimed it, or claims it before this ends and so takes away what was built.
+        If another process has reserved it, or reserves it before this ends and so takes away what was built.
     OSError
         If the lake cannot be written.
     """
@@ -119,11 +119,11 @@ def claimed(layout: Layout, base: int) -> Iterator[Claim]:
         descriptor = os.open(folder, os.O_RDONLY)
     except (FileExistsError, FileNotFoundError) as error:
         raise _overtaken(layout) from error
-    claim = Claim(layout, base, descriptor, secrets.token_hex(16))
+    reservation = Reservation(layout, base, descriptor, secrets.token_hex(16))
     try:
-        yield claim
+        yield reservation
     except OSError as error:
-        if claim.stands():
+        if reservation.is_valid():
             raise
         raise _overtaken(layout) from error
     finally:

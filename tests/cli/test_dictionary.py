@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import re
 
+from skylake.cli.generate import dictionary
 from skylake.schema import flag_texts, load, table_names
-from skylake.schema.dictionary import dictionary
 
 TEXT = dictionary()
 SECTIONS = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", TEXT, re.M | re.S))
