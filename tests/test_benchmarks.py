@@ -11,8 +11,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import chain
 import numpy as np
 import pytest
+import throughput
+from solvers import peers
 
 from skylake.image.solving.solve_parameters import SolveParams
 from skylake.image.solving.source_list import StarList
@@ -116,24 +119,17 @@ def test_real_frames_are_refined_to_a_quarter_of_a_pixel() -> None:
     assert places == dict.fromkeys(places, "met")
 
 
-def test_the_stages_whose_time_is_told_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import chain
-    import throughput
-
+def test_the_stages_whose_time_is_told_are_there() -> None:
     for module, name in (chain.STAGES | throughput.FURTHER).values():
         assert callable(getattr(module, name))
     assert all(callable(getattr(throughput.ingesting, name)) for name in throughput.STAGES.values())
 
 
 def test_a_peer_whose_files_are_for_pictures_of_other_scales_has_not_solved(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The package says so by a TypeError."""
     pytest.importorskip("astrometry")
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    from solvers import peers
-
     solvers = peers(Path("/usr/share/astrometry"))
     if "astrometry (PyPI)" not in solvers:
         pytest.skip("there are no index files (Debian's astrometry-data-tycho2)")

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import random
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import faults
+import operations
+import powercut
 import pyarrow as pa
 import pytest
+import readers
+import states
+from trials import Trials
 
 from skylake.durable import hold, set_aside
 from skylake.errors import LakeError
 from skylake.lake import Lake, Retention, Snapshot
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-if not BENCHMARKS.is_dir():
-    pytest.skip("the benchmarks, whose parts are used here, are not there", allow_module_level=True)
-sys.path.insert(0, str(BENCHMARKS))
-
-import faults  # noqa: E402
-import operations  # noqa: E402
-import powercut  # noqa: E402
-import readers  # noqa: E402
-import states  # noqa: E402
-from trials import Trials  # noqa: E402
 
 MakeRows = Callable[..., pa.Table]
 Put = Callable[..., Snapshot]

@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from archive.make_archive import make_archive
+from archive.scenario import ArchiveScenario
 
 from skylake.cameras.profile import load as load_profile
 from skylake.core.ids import config_sha256
@@ -24,7 +26,6 @@ from skylake.errors import CatalogError, LakeError, UsageError
 from skylake.flow.aggregates.outdated import outdated
 from skylake.flow.aggregates.refresh import aggregate
 from skylake.flow.aggregates.staleness import Why
-from skylake.flow.archive import make_archive
 from skylake.flow.astrometry.solve_frames import index_catalog
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.compaction.compact_tables import compact
@@ -44,7 +45,7 @@ from skylake.schema import load, table_names
 from skylake.schema.digest import add_digests, rows_digest
 from skylake.schema.parquet import write_parquet
 from skylake.settings import Settings
-from skylake.simulate import Scenario, ScheduleParams, StarParams
+from skylake.simulate import ScheduleParams, StarParams
 from skylake.sky.catalog_columns import CatalogColumns
 from skylake.sky.hats import (
     Properties,
@@ -58,7 +59,7 @@ from skylake.sky.join import join_catalog
 from skylake.sky.lake_catalogs import ReferenceCatalog, StarField
 from skylake.sky.match import Aperture
 
-SCENARIO = Scenario(
+SCENARIO = ArchiveScenario(
     camera="sim", nights=9, frames_per_night=6, stars=StarParams(per_frame=120.0, variable_fraction=0.0),
     schedule=ScheduleParams(fields=2),
 )  # fmt: skip
