@@ -112,5 +112,4 @@ def _geometry(stretch: _Stretch) -> Geometry | None:
     first = stretch.scenes[0]
     frames = [(one.mjd, one.detected, one.above) for one in stretch.scenes]
     fwhm = float(np.median([one.fwhm_px for one in stretch.scenes]))
-    night = night_geometry(stretch.lens, frames, first.shape, fwhm)
-    return None if night is None else night.geometry
+    return night_geometry(stretch.lens, frames, first.shape, fwhm)

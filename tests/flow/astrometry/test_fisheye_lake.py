@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from skylists import SkyListParams, draw_list
 
 from skylake import cameras
 from skylake.core.camera import Site
@@ -46,7 +47,7 @@ from skylake.simulate.fisheyenights import (
     FisheyeResult,
     simulate_fisheye,
 )
-from skylake.simulate.wholesky import SkyListParams, Twilight, draw_list
+from skylake.simulate.wholesky import Twilight
 from skylake.sky.catalog_columns import CatalogColumns
 from skylake.sky.lake_catalogs import ReferenceCatalog, StarField
 from skylake.table.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches

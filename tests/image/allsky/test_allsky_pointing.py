@@ -93,7 +93,7 @@ def test_errors_of_places_are_those_that_there_are(stars, few, own):
                 places + random.normal(0.0, 0.3, places.shape), errors, np.linspace(9.0, 1.0, len(places))
             )
 
-        night = night_geometry(LENS, [(MJD, seen(100, np.eye(3)), above)], SHAPE, 0.01).geometry
+        night = night_geometry(LENS, [(MJD, seen(100, np.eye(3)), above)], SHAPE, 0.01)
         turn = rotation_matrix(random.normal(0.0, 0.7 / 250.0, 3))
         scene = replace(empty, detected=seen(few, turn))
         known = replace(night, lens=night.lens.moved(np.eye(13)[4] * 3.0)) if own else night

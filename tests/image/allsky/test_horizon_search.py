@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from skylists import SkyListParams, draw_fisheye, draw_list, draw_real_lens, draw_twilight
 
 from skylake.core.camera import Site
 from skylake.core.horizon import Horizon
@@ -14,15 +15,7 @@ from skylake.image.allsky.refine_geometry import Detected, united
 from skylake.image.allsky.solve_allsky import solve_all_sky
 from skylake.image.wcs.header_wcs import Stars
 from skylake.image.wcs.lens import Lens
-from skylake.simulate.wholesky import (
-    Fisheye,
-    SkyListParams,
-    draw_fisheye,
-    draw_list,
-    draw_real_lens,
-    draw_stars,
-    draw_twilight,
-)
+from skylake.simulate.wholesky import Fisheye, draw_stars
 
 SHAPE = (1040, 1392)
 SITE = Site("", -17.9, 28.8, 2200.0)
