@@ -158,9 +158,7 @@ def test_the_commands_of_a_document_run_in_their_order(
         assert "Traceback" not in done.stderr
 
 
-def test_the_scenario_of_the_page_on_simulations_is_what_its_commands_make(
-    run_forked: Run, tmp_path: Path
-) -> None:
+def test_the_documented_scenario_is_what_its_commands_make(run_forked: Run, tmp_path: Path) -> None:
     (scenario,) = blocks("docs/simulating.md", "toml")
     (tmp_path / "cloudy.toml").write_text(scenario, encoding="utf-8")
     for command in commands("docs/simulating.md"):
@@ -175,7 +173,7 @@ def test_the_scenario_of_the_page_on_simulations_is_what_its_commands_make(
     assert {row["exposure_s"] for rows in made.values() for row in rows} == {told["exposure_s"]}
 
 
-def test_the_page_on_simulations_names_every_table_of_a_scenario() -> None:
+def test_the_simulation_page_names_every_scenario_table() -> None:
     page = (ROOT / "docs/simulating.md").read_text(encoding="utf-8")
     scenario = Scenario()
     tables = [
@@ -280,7 +278,7 @@ def test_links_lead_somewhere() -> None:
             assert (ROOT / document).parent.joinpath(target).exists(), f"{document} links to {target}"
 
 
-def test_the_two_commands_of_the_readme_are_those_of_the_makefile_and_of_ci() -> None:
+def test_the_readme_commands_are_those_of_makefile_and_ci() -> None:
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     for command in ("make demo", "make test"):

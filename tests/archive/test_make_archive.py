@@ -236,7 +236,7 @@ def test_real_frames_are_not_overwritten(made_once: Lake, scenario: ArchiveScena
         make_archive(lake, scenario, Inline())
 
 
-def test_a_night_that_is_too_short_does_not_take_the_others_along(
+def test_a_night_that_is_too_short_fails_alone(
     profile: Profile, scenario: ArchiveScenario, tmp_path: Path
 ) -> None:
     def hours(night: int) -> float:

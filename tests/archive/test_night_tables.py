@@ -264,7 +264,7 @@ def test_calibrated_magnitudes_scatter_as_they_say(night: NightTables) -> None:
     assert 0.5 * (high - low) == pytest.approx(1.0, abs=0.15)
 
 
-def test_corrections_grow_from_the_centre_and_fluxes_lack_what_they_add(night: NightTables) -> None:
+def test_corrections_grow_outwards_and_fluxes_lack_them(night: NightTables) -> None:
     matches = night.matches
     x, y = (column(matches, name) - middle for name, middle in (("x_px", 119.5), ("y_px", 99.5)))
     square = (x**2 + y**2) / (120.0**2 + 100.0**2)
@@ -279,7 +279,7 @@ def test_corrections_grow_from_the_centre_and_fluxes_lack_what_they_add(night: N
     assert slope == pytest.approx(-0.018, abs=0.012)
 
 
-def test_every_metric_of_a_verdict_is_filled_where_its_frame_has_pixels(night: NightTables) -> None:
+def test_every_metric_is_filled_where_frames_have_pixels(night: NightTables) -> None:
     frames = night.frames.filter(pc.not_equal(night.frames["status"], "failed"))
     names = ["sky_saturation", "mean_ellipticity", "flux_limit", "n_streaks", "n_uneven_cells", "n_detected"]
     assert {name: frames[name].null_count for name in names} == dict.fromkeys(names, 0)

@@ -73,7 +73,7 @@ def test_calibrate_finds_the_zeropoints_of_truth(lake: Path, sky: Path, asked: R
          "set detector.width_px = 256 and detector.height_px = 256 in "),
     ],
 )  # fmt: skip
-def test_frames_that_all_contradict_the_profile_are_one_sentence_whose_advice_helps(
+def test_frames_that_all_contradict_a_profile_are_one_sentence(
     frames: Path, camera: Path, new_lake: Path, skylake_command: Run, tmp_path: Path,
     wrong: str, status: str, has: str, advice: str,
 ) -> None:  # fmt: skip
@@ -104,7 +104,7 @@ def test_everything_again_is_nothing_new(lake: Path, sky: Path, camera: Path, we
     assert well("status", lake, "--json").json == before
 
 
-def test_results_are_on_standard_output_and_progress_on_standard_error(
+def test_results_are_on_stdout_and_progress_on_stderr(
     new_lake: Path, frames: Path, camera: Path, skylake_command: Run
 ) -> None:
     answer = skylake_command("ingest", new_lake, "-c", camera, frames, "--json")
@@ -131,7 +131,7 @@ def troubled(frames: Path) -> Path:
     return frames
 
 
-def test_frames_that_fail_are_named_with_reason_and_mend_and_the_status_is_1(
+def test_frames_that_fail_are_named_and_the_status_is_1(
     new_lake: Path, troubled: Path, camera: Path, skylake_command: Run, asked: Run
 ) -> None:
     answer = skylake_command("ingest", new_lake, "--camera", camera, troubled)
@@ -151,7 +151,7 @@ def test_frames_that_fail_are_named_with_reason_and_mend_and_the_status_is_1(
     assert (again.status, again.json["counts"], again.json["n_known"]) == (0, {}, 4)
 
 
-def test_rough_headers_and_none_are_solved_with_what_an_import_makes(
+def test_rough_or_missing_headers_are_solved_after_an_import(
     new_lake: Path, frames: Path, sky: Path, columns: tuple[str, ...], camera: Path, well: Run, asked: Run,
     skylake_command: Run,
 ) -> None:  # fmt: skip
@@ -334,7 +334,7 @@ def test_a_report_that_cannot_be_written_is_named(lake: Path, tmp_path: Path, sk
         ("postgresql://me:secret@127.0.0.1:1/sky", 3, "postgresql://me@127.0.0.1:1/sky"),
     ],
 )
-def test_a_database_that_does_not_answer_is_named_without_its_password(
+def test_a_silent_database_is_named_without_its_password(
     url: str, status: int, words: str, lake: Path, skylake_command: Run
 ) -> None:
     answer = skylake_command("mirror", lake, "--to", url)
@@ -364,9 +364,7 @@ def copied(lake: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(lake, tmp_path / "copy", symlinks=True))
 
 
-def test_a_dry_run_lists_the_nights_that_would_be_calibrated_and_changes_nothing(
-    copied: Path, camera: Path, well: Run
-) -> None:
+def test_a_dry_run_lists_nights_and_changes_nothing(copied: Path, camera: Path, well: Run) -> None:
     assert well("calibrate", copied, "--dry-run").out == "calibrate: every night is up to date\n"
     before = Lake(copied).snapshot().number
     options = ("--version", 2, "--camera", camera, "--from", 20241002)
@@ -401,7 +399,7 @@ def test_what_cannot_be_calibrated_is_named(
     assert words in answer.err
 
 
-def test_a_profile_is_in_force_from_the_calibration_on_and_so_are_its_edits(
+def test_a_profile_and_its_edits_apply_from_the_calibration_on(
     copied: Path, camera: Path, tmp_path: Path, skylake_command: Run, well: Run, asked: Run
 ) -> None:
     def out_of_date() -> dict[str, int]:
@@ -426,7 +424,7 @@ def test_a_profile_is_in_force_from_the_calibration_on_and_so_are_its_edits(
     assert answer.status == 3 and f"{path}: not valid TOML" in answer.sentence
 
 
-def test_a_filter_that_the_profile_lost_is_a_sentence_and_status_1(
+def test_a_filter_lost_from_the_profile_is_status_1(
     copied: Path, camera: Path, tmp_path: Path, skylake_command: Run
 ) -> None:
     renamed = Path(cameras.load("sim").source).read_text().replace("filters.V]", "filters.green]")
@@ -464,7 +462,7 @@ def test_a_catalog_that_is_not_in_force_is_told_to_be_none(
     )
 
 
-def test_where_no_catalog_calibrates_the_sentence_says_what_to_write(
+def test_without_a_calibration_catalog_it_says_what_to_write(
     copied: Path, camera: Path, frames: Path, skylake_command: Run
 ) -> None:
     settings = copied / "skylake.toml"
@@ -493,7 +491,7 @@ def test_json_and_csv_of_the_same_question_agree(lake: Path, well: Run) -> None:
     ("options", "option"),
     [(["--mag", "R=V", "--colour", "B-V=B-V"], "--mag V=COLUMN"), (["--mag", "V=V"], "--colour B-V=COLUMN")],
 )
-def test_a_catalog_without_band_or_colour_is_told_with_the_option_to_import_it_and_the_status_is_1(
+def test_a_catalog_without_band_or_colour_names_the_option(
     new_lake: Path,
     sky: Path,
     frames: Path,
@@ -522,7 +520,7 @@ def test_a_catalog_without_band_or_colour_is_told_with_the_option_to_import_it_a
     )
 
 
-def test_one_of_each_sentence_on_good_frames_is_shown_and_the_others_are_counted() -> None:
+def test_one_sentence_of_each_kind_is_shown_and_others_counted() -> None:
     long = [f"/night-{n}.fits: an exposure of {n}.5e+04 s is unusual" for n in (1, 22, 333)]
     late = "/a.fits: the time of DATE-OBS, 2090-01-01T00:00:00 UTC, is still to come"
     assert _one_of_each([long[0], late, *long[1:]]) == [f"{long[0]} (and 2 more like it)", late]

@@ -68,9 +68,7 @@ def test_options_reach_the_frames(simulate: Run, tmp_path: Path) -> None:
     assert len(kinds) > 2 and len(set(kinds)) == 4, "raw frames come with bias, dark and flat frames"
 
 
-def test_the_same_scenario_gives_the_same_bytes_and_another_seed_others(
-    simulate: Run, tmp_path: Path
-) -> None:
+def test_a_scenario_fixes_the_bytes_and_another_seed_differs(simulate: Run, tmp_path: Path) -> None:
     for name, options in {"a": (), "b": ("--seed", 1), "c": ("--seed", 2)}.items():
         assert simulate(name, *options).status == 0
     a, b, c = (digests(tmp_path / name) for name in "abc")

@@ -44,9 +44,7 @@ def test_a_whole_lake_is_told_to_be_well(lake: Path, well: Run) -> None:
     assert {check["kind"] for check in deep["checks"]} == {"fast", "deep", "hats"}
 
 
-def test_what_is_broken_is_told_with_a_command_that_can_be_pasted(
-    lake: Path, well: Run, skylake_command: Run
-) -> None:
+def test_damage_is_shown_with_a_command_to_paste(lake: Path, well: Run, skylake_command: Run) -> None:
     lost = min((lake / "frames" / "dataset").glob("*.parquet"))
     lost.unlink()
     answer = skylake_command("verify", lake)

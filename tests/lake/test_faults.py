@@ -70,7 +70,7 @@ def test_readers_see_whole_nights_once_whatever_is_written(tmp_path: Path) -> No
     assert sum(len(seen) > 1 for seen in result.seen.values()) >= 2, "readers have seen the lake change"
 
 
-def test_a_cut_of_the_power_does_no_harm_but_for_code_that_forces_nothing(tmp_path: Path) -> None:
+def test_a_power_cut_harms_only_code_that_forces_nothing(tmp_path: Path) -> None:
     why_not = powercut.obstacle()
     if why_not:
         pytest.skip(f"the power cannot be cut here: {why_not}")
@@ -99,7 +99,7 @@ def test_a_state_in_the_midst_of_a_commit_is_found_out(lake: Lake, make_rows: Ma
 
 
 @pytest.mark.parametrize("instant", [0, 1, 2, 5])
-def test_a_vacuum_that_is_interrupted_leaves_nothing_half_removed(
+def test_an_interrupted_vacuum_leaves_nothing_half_removed(
     lake: Lake, make_rows: MakeRows, put: Put, monkeypatch: pytest.MonkeyPatch, instant: int
 ) -> None:
     for night in range(1, 5):
@@ -160,7 +160,7 @@ def test_who_holds_a_folder_keeps_it_and_who_comes_late_is_told(tmp_path: Path) 
     assert set_aside(folder) is None
 
 
-def test_a_reader_that_a_vacuum_overtakes_gets_the_next_snapshot(
+def test_a_reader_overtaken_by_a_vacuum_gets_the_next_snapshot(
     lake: Lake, make_rows: MakeRows, put: Put, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between reading the pointer and holding what it leads to, others commit and vacuum."""

@@ -239,7 +239,7 @@ def mounted(traced: Traced, other_disk: Path) -> Iterator[tuple[Lake, list[Call]
         subprocess.run(["umount", lake.root / "_versions"], check=True)
 
 
-def test_versions_on_another_disk_are_there_before_a_commit_counts(mounted: tuple[Lake, list[Call]]) -> None:
+def test_versions_on_another_disk_are_synced_before_a_commit(mounted: tuple[Lake, list[Call]]) -> None:
     lake, calls = mounted
     versions = lake.root / "_versions"
     own = re.compile(rf"\d+<{re.escape(str(versions))}(/[^>]*)?>")

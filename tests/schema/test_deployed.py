@@ -40,7 +40,7 @@ def another(data: dict[str, Any]) -> None:
     data["columns"].insert(4, {"name": "snr", "datatype": "float", "nullable": True, "description": "new"})
 
 
-def test_the_schemas_of_this_tree_are_recorded_and_follow_what_was_deployed() -> None:
+def test_the_schemas_of_this_tree_follow_the_deployed_ones() -> None:
     assert problems() == [], "a schema has changed; CONTRIBUTING.md tells what to do"
 
 

@@ -121,7 +121,7 @@ def test_the_catalog_is_valid_and_lsdb_opens_it_with_its_margin(sky: pa.Table, b
     assert sorted(near["ref_id"]) == sorted(sky.filter(pa.array(distance <= 0.5))["ref_id"].to_pylist())
 
 
-def test_dense_pixels_are_divided_and_their_margins_are_complete(sky: pa.Table, build: Build) -> None:
+def test_dense_pixels_are_divided_with_complete_margins(sky: pa.Table, build: Build) -> None:
     target, _ = build(sky, 1, 600.0, limit=60)
     main, edge = leaves(target / "stars"), leaves(target / "stars_margin")
     assert max(map(len, main.values())) <= 60
@@ -133,7 +133,7 @@ def test_dense_pixels_are_divided_and_their_margins_are_complete(sky: pa.Table, 
         assert not missing, f"{pixel} lacks {missing}"
 
 
-def test_more_stars_at_one_place_than_a_pixel_may_hold_are_kept_all(stars: Stars, build: Build) -> None:
+def test_more_stars_at_one_place_than_a_pixel_holds_are_kept(stars: Stars, build: Build) -> None:
     target, report = build(stars(np.full(50, 10.0), np.full(50, -80.0)), 0, limit=5)
     assert report.n_rows == 50
     (table,) = leaves(target / "stars").values()
@@ -176,7 +176,7 @@ def beside(target: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("replacing", [False, True])
-def test_an_error_leaves_nothing_behind_and_an_older_catalog_as_it_was(
+def test_an_error_leaves_only_the_older_catalog(
     sky: pa.Table, build: Build, tmp_path: Path, replacing: bool
 ) -> None:
     if replacing:
@@ -266,7 +266,7 @@ def test_a_margin_that_is_wide_enough_is_left_alone(sky: pa.Table, build: Build)
 
 
 @pytest.mark.xdist_group("lsdb")
-def test_who_reads_a_catalog_keeps_its_margin_while_it_is_widened(sky: pa.Table, build: Build) -> None:
+def test_a_reader_keeps_its_margin_while_it_is_widened(sky: pa.Table, build: Build) -> None:
     import lsdb
     from hats.io.validation import is_valid_collection
 
@@ -298,7 +298,7 @@ widen_margin(Path(sys.argv[1]), 2300.0)
 """
 
 
-def test_a_run_that_is_killed_while_it_widens_leaves_a_whole_catalog(sky: pa.Table, build: Build) -> None:
+def test_a_run_killed_while_widening_leaves_a_whole_catalog(sky: pa.Table, build: Build) -> None:
     began = time.monotonic()
     wide = margins(build(sky, 1, 2300.0)[0])
     lasts = time.monotonic() - began
@@ -318,7 +318,7 @@ def test_a_run_that_is_killed_while_it_widens_leaves_a_whole_catalog(sky: pa.Tab
     assert beside(target) == ["stars"]
 
 
-def test_what_a_run_left_before_the_collection_named_it_is_replaced(sky: pa.Table, build: Build) -> None:
+def test_leftovers_of_an_unfinished_run_are_replaced(sky: pa.Table, build: Build) -> None:
     target, _ = build(sky, 1, 300.0)
     (target / "stars_margin_900" / "dataset").mkdir(parents=True)
     assert widen_margin(target, 900.0)

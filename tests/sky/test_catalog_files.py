@@ -364,7 +364,7 @@ def test_unsigned_integers_beyond_63_bits_are_refused_by_row(tmp_path: Path) -> 
     assert found["ra_deg"].to_pylist() == [0, 1, 2, 3, 4]
 
 
-def test_a_column_may_change_its_kind_in_the_middle_of_a_large_text(tmp_path: Path) -> None:
+def test_a_column_may_change_its_kind_within_a_large_text(tmp_path: Path) -> None:
     n_rows = 250_000
     half = n_rows // 2
     ids = [str(k) for k in range(half)] + [f"S{k}" for k in range(half, n_rows)]

@@ -151,7 +151,7 @@ def test_a_bad_frame_says_how_it_ended_and_why(neighbours: Any, name: str) -> No
     assert row["message"] and "please report" not in row["message"]
 
 
-def test_good_frames_have_the_rows_that_they_have_without_bad_neighbours(neighbours: Any) -> None:
+def test_good_frames_have_the_same_rows_beside_bad_ones(neighbours: Any) -> None:
     pure, mixed, _, _ = neighbours
     expected = pure.snapshot()
     found = mixed.snapshot()
@@ -166,7 +166,7 @@ def test_good_frames_have_the_rows_that_they_have_without_bad_neighbours(neighbo
     assert found.read("sources", filter=mine).sort_by(key).equals(sources)
 
 
-def test_detections_of_rejected_frames_carry_a_flag_and_failed_ones_have_none(neighbours: Any) -> None:
+def test_rejected_detections_have_a_flag_and_failed_frames_none(neighbours: Any) -> None:
     from skylake.core.flags import SourceFlag
 
     _, mixed, _, _ = neighbours
@@ -179,7 +179,7 @@ def test_detections_of_rejected_frames_carry_a_flag_and_failed_ones_have_none(ne
     assert (flagged == (kinds == "rejected")).all()
 
 
-def test_the_report_names_every_bad_frame_and_every_repeated_one(neighbours: Any) -> None:
+def test_the_report_names_every_bad_and_repeated_frame(neighbours: Any) -> None:
     _, mixed, report, _ = neighbours
     assert {Path(row["file"]).name for row in report.problems} == set(BAD)
     assert report.counts == {"ok": 6, "skipped": 1, "rejected": 3, "failed": 11}
@@ -191,7 +191,7 @@ def test_the_report_names_every_bad_frame_and_every_repeated_one(neighbours: Any
     assert sum(batch["sources"] for batch in nights.values()) == mixed.snapshot().n_rows("sources")
 
 
-def test_a_frame_whose_file_cannot_be_opened_comes_in_when_it_can(
+def test_a_frame_that_could_not_be_opened_comes_in_later(
     lake: Lake, frames: list[Path], run: Run, tmp_path: Path
 ) -> None:
     link = frames[0].with_name("link.fits")
@@ -237,7 +237,7 @@ def other_profile(profile: Any, tmp_path_factory: pytest.TempPathFactory) -> Any
     return cameras.load(path)
 
 
-def test_another_configuration_with_redo_replaces_that_batch_and_no_other(
+def test_a_redo_with_another_profile_replaces_that_batch_only(
     ingested: Lake, archive: Any, other_profile: Any, run: Run, checksums: Callable[..., Any]
 ) -> None:
     tables = ("frames", "sources")
@@ -298,7 +298,7 @@ def test_frames_in_any_portions_give_the_same_files(
     assert checksums(lake, "frames", "sources") == checksums(six_at_once, "frames", "sources")
 
 
-def test_a_frame_under_another_name_is_known_and_makes_no_second_row(
+def test_a_frame_under_another_name_makes_no_second_row(
     ingested: Lake, archive: Any, run: Run, tmp_path: Path
 ) -> None:
     copy = Path(shutil.copy2(archive.frames[4], tmp_path / "copy.fits"))
@@ -325,9 +325,7 @@ def test_a_file_that_holds_another_frame_now_gives_up_its_row(
     assert set(sources["frame_id"].to_pylist()) == {row["frame_id"] for row in rows.values()}
 
 
-def test_when_the_only_frame_of_a_night_becomes_another_the_night_is_gone(
-    lake: Lake, frames: list[Path], run: Run
-) -> None:
+def test_a_night_is_gone_when_its_only_frame_changes(lake: Lake, frames: list[Path], run: Run) -> None:
     run(lake, [frames[0], frames[6]])
     shutil.copyfile(frames[7], frames[0])
     os.utime(frames[0], ns=(1, 1))
@@ -371,9 +369,7 @@ def damage(lake: Lake, night: int) -> None:
         path.write_bytes(b"PAR1 no more")
 
 
-def test_a_night_that_cannot_be_gathered_is_reported_and_the_others_are_committed(
-    lake: Lake, frames: list[Path], run: Run
-) -> None:
+def test_a_night_that_cannot_be_gathered_is_reported(lake: Lake, frames: list[Path], run: Run) -> None:
     run(lake, [frames[0], frames[6]])
     damage(lake, 20241001)
     with pytest.raises(LakeError, match=r"small-20241001: .*gathered"):

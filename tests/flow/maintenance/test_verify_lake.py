@@ -664,7 +664,7 @@ def test_one_can_live_without_a_record_of_the_ledger(damage: Damage, patient: Pa
         ]
 
 
-def test_a_night_whose_file_is_lost_is_mended_by_ingesting_it_again(
+def test_a_night_with_a_lost_file_is_fixed_by_ingesting(
     ingested: Lake, run: Callable[..., Any], archive: Any
 ) -> None:
     patient = Patient(ingested.root)
@@ -734,7 +734,7 @@ def test_digests_of_a_bundle_add_up_where_its_parts_are_thinned(patient: Patient
     assert add_digests(part.checksum for part in parts) == rows_digest(lake.snapshot().read("sources"))
 
 
-def test_row_groups_are_told_only_where_every_pixel_has_one_file(patient: Patient) -> None:
+def test_row_groups_are_checked_where_each_pixel_has_one_file(patient: Patient) -> None:
     folder = patient.folder("sources")
     assert not write_row_group_metadata(folder), "two nights came after the compaction"
     compact(Lake(patient.root), Inline(), ["sources"], everything=True)
@@ -751,7 +751,7 @@ def test_row_groups_are_told_only_where_every_pixel_has_one_file(patient: Patien
 
 
 @pytest.mark.parametrize("table", ["matches", "zeropoints", "nights", "lightcurves", "maps"])
-def test_a_derived_part_whose_file_is_lost_is_mended_by_making_it_again(table: str, calibrated: Lake) -> None:
+def test_a_derived_part_with_a_lost_file_is_made_again(table: str, calibrated: Lake) -> None:
     """And nothing else is made, by the command that is told."""
     patient = Patient(calibrated.root)
     before = calibrated.snapshot().read(table)
@@ -869,7 +869,7 @@ def test_a_bit_that_is_flipped_anywhere_is_found(files: str, checks: str, mend: 
     assert not kept.failed(*names)
 
 
-def test_a_catalog_of_an_older_skylake_is_named_and_its_pages_are_read(kept: Kept, tmp_path: Path) -> None:
+def test_a_catalog_of_an_older_skylake_is_read_by_its_pages(kept: Kept, tmp_path: Path) -> None:
     lake = Lake(shutil.copytree(kept.lake.root, tmp_path / "lake", symlinks=True))
     (lake.root / "catalogs/sky/_objects.json").unlink()
     mine = Kept(lake, {})

@@ -202,7 +202,7 @@ def test_held_out_stars_are_held_out_of_all_frames():
     assert np.mean(told) == pytest.approx(np.mean(new), rel=0.05)
 
 
-def test_an_instant_has_the_geometry_of_its_epoch_or_the_nearest():
+def test_an_instant_has_the_nearest_geometry():
     epochs = recorded(recorded((), epoch(100.0, 104.0)), epoch(110.0, 114.0, moved(2.0)))
     assert in_force((), 100.0) is None
     wanted = {90.0: 0, 102.0: 0, 106.0: 0, 108.0: 1, 112.0: 1, 200.0: 1}

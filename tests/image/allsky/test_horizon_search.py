@@ -55,7 +55,7 @@ def solve(scene, horizon=None):
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_real_lens_is_found_in_twilight_and_moonlight_among_false_lights(seed):
+def test_a_real_lens_is_found_in_twilight_and_moonlight(seed):
     random = np.random.default_rng([3, seed])
     fisheye, bright = draw_real_lens(random, SHAPE), draw_twilight(random)
     bright = replace(bright, n_flares=120, n_lights=120, n_planets=3)
@@ -127,7 +127,7 @@ def test_a_wrong_time_or_site_is_refused(hours, latitude):
     assert refused.value.reason == "no_wcs"
 
 
-def test_a_turn_that_only_the_tilt_tells_names_what_the_profile_may_have_wrong():
+def test_a_turn_known_by_tilt_alone_names_possible_errors():
     params = SearchParams(max_tilt_deg=0.1)
     scene = draw(5)
     with pytest.raises(FrameRejected, match=r"axis would be .* the time or the site is wrong") as refused:
