@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from skylake.core.frame import FileContent
 from skylake.errors import FrameFailed
+from skylake.image.detrend.linear_pass import open_image
 from skylake.image.fitsio import tile_compression
 from skylake.image.fitsio.fits_units import walk
-from skylake.image.fitsio.read_fits import open_image, open_stored
+from skylake.image.fitsio.read_fits import open_stored
 from skylake.image.fitsio.rice_kernels import unpack_tiles
 from skylake.image.fitsio.tile_compression import image_header
 
