@@ -144,6 +144,7 @@ def test_the_same_again_makes_no_snapshot(
     assert set(after) - set(before) <= {"_lock"}
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_on_workers(
     made_once: Lake, scenario: ArchiveScenario, tmp_path: Path, checksums: Checksums
 ) -> None:

@@ -43,6 +43,7 @@ def widths(pull: Floats) -> Floats:
     return np.quantile(np.abs(pull), [0.683, 0.954]) / [1.0, 2.0]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("n", "trials"), [(20, 300), (200, 160)])
 def test_stated_errors_cover_the_true_ones(n: int, trials: int) -> None:
     """To 10 % on the whole; in each case as far as chance lets it be seen.

@@ -45,6 +45,7 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", KILLS)
 def test_a_kill_at_any_moment_does_no_harm(name: str, trials: Trials) -> None:
     (operation,) = (one for one in operations.OPERATIONS if one.name == name)
@@ -63,6 +64,7 @@ def small(operation: operations.Operation) -> operations.Operation:
     return dataclasses.replace(operation, lake=lake)
 
 
+@pytest.mark.full
 def test_readers_see_whole_nights_once_whatever_is_written(tmp_path: Path) -> None:
     result = readers.Trial(tmp_path, commits=8, seed=3).run()
     assert result.examples == []
@@ -70,6 +72,7 @@ def test_readers_see_whole_nights_once_whatever_is_written(tmp_path: Path) -> No
     assert sum(len(seen) > 1 for seen in result.seen.values()) >= 2, "readers have seen the lake change"
 
 
+@pytest.mark.full
 def test_a_power_cut_harms_only_code_that_forces_nothing(tmp_path: Path) -> None:
     why_not = powercut.obstacle()
     if why_not:

@@ -188,6 +188,7 @@ def drawn_nights(make_night: Callable[..., Any]) -> tuple[np.ndarray, np.ndarray
     return draw_nights(make_night, 300, 16, catalog_error=0.03)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("blue", "red"), [(0.1, 0.3), (0.3, 0.6), (0.6, 0.9), (0.9, 1.2), (1.2, 1.5)])
 def test_magnitude_errors_are_honest_at_every_colour(
     drawn_nights: tuple[np.ndarray, ...], blue: float, red: float
@@ -204,6 +205,7 @@ def test_stars_of_unknown_colour_are_as_uncertain_as_they_say(drawn_nights: tupl
     assert 0.8 < pulls[~told].std() < 1.25
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("n_stars", [4, 6])
 def test_errors_of_unknown_colours_are_honest_for_few_stars(
     make_night: Callable[..., Any], n_stars: int
@@ -213,6 +215,7 @@ def test_errors_of_unknown_colours_are_honest_for_few_stars(
     assert 0.9 < np.sqrt(np.mean(pulls[~told] ** 2)) < 1.1
 
 
+@pytest.mark.full
 def test_magnitude_errors_are_honest_at_all_altitudes(make_night: Callable[..., Any]) -> None:
     pulls, low = [], []
     band = Band(FilterBand("V", "B-V", 0.7), "aper2", Calibration(min_stars=5, colour_range=(-0.5, 2.5)))

@@ -43,6 +43,7 @@ OUTLIERS: dict[str, tuple[dict[str, float], int]] = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("outliers", "nights"), OUTLIERS.values(), ids=OUTLIERS.keys())
 def test_zeropoint_and_colour_term_have_honest_errors(
     make_night: Callable[..., Any], outliers: dict[str, float], nights: int
@@ -61,6 +62,7 @@ def test_zeropoint_and_colour_term_have_honest_errors(
         assert np.abs(pulls).max() < 5.0
 
 
+@pytest.mark.full
 def test_extinction_is_unbiased_and_as_uncertain_as_it_says(make_night: Callable[..., Any]) -> None:
     pulls = []
     for seed in range(50):
@@ -79,6 +81,7 @@ def test_extinction_is_unbiased_and_as_uncertain_as_it_says(make_night: Callable
     assert np.abs(pulls).max() < 5.0
 
 
+@pytest.mark.full
 def test_extinction_of_few_stars_is_what_is_known_of_the_air(make_night: Callable[..., Any]) -> None:
     band = replace(V, calibration=replace(V.calibration, colour_term_prior=0.12, colour_term_prior_err=0.02))
     pulls = []
@@ -100,6 +103,7 @@ def test_a_band_without_colour_has_an_extinction(make_night: Callable[..., Any])
     assert abs(row.extinction - 0.3) < 5.0 * row.extinction_err < 0.05 and pd.isna(row.colour_term)
 
 
+@pytest.mark.full
 def test_few_stars_are_as_honest_as_many(make_night: Callable[..., Any]) -> None:
     pulls = []
     for seed in range(100):

@@ -95,14 +95,16 @@ def children() -> set[int]:
     return {child.pid for child in psutil.Process().children(recursive=True)}
 
 
-def test_local_workers_are_started_by_the_first_task() -> None:
-    """A run that finds nothing to do does not wait for them."""
+def test_local_workers_are_started_by_the_first_task(local: Distributed) -> None:
+    """A run that finds nothing to do does not wait for them, and another cluster does not mind."""
+    assert local.run(tasks_of(None)) == ["well"]
     with workers("local", 1) as pool:
         before = children()
         assert (pool.count, pool.run([])) == (1, [])
         assert children() == before
         (worker,) = pool.run([dask.delayed(os.getpid)()])
         assert worker in children() - before
+        assert local.run(tasks_of(None)) == ["well"], "neither insists on a port that the other has"
     assert worker not in children()
 
 
@@ -358,12 +360,6 @@ def test_an_address_where_no_scheduler_can_be_is_an_error() -> None:
         workers("nonsense://here:1", 0),
     ):
         pass
-
-
-def test_two_clusters_live_beside_each_other(local: Distributed) -> None:
-    """None of them insists on a port that another one has."""
-    with workers("local", 1) as another:
-        assert another.run(tasks_of(None)) == local.run(tasks_of(None)) == ["well"]
 
 
 def everything(lake: Lake, profile: Any, archive: Any, columns: Any, where: Any) -> Lake:

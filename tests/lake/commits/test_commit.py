@@ -183,6 +183,7 @@ def test_the_ledger_tells_what_ran(lake: Lake, make_rows: MakeRows, put: Put) ->
     assert records[2]["removed"] == {"sources": ["c-1"]}
 
 
+@pytest.mark.full
 @pytest.mark.xdist_group("lsdb")
 def test_every_hats_table_is_valid_whatever_was_committed(lake: Lake, make_rows: MakeRows, put: Put) -> None:
     from hats.io.validation import is_valid_catalog

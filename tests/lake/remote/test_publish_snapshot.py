@@ -434,6 +434,7 @@ publish_snapshot(Lake(sys.argv[1]).snapshot(), sys.argv[2])
 """
 
 
+@pytest.mark.full
 @pytest.mark.slow
 @pytest.mark.xdist_group("s3")
 def test_a_killed_publish_to_s3_keeps_the_last_and_is_finished(
@@ -464,6 +465,7 @@ def test_a_killed_publish_to_s3_keeps_the_last_and_is_finished(
     require_same(url, lake)
 
 
+@pytest.mark.full
 @pytest.mark.xdist_group("s3")
 def test_files_that_did_not_change_are_copied_by_the_s3_server(lake: Lake, s3: Any, fill: Fill) -> None:
     url = f"{s3.url}/lake"
@@ -485,12 +487,14 @@ def test_files_that_did_not_change_are_copied_by_the_s3_server(lake: Lake, s3: A
     require_same(url, lake)
 
 
+@pytest.mark.full
 @pytest.mark.xdist_group("s3")
 def test_a_bucket_that_is_not_there_is_told(lake: Lake, s3: Any) -> None:
     with pytest.raises(LakeError, match=r"s3://no-such-bucket/lake: it is not there .* name of the bucket"):
         publish(lake, "s3://no-such-bucket/lake")
 
 
+@pytest.mark.full
 @pytest.mark.xdist_group("s3")
 def test_missing_rights_are_told(lake: Lake, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(lake, f"{s3.url}/lake")
@@ -500,6 +504,7 @@ def test_missing_rights_are_told(lake: Lake, s3: Any, monkeypatch: pytest.Monkey
             use(f"{s3.url}/lake")
 
 
+@pytest.mark.full
 @pytest.mark.xdist_group("s3")
 def test_missing_credentials_are_told(lake: Lake, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import s3fs
@@ -511,6 +516,7 @@ def test_missing_credentials_are_told(lake: Lake, s3: Any, monkeypatch: pytest.M
         publish(lake, f"{s3.url}/lake")
 
 
+@pytest.mark.full
 @pytest.mark.xdist_group("s3")
 def test_a_store_that_does_not_answer_is_told(lake: Lake, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import s3fs

@@ -20,7 +20,7 @@ from skylake.errors import LakeError, UsageError
 from skylake.lake import Commit, Lake, publish_snapshot
 from skylake.schema import table_names
 
-pytestmark = pytest.mark.xdist_group("s3")
+pytestmark = [pytest.mark.xdist_group("s3"), pytest.mark.full]
 
 #: Rows in three row groups of the one pixel; a cone touches one of them.
 MANY = 80_000

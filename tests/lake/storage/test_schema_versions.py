@@ -25,7 +25,7 @@ from skylake.schema.tables import TableSchema, read_schema
 from skylake.settings import Settings
 from skylake.sky.hats import write_common_metadata
 
-pytestmark = pytest.mark.xdist_group("schemas")
+pytestmark = [pytest.mark.xdist_group("schemas"), pytest.mark.full]
 SOURCE = Path(skylake.__file__).parents[1]
 #: Of the table frames, at present.
 VERSION = load("frames").version
