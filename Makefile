@@ -15,10 +15,14 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup \
 	--no-loadscope-reorder --durations 25
 
-.PHONY: demo test trials lint docs format generated deployed-schemas bench clean help
+# Arrays, tables and lakes: what a change of an algorithm or of a file format is likely to break.
+QUICK = tests/core tests/schema tests/table tests/lake tests/image
+
+.PHONY: demo quick test trials lint docs format generated deployed-schemas bench clean help
 
 help:
 	@echo "make demo              simulate two nights, run everything on them, tell where to look"
+	@echo "make quick             run the fast tests of arrays, tables and lakes: two minutes"
 	@echo "make test              run the tests"
 	@echo "make trials            run those that take minutes: claims of benchmarks, kills of publishing"
 	@echo "make lint              check style, types and layers"
@@ -29,6 +33,9 @@ help:
 
 demo: $(VENV)/.installed
 	@$(BIN)/skylake demo $(DEMO)
+
+quick: $(VENV)/.developing
+	$(PYTEST) -m "not slow and not full" $(QUICK)
 
 test: $(VENV)/.developing
 	$(PYTEST) -m "not slow"

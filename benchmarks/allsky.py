@@ -16,6 +16,7 @@ from time import process_time, thread_time
 import numpy as np
 from claims import Claim, conclude
 from scipy.spatial import cKDTree
+from skylists import SkyListParams, draw_fisheye, draw_list, draw_real_lens, draw_twilight
 
 from skylake.cameras import load
 from skylake.core.camera import Site
@@ -27,14 +28,7 @@ from skylake.image.allsky.horizon_search import SearchParams
 from skylake.image.allsky.refine_geometry import Detected
 from skylake.image.allsky.solve_allsky import AllSkySolution, solve_all_sky
 from skylake.image.wcs.header_wcs import CatalogStars
-from skylake.simulate.wholesky import (
-    SkyListParams,
-    draw_fisheye,
-    draw_list,
-    draw_real_lens,
-    draw_stars,
-    draw_twilight,
-)
+from skylake.simulate.wholesky import draw_stars
 
 SHAPE = (1040, 1392)
 NOISE_PX = 0.25

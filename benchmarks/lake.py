@@ -9,8 +9,8 @@ through plain DuckDB on the same files: all detections within 10 arcminutes of a
 Each place is asked for twice: the first time the rows may have to come from the disk, then they are in memory. What
 was read is counted by the operating system.
 
-With --lake the questions alone are put to a lake that is there, as ``skylake simulate --tables`` and ``skylake
-compact`` make it.
+With --lake the questions alone are put to a lake that is there, as ``python -m archive`` and ``skylake compact``
+make it.
 
 Each claim is one line: ours, peer, ratio, target, met or missed.
 """
@@ -33,6 +33,8 @@ import duckdb
 import numpy as np
 import psutil
 import pyarrow.parquet as pq
+from archive.night_tables import night_tables
+from archive.scenario import ArchiveScenario
 from claims import Claim, conclude
 
 from skylake.core.batch import Batch
@@ -42,9 +44,8 @@ from skylake.flow.execution.cluster import Workers, workers
 from skylake.lake import Commit, Lake, Part, Retention, stage_part
 from skylake.lake.access.open_table import OpenTable
 from skylake.settings import Settings
-from skylake.simulate import AtmosphereParams, Scenario, ScheduleParams, StarParams
+from skylake.simulate import AtmosphereParams, ScheduleParams, StarParams
 from skylake.simulate.schedule import nights_of
-from skylake.simulate.simulated_tables import night_tables
 from skylake.sky.pixels import PixelTree
 
 HISTORY = ["frame_id", "mjd_mid", "ra_deg", "dec_deg", "flux_aper2", "flux_aper2_err", "flags"]
@@ -80,9 +81,9 @@ def main() -> None:
     conclude(claims)
 
 
-def scenario(nights: int, frames: int) -> Scenario:
+def scenario(nights: int, frames: int) -> ArchiveScenario:
     """Return the camera: a dozen fields all around the sky, about 1,560 detections on a frame."""
-    return Scenario(
+    return ArchiveScenario(
         nights=nights,
         frames_per_night=frames,
         stars=StarParams(per_frame=2000),
@@ -126,7 +127,7 @@ class Growth:
         ]
 
 
-def grow(lake: Lake, wanted: Scenario, pool: Workers) -> Growth:
+def grow(lake: Lake, wanted: ArchiveScenario, pool: Workers) -> Growth:
     """Commit the nights one by one, with the compaction of the nightly run after each."""
     growth = Growth([], [], [], 0.0, 0, 0)
     nights = nights_of(wanted)
@@ -150,7 +151,9 @@ def grow(lake: Lake, wanted: Scenario, pool: Workers) -> Growth:
     return growth
 
 
-def write_night(wanted: Scenario, night: int, tree: PixelTree, staging: Path) -> tuple[list[Part], float]:
+def write_night(
+    wanted: ArchiveScenario, night: int, tree: PixelTree, staging: Path
+) -> tuple[list[Part], float]:
     """Make a night and write it; return its parts, and the seconds that writing took."""
     tables = night_tables(wanted, night, "simulated")
     batch = Batch("sim", night)

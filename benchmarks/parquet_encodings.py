@@ -3,7 +3,7 @@
 Needs: skylake alone; polars is asked too where it is installed. Linux, for the bytes that a cone reads. Takes about
 3 minutes on 2 cores, 1 minute with --quick.
 
-The rows are those of `skylake simulate --tables`: a month of SkyCamT in the densest pixel of order 3, merged and
+The rows are those of `python -m archive`: a month of SkyCamT in the densest pixel of order 3, merged and
 sorted as a compaction does, and the file of one night. Beside us, with the very same rows, stand what hats writes by
 default (zstd 15, byte streams for floats), what pyarrow and pandas write by default (snappy, dictionaries), and plain
 values under snappy. Everything runs on one thread; times are of the processor, so that neighbours on the machine and
@@ -27,15 +27,16 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from archive.night_tables import night_tables
+from archive.scenario import ArchiveScenario
 from claims import Claim, conclude
 from hats.io.file_io import file_io as hats_files
 
 from skylake.lake.storage.parts import sort_rows, split
 from skylake.schema import load
 from skylake.schema.parquet import ROW_GROUP_ROWS, write_options
-from skylake.simulate import AtmosphereParams, Scenario, ScheduleParams, StarParams
+from skylake.simulate import AtmosphereParams, ScheduleParams, StarParams
 from skylake.simulate.schedule import nights_of
-from skylake.simulate.simulated_tables import night_tables
 from skylake.sky.cone import read_cone
 from skylake.sky.hats import Properties, leaf_folder, write_metadata
 from skylake.sky.pixels import Pixel, PixelTree
@@ -82,7 +83,7 @@ def main() -> None:
 
 def simulated(nights: int) -> tuple[Pixel, dict[str, list[pa.Table]]]:
     """Return the densest pixel of the first night, and its rows night by night."""
-    scenario = Scenario(
+    scenario = ArchiveScenario(
         camera="skycam-t", nights=nights, frames_per_night=120, stars=StarParams(per_frame=2000),
         schedule=ScheduleParams(fields=3), atmosphere=AtmosphereParams(cloudy_fraction=0.1),
     )  # fmt: skip

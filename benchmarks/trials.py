@@ -9,9 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from archive.make_archive import make_archive
+from archive.scenario import ArchiveScenario
+
 from skylake import cameras
 from skylake.flow.aggregates.refresh import aggregate
-from skylake.flow.archive import make_archive
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
@@ -270,7 +272,7 @@ def store_of(lake: Path) -> str:
 
 def table_archive(target: Path, nights: int, frames: int) -> Lake:
     """Make a lake with nights that are simulated as tables."""
-    scenario = Scenario(
+    scenario = ArchiveScenario(
         nights=nights, first_night=20240101, frames_per_night=frames, stars=StarParams(per_frame=300.0),
         schedule=ScheduleParams(fields=3, target_fraction=0.0),
     )  # fmt: skip

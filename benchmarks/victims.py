@@ -24,7 +24,7 @@ from typing import Any
 _PRELOADED = [
     "skylake.cli.main",
     "skylake.cli.nightly_command",
-    "skylake.flow.archive",
+    "skylake.flow.catalogs.import_catalogs",
     "skylake.sky.join",
     "skylake.image.reduction.reduce_frame",
     "skylake.mirror.mirror_lake",

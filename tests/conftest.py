@@ -81,7 +81,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def demo_folder(tmp_path_factory: pytest.TempPathFactory, copy_lake: Callable[[Path, Path], Path]) -> Path:
-    """A folder as `make demo` leaves it, with fewer frames; one process makes it, and each has a copy of its own."""
+    """A folder as `make demo` leaves it, with fewer frames, and what it printed; each process has its own copy."""
     base = tmp_path_factory.getbasetemp()
     made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "demo-made"
     with made.with_suffix(".lock").open("ab") as turn:
@@ -102,6 +102,8 @@ def _make_demo(made: Path) -> None:
     command = [sys.executable, "-m", "skylake", "demo", "--frames", "12", "demo"]
     done = subprocess.run(command, cwd=making, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    (making / "demo" / "printed.txt").write_text(done.stdout, encoding="utf-8")
     making.rename(made)
 
 

@@ -35,7 +35,7 @@ def test_the_timer_starts_the_service_of_its_name_every_morning() -> None:
     assert (DEPLOY / "skylake-nightly.service").is_file()
 
 
-def test_a_night_with_rejected_frames_is_no_failure_of_the_service() -> None:
+def test_a_night_with_rejected_frames_is_no_service_failure() -> None:
     assert unit("skylake-nightly.service")["Service"]["SuccessExitStatus"] == "1"
 
 

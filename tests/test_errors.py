@@ -32,7 +32,7 @@ def test_an_error_of_ours_has_its_mend_already() -> None:
     assert mend_of(LakeError("full; free space")) is None
 
 
-def test_a_lake_whose_staging_folder_cannot_be_made_tells_the_mend(
+def test_a_lake_whose_staging_cannot_be_made_names_the_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake = Lake.create(tmp_path / "lake")

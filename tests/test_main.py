@@ -33,7 +33,7 @@ def test_the_exit_status_reaches_the_shell(arguments: tuple[str, ...], status: i
     assert (done.returncode, done.stdout) == (status, "")
 
 
-def test_help_needs_no_heavy_package_by_the_interpreters_own_account() -> None:
+def test_help_needs_no_heavy_package_by_import_time() -> None:
     done = run("--help", interpreter=("-X", "importtime"))
     assert done.returncode == 0
     packages = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}

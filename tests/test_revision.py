@@ -25,7 +25,7 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_commit_of_a_checkout_is_found_wherever_git_keeps_it(checkout: Path, tmp_path: Path) -> None:
+def test_the_commit_of_a_checkout_is_found_in_any_git_layout(checkout: Path, tmp_path: Path) -> None:
     head = git(checkout, "rev-parse", "HEAD")
     assert checked_out(checkout) == head
     git(checkout, "pack-refs", "--all")
@@ -49,7 +49,7 @@ def test_what_is_no_checkout_has_no_commit(tmp_path: Path) -> None:
     assert checked_out(inner) is None, "a package installed inside of somebody's checkout"
 
 
-def test_the_version_of_the_code_begins_with_that_of_the_package() -> None:
+def test_the_version_of_the_code_begins_with_the_package() -> None:
     commit = checked_out(Path(skylake.__file__).parents[1])
     assert code_version() == skylake.__version__ + (f"+g{commit[:7]}" if commit else "")
 

@@ -152,7 +152,7 @@ def check(name: str) -> str:
     return (declarations("sql") / "checks" / f"{name}.sql").read_text(encoding="utf-8")
 
 
-def test_every_check_tells_what_holds_how_it_is_found_and_what_repairs_it(
+def test_every_check_states_its_law_search_and_fix(
     copy: duckdb.DuckDBPyConnection,
 ) -> None:
     """Templates name columns of the offending rows, or repairs that are worked out from these."""

@@ -9,19 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from skylake.cli import completion, show
-from skylake.cli.arguments import Number, night, start_workers
+from skylake.cli.arguments import Number, night
 from skylake.cli.progress_bar import progress
 
 if TYPE_CHECKING:
     from skylake.simulate import Scenario
 
-#: What a simulation of tables takes where neither an option nor the scenario says otherwise: fields all
-#: around the sky, so that every night of the year has some, and clouds.
-TABLE_DEFAULTS: dict[str, Any] = {"schedule.fields": 11, "atmosphere.cloudy_fraction": 0.1}
 _EXAMPLE = """\b
 skylake simulate archive --camera sim --nights 1 --frames 12 --seed 5
 skylake simulate raw-night --camera raw.toml --raw --nights 1 --frames 2
-skylake simulate years --tables --nights 300
 skylake simulate fisheye --all-sky --nights 1
 """
 
@@ -89,11 +85,6 @@ skylake simulate fisheye --all-sky --nights 1
     "--form", type=click.Choice(["fits", "fits.gz", "fits.fz"]), help="Form of the files; fits by default."
 )
 @click.option(
-    "--tables",
-    is_flag=True,
-    help="Make no frames but what becomes of them: OUT is a lake, new or not, with years of rows.",
-)
-@click.option(
     "--all-sky",
     is_flag=True,
     help="Frames of a fisheye that stands still and sees the whole sky; its camera is sim-fisheye by default.",
@@ -125,7 +116,6 @@ def simulate(
     no_wcs: float | None,
     raw: bool | None,
     form: str | None,
-    tables: bool,
     all_sky: bool,
     seed: int | None,
     scenario: Path | None,
@@ -136,12 +126,6 @@ def simulate(
 
     OUT gets frames/, truth/ (frames, stars, detections and transients as Parquet) and catalog.parquet, a
     reference catalog with errors. The same scenario gives the same bytes.
-
-    With --tables, OUT is a lake that gets the tables frames, sources, matches and zeropoints of the nights, as an
-    ingest and a calibration would have written them, and the reference catalog simcat: millions of rows
-    in seconds, for trials of scale. There are 12 fields around the sky unless --fields says otherwise, and clouds
-    before a tenth of the frames unless --clouds does. Nights that the lake has stay: with the same options but more
-    --nights others are added, and other options are refused.
 
     With --all-sky the frames are those of a fisheye without any WCS, six a night; truth/lens.json has its lens.
     Of the other options it takes --camera, --nights, --first-night, --frames, --exposure and --seed.
@@ -164,10 +148,7 @@ def simulate(
         "header.absent_wcs_fraction": no_wcs,
     }
     if all_sky:
-        made, summary = _fisheye(options | {"--tables": tables or None, "--scenario": scenario}, out)
-    elif tables:
-        _refuse_pixels({"--raw": raw, "--form": form, "--target-fraction": target_fraction})
-        made, summary = _tables(scenario_from(scenario, options, TABLE_DEFAULTS), out, workers)
+        made, summary = _fisheye(options | {"--scenario": scenario}, out)
     else:
         made = make(scenario_from(scenario, options), out, workers)
         summary = f"{made['frames']} frames, {made['catalog_stars']} catalog stars"
@@ -178,14 +159,6 @@ def _fisheye(options: dict[str, Any], out: Path) -> tuple[dict[str, Any], str]:
     """Simulate a camera of the whole sky; return what was made, and that in words."""
     made = make_fisheye(options, out)
     return made, f"{made['frames']} frames of the whole sky, {made['catalog_stars']} catalog stars"
-
-
-def _tables(scenario: Scenario, out: Path, workers: int | None) -> tuple[dict[str, Any], str]:
-    """Fill a lake with tables; return what was made, and that in words."""
-    from skylake.flow.execution.run_progress import counted
-
-    made = make_tables(scenario, out, workers)
-    return made, f"{counted(made['nights'], 'night')}, {made['sources']} sources"
 
 
 #: Options that frames of the whole sky know.
@@ -214,26 +187,12 @@ def make_fisheye(options: dict[str, Any], out: Path) -> dict[str, Any]:
     }
 
 
-def _refuse_pixels(options: dict[str, Any]) -> None:
-    """Refuse options that say nothing of tables."""
-    from skylake.errors import UsageError
-
-    for name, value in options.items():
-        if value is not None:
-            raise UsageError(f"{name} belongs to frames; leave it out with --tables")
-
-
-def scenario_from(
-    path: Path | None, options: dict[str, Any], defaults: dict[str, Any] | None = None
-) -> Scenario:
-    """Return the scenario of a file, changed by options that are given, over some defaults."""
+def scenario_from(path: Path | None, options: dict[str, Any]) -> Scenario:
+    """Return the scenario of a file, changed by options that are given."""
     from skylake.declared import build, read_toml
     from skylake.simulate import Scenario
 
     data: dict[str, Any] = {} if path is None else read_toml(path)
-    for key, value in (defaults or {}).items():
-        place, name = _place(data, key)
-        place.setdefault(name, value)
     for key, value in options.items():
         if value is not None:
             place, name = _place(data, key)
@@ -247,29 +206,6 @@ def _place(data: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
     for table in tables:
         data = data.setdefault(table, {})
     return data, name
-
-
-def make_tables(scenario: Scenario, out: Path, workers: int | None) -> dict[str, Any]:
-    """Fill a lake with the tables of a scenario, with progress, and return what was made."""
-    from skylake.flow.archive import make_archive
-    from skylake.lake import Lake
-    from skylake.settings import FILE_NAME as SETTINGS_FILE
-    from skylake.simulate.nightplan import plan_night
-    from skylake.simulate.schedule import nights_of
-
-    # Before a lake is made: a scenario that is impossible leaves nothing behind.
-    plan_night(scenario, nights_of(scenario)[0])
-    lake = Lake(out) if (out / SETTINGS_FILE).is_file() else Lake.create(out)
-    cluster = "inline" if workers == 1 else None
-    with start_workers(lake, cluster, workers) as pool, progress() as shown:
-        report = make_archive(lake, scenario, pool, shown)
-    return {
-        "lake": str(lake.root),
-        "nights": report.n_nights,
-        "nights_known": report.n_current,
-        **report.rows,
-        "catalog_stars": report.catalog_stars,
-    }
 
 
 def make(scenario: Scenario, out: Path, workers: int | None) -> dict[str, Any]:

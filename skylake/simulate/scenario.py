@@ -183,22 +183,6 @@ class MosaicParams:
 
 
 @dataclass(frozen=True, slots=True)
-class TableParams:
-    """What happens in archives that are made as tables, without pixels."""
-
-    spurious_fraction: float = 0.03
-    """Detections that are no star: cosmic rays, satellites, noise."""
-    missing_fraction: float = 0.01
-    """Stars that are not found although they are bright enough."""
-    trailed_fraction: float = 0.015
-    """Frames that are rejected because the telescope moved."""
-    failed_fraction: float = 0.01
-    """Frames without a valid pixel."""
-    field_fraction: float = 0.02
-    """Part by which the aperture correction of the first aperture is larger in the corners than at the centre."""
-
-
-@dataclass(frozen=True, slots=True)
 class Scenario:
     """A simulation.
 
@@ -238,7 +222,6 @@ class Scenario:
     header: HeaderParams = field(default_factory=HeaderParams)
     catalog: CatalogParams = field(default_factory=CatalogParams)
     schedule: ScheduleParams = field(default_factory=ScheduleParams)
-    tables: TableParams = field(default_factory=TableParams)
     mosaic: MosaicParams = field(default_factory=MosaicParams)
 
     def __post_init__(self) -> None:
@@ -264,7 +247,7 @@ class Scenario:
 
 
 def _fractions(scenario: Scenario) -> dict[str, float]:
-    header, tables = scenario.header, scenario.tables
+    header = scenario.header
     return {
         "streak_fraction": scenario.streak_fraction,
         "stars.variable_fraction": scenario.stars.variable_fraction,
@@ -274,10 +257,5 @@ def _fractions(scenario: Scenario) -> dict[str, float]:
         "the sum of both WCS fractions": header.wrong_wcs_fraction + header.absent_wcs_fraction,
         "catalog.outlier_fraction": scenario.catalog.outlier_fraction,
         "schedule.target_fraction": scenario.schedule.target_fraction or 0.0,
-        "tables.spurious_fraction": tables.spurious_fraction,
-        "tables.missing_fraction": tables.missing_fraction,
-        "tables.trailed_fraction": tables.trailed_fraction,
-        "tables.failed_fraction": tables.failed_fraction,
-        "tables.field_fraction": tables.field_fraction,
         "mosaic.wrong_rotation_fraction": scenario.mosaic.wrong_rotation_fraction,
     }

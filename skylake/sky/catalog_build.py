@@ -52,10 +52,9 @@ _DUPLICATE_SHARE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class CatalogBuildReport:
-    """What was built: rows, rows of the margin cache, pixels, and rows whose ref_id another row has."""
+    """What was built: rows, pixels, and rows whose ref_id another row has."""
 
     n_rows: int
-    n_margin_rows: int
     n_pixels: int
     n_duplicate_ids: int
 
@@ -180,11 +179,9 @@ def _build(
     write_metadata(folder / name, schema, Properties(name, "object", n_rows), leaves, properties)
     margin = f"{name}_margin"
     fine = PixelTree.of(_covering(leaves, tree))
-    n_margin = _write_margin(
-        folder / name, folder / margin, folder / "_dealt" / "margin", fine, margin_arcsec
-    )
+    _write_margin(folder / name, folder / margin, folder / "_dealt" / "margin", fine, margin_arcsec)
     write_collection(folder, name, margin, margin_arcsec)
-    return CatalogBuildReport(n_rows, n_margin, len(leaves), n_duplicates)
+    return CatalogBuildReport(n_rows, len(leaves), n_duplicates)
 
 
 def widen_margin(collection: Path, margin_arcsec: float) -> bool:
@@ -339,7 +336,7 @@ def _divide(rows: pa.Table, pixel: Pixel, limit: int) -> Iterator[tuple[Pixel, p
         yield from _divide(piece, (order + 1, 4 * number + child), limit)
 
 
-def _write_margin(catalog: Path, target: Path, dealt: Path, tree: PixelTree, margin_arcsec: float) -> int:
+def _write_margin(catalog: Path, target: Path, dealt: Path, tree: PixelTree, margin_arcsec: float) -> None:
     """Write the margin cache of a catalog: for each pixel, the rows of other pixels within the margin.
 
     Pixels without a star of their own have a margin as well, or detections in them would not find the
@@ -354,11 +351,6 @@ def _write_margin(catalog: Path, target: Path, dealt: Path, tree: PixelTree, mar
     tree : PixelTree
         Cover of the sky in which all pixels of the catalog are.
     margin_arcsec : float
-
-    Returns
-    -------
-    int
-        Rows of the margin.
     """
     name, schema = catalog.name, read_common_metadata(catalog)
     pieces = _PixelRows(dealt)
@@ -378,7 +370,6 @@ def _write_margin(catalog: Path, target: Path, dealt: Path, tree: PixelTree, mar
     properties = {key: value for key, value in known.items() if key.startswith("skylake_")}
     what = Properties(target.name, "margin", n_rows, primary=name, margin_arcsec=margin_arcsec)
     write_metadata(target, schema, what, filled, properties)
-    return n_rows
 
 
 def _covering(leaves: list[Pixel], tree: PixelTree) -> set[Pixel]:

@@ -175,11 +175,6 @@ class ImportReport:
         return 0.0 <= self.largest_ra < _HOURS
 
     @property
-    def rows_kept(self) -> int:
-        """Rows that went into the catalog."""
-        return self.rows_read - self.without_position - self.outside_sphere
-
-    @property
     def dropped(self) -> dict[str, int]:
         """Rows that were dropped, by reason in words; reasons that did not occur are left out."""
         counts = {_NO_POSITION: self.without_position, _OUTSIDE: self.outside_sphere}

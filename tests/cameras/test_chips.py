@@ -143,7 +143,7 @@ def test_catalogs_are_those_of_all_periods(tmp_path: Path) -> None:
         cameras.load(path)
 
 
-def test_a_profile_without_catalogs_has_the_configuration_that_it_had_before_there_were_any(
+def test_no_catalogs_leave_the_configuration_as_before(
     tmp_path: Path,
 ) -> None:
     plain = cameras.load(written(tmp_path, 'name = "lab"\n'))

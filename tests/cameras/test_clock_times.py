@@ -46,7 +46,7 @@ def test_what_is_no_offset_is_no_time(text: str) -> None:
     assert parse_time(ISO, [f"2024-04-08T03:10:20{text}"]) is None
 
 
-def test_the_offset_of_the_text_goes_before_the_zone_of_the_profile() -> None:
+def test_the_offset_in_the_text_goes_before_the_profile() -> None:
     local = TimeCards(("DATE-OBS",), zone_hours=-7.0)
     assert parse_time(local, ["2024-04-08T03:10:20"]) == pytest.approx(MJD + 7.0 / 24.0, abs=1e-9)
     assert parse_time(local, ["2024-04-08T03:10:20-06:00"]) == pytest.approx(MJD + 6.0 / 24.0, abs=1e-9)

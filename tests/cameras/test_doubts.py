@@ -42,9 +42,7 @@ def test_a_usual_header_is_not_doubted() -> None:
 @pytest.mark.parametrize(
     ("exposure", "limit"), [(30000.0, {"maximum": 40000.0}), (0.001, {"minimum": 0.0005})]
 )
-def test_an_unusual_exposure_is_taken_and_doubted_unless_the_profile_allows_for_it(
-    exposure: float, limit: dict[str, float]
-) -> None:
+def test_an_unusual_exposure_is_doubted_unless_allowed(exposure: float, limit: dict[str, float]) -> None:
     reading = read(EXPTIME=exposure)
     assert is_doubted(reading) and reading.exposure_s == exposure
     (sentence,) = reading.doubts
@@ -54,7 +52,7 @@ def test_an_unusual_exposure_is_taken_and_doubted_unless_the_profile_allows_for_
 
 
 @pytest.mark.parametrize("gain", [139, 150, 300])
-def test_a_setting_of_the_gain_is_left_out_and_told_unless_the_profile_has_a_limit(gain: int) -> None:
+def test_a_gain_setting_is_left_out_unless_there_is_a_limit(gain: int) -> None:
     reading = read(GAIN=gain)
     assert is_doubted(reading) and reading.gain == 2.5 and FrameFlag.GAIN_ASSUMED in reading.flags
     (sentence,) = reading.doubts

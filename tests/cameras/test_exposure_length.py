@@ -38,9 +38,7 @@ OTHER_UNITS = [
 
 
 @pytest.mark.parametrize(("comment", "scale", "mend"), OTHER_UNITS)
-def test_a_comment_that_states_another_unit_than_the_profile_fails_the_frame(
-    comment: str, scale: float, mend: str
-) -> None:
+def test_a_comment_with_another_unit_fails_the_frame(comment: str, scale: float, mend: str) -> None:
     reading = read_header(header(20.0, comment), scaled(scale))
     assert reading.problem is not None and reading.problem[0] == "ambiguous_header"
     assert "EXPTIME is in" in reading.problem[1] and mend in reading.problem[1]
@@ -54,7 +52,7 @@ FITTING = [
 
 
 @pytest.mark.parametrize(("comment", "scale"), FITTING)
-def test_a_comment_that_states_the_same_unit_or_none_changes_nothing(comment: str, scale: float) -> None:
+def test_a_comment_with_the_same_unit_changes_nothing(comment: str, scale: float) -> None:
     reading = read_header(header(20.0, comment), scaled(scale))
     assert reading.problem is None and reading.exposure_s == pytest.approx(20.0 * scale)
 
@@ -72,7 +70,7 @@ def test_a_card_that_is_left_out_is_named(value: object, told: str) -> None:
     assert not beside.flags & FrameFlag.EXPOSURE_ASSUMED
 
 
-def test_a_profile_that_names_no_card_is_believed_and_nobody_is_warned() -> None:
+def test_a_profile_without_cards_is_believed_without_warning() -> None:
     camera = replace(GENERIC.base, header=replace(GENERIC.base.header, exposure=ValueCards()))
     reading = read_header(header(20.0), replace(GENERIC, base=camera))
     told = of(reading, "exposure_s")
@@ -100,9 +98,7 @@ def test_an_exposure_that_few_frames_have_is_taken_and_remarked(value: float, un
         (5e9, 1e-6, "see whether header.exposure.scale = 1e-06 of the profile is right"),
     ],
 )
-def test_advice_on_an_unusual_exposure_knows_the_scale_that_there_is(
-    value: float, scale: float, advice: str
-) -> None:
+def test_advice_on_an_unusual_exposure_knows_the_scale(value: float, scale: float, advice: str) -> None:
     """It is judged as it is scaled: to write a scale down that stands there already helps nobody."""
     assert advice in of(read_header(header(value), scaled(scale)), "exposure_s").note
 
@@ -112,7 +108,7 @@ def test_a_usual_exposure_is_not_remarked_in_any_unit(value: float, scale: float
     assert of(read_header(header(value), scaled(scale)), "exposure_s").note == ""
 
 
-def test_a_time_that_cannot_be_read_is_named_beside_one_that_can() -> None:
+def test_an_unreadable_time_is_named_beside_a_good_one() -> None:
     cards = {"DATE-OBS": "08.04.2024 03:10", "EXPTIME": 20.0, "MJD-OBS": 60408.1}
     reading = read_header(cards, GENERIC)
     assert reading.problem is None and reading.mjd_start == 60408.1
@@ -123,7 +119,7 @@ def test_a_time_that_cannot_be_read_is_named_beside_one_that_can() -> None:
     )
 
 
-def test_a_day_whose_clock_has_a_card_of_its_own_is_no_time_that_cannot_be_read() -> None:
+def test_a_day_with_a_clock_card_is_not_unreadable() -> None:
     reading = read_header({"DATE-OBS": "2024-04-08", "UT": "03:10:20", "EXPTIME": 20.0}, GENERIC)
     assert reading.problem is None
     assert (of(reading, "mjd_start").verdict, of(reading, "mjd_start").note) == ("ok", "")

@@ -187,7 +187,7 @@ def test_the_standard_cards_tell_the_time(cards: dict[str, Any], later: float) -
     assert reading.mjd_start == pytest.approx(MJD + later * SECOND, abs=1e-3 * SECOND)
 
 
-def test_an_end_with_readout_contradicts_nothing_but_another_start_does() -> None:
+def test_an_end_with_readout_agrees_but_another_start_does_not() -> None:
     assert read(DATE_END="2024-04-08T03:11:05").mjd_start == pytest.approx(MJD, abs=1e-9)
     assert read(DATE_AVG="2024-04-08T03:10:30").problem is None
     assert failed(read(DATE_AVG="2024-04-08T03:10:20"))[0] == "ambiguous_header"

@@ -183,15 +183,11 @@ def test_the_step_linearity_takes_a_curve_that_is_measured(made: Made) -> None:
         ("[detector]\nunlit = [[0, 9, 0, 9]]", "detector.unlit: it does nothing"),
     ],
 )
-def test_a_key_that_does_nothing_without_a_step_is_refused_with_that_step(
-    made: Made, lines: str, said: str
-) -> None:
+def test_a_key_without_its_step_is_refused(made: Made, lines: str, said: str) -> None:
     assert said in refused(made, f"[reduction]\n{lines}")
 
 
-def test_a_key_may_serve_the_steps_of_a_period_or_of_the_profile_that_told_it(
-    made: Made, tmp_path: Path
-) -> None:
+def test_a_key_may_serve_steps_of_its_own_period_or_profile(made: Made, tmp_path: Path) -> None:
     colour = made(
         '[detector]\nbayer_pattern = "RGGB"\ntrim_x = [10, 100]\n[reduction]\nsteps = ["overscan"]\n'
         '[[period]]\nuntil = 2020-01-01\nreduction.steps = ["trim", "bayer"]\nreduction.colour = "B"'
@@ -243,7 +239,7 @@ def test_what_contradicts_itself_is_refused_with_the_key(made: Made, lines: str,
     assert said in refused(made, lines)
 
 
-def test_an_inherited_linearity_ends_where_the_detector_saturates(made: Made) -> None:
+def test_an_inherited_linearity_ends_at_saturation(made: Made) -> None:
     profile = made(
         "[detector]\nsaturation_adu = 45000.0\n[[period]]\nfrom = 2024-01-01\ndetector.saturation_adu = 30000.0"
     )
@@ -280,7 +276,7 @@ def gates(path: Path) -> list[str]:
     return list(load(path).base.gates)
 
 
-def test_gates_are_judged_in_the_order_of_the_file_that_names_them(tmp_path: Path) -> None:
+def test_gates_are_judged_in_the_order_of_the_file(tmp_path: Path) -> None:
     own, child = tmp_path / "own.toml", tmp_path / "child.toml"
     lines = "".join(f"gates.{name}.max = 1.0\n" for name in ("sky_saturation", "fwhm_px"))
     own.write_text(f'like = "generic"\nname = "own"\n{lines}gates.n_sources.min = 20\n', encoding="utf-8")

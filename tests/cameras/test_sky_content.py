@@ -16,7 +16,7 @@ def with_sky(file: str) -> Profile:
     return replace(profile, base=base)
 
 
-def test_another_sky_under_the_same_name_is_another_configuration(tmp_path: Path) -> None:
+def test_another_sky_of_the_same_name_is_another_configuration(tmp_path: Path) -> None:
     sky = tmp_path / "sky.fits"
     sky.write_bytes(b"one sky")
     first = with_sky(str(sky))

@@ -72,7 +72,7 @@ def test_a_picture_has_a_suffix_of_pictures(name: str) -> None:
         picture(f"{name}.txt")
 
 
-def test_every_place_of_workers_that_can_be_named_can_be_asked_for() -> None:
+def test_every_place_of_workers_can_be_asked_for() -> None:
     for place in ("local", "inline", "slurm", "tcp://host:8786", "tls://host:8786"):
         assert place_of_workers(place) == place
     for place in ("", "loca", "host:8786", "LOCAL"):
@@ -82,7 +82,7 @@ def test_every_place_of_workers_that_can_be_named_can_be_asked_for() -> None:
             place_of_workers(place)
 
 
-def test_workers_come_from_the_options_or_else_from_the_settings(tmp_path: Path) -> None:
+def test_workers_come_from_options_or_else_settings(tmp_path: Path) -> None:
     lake = Lake.create(tmp_path / "lake", Settings(cluster="inline"))
     with start_workers(lake, None, None) as pool:
         assert pool.count == 1
@@ -96,7 +96,7 @@ def test_workers_come_from_the_options_or_else_from_the_settings(tmp_path: Path)
         assert pool.count == 1
 
 
-def test_the_environment_tells_the_place_of_workers_and_the_option_overrules_it() -> None:
+def test_the_option_overrules_the_environment() -> None:
     @click.command()
     @cluster_options
     def where(cluster: str | None, workers: int | None) -> None:

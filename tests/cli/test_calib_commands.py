@@ -56,7 +56,7 @@ def built(profile: Path, frames: Path, tmp_path_factory: pytest.TempPathFactory,
     return lake
 
 
-def test_two_read_noises_of_one_detector_are_told_with_the_gains_that_they_are_by() -> None:
+def test_two_read_noises_are_shown_with_their_gains() -> None:
     """Both saw the same noise in ADU; one was told the gain, the other measured it."""
     here = {"extension": 0, "binning": "1x1", "read_noise_err": 0.02}
     bias = here | {"kind": "bias", "name": "b", "read_noise_e": 8.0}
@@ -73,7 +73,7 @@ def test_two_read_noises_of_one_detector_are_told_with_the_gains_that_they_are_b
 
 
 @pytest.mark.parametrize(("measured", "advised"), [(["gain"], True), (["gain", "read_noise"], False)])
-def test_who_takes_gain_and_read_noise_from_photon_transfers_is_not_advised_to(
+def test_who_uses_photon_transfers_gets_no_advice_to(
     profile: Path, measured: list[str], advised: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = tmp_path / "own.toml"
@@ -92,7 +92,7 @@ def checked(answer: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return told, {row["quantity"]: row for row in reversed(told["readings"])}
 
 
-def test_a_check_of_a_raw_frame_names_its_masters_or_tells_all_that_needs_none(
+def test_a_check_of_a_raw_frame_names_its_masters(
     built: Path, profile: Path, frames: Path, tmp_path: Path, skylake_command: Run
 ) -> None:
     own = tmp_path / "own.toml"
@@ -229,7 +229,7 @@ def test_a_master_can_be_a_picture(built: Path, kind: str, tmp_path: Path, well:
     assert (tmp_path / "master.png").stat().st_size > 3000
 
 
-def test_times_are_shown_to_the_second_and_photon_transfers_with_their_gain(built: Path, well: Run) -> None:
+def test_times_show_seconds_and_photon_transfers_their_gain(built: Path, well: Run) -> None:
     (row,) = well("calib", "list", built, "--kind", "transfer", "--json").json
     lines = well("calib", "list", built, "--kind", "transfer").out.splitlines()
     names = lines[0].split()

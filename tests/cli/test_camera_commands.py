@@ -98,7 +98,7 @@ def test_an_unknown_camera_is_named_with_those_that_are(frame: Path, skylake_com
         )
 
 
-def test_a_check_notes_keys_that_another_profile_told_and_no_step_uses(
+def test_a_check_notes_inherited_keys_that_no_step_uses(
     frame: Path, camera: Path, tmp_path: Path, skylake_command: Run
 ) -> None:
     coloured, grey = tmp_path / "coloured.toml", tmp_path / "grey.toml"
@@ -137,7 +137,7 @@ def test_a_check_reads_a_header_as_it_is_in_truth(
         )
 
 
-def test_a_check_under_the_generic_profile_says_what_a_profile_of_its_own_needs(
+def test_a_check_with_generic_says_what_a_profile_needs(
     frame: Path, tmp_path: Path, skylake_command: Run
 ) -> None:
     pixels, header = fits.getdata(frame, header=True)
@@ -189,7 +189,7 @@ def test_a_check_agrees_with_what_ingest_makes_of_a_frame(
     assert (checked["usable"], checked["reason"]) == (False, problem["reason"]) == (False, "no_wcs")
 
 
-def test_a_camera_whose_headers_have_no_wcs_is_solved_by_its_stars(
+def test_a_camera_without_a_wcs_is_solved_by_its_stars(
     frame: Path, camera: Path, tmp_path: Path, skylake_command: Run
 ) -> None:
     blind, stubborn = tmp_path / "blind.toml", tmp_path / "stubborn.toml"
@@ -293,7 +293,7 @@ def test_a_check_tells_the_scale_of_raw_pixels_of_a_mosaic(
     assert told[1]["value"] == pytest.approx(told[0]["value"], rel=1e-3)
 
 
-def test_a_check_tells_the_gates_in_force_and_which_there_are_not(
+def test_a_check_lists_the_gates_in_force_and_those_missing(
     frame: Path, camera: Path, tmp_path: Path, skylake_command: Run
 ) -> None:
     [checked] = skylake_command("camera", "check", frame, "--json").json

@@ -63,7 +63,7 @@ def test_every_format_gives_the_same_stars(
         np.testing.assert_allclose(found, stars[column].to_numpy(float), rtol=0, atol=tolerance)
 
 
-def test_the_first_catalog_solves_and_calibrates_and_others_stand_beside_it(
+def test_the_first_catalog_solves_and_calibrates(
     new_lake: Path, sky: Path, columns: tuple[str, ...], well: Run
 ) -> None:
     assert well("catalog", "list", new_lake, "--json").json == []
@@ -241,7 +241,7 @@ def test_a_cone_of_a_catalog_holds_the_stars_within(lake: Path, sky: Path, tmp_p
         ("import LAKE c TABLE LETTER HERE --mag V=V", 3, "LETTER: "),
     ],
 )  # fmt: skip
-def test_what_cannot_be_done_is_one_sentence_and_leaves_no_trace(
+def test_an_impossible_import_is_a_sentence_and_leaves_nothing(
     line: str, status: int, words: str, lake: Path, sky: Path, tmp_path: Path, skylake_command: Run,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -281,9 +281,7 @@ def test_an_import_builds_the_index_unless_it_is_told_not_to(
     assert not list((new_lake / "catalogs").glob("*two.asterisms*"))
 
 
-def test_a_catalog_of_few_stars_is_imported_and_its_index_missed(
-    new_lake: Path, tmp_path: Path, well: Run
-) -> None:
+def test_a_catalog_of_few_stars_is_imported_without_index(new_lake: Path, tmp_path: Path, well: Run) -> None:
     rows = "".join(f"{10 + 0.01 * star},{star % 7},{9.5 + 0.01 * star}\n" for star in range(50))
     (tmp_path / "few.csv").write_text(f"ra,dec,V\n{rows}")
     answer = well(
@@ -311,7 +309,7 @@ main(sys.argv[1:])
 """
 
 
-def test_an_import_that_is_killed_leaves_no_index_or_a_whole_one(
+def test_an_import_that_is_killed_leaves_no_index_or_all_of_it(
     new_lake: Path, sky: Path, columns: tuple[str, ...], environment: dict[str, str], well: Run
 ) -> None:
     words = ("catalog", "import", new_lake, "one", "--format", "table", sky / "catalog.parquet", *columns)

@@ -85,7 +85,7 @@ def begun(lake: Path, last: str, root: Path) -> Lake:
 @pytest.mark.parametrize(
     ("name", "left"), [(name, left) for name, (_, some) in FULL.items() for left in some]
 )
-def test_a_full_disk_is_a_sentence_and_afterwards_the_work_goes_on(
+def test_a_full_disk_is_a_sentence_and_work_continues_later(
     name: str, left: int, disk: Path, lake: Path, sky: Path, camera: Path, skylake_command: Run, well: Run
 ) -> None:
     if name not in cli.commands:

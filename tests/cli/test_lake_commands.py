@@ -159,7 +159,7 @@ def test_a_lake_without_its_pointer_is_told(new_lake: Path, skylake_command: Run
     assert str(new_lake) in answer.sentence and "'current' is broken" in answer.sentence
 
 
-def test_a_lost_file_is_told_by_status_and_gives_no_short_answer(
+def test_a_lost_file_is_reported_and_gives_no_short_answer(
     lake: Path, tmp_path: Path, copy_lake: Callable[[Path, Path], Path], skylake_command: Run
 ) -> None:
     copy = copy_lake(lake, tmp_path / "copy")

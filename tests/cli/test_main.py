@@ -81,7 +81,7 @@ def test_every_command_and_option_tells_what_it_is_for(names: tuple[str, ...], s
     assert "\\" not in answer.out.replace(" \\\n", ""), "what is for click is not shown to people"
 
 
-def test_the_group_lists_each_command_on_one_line_in_the_order_of_the_work(skylake_command: Run) -> None:
+def test_the_group_lists_each_command_on_one_line(skylake_command: Run) -> None:
     lines = skylake_command("--help").out.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
     assert [line.split()[0] for line in lines] == list(cli.commands)
     assert lines[0].split()[0] == "demo"
@@ -93,9 +93,7 @@ def test_the_version_is_told(process: Run) -> None:
     assert answer.out.startswith("skylake 0.")
 
 
-def test_a_result_goes_to_standard_output_and_a_failure_to_standard_error(
-    process: Run, tmp_path: Path
-) -> None:
+def test_results_go_to_stdout_and_failures_to_stderr(process: Run, tmp_path: Path) -> None:
     good = process("flags", "1", "--json")
     assert (good.status, good.err, good.json[0]["name"]) == (0, "", "SATURATED")
     bad = process("status", tmp_path / "none")
@@ -338,9 +336,7 @@ def test_standard_output_that_cannot_be_written(
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EMFILE])
-def test_an_error_of_something_else_prints_nothing_on_standard_output(
-    number: int, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unexpected_error_prints_nothing_on_stdout(number: int, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end, PlainErrors():
         raise OSError(number, os.strerror(number))
     out, err = capfd.readouterr()

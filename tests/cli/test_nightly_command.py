@@ -20,7 +20,7 @@ def test_the_stages_are_those_declared_in_their_order() -> None:
 
 
 @pytest.mark.xdist_group("postgres")
-def test_a_night_goes_all_the_way_and_a_second_run_finds_nothing_to_do(
+def test_a_night_goes_all_the_way_and_a_second_run_does_nothing(
     new_lake: Path, sky: Path, camera: Path, columns: tuple[str, ...], well: Run, skylake_command: Run
 ) -> None:
     well("catalog", "import", new_lake, "simcat", "--format", "table", sky / "catalog.parquet", *columns)
@@ -94,7 +94,7 @@ def the_database_holds_the_same(lake: Path, well: Run) -> None:
 
 
 @pytest.mark.xdist_group("postgres")
-def test_without_a_catalog_frames_are_kept_a_warning_is_told_and_the_status_is_1(
+def test_without_a_catalog_frames_are_kept_with_a_warning(
     new_lake: Path, sky: Path, camera: Path, skylake_command: Run, well: Run
 ) -> None:
     answer = skylake_command("run", "nightly", new_lake, "--camera", camera, sky / "frames" / "20241001")
@@ -110,7 +110,7 @@ def test_without_a_catalog_frames_are_kept_a_warning_is_told_and_the_status_is_1
     assert well("status", new_lake, "--json").json["tables"]["sources"] > 0
 
 
-def test_a_database_that_cannot_be_reached_is_told_and_costs_neither_the_night_nor_the_report(
+def test_an_unreachable_database_costs_no_night_and_no_report(
     new_lake: Path, sky: Path, camera: Path, skylake_command: Run, well: Run
 ) -> None:
     url = "postgresql://me:secret@127.0.0.1:1/sky"

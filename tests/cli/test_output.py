@@ -61,9 +61,7 @@ def test_parquet_is_the_table_itself(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("suffix", "form"), [("fits", "fits"), ("vot", "votable"), ("ecsv", "ascii.ecsv")])
-def test_formats_of_astronomy_keep_values_units_and_what_is_missing(
-    suffix: str, form: str, tmp_path: Path
-) -> None:
+def test_astronomical_formats_keep_values_units_and_nulls(suffix: str, form: str, tmp_path: Path) -> None:
     write_table(TABLE, tmp_path / f"x.{suffix}")
     found = Table.read(tmp_path / f"x.{suffix}", format=form)
     assert found.colnames == TABLE.column_names
@@ -82,7 +80,7 @@ def test_formats_of_astronomy_keep_values_units_and_what_is_missing(
 @pytest.mark.parametrize(
     ("suffix", "form", "standard"), [("fits", "fits", "fits"), ("vot", "votable", "vounit")]
 )
-def test_every_unit_of_a_table_is_written_as_the_standard_of_the_format_has_it(
+def test_every_unit_follows_the_standard_of_its_format(
     suffix: str, form: str, standard: str, tmp_path: Path
 ) -> None:
     columns = [column for name in (*table_names(), "catalog") for column in load(name).columns]
@@ -141,7 +139,7 @@ def test_nested_columns_stay_nested_in_json_and_parquet(tmp_path: Path) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(values=st.lists(st.floats(width=32) | st.none(), min_size=1, max_size=8))
-def test_single_precision_is_written_short_and_comes_back_the_same(
+def test_single_precision_is_short_and_reads_back_the_same(
     values: list[float | None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_table(pa.table({"x": pa.array(values, pa.float32())}), None, "json")

@@ -51,7 +51,7 @@ def on_terminal(command: list[str], environment: dict[str, str]) -> tuple[str, s
     return said.decode(), out, running.returncode
 
 
-def test_elsewhere_there_is_one_line_per_batch_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_each_batch_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with progress() as shown:
         assert isinstance(shown, Lines)
         shown.begin("frames", 4)
@@ -61,7 +61,7 @@ def test_elsewhere_there_is_one_line_per_batch_on_standard_error(capsys: pytest.
     assert capsys.readouterr() == ("", "night 1 done\n")
 
 
-def test_a_terminal_shows_a_bar_and_the_lines_above_it_as_they_are(environment: dict[str, str]) -> None:
+def test_a_terminal_shows_a_bar_below_whole_lines(environment: dict[str, str]) -> None:
     said, out, status = on_terminal([sys.executable, "-c", SCRIPT], environment)
     assert (status, out) == (0, "the result\n")
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said)

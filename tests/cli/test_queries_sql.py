@@ -67,7 +67,7 @@ def test_the_format_can_be_told_apart_from_the_suffix(lake: Path, tmp_path: Path
     assert rows_of(out.read_text()) == [{"a": "1"}]
 
 
-def test_a_table_shows_times_to_the_second_and_single_precision_as_it_is_meant(lake: Path, well: Run) -> None:
+def test_a_table_shows_seconds_and_short_single_precision(lake: Path, well: Run) -> None:
     query = "SELECT mjd_mid, 0.1::FLOAT AS x, NULL AS none, 'two words' AS text FROM frames LIMIT 1"
     header, line, row = well("sql", lake, query).out.splitlines()
     assert header.split() == ["mjd_mid", "x", "none", "text"]
@@ -106,7 +106,7 @@ def test_an_answer_without_rows_is_written(lake: Path, tmp_path: Path, well: Run
 
 
 @pytest.mark.parametrize("form", ["json", "csv", "table"])
-def test_names_that_occur_again_are_numbered_and_nothing_is_lost(form: str, lake: Path, well: Run) -> None:
+def test_repeated_names_are_numbered_and_nothing_is_lost(form: str, lake: Path, well: Run) -> None:
     query = (
         "SELECT n.night, f.night, 5 AS night_1 FROM nights n JOIN frames f USING (night) ORDER BY ALL LIMIT 1"
     )
@@ -278,7 +278,7 @@ def test_what_a_reader_asks_is_answered(lake: Path, well: Run) -> None:
         assert well("sql", lake, query).out, query
 
 
-def test_files_that_are_named_are_read_and_all_is_open_with_unsafe(
+def test_named_files_are_read_and_unsafe_opens_everything(
     lake: Path, tmp_path: Path, well: Run, skylake_command: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -115,7 +115,7 @@ def test_a_light_curve_is_the_star_of_truth_in_every_frame(lake: Path, sky: Path
     assert magnitudes.std() < 0.05
 
 
-def test_a_star_has_one_light_curve_by_position_and_by_identifier(
+def test_a_star_has_one_light_curve_by_position_and_id(
     lake: Path, sky: Path, tmp_path: Path, well: Run
 ) -> None:
     known = star(sky)

@@ -58,7 +58,7 @@ def test_what_it_gives_is_what_ingest_puts_into_the_lake(
 
 
 @pytest.mark.parametrize("name", ["0001.fits", "0001.fits.fz"])
-def test_frames_whose_products_have_one_name_are_refused_before_any_is_reduced(
+def test_frames_with_products_of_one_name_are_refused_first(
     name: str, frame: Path, camera: Path, tmp_path: Path, skylake_command: Run
 ) -> None:
     paths = [tmp_path / "a" / "0001.fits", tmp_path / "b" / name]
@@ -110,7 +110,7 @@ def test_a_frame_without_a_wcs_keeps_what_was_measured(
     assert np.array_equal(found["flags"], wanted["flags"] | int(SourceFlag.FRAME_REJECTED))
 
 
-def test_a_frame_that_nobody_knows_the_place_of_has_its_completeness_and_one_without_stars_says_so(
+def test_an_unplaced_frame_has_a_completeness(
     frame: Path, camera: Path, tmp_path: Path, skylake_command: Run
 ) -> None:
     pixels, header = fits.getdata(frame, header=True)
@@ -130,7 +130,7 @@ def test_a_frame_that_nobody_knows_the_place_of_has_its_completeness_and_one_wit
     ]
 
 
-def test_where_the_catalog_has_no_stars_a_command_is_told_that_shows_what_it_has(
+def test_without_catalog_stars_the_advice_is_a_command(
     frame: Path, camera: Path, sky: Path, folder: Path, tmp_path: Path, columns: tuple[str, ...], well: Run
 ) -> None:
     """It runs as it stands, in a lake whose name has to be quoted."""
@@ -153,7 +153,7 @@ def test_where_the_catalog_has_no_stars_a_command_is_told_that_shows_what_it_has
     assert "ra_deg" in lines[0] and len(lines) < 5
 
 
-def test_with_a_lake_the_frame_is_what_the_lake_holds_and_limits_are_magnitudes(
+def test_with_a_lake_the_frame_is_as_in_the_lake(
     frame: Path, camera: Path, lake: Path, tmp_path: Path, well: Run
 ) -> None:
     answer = well(

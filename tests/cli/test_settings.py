@@ -75,7 +75,7 @@ def test_settings_of_former_days_that_name_no_address_are_read(lake: Lake) -> No
     assert [misplaced(lake.root, name) for name in ADDRESSES] == [None, None]
 
 
-def test_a_default_catalog_beside_others_is_refused_until_its_line_is_gone(lake: Lake) -> None:
+def test_a_default_catalog_beside_others_is_refused(lake: Lake) -> None:
     lake.set("catalog.solve", "deep")
     lake.set("catalog.calibrate", "deep")
     file = lake.layout.settings_file

@@ -78,5 +78,5 @@ def test_a_complaint_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) 
     ("name", "text"),
     [("zp", "18.0109"), ("mjd_mid", "18.01086123"), ("ra_deg", "18.01086123"), ("radius_px", "18.0109")],
 )
-def test_measurements_are_shown_with_fewer_digits_than_times_and_places(name: str, text: str) -> None:
+def test_measurements_have_fewer_digits_than_times_and_places(name: str, text: str) -> None:
     assert show.as_text(18.01086123, name) == text

@@ -132,7 +132,7 @@ def test_a_folder_stands_for_the_frames_in_it(
     assert answer.status == 2 and "no FITS frame" in answer.sentence
 
 
-def test_hints_that_are_wrong_are_told_and_cost_nothing_but_time(
+def test_wrong_hints_are_reported_and_cost_only_time(
     survey: Path, tmp_path: Path, skylake_command: Run
 ) -> None:
     answer = skylake_command(
@@ -185,9 +185,7 @@ def test_frames_of_one_name_do_not_write_over_each_other(
     )
 
 
-def test_the_profile_of_the_time_of_a_frame_tells_its_size_and_scale(
-    survey: Path, tmp_path: Path, well: Run
-) -> None:
+def test_the_profile_of_the_frame_time_gives_size_and_scale(survey: Path, tmp_path: Path, well: Run) -> None:
     (tmp_path / "camera.toml").write_text(
         'name = "moved"\nlike = "generic"\ndetector = { width_px = 100, height_px = 80 }\n'
         "optics.pixel_scale_arcsec = 3.0\n\n[[period]]\nfrom = 2023-01-01\n"

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from archive.make_archive import make_archive
+from archive.scenario import ArchiveScenario
 
-from skylake.flow.archive import make_archive
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.execution.run_progress import Silent
 from skylake.lake import Lake
 from skylake.settings import Settings
-from skylake.simulate import Scenario, ScheduleParams, StarParams
+from skylake.simulate import ScheduleParams, StarParams
 
 Run = Callable[..., Any]
 
@@ -21,7 +22,7 @@ Run = Callable[..., Any]
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lake with three nights. Tests do not change it."""
     root = tmp_path_factory.mktemp("whole") / "lake"
-    scenario = Scenario(
+    scenario = ArchiveScenario(
         nights=3, frames_per_night=4, stars=StarParams(per_frame=60.0), schedule=ScheduleParams(fields=1)
     )
     made = Lake.create(root, Settings(cluster="inline", pixel_order=0))
@@ -43,9 +44,7 @@ def test_a_whole_lake_is_told_to_be_well(lake: Path, well: Run) -> None:
     assert {check["kind"] for check in deep["checks"]} == {"fast", "deep", "hats"}
 
 
-def test_what_is_broken_is_told_with_a_command_that_can_be_pasted(
-    lake: Path, well: Run, skylake_command: Run
-) -> None:
+def test_damage_is_shown_with_a_command_to_paste(lake: Path, well: Run, skylake_command: Run) -> None:
     lost = min((lake / "frames" / "dataset").glob("*.parquet"))
     lost.unlink()
     answer = skylake_command("verify", lake)

@@ -22,7 +22,7 @@ def test_they_are_the_inverse_of_the_covariance(fwhm: float, ratio: float, angle
     assert np.abs(form @ covariance - np.eye(2)).max() < 3e-4 / ratio**2
 
 
-def test_a_sharper_star_has_a_larger_s_and_a_round_one_no_d_and_k() -> None:
+def test_a_sharper_star_has_a_larger_s_and_a_round_one_no_d_k() -> None:
     one = np.ones(2)
     s, d, k = shape_terms(np.array([2.0, 4.0]), one, one, 30.0 * one)
     np.testing.assert_allclose(s, FWHM_PER_SIGMA**2 / np.array([4.0, 16.0]), rtol=1.3e-4)

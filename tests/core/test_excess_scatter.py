@@ -68,9 +68,7 @@ def refined(residuals: npt.NDArray[np.float64], errors: npt.NDArray[np.float64],
 
 
 @given(seeds, counts, intrinsics)
-def test_the_refined_variance_is_what_the_same_steps_at_once_find(
-    seed: int, n: int, intrinsic: float
-) -> None:
+def test_the_refined_variance_equals_all_steps_at_once(seed: int, n: int, intrinsic: float) -> None:
     residuals, errors = sample(seed, n, intrinsic, 30.0)
     start = scale_start(residuals, errors, 0.5 * (n - 1) / n, CUT) ** 2
     found = refined_variance(residuals, errors, start, 1, REFINED_CUT, EXPECTED)

@@ -37,7 +37,7 @@ def _by_astropy(vectors, air):
 
 
 @pytest.mark.parametrize("pressure", [0.0, 776.0])
-def test_directions_agree_with_astropy_to_an_arcsecond_above_ten_degrees(pressure):
+def test_directions_agree_with_astropy_to_an_arcsecond(pressure):
     air = Air(pressure, 0.7, height_m=LA_PALMA.height_m)
     stars = _over_the_sky(4000)
     ours = Horizon.of(MJD, LA_PALMA, air).to_horizon(stars)
@@ -101,7 +101,7 @@ def test_the_standard_air_thins_with_height():
     assert high.temperature_c == pytest.approx(0.7, abs=0.1)
 
 
-def test_the_air_is_that_of_the_site_at_the_wavelength_of_the_band():
+def test_the_air_is_that_of_the_site_and_the_band():
     standard = Air.above(LA_PALMA, "V")
     assert (standard.wavelength_um, standard.height_m) == (0.545, 2200.0)
     assert standard.pressure_hpa == Air.standard(2200.0).pressure_hpa

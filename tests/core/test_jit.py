@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 #: Two kernels, of which one calls the other.
 MODULE = """
 from skylake.core.jit import kernel
@@ -29,6 +31,7 @@ print([sum(one.stats.cache_hits.values()) for one in (share, square)])
 """
 
 
+@pytest.mark.full
 def test_kernels_are_compiled_once_and_loaded_from_then_on(tmp_path: Path) -> None:
     (tmp_path / "module.py").write_text(MODULE)
     command = [sys.executable, "-c", PROGRAM, str(tmp_path)]

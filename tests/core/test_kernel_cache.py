@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 #: A module whose function takes long enough to compile that processes meet at it.
 KERNEL = """
 import numba
@@ -31,6 +33,7 @@ print(sum(spread.stats.cache_misses.values()), sum(spread.stats.cache_hits.value
 """
 
 
+@pytest.mark.full
 def test_processes_that_begin_together_compile_each_kernel_once(tmp_path: Path) -> None:
     (tmp_path / "kernel.py").write_text(KERNEL)
     orders = [("f4", "f8"), ("f8", "f4"), ("f4", "f8")]

@@ -43,6 +43,7 @@ def widths(pull: Floats) -> Floats:
     return np.quantile(np.abs(pull), [0.683, 0.954]) / [1.0, 2.0]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("n", "trials"), [(20, 300), (200, 160)])
 def test_stated_errors_cover_the_true_ones(n: int, trials: int) -> None:
     """To 10 % on the whole; in each case as far as chance lets it be seen.
@@ -67,7 +68,7 @@ def test_stated_errors_cover_the_true_ones(n: int, trials: int) -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5])
-def test_few_values_state_honest_errors_where_the_scatter_is_known(n: int) -> None:
+def test_few_values_have_honest_errors_with_a_known_scatter(n: int) -> None:
     pull, _ = pulls(n, 0.05, 0.0, 300, known=True)
     assert 0.85 < np.sqrt(np.mean(pull**2)) < 1.12
 
@@ -126,7 +127,7 @@ def test_one_value_is_its_own_mean_with_its_own_error(known: float | None) -> No
 @example(77.0, 8.5)
 @example(9.36, 1.0)
 @example(1000.0, 1.0)
-def test_two_values_have_a_mean_between_and_an_error_that_is_a_number(apart: float, error: float) -> None:
+def test_two_values_have_a_mean_between_and_a_finite_error(apart: float, error: float) -> None:
     """Where the two are four to six standard deviations apart the slopes of the biweight cancel."""
     for known in (None, 0.0):
         fit = robust_mean(np.array([0.0, apart]), np.full(2, error), known)
@@ -225,7 +226,7 @@ def test_a_line_and_its_covariance_are_recovered() -> None:
     assert np.mean(pull) == pytest.approx(2.0, rel=0.3)  # chi-square of two degrees of freedom
 
 
-def test_a_prior_holds_where_data_are_silent_and_yields_where_they_speak() -> None:
+def test_a_prior_holds_without_data_and_yields_to_data() -> None:
     rng = np.random.default_rng(11)
     prior = (np.array([0.0, -0.1]), np.array([np.inf, 0.05]))
     design, values, errors = line(rng, 30, 1e-6)
@@ -252,7 +253,7 @@ def test_an_agreeing_prior_weighs_as_one_more_value(pull: float, deviation: floa
     assert fit.errors[0] < 1.001 * deviation
 
 
-def test_a_prior_without_width_fixes_and_one_without_data_stands() -> None:
+def test_a_prior_of_no_width_fixes_and_one_without_data_stands() -> None:
     rng = np.random.default_rng(12)
     design, values, errors = line(rng, 30, 0.5)
     fit = robust_fit(design, values, errors, prior=(np.array([0.0, 0.25]), np.array([np.inf, 0.0])))
@@ -281,9 +282,7 @@ def test_the_biweight_falls_from_one_to_nothing_without_a_jump(u: float) -> None
 
 
 @given(st.integers(0, 2**32), st.floats(0.1, 100.0), st.floats(-1e3, 1e3))
-def test_the_median_deviation_estimates_sigma_without_minding_a_minority(
-    seed: int, scale: float, shift: float
-) -> None:
+def test_the_median_deviation_ignores_a_minority(seed: int, scale: float, shift: float) -> None:
     rng = np.random.default_rng(seed)
     values = rng.standard_normal(2000)
     assume(abs(values.mean()) < 0.1)

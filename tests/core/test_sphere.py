@@ -201,7 +201,7 @@ def test_the_distance_moved_is_the_proper_motion(
     assert separation_deg(ra, dec, *moved) == pytest.approx(wanted, rel=1e-9, abs=1e-13)
 
 
-def test_unknown_proper_motions_count_as_none_and_unknown_positions_stay_unknown() -> None:
+def test_unknown_motions_are_zero_and_unknown_places_stay_nan() -> None:
     nan = float("nan")
     ra, dec = apply_proper_motion(
         np.array([10.0, 10.0, nan, 350.0]), np.array([20.0, 89.99, 5.0, nan]), [nan, nan, 1.0, 1.0],
@@ -261,7 +261,7 @@ def test_julian_epochs_are_those_of_astropy() -> None:
 @example(0.0, 90.0, 123.0, 90.0, 1e-9)
 @example(359.9, 0.0, 0.1, 0.0, 0.2000001)
 @example(12.0, 34.0, 192.0, -34.0, 179.9999999)
-def test_places_within_a_radius_are_those_whose_separation_is_no_more(
+def test_places_within_a_radius_are_those_no_farther_away(
     ra1: float, dec1: float, ra2: float, dec2: float, radius: float
 ) -> None:
     distance = float(separation_deg(ra1, dec1, ra2, dec2))

@@ -64,7 +64,7 @@ def test_links_are_followed_and_each_folder_is_walked_once(folder: Path, tmp_pat
     assert complaints == []
 
 
-def test_which_name_a_folder_gets_does_not_depend_on_the_order_of_making(tmp_path: Path) -> None:
+def test_the_name_of_a_folder_does_not_depend_on_order(tmp_path: Path) -> None:
     found = []
     for number, order in enumerate((["b", "a", "c"], ["c", "a", "b"])):
         root, real = tmp_path / f"root{number}", tmp_path / f"real{number}"
@@ -77,7 +77,7 @@ def test_which_name_a_folder_gets_does_not_depend_on_the_order_of_making(tmp_pat
     assert found == [["a/x.fits"], ["a/x.fits"]]
 
 
-def test_a_link_that_leads_nowhere_is_found_so_that_it_gets_a_row(folder: Path) -> None:
+def test_a_broken_link_is_found_and_gets_a_row(folder: Path) -> None:
     (folder / "lost.fits").symlink_to("gone.fits")
     (folder / "round.fits").symlink_to("round.fits")
     found = names(find_frames([folder])[0], folder)

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import random
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import faults
+import operations
+import powercut
 import pyarrow as pa
 import pytest
+import readers
+import states
+from trials import Trials
 
 from skylake.durable import hold, set_aside
 from skylake.errors import LakeError
 from skylake.lake import Lake, Retention, Snapshot
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-if not BENCHMARKS.is_dir():
-    pytest.skip("the benchmarks, whose parts are used here, are not there", allow_module_level=True)
-sys.path.insert(0, str(BENCHMARKS))
-
-import faults  # noqa: E402
-import operations  # noqa: E402
-import powercut  # noqa: E402
-import readers  # noqa: E402
-import states  # noqa: E402
-from trials import Trials  # noqa: E402
 
 MakeRows = Callable[..., pa.Table]
 Put = Callable[..., Snapshot]
@@ -52,6 +45,7 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", KILLS)
 def test_a_kill_at_any_moment_does_no_harm(name: str, trials: Trials) -> None:
     (operation,) = (one for one in operations.OPERATIONS if one.name == name)
@@ -70,6 +64,7 @@ def small(operation: operations.Operation) -> operations.Operation:
     return dataclasses.replace(operation, lake=lake)
 
 
+@pytest.mark.full
 def test_readers_see_whole_nights_once_whatever_is_written(tmp_path: Path) -> None:
     result = readers.Trial(tmp_path, commits=8, seed=3).run()
     assert result.examples == []
@@ -77,7 +72,8 @@ def test_readers_see_whole_nights_once_whatever_is_written(tmp_path: Path) -> No
     assert sum(len(seen) > 1 for seen in result.seen.values()) >= 2, "readers have seen the lake change"
 
 
-def test_a_cut_of_the_power_does_no_harm_but_for_code_that_forces_nothing(tmp_path: Path) -> None:
+@pytest.mark.full
+def test_a_power_cut_harms_only_code_that_forces_nothing(tmp_path: Path) -> None:
     why_not = powercut.obstacle()
     if why_not:
         pytest.skip(f"the power cannot be cut here: {why_not}")
@@ -106,7 +102,7 @@ def test_a_state_in_the_midst_of_a_commit_is_found_out(lake: Lake, make_rows: Ma
 
 
 @pytest.mark.parametrize("instant", [0, 1, 2, 5])
-def test_a_vacuum_that_is_interrupted_leaves_nothing_half_removed(
+def test_an_interrupted_vacuum_leaves_nothing_half_removed(
     lake: Lake, make_rows: MakeRows, put: Put, monkeypatch: pytest.MonkeyPatch, instant: int
 ) -> None:
     for night in range(1, 5):
@@ -167,7 +163,7 @@ def test_who_holds_a_folder_keeps_it_and_who_comes_late_is_told(tmp_path: Path) 
     assert set_aside(folder) is None
 
 
-def test_a_reader_that_a_vacuum_overtakes_gets_the_next_snapshot(
+def test_a_reader_overtaken_by_a_vacuum_gets_the_next_snapshot(
     lake: Lake, make_rows: MakeRows, put: Put, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between reading the pointer and holding what it leads to, others commit and vacuum."""

@@ -71,7 +71,7 @@ def test_a_lake_is_not_made_twice_nor_over_other_files(lake: Lake, tmp_path: Pat
     assert digests(tmp_path) == before
 
 
-def test_a_lake_that_was_killed_while_it_was_made_is_told_from_a_folder_of_others(tmp_path: Path) -> None:
+def test_a_lake_killed_while_made_is_no_foreign_folder(tmp_path: Path) -> None:
     root = tmp_path / "half"
     Lake.create(root)
     (root / "skylake.toml").unlink()
@@ -179,7 +179,7 @@ def test_profiles_are_kept_as_they_were_resolved(lake: Lake, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("how", ["of_another_user", "writable"])
-def test_a_profile_that_others_can_write_does_not_replace_the_kept_one(
+def test_a_profile_others_can_write_does_not_replace_ours(
     how: str, lake: Lake, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "sim.toml"
@@ -202,7 +202,7 @@ def test_a_profile_that_others_can_write_does_not_replace_the_kept_one(
     assert lake.profile("sim").base.site.height_m == 2.0
 
 
-def test_a_profile_that_is_being_edited_is_an_error_only_where_it_is_to_come_into_force(
+def test_a_half_edited_profile_is_an_error_only_when_needed(
     lake: Lake, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "sim.toml"

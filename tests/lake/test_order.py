@@ -185,6 +185,7 @@ def well(traced: Traced) -> tuple[Lake, list[Call]]:
     return traced()
 
 
+@pytest.mark.full
 def test_all_of_a_commit_is_on_disk_before_it_counts(well: tuple[Lake, list[Call]]) -> None:
     lake, calls = well
     assert len(publications(calls, lake.root)) == lake.snapshot().number == 5
@@ -192,6 +193,7 @@ def test_all_of_a_commit_is_on_disk_before_it_counts(well: tuple[Lake, list[Call
     assert not [call for call in calls if call.name == "io_uring_setup"], "writes that no trace shows"
 
 
+@pytest.mark.full
 def test_the_trace_shows_every_file_of_a_version(well: tuple[Lake, list[Call]]) -> None:
     """The rules above say nothing of files that the trace is blind to."""
     lake, calls = well
@@ -239,7 +241,8 @@ def mounted(traced: Traced, other_disk: Path) -> Iterator[tuple[Lake, list[Call]
         subprocess.run(["umount", lake.root / "_versions"], check=True)
 
 
-def test_versions_on_another_disk_are_there_before_a_commit_counts(mounted: tuple[Lake, list[Call]]) -> None:
+@pytest.mark.full
+def test_versions_on_another_disk_are_synced_before_a_commit(mounted: tuple[Lake, list[Call]]) -> None:
     lake, calls = mounted
     versions = lake.root / "_versions"
     own = re.compile(rf"\d+<{re.escape(str(versions))}(/[^>]*)?>")
@@ -265,6 +268,7 @@ c.sync_tree = late
 """
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [

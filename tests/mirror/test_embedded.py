@@ -117,7 +117,7 @@ def test_a_folder_that_others_could_enter_is_closed(home: Path) -> None:
         assert stat.S_IMODE(server.folder.stat().st_mode) == 0o700
 
 
-def test_a_server_whose_end_was_begun_by_someone_who_died_is_begun_anew(home: Path) -> None:
+def test_a_server_half_stopped_by_a_dead_process_starts_again(home: Path) -> None:
     with EmbeddedServer(home, keep_running=True) as server:
         before = postmaster(server)
     (home / "stopping").touch()
@@ -144,7 +144,7 @@ def test_another_process_reuses_the_server_and_leaves_it_up(home: Path, python: 
     assert not server.running
 
 
-def test_a_server_may_be_kept_running_until_another_process_stops_it(home: Path, python: Python) -> None:
+def test_a_server_may_be_kept_until_another_process_stops_it(home: Path, python: Python) -> None:
     server = EmbeddedServer(home)
     kept = answer(python(START, server.folder, "keep"))
     assert server.running
@@ -188,7 +188,7 @@ def test_two_processes_that_start_at_once_share_one_server(folder: Path, python:
     assert not EmbeddedServer(folder / "postgres").running
 
 
-def test_a_server_whose_folder_was_deleted_ends_before_another_starts_in_its_place(home: Path) -> None:
+def test_a_server_with_a_deleted_folder_ends_before_the_next(home: Path) -> None:
     # It would remove the socket of the new one when it finds out, up to a minute later.
     EmbeddedServer(home, keep_running=True).start()
     with psycopg.connect(EmbeddedServer(home).libpq_url):
@@ -200,9 +200,7 @@ def test_a_server_whose_folder_was_deleted_ends_before_another_starts_in_its_pla
             assert ask(server, "SELECT 1") == [(1,)]
 
 
-def test_a_server_whose_starter_was_killed_right_after_ends_with_its_next_user(
-    home: Path, python: Python
-) -> None:
+def test_a_server_of_a_killed_starter_ends_with_its_next_user(home: Path, python: Python) -> None:
     starter = python(START_AND_DIE, home)
     starter.communicate(timeout=60)
     assert starter.returncode == -signal.SIGKILL
@@ -224,7 +222,7 @@ def test_a_killed_server_starts_again_with_its_data(home: Path) -> None:
     assert not server.running
 
 
-def test_a_stale_number_of_another_living_process_does_not_matter(home: Path) -> None:
+def test_a_stale_number_of_another_process_does_not_matter(home: Path) -> None:
     server = EmbeddedServer(home)
     with server:
         lines = (server.folder / "data" / "postmaster.pid").read_text().splitlines()
@@ -369,9 +367,7 @@ def test_an_ordinary_user_runs_it_directly(folder: Path, python: Python) -> None
 
 
 @as_root
-def test_what_belongs_to_root_or_cannot_be_written_is_a_sentence(
-    folder: Path, home: Path, python: Python
-) -> None:
+def test_folders_of_root_or_read_only_ones_are_a_sentence(folder: Path, home: Path, python: Python) -> None:
     assert "as the user to whom it belongs" in nobody(python, home)
     assert f"{folder}/other" in nobody(python, folder / "other")
 

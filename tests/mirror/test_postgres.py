@@ -395,7 +395,7 @@ def guarded(server: EmbeddedServer) -> Iterator[str]:
         owner.execute("DROP ROLE guarded")
 
 
-def test_passwords_and_rights_are_sentences_without_the_password(
+def test_rights_are_sentences_without_the_password(
     server: EmbeddedServer, guarded: str, namespace: str, make_rows: Rows, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")

@@ -92,7 +92,7 @@ def test_reader_role_reads_and_does_not_write(mirror: Mirror, connection: Connec
     connection.execute("RESET ROLE")
 
 
-def test_calibrated_frames_takes_the_largest_version_of_each_catalog(
+def test_calibrated_frames_takes_the_largest_version(
     mirror: Mirror, connection: Connection, make_rows: Rows
 ) -> None:
     frames = make_rows("frames", 4)
@@ -244,9 +244,7 @@ def test_tables_of_others_are_never_touched(
 
 
 @only_embedded
-def test_a_view_of_a_user_on_ours_is_named_where_it_is_in_the_way(
-    mirror: Mirror, connection: Connection
-) -> None:
+def test_a_user_view_in_the_way_is_named(mirror: Mirror, connection: Connection) -> None:
     connection.execute("CREATE VIEW mine AS SELECT camera FROM calibrated_frames")
     mirror.prepare()
     connection.execute("UPDATE mirror_state SET structure_sha256 = 'of an older skylake'")

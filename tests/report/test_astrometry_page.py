@@ -80,7 +80,7 @@ def test_a_stored_field_is_drawn_cell_by_cell(tmp_path):
     assert "300 stars of 3 frames" in figure.axes[0].get_legend().get_texts()[0].get_text()
 
 
-def test_cells_without_a_star_are_told_from_those_without_a_residual(tmp_path):
+def test_cells_without_stars_and_without_residuals_differ(tmp_path):
     x, y = np.array([40.0, 60.0, 150.0, 750.0]), np.array([40.0, 60.0, 450.0, 480.0])
     some = np.array([[0.0, 0.0, 0.1, 0.9], [0.0, 0.0, 0.0, 0.9]])
     figure = stored_field(ResidualField.of(x, y, some, np.ones(4), SHAPE), SHAPE, 20.0, 1, "a camera")

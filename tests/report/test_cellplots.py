@@ -34,7 +34,7 @@ def test_no_cells_are_told() -> None:
     assert "no frame has stars enough" in figure.axes[0].texts[0].get_text()
 
 
-def test_a_span_of_one_frame_has_one_time_and_numbers_are_read_on_every_colour() -> None:
+def test_a_span_of_one_frame_has_one_time_and_legible_numbers() -> None:
     fwhm = np.linspace(2.0, 4.0, 9)[None, :]
     figure = cells_over_time(np.array([60500.0]), fwhm, fwhm / 10.0, np.zeros(1), "cam")
     above = figure.axes[0]

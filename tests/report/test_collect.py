@@ -60,7 +60,7 @@ def test_calibrated_matches_reproduce_the_catalog(lake: Lake) -> None:
     assert (flags[~found.clean] & int(SPOILED)).all()
 
 
-def test_an_error_that_all_stars_share_leaves_matches_as_good_as_they_are(lake: Lake, tmp_path: Path) -> None:
+def test_a_shared_error_leaves_matches_as_good_as_they_are(lake: Lake, tmp_path: Path) -> None:
     """Of 1,827 matches a picture once said that there were none: the zeropoint was uncertain by 0.12 mag."""
     copy = Lake(shutil.copytree(lake.root, tmp_path / "lake", symlinks=True))
     snapshot = copy.snapshot()
@@ -127,9 +127,7 @@ def curve_row(number: int, mag: Any, random_err: float, band: str = "V", flags: 
     }  # fmt: skip
 
 
-def test_the_most_variable_are_those_that_surely_scatter_more_than_their_errors(
-    bare: Lake, commit_rows: Any
-) -> None:
+def test_the_most_variable_scatter_beyond_their_errors(bare: Lake, commit_rows: Any) -> None:
     """Noise, few points, flags and blends make no variable, however large the scatter that they bring."""
     random = np.random.default_rng(1)
     magnitudes = np.linspace(8.0, 14.0, 200)
@@ -177,7 +175,7 @@ def test_simulated_variables_are_among_the_most_variable(lake: Lake, archive: An
     assert found & variables
 
 
-def test_the_usual_scatter_is_that_of_the_band_and_a_star_is_named_once(bare: Lake, commit_rows: Any) -> None:
+def test_the_usual_scatter_is_that_of_the_band(bare: Lake, commit_rows: Any) -> None:
     """The camera in R is noisier than it says; no star varies for that, and the one that does varies in both."""
     random = np.random.default_rng(3)
     rows = [
@@ -195,7 +193,7 @@ def test_the_usual_scatter_is_that_of_the_band_and_a_star_is_named_once(bare: La
     assert [row["object_id"] for row in found] == [7]
 
 
-def test_a_catalog_whose_name_ends_as_that_of_another_is_another(lake: Lake, tmp_path: Path) -> None:
+def test_a_catalog_name_that_ends_like_another_is_another(lake: Lake, tmp_path: Path) -> None:
     """The parts of `bright-simcat` are none of `simcat`."""
     copy = Lake(shutil.copytree(lake.root, tmp_path / "lake", symlinks=True))
     snapshot = copy.snapshot()

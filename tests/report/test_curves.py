@@ -64,7 +64,7 @@ def test_a_star_that_is_not_there_is_an_error_with_the_mend(lake: Lake, bare: La
             ask()
 
 
-def test_a_lake_without_forced_light_curves_tells_what_makes_them(lake: Lake, star: dict[str, Any]) -> None:
+def test_a_lake_without_forced_curves_says_what_makes_them(lake: Lake, star: dict[str, Any]) -> None:
     for ask in (
         lambda: curve_of_object(lake.snapshot(), star["object_id"], measured="forced"),
         lambda: curve_at(lake.snapshot(), star["ra_deg"], star["dec_deg"], measured="forced"),

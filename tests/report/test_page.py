@@ -169,7 +169,7 @@ def test_a_lake_as_it_was_has_the_page_that_it_had(
     assert write_report(bare, tmp_path / "now")[0].read_bytes() != files[0].read_bytes()
 
 
-def test_only_pictures_that_would_show_something_else_are_drawn_again(
+def test_only_changed_pictures_are_drawn_again(
     bare: Lake, archive: Any, profile: Any, tmp_path: Path
 ) -> None:
     def drawn() -> dict[str, int]:
@@ -210,7 +210,7 @@ def test_the_picture_of_a_curve_has_all_its_points() -> None:
     assert axes.yaxis_inverted()
 
 
-def test_error_bars_of_a_curve_are_random_and_the_title_has_what_its_points_share() -> None:
+def test_error_bars_are_random_and_the_title_has_shared_errors() -> None:
     """A dip of 28 mmag is seen, although the zeropoint is uncertain by 120."""
     points = [
         {
@@ -229,9 +229,7 @@ def test_error_bars_of_a_curve_are_random_and_the_title_has_what_its_points_shar
     assert axes.get_title("left").endswith("share an error of 0.050 mag in R, 0.120 mag in V")
 
 
-def test_what_measurements_of_a_target_share_is_no_scatter_to_expect(
-    bare: Lake, commit_rows: Any, tmp_path: Path
-) -> None:
+def test_shared_errors_are_no_scatter_to_expect(bare: Lake, commit_rows: Any, tmp_path: Path) -> None:
     """The same light curves give the same picture, however uncertain the zeropoint is that their points share."""
     curve = {field.name: [] for field in arrow_schema(load("forced_lightcurves")).field("lightcurve").type}
     drawn = []

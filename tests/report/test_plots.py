@@ -133,7 +133,7 @@ def test_a_light_curve_in_two_bands_tells_them_apart() -> None:
     assert axes.get_ylabel() == "R, V [mag]"
 
 
-def test_non_detections_of_two_bands_are_told_apart_as_their_detections_are() -> None:
+def test_non_detections_of_two_bands_look_different() -> None:
     """Each band has a limit of its own; alike they looked like two populations."""
     band = np.where(np.arange(len(MJD)) % 2 == 0, "V", "R").astype(object)
     limit = np.where(np.arange(len(MJD)) < len(MJD) // 2, 17.0, np.nan)
@@ -200,7 +200,7 @@ def test_sky_and_seeing_that_hardly_change_look_so() -> None:
     assert low < 2.0 and 4.0 < high < 4.5, "what changes fills the picture"
 
 
-def test_a_map_of_the_whole_sky_leaves_out_no_pixel_but_those_across_its_edge() -> None:
+def test_a_whole_sky_map_leaves_out_only_pixels_on_its_edge() -> None:
     sky = np.arange(12 * 4**3)
     axes = plots.sky_map(sky, sky * 1.0, 3, "visits", "a map").axes[0]
     (drawn,) = axes.collections
@@ -208,7 +208,7 @@ def test_a_map_of_the_whole_sky_leaves_out_no_pixel_but_those_across_its_edge() 
     assert len(sky) - 4 * 2**3 * 2 < len(drawn.get_paths()) <= len(sky)
 
 
-def test_a_pixel_on_a_map_of_the_whole_sky_is_where_the_labels_say() -> None:
+def test_a_pixel_of_a_whole_sky_map_is_where_labels_say() -> None:
     sky = np.arange(12 * 4**3)
     figure = plots.sky_map(sky, sky * 1.0, 3, "visits", "a map")
     axes, (drawn,) = figure.axes[0], figure.axes[0].collections
@@ -225,7 +225,7 @@ def test_a_pixel_on_a_map_of_the_whole_sky_is_where_the_labels_say() -> None:
             assert drawn.get_transform().transform_path(path).contains_point(centre), pixel
 
 
-def test_the_legend_tells_how_many_of_each_band_and_their_median() -> None:
+def test_the_legend_gives_number_and_median_of_each_band() -> None:
     zp = np.where(np.arange(N) < 20, 18.0, 19.0)
     band = np.where(np.arange(N) < 20, "R", "V").astype(object)
     zp[[3, 33]] = np.nan
@@ -274,7 +274,7 @@ def test_the_running_scatter_is_that_of_the_stars() -> None:
     assert np.diff(ends, axis=1).ravel() / 2 == pytest.approx([0.02, 0.1], rel=0.15)
 
 
-def test_matches_that_the_picture_of_residuals_does_not_show_are_counted() -> None:
+def test_matches_outside_the_residual_picture_are_counted() -> None:
     residual = np.append(RANDOM.normal(0.0, 0.02, 100), [0.9, -1.1, 3.0])
     axes = plots.residuals_against_magnitude(np.full(103, 10.0), residual, "cat").axes[0]
     labels = axes.get_legend_handles_labels()[1]

@@ -29,7 +29,7 @@ def test_dates_are_those_of_astropy(mjd: float) -> None:
     assert abs((ours - theirs).total_seconds()) < 1e-4
 
 
-def test_a_canvas_has_one_pair_of_axes_with_a_title_and_leaves_the_settings_alone() -> None:
+def test_a_canvas_has_one_titled_axes_and_changes_no_setting() -> None:
     import matplotlib
 
     before = dict(matplotlib.rcParams)

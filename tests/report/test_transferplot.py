@@ -33,7 +33,7 @@ def curve(axes: Any) -> tuple[np.ndarray, np.ndarray]:
     return line.get_data()
 
 
-def test_noise_and_response_stand_beside_each_other_with_fits_and_residuals(tmp_path: Path) -> None:
+def test_noise_and_response_stand_side_by_side_with_residuals(tmp_path: Path) -> None:
     tables = {"TRANSFER": PAIRS, "TILES": TILES, "LINEARITY": RESPONSE}
     figure = transfer_picture(ROW, tables, "lab: a transfer")
     noise, response, noise_left, response_left = figure.axes
@@ -53,7 +53,7 @@ def test_noise_and_response_stand_beside_each_other_with_fits_and_residuals(tmp_
     assert (tmp_path / "transfer.png").stat().st_size > 10000
 
 
-def test_an_older_file_is_drawn_by_its_pairs_and_the_line_of_its_gain(tmp_path: Path) -> None:
+def test_an_older_file_is_drawn_by_its_pairs_and_gain(tmp_path: Path) -> None:
     figure = transfer_picture(ROW, {"TRANSFER": PAIRS}, "lab: an old transfer")
     noise, left = figure.axes
     assert "pairs of flats" in texts(noise)
@@ -74,7 +74,7 @@ def test_a_read_noise_that_nobody_knows_is_not_drawn(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("odd", [-0.5, 0.0, np.nan])
-def test_levels_that_no_light_or_none_at_all_has_are_no_part_of_the_curve(odd: float, tmp_path: Path) -> None:
+def test_levels_without_light_are_no_part_of_the_curve(odd: float, tmp_path: Path) -> None:
     level = np.array([odd, *LEVEL[1:]])
     figure = transfer_picture(ROW, {"TILES": TILES | {"LEVEL": level}}, "lab: unlit corners")
     x, y = curve(figure.axes[0])

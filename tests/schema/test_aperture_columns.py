@@ -50,7 +50,7 @@ def test_what_is_put_in_comes_out_by_its_name(table: str, last: int, rows: int, 
         assert beyond.shape == (rows,) and np.isnan(beyond).all()
 
 
-def test_rows_without_further_apertures_stand_beside_rows_with_them() -> None:
+def test_rows_with_and_without_further_apertures_mix() -> None:
     kind = arrow_schema(load("sources")).field(MORE).type
     rows = [None, {"flux_aper": [1.0, 2.0]}, {"flux_aper": [3.0]}, {"flux_aper": [None, 4.0]}]
     table = pa.table({MORE: pa.array(rows, kind)})
@@ -119,7 +119,7 @@ def test_a_row_keeps_values_of_further_apertures_in_their_order() -> None:
 
 
 @pytest.mark.parametrize("table", ["frames", "sources", "forced_sources", "matches"])
-def test_inner_columns_have_the_units_of_those_that_they_continue(table: str) -> None:
+def test_inner_columns_have_the_units_of_the_outer_ones(table: str) -> None:
     schema = load(table)
     for inner in schema[MORE].columns:
         base, _, end = inner.name.partition("_err")

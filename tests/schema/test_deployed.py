@@ -40,7 +40,7 @@ def another(data: dict[str, Any]) -> None:
     data["columns"].insert(4, {"name": "snr", "datatype": "float", "nullable": True, "description": "new"})
 
 
-def test_the_schemas_of_this_tree_are_recorded_and_follow_what_was_deployed() -> None:
+def test_the_schemas_of_this_tree_follow_the_deployed_ones() -> None:
     assert problems() == [], "a schema has changed; CONTRIBUTING.md tells what to do"
 
 
@@ -78,6 +78,7 @@ def test_a_schema_that_changes_under_its_version_is_found(change: Edit, schemas:
     assert list(deployed_files("sources", schemas)) == before
 
 
+@pytest.mark.full
 def test_the_mend_is_a_new_version_and_its_record(schemas: Path) -> None:
     path, last = schemas / "sources.yaml", max(deployed_files("sources", schemas))
     edit(path, another)
@@ -142,6 +143,7 @@ def test_an_old_schema_does_not_come_back(schemas: Path) -> None:
     ]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("damage", ["edited", "missing", "added"])
 def test_the_record_itself_cannot_change(damage: str, schemas: Path) -> None:
     path = schemas / "deployed" / "nights.1.yaml"
@@ -160,6 +162,7 @@ def test_the_record_itself_cannot_change(damage: str, schemas: Path) -> None:
         record(schemas)
 
 
+@pytest.mark.full
 def test_a_flag_bit_needs_a_version_and_keeps_its_meaning(schemas: Path) -> None:
     path = schemas / "flags.yaml"
     last = max(deployed_files("flags", schemas))

@@ -146,7 +146,7 @@ def _sample(kind: pa.DataType) -> Any:
     return "text" if pa.types.is_string(kind) else pa.scalar(1).cast(kind).as_py()
 
 
-def test_what_the_rows_of_a_frame_share_is_in_dictionaries_and_the_rest_by_its_type() -> None:
+def test_what_rows_of_a_frame_share_is_in_dictionaries() -> None:
     sources, lightcurves = (write_options(arrow_schema(load(name))) for name in ("sources", "lightcurves"))
     assert {"frame_id", "mjd_mid", "night", "camera", "filter"} == set(sources["use_dictionary"])
     assert sources["column_encoding"]["_healpix_29"] == "DELTA_BINARY_PACKED"
@@ -168,7 +168,7 @@ def test_a_foreign_catalog_is_written_by_its_types(tmp_path: Path) -> None:
     assert "RLE_DICTIONARY" in found["h"] & found["t"]
 
 
-def test_few_frames_make_a_smaller_file_than_the_encodings_of_their_types(tmp_path: Path) -> None:
+def test_few_frames_are_smaller_than_by_type_encodings(tmp_path: Path) -> None:
     rows = detections(20000, frames=80)
     write_parquet(rows, tmp_path / "ours.parquet")
     options = write_options(rows.schema) | {"use_dictionary": ["camera", "n"]}
@@ -191,7 +191,7 @@ def test_each_row_group_has_the_range_of_each_column(tmp_path: Path) -> None:
             assert (found.min, found.max) == (min(values.to_pylist()), max(values.to_pylist()))
 
 
-def test_statistics_find_the_rows_of_a_position_and_no_other_group_is_read(tmp_path: Path) -> None:
+def test_statistics_find_the_rows_of_a_position(tmp_path: Path) -> None:
     rows = detections(3 * ROW_GROUP_ROWS)
     write_parquet(rows, tmp_path / "rows.parquet")
     index = rows["_healpix_29"][2 * ROW_GROUP_ROWS - 1].as_py()
@@ -205,7 +205,7 @@ def test_statistics_find_the_rows_of_a_position_and_no_other_group_is_read(tmp_p
     st.lists(st.integers(0, 2 * ROW_GROUP_ROWS + 9), max_size=6),
     st.sampled_from([0, 7, ROW_GROUP_ROWS, 2 * ROW_GROUP_ROWS + 9]),
 )
-def test_the_same_rows_give_the_same_bytes_in_whatever_blocks_they_come(
+def test_the_same_rows_give_the_same_bytes_in_any_blocks(
     tmp_path_factory: pytest.TempPathFactory, blocks: list[int], count: int
 ) -> None:
     folder, rows = tmp_path_factory.mktemp("blocks"), detections(count)
@@ -282,7 +282,7 @@ def test_readers_agree_on_lists_in_structs(tmp_path: Path) -> None:
     assert found.cast(rows.schema).equals(rows)
 
 
-def test_an_error_leaves_nothing_behind_and_the_older_file_in_place(tmp_path: Path) -> None:
+def test_an_error_leaves_only_the_older_file(tmp_path: Path) -> None:
     older, new = detections(10), detections(2 * ROW_GROUP_ROWS, seed=1)
     write_parquet(older, tmp_path / "rows.parquet")
     for name in ("rows.parquet", "new.parquet"):

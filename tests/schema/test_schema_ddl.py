@@ -21,7 +21,7 @@ def test_every_type_has_its_own_in_postgres(table: TableSchema) -> None:
 
 
 @pytest.mark.parametrize("name", MIRRORED)
-def test_a_mirrored_table_has_the_columns_key_and_texts_of_its_schema(name: str) -> None:
+def test_a_mirrored_table_has_columns_key_and_texts(name: str) -> None:
     schema, made = load(name), mirrored_metadata("sky").tables[f"sky.{name}"]
     assert made.comment == schema.description
     assert [column.name for column in made.columns] == list(schema.flat_names)
@@ -34,7 +34,7 @@ def test_a_mirrored_table_has_the_columns_key_and_texts_of_its_schema(name: str)
         assert column.comment.endswith(f"[{declared.unit}]") or declared.unit is None
 
 
-def test_the_statements_make_each_table_once_and_describe_every_column() -> None:
+def test_each_table_is_made_once_and_each_column_described() -> None:
     text = ddl()
     for name in MIRRORED:
         assert text.count(f"CREATE TABLE {name} (") == 1

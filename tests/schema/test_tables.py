@@ -49,7 +49,7 @@ def test_a_schema_is_fit_for_its_layout(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_texts_are_long_enough_to_say_something_and_types_have_what_they_need(name: str) -> None:
+def test_texts_say_something_and_types_have_what_they_need(name: str) -> None:
     schema = load(name)
     for column in [*schema.columns, *(inner for outer in schema.columns for inner in outer.columns)]:
         assert column.description

@@ -23,7 +23,7 @@ def stars() -> Stars:
     return joined([around, special])
 
 
-def test_the_catalog_holds_the_stars_down_to_its_limit_but_not_the_transient(stars: Stars) -> None:
+def test_the_catalog_has_stars_to_its_limit_and_no_transient(stars: Stars) -> None:
     table = reference_catalog(Scenario(), stars, LIMIT)
     assert set(table["id"].to_numpy()) == set(stars.star_id[(stars.v_mag < LIMIT) & (stars.star_id != 9)])
     assert table.column_names == [

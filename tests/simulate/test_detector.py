@@ -19,7 +19,7 @@ charges = hnp.arrays(
 
 
 @given(charges)
-def test_bleeding_conserves_charge_in_every_column_that_can_hold_it(charge: np.ndarray) -> None:
+def test_bleeding_conserves_charge_in_every_column(charge: np.ndarray) -> None:
     height = charge.shape[0]
     before = charge.astype(float).sum(axis=0)
     after = bleed(charge.copy(), WELL).astype(float)
@@ -78,7 +78,7 @@ def test_noise_is_that_of_photons_and_of_reading(small_profile: str, raw: bool, 
     assert stored.mean(dtype=float) == pytest.approx(mean, abs=4.0 * np.sqrt(expected / stored.size))
 
 
-def test_reduced_frames_are_flat_and_noisier_where_the_lens_is_dark(small_profile: str) -> None:
+def test_reduced_frames_are_flat_and_noisier_in_dark_corners(small_profile: str) -> None:
     scenario = Scenario(
         camera=small_profile,
         optics=OpticsParams(vignetting=0.5),
@@ -102,7 +102,7 @@ def test_flat_errors_are_smooth_and_as_large_as_asked_for(small_profile: str) ->
 
 @settings(deadline=None, max_examples=20)
 @given(st.booleans(), st.floats(1.5e5, 1e8))
-def test_saturated_pixels_stand_at_or_above_the_level_of_the_profile(
+def test_saturated_pixels_are_at_or_above_the_profile_level(
     small_profile: str, raw: bool, charge: float
 ) -> None:
     scenario = Scenario(camera=small_profile, raw=raw)

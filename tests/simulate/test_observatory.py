@@ -45,7 +45,7 @@ def test_a_star_at_the_limit_has_five_times_its_noise() -> None:
     assert electrons / np.sqrt(electrons + float(Moffat(2.5).noise_pixels) * variance) == pytest.approx(5.0)
 
 
-def test_a_frame_holds_about_as_many_detectable_stars_as_asked_for() -> None:
+def test_a_frame_holds_about_as_many_stars_as_asked_for() -> None:
     scenario = Scenario(stars=StarParams(per_frame=3000.0))
     here, stars = world(scenario), field_stars(scenario, 0)
     x, y = (np.abs(stars.ra_deg - here.fields[0].ra_deg), np.abs(stars.dec_deg - here.fields[0].dec_deg))

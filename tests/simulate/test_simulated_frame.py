@@ -138,7 +138,7 @@ def test_flux_is_that_of_magnitude_zeropoint_and_colour(
     )
 
 
-def test_clouds_and_airmass_change_over_the_field_about_the_zeropoint(small_scenario: Scenario) -> None:
+def test_clouds_and_airmass_change_over_the_field(small_scenario: Scenario) -> None:
     scenario = replace(small_scenario, atmosphere=AtmosphereParams(cloudy_fraction=1.0, colour_term=0.0))
     frame = plan(scenario)[0]
     visible = visible_stars(frame, scenario, generator(1))

@@ -80,7 +80,7 @@ def test_bands_thin_out_evenly_over_the_sky(index: AsterismIndex) -> None:
     assert np.abs(np.histogram(heights, 4, (-1, 1))[0] / numbers[-1] - 0.25).max() < 0.12
 
 
-def test_asterisms_are_a_star_and_three_of_its_nearest_at_the_poles_too() -> None:
+def test_asterisms_are_a_star_and_three_neighbours_at_poles_too() -> None:
     random = np.random.default_rng(6)
     vectors = random.normal(size=(3000, 3)) * [1.0, 1.0, 4.0]
     vectors /= np.linalg.norm(vectors, axis=1)[:, None]
@@ -139,7 +139,7 @@ def test_an_index_is_of_one_catalog_and_whole(catalog: ReferenceCatalog, index: 
 
 
 @pytest.mark.usefixtures("index")
-def test_an_index_that_is_made_anew_is_for_the_pictures_of_the_last_one(catalog: ReferenceCatalog) -> None:
+def test_a_rebuilt_index_is_for_the_last_pictures(catalog: ReferenceCatalog) -> None:
     path = index_path(catalog)
     kept = path.rename(path.with_suffix(".kept"))
     try:
@@ -237,9 +237,7 @@ def test_an_index_of_an_older_format_is_told_and_made_anew(
         kept.replace(path)
 
 
-def test_who_waits_for_another_that_builds_takes_what_that_one_has_built(
-    catalog: ReferenceCatalog, index: AsterismIndex
-) -> None:
+def test_who_waits_for_a_builder_takes_what_it_built(catalog: ReferenceCatalog, index: AsterismIndex) -> None:
     path = index_path(catalog)
     content = path.read_bytes()
     kept = path.rename(path.with_suffix(".first"))
@@ -288,7 +286,7 @@ def test_two_builds_at_once_leave_one_whole_index(catalog: ReferenceCatalog) -> 
         kept.replace(path)
 
 
-def test_narrow_pictures_have_as_many_stars_as_wide_ones_where_the_catalog_has_them() -> None:
+def test_narrow_pictures_have_as_many_stars_as_wide_ones() -> None:
     random = np.random.default_rng(11)
     # Six degrees, 600 stars in each square degree.
     vectors = unit_vectors(random.uniform(0.0, 6.0, 21_600), random.uniform(-3.0, 3.0, 21_600))

@@ -35,7 +35,7 @@ def test_folders_are_those_of_the_format() -> None:
     assert hats.leaf_folder(6, 43210) == "dataset/Norder=6/Dir=40000/Npix=43210"
 
 
-def test_pixels_and_files_are_found_in_order_without_what_is_hidden(tmp_path: Path) -> None:
+def test_pixels_and_files_are_found_in_order_but_hidden_ones(tmp_path: Path) -> None:
     empty = empty_table(load("sources"))
     for pixel in [(2, 100), (1, 3), (2, 9)]:
         for name in ("b", "a", ".half", "_metadata"):

@@ -5,7 +5,7 @@ from numba.core.dispatcher import Dispatcher
 from skylake.sky.hats_compiled import keep_compiled
 
 
-def test_the_functions_that_align_pixel_trees_are_kept_between_processes() -> None:
+def test_compiled_alignment_is_kept_between_processes() -> None:
     from hats.pixel_tree import moc_filter, pixel_alignment
 
     keep_compiled()

@@ -154,7 +154,7 @@ FRAMES = {11: 60407.1, 12: 60407.3, 13: 60420.2, 14: 53100.4}
 
 
 @pytest.mark.parametrize(("left_order", "right_order", "limit"), [(2, 2, 10**6), (1, 3, 10**6), (3, 1, 25)])
-def test_the_join_is_a_search_through_all_stars_at_the_epoch_of_each_frame(
+def test_the_join_equals_a_search_at_the_epoch_of_each_frame(
     stars: Stars, build: Build, join: Join, tmp_path: Path, left_order: int, right_order: int, limit: int
 ) -> None:
     sky = moving_sky(stars)

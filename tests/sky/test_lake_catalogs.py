@@ -132,7 +132,7 @@ def test_the_next_frames_of_a_field_read_nothing(moving: pa.Table, build: Build)
         field.at(10.0, 88.7, 0.5, MJD_2025)
 
 
-def test_a_field_that_could_not_be_read_is_not_taken_for_the_last_one(moving: pa.Table, build: Build) -> None:
+def test_an_unreadable_field_is_not_taken_for_the_last_one(moving: pa.Table, build: Build) -> None:
     target, _ = build(moving)
     field = StarField(ReferenceCatalog.open(target), "V")
     assert len(field.at(10.0, 89.7, 0.5, MJD_2025)[0]) > 0

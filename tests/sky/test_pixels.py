@@ -118,9 +118,7 @@ def within(
     ("order", "radius_arcsec"),
     [(0, 300.0), (2, 1.0), (2, 300.0), (2, 3600.0), (5, 60.0), (6, 3600.0), (7, 400.0), (7, 4000.0)],
 )
-def test_margins_hold_every_row_within_the_radius_and_none_of_the_own_pixel(
-    order: int, radius_arcsec: float
-) -> None:
+def test_margins_hold_the_rows_around_and_none_of_the_pixel(order: int, radius_arcsec: float) -> None:
     ra, dec = points(150, seed=order)
     tree = PixelTree.uniform(order)
     rows, pixels = tree.margins(ra, dec, radius_arcsec)
@@ -145,7 +143,7 @@ def test_margins_hold_nothing_beyond_twice_the_radius(order: int, radius_arcsec:
 
 @pytest.mark.parametrize("place", [(0.0, 90.0), (45.0, 41.8), (266.4, -29.0)])
 @pytest.mark.parametrize(("order", "radius_arcsec"), [(7, 300.0), (9, 300.0), (9, 60.0)])
-def test_margins_are_complete_where_small_pixels_stand_among_large_ones(
+def test_margins_are_complete_where_pixel_sizes_mix(
     place: tuple[float, float], order: int, radius_arcsec: float
 ) -> None:
     tree = deep_tree(*place, order)

@@ -113,7 +113,7 @@ def test_the_colour_term_counts_from_the_pivot() -> None:
     )
 
 
-def test_errors_of_aperture_corrections_cancel_in_the_calibrated_aperture_alone() -> None:
+def test_correction_errors_cancel_in_the_calibrated_aperture() -> None:
     arguments = measured([99.0]), np.zeros(1), frames(3.0, 5.0, 8.0)
     same, other = (calibrate_forced(*arguments, zeropoints(flux)) for flux in ("aper3", "kron"))
     assert (same.zp_err[0], same.zp_random_err[0]) == pytest.approx((0.005, 0.004))
@@ -123,7 +123,7 @@ def test_errors_of_aperture_corrections_cancel_in_the_calibrated_aperture_alone(
     assert other.zp_systematic_err == pytest.approx(same.zp_systematic_err)
 
 
-def test_what_a_calibration_does_not_know_to_be_the_frames_own_is_shared() -> None:
+def test_unknown_origins_of_errors_count_as_shared() -> None:
     found = calibrate_forced(
         measured([99.0]), np.zeros(1), frames(3.0, 5.0, 8.0), zeropoints("aper1", zp_random_err=None)
     )

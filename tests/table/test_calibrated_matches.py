@@ -144,7 +144,7 @@ def test_empty_tables_give_nothing(
     assert np.isnan(found.mag).all() and np.isnan(found.flux).all()
 
 
-def test_a_star_without_colour_is_calibrated_as_one_of_the_pivot_colour(
+def test_a_star_without_colour_has_the_pivot_colour(
     match_rows: Callable[..., Any], frame_rows: Callable[..., Any]
 ) -> None:
     matches = match_rows(3, ref_colour=[float("nan"), 0.7, 1.7])
@@ -188,8 +188,9 @@ def drawn_nights(make_night: Callable[..., Any]) -> tuple[np.ndarray, np.ndarray
     return draw_nights(make_night, 300, 16, catalog_error=0.03)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("blue", "red"), [(0.1, 0.3), (0.3, 0.6), (0.6, 0.9), (0.9, 1.2), (1.2, 1.5)])
-def test_magnitudes_are_as_uncertain_as_they_say_at_every_colour(
+def test_magnitude_errors_are_honest_at_every_colour(
     drawn_nights: tuple[np.ndarray, ...], blue: float, red: float
 ) -> None:
     pulls, colour, told = drawn_nights
@@ -204,8 +205,9 @@ def test_stars_of_unknown_colour_are_as_uncertain_as_they_say(drawn_nights: tupl
     assert 0.8 < pulls[~told].std() < 1.25
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("n_stars", [4, 6])
-def test_stars_of_unknown_colour_are_as_uncertain_as_they_say_where_few_tell_the_spread(
+def test_errors_of_unknown_colours_are_honest_for_few_stars(
     make_night: Callable[..., Any], n_stars: int
 ) -> None:
     pulls, _, told = draw_nights(make_night, 400, n_stars, catalog_error=0.005, intrinsic=0.0)
@@ -213,7 +215,8 @@ def test_stars_of_unknown_colour_are_as_uncertain_as_they_say_where_few_tell_the
     assert 0.9 < np.sqrt(np.mean(pulls[~told] ** 2)) < 1.1
 
 
-def test_magnitudes_at_all_altitudes_are_as_uncertain_as_they_say(make_night: Callable[..., Any]) -> None:
+@pytest.mark.full
+def test_magnitude_errors_are_honest_at_all_altitudes(make_night: Callable[..., Any]) -> None:
     pulls, low = [], []
     band = Band(FilterBand("V", "B-V", 0.7), "aper2", Calibration(min_stars=5, colour_range=(-0.5, 2.5)))
     for seed in range(30):

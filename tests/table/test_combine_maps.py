@@ -76,7 +76,7 @@ def test_a_residual_of_zero_is_a_value() -> None:
     assert combine(table, "residual_err").values.tolist() == [0.1]
 
 
-def test_limits_and_completeness_are_means_over_the_visits_that_tell_them() -> None:
+def test_limits_and_completeness_are_means_over_visits() -> None:
     told = {"n_visits": 3, "n_limits": 2, "limit_sum": 33.0, "n_completeness": 1, "completeness_sum": 0.9}
     table = maps([told | {"half_limit_sum": 16.0}, told | {"limit_sum": 35.0, "half_limit_sum": 17.0}])
     assert combine(table, "limit").values.tolist() == [17.0]

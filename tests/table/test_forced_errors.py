@@ -86,7 +86,7 @@ def test_chi_square_of_constant_stars_is_one(
 
 @pytest.mark.parametrize("told", [True, False], ids=["known colours", "unknown colours"])
 @pytest.mark.parametrize(("bright", "faint"), [(9.5, 11.5), (11.5, 14.0), (14.0, 16.5)])
-def test_means_are_right_within_errors_that_hold_what_frames_share(
+def test_means_have_honest_errors_with_what_frames_share(
     drawn: dict[str, np.ndarray], bright: float, faint: float, told: bool
 ) -> None:
     mine = (drawn["told"] == told) & (drawn["true"] >= bright) & (drawn["true"] < faint)

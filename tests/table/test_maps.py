@@ -118,7 +118,7 @@ def zeropoints(rows: list[dict[str, Any]]) -> pa.Table:
 
 @given(st.lists(frame_values, max_size=5), st.lists(match_values, max_size=15))
 @settings(max_examples=50)
-def test_sums_of_a_night_are_those_of_loops_over_frames_and_matches(
+def test_sums_of_a_night_equal_loops_over_frames_and_matches(
     frame_rows: Callable[..., pa.Table],
     match_rows: Callable[..., pa.Table],
     frames: list[dict[str, Any]],

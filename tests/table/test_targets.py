@@ -132,7 +132,7 @@ def test_two_catalog_stars_in_one_image_stay_where_they_are() -> None:
     assert rows.num_rows == 2
 
 
-def test_detections_of_fainter_catalog_stars_are_known_by_place_and_light() -> None:
+def test_detections_of_fainter_catalog_stars_are_recognised() -> None:
     """Ten wanted stars, twenty fainter ones of which one flares, and five that no catalog has."""
     ra, dec = sky(35, 11)
     mag = np.concatenate([np.linspace(9, 12, 10), np.linspace(13, 16, 20), np.full(5, 14.0)])
@@ -179,7 +179,7 @@ def test_identifiers_stay_the_same_in_later_lists(seed: int) -> None:
     assert set(ids) < set(identify(second, half, 4.0))
 
 
-def test_a_new_target_has_the_index_of_its_position_or_the_next_that_is_free() -> None:
+def test_a_new_target_has_the_next_free_index_of_its_position() -> None:
     ra, dec = np.array([10.0, 10.0, 50.0]), np.zeros(3)
     rows = combine(catalog(ra, dec), Clusters.joined([]), 4.0)
     nothing = arrow_schema(load("targets")).empty_table()

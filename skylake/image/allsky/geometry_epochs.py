@@ -9,11 +9,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.sphere import ARCSEC_PER_RADIAN
 from skylake.image.allsky.geometry_errors import covariance_of, mean_square_matrix
 from skylake.image.allsky.horizon_search import SkyStars
-from skylake.image.allsky.refine_geometry import TURNS, Detected, Refined, refine
-from skylake.image.allsky.star_fit import fit
+from skylake.image.allsky.refine_geometry import Detected, refine
 from skylake.image.wcs.lens import Lens
 
 Floats = npt.NDArray[np.float64]
@@ -110,24 +108,6 @@ class Geometry:
         return float(np.sqrt(np.mean(off**2))) if np.isfinite(off).all() else float("inf")
 
 
-@dataclass(frozen=True, slots=True)
-class NightGeometry:
-    """The geometry of the frames of a night, and how each of them was turned against it.
-
-    Attributes
-    ----------
-    geometry : Geometry
-    turns_arcsec : ndarray, shape (n, 3)
-        About the image's x and y axes and the optical axis, for each frame; a clock that is wrong, wind, or a mount
-        that gives way.
-    frames : tuple of Refined
-    """
-
-    geometry: Geometry
-    turns_arcsec: Floats
-    frames: tuple[Refined, ...]
-
-
 def _directions() -> Floats:
     """Return directions all over the sky above some altitude, evenly (Fibonacci's spiral)."""
     low = np.sin(np.radians(_JUDGED_DEG))
@@ -143,7 +123,7 @@ def night_geometry(
     frames: Sequence[tuple[float, Detected, SkyStars]],
     shape: tuple[int, int],
     fwhm_px: float,
-) -> NightGeometry | None:
+) -> Geometry | None:
     """Fit one lens to the stars of all frames of a night; None if hardly any star is found.
 
     Parameters
@@ -160,7 +140,7 @@ def night_geometry(
         return None
     times = [mjd for mjd, _, _ in frames]
     squares = np.concatenate([np.sum(frame.residuals**2, axis=1) for frame in refined])
-    geometry = Geometry(
+    return Geometry(
         refined[0].lens,
         shape,
         min(times),
@@ -171,25 +151,6 @@ def night_geometry(
         refined[0].held_out_px,
         covariance_of([(frame, seen) for frame, (_, seen, _) in zip(refined, frames, strict=True)]),
     )
-    turns = [_turn(frame, seen) for frame, (_, seen, _) in zip(refined, frames, strict=True)]
-    return NightGeometry(geometry, np.array(turns), tuple(refined))
-
-
-def _turn(refined: Refined, seen: Detected) -> Floats:
-    """Return how a frame is turned against the geometry, arcsec about its axes; NaN with too few stars."""
-    pairs = refined.pairs
-    if len(pairs.star) < 5:
-        return np.full(3, np.nan)
-    own = fit(
-        refined.lens,
-        refined.stars.directions[pairs.star],
-        seen.places[pairs.detection],
-        TURNS,
-        errors=seen.errors[pairs.detection],
-    )
-    matrix = own.matrix @ refined.lens.matrix.T
-    turn = np.array([matrix[2, 1] - matrix[1, 2], matrix[0, 2] - matrix[2, 0], matrix[1, 0] - matrix[0, 1]])
-    return np.asarray(0.5 * turn * ARCSEC_PER_RADIAN)
 
 
 def recorded(versions: Sequence[Geometry], new: Geometry) -> tuple[Geometry, ...]:

@@ -120,5 +120,4 @@ def _geometry(stretch: _Stretch) -> Geometry | None:
     first = stretch.scenes[0]
     frames = [(scene.mjd, scene.detected, scene.above) for scene in stretch.scenes]
     fwhm = float(np.median([scene.fwhm_px for scene in stretch.scenes]))
-    night = night_geometry(stretch.lens, frames, first.shape, fwhm)
-    return None if night is None else night.geometry
+    return night_geometry(stretch.lens, frames, first.shape, fwhm)

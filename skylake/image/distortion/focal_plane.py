@@ -72,8 +72,6 @@ class FocalPlane:
         to from those that most are connected with: how groups of chips stand to each other is then unknown.
     attitudes : ndarray, shape (exposures, 3, 3)
         From ICRS to the focal plane.
-    attitude_covariance : ndarray, shape (exposures, 3, 3)
-        For places that are exactly right; infinite for an exposure without a frame.
     residuals : ndarray, shape (n, 3)
         Turns that are left of each frame, rad.
     scatter : tuple of float
@@ -85,7 +83,6 @@ class FocalPlane:
     places: Floats
     covariance: Floats
     attitudes: Floats
-    attitude_covariance: Floats
     residuals: Floats
     scatter: tuple[float, float]
     weights: Floats
@@ -122,9 +119,7 @@ def fit_focal_plane(frames: Orientations, start: Floats, n_exposures: int) -> Fo
     normal = _Normal.of(frames, places, attitudes, scatter, (weights > 0.0).astype(float))
     known = _connected(frames, weights, len(places))
     places, attitudes = _gauged(places, attitudes, start, known)
-    unknown = np.trace(normal.inverse, axis1=1, axis2=2) <= 0.0
-    spread = np.where(unknown[:, None, None], np.inf, normal.inverse)
-    return FocalPlane(places, normal.covariance(known), attitudes, spread, normal.residuals, scatter, weights)
+    return FocalPlane(places, normal.covariance(known), attitudes, normal.residuals, scatter, weights)
 
 
 def _connected(frames: Orientations, weights: Floats, n_chips: int) -> npt.NDArray[np.bool_]:

@@ -175,9 +175,7 @@ def test_the_view_says_the_same_of_stars_of_the_pivot_colour(forced_once: Lake) 
         assert plain[one].to_numpy() == pytest.approx(plain[other].to_numpy(), rel=1e-5, nan_ok=True)
 
 
-def test_a_star_below_the_limit_of_every_frame_has_the_right_mean(
-    forced_once: Lake, truth: SimulationResult
-) -> None:
+def test_a_star_below_every_limit_has_the_right_mean(forced_once: Lake, truth: SimulationResult) -> None:
     curves = forced_once.snapshot().pandas("forced_lightcurves")
     stars = pd.read_parquet(truth.out / "truth" / "stars.parquet").set_index("star_id")
     curves = (
@@ -251,7 +249,7 @@ def test_a_redo_of_a_night_makes_just_what_follows_stale(
     assert not any(state.why for state in outdated(forced).values())
 
 
-def test_a_star_that_a_list_moves_into_another_pixel_stays_one_curve(forced: Lake) -> None:
+def test_a_star_that_moves_to_another_pixel_stays_one_curve(forced: Lake) -> None:
     """The pixel of a curve is that in which its star first came in, wherever it is measured later."""
     tree = forced.tree_of("forced_sources")
     snapshot = forced.snapshot()

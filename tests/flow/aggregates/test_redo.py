@@ -113,7 +113,7 @@ def test_another_configuration_replaces_just_the_nights_named(
     }
 
 
-def test_exactly_what_follows_from_a_night_done_again_is_out_of_date(
+def test_a_redone_night_makes_exactly_its_products_stale(
     whole: Lake, archive: Any, run: Run, other: Profile
 ) -> None:
     assert stale(whole) == {}
@@ -204,7 +204,7 @@ def test_nights_reduced_with_two_profiles_name_both(
     assert "earlier_configurations" not in lake.snapshot().parts("frames")[FIRST].inputs
 
 
-def test_the_ledger_tells_which_code_and_configuration_made_each_night(
+def test_the_ledger_holds_code_and_configuration_of_nights(
     whole: Lake, archive: Any, run: Run, profile: Profile, other: Profile
 ) -> None:
     from skylake.revision import code_version
@@ -316,7 +316,7 @@ def test_a_rollback_to_before_the_camera_forgets_it(ingested: Lake, profile: Pro
 
 
 @pytest.mark.parametrize("then", ["a commit", "the same profile again"])
-def test_a_rollback_that_was_killed_before_its_profile_was_back_is_ended_by_the_next_change(
+def test_a_killed_rollback_is_ended_by_the_next_change(
     ingested: Lake, profile: Profile, recalibrating: Profile, then: str
 ) -> None:
     path = ingested.layout.profile("small")

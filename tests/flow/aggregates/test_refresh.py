@@ -154,9 +154,7 @@ def test_a_catalog_whose_name_ends_as_the_default_adds_no_point(
         assert connection.execute(check.read_text()).fetchall() == []
 
 
-def test_the_points_of_a_constant_star_scatter_as_their_errors_say(
-    calibrated_once: Lake, archive: Any
-) -> None:
+def test_points_of_a_constant_star_scatter_as_their_errors(calibrated_once: Lake, archive: Any) -> None:
     truth = pd.read_parquet(archive.truth_stars)
     constant = set(truth.loc[truth["variable_class"].isna(), "star_id"])
     rows = calibrated_once.snapshot().read("lightcurves").to_pylist()
@@ -195,7 +193,7 @@ def test_aggregating_twice_changes_no_byte(
     assert digests(calibrated.root) == before
 
 
-def test_only_what_a_new_frame_touches_is_made_anew_and_equals_all_made_at_once(
+def test_a_new_frame_renews_only_what_it_touches(
     lake: Lake,
     frames: list[Path],
     archive: Any,
@@ -301,7 +299,7 @@ def test_an_unknown_aggregate_is_wrong_use(lake: Lake) -> None:
         aggregate(lake, ["colours"], Inline())
 
 
-def test_an_aggregate_that_fails_changes_nothing_and_is_reported(calibrated: Lake) -> None:
+def test_a_failed_aggregate_is_reported_and_changes_nothing(calibrated: Lake) -> None:
     snapshot = calibrated.snapshot()
     for path in (one.path for one in snapshot.slices("matches", lambda part: part.night == 20241001)):
         path.unlink()
@@ -316,9 +314,7 @@ def test_an_aggregate_that_fails_changes_nothing_and_is_reported(calibrated: Lak
     assert not any(calibrated.layout.staging.iterdir())
 
 
-def test_the_map_of_residuals_of_a_clear_night_is_as_true_as_it_says(
-    calibrated_once: Lake, archive: Any
-) -> None:
+def test_the_residual_map_of_a_clear_night_has_honest_errors(calibrated_once: Lake, archive: Any) -> None:
     """Zeropoints are off by their own error, and the residuals of clear frames by nothing else."""
     maps = calibrated_once.snapshot().pandas("maps")
     truth = pd.read_parquet(archive.truth_frames)

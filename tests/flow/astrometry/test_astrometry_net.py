@@ -18,7 +18,7 @@ from skylake.image.solving.source_list import StarList
 SOURCES = StarList(*np.array([[1.0, 200.0], [5.0, 90.0], [10.0, 20.0], [0.1, 0.1]]), (300, 400))
 
 
-def test_an_asterism_in_a_corner_of_the_picture_is_within_the_radius() -> None:
+def test_an_asterism_in_a_corner_is_within_the_radius() -> None:
     params = SolveParams(scale_low=30.0, scale_high=36.0, centre=(10.0, -5.0), radius_deg=1.0)
     command = command_of(Path("sources.fits"), SOURCES, params)
     # Half the diagonal are 250 pixels of at most 36 arcsec.

@@ -53,9 +53,7 @@ def columns() -> CatalogColumns:
     )  # fmt: skip
 
 
-def test_stars_near_the_horizon_are_where_the_air_of_the_site_lifts_them(
-    profile: Profile, archive: FisheyeResult
-):
+def test_stars_near_the_horizon_are_lifted_by_the_site_air(profile: Profile, archive: FisheyeResult):
     frame = measure_sky_frame(archive.frames[0], profile)
     assert frame.band == "V"
     truth, lens = pq.read_table(archive.catalog).to_pandas().query("V < 5"), FisheyeNights().lens(0)
@@ -76,7 +74,7 @@ def test_stars_near_the_horizon_are_where_the_air_of_the_site_lifts_them(
     assert outward(Horizon.of(frame.mjd_mid, site, Air.standard(site.height_m))) > 0.12
 
 
-def test_the_geometry_of_a_night_does_not_take_the_air_for_the_lens(
+def test_the_geometry_of_a_night_excludes_the_air(
     profile: Profile, archive: FisheyeResult, columns: CatalogColumns, tmp_path: Path
 ):
     lake = Lake.create(tmp_path / "lake", Settings(cluster="inline", pixel_order=0))
@@ -91,7 +89,7 @@ def test_the_geometry_of_a_night_does_not_take_the_air_for_the_lens(
     assert abs(learnt) < 0.05
 
 
-def test_refraction_that_the_profile_leaves_to_the_lens_is_not_taken_off(
+def test_refraction_left_to_the_lens_is_not_taken_off(
     profile: Profile, archive: FisheyeResult, columns: CatalogColumns, tmp_path: Path
 ):
     """With a quarter of the air the lens follows it; what it does to stars is then that of no air."""

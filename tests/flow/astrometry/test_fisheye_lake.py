@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from skylists import SkyListParams, draw_list
 
 from skylake import cameras
 from skylake.core.camera import Site
@@ -46,7 +47,7 @@ from skylake.simulate.fisheyenights import (
     FisheyeResult,
     simulate_fisheye,
 )
-from skylake.simulate.wholesky import SkyListParams, Twilight, draw_list
+from skylake.simulate.wholesky import Twilight
 from skylake.sky.catalog_columns import CatalogColumns
 from skylake.sky.lake_catalogs import ReferenceCatalog, StarField
 from skylake.table.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
@@ -98,7 +99,7 @@ def off_px(lens: Lens, night: int) -> float:
 
 
 @pytest.mark.slow
-def test_a_frame_of_twilight_has_the_geometry_that_later_ones_of_the_same_ingest_tell(tmp_path: Path):
+def test_a_twilight_frame_has_the_geometry_of_later_frames(tmp_path: Path):
     dusk = Twilight(250.0, (-0.6, -0.5, 0.62), 3.0, 5.0, 100, 100, 2, 2.2)
     made = simulate_fisheye(
         FisheyeNights(nights=1, frames_per_night=3, dusk=dusk, dusk_frames=1), tmp_path / "dusk"
@@ -145,9 +146,7 @@ def test_frames_get_their_place_from_site_and_time_alone(first: Lake, archive: F
     assert np.mean(np.array(near) < SCALE) > 0.9
 
 
-def test_a_frame_that_is_solved_alone_points_where_its_row_of_frames_does(
-    first: Lake, archive: FisheyeResult
-):
+def test_a_frame_solved_alone_points_where_its_row_does(first: Lake, archive: FisheyeResult):
     """The optical axis is some pixels from the middle of the image, which both tell."""
     snapshot = first.snapshot()
     told = AllSkySolver(snapshot, "simcat", PROFILE)(archive.frames[0]).row
@@ -158,9 +157,7 @@ def test_a_frame_that_is_solved_alone_points_where_its_row_of_frames_does(
     assert 3600.0 * float(separation_deg(*where)) < 0.2 * SCALE
 
 
-def test_the_row_of_a_frame_gives_the_whole_geometry_that_it_was_solved_with(
-    first: Lake, archive: FisheyeResult
-):
+def test_the_row_of_a_frame_holds_its_whole_geometry(first: Lake, archive: FisheyeResult):
     solution = AllSkySolver(first.snapshot(), "simcat", PROFILE)(archive.frames[0]).all_sky
     (row,) = [row for row in rows(first, "frames") if row["file"].endswith(archive.frames[0].name)]
     assert solution is not None
@@ -173,7 +170,7 @@ def test_the_row_of_a_frame_gives_the_whole_geometry_that_it_was_solved_with(
     assert off_px(view_of(row).lens, 0) < 0.2
 
 
-def test_frames_of_the_whole_sky_do_not_tell_of_the_distortion_of_other_optics(first: Lake):
+def test_whole_sky_frames_teach_no_distortion_of_other_optics(first: Lake):
     """A camera may have got a lens of another kind."""
     assert distortion_frames(first.snapshot(), "sim-fisheye") == []
 
@@ -210,7 +207,7 @@ def test_learning_again_changes_nothing(lake: Lake):
     assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
 
 
-def test_what_a_killed_run_has_not_learnt_from_is_learnt_by_the_next(lake: Lake, archive: FisheyeResult):
+def test_what_a_killed_run_did_not_learn_is_learnt_next(lake: Lake, archive: FisheyeResult):
     """A run ends between its commit and the geometry: the same command again gives the lake of a run that was not."""
     path = geometries_file(lake.layout, "sim-fisheye")
     known = read_geometries(lake.layout, "sim-fisheye")
@@ -287,7 +284,7 @@ def test_magnitudes_are_right_at_all_altitudes(lake: Lake):
     assert both.mag_err_x.to_numpy() == pytest.approx(both.mag_err_y.to_numpy(), rel=1e-6)
 
 
-def test_sources_have_their_altitude_and_what_is_left_of_stars_is_told_by_place(first: Lake):
+def test_sources_have_altitudes_and_residuals_by_place(first: Lake):
     frames = {row["frame_id"]: row for row in rows(first, "frames") if row["status"] == "ok"}
     for row in frames.values():
         field = ResidualField.of_text(row["astrom_field"])
@@ -361,7 +358,7 @@ def test_a_single_frame_with_a_wrong_time_begins_no_geometry(first: Lake):
     assert off_px(geometry.lens, 0) < 0.1
 
 
-def test_of_two_frames_the_one_with_a_wrong_time_begins_no_geometry(first: Lake):
+def test_of_two_frames_one_with_a_wrong_time_begins_no_geometry(first: Lake):
     (before,) = geometries_of_night(drawn_night(first, (0.0, 0.0)), None)
     for late_s in ((0.0, 240.0), (240.0, 0.0)):
         scenes = drawn_night(first, late_s)

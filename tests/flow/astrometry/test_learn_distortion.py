@@ -103,7 +103,7 @@ def test_an_epoch_tells_where_it_comes_from_and_how_good_it_is(lake: Lake, alway
     assert 0.05 < epoch.rms_px < 0.5 and epoch.held_out_px < 1.2 * epoch.rms_px
 
 
-def test_frames_taken_in_later_have_the_distortion_and_fewer_parameters(
+def test_later_frames_have_the_distortion_and_fewer_parameters(
     lake: Lake, always: Profile, early: SimulationResult
 ) -> None:
     before = rows_of(lake)
@@ -125,7 +125,7 @@ def test_frames_taken_in_later_have_the_distortion_and_fewer_parameters(
     assert away.max() < 0.2
 
 
-def test_frames_that_come_later_and_are_older_belong_to_the_first_epoch_unless_they_differ(
+def test_late_older_frames_join_the_first_epoch_or_differ(
     lake: Lake, profile: Profile, always: Profile, tmp_path: Path
 ) -> None:
     (before,) = read_epochs(lake.layout, always.name)
@@ -151,7 +151,7 @@ def test_frames_that_come_later_and_are_older_belong_to_the_first_epoch_unless_t
     assert matched.nights == 4
 
 
-def test_a_change_begins_an_epoch_and_says_which_nights_to_place_anew(
+def test_a_change_begins_an_epoch_and_lists_nights_to_redo(
     lake: Lake, profile: Profile, always: Profile, tmp_path: Path
 ) -> None:
     late = nights(profile, tmp_path / "late", 20241005, 1, -0.005)

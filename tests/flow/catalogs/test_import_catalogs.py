@@ -59,7 +59,7 @@ def test_all_stars_of_the_simulation_are_there(lake: Lake, archive: Any, columns
     )
 
 
-def test_the_first_catalog_solves_and_calibrates_and_stays_in_force(lake: Lake, stars: Path) -> None:
+def test_the_first_catalog_solves_calibrates_and_stays(lake: Lake, stars: Path) -> None:
     assert import_catalog(lake, "one", "table", [stars], PLAIN).use == ["solve", "calibrate"]
     assert import_catalog(lake, "two", "table", [stars], PLAIN).use == []
     assert Lake(lake.root).settings.catalog == Catalogs("one", "one")
@@ -85,7 +85,7 @@ def test_a_name_that_is_taken_is_refused_and_nothing_changes(
     assert digests(lake.root) == before
 
 
-def test_replacing_changes_the_checksum_by_which_calibrations_know_it(lake: Lake, stars: Path) -> None:
+def test_replacing_changes_the_checksum_for_calibrations(lake: Lake, stars: Path) -> None:
     import_catalog(lake, "one", "table", [stars], PLAIN)
     first = ReferenceCatalog.open(lake.layout.catalog("one"))
     import_catalog(lake, "one", "table", [stars], PLAIN, replace=True)
@@ -110,7 +110,7 @@ def test_a_table_without_files_or_columns_is_wrong_use(lake: Lake, stars: Path) 
             import_catalog(lake, "one", "table", files, columns)
 
 
-def test_a_file_that_is_no_table_leaves_no_catalog_and_no_default(lake: Lake, tmp_path: Path) -> None:
+def test_a_file_that_is_no_table_leaves_no_catalog(lake: Lake, tmp_path: Path) -> None:
     (tmp_path / "notes.parquet").write_bytes(b"PAR1 but not really PAR1")
     with pytest.raises(CatalogError, match=r"notes\.parquet"):
         import_catalog(lake, "one", "table", [tmp_path / "notes.parquet"], PLAIN)

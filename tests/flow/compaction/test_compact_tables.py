@@ -189,9 +189,7 @@ def test_one_night_among_many_can_be_replaced_or_removed(
     assert contents(before, "sources") == held, "the old snapshot stays as it was"
 
 
-def test_a_compaction_of_nights_that_were_redone_meanwhile_is_refused(
-    nightly: Lake, put_nights: PutNights
-) -> None:
+def test_compacting_nights_redone_meanwhile_is_refused(nightly: Lake, put_nights: PutNights) -> None:
     from skylake.flow.compaction.compact_tables import _run
     from skylake.flow.execution.run_progress import Silent
     from skylake.lake.maintenance.compaction_plan import plan_compaction
@@ -243,7 +241,7 @@ def test_a_compaction_that_was_interrupted_or_failed_goes_on(
     assert list(nightly.layout.staging.iterdir()) == []
 
 
-def test_a_compaction_that_fills_the_disk_leaves_it_as_free_as_before(
+def test_a_compaction_that_fills_the_disk_frees_it_again(
     nightly: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import skylake.flow.compaction.compact_tables as module

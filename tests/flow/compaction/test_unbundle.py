@@ -76,7 +76,7 @@ def test_some_nights_get_files_of_their_own_and_no_row_changes(bundled: Lake) ->
     assert len(after.lsdb("sources").compute()) == 12 * 150
 
 
-def test_a_night_taken_out_has_the_bytes_that_it_would_have_had_by_itself(
+def test_a_night_taken_out_has_its_own_bytes(
     bundled: Lake, tmp_path: Path, scattered: Callable[..., pa.Table]
 ) -> None:
     tree = bundled.tree_of("sources")
@@ -87,7 +87,7 @@ def test_a_night_taken_out_has_the_bytes_that_it_would_have_had_by_itself(
     assert sorted(loose.files, key=str) == sorted(alone.files, key=str)
 
 
-def test_pixels_that_were_divided_stay_so_though_all_nights_are_taken_out(bundled: Lake) -> None:
+def test_divided_pixels_stay_divided_without_nights(bundled: Lake) -> None:
     before = bundled.snapshot()
     assert {order for order, _ in before.version("sources").pixels} > {0}
     after = go(bundled, sources=[name(night) for night in NIGHTS])
@@ -96,7 +96,7 @@ def test_pixels_that_were_divided_stay_so_though_all_nights_are_taken_out(bundle
     assert after.version("sources").pixels == before.version("sources").pixels
 
 
-def test_a_night_alone_in_its_bundle_or_in_none_is_left_where_it_is(
+def test_a_night_alone_in_its_bundle_stays_where_it_is(
     bundled: Lake, put_nights: Put, digests: Callable[[Path], dict[str, str]]
 ) -> None:
     put_nights(bundled, "sources", [(20240201, 50, 1), (20240202, 50, 1)])
@@ -136,7 +136,7 @@ def test_many_small_blocks_give_the_same_files(bundled: Lake, monkeypatch: pytes
         assert rows.equals(rows.sort_by([(column, "ascending") for column in order]))
 
 
-def test_copies_for_reading_have_the_rows_of_the_lake_and_leave_it_alone(
+def test_copies_for_reading_have_all_rows_and_change_nothing(
     bundled: Lake, tmp_path: Path, digests: Callable[[Path], dict[str, str]]
 ) -> None:
     snapshot, before = bundled.snapshot(), digests(bundled.root)
@@ -158,7 +158,7 @@ def test_a_bundle_that_does_not_hold_what_it_says_is_refused(bundled: Lake) -> N
         go(bundled, sources=[name(night) for night in NIGHTS])
 
 
-def test_a_night_that_another_run_has_redone_meanwhile_is_not_undone(bundled: Lake, put_nights: Put) -> None:
+def test_a_night_redone_by_another_run_is_not_undone(bundled: Lake, put_nights: Put) -> None:
     base = bundled.snapshot()
     with bundled.stage("test") as staging:
         parts = list(base.version("sources").parts_named([name(NIGHTS[0]), name(NIGHTS[1])]))
@@ -210,7 +210,7 @@ def test_the_ledger_tells_what_was_loosened_and_who_made_it(bundled: Lake) -> No
 
 
 @pytest.mark.parametrize("how", ["lost", "changed"])
-def test_a_night_is_not_taken_out_of_a_file_that_lacks_rows_of_others(bundled: Lake, how: str) -> None:
+def test_a_night_stays_in_a_file_that_lacks_rows_of_others(bundled: Lake, how: str) -> None:
     version = bundled.snapshot().version("sources")
     path = version.folder / version.parts[name(NIGHTS[2])].files[0].path
     rows = pq.read_table(path, partitioning=None)

@@ -57,7 +57,7 @@ def threads_of_libraries() -> list[str | None]:
     [LakeError("the disk is full"), OSError(28, "No space left"), MemoryError(), pa.ArrowInvalid("damaged")],
     ids=lambda error: type(error).__name__,
 )
-def test_a_task_that_fails_gives_its_error_and_the_others_their_results(error: BaseException) -> None:
+def test_a_task_that_fails_gives_its_error_and_others_results(error: BaseException) -> None:
     seen: list[tuple[int, Any]] = []
     results = Inline().run(tasks_of(None, error, None), lambda *news: seen.append(news))
     assert (results[0], results[2]) == ("well", "well")
@@ -95,14 +95,16 @@ def children() -> set[int]:
     return {child.pid for child in psutil.Process().children(recursive=True)}
 
 
-def test_local_workers_are_started_by_the_first_task() -> None:
-    """A run that finds nothing to do does not wait for them."""
+def test_local_workers_are_started_by_the_first_task(local: Distributed) -> None:
+    """A run that finds nothing to do does not wait for them, and another cluster does not mind."""
+    assert local.run(tasks_of(None)) == ["well"]
     with workers("local", 1) as pool:
         before = children()
         assert (pool.count, pool.run([])) == (1, [])
         assert children() == before
         (worker,) = pool.run([dask.delayed(os.getpid)()])
         assert worker in children() - before
+        assert local.run(tasks_of(None)) == ["well"], "neither insists on a port that the other has"
     assert worker not in children()
 
 
@@ -145,14 +147,14 @@ def place_of(tree: PixelTree) -> int:
     return os.getpid()
 
 
-def test_the_two_tasks_of_a_night_that_comes_alone_go_to_two_workers(local: Distributed) -> None:
+def test_two_tasks_of_a_single_night_go_to_two_workers(local: Distributed) -> None:
     tree, task = for_tasks(PixelTree.uniform(1)), dask.delayed(place_of, pure=False)
     # From the second time on it is known how long they take.
     for _ in range(4):
         assert len(set(local.run([task(tree), task(tree)]))) == 2
 
 
-def test_results_come_in_the_order_of_the_tasks_and_news_once_each(local: Distributed) -> None:
+def test_results_come_in_order_and_news_once_each(local: Distributed) -> None:
     errors = [None, LakeError("full"), ZeroDivisionError("what"), None]
     seen: dict[int, Any] = {}
     results = local.run(tasks_of(*errors), lambda number, result: seen.update({number: result}))
@@ -211,7 +213,7 @@ def test_tls_without_certificates_is_one_sentence(local: Distributed) -> None:
     ("address", "warned"),
     [("tcp://192.0.2.1:8786", True), ("tcp://127.0.0.1:8786", False), ("tcp://localhost:8786", False)],
 )
-def test_a_scheduler_of_another_host_that_asks_for_no_certificate_is_warned_of(
+def test_a_remote_scheduler_without_certificate_is_warned_of(
     address: str, warned: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     cluster._warn_of(address)
@@ -263,7 +265,7 @@ os._exit(0)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_another_user_cannot_have_the_processes_of_a_run_do_anything(local: Distributed) -> None:
+def test_another_user_cannot_use_the_processes_of_a_run(local: Distributed) -> None:
     local.run(tasks_of(None))
     # Other tests may have left servers of their own beside those of dask.
     children = psutil.Process().children(recursive=True)
@@ -324,13 +326,13 @@ def killing(most: int) -> Iterator[list[int]]:
         thread.join()
 
 
-def test_a_worker_that_is_killed_while_it_starts_is_started_again() -> None:
+def test_a_worker_killed_while_starting_is_started_again() -> None:
     with killing(1) as killed, workers("local", 1) as pool:
         assert pool.run(tasks_of(None, None)) == ["well", "well"]
     assert len(killed) == 1
 
 
-def test_workers_that_are_killed_again_and_again_while_they_start_end_the_run() -> None:
+def test_workers_killed_repeatedly_while_starting_end_the_run() -> None:
     with (
         killing(100) as killed,
         pytest.raises(
@@ -358,12 +360,6 @@ def test_an_address_where_no_scheduler_can_be_is_an_error() -> None:
         workers("nonsense://here:1", 0),
     ):
         pass
-
-
-def test_two_clusters_live_beside_each_other(local: Distributed) -> None:
-    """None of them insists on a port that another one has."""
-    with workers("local", 1) as another:
-        assert another.run(tasks_of(None)) == local.run(tasks_of(None)) == ["well"]
 
 
 def everything(lake: Lake, profile: Any, archive: Any, columns: Any, where: Any) -> Lake:
@@ -436,7 +432,7 @@ def allow_failures(number: int, dask_scheduler: Any) -> int:
     return before
 
 
-def test_a_task_that_kills_its_worker_gives_that_as_its_result_and_work_goes_on(local: Distributed) -> None:
+def test_a_task_that_kills_its_worker_is_its_own_result(local: Distributed) -> None:
     """Dask would try it on three more workers, and blame what waits for the same worker as well."""
     before = local.client.run_on_scheduler(allow_failures, 0)
     (result,) = local.run([dask.delayed(die)()])

@@ -22,7 +22,7 @@ def test_all_files_come_once_and_in_their_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes with names")
-def test_the_next_file_is_opened_while_one_is_in_hand_and_no_further_one(tmp_path: Path) -> None:
+def test_only_the_next_file_is_opened_ahead(tmp_path: Path) -> None:
     """A pipe can be opened for writing at once only while somebody reads it."""
     pipes = [str(tmp_path / name) for name in ("next", "further")]
     for pipe in pipes:

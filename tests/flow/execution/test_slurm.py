@@ -78,7 +78,7 @@ def require_cancelled(queue: Path, count: int) -> None:
     assert set(queue.with_suffix(".cancelled").read_text().split()) == submitted
 
 
-def test_without_a_description_of_jobs_the_sentence_says_how_to_make_one(queue: Path) -> None:
+def test_without_a_jobs_file_the_sentence_says_how_to_make_one(queue: Path) -> None:
     nothing = {"jobqueue.slurm.cores": None, "jobqueue.slurm.memory": None}
     with dask.config.set(nothing), pytest.raises(ConfigurationError) as error, workers("slurm", 1):
         pass
@@ -99,7 +99,7 @@ main()
 """
 
 
-def test_jobs_that_wait_are_reported_and_an_interrupt_cancels_them(queue: Path) -> None:
+def test_waiting_jobs_are_reported_and_interrupts_cancel_them(queue: Path) -> None:
     described = queue.parent / "jobqueue.yaml"
     asked = {
         name: dask.config.get(f"jobqueue.slurm.{name}")

@@ -38,9 +38,7 @@ def test_each_file_is_in_one_piece_of_its_night(sizes: list[int], n_workers: int
 
 
 @given(st.integers(1, 600), st.integers(2, 16))
-def test_workers_that_take_the_next_piece_when_they_are_free_end_together(
-    n_files: int, n_workers: int
-) -> None:
+def test_workers_that_take_pieces_when_free_end_together(n_files: int, n_workers: int) -> None:
     ends = [0] * n_workers
     for _, piece in shrinking_pieces(nights_of([n_files]), n_workers, 64):
         heapq.heapreplace(ends, ends[0] + len(piece))

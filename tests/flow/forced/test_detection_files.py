@@ -55,7 +55,7 @@ def reduced(frames: list[str], reduction: Reduction, out: Path) -> tuple[Any, An
     return chunk.frames, read_rows(chunk.sources)
 
 
-def test_frames_that_told_the_psf_are_not_searched_twice_and_give_the_same(
+def test_frames_that_gave_the_psf_are_not_searched_twice(
     frames: list[str], plain_profile: Profile, tmp_path: Path
 ) -> None:
     wanted = reduced(frames, Reduction(plain_profile), tmp_path / "a.arrow")

@@ -67,7 +67,7 @@ def without_form(size: tuple[int, int]) -> PsfModel:
     return replace(PsfModel.moffat(3.0, size), terms=np.zeros((0, 0)))
 
 
-def test_a_point_spread_function_that_cannot_be_drawn_leaves_the_detections(
+def test_a_psf_that_cannot_be_drawn_leaves_the_detections(
     listed_once: Lake, archive: SimulationResult, profile: Profile, tmp_path: Path
 ) -> None:
     whole = reduced(forcing_of(listed_once), archive, profile, tmp_path / "whole")
@@ -85,7 +85,7 @@ def test_a_point_spread_function_that_cannot_be_drawn_leaves_the_detections(
     assert (row["n_targets"], row["targets_version"], row["psf_stars"]) == (None, 1, None)
 
 
-def test_detections_of_a_frame_of_few_stars_are_kept_where_nothing_can_be_drawn(
+def test_detections_of_few_stars_are_kept_without_a_psf(
     listed_once: Lake, archive: SimulationResult, profile: Profile, tmp_path: Path
 ) -> None:
     """Its aperture corrections would be those of the night."""
@@ -120,7 +120,7 @@ def behind_clouds(path: Path, out: Path, share: float) -> Path:
     return out
 
 
-def test_a_frame_of_few_stars_takes_the_aperture_corrections_of_its_night(
+def test_a_frame_of_few_stars_takes_corrections_of_its_night(
     listed_once: Lake, archive: SimulationResult, profile: Profile, tmp_path: Path
 ) -> None:
     clear, files = archive.frames[0], [str(path) for path in archive.frames[:6]]
@@ -143,7 +143,7 @@ def test_a_frame_of_few_stars_takes_the_aperture_corrections_of_its_night(
         assert after[f"{name}_err"] < 0.6 * before[f"{name}_err"]
 
 
-def test_a_frame_is_measured_with_the_function_of_its_filter_whatever_its_header_calls_it(
+def test_a_frame_uses_the_psf_of_its_filter_by_any_name(
     listed_once: Lake, archive: SimulationResult, profile: Profile, tmp_path: Path
 ) -> None:
     """That of another filter has more stars, and would stand in for one that is not found."""

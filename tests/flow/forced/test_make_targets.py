@@ -256,7 +256,7 @@ def test_positions_without_a_catalog_come_from_detections(ingested: Lake) -> Non
         targets(ingested, catalog=None, seen=0)
 
 
-def test_stars_of_the_catalog_beyond_the_faint_limit_do_not_come_back_without_a_name(ingested: Lake) -> None:
+def test_stars_beyond_the_faint_limit_do_not_come_back(ingested: Lake) -> None:
     every, few = targets(ingested, faint=None), targets(ingested, faint=11.5)
     assert few.n_fainter > 50 and "fainter than --faint" in few.line
     assert few.n_catalog < 0.5 * every.n_catalog
@@ -298,7 +298,7 @@ def test_targets_on_rejected_frames_are_measured_and_flagged(
     assert off.quantile(0.9) < 0.5
 
 
-def test_a_list_of_few_targets_is_measured_where_the_catalog_shifts_it(
+def test_a_list_of_few_targets_is_shifted_by_the_catalog(
     measured: Lake, archive: SimulationResult, profile: Profile
 ) -> None:
     long = rows(measured, "frames").to_pandas().set_index("frame_id").sort_index()
@@ -316,7 +316,7 @@ def test_a_camera_without_frames_is_told(lake: Lake) -> None:
         targets(lake, catalog=None)
 
 
-def test_fields_cover_all_frames_and_frames_are_counted_as_they_lie(ingested_once: Lake) -> None:
+def test_fields_cover_all_frames_and_count_them(ingested_once: Lake) -> None:
     frames_table = rows(ingested_once, "frames")
     circles = fields_of(frames_table)
     assert len(circles) < frames_table.num_rows
@@ -331,9 +331,7 @@ def test_fields_cover_all_frames_and_frames_are_counted_as_they_lie(ingested_onc
     assert count_frames(ra + 30.0, dec, frames_table).max() == 0
 
 
-def test_frames_that_cannot_be_read_do_not_spoil_the_psf_of_a_night(
-    frames: list[Path], profile: Profile
-) -> None:
+def test_unreadable_frames_do_not_spoil_the_psf_of_a_night(frames: list[Path], profile: Profile) -> None:
     names = [str(path) for path in frames[:4]]
     whole = pool_psfs({1: names}, profile, Inline())
     frames[3].write_bytes(b"nothing")

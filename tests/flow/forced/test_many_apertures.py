@@ -107,7 +107,7 @@ def test_total_flux_is_the_same_in_each_aperture(made: Made, table: str, kind: s
         assert (total[number][1] > 0.0).all()
 
 
-def test_the_fourth_aperture_is_calibrated_and_a_night_without_it_tells_why_not(made: Made) -> None:
+def test_the_fourth_aperture_is_calibrated_or_says_why_not(made: Made) -> None:
     with made.lake.snapshot().duckdb() as connection:
         zeros = connection.sql("SELECT night, flux, zp, reason FROM zeropoints ORDER BY mjd_mid").df()
         rows = connection.sql(

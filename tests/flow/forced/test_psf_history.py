@@ -65,7 +65,7 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @pytest.mark.parametrize("order", ["in time", "anyhow"])
-def test_a_night_that_comes_piece_by_piece_ends_as_one_that_comes_at_once(
+def test_a_night_in_pieces_ends_as_one_that_comes_at_once(
     night: list[str], whole: dict[PsfKey, PsfModel], plain_profile: Profile, tmp_path: Path, order: str
 ) -> None:
     files = night if order == "in time" else np.random.default_rng(5).permutation(night).tolist()
@@ -91,7 +91,7 @@ def test_what_is_remembered_is_not_asked_again(
     assert 1 <= workers.tasks <= 2
 
 
-def test_a_file_that_changed_and_a_damaged_memory_are_asked_again(
+def test_changed_files_and_damaged_memories_are_read_again(
     night: list[str], plain_profile: Profile, tmp_path: Path
 ) -> None:
     folder = tmp_path / "memory"

@@ -84,9 +84,7 @@ def test_frames_that_tell_nothing_are_replaced(plain_profile: Profile, tmp_path:
     assert n_frames(files, plain_profile) == {(1, "V", (160, 160)): 17}
 
 
-def test_a_filter_without_one_takes_that_of_another_of_its_night(
-    plain_profile: Profile, tmp_path: Path
-) -> None:
+def test_a_filter_without_a_psf_takes_another_of_its_night(plain_profile: Profile, tmp_path: Path) -> None:
     files = [write_frame(tmp_path / f"v-{i}.fits", i) for i in range(3)]
     found = pool_psfs({1: files}, plain_profile, Inline())
     own = PsfKey(1, "V", (160, 160))

@@ -117,7 +117,7 @@ def test_a_good_frame_has_nothing_to_tell(rows: pd.DataFrame) -> None:
         ("no scale", "the WCS of the header has no scale (neither CD1_1 … nor CDELT1), and is left out"),
     ],
 )
-def test_what_a_header_tells_that_cannot_be_is_told_of_a_frame_that_is_measured(
+def test_impossible_header_values_are_noted_on_a_measured_frame(
     rows: pd.DataFrame, name: str, words: str
 ) -> None:
     row = rows.loc[name]
@@ -143,14 +143,14 @@ def test_stars_darker_than_the_sky_are_no_clouds(rows: pd.DataFrame, name: str) 
     assert "stars are darker than the sky" in row.message and "BSCALE" in row.message
 
 
-def test_pixels_without_a_value_are_told_where_they_cost_the_frame(rows: pd.DataFrame) -> None:
+def test_pixels_without_values_are_named_where_they_matter(rows: pd.DataFrame) -> None:
     row = rows.loc["rows of NaN"]
     assert (row.status, row.reason) == ("rejected", "too_few_sources")
     assert "32768 pixels (50%) hold no valid number, as NaN, 128 of the 256 rows among them" in row.message
     assert "gates.n_sources" in row.message
 
 
-def test_parts_that_were_not_read_out_are_told_beside_the_verdict(rows: pd.DataFrame) -> None:
+def test_parts_not_read_out_are_noted_beside_the_verdict(rows: pd.DataFrame) -> None:
     row = rows.loc["half read out by day"]
     assert (row.status, row.reason) == ("rejected", "twilight") and "gates." in row.message
     assert "50% of the raw pixels hold 0, as if not read out" in row.message

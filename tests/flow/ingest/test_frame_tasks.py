@@ -56,7 +56,7 @@ def test_a_name_that_tells_the_time_tells_the_night(tmp_path: Path, profile: Any
     assert peek_nights(files, named) == [20240314, 20240315]
 
 
-def test_a_chunk_has_one_row_per_frame_and_their_detections_sorted(
+def test_a_chunk_has_one_row_per_frame_and_sorted_detections(
     frames: list[Path], profile: Any, tmp_path: Path
 ) -> None:
     chunk = reduce_chunk(texts(frames[:3]), Reduction(profile), tmp_path / "new" / "chunk.arrow")
@@ -99,9 +99,7 @@ def test_no_files_are_no_rows(profile: Any, tmp_path: Path) -> None:
     assert (chunk.frames.num_rows, chunk.sources, chunk.repeated) == (0, None, ())
 
 
-def test_the_second_name_of_a_content_is_repeated_wherever_the_first_is_known_from(
-    frames: list[Path], profile: Any, tmp_path: Path
-) -> None:
+def test_the_second_name_of_a_content_is_repeated(frames: list[Path], profile: Any, tmp_path: Path) -> None:
     twin = frames[0].with_name("twin.fits")
     os.link(frames[0], twin)
     both = reduce_chunk([str(frames[0]), str(twin)], Reduction(profile), tmp_path / "both.arrow")
@@ -115,9 +113,7 @@ def test_the_second_name_of_a_content_is_repeated_wherever_the_first_is_known_fr
     assert list(known) == both.frames["frame_id"].to_pylist(), "what was told is not changed"
 
 
-def test_a_disk_that_cannot_be_written_is_not_the_fault_of_the_frames(
-    frames: list[Path], profile: Any, tmp_path: Path
-) -> None:
+def test_a_full_disk_is_not_the_fault_of_the_frames(frames: list[Path], profile: Any, tmp_path: Path) -> None:
     (tmp_path / "in_the_way").write_text("a file where a folder is needed")
     with pytest.raises(LakeError, match="detections cannot be written"):
         reduce_chunk([str(frames[0])], Reduction(profile), tmp_path / "in_the_way" / "chunk.arrow")
@@ -169,7 +165,7 @@ def test_a_wrong_pointing_is_told_by_the_catalog_alone(
     assert detected.to_pylist() == checked.frames["frame_id"].to_pylist()[1:]
 
 
-def test_frames_beyond_the_catalog_are_named_and_frames_without_one_are_not(
+def test_frames_beyond_the_catalog_are_named(
     lake: Lake, frames: list[Path], archive: Any, columns: Any, profile: Any, tmp_path: Path
 ) -> None:
     from astropy.io import fits
@@ -190,9 +186,7 @@ def test_frames_beyond_the_catalog_are_named_and_frames_without_one_are_not(
     assert f"{frames[0]}: the catalog simcat has too few stars there" in told
 
 
-def test_frames_whose_exposure_is_assumed_are_named_unless_the_profile_knows_that_no_card_tells_it(
-    frames: list[Path], profile: Any, tmp_path: Path
-) -> None:
+def test_frames_with_assumed_exposures_are_named(frames: list[Path], profile: Any, tmp_path: Path) -> None:
     from astropy.io import fits
 
     from skylake.cli.run_commands import unexposed

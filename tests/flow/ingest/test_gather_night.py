@@ -143,7 +143,7 @@ def test_every_row_is_in_the_file_of_its_pixel_and_nowhere_else(gather: Gather) 
 
 @settings(max_examples=6, deadline=None)
 @given(data=st.data())
-def test_the_same_frames_in_any_chunks_and_runs_are_the_same_parts(
+def test_any_chunks_and_runs_give_the_same_parts(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     numbers = data.draw(st.lists(st.integers(1, 40), min_size=1, max_size=8, unique=True))
@@ -156,7 +156,7 @@ def test_the_same_frames_in_any_chunks_and_runs_are_the_same_parts(
     assert [part.checksum for part in both] == [part.checksum for part in whole]
 
 
-def test_a_frame_reduced_again_replaces_its_rows_and_those_alone(gather: Gather) -> None:
+def test_a_frame_reduced_again_replaces_only_its_rows(gather: Gather) -> None:
     existing = existing_of(gather, gather([(frame_rows([1, 2]), source_rows([1, 2], per_frame=7))]))
     frames, sources, _ = gather([(frame_rows([2], "R"), source_rows([2], 9.0))], existing)
     assert {row["frame_id"]: row["filter"] for row in rows_of(gather, frames).to_pylist()} == {1: "V", 2: "R"}
@@ -172,7 +172,7 @@ def test_a_file_with_another_content_loses_its_old_frame(gather: Gather) -> None
     assert set(rows_of(gather, sources)["frame_id"].to_pylist()) == {2, 3}
 
 
-def test_a_frame_that_is_dropped_leaves_neither_row_nor_detections(gather: Gather) -> None:
+def test_a_dropped_frame_leaves_no_row_and_no_detections(gather: Gather) -> None:
     existing = existing_of(gather, gather([(frame_rows([1, 2]), source_rows([1, 2]))]), frozenset({1}))
     frames, sources, _ = gather([], existing)
     assert rows_of(gather, frames)["frame_id"].to_pylist() == [2]
@@ -185,7 +185,7 @@ def test_when_all_are_dropped_the_parts_have_no_file(gather: Gather) -> None:
     assert frames.files == sources.files == ()
 
 
-def test_a_frame_that_fails_now_loses_the_detections_that_it_had(gather: Gather) -> None:
+def test_a_frame_that_fails_now_loses_its_detections(gather: Gather) -> None:
     existing = existing_of(gather, gather([(frame_rows([1, 2]), source_rows([1, 2]))]))
     frames, sources, _ = gather([(frame_rows([2]), None)], existing)
     assert frames.n_rows == 2
@@ -205,7 +205,7 @@ def test_the_same_frame_in_two_chunks_is_taken_from_the_first(gather: Gather) ->
     }  # fmt: skip
 
 
-def test_detections_whose_frame_is_not_in_the_chunk_are_left_out(gather: Gather) -> None:
+def test_detections_without_their_frame_are_left_out(gather: Gather) -> None:
     """The chunk lost that frame, as one whose content another file has."""
     frames, sources, _ = gather([(frame_rows([1]), source_rows([1, 2]))])
     assert frames.n_rows == 1

@@ -191,7 +191,7 @@ def spoilt(folder: Path) -> Spoilt:
     return spoil(folder.parent / "lake", folder)
 
 
-def test_spoilt_frames_end_as_rows_and_their_neighbours_do_not_notice(folder: Path, spoilt: Spoilt) -> None:
+def test_spoilt_frames_are_rows_and_neighbours_do_not_change(folder: Path, spoilt: Spoilt) -> None:
     alone = folder.parent / "alone"
     alone.mkdir()
     for name in ("good", "next"):
@@ -265,9 +265,7 @@ def test_a_frame_of_zeros_is_rejected_and_says_why(spoilt: Spoilt) -> None:
 
 
 @pytest.mark.parametrize(("part", "share"), [("block", "11%"), ("half", "50%")])
-def test_zeros_that_were_not_read_out_cost_no_more_stars_than_pixels_without_a_value(
-    spoilt: Spoilt, part: str, share: str
-) -> None:
+def test_unread_zeros_cost_no_more_stars_than_missing_values(spoilt: Spoilt, part: str, share: str) -> None:
     zeros = next(name for name in (f"{part} of zeros", f"{part} zeros") if name in SPOILT)
     row, plain = spoilt.row(zeros), spoilt.row(zeros.replace("zeros", "NaN"))
     assert (row.status, row.n_masked_px) == ("ok", plain.n_masked_px) and row["flags"] & FrameFlag.NAN_PIXELS
@@ -287,7 +285,7 @@ def test_tracks_of_particles_are_no_stars(spoilt: Spoilt) -> None:
 
 
 @pytest.mark.parametrize("engine", ["skylake", "sep"])
-def test_tracks_that_are_masked_leave_no_false_star_with_either_engine(folder: Path, engine: str) -> None:
+def test_masked_tracks_leave_no_false_star(folder: Path, engine: str) -> None:
     some = folder.parent / f"some-{engine}"
     some.mkdir()
     for name in ("good", "storm"):

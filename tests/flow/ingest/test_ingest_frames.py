@@ -11,16 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from skylake import cameras
 from skylake.errors import LakeError
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.ingest.ingest_frames import ingest
 from skylake.flow.ingest.ingest_report import IngestOptions
-from skylake.lake import Lake
+from skylake.lake import Lake, Snapshot
 from skylake.settings import Settings
 
 Run = Callable[..., Any]
@@ -152,7 +149,7 @@ def test_a_bad_frame_says_how_it_ended_and_why(neighbours: Any, name: str) -> No
     assert row["message"] and "please report" not in row["message"]
 
 
-def test_good_frames_have_the_rows_that_they_have_without_bad_neighbours(neighbours: Any) -> None:
+def test_good_frames_have_the_same_rows_beside_bad_ones(neighbours: Any) -> None:
     pure, mixed, _, _ = neighbours
     expected = pure.snapshot()
     found = mixed.snapshot()
@@ -167,7 +164,7 @@ def test_good_frames_have_the_rows_that_they_have_without_bad_neighbours(neighbo
     assert found.read("sources", filter=mine).sort_by(key).equals(sources)
 
 
-def test_detections_of_rejected_frames_carry_a_flag_and_failed_ones_have_none(neighbours: Any) -> None:
+def test_rejected_detections_have_a_flag_and_failed_frames_none(neighbours: Any) -> None:
     from skylake.core.flags import SourceFlag
 
     _, mixed, _, _ = neighbours
@@ -180,7 +177,7 @@ def test_detections_of_rejected_frames_carry_a_flag_and_failed_ones_have_none(ne
     assert (flagged == (kinds == "rejected")).all()
 
 
-def test_the_report_names_every_bad_frame_and_every_repeated_one(neighbours: Any) -> None:
+def test_the_report_names_every_bad_and_repeated_frame(neighbours: Any) -> None:
     _, mixed, report, _ = neighbours
     assert {Path(row["file"]).name for row in report.problems} == set(BAD)
     assert report.counts == {"ok": 6, "skipped": 1, "rejected": 3, "failed": 11}
@@ -192,7 +189,7 @@ def test_the_report_names_every_bad_frame_and_every_repeated_one(neighbours: Any
     assert sum(batch["sources"] for batch in nights.values()) == mixed.snapshot().n_rows("sources")
 
 
-def test_a_frame_whose_file_cannot_be_opened_comes_in_when_it_can(
+def test_a_frame_that_could_not_be_opened_comes_in_later(
     lake: Lake, frames: list[Path], run: Run, tmp_path: Path
 ) -> None:
     link = frames[0].with_name("link.fits")
@@ -218,98 +215,6 @@ def test_the_same_batch_twice_changes_no_byte(
     assert digests(mixed.root) == before
 
 
-def test_the_same_batch_again_with_redo_changes_no_byte(
-    ingested: Lake, archive: Any, run: Run, digests: Callable[[Path], dict[str, str]]
-) -> None:
-    before = digests(ingested.root)
-    report = run(ingested, list(archive.frames), redo=True)
-    assert report.counts == {"ok": 12}
-    assert digests(ingested.root) == before
-
-
-@pytest.fixture(scope="module")
-def other_profile(profile: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The same camera with another detection threshold."""
-    path = tmp_path_factory.mktemp("profiles") / "small.toml"
-    path.write_text(
-        Path(profile.source).read_text()
-        + "extraction.peak_sigma = 20.0\nextraction.threshold_sigma = 6.0\ngates.theta_kurtosis.max = 5.0\n"
-    )
-    return cameras.load(path)
-
-
-def test_another_configuration_with_redo_replaces_that_batch_and_no_other(
-    ingested: Lake, archive: Any, other_profile: Any, run: Run, checksums: Callable[..., Any]
-) -> None:
-    tables = ("frames", "sources")
-    before, old = checksums(ingested, *tables), ingested.snapshot()
-    report = run(ingested, [archive.out / "frames"], profile=other_profile, redo=True, last_night=20241001)
-    assert sum(report.counts.values()) == 6, report.problems
-    assert not report.problems, report.problems
-    after, new = checksums(ingested, *tables), ingested.snapshot()
-    assert set(after) == set(before)
-    changed = {name for table, name in before if before[table, name] != after[table, name]}
-    assert changed == {"small-20241001"}
-    assert new.number == old.number + 1
-    assert_no_key_twice(ingested)
-    first = pc.field("night") == 20241001
-    assert set(new.read("frames", filter=first)["config_sha256"].to_pylist()) == {other_profile.base.sha256}
-    assert new.read("frames", filter=~first).equals(old.read("frames", filter=~first))
-    assert 0 < new.read("sources", filter=first).num_rows < 0.95 * old.read("sources", filter=first).num_rows
-    assert new.read("frames", ["frame_id"]).equals(old.read("frames", ["frame_id"]))
-
-
-def test_another_configuration_without_redo_leaves_known_frames(
-    ingested: Lake, archive: Any, other_profile: Any, run: Run
-) -> None:
-    number = ingested.snapshot().number
-    assert run(ingested, list(archive.frames), profile=other_profile).n_known == 12
-    assert ingested.snapshot().number == number
-
-
-def assert_no_key_twice(lake: Lake) -> None:
-    connection = lake.snapshot().duckdb()
-    for table, key in (("frames", "frame_id"), ("sources", "(frame_id, source_no)")):
-        query = f"SELECT count(*), count(DISTINCT {key}) FROM {table}"
-        n_rows, n_keys = connection.execute(query).fetchone()
-        assert n_rows == n_keys > 0, table
-
-
-@pytest.fixture(scope="module")
-def six_at_once(archive: Any, profile: Any, tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    lake = Lake.create(tmp_path_factory.mktemp("once") / "lake", Settings(pixel_order=5))
-    ingest(lake, profile, archive.frames[3:9], Inline())
-    return lake
-
-
-@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(portions=st.lists(st.integers(0, 2), min_size=6, max_size=6))
-def test_frames_in_any_portions_give_the_same_files(
-    six_at_once: Lake,
-    archive: Any,
-    profile: Any,
-    checksums: Callable[..., Any],
-    tmp_path_factory: pytest.TempPathFactory,
-    portions: list[int],
-) -> None:
-    lake = Lake.create(tmp_path_factory.mktemp("portions") / "lake", Settings(pixel_order=5))
-    for portion in sorted(set(portions)):
-        chosen = [path for path, one in zip(archive.frames[3:9], portions, strict=True) if one == portion]
-        ingest(lake, profile, chosen, Inline())
-    assert checksums(lake, "frames", "sources") == checksums(six_at_once, "frames", "sources")
-
-
-def test_a_frame_under_another_name_is_known_and_makes_no_second_row(
-    ingested: Lake, archive: Any, run: Run, tmp_path: Path
-) -> None:
-    copy = Path(shutil.copy2(archive.frames[4], tmp_path / "copy.fits"))
-    number = ingested.snapshot().number
-    report = run(ingested, copy)
-    assert report.repeated == [str(copy)]
-    assert report.counts == {}
-    assert ingested.snapshot().number == number
-
-
 def test_a_file_that_holds_another_frame_now_gives_up_its_row(
     lake: Lake, frames: list[Path], run: Run
 ) -> None:
@@ -326,9 +231,7 @@ def test_a_file_that_holds_another_frame_now_gives_up_its_row(
     assert set(sources["frame_id"].to_pylist()) == {row["frame_id"] for row in rows.values()}
 
 
-def test_when_the_only_frame_of_a_night_becomes_another_the_night_is_gone(
-    lake: Lake, frames: list[Path], run: Run
-) -> None:
+def test_a_night_is_gone_when_its_only_frame_changes(lake: Lake, frames: list[Path], run: Run) -> None:
     run(lake, [frames[0], frames[6]])
     shutil.copyfile(frames[7], frames[0])
     os.utime(frames[0], ns=(1, 1))
@@ -372,9 +275,7 @@ def damage(lake: Lake, night: int) -> None:
         path.write_bytes(b"PAR1 no more")
 
 
-def test_a_night_that_cannot_be_gathered_is_reported_and_the_others_are_committed(
-    lake: Lake, frames: list[Path], run: Run
-) -> None:
+def test_a_night_that_cannot_be_gathered_is_reported(lake: Lake, frames: list[Path], run: Run) -> None:
     run(lake, [frames[0], frames[6]])
     damage(lake, 20241001)
     with pytest.raises(LakeError, match=r"small-20241001: .*gathered"):
@@ -389,14 +290,12 @@ def test_a_night_that_cannot_be_gathered_is_reported_and_the_others_are_committe
     assert not any(lake.layout.staging.iterdir())
 
 
-def test_frames_and_sources_of_a_night_appear_together(lake: Lake, frames: list[Path], run: Run) -> None:
-    run(lake, frames[4:8])
-    for number in range(1, lake.snapshot().number + 1):
-        from skylake.lake import Snapshot
-
-        snapshot = Snapshot(lake.layout, number)
+def test_frames_and_sources_of_a_night_appear_together(ingested_once: Lake) -> None:
+    newest = ingested_once.snapshot().number
+    assert newest == 3
+    for number in range(1, newest + 1):
+        snapshot = Snapshot(ingested_once.layout, number)
         assert set(snapshot.parts("frames")) == set(snapshot.parts("sources"))
-    assert number == 3
 
 
 def test_positions_are_those_of_the_stars(ingested_once: Lake, archive: Any) -> None:

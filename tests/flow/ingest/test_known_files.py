@@ -96,9 +96,7 @@ def test_a_copy_comes_in_when_the_lake_has_lost_the_frame(lake: Lake, frames: li
     }  # fmt: skip
 
 
-def test_a_copy_among_new_frames_of_another_night_takes_nothing_along(
-    lake: Lake, frames: list[Path], run: Run
-) -> None:
+def test_a_copy_among_frames_of_another_night_takes_nothing(lake: Lake, frames: list[Path], run: Run) -> None:
     run(lake, frames[0])
     copy = Path(shutil.copy2(frames[0], frames[0].with_name("copy.fits")))
     report = run(lake, [copy, frames[6]])
@@ -149,7 +147,7 @@ def test_a_memory_that_is_damaged_is_none(lake: Lake) -> None:
 
 
 @pytest.mark.parametrize("redo", [True, False])
-def test_a_copy_among_the_files_is_told_once_and_with_redo_again(
+def test_a_copy_is_reported_once_and_again_with_redo(
     lake: Lake, frames: list[Path], run: Run, redo: bool
 ) -> None:
     copy = Path(shutil.copy2(frames[0], frames[0].with_name("zcopy.fits")))

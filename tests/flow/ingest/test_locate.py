@@ -77,7 +77,7 @@ def rows_of(lake: Lake) -> pd.DataFrame:
     return lake.snapshot().read("frames").to_pandas().set_index("frame_id").sort_index()
 
 
-def test_frames_without_headers_have_the_values_of_those_with_them(
+def test_frames_without_headers_have_the_same_values(
     slewing: SimulationResult, profile: Profile, blind: Profile, lake: Lake, empty: Lake, tmp_path: Path
 ) -> None:
     other = Lake(shutil.copytree(empty.root, tmp_path / "other", symlinks=True))
@@ -152,7 +152,7 @@ def test_a_profile_that_is_wrong_costs_time_and_is_told(
     assert "the scale is 8" in told and "3.333 to 4.8 was told" in told and "is not mirrored" in told
 
 
-def test_a_picture_too_narrow_for_the_index_has_the_command_that_can_be_run(lake: Lake) -> None:
+def test_a_picture_too_narrow_for_the_index_names_the_command(lake: Lake) -> None:
     x, y = np.random.default_rng(1).uniform(0.0, 255.0, (2, 30))
     narrow = SolveParams(scale_low=0.1, scale_high=0.12, seconds=0.1)
     patterns = Patterns(ReferenceCatalog.open(lake.layout.catalog("simcat")))
@@ -176,7 +176,7 @@ def test_without_patterns_the_sentence_says_how_to_make_them(
     assert "nor does one" not in report.problems[0]["message"]
 
 
-def test_frames_that_lacked_a_catalog_or_its_index_are_tried_again_by_themselves_once_there_is_one(
+def test_frames_that_lacked_a_catalog_are_tried_again(
     slewing: SimulationResult, blind: Profile, columns: CatalogColumns, tmp_path: Path
 ) -> None:
     lake = Lake.create(tmp_path / "lake", Settings(cluster="inline", pixel_order=5))
@@ -200,7 +200,7 @@ def test_frames_that_lacked_a_catalog_or_its_index_are_tried_again_by_themselves
     assert again() == ({}, 2)
 
 
-def test_a_wcs_that_no_catalog_has_checked_is_checked_by_the_next_run_that_has_one(
+def test_an_unchecked_wcs_is_checked_by_the_next_run(
     slewing: SimulationResult, profile: Profile, columns: CatalogColumns, tmp_path: Path
 ) -> None:
     lake = Lake.create(tmp_path / "lake", Settings(cluster="inline", pixel_order=5))
@@ -219,7 +219,7 @@ def test_a_wcs_that_no_catalog_has_checked_is_checked_by_the_next_run_that_has_o
     assert all(row["wcs_matched"] > 0 for row in rows)
 
 
-def test_a_frame_that_is_hopeless_is_tried_again_only_when_something_has_changed_or_it_is_asked_for(
+def test_a_hopeless_frame_is_tried_again_only_after_a_change(
     slewing: SimulationResult, blind: Profile, lake: Lake, tmp_path: Path
 ) -> None:
     path = Path(shutil.copy2(slewing.frames[0], tmp_path / "points.fits"))
@@ -253,7 +253,7 @@ def test_a_frame_that_is_hopeless_is_tried_again_only_when_something_has_changed
         assert ingest(lake, other, frames, Inline()).n_known == n_known
 
 
-def test_another_geometry_or_master_is_something_new_for_frames_that_lacked_it(
+def test_another_geometry_or_master_is_something_new(
     slewing: SimulationResult, blind: Profile, lake: Lake
 ) -> None:
     assert ingest(lake, blind, slewing.frames, Inline()).counts == {"ok": 6}
@@ -273,7 +273,7 @@ def test_another_geometry_or_master_is_something_new_for_frames_that_lacked_it(
 
 
 @pytest.mark.parametrize("absent", [False, True])
-def test_headers_that_are_off_by_sixty_pixels_or_have_no_wcs_cost_no_frame(
+def test_headers_off_by_sixty_pixels_or_missing_cost_no_frame(
     slewing: SimulationResult, profile: Profile, lake: Lake, tmp_path: Path, absent: bool
 ) -> None:
     (tmp_path / "rough").mkdir()
@@ -314,7 +314,7 @@ def test_what_was_tried_already_is_no_advice(
     )
 
 
-def test_clouds_and_hot_pixels_are_soon_given_up_with_a_sentence(
+def test_clouds_and_hot_pixels_are_soon_given_up(
     slewing: SimulationResult, blind: Profile, lake: Lake, tmp_path: Path
 ) -> None:
     random = np.random.default_rng(2)

@@ -46,7 +46,7 @@ def without_wcs(source: Path, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_frames_behind_the_lens_of_their_time_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_frames_behind_the_lens_of_their_time_are_accepted(tmp_path: Path) -> None:
     data = Path(os.environ["SKYLAKE_REAL_DATA"])
     lake = Lake.create(tmp_path / "lake", Settings(cluster="inline", pixel_order=1))
     columns = CatalogColumns(

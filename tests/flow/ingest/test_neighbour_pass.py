@@ -156,7 +156,7 @@ def distance_px(found: Lens, true: Lens, edge: float = 0.0) -> float:
     return float(np.sqrt(np.mean((there[0] - x) ** 2 + (there[1] - y) ** 2)))
 
 
-def test_every_frame_of_a_night_with_clouds_and_a_slew_is_placed(placed: Lake, night: Night) -> None:
+def test_every_frame_of_a_night_with_clouds_and_slew_is_placed(placed: Lake, night: Night) -> None:
     rows = rows_of(placed)
     few = [number for number, shown in enumerate(SHOWN) if shown is not None]
     sources = ["interpolated" if SHOWN[n] < 3 else "neighbours" for n in few]  # type: ignore[operator]
@@ -216,7 +216,7 @@ def test_nothing_changes_where_all_is_done_again(
     assert lake.snapshot().number == number
 
 
-def test_frames_whose_headers_are_right_place_those_that_have_none(
+def test_frames_with_right_headers_place_those_without(
     empty: Lake, camera: Profile, night: Night, tmp_path: Path
 ) -> None:
     lake, files = copy_of(empty, tmp_path), []
@@ -246,7 +246,7 @@ def test_without_neighbours_such_frames_stay_lost(
     assert report.counts == {"ok": 2, "rejected": 3}
 
 
-def test_targets_are_measured_where_the_place_is_known_well_enough(
+def test_targets_are_measured_where_the_place_is_known(
     placed: Lake, camera: Profile, night: Night, tmp_path: Path
 ) -> None:
     lake, counts, marked, blank = copy_of(placed, tmp_path), [], [], []

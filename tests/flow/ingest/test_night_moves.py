@@ -65,7 +65,7 @@ def test_every_snapshot_has_each_frame_once_while_frames_move(
         assert set(snapshot.read("sources", ["frame_id"])["frame_id"].to_pylist()) == set(ids_of(before))
 
 
-def test_nights_taken_in_several_windows_exchange_frames_as_well(
+def test_nights_in_several_windows_exchange_frames(
     misplaced: Lake, frames: list[Path], profile: Profile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("skylake.flow.ingest.ingest_frames._WINDOW", 1)
@@ -89,7 +89,7 @@ def test_frames_whose_files_were_renamed_move_too(
     assert set(after.read("frames", ["file"])["file"].to_pylist()) == {str(path) for path in moved}
 
 
-def test_a_night_that_cannot_be_gathered_keeps_those_waiting_with_which_it_exchanges_frames(
+def test_a_failed_night_keeps_its_exchange_partners_waiting(
     misplaced: Lake, frames: list[Path], run: Run
 ) -> None:
     """The last night gives up a frame and keeps others, which cannot be read."""

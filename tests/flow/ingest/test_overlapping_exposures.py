@@ -40,7 +40,7 @@ def minutes(exposure: float) -> list[tuple[str, float]]:
     return [(f"2024-04-07T03:0{minute}:00", exposure) for minute in range(3)]
 
 
-def test_milliseconds_without_a_unit_are_told_with_the_key_that_mends_them(
+def test_milliseconds_without_a_unit_name_the_key_to_set(
     lake: Lake, draw: Draw, plain_profile: Profile, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report = ingest(lake, plain_profile, draw(minutes(20000.0)), Inline())
@@ -63,9 +63,7 @@ def _of_all(lake: Lake, profile: Profile, folder: Path) -> IngestReport:
     return ingest(lake, profile, sorted(folder.glob("frame-*.fits")), Inline(), IngestOptions(redo=True))
 
 
-def test_frames_that_come_one_by_one_are_held_against_their_night(
-    lake: Lake, draw: Draw, plain_profile: Profile
-) -> None:
+def test_single_frames_are_compared_with_their_night(lake: Lake, draw: Draw, plain_profile: Profile) -> None:
     told = [ingest(lake, plain_profile, [path], Inline()).overlapping for path in draw(minutes(20000.0))]
     assert [len(one) for one in told] == [0, 0, 1]
 

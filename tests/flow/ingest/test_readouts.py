@@ -84,7 +84,7 @@ def reduced(lake: Lake, camera: Profile, path: Path) -> tuple[float, float, list
     return float(np.median(image.pixels)), conditions.gain, names
 
 
-def test_frames_of_two_gains_make_two_masters_and_each_frame_gets_its_own(lake: Lake, tmp_path: Path) -> None:
+def test_frames_of_two_gains_make_two_masters(lake: Lake, tmp_path: Path) -> None:
     camera = profile(tmp_path, 'reduction.measured = ["gain"]\n')
     rows = build(
         lake,
@@ -104,7 +104,7 @@ def test_frames_of_two_gains_make_two_masters_and_each_frame_gets_its_own(lake: 
         assert len(names) == 3 and set(names) <= own
 
 
-def test_a_gain_without_masters_is_told_unless_the_profile_names_a_flat(lake: Lake, tmp_path: Path) -> None:
+def test_a_gain_without_masters_is_named_unless_a_flat_is_set(lake: Lake, tmp_path: Path) -> None:
     camera = profile(tmp_path)
     rows = build(lake, camera, series(tmp_path, "BIAS") + series(tmp_path, "FLAT"))
     build(lake, camera, series(tmp_path, "BIAS", gain=0.25))
@@ -116,9 +116,7 @@ def test_a_gain_without_masters_is_told_unless_the_profile_names_a_flat(lake: La
     assert flat in names and sky == pytest.approx(SKY_E / 0.25, rel=0.02)
 
 
-def test_a_bias_that_is_named_but_of_another_gain_is_told_with_what_mends_it(
-    lake: Lake, tmp_path: Path
-) -> None:
+def test_a_named_bias_of_another_gain_is_named_with_the_fix(lake: Lake, tmp_path: Path) -> None:
     rows = build(lake, profile(tmp_path), series(tmp_path, "BIAS") + series(tmp_path, "FLAT"))
     (bias,) = [row["name"] for row in rows if row["kind"] == "bias"]
     other, named = frame(tmp_path, "EXPOSE", 30, 0.25), f'reduction.use.bias = ["{bias}"]\n'
@@ -132,7 +130,7 @@ def test_a_bias_that_is_named_but_of_another_gain_is_told_with_what_mends_it(
     assert bias in reduced(lake, own, other)[2]
 
 
-def test_cameras_without_a_card_of_the_gain_have_one_master_of_each_kind(lake: Lake, tmp_path: Path) -> None:
+def test_without_a_gain_card_there_is_one_master_of_each_kind(lake: Lake, tmp_path: Path) -> None:
     camera = profile(tmp_path, "detector.gain_e_per_adu = 1.0\n")
     paths = series(tmp_path, "BIAS", GAIN=None) + series(tmp_path, "FLAT", GAIN=None)
     rows = build(lake, camera, paths)
@@ -209,9 +207,7 @@ def test_masters_of_a_window_hide_no_others_that_fit(lake: Lake, tmp_path: Path)
 
 
 @pytest.mark.parametrize("trim", ["", "detector.trim_x = [8, 96]\ndetector.trim_y = [0, 60]\n"])
-def test_masters_that_do_not_tell_the_size_of_their_frames_fit_by_their_own(
-    lake: Lake, tmp_path: Path, trim: str
-) -> None:
+def test_masters_without_a_frame_size_fit_by_their_own(lake: Lake, tmp_path: Path, trim: str) -> None:
     steps = 'reduction.steps = ["trim", "bias", "flat"]\n' if trim else ""
     camera = profile(tmp_path)
     if trim:

@@ -65,7 +65,7 @@ def solved(solved_once: Lake, tmp_path: Path) -> Lake:
 
 
 @pytest.mark.parametrize("what", ["lost", "damaged"])
-def test_a_redo_without_the_index_that_placed_the_frames_does_not_begin(
+def test_a_redo_without_the_placing_index_does_not_begin(
     solved: Lake, archive: SimulationResult, run: Run, blind: Profile, what: str
 ) -> None:
     before, catalog = content(solved), ReferenceCatalog.open(solved.layout.catalog("simcat"))
@@ -80,7 +80,7 @@ def test_a_redo_without_the_index_that_placed_the_frames_does_not_begin(
     assert run(solved, archive.frames[:2], redo=True, profile=blind).counts == {"ok": 2}
 
 
-def test_a_redo_without_the_catalog_that_placed_the_frames_does_not_begin(
+def test_a_redo_without_the_placing_catalog_does_not_begin(
     ingested: Lake, frames: list[Path], archive: SimulationResult, run: Run
 ) -> None:
     before = content(ingested)
@@ -95,7 +95,7 @@ def test_a_redo_without_the_catalog_that_placed_the_frames_does_not_begin(
     assert run(ingested, archive.frames).counts == {}
 
 
-def test_a_catalog_that_lost_stars_is_named_before_the_first_frame(
+def test_a_catalog_that_lost_stars_is_named_first(
     ingested: Lake, archive: SimulationResult, run: Run
 ) -> None:
     catalog = ReferenceCatalog.open(ingested.layout.catalog("simcat"))
@@ -116,7 +116,7 @@ def elsewhere(solved: Lake, archive: SimulationResult, columns: CatalogColumns, 
     return "elsewhere"
 
 
-def test_a_catalog_that_cannot_place_good_frames_does_not_replace_them(
+def test_a_catalog_that_cannot_place_frames_replaces_none(
     solved: Lake, archive: SimulationResult, run: Run, blind: Profile, elsewhere: str
 ) -> None:
     before = content(solved)
@@ -172,7 +172,7 @@ def test_a_frame_whose_file_is_gone_or_damaged_stays_as_it_was(
     assert len(again.kept) == 2 + len(gone) and content(lake) == before
 
 
-def test_a_profile_that_reads_headers_wrongly_spoils_no_good_frame(
+def test_a_profile_that_misreads_headers_spoils_no_good_frame(
     lake: Lake, frames: list[Path], run: Run, profile: Profile, tmp_path: Path
 ) -> None:
     run(lake, frames)

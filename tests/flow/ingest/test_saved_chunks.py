@@ -165,7 +165,7 @@ def test_a_chunk_of_another_configuration_or_catalog_is_dropped(
     assert len(counted) == 12
 
 
-def test_chunks_of_other_frames_wait_for_who_comes_back_for_them(
+def test_chunks_of_other_frames_wait_for_their_run(
     bare: Lake, profile: Profile, frames: list[Path], counted: list[str]
 ) -> None:
     interrupted(bare, profile, frames[:6], 1)
@@ -200,7 +200,7 @@ def test_of_a_chunk_with_a_copy_the_other_frames_are_kept(
     assert content(bare) == found
 
 
-def test_of_a_chunk_with_a_frame_that_may_go_better_the_others_are_kept(
+def test_other_frames_of_a_retried_chunk_are_kept(
     bare: Lake, profile: Profile, frames: list[Path], counted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Here one that cannot be read for a while; the file itself does not change."""

@@ -26,9 +26,7 @@ def test_good_frames_pass_all_gates_and_have_the_values(ingested_once: Lake) -> 
     assert (frames.n_streaks == 0).all() and (frames.n_streak_sources == 0).all()
 
 
-def test_trails_of_simulated_frames_are_found_once_and_flag_what_they_cross(
-    profile: Profile, tmp_path: Path
-) -> None:
+def test_simulated_trails_are_found_once_and_flag_their_stars(profile: Profile, tmp_path: Path) -> None:
     scenario = Scenario(
         camera=profile.source, first_night=20241001, nights=1, frames_per_night=20, streak_fraction=1.0,
         stars=StarParams(per_frame=300.0), schedule=ScheduleParams(target=(0.0, -24.6243)),

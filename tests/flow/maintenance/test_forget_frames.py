@@ -66,7 +66,7 @@ def curve_frames(lake: Lake) -> set[int]:
         }
 
 
-def test_frames_of_several_nights_go_with_their_rows_and_no_others(whole: Lake) -> None:
+def test_frames_of_several_nights_go_with_their_rows(whole: Lake) -> None:
     chosen = [frames_of(whole, FIRST)[0], *frames_of(whole, SECOND)[:2]]
     before = {table: counts(whole, table) for table in BY_FRAME}
     old = whole.snapshot()
@@ -90,7 +90,7 @@ def test_frames_of_several_nights_go_with_their_rows_and_no_others(whole: Lake) 
     assert whole.history()[-1].stage == "forget"
 
 
-def test_what_follows_is_out_of_date_and_refreshed_without_the_frames(whole: Lake) -> None:
+def test_what_follows_is_stale_and_renewed_without_the_frames(whole: Lake) -> None:
     gone = frames_of(whole, FIRST)[3]
     assert gone in curve_frames(whole)
     go(whole, [gone])
@@ -133,7 +133,7 @@ def test_a_later_ingest_takes_forgotten_frames_up_again(ingested: Lake, archive:
     assert {table: counts(ingested, table) for table in ("frames", "sources")} == before
 
 
-def test_after_a_vacuum_no_file_of_the_lake_has_a_forgotten_frame(whole: Lake) -> None:
+def test_after_a_vacuum_no_file_has_a_forgotten_frame(whole: Lake) -> None:
     gone = frames_of(whole, FIRST)[1]
     go(whole, [gone])
     calibrate(whole, Inline())
@@ -167,9 +167,7 @@ def test_what_is_not_there_is_named(ingested: Lake) -> None:
     assert parse_batch("my-sky-20241001") == Batch("my-sky", 20241001)
 
 
-def test_what_came_while_the_user_was_asked_is_not_forgotten_with_the_night(
-    lake: Lake, frames: list[Path], run: Run
-) -> None:
+def test_frames_that_came_meanwhile_are_not_forgotten(lake: Lake, frames: list[Path], run: Run) -> None:
     run(lake, [*frames[:3], frames[6]])
     for batches in ([], [FIRST]):
         snapshot = lake.snapshot()
@@ -191,9 +189,7 @@ def test_what_came_while_the_user_was_asked_is_not_forgotten_with_the_night(
 
 
 @pytest.mark.parametrize("whole_night", [False, True])
-def test_what_was_measured_on_a_night_meanwhile_does_not_outlive_it(
-    ingested: Lake, whole_night: bool
-) -> None:
+def test_what_was_measured_meanwhile_goes_with_the_night(ingested: Lake, whole_night: bool) -> None:
     snapshot = ingested.snapshot()
     ids = frames_of(ingested, FIRST)
     wanted = find(snapshot, ids if whole_night else ids[:2], [])
@@ -205,9 +201,7 @@ def test_what_was_measured_on_a_night_meanwhile_does_not_outlive_it(
     assert set(counts(ingested, "matches")) & set(ids) and frames_of(ingested, FIRST) == ids
 
 
-def test_a_night_that_was_done_again_meanwhile_is_not_overwritten(
-    ingested: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_night_redone_meanwhile_is_not_overwritten(ingested: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another run forgets a frame of the same night between the reading and the commit of this one."""
     mine, theirs = frames_of(ingested, FIRST)[:2]
     real = ingested.commit

@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from archive.make_archive import make_archive
+from archive.scenario import ArchiveScenario
 
 from skylake.cameras.profile import load as load_profile
 from skylake.core.ids import config_sha256
@@ -24,7 +26,6 @@ from skylake.errors import CatalogError, LakeError, UsageError
 from skylake.flow.aggregates.outdated import outdated
 from skylake.flow.aggregates.refresh import aggregate
 from skylake.flow.aggregates.staleness import Why
-from skylake.flow.archive import make_archive
 from skylake.flow.astrometry.solve_frames import index_catalog
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.compaction.compact_tables import compact
@@ -44,7 +45,7 @@ from skylake.schema import load, table_names
 from skylake.schema.digest import add_digests, rows_digest
 from skylake.schema.parquet import write_parquet
 from skylake.settings import Settings
-from skylake.simulate import Scenario, ScheduleParams, StarParams
+from skylake.simulate import ScheduleParams, StarParams
 from skylake.sky.catalog_columns import CatalogColumns
 from skylake.sky.hats import (
     Properties,
@@ -58,7 +59,7 @@ from skylake.sky.join import join_catalog
 from skylake.sky.lake_catalogs import ReferenceCatalog, StarField
 from skylake.sky.match import Aperture
 
-SCENARIO = Scenario(
+SCENARIO = ArchiveScenario(
     camera="sim", nights=9, frames_per_night=6, stars=StarParams(per_frame=120.0, variable_fraction=0.0),
     schedule=ScheduleParams(fields=2),
 )  # fmt: skip
@@ -663,7 +664,7 @@ def test_one_can_live_without_a_record_of_the_ledger(damage: Damage, patient: Pa
         ]
 
 
-def test_a_night_whose_file_is_lost_is_mended_by_ingesting_it_again(
+def test_a_night_with_a_lost_file_is_fixed_by_ingesting(
     ingested: Lake, run: Callable[..., Any], archive: Any
 ) -> None:
     patient = Patient(ingested.root)
@@ -733,7 +734,7 @@ def test_digests_of_a_bundle_add_up_where_its_parts_are_thinned(patient: Patient
     assert add_digests(part.checksum for part in parts) == rows_digest(lake.snapshot().read("sources"))
 
 
-def test_row_groups_are_told_only_where_every_pixel_has_one_file(patient: Patient) -> None:
+def test_row_groups_are_checked_where_each_pixel_has_one_file(patient: Patient) -> None:
     folder = patient.folder("sources")
     assert not write_row_group_metadata(folder), "two nights came after the compaction"
     compact(Lake(patient.root), Inline(), ["sources"], everything=True)
@@ -750,7 +751,7 @@ def test_row_groups_are_told_only_where_every_pixel_has_one_file(patient: Patien
 
 
 @pytest.mark.parametrize("table", ["matches", "zeropoints", "nights", "lightcurves", "maps"])
-def test_a_derived_part_whose_file_is_lost_is_mended_by_making_it_again(table: str, calibrated: Lake) -> None:
+def test_a_derived_part_with_a_lost_file_is_made_again(table: str, calibrated: Lake) -> None:
     """And nothing else is made, by the command that is told."""
     patient = Patient(calibrated.root)
     before = calibrated.snapshot().read(table)
@@ -868,7 +869,7 @@ def test_a_bit_that_is_flipped_anywhere_is_found(files: str, checks: str, mend: 
     assert not kept.failed(*names)
 
 
-def test_a_catalog_of_an_older_skylake_is_named_and_its_pages_are_read(kept: Kept, tmp_path: Path) -> None:
+def test_a_catalog_of_an_older_skylake_is_read_by_its_pages(kept: Kept, tmp_path: Path) -> None:
     lake = Lake(shutil.copytree(kept.lake.root, tmp_path / "lake", symlinks=True))
     (lake.root / "catalogs/sky/_objects.json").unlink()
     mine = Kept(lake, {})

@@ -100,9 +100,7 @@ def test_each_temperature_of_a_night_has_its_mask_and_any_flat(
     assert cold[DEAD] and warm[DEAD] and warm[HOT] and not cold[HOT]
 
 
-def test_masters_that_tell_no_temperature_make_one_mask_with_those_that_do(
-    lake: Lake, tmp_path: Path
-) -> None:
+def test_masters_without_temperature_share_one_mask(lake: Lake, tmp_path: Path) -> None:
     paths = [
         *frames(tmp_path, "BIAS", None),
         *frames(tmp_path, "DARK", -10.0),
@@ -113,7 +111,7 @@ def test_masters_that_tell_no_temperature_make_one_mask_with_those_that_do(
     assert mask["temperature_c"] == -10.0 and mask["n_hot_px"] == 1 and mask["n_dead_px"] == 1
 
 
-def test_flats_are_kept_apart_by_temperature_where_the_profile_says_so(lake: Lake, tmp_path: Path) -> None:
+def test_flats_are_separated_by_temperature_if_asked(lake: Lake, tmp_path: Path) -> None:
     camera = profile(tmp_path, "reduction.flat_temperature_tolerance_c = 3.0\n")
     paths = [frames(tmp_path, kind, degrees) for kind in ("BIAS", "DARK") for degrees in (-20.0, -10.0)]
     build(lake, camera, [path for some in (*paths, frames(tmp_path, "FLAT", -10.0)) for path in some])
@@ -151,9 +149,7 @@ def flickering(folder: Path, pixels: tuple[np.ndarray, ...], count: int = 12) ->
     return paths
 
 
-def test_pixels_that_flickered_in_the_darks_of_another_night_stay_in_the_mask(
-    lake: Lake, tmp_path: Path
-) -> None:
+def test_pixels_that_flickered_on_another_night_stay_masked(lake: Lake, tmp_path: Path) -> None:
     camera, where = profile(tmp_path), np.unravel_index(np.arange(25) * 203 + 700, SHAPE)
     early = [*frames(tmp_path, "BIAS", -10.0), *flickering(tmp_path, where), *frames(tmp_path, "FLAT", -10.0)]
     (first,) = [row for row in build(lake, camera, early) if row["kind"] == "bad_pixels"]
@@ -167,9 +163,7 @@ def test_pixels_that_flickered_in_the_darks_of_another_night_stay_in_the_mask(
     assert mask is not None and ((mask[where] & 32) > 0).all()
 
 
-def test_flats_alone_make_a_mask_for_any_temperature_and_keep_the_hot_pixels_of_each(
-    lake: Lake, tmp_path: Path
-) -> None:
+def test_flats_alone_make_a_mask_for_any_temperature(lake: Lake, tmp_path: Path) -> None:
     camera = without_darks(tmp_path)
     (alone,) = [
         row

@@ -484,7 +484,7 @@ def measuring(tmp_path: Path) -> Profile:
     return cameras.load(path)
 
 
-def test_measured_gain_and_read_noise_take_the_place_of_assumed_ones(
+def test_measured_gain_and_read_noise_replace_assumed_ones(
     built: Lake, night: SimulationResult, measuring: Profile
 ) -> None:
     transfer = rows_of(built)["transfer"]
@@ -519,7 +519,7 @@ def test_measured_gain_and_read_noise_take_the_place_of_assumed_ones(
         ),
     ],
 )
-def test_a_frame_that_lacks_a_master_for_what_it_is_says_that_first(
+def test_a_frame_without_its_master_says_so_first(
     built: Lake, night: SimulationResult, profile: Profile, tmp_path: Path, cards: dict[str, Any], words: str
 ) -> None:
     def change(unit: fits.PrimaryHDU) -> None:

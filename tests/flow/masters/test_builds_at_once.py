@@ -69,9 +69,7 @@ def nights(lake: Lake) -> list[int]:
     return sorted(row["night"] for row in lake.snapshot().read("masters").to_pylist())
 
 
-def test_another_build_during_the_work_costs_neither_run_its_masters(
-    tmp_path: Path, profile: Profile
-) -> None:
+def test_another_build_during_the_work_costs_no_masters(tmp_path: Path, profile: Profile) -> None:
     lake = Lake.create(tmp_path / "lake", Settings(cluster="inline"))
     second = biases(tmp_path, 5)
     workers = Overtaken(lambda: build_masters(lake, profile, second, Inline()))
@@ -79,7 +77,7 @@ def test_another_build_during_the_work_costs_neither_run_its_masters(
     assert workers.other is None and nights(lake) == [20241004, 20241005]
 
 
-def test_another_build_at_the_commit_costs_neither_run_its_masters(tmp_path: Path, profile: Profile) -> None:
+def test_another_build_at_the_commit_costs_no_masters(tmp_path: Path, profile: Profile) -> None:
     lake = Lake.create(tmp_path / "lake", Settings(cluster="inline"))
     busy = Busy(lake.root)
     paths = {night: biases(tmp_path, night) for night in (4, 5, 6)}

@@ -98,9 +98,7 @@ def pulls(flat: MasterFrame, truth: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("gradient", [0.0, 0.005])
-def test_errors_of_flats_of_many_levels_and_gradients_are_their_errors(
-    tmp_path: Path, gradient: float
-) -> None:
+def test_errors_of_flats_of_many_levels_are_real(tmp_path: Path, gradient: float) -> None:
     square = []
     for seed in range(3 if gradient else 1):
         dome = Dome(tmp_path, seed, gradient)
@@ -155,9 +153,7 @@ def test_frames_take_the_flats_of_dusk_or_of_dawn(lake: Lake, tmp_path: Path) ->
         assert not isinstance(one, str) and one.n_frames == count
 
 
-def test_too_few_flats_for_differences_of_dusk_and_of_dawn_are_those_of_one_night(
-    lake: Lake, tmp_path: Path
-) -> None:
+def test_too_few_dusk_and_dawn_flats_count_as_one_night(lake: Lake, tmp_path: Path) -> None:
     dome = Dome(tmp_path)
     levels = (100.0, 400.0, 100.0, 400.0, 100.0, 400.0)
     flats = [dome.flat(number, level, hour=9.0 * (number // 3)) for number, level in enumerate(levels)]

@@ -56,9 +56,7 @@ exposures = st.builds(
 
 
 @given(st.lists(exposures, max_size=25), st.booleans())
-def test_groups_hold_every_frame_once_and_frames_that_go_together(
-    profile: Profile, frames: list[Exposure], by_night: bool
-) -> None:
+def test_groups_hold_every_frame_once(profile: Profile, frames: list[Exposure], by_night: bool) -> None:
     groups = group(frames, profile, by_night)
     assert sorted(one.file for some in groups for one in some.frames) == sorted(one.file for one in frames)
     kinds = [("bias", "dark", "flat").index(some.kind) for some in groups]
@@ -147,7 +145,7 @@ def test_masters_are_valid_for_a_while_within_their_period(
     assert validity(Group("bias", (exposure(mjd=mjd),)), profile) == expected
 
 
-def test_without_days_they_are_valid_as_long_as_the_camera_stays(tmp_path: Path) -> None:
+def test_without_days_masters_are_valid_while_the_camera_stays(tmp_path: Path) -> None:
     path = tmp_path / "g.toml"
     path.write_text(PROFILE.replace("validity_days = 30.0", ""))
     profile = cameras.load(path)

@@ -83,7 +83,7 @@ def transfer(lake: Lake, camera: Profile, paths: list[Path]) -> dict[str, Any]:
     return row
 
 
-def test_bias_frames_of_another_night_of_the_call_tell_the_read_noise(lake: Lake, tmp_path: Path) -> None:
+def test_bias_frames_of_another_night_give_the_read_noise(lake: Lake, tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     paths = [*bench.bias(3), *Bench(tmp_path).bias(9), *bench.flats(5)]
     row = transfer(lake, profile(tmp_path), paths)
@@ -92,9 +92,7 @@ def test_bias_frames_of_another_night_of_the_call_tell_the_read_noise(lake: Lake
 
 
 @pytest.mark.parametrize("c2", [-3e-7, 0.0, 3e-7])
-def test_a_response_that_nobody_knows_is_in_the_error_of_the_gain(
-    lake: Lake, tmp_path: Path, c2: float
-) -> None:
+def test_an_unknown_response_is_in_the_error_of_the_gain(lake: Lake, tmp_path: Path, c2: float) -> None:
     bench, path = Bench(tmp_path, c2=c2), tmp_path / "lab.toml"
     path.write_text(f'{PROFILE}reduction.steps = ["bias", "flat"]\n')
     row = transfer(lake, cameras.load(path), [*bench.bias(3), *bench.flats(3)])

@@ -61,9 +61,7 @@ def frames(folder: Path, step_px: float, count: int = COUNT) -> list[Path]:
     return paths
 
 
-def test_frames_of_a_drifting_sky_make_a_mask_that_frames_are_reduced_with(
-    lake: Lake, profile: Profile, tmp_path: Path
-) -> None:
+def test_frames_of_a_drifting_sky_make_a_usable_mask(lake: Lake, profile: Profile, tmp_path: Path) -> None:
     paths = frames(tmp_path, 4.0)
     report = build_masters(lake, profile, paths, Inline(), BuildOptions(form="mask"))
     (row,) = report.masters
@@ -76,7 +74,7 @@ def test_frames_of_a_drifting_sky_make_a_mask_that_frames_are_reduced_with(
     assert np.count_nonzero(mask) == row["n_bad_px"] == row["n_hot_px"] == len(HOT)
 
 
-def test_frames_whose_stars_stand_still_make_no_mask_and_are_named(
+def test_frames_with_fixed_stars_make_no_mask_and_are_named(
     lake: Lake, profile: Profile, tmp_path: Path
 ) -> None:
     report = build_masters(lake, profile, frames(tmp_path, 0.0), Inline(), BuildOptions(form="mask"))

@@ -101,7 +101,7 @@ def image_of(path: Path, profile: Profile) -> Image:
     return calibrate(open_stored(read_file(path)), profile.base, None, until="sky")
 
 
-def test_the_sky_is_that_of_the_frame_and_what_is_kept_is_bounded(
+def test_the_sky_is_that_of_the_frame_and_memory_is_bounded(
     profile: Profile, night: list[Path], tmp_path: Path
 ) -> None:
     source = SkySource(frames_of(night, profile), profile, None, tmp_path / "sky")
@@ -142,7 +142,7 @@ def test_a_night_without_a_psf_is_told(
     assert pool_psfs({UNDATED: [str(night[9])]}, profile, Inline()) == {} and not caplog.records
 
 
-def test_a_frame_by_itself_takes_the_sky_of_its_folder_as_ingest_does(
+def test_a_single_frame_takes_the_sky_of_its_folder(
     profile: Profile, night: list[Path], tmp_path: Path
 ) -> None:
     lake = Lake.create(tmp_path / "lake", Settings(cluster="inline"))
@@ -159,13 +159,13 @@ def test_a_frame_by_itself_takes_the_sky_of_its_folder_as_ingest_does(
         assert frame.image is not None and abs(np.median(frame.image.pixels)) < 10.0
 
 
-def test_completeness_is_known_of_a_frame_whose_sky_is_taken_off(profile: Profile, night: list[Path]) -> None:
+def test_completeness_is_known_after_sky_subtraction(profile: Profile, night: list[Path]) -> None:
     with bench_for([night[4]], profile) as bench:
         curve = completeness_of(bench.reduce(night[4]), Trial(stars=100, bins=4))
     assert curve is not None and curve.fraction[-1] > 0.5
 
 
-def test_ingest_takes_the_sky_off_and_later_frames_find_those_of_the_lake(
+def test_ingest_subtracts_the_sky_and_later_frames_find_it(
     profile: Profile, night: list[Path], tmp_path: Path
 ) -> None:
     lake = Lake.create(tmp_path / "lake", Settings(cluster="inline"))
@@ -210,7 +210,7 @@ def test_frames_of_another_size_or_binning_are_no_neighbours(profile: Profile, t
     assert [one["night"] for one in report.batches] == [20240407]
 
 
-def test_a_sky_that_knew_no_later_frames_is_flagged_and_its_night_told_once_they_are_there(
+def test_a_sky_without_later_frames_is_flagged_and_reported(
     profile: Profile, night: list[Path], tmp_path: Path
 ) -> None:
     lake = Lake.create(tmp_path / "lake", Settings(cluster="inline"))
@@ -242,7 +242,7 @@ def test_names_of_one_filter_show_each_others_sky(profile: Profile, tmp_path: Pa
     assert ingest(lake, profile, paths[4:], Inline()).half_skies == [20240407]
 
 
-def test_frames_of_one_moment_are_no_copies_unless_their_bytes_are(profile: Profile, tmp_path: Path) -> None:
+def test_frames_of_one_moment_are_copies_only_by_their_bytes(profile: Profile, tmp_path: Path) -> None:
     """A series four times a second, whose headers tell whole seconds, and a copy of each of its frames."""
     paths = draw_night(tmp_path)[:8]
     for number, path in enumerate(paths):
@@ -254,9 +254,7 @@ def test_frames_of_one_moment_are_no_copies_unless_their_bytes_are(profile: Prof
     assert len(near) == 6 and len({one.file.rpartition("ir-")[2] for one in near} - {"2.fits"}) == 6
 
 
-def test_a_night_is_told_no_more_once_it_was_done_anew_whatever_its_frames_are(
-    profile: Profile, tmp_path: Path
-) -> None:
+def test_a_redone_night_is_reported_no_more(profile: Profile, tmp_path: Path) -> None:
     """The last three frames are empty, so none that comes before them has a sky from both sides."""
     lake, paths = Lake.create(tmp_path / "lake", Settings(cluster="inline")), draw_night(tmp_path)[:8]
     for path in paths[5:]:
@@ -280,7 +278,7 @@ def test_neighbours_without_a_sky_above_zero_are_told(profile: Profile, tmp_path
     assert caught.value.reason == "no_sky_frame"
 
 
-def test_a_sky_that_was_kept_is_taken_for_a_frame_without_neighbours(
+def test_a_kept_sky_serves_a_frame_without_neighbours(
     profile: Profile, night: list[Path], tmp_path: Path
 ) -> None:
     alone = Path(shutil.copy(night[9], tmp_path / "alone.fits"))

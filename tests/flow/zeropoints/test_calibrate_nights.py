@@ -57,9 +57,7 @@ def test_the_true_zeropoint_lies_within_three_standard_errors(calibrated_once: L
     assert set(rows["pivot_colour"]) == {0.7}
 
 
-def test_frames_follow_each_other_more_closely_than_their_common_error(
-    calibrated_once: Lake, archive: Any
-) -> None:
+def test_frames_differ_by_less_than_their_common_error(calibrated_once: Lake, archive: Any) -> None:
     """Catalog errors are shared by frames of one field; what differs from frame to frame is `zp_fit_err`."""
     rows = joined_with_truth(calibrated_once, archive.truth_frames)
     difference = rows["zp"] - rows["true_zp"]
@@ -133,7 +131,7 @@ def with_second_catalog(calibrated: Lake, archive: Any, columns: Any, tmp_path: 
     return calibrated
 
 
-def test_a_second_catalog_adds_a_calibration_and_leaves_the_first(
+def test_a_second_catalog_adds_a_calibration(
     with_second_catalog: Lake, checksums: Callable[..., Any], archive: Any
 ) -> None:
     lake = with_second_catalog
@@ -178,7 +176,7 @@ def test_a_new_version_keeps_the_old_one_and_is_in_force(
     assert calibrate(calibrated, Inline()).version == 2, "the largest from now on"
 
 
-def test_an_older_version_that_lags_behind_its_frames_is_made_anew(
+def test_an_older_version_behind_its_frames_is_made_again(
     lake: Lake, frames: list[Path], archive: Any, columns: Any, run: Callable[..., Any]
 ) -> None:
     """Its matches are up to date, as a newer version has used them."""
@@ -202,7 +200,7 @@ def test_a_catalog_that_is_not_there_is_an_error(calibrated: Lake) -> None:
         calibrate(calibrated, Inline(), "nothing")
 
 
-def test_a_night_that_cannot_be_calibrated_is_reported_and_the_others_are_committed(
+def test_a_night_that_cannot_be_calibrated_is_reported(
     ingested: Lake,
 ) -> None:
     for path in (
@@ -275,7 +273,7 @@ def with_deep_catalog(lake: Lake, archive: Any, columns: Any) -> Lake:
     return lake
 
 
-def test_a_catalog_without_colours_solves_and_another_calibrates(
+def test_one_catalog_solves_and_another_calibrates(
     with_deep_catalog: Lake, frames: list[Path], profile: Profile
 ) -> None:
     lake = with_deep_catalog
@@ -308,7 +306,7 @@ def test_the_catalogs_of_a_profile_win_over_those_of_the_lake(
     assert uncalibrated(lake) == 0
 
 
-def test_cameras_with_catalogs_of_their_own_are_calibrated_together(
+def test_cameras_with_their_own_catalogs_calibrate_together(
     with_deep_catalog: Lake, frames: list[Path], profile: Profile, tmp_path: Path
 ) -> None:
     lake = with_deep_catalog
@@ -334,7 +332,7 @@ def test_cameras_with_catalogs_of_their_own_are_calibrated_together(
     )
 
 
-def test_a_lake_of_one_default_catalog_is_read_as_one_that_names_it_twice(calibrated: Lake) -> None:
+def test_a_lake_of_one_default_catalog_names_it_twice(calibrated: Lake) -> None:
     path = calibrated.layout.settings_file
     head, _, _ = path.read_text().partition("# Reference catalogs")
     path.write_text(f'default_catalog = "simcat"\n{head}')
@@ -345,7 +343,7 @@ def test_a_lake_of_one_default_catalog_is_read_as_one_that_names_it_twice(calibr
     assert Lake(calibrated.root).settings.catalog == Catalogs("simcat", "other")
 
 
-def test_a_lake_whose_catalogs_calibrate_nothing_says_what_to_write(calibrated: Lake) -> None:
+def test_without_a_calibrating_catalog_it_says_what_to_write(calibrated: Lake) -> None:
     calibrated.set("catalog.calibrate", "")
     with pytest.raises(
         LakeError, match=r'no catalog is chosen to calibrate with; write calibrate = "simcat" below'
@@ -384,7 +382,7 @@ def test_nights_and_cameras_are_chosen(ingested: Lake) -> None:
     assert [night.night for night in plan_calibration(ingested, Choice())] == [20241002]
 
 
-def test_a_new_version_of_some_nights_takes_the_others_no_light_curves(calibrated: Lake) -> None:
+def test_a_new_version_of_some_nights_keeps_other_curves(calibrated: Lake) -> None:
     before = calibrated.snapshot().n_rows("lightcurves")
     calibrate(calibrated, Inline(), choice=Choice(version=2, first_night=20241002))
     aggregate(calibrated, [], Inline())
@@ -394,7 +392,7 @@ def test_a_new_version_of_some_nights_takes_the_others_no_light_curves(calibrate
     assert outdated(calibrated)["zeropoints"].counts == {"new": 1}, "version 2 is not whole"
 
 
-def test_a_night_whose_frames_are_lost_takes_the_others_not_along(ingested: Lake) -> None:
+def test_a_night_with_lost_frames_does_not_stop_others(ingested: Lake) -> None:
     first, second = ingested.snapshot().version("frames").parts.values()
     (lost,) = ingested.snapshot().version("frames").slices_of(first)
     lost.path.unlink()

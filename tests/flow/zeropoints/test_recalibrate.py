@@ -63,7 +63,7 @@ def edited(profile: Profile, tmp_path: Path) -> Callable[[str], Profile]:
         "[[period]]\nfrom = 2030-01-01\ncalibration.min_stars = 30",
     ],
 )
-def test_an_edit_that_no_calibration_depends_on_leaves_a_published_one_alone(
+def test_an_irrelevant_edit_leaves_a_published_calibration(
     calibrated: Lake,
     edited: Callable[[str], Profile],
     lines: str,
@@ -84,7 +84,7 @@ def test_an_edit_that_no_calibration_depends_on_leaves_a_published_one_alone(
         "[[period]]\nfrom = 2024-09-01\nuntil = 2024-12-01\ncalibration.colour_range = [0.0, 1.0]",
     ],
 )
-def test_other_parameters_renew_the_version_in_force_unless_another_is_named(
+def test_other_parameters_renew_the_version_in_force(
     calibrated: Lake, edited: Callable[[str], Profile], lines: str, checksums: Checksums
 ) -> None:
     before, snapshot = checksums(calibrated, "zeropoints"), calibrated.snapshot()
@@ -115,9 +115,7 @@ def test_a_period_matters_to_the_nights_that_it_touches(
     assert calibration_sha256(edited("calibration.min_stars = 9"), 0) != calibration_sha256(profile, 0)
 
 
-def test_the_aperture_is_the_one_that_the_frames_were_measured_in(
-    ingested_once: Lake, profile: Profile
-) -> None:
+def test_the_aperture_is_that_of_the_frames(ingested_once: Lake, profile: Profile) -> None:
     frames = ingested_once.snapshot().read("frames")
     camera = replace(profile.base, apertures=replace(profile.base.apertures, radii_px=(1.0, 2.0, 2.5)))
     measured = frames["aper2_radius_px"][0].as_py()
@@ -136,7 +134,7 @@ def test_the_aperture_is_the_one_that_the_frames_were_measured_in(
     ("magnitudes", "reason", "option"),
     [({"R": "V"}, "no_band", "--mag V=COLUMN"), ({"V": "V"}, "no_colour", "--colour B-V=COLUMN")],
 )
-def test_a_catalog_without_band_or_colour_is_named_with_the_option_to_import_it(
+def test_a_catalog_without_band_or_colour_names_the_option(
     lake: Lake,
     archive: Any,
     columns: Any,
@@ -166,7 +164,7 @@ class Listening(Silent):
         self.lines.append(text)
 
 
-def test_what_the_catalog_lacks_is_told_although_another_night_fails(
+def test_a_lacking_catalog_is_named_although_a_night_fails(
     lake: Lake, archive: Any, columns: Any, profile: Profile
 ) -> None:
     import_catalog(
@@ -262,7 +260,7 @@ def test_nights_and_pixels_are_not_all_under_way_at_once(
     assert set(watched.together) == {1}
 
 
-def test_the_pixels_of_the_lake_travel_once_and_not_with_every_task(
+def test_the_pixel_tree_is_sent_once_and_not_with_every_task(
     lake: Lake, frames: list[Path], archive: Any, columns: Any, profile: Profile
 ) -> None:
     size = len(cloudpickle.dumps(PixelTree.uniform(lake.settings.pixel_order)))
@@ -291,9 +289,7 @@ def add(path: Path, lines: str) -> None:
     path.write_text(f"{path.read_text()}{lines}\n")
 
 
-def test_an_edited_profile_is_in_force_without_an_ingest_and_status_agrees(
-    calibrated: Lake, own: Path
-) -> None:
+def test_an_edited_profile_is_in_force_without_an_ingest(calibrated: Lake, own: Path) -> None:
     assert calibrate(calibrated, Inline()).n_current == 2
     add(own, "filters.V.pivot_colour = 0.5")
     assert outdated(calibrated)["zeropoints"].counts == {"parameters": 2}
@@ -306,7 +302,7 @@ def test_an_edited_profile_is_in_force_without_an_ingest_and_status_agrees(
     assert calibrated.profile("small").base.filters["V"].pivot_colour == 0.5
 
 
-def test_the_profile_of_a_path_relative_to_a_folder_is_found_from_elsewhere(
+def test_a_relative_profile_path_is_found_from_elsewhere(
     calibrated: Lake, own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(own.parent)
@@ -316,9 +312,7 @@ def test_the_profile_of_a_path_relative_to_a_folder_is_found_from_elsewhere(
     assert calibrated.profile("small").base.filters["V"].pivot_colour == 0.5
 
 
-def test_an_older_profile_that_was_brought_back_stays_until_its_file_is_edited(
-    calibrated: Lake, own: Path
-) -> None:
+def test_an_older_restored_profile_stays_until_edited(calibrated: Lake, own: Path) -> None:
     kept = calibrated.layout.profile("small")
     older = kept.read_text()
     add(own, "filters.V.pivot_colour = 0.5")
@@ -336,7 +330,7 @@ def test_a_rotation_told_at_the_ingest_is_no_edit(calibrated: Lake, own: Path) -
     assert calibrated.profile("small").base.astrometry.rotation_deg == 30.0
 
 
-def test_a_file_that_became_that_of_another_camera_is_left_alone(calibrated: Lake, own: Path) -> None:
+def test_a_file_that_became_another_camera_is_left_alone(calibrated: Lake, own: Path) -> None:
     own.write_text(own.read_text().replace('"small"', '"large"') + "filters.V.pivot_colour = 0.5\n")
     assert calibrated.profile("small").base.filters["V"].pivot_colour == 0.7
 
@@ -347,7 +341,7 @@ def test_an_edited_profile_that_is_none_is_named(calibrated: Lake, own: Path) ->
         calibrate(calibrated, Inline())
 
 
-def test_a_filter_that_is_mapped_to_another_band_keeps_its_frames(calibrated: Lake, own: Path) -> None:
+def test_a_filter_mapped_to_another_band_keeps_its_frames(calibrated: Lake, own: Path) -> None:
     add(own, 'filters.V.band = "B"\nfilters.V.colour = "B-V"')
     report = calibrate(calibrated, Inline())
     assert (report.n_zeropoints, report.warnings) == (12, [])
@@ -375,7 +369,7 @@ def test_a_filter_that_the_profile_knows_no_more_is_a_warning(calibrated: Lake, 
     assert (report.n_zeropoints, report.warnings) == (12, [])
 
 
-def test_frames_whose_header_names_no_filter_follow_the_one_that_is_assumed() -> None:
+def test_frames_without_a_filter_follow_the_assumed_one() -> None:
     camera = Camera("lab", filters={"V": FilterBand("V"), "red": FilterBand("R")}, default_filter="red")
     frames = pa.table(
         {

@@ -42,7 +42,7 @@ def placed(stars, places):
 
 
 @pytest.mark.parametrize("number", [0, 200, 1500])
-def test_a_frame_whose_detections_are_no_stars_says_that_only_the_geometry_tells_it(stars, number):
+def test_a_frame_of_no_stars_says_that_the_geometry_places_it(stars, number):
     random = np.random.default_rng(number)
     places = random.uniform(0.0, 1.0, (number, 2)) * (SHAPE[1] - 1, SHAPE[0] - 1)
     found, known = placed(stars, places)
@@ -93,7 +93,7 @@ def test_errors_of_places_are_those_that_there_are(stars, few, own):
                 places + random.normal(0.0, 0.3, places.shape), errors, np.linspace(9.0, 1.0, len(places))
             )
 
-        night = night_geometry(LENS, [(MJD, seen(100, np.eye(3)), above)], SHAPE, 0.01).geometry
+        night = night_geometry(LENS, [(MJD, seen(100, np.eye(3)), above)], SHAPE, 0.01)
         turn = rotation_matrix(random.normal(0.0, 0.7 / 250.0, 3))
         scene = replace(empty, detected=seen(few, turn))
         known = replace(night, lens=night.lens.moved(np.eye(13)[4] * 3.0)) if own else night
@@ -113,7 +113,7 @@ def test_a_frame_without_stars_is_as_well_known_as_its_geometry(stars):
     assert found.row["wcs_err_px"] == pytest.approx(0.3, rel=1e-6)
 
 
-def test_stars_stand_where_the_air_of_the_site_lifts_the_light_of_the_band(stars):
+def test_stars_are_lifted_by_the_air_for_the_band(stars):
     camera = replace(CAMERA, site=replace(CAMERA.site, pressure_hpa=640.0, temperature_c=-60.0))
     none = {
         field.name: np.zeros(0, int if field.name == "flags" else float) for field in fields(Measurements)

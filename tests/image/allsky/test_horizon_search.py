@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from skylists import SkyListParams, draw_fisheye, draw_list, draw_real_lens, draw_twilight
 
 from skylake.core.camera import Site
 from skylake.core.horizon import Horizon
@@ -14,15 +15,7 @@ from skylake.image.allsky.refine_geometry import Detected, united
 from skylake.image.allsky.solve_allsky import solve_all_sky
 from skylake.image.wcs.header_wcs import CatalogStars
 from skylake.image.wcs.lens import Lens
-from skylake.simulate.wholesky import (
-    Fisheye,
-    SkyListParams,
-    draw_fisheye,
-    draw_list,
-    draw_real_lens,
-    draw_stars,
-    draw_twilight,
-)
+from skylake.simulate.wholesky import Fisheye, draw_stars
 
 SHAPE = (1040, 1392)
 SITE = Site("", -17.9, 28.8, 2200.0)
@@ -62,7 +55,7 @@ def solve(scene, horizon=None):
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_real_lens_is_found_in_twilight_and_moonlight_among_false_lights(seed):
+def test_a_real_lens_is_found_in_twilight_and_moonlight(seed):
     random = np.random.default_rng([3, seed])
     fisheye, bright = draw_real_lens(random, SHAPE), draw_twilight(random)
     bright = replace(bright, n_flares=120, n_lights=120, n_planets=3)
@@ -134,7 +127,7 @@ def test_a_wrong_time_or_site_is_refused(hours, latitude):
     assert refused.value.reason == "no_wcs"
 
 
-def test_a_turn_that_only_the_tilt_tells_names_what_the_profile_may_have_wrong():
+def test_a_turn_known_by_tilt_alone_names_possible_errors():
     params = SearchParams(max_tilt_deg=0.1)
     scene = draw(5)
     with pytest.raises(FrameRejected, match=r"axis would be .* the time or the site is wrong") as refused:

@@ -143,7 +143,7 @@ def test_clusters_and_columns_that_see_too_little_are_found() -> None:
     assert np.count_nonzero(found & ~where) == 0
 
 
-def test_pixels_that_see_too_much_within_a_cluster_of_dead_ones_are_found() -> None:
+def test_hot_pixels_within_a_dead_cluster_are_found() -> None:
     random = np.random.default_rng(7)
     flat = random.normal(1.0, 0.02, (120, 160)).astype(np.float32)
     flat[50:58, 70:82] = 0.05
@@ -155,7 +155,7 @@ def test_pixels_that_see_too_much_within_a_cluster_of_dead_ones_are_found() -> N
     np.testing.assert_array_equal(found, expected)
 
 
-def test_clusters_and_columns_that_are_hot_are_found_in_the_glow_of_an_amplifier() -> None:
+def test_hot_clusters_and_columns_are_found_in_amplifier_glow() -> None:
     random = np.random.default_rng(5)
     dark, where = good_dark(random), clusters()
     dark[where] += random.uniform(200.0, 5000.0, where.sum()).astype(np.float32)
@@ -203,7 +203,7 @@ def test_areas_that_see_no_light_are_dead_however_large(least: float) -> None:
         assert not found[:, 400:450].any()
 
 
-def test_large_areas_of_low_response_are_dead_and_vignetting_is_not() -> None:
+def test_large_areas_of_low_response_are_dead() -> None:
     y, x = np.mgrid[0:300, 0:300]
     # At the rim of the image circle the light falls from all to a quarter within thirty pixels.
     radius = np.hypot(x - 100.0, y - 150.0)

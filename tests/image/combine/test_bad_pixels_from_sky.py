@@ -84,7 +84,7 @@ def test_bad_pixels_are_found_and_no_stars(is_bayer: bool) -> None:
     assert np.count_nonzero((one.found.mask != 0) & ~one.hot & ~one.dead & ~one.jumping) == 0
 
 
-def test_stars_that_stand_still_are_told_and_take_no_part_in_the_mask() -> None:
+def test_fixed_stars_are_named_and_left_out_of_the_mask() -> None:
     assert night(turn=0.0, n_frames=30).found.standing > 0.9
     assert not night(turn=0.0, n_frames=30).found.is_of_moving_stars
     assert night().found.standing < 0.1

@@ -34,7 +34,7 @@ def test_the_variance_is_that_of_a_plane() -> None:
     assert made.min() >= 0.0
 
 
-def test_flats_that_are_alike_or_alone_have_no_gradient_by_chance() -> None:
+def test_flats_that_are_alike_or_alone_have_no_gradient() -> None:
     flat = coarse_map((1.0 + 0.1 * X).astype(np.float32))
     assert chance_gradient([flat] * 5, np.ones(5)).xx == pytest.approx(0.0, abs=1e-12)
     assert chance_gradient([flat], [1.0]) == Gradient()

@@ -30,7 +30,7 @@ def pairs(frames: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
     return list(zip(frames[0::2], frames[1::2], strict=True))
 
 
-def test_pulls_of_gain_and_read_noise_are_those_of_a_normal_distribution() -> None:
+def test_pulls_of_gain_and_read_noise_are_normal() -> None:
     pulls = []
     for seed in range(40):
         random = np.random.default_rng(seed)
@@ -86,7 +86,7 @@ def test_outliers_and_missing_pixels_do_not_matter() -> None:
     assert np.all(np.diff(found.variances) < 0.0)
 
 
-def test_tiles_of_like_level_scatter_about_the_fit_by_their_errors() -> None:
+def test_tiles_of_like_level_scatter_by_their_errors() -> None:
     """Also where the response is curved; the curve has the noise of single frames at the signal of theirs."""
     pulls = []
     for seed in range(20):
@@ -183,7 +183,7 @@ def test_twilight_tells_nothing_of_linearity() -> None:
         assert linearity(levels, times, 1e-3 * levels) is None
 
 
-def test_a_lamp_that_warms_up_or_was_never_asked_twice_tells_nothing_either() -> None:
+def test_a_lamp_that_warms_up_gives_no_linearity() -> None:
     random = np.random.default_rng(10)
     times = np.repeat([1.0, 2.0, 5.0, 10.0, 20.0, 30.0], 2)
     levels = 1500.0 * times * (1.0 + 2e-3 * np.arange(12)) * (1.0 + random.normal(0.0, 1e-4, 12))

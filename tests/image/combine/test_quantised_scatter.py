@@ -42,7 +42,7 @@ def test_bias_frames_in_whole_numbers_tell_their_noise(noise: float) -> None:
 
 @pytest.mark.parametrize("noise", [0.2, 0.3, 0.6])
 @pytest.mark.parametrize("count", [5, 12])
-def test_the_error_of_a_master_bias_of_whole_numbers_is_that_of_its_mean(noise: float, count: int) -> None:
+def test_an_integer_master_bias_has_the_error_of_its_mean(noise: float, count: int) -> None:
     frames = rounded(5, noise, count, (128, 128))
     made = combine(np.stack(frames), combine_options("bias", frames, 1.0))
     random = np.random.default_rng(0)

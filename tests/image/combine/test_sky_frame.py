@@ -42,7 +42,7 @@ def dithered(n_frames: int = 9) -> tuple[list[np.ndarray], np.ndarray, list[np.n
     return frames, pattern, stars, levels
 
 
-def test_the_sky_is_subtracted_to_the_noise_and_stars_keep_their_flux() -> None:
+def test_the_sky_is_subtracted_and_stars_keep_their_flux() -> None:
     frames, _, stars, levels = dithered()
     params = SkyFrames(n_frames=8)
     here = 4
@@ -73,7 +73,7 @@ def test_sources_are_masked_with_a_margin_and_noise_is_not() -> None:
     assert not source_mask(np.full(SHAPE, 7.0, np.float32), np.zeros(SHAPE, np.float32), SkyFrames()).any()
 
 
-def test_a_pixel_that_has_a_source_in_all_frames_takes_the_sky_about_it_and_is_told() -> None:
+def test_a_pixel_always_under_sources_takes_the_sky_around() -> None:
     frames = [
         (level + 0.02 * level * np.mgrid[-80:80, -80:80][1]).astype(np.float32)
         for level in (40.0, 50.0, 60.0)
@@ -87,7 +87,7 @@ def test_a_pixel_that_has_a_source_in_all_frames_takes_the_sky_about_it_and_is_t
     assert sky.level == pytest.approx(50.0, rel=0.03) and np.isfinite(sky.error).all()
 
 
-def test_the_error_of_a_sky_that_is_made_up_is_what_pixels_differ_by() -> None:
+def test_the_error_of_a_filled_sky_is_the_pixel_scatter() -> None:
     random = np.random.default_rng(6)
     unit = (1.0 + 0.05 * random.normal(size=SHAPE)).astype(np.float32)
     frames = [level * unit for level in (900.0, 1000.0, 1100.0)]

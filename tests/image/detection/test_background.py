@@ -64,7 +64,7 @@ def test_the_background_is_unbiased_under_stars(
 
 
 @by_engine
-def test_the_mean_light_of_stars_too_faint_to_be_seen_is_background(
+def test_the_mean_light_of_unseen_stars_is_background(
     make_field: Callable[..., Any], as_image: Callable[..., Any], parameters: Extraction
 ) -> None:
     random = np.random.default_rng(4)
@@ -81,7 +81,7 @@ def test_the_mean_light_of_stars_too_faint_to_be_seen_is_background(
 
 
 @pytest.mark.parametrize(("n", "most"), [(400, 0.03), (1200, 0.06), (2500, 0.15)])
-def test_the_sky_between_crowded_stars_is_found_once_they_are_known(
+def test_the_sky_between_known_crowded_stars_is_found(
     make_field: Callable[..., Any], as_image: Callable[..., Any], n: int, most: float
 ) -> None:
     """The mode is 0.07, 0.21 and 0.43 standard deviations too high in these fields."""
@@ -127,7 +127,7 @@ def test_masked_and_saturated_pixels_take_no_part(
 
 
 @by_engine
-def test_a_dead_part_of_the_image_does_not_make_noise_vanish_beside_it(
+def test_a_dead_part_of_the_image_keeps_the_noise_beside_it(
     make_field: Callable[..., Any], as_image: Callable[..., Any], parameters: Extraction
 ) -> None:
     field = make_field([], [], [])
@@ -202,7 +202,7 @@ def test_a_sky_that_is_not_flat_is_followed_as_well_as_sep_does(
     assert bias < {"crowded": 0.6, "gradient": 0.15, "moon": 0.15, "nebula": 0.3}[name]
 
 
-def test_a_tile_without_enough_pixels_is_filled_from_its_neighbours(
+def test_a_tile_of_few_pixels_is_filled_from_neighbours(
     make_field: Callable[..., Any], as_image: Callable[..., Any]
 ) -> None:
     xx = np.mgrid[:512, :512][1]

@@ -109,7 +109,7 @@ def test_a_star_on_the_edge_is_marked(make_field: Callable[..., Any], parameters
 
 
 @by_engine
-def test_the_number_of_pieces_of_one_crowded_detection_is_not_a_failure(
+def test_many_pieces_of_one_crowded_detection_are_no_failure(
     make_field: Callable[..., Any], parameters: Extraction
 ) -> None:
     y, x = (20.0 + 6.0 * values.ravel() for values in np.mgrid[:36, :36])

@@ -281,7 +281,7 @@ def test_noisy_columns_are_no_sources_and_hide_few(grid_field: Callable[..., Any
     assert real["told"] > max(0.85, real["blind"]) and false["told"] <= 2 < 20 < false["blind"]
 
 
-def test_a_variance_plane_that_agrees_with_the_noise_changes_nothing(grid_field: Callable[..., Any]) -> None:
+def test_a_variance_plane_equal_to_the_noise_changes_nothing(grid_field: Callable[..., Any]) -> None:
     field = grid_field(42)
     variance = (np.maximum(field.pixels, 0.0) / GAIN + 9.0).astype(np.float32)
     rms = np.sqrt(field.sky / GAIN + 9.0).astype(np.float32)

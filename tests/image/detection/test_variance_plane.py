@@ -50,7 +50,7 @@ def reduced(field: Any, true_e: float, told_e: float, known: bool = True) -> Ima
 
 
 @pytest.mark.parametrize(("true_e", "told_e"), [(5.0, 30.0), (5.0, 5.0), (30.0, 5.0)])
-def test_pulls_are_normal_for_faint_and_bright_stars_whatever_read_noise_the_header_tells(
+def test_pulls_are_normal_whatever_read_noise_the_header_has(
     true_e: float, told_e: float, make_field: Callable[..., Any], measure: Callable[..., Any]
 ) -> None:
     pulls: dict[str, list[Any]] = {"faint": [], "bright": [], "forced": []}
@@ -99,7 +99,7 @@ def forced_pulls(done: Any, field: Any) -> Any:
     return (fit.sums[:, 0, 0] - field.flux * field.held(3.0)) / np.sqrt(fit.sums[:, 0, 2])
 
 
-def test_centroids_are_as_uncertain_as_with_the_right_read_noise(
+def test_centroid_errors_are_as_with_the_right_read_noise(
     make_field: Callable[..., Any], measure: Callable[..., Any]
 ) -> None:
     field = field_of(make_field, 3)
@@ -111,9 +111,7 @@ def test_centroids_are_as_uncertain_as_with_the_right_read_noise(
 
 @given(scale=st.floats(0.1, 10.0), read=st.floats(0.0, 50.0), tilt=st.floats(0.0, 3.0))
 @settings(max_examples=30)
-def test_a_gain_that_nobody_knows_scales_the_plane_and_one_that_is_known_does_not(
-    scale: float, read: float, tilt: float
-) -> None:
+def test_an_unknown_gain_scales_the_plane_and_a_known_one_not(scale: float, read: float, tilt: float) -> None:
     x = np.arange(256.0) + np.zeros((192, 1))
     plane = (100.0 * (1.0 + tilt * x / 256.0) + read).astype(np.float32)
     rms, sky = np.sqrt(scale * plane).astype(np.float32), np.ones((24, 32), bool)
@@ -139,7 +137,7 @@ def test_few_pixels_of_sky_change_nothing() -> None:
     ]
 
 
-def test_detection_does_not_take_stars_for_noise_where_read_noise_is_larger_than_told() -> None:
+def test_detection_survives_an_understated_read_noise() -> None:
     signal = np.full((128, 128), 0.0, np.float32)
     signal[60:70, 60:70] = 1e4
     plane, rms = signal / np.float32(GAIN) + np.float32(25.0), np.full((128, 128), 30.0, np.float32)
@@ -149,7 +147,7 @@ def test_detection_does_not_take_stars_for_noise_where_read_noise_is_larger_than
 
 
 @pytest.mark.parametrize(("known", "expected"), [(True, 6.25), (False, None)])
-def test_the_read_noise_of_an_image_is_told_where_the_gain_is_known(known: bool, expected: Any) -> None:
+def test_the_read_noise_of_an_image_needs_a_known_gain(known: bool, expected: Any) -> None:
     plane = np.full((64, 64), 300.0, np.float32)
     bias = MasterFrame("bias", plane, np.zeros_like(plane), None, (0, 0))
     conditions = Conditions(gain=2.0, read_noise=5.0, masters={"bias": bias}, gain_known=known)

@@ -46,7 +46,7 @@ def test_a_block_of_one_value_is_found_to_its_edge(dtype: str, rows: slice, colu
     assert found[1].value == 11.0 and found[1].share == truth.mean()
 
 
-def test_dead_amplifiers_of_two_values_are_both_found_in_a_window() -> None:
+def test_dead_amplifiers_of_two_values_are_both_found() -> None:
     pixels = holed(holed(noisy(), slice(0, 256), slice(0, 256)), slice(0, 256), slice(256, None), 500.0)
     found = find_unread(whole_numbers(pixels), (slice(20, 500), slice(40, 512)), 60000.0)
     assert found is not None

@@ -185,7 +185,7 @@ def mosaic(sky_e: float, fwhm: float = 3.0) -> Mosaic:
 @pytest.mark.parametrize("sky_e", [500.0, 2000.0])
 @pytest.mark.parametrize(("fwhm", "lost"), [(3.0, 0.02), (4.0, 0.002)])
 @pytest.mark.parametrize("steps", [("cosmic_rays", "bayer"), ("bayer", "cosmic_rays")])
-def test_rays_on_a_mosaic_of_colours_are_found_in_every_order_under_every_sky(
+def test_rays_on_a_colour_mosaic_are_found_in_every_order(
     sky_e: float, fwhm: float, lost: float, steps: tuple[str, ...]
 ) -> None:
     one = mosaic(sky_e, fwhm)
@@ -198,7 +198,7 @@ def test_rays_on_a_mosaic_of_colours_are_found_in_every_order_under_every_sky(
     assert one.stars[found & ~one.hits].sum() <= lost * one.stars.sum()
 
 
-def test_rays_on_a_mosaic_that_stays_one_are_found_and_filled_by_their_colour() -> None:
+def test_rays_on_a_kept_mosaic_are_filled_by_their_colour() -> None:
     one = mosaic(2000.0)
     image = one.reduced("overscan", "cosmic_rays", overscan=True)
     found = image.having(PixelFlag.COSMIC_RAY)

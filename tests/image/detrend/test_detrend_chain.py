@@ -34,7 +34,7 @@ def prepared(pixels: Any, saturation: float | None = None, **detector: Any) -> A
 
 
 @given(pictures)
-def test_valid_pixels_stay_and_others_are_filled_with_the_median(pixels: np.ndarray) -> None:
+def test_valid_pixels_stay_and_others_become_the_median(pixels: np.ndarray) -> None:
     valid = np.isfinite(pixels) & (np.abs(pixels) < 1e15)
     if not valid.any():
         with pytest.raises(FrameFailed, match="no pixel holds a valid number") as caught:
@@ -143,7 +143,7 @@ def reduced(pixels: Any, steps: Any, masters: Any = (), until: Any = None, **opt
     return calibrate(raw, camera, conditions, until)
 
 
-def test_masters_are_applied_in_order_and_the_variance_is_that_of_the_pixels() -> None:
+def test_masters_are_applied_in_order_with_their_variance() -> None:
     random = np.random.default_rng(1)
     shape, gain, noise_e, exposure = (60, 80), 2.0, 6.0, 30.0
     bias = random.normal(300.0, 3.0, shape)
@@ -168,7 +168,7 @@ def test_masters_are_applied_in_order_and_the_variance_is_that_of_the_pixels() -
 
 
 @pytest.mark.parametrize("steps", [("dark", "flat"), ("overscan", "dark", "flat")])
-def test_with_a_dark_of_the_same_exposure_the_zero_level_is_no_light(steps: Any) -> None:
+def test_with_a_dark_of_the_same_exposure_zero_is_no_light(steps: Any) -> None:
     random = np.random.default_rng(11)
     shape, gain, noise_e, n_darks = (60, 80), 1.5, 6.0, 9
     pedestal = random.normal(1000.0, 0.5, shape)
@@ -194,7 +194,7 @@ def test_with_a_dark_of_the_same_exposure_the_zero_level_is_no_light(steps: Any)
         assert pulls[:, some].std() == pytest.approx(1.0, abs=0.04)
 
 
-def test_where_no_step_takes_the_zero_level_off_there_is_no_variance() -> None:
+def test_without_a_zero_level_step_there_is_no_variance() -> None:
     masters = [master("flat", np.ones((5, 5)))]
     assert reduced(np.full((5, 5), 1000.0), ("flat",), masters).variance is None
     assert reduced(np.full((5, 5), 1000.0), ("overscan", "flat"), masters).variance is None
@@ -270,7 +270,7 @@ def test_without_masters_of_light_there_is_no_variance() -> None:
     assert reduced(np.ones((5, 5)), ("bias",), [master("bias", np.zeros((5, 5)))]).variance is not None
 
 
-def test_pixels_without_response_are_invalid_and_bad_ones_repaired() -> None:
+def test_pixels_without_response_are_invalid_and_bad_ones_fixed() -> None:
     flat = np.ones((9, 9))
     flat[2, 2] = np.nan
     mask = np.zeros((9, 9), np.uint8)

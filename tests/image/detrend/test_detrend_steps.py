@@ -66,7 +66,7 @@ def test_an_array_that_is_all_border_is_told() -> None:
 
 
 @given(st.floats(-2e-6, 2e-6), st.floats(0.0, 2e-11))
-def test_linearising_undoes_the_curve_and_carries_the_variance_by_its_slope(c2: float, c3: float) -> None:
+def test_linearising_undoes_the_curve_and_scales_the_variance(c2: float, c3: float) -> None:
     pixels = np.linspace(-50.0, 40000.0, 200, dtype=np.float32).reshape(10, 20)
     signal = np.maximum(pixels, 0.0).astype(float)
     wanted = pixels + c2 * signal**2 + c3 * signal**3
@@ -103,7 +103,7 @@ def test_unlit_corners_tell_the_level_with_its_error() -> None:
     assert abs(np.mean(found)) < 3.0 * np.std(found) / np.sqrt(60)
 
 
-def test_corners_that_differ_make_the_level_uncertain_and_areas_outside_are_told() -> None:
+def test_corners_that_differ_make_the_level_uncertain() -> None:
     stored = np.full((80, 100), 500.0, np.float32)
     stored[70:, 90:] += 40.0
     zero = unlit_level(StoredImage(stored, {}, 0), Detector(unlit=CORNERS))
@@ -113,7 +113,7 @@ def test_corners_that_differ_make_the_level_uncertain_and_areas_outside_are_told
     assert caught.value.reason == "wrong_size"
 
 
-def test_what_unlit_corners_tell_is_taken_off_before_trimming_and_its_error_is_in_the_variance() -> None:
+def test_the_unlit_level_is_subtracted_before_trimming() -> None:
     random = np.random.default_rng(3)
     pixels = (700.0 + random.normal(0.0, 5.0, (80, 100))).astype(np.float32)
     pixels[15:65, 15:85] += 3000.0

@@ -65,9 +65,7 @@ def test_200_frames_without_a_change_are_one_epoch(learnt: Epoch) -> None:
 
 
 @pytest.mark.parametrize("corner_px", [0.3, -0.3])
-def test_a_change_of_a_third_of_a_pixel_in_the_corners_is_found_within_a_few_frames(
-    learnt: Epoch, corner_px: float
-) -> None:
+def test_a_change_of_a_third_of_a_pixel_is_found_soon(learnt: Epoch, corner_px: float) -> None:
     after, now = [], changed(CAMERA, corner_px)
     for trial in range(2):
         first = 1000 + 100 * trial
@@ -93,7 +91,7 @@ def test_an_odd_frame_is_no_change(learnt: Epoch) -> None:
         assert follower.take(seen(camera, number)) is None
 
 
-def test_frames_before_anything_is_known_are_learnt_from_until_something_changes() -> None:
+def test_first_frames_are_learnt_from_until_a_change() -> None:
     follower, now = Follower(ORIGIN), changed(CAMERA, 1.0)
     for number in range(24):
         follower.take(seen(CAMERA if number < 8 else now, number))
@@ -107,7 +105,7 @@ def test_frames_before_anything_is_known_are_learnt_from_until_something_changes
 
 
 @pytest.mark.parametrize("first", [2, 3, 6, 9, 10, 11])
-def test_a_change_among_the_first_frames_is_found_wherever_it_lies(first: int) -> None:
+def test_a_change_among_the_first_frames_is_found_anywhere(first: int) -> None:
     follower, now = Follower(ORIGIN), changed(CAMERA, 1.0)
     for number in range(16):
         follower.take(seen(CAMERA if number < first else now, 5000 + 100 * first + number, 60))
@@ -120,7 +118,7 @@ def test_a_change_among_the_first_frames_is_found_wherever_it_lies(first: int) -
         assert displacement(truth, away, SHAPE)[0] < 0.06
 
 
-def test_two_frames_that_agree_tell_a_third_of_a_pixel_together_and_one_odd_frame_does_not(
+def test_two_frames_that_agree_show_a_change_and_one_does_not(
     learnt: Epoch,
 ) -> None:
     known, now, counts = learnt.distortion, changed(CAMERA, 0.3), [0, 0]
@@ -167,7 +165,7 @@ def test_too_few_frames_tell_nothing() -> None:
     assert follower.epochs == []
 
 
-def test_the_epoch_of_an_instant_is_the_newest_version_of_that_which_holds(learnt: Epoch) -> None:
+def test_the_epoch_of_an_instant_is_its_newest_version(learnt: Epoch) -> None:
     first = replace(learnt, valid_to=60010.0)
     better, second = replace(first, version=2), replace(learnt, number=2, valid_from=60010.0)
     epochs = [first, better, second]
@@ -179,7 +177,7 @@ def test_the_epoch_of_an_instant_is_the_newest_version_of_that_which_holds(learn
     assert in_force([*epochs, anew]) == (anew,)
 
 
-def test_the_name_of_an_epoch_tells_its_lens_and_not_its_attitude(learnt: Epoch) -> None:
+def test_the_name_of_an_epoch_depends_on_lens_not_attitude(learnt: Epoch) -> None:
     model = learnt.distortion.model
     turned = replace(learnt.distortion, model=replace(model, rotation=(0.1, 0.2, 0.3)))
     other = replace(learnt.distortion, model=replace(model, x0=model.x0 + 1e-3))

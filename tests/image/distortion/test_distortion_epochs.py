@@ -15,7 +15,7 @@ EPOCH = Epoch(
 
 
 @pytest.mark.parametrize(("offset", "step"), [((0, 0), 1), ((12, 7), 1), ((1, 0), 2), ((30, 40), 3)])
-def test_an_epoch_for_pixels_of_a_file_puts_stars_where_the_file_has_them(offset, step):
+def test_an_epoch_for_file_pixels_puts_stars_where_they_are(offset, step):
     shape = (384 * step + 60, 512 * step + 50)
     there = EPOCH.in_file(offset, step, shape)
     x, y = np.array([0.0, 511.0, 100.5, 300.0]), np.array([0.0, 383.0, 200.25, 10.0])

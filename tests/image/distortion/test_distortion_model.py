@@ -72,7 +72,7 @@ def learnt():
 
 
 @pytest.mark.parametrize("number", [15, 150])
-def test_errors_of_frames_hold_those_of_the_distortion_that_was_learnt(number):
+def test_errors_of_frames_include_those_of_the_distortion(number):
     """Three frames of 25 stars tell it worse than many stars of a frame tell all else."""
     pulls = []
     for camera in range(8):
@@ -118,7 +118,7 @@ def test_a_frame_of_few_stars_is_pointed_with_it(learnt):
     assert np.median(found) < 0.5 * np.median(alone)
 
 
-def test_the_place_where_a_camera_looks_does_not_change_with_its_centre(learnt):
+def test_the_direction_of_a_camera_ignores_its_centre(learnt):
     truth, _ = frame(CAMERA, 5)
     applied = learnt[0].applied(bare(truth))
     there = applied.to_pixels(bare(truth).to_vectors([519.0, 519.0], [377.0, 378.0]))
@@ -138,7 +138,7 @@ def test_a_camera_that_stays_as_it_was_has_not_changed(learnt):
     assert max(np.max(steps - chances), np.max(chances - steps + 1.0 / 30.0)) < 1.63 / math.sqrt(30.0)
 
 
-def test_what_is_no_star_has_no_weight_though_its_star_comes_again_and_again():
+def test_repeated_false_stars_have_no_weight():
     """Forty stars whose places are off by 0.3 px in all of a dozen frames; of each frame three are two pixels off."""
     random, pairs, lenses = np.random.default_rng(3), [], []
     x, y = random.uniform(0.0, SHAPE[1] - 1.0, 40), random.uniform(0.0, SHAPE[0] - 1.0, 40)

@@ -85,7 +85,7 @@ def test_scatter_beyond_the_errors_is_told() -> None:
     assert fit_focal_plane(exact.frames, exact.start, EXPOSURES).scatter[0] < 0.6 * SIGMA[0]
 
 
-def test_a_frame_that_was_solved_wrongly_does_no_harm_and_has_no_weight() -> None:
+def test_a_wrongly_solved_frame_has_no_weight() -> None:
     sky = mosaic(3)
     wrong = 41
     sky.frames.matrix[wrong] = rotation_matrix([1e-3, -2e-3, 0.01]) @ sky.frames.matrix[wrong]
@@ -105,7 +105,7 @@ def test_a_chip_without_siblings_has_no_place() -> None:
     np.testing.assert_allclose(found.places[3], sky.start[3], atol=1e-3)
 
 
-def test_siblings_tell_the_attitude_of_an_exposure_within_its_error() -> None:
+def test_siblings_give_the_attitude_within_its_error() -> None:
     pulls = []
     for seed in range(20):
         sky = mosaic(seed)
@@ -126,7 +126,7 @@ def test_frames_that_began_together_are_one_exposure() -> None:
     assert exposures_of([1.0, 1.0], [0, 0]).tolist() == [0, 1]
 
 
-def test_groups_of_chips_without_common_exposures_do_not_know_of_each_other() -> None:
+def test_unconnected_groups_of_chips_are_unknown_to_each_other() -> None:
     sky = mosaic(3)
     # Even exposures show chips 0 and 1 and odd ones 2 and 3, but some of the even ones are lost.
     pairs = (sky.frames.exposure % 2 == sky.frames.chip // 2) & ~np.isin(sky.frames.exposure, (0, 2))

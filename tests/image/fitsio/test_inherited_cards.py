@@ -34,7 +34,7 @@ def written(path: Path, inherit: bool | None, with_image: bool = False) -> Path:
         (True, True, True),
     ],
 )
-def test_cards_of_the_primary_header_are_taken_where_they_are_meant(
+def test_primary_header_cards_are_inherited_where_meant(
     inherit: bool | None, with_image: bool, taken: bool, tmp_path: Path
 ) -> None:
     path = written(tmp_path / "a.fits", inherit, with_image)

@@ -153,7 +153,7 @@ def test_integers_in_tiles_come_back_exactly(compression: str, tmp_path: Path) -
         assert raw.pixels.flags.c_contiguous
 
 
-def test_floats_in_tiles_keep_their_nans_and_are_true_to_the_noise() -> None:
+def test_floats_in_tiles_keep_nans_and_are_true_to_the_noise() -> None:
     noise = np.random.default_rng(1).normal(100.0, 5.0, (64, 64)).astype("f4")
     noise[3, 4] = np.nan
     image = fits.CompImageHDU(noise, compression_type="RICE_1", quantize_level=16.0)

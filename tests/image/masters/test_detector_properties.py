@@ -76,7 +76,7 @@ def test_a_response_that_shows_no_curvature_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("wrong", [linear(-9.3e-5, 1.4e-6), linear(3e-6, 5e-6)])
-def test_a_curvature_that_no_detector_has_or_that_is_hardly_known_is_none(wrong: Master) -> None:
+def test_an_impossible_or_uncertain_curvature_is_none(wrong: Master) -> None:
     with pytest.raises(FrameFailed, match="that gives the linearity"):
         take_measured(reading("linearity"), WANTED, library(wrong))
     right = replace(linear(1e-6, 1e-8), name="right", mjd_mid=50000.0)

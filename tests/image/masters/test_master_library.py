@@ -139,7 +139,7 @@ def test_the_reason_why_none_fits_is_told(held: Master, why: str) -> None:
     assert isinstance(found, str) and why in found
 
 
-def test_a_bias_and_a_dark_are_of_the_temperature_of_the_frame_and_a_flat_is_of_any() -> None:
+def test_bias_and_dark_match_the_temperature_and_flats_need_not() -> None:
     """What a pixel makes of light hardly depends on temperature; its dark current doubles every six degrees."""
     warm = [master(kind=kind, temperature_c=5.0, exposure_s=30.0) for kind in ("bias", "dark", "flat")]
     for kind in ("bias", "dark"):
@@ -148,7 +148,7 @@ def test_a_bias_and_a_dark_are_of_the_temperature_of_the_frame_and_a_flat_is_of_
     assert choose(warm, "flat", WANTED, MasterRules()) is warm[2]
 
 
-def test_a_frame_that_lacks_a_master_fails_with_the_command_to_type() -> None:
+def test_a_frame_without_a_master_fails_with_the_command() -> None:
     library = Library(Path("/data/lake"), (), "/data/lake")
     told = (
         "the calibration library has no master of kind flat; make one with `skylake calib build /data/lake --camera "
@@ -209,7 +209,7 @@ def test_no_dark_is_scaled_by_more_than_ten_unless_it_is_named() -> None:
     assert chosen(WANTED, dark("hour", 3600.0)) == "hour"
 
 
-def test_among_masters_of_one_night_the_nearest_in_temperature_is_taken() -> None:
+def test_the_master_nearest_in_temperature_is_taken() -> None:
     cold, warm = dark("cold", 30.0, 0.3), dark("warm", 30.0, 0.1, temperature_c=-17.5)
     assert chosen(WANTED, cold, warm) == "cold"
     assert chosen(replace(WANTED, temperature_c=-17.0), cold, warm) == "warm"
@@ -226,7 +226,7 @@ def test_undated_frames_take_masters_that_hold_for_ever() -> None:
     assert choose([master()], "flat", undated, MasterRules()) == master()
 
 
-def test_masters_that_are_named_go_before_nearer_ones_and_beyond_their_validity() -> None:
+def test_named_masters_go_before_nearer_ones() -> None:
     near = master(name="near", mjd_mid=60000.0)
     other = master(name="other", mjd_mid=59000.0, valid_to_mjd=59500.0, temperature_c=0.0)
     red = master(name="red", filter="R")
@@ -290,7 +290,7 @@ def test_what_no_build_mends_is_mended_in_the_profile(kind: str, changes: dict[s
         Library(Path(), some[:1], "/data/lake").pick(steps, replace(WANTED, **changes), "own.toml")  # type: ignore[arg-type]
 
 
-def test_an_exposure_that_no_dark_is_long_enough_for_may_be_a_wrong_one() -> None:
+def test_an_exposure_longer_than_all_darks_may_be_wrong() -> None:
     """A build of a dark of 60000 s is no mend for 60 s whose unit is taken for another."""
     told = choose(
         [master(kind="dark", exposure_s=60.0)], "dark", replace(WANTED, exposure_s=6e4), MasterRules()

@@ -91,7 +91,7 @@ def test_many_sources_are_taken_in_pieces_and_none_are_none() -> None:
     assert annulus_sky(picture(5), clean, x[:0], y[:0], 6.0, 9.0)[0].size == 0
 
 
-def test_what_is_too_small_for_a_detection_does_not_move_the_flux(
+def test_undetected_companions_do_not_change_the_flux(
     make_field: Callable[..., Any], measure: Callable[..., Any]
 ) -> None:
     """Hot pixels are smaller than the smallest detection and lie in the annulus all the same."""

@@ -32,7 +32,7 @@ def test_the_bias_is_what_an_aperture_beside_the_star_loses(
     assert found == pytest.approx(lost, rel=0.06, abs=1e-5)
 
 
-def test_what_is_not_known_takes_nothing_off_and_nothing_takes_off_much() -> None:
+def test_corrections_are_zero_if_unknown_and_never_large() -> None:
     nan = np.nan
     found = place_bias(3.0, np.array([3.0, nan, 3.0]), np.array([nan, 0.1, 9.0]), np.array([0.1, 0.1, 9.0]))
     np.testing.assert_allclose(found, [0.0, 0.0, 0.15])
@@ -55,7 +55,7 @@ def faint(grid_field: Callable[..., Any], measure: Callable[..., Any]) -> tuple[
     return np.concatenate(pulls), np.concatenate(snr)
 
 
-def test_faint_stars_are_no_brighter_for_being_found_where_the_noise_is(faint: tuple[Any, Any]) -> None:
+def test_faint_stars_are_not_brighter_by_noise_selection(faint: tuple[Any, Any]) -> None:
     pulls, snr = faint
     print(
         len(pulls), "stars, mean, its error and width of pulls", pulls.mean(), len(pulls) ** -0.5, pulls.std()

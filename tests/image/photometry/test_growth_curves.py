@@ -35,7 +35,7 @@ def true_factors(field: Any) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", RADII)
-def test_corrections_of_one_profile_are_right_within_their_errors(fields: list[Any], name: str) -> None:
+def test_corrections_of_one_profile_are_right_within_errors(fields: list[Any], name: str) -> None:
     pulls = []
     for measured in fields:
         found = corrections(measured)
@@ -84,7 +84,7 @@ def varying(shape: tuple[int, int], x: Any, y: Any) -> Moffat:
     return Moffat(2.7 * (1.0 + 0.25 * squared))
 
 
-def test_where_the_profile_varies_corrections_are_right_all_over_the_field(
+def test_corrections_follow_a_profile_that_varies(
     grid_field: Callable[..., Any], make_field: Callable[..., Any], measure: Callable[..., Any]
 ) -> None:
     pulls, left, spread = [], [], []
@@ -119,7 +119,7 @@ def test_one_profile_all_over_the_field_has_one_correction(fields: list[Any]) ->
         assert set(relative) == set(FLUXES) and np.isnan(np.array(list(relative.values()))).all()
 
 
-def test_wider_stars_need_larger_corrections_and_larger_apertures_smaller_ones(
+def test_wider_stars_need_larger_corrections(
     grid_field: Callable[..., Any], measure: Callable[..., Any]
 ) -> None:
     before = dict.fromkeys(RADII, 1.0)
@@ -146,7 +146,7 @@ def test_neighbours_do_not_enlarge_the_correction(
     assert found.factor["aper2"] == pytest.approx(alone.factor["aper2"], abs=0.01)
 
 
-def test_companions_that_nobody_sees_do_not_enlarge_the_correction(
+def test_unseen_companions_do_not_enlarge_the_correction(
     grid_field: Callable[..., Any], make_field: Callable[..., Any], measure: Callable[..., Any]
 ) -> None:
     added = []
@@ -170,7 +170,7 @@ def test_companions_that_nobody_sees_do_not_enlarge_the_correction(
     assert abs(np.mean(added)) < 0.0015
 
 
-def test_where_no_star_is_alone_its_neighbours_are_left_out_of_the_rings(
+def test_in_crowds_neighbours_are_left_out_of_the_rings(
     make_field: Callable[..., Any], measure: Callable[..., Any]
 ) -> None:
     y, x = (40.0 + 55.0 * values.ravel() for values in np.mgrid[:6, :6])
@@ -196,7 +196,7 @@ def test_the_total_radius_is_that_of_the_profile(fields: list[Any]) -> None:
     assert near == pytest.approx(true, abs=4e-4) and true - 1.0 > 1e-3
 
 
-def test_stars_that_the_catalog_knows_to_be_crowded_are_left_out(fields: list[Any]) -> None:
+def test_stars_crowded_by_the_catalog_are_left_out(fields: list[Any]) -> None:
     measured = fields[0]
     all_of_them = corrections(measured)
     crowding = np.where(np.arange(len(measured.sources)) % 2 == 0, 0.5, 0.0)
@@ -216,7 +216,7 @@ def test_too_few_stars_take_the_profile_of_their_width(
         assert found.error[name] >= 0.04
 
 
-def test_what_is_no_star_does_not_widen_the_profile_that_stands_in(
+def test_false_stars_do_not_widen_the_fallback_profile(
     grid_field: Callable[..., Any], measure: Callable[..., Any]
 ) -> None:
     measured = measure(grid_field(5, flux=(2e3, 4e3), shape=(320, 320)))
@@ -248,7 +248,7 @@ def test_apertures_that_a_profile_lacks_have_no_correction(
     assert np.isfinite([found.factor["kron"], found.error["kron"]]).all()
 
 
-def test_stars_that_differ_by_far_more_than_their_noise_have_a_mean_all_the_same() -> None:
+def test_stars_that_differ_beyond_noise_still_have_a_mean() -> None:
     """As those of a frame that was trailed over many pixels."""
     random = np.random.default_rng(1)
     ratio = 0.45 + 0.3 * random.standard_exponential(81)
@@ -257,7 +257,7 @@ def test_stars_that_differ_by_far_more_than_their_noise_have_a_mean_all_the_same
     assert np.median(ratio) * 0.5 < mean < np.median(ratio) * 2.0
 
 
-def test_a_ring_is_fitted_as_one_by_one_and_the_influence_of_stars_is_its_error() -> None:
+def test_a_ring_is_fitted_as_one_by_one_with_its_error() -> None:
     random = np.random.default_rng(2)
     off, stated = [], []
     for _ in range(200):
@@ -271,7 +271,7 @@ def test_a_ring_is_fitted_as_one_by_one_and_the_influence_of_stars_is_its_error(
     assert np.std(off) == pytest.approx(np.mean(stated), rel=0.15)
 
 
-def test_a_ring_that_some_stars_do_not_know_is_that_of_the_others() -> None:
+def test_a_ring_that_some_stars_lack_is_that_of_the_others() -> None:
     ratio, noise = np.full((1, 20), 0.5), np.full((1, 20), 0.01)
     ratio[0, :15], noise[0, :15] = 0.0, np.inf
     fit = fit_rings(ratio, noise, np.ones((20, 1)), (0.2, 0.4))

@@ -47,7 +47,7 @@ def test_unknown_values_are_left_out() -> None:
     assert choose_order(place, values, spread) == 1
 
 
-def test_factors_are_quotients_and_stay_as_they_are_beyond_the_outermost_stars() -> None:
+def test_factors_are_quotients_and_constant_beyond_the_stars() -> None:
     x, y = np.array([100.0, 400.0, 250.0]), np.array([50.0, 250.0, 150.0])
     terms = FieldTerms(
         FieldPlace.of(x, y, SHAPE), 1, {"aper1": (np.array([2.0, 0.5, 0.0]), np.array([1.0, 0.0, 0.25]))}

@@ -31,7 +31,7 @@ def pulls_are_normal(pulls: np.ndarray, bias: float = 0.2, width: tuple[float, f
 
 
 @pytest.mark.parametrize("name", RADII)
-def test_aperture_fluxes_are_unbiased_and_as_uncertain_as_they_say(fields: list[Any], name: str) -> None:
+def test_aperture_fluxes_are_unbiased_with_honest_errors(fields: list[Any], name: str) -> None:
     def pull(measured: Any, index: Any) -> Any:
         true = measured.field.flux * measured.field.held(RADII[name]) / EXPOSURE_S
         return (measured.sources.flux[name][index] - true) / measured.sources.flux_err[name][index]
@@ -71,7 +71,7 @@ def test_the_kron_flux_holds_nearly_the_whole_star(fields: list[Any]) -> None:
     assert np.std(scatter) < 1.3
 
 
-def test_centroids_are_right_to_their_errors_or_two_hundredths_of_a_pixel(fields: list[Any]) -> None:
+def test_centroids_are_right_to_their_errors(fields: list[Any]) -> None:
     def offsets(measured: Any, index: Any) -> Any:
         sources, field = measured.sources, measured.field
         return np.column_stack(
@@ -166,7 +166,7 @@ def test_a_local_sky_mends_a_background_that_is_too_coarse(
     assert off[(9.0, 13.0)] < 0.6 * off[None]
 
 
-def test_the_error_of_a_local_sky_is_part_of_the_error_of_the_flux(
+def test_the_error_of_the_local_sky_is_in_that_of_the_flux(
     grid_field: Callable[..., Any], measure: Callable[..., Any]
 ) -> None:
     pulls = []
@@ -195,7 +195,7 @@ def test_a_star_without_clean_sky_around_it_says_so(
     assert not failed[0] and failed[1]
 
 
-def test_sources_come_in_the_order_of_rows_and_nothing_is_mixed_up(fields: list[Any]) -> None:
+def test_sources_come_in_the_order_of_rows(fields: list[Any]) -> None:
     for measured in fields:
         sources, found = measured.sources, measured.detections
         assert (np.diff(sources.y) >= 0).all()
@@ -259,7 +259,7 @@ def test_stars_with_a_bad_pixel_in_an_aperture_are_flagged(
     assert ((sources.flags[index] & SourceFlag.BAD_PIXEL) != 0).tolist() == [True, True, False, False]
 
 
-def test_close_pairs_are_flagged_as_blended_and_know_their_neighbours_light(
+def test_close_pairs_are_blended_and_know_their_crowding(
     make_field: Callable[..., Any], measure: Callable[..., Any]
 ) -> None:
     x = np.array([60.0, 66.0, 128.0, 200.0, 212.0])

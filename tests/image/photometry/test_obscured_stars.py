@@ -106,7 +106,7 @@ def test_a_star_of_which_nothing_is_left_has_no_flux_made_up(
 
 @pytest.mark.parametrize("offset", [(0, 0), (0, 1), (2, 0)])
 @pytest.mark.parametrize("fwhm", [2.5, 4.0])
-def test_shapes_and_kron_fluxes_are_those_of_stars_without_a_bad_pixel(
+def test_shapes_and_kron_fluxes_survive_bad_pixels(
     grid_field: Callable[..., Any], measure: Callable[..., Any], offset: tuple[int, int], fwhm: float
 ) -> None:
     field = grid_field(75, flux=(5e4, 3e5), psf=Moffat(fwhm), step=34)

@@ -73,7 +73,7 @@ def frames(make_field: Callable[..., Any], measure: Callable[..., Any]) -> list[
     return found
 
 
-def test_stated_and_real_errors_agree_under_a_flat_with_a_gradient(frames: list[tuple[Any, Any]]) -> None:
+def test_stated_and_real_errors_agree_under_a_flat(frames: list[tuple[Any, Any]]) -> None:
     pulls = []
     for field, done in frames:
         sources = done.sources
@@ -87,7 +87,7 @@ def test_stated_and_real_errors_agree_under_a_flat_with_a_gradient(frames: list[
     assert abs(together.mean()) < 0.1
 
 
-def test_photons_count_in_full_and_errors_before_the_flat_are_theirs(frames: list[tuple[Any, Any]]) -> None:
+def test_photon_noise_and_errors_before_the_flat_count_in_full(frames: list[tuple[Any, Any]]) -> None:
     for field, done in frames:
         agreement = agreement_of(done.image, done.background.rms, done.detections.segments)
         assert agreement.scale == pytest.approx(1.0, abs=0.01)
@@ -124,7 +124,7 @@ def test_targets_have_the_error_of_the_flat(frames: list[tuple[Any, Any]], camer
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_noise_of_the_flat_that_the_sky_shows_is_not_taken_for_light(
+def test_noise_of_the_flat_is_not_taken_for_light(
     make_field: Callable[..., Any], measure: Callable[..., Any], known: bool
 ) -> None:
     field = stars(make_field, 9)
@@ -136,7 +136,7 @@ def test_noise_of_the_flat_that_the_sky_shows_is_not_taken_for_light(
         assert done.image.read_variance == pytest.approx(READ_E**2 + (0.02 * SKY) ** 2, rel=0.02)
 
 
-def test_the_error_of_a_flat_follows_the_window_and_the_cells_of_a_mosaic() -> None:
+def test_the_error_of_a_flat_follows_window_and_mosaic() -> None:
     error = ResponseError(Gradient(1e-4, 0.0, 4e-4), (10, 20), (101, 201))
     place = np.zeros(1)
     image = Image(

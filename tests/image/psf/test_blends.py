@@ -145,7 +145,7 @@ def test_pairs_at_nearly_one_place_stay_calm_and_are_uncertain(
 
 @pytest.mark.parametrize("radii", [(10.0, 16.0), (15.0, 20.0)])
 @pytest.mark.parametrize("widths", [0.4, 1.0])
-def test_the_error_of_the_sky_of_annuli_counts_in_blends_for_what_it_is(
+def test_the_error_of_the_annulus_sky_counts_in_blends(
     lengthened_psf: Callable[..., FramePsf], widths: float, radii: tuple[float, float]
 ) -> None:
     """What differs between the skies of neighbours goes to one and is taken from the other."""
@@ -162,7 +162,7 @@ def test_the_error_of_the_sky_of_annuli_counts_in_blends_for_what_it_is(
 
 @pytest.mark.parametrize("share", [-1.0, 0.0, 0.3, 0.95])
 @pytest.mark.parametrize("separation", [0.0, 0.01, 0.1, 0.3])
-def test_a_plane_below_the_noise_of_the_sky_leaves_errors_of_duplicates_large(
+def test_a_plane_below_sky_noise_leaves_duplicates_uncertain(
     light_of: LightOf, fit: Fit, separation: float, share: float
 ) -> None:
     x, y = places_of_pairs(separation)
@@ -178,7 +178,7 @@ def test_a_plane_below_the_noise_of_the_sky_leaves_errors_of_duplicates_large(
     assert larger.min() > 3.0
 
 
-def test_what_cannot_be_told_apart_is_uncertain_by_what_both_have(light_of: LightOf, fit: Fit) -> None:
+def test_what_cannot_be_separated_is_uncertain_by_both(light_of: LightOf, fit: Fit) -> None:
     """However bright: the ridge shares the light out, which no noise of photons tells."""
     x, y = places_of_pairs(0.001)
     each = np.repeat([10.0 * BRIGHT, BRIGHT], x.size // 2)

@@ -129,7 +129,7 @@ def test_few_stars_tell_the_width_with_its_error(few: Any, model: PsfModel) -> N
     assert 0.6 < np.std((off - off.mean()) / error) < 1.4
 
 
-def test_without_stars_the_width_is_as_uncertain_as_that_of_any_frame(bench: Bench, model: PsfModel) -> None:
+def test_without_stars_the_width_is_as_uncertain_as_any(bench: Bench, model: PsfModel) -> None:
     _, one = bench.frame(2.8, N_FEW, (400.0, 500.0), 9)
     psf = psf_of_frame(model, one)
     assert psf.shape == model.shape and psf.width_err == pytest.approx(0.15)

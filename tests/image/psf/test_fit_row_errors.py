@@ -70,7 +70,7 @@ def forced(done: Any, camera: Camera) -> Any:
 
 
 @pytest.mark.parametrize(("columns", "jitter"), [(8, 0.0), (8, 6.0), (32, 0.0)])
-def test_errors_are_real_whatever_the_levels_of_rows_are_wrong_by(
+def test_errors_are_real_despite_wrong_row_levels(
     columns: int, jitter: float, make_field: Callable[..., Any], measure: Callable[..., Any], camera: Camera
 ) -> None:
     pulls: dict[str, list[Any]] = {}
@@ -111,7 +111,7 @@ def test_a_circle_sums_the_squares_of_its_rows(radius: float) -> None:
     assert beyond_ellipses(radius, radius, 0.3) == pytest.approx(float(wanted), rel=0.03)
 
 
-def test_an_ellipse_along_rows_has_more_in_common_than_one_across_them() -> None:
+def test_an_ellipse_along_rows_shares_more_than_one_across() -> None:
     y, x = np.mgrid[-200:201, -200:201] / 10.0
     for theta in (0.0, 0.6, 0.5 * np.pi):
         along = (x * np.cos(theta) + y * np.sin(theta)) / 12.0

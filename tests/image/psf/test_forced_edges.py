@@ -78,7 +78,7 @@ def masked(image: Image, rows: Any, columns: Any, bit: PixelFlag) -> Image:
 
 
 @pytest.mark.parametrize(("bit", "told"), [(PixelFlag.HOT, True), (PixelFlag.SATURATED, False)])
-def test_a_masked_pixel_counts_in_the_largest_aperture_and_a_saturated_one_is_none(
+def test_a_masked_pixel_counts_in_the_largest_aperture(
     extracted: Callable[..., Extracted],
     grid_field: Callable[..., Any],
     as_image: Callable[..., Image],
@@ -97,7 +97,7 @@ def test_a_masked_pixel_counts_in_the_largest_aperture_and_a_saturated_one_is_no
     assert (found.n_bad == 0).all()
 
 
-def test_a_masked_pixel_beyond_the_largest_aperture_does_not_count(
+def test_a_masked_pixel_beyond_the_aperture_does_not_count(
     extracted: Callable[..., Extracted],
     grid_field: Callable[..., Any],
     as_image: Callable[..., Image],
@@ -110,7 +110,7 @@ def test_a_masked_pixel_beyond_the_largest_aperture_does_not_count(
     assert not (found.flags & int(SourceFlag.BAD_PIXEL)).any()
 
 
-def test_light_of_stars_beyond_the_edge_does_not_stay_in_those_at_the_edge(
+def test_light_of_stars_beyond_the_edge_is_removed(
     extracted: Callable[..., Extracted], make_field: Callable[..., Any], model: PsfModel
 ) -> None:
     """Half of the stars of the edge have a brighter neighbour just beyond it."""
@@ -141,7 +141,7 @@ def test_light_of_stars_beyond_the_edge_does_not_stay_in_those_at_the_edge(
     assert spoiled > 1.05
 
 
-def test_a_frame_whose_stars_are_rings_does_not_pass_for_one_of_its_night(
+def test_a_frame_of_rings_does_not_pass_for_its_night(
     extracted: Callable[..., Extracted], grid_field: Callable[..., Any], model: PsfModel
 ) -> None:
     yy, xx = np.mgrid[-9:10, -9:10]

@@ -56,7 +56,7 @@ def stars(make_field: Callable[..., Any], seed: int, fwhm: float, widening: floa
 
 
 @pytest.mark.parametrize(("fwhm", "widening"), [(3.0, 0.0), (2.0, 0.2), (2.7, 0.35)])
-def test_errors_of_bright_stars_are_those_of_the_model_and_no_more(
+def test_errors_of_bright_stars_are_those_of_the_model(
     extracted: Callable[..., Extracted], make_field: Callable[..., Any], fwhm: float, widening: float
 ) -> None:
     sums = [sums_of_frame(extracted(stars(make_field, seed, fwhm, widening))) for seed in (71, 72, 73)]
@@ -79,7 +79,7 @@ def test_errors_of_bright_stars_are_those_of_the_model_and_no_more(
     assert np.concatenate(noises).min() < 0.0022
 
 
-def test_a_crowd_whose_night_has_no_point_spread_function_has_no_factor_in_common(
+def test_a_crowd_without_a_psf_has_no_common_factor(
     extracted: Callable[..., Extracted], make_field: Callable[..., Any]
 ) -> None:
     ratios = []

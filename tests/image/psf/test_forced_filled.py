@@ -86,7 +86,7 @@ def test_errors_of_apertures_that_are_filled_are_honest(
 
 
 @pytest.mark.parametrize("planed", [False, True])
-def test_a_target_of_which_no_pixel_is_usable_has_no_flux_and_one_with_a_few_has_an_error(
+def test_a_target_needs_a_few_usable_pixels_for_a_flux(
     planed: bool, make_field: Callable[..., Any], measure: Callable[..., Any], as_image: Callable[..., Image],
     with_variance: Callable[..., Image], camera: Camera,
 ) -> None:  # fmt: skip

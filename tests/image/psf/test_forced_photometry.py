@@ -166,7 +166,7 @@ def test_fluxes_of_lonely_stars_are_right_within_their_errors(
         assert 0.85 < half_width(together[np.concatenate(bright)]) < 1.15, name
 
 
-def test_stars_that_widen_towards_the_corners_keep_their_fitted_flux(
+def test_stars_that_widen_outwards_keep_their_fitted_flux(
     extracted: Callable[..., Extracted], make_field: Callable[..., Any]
 ) -> None:
     def widening(seed: int) -> Any:
@@ -195,7 +195,7 @@ def test_stars_that_widen_towards_the_corners_keep_their_fitted_flux(
     assert 0.8 < half_width(np.concatenate(pulls)) < 1.25
 
 
-def test_the_place_in_its_pixel_does_not_change_the_flux_of_a_star(
+def test_the_place_within_a_pixel_does_not_change_the_flux(
     extracted: Callable[..., Extracted], grid_field: Callable[..., Any], model: Any
 ) -> None:
     fields = [grid_field(seed, flux=(3e8, 3e8)) for seed in (61, 62)]
@@ -362,7 +362,7 @@ def beside(field: Any, count: int, seed: int) -> tuple[Floats, Floats]:
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 20])
-def test_targets_that_are_not_detected_are_where_the_catalog_shifts_them(
+def test_undetected_targets_are_where_the_catalog_shifts_them(
     count: int, extracted: Callable[..., Extracted], crowd: Callable[..., Any], model: Any
 ) -> None:
     field = crowd(57)
@@ -378,7 +378,7 @@ def test_targets_that_are_not_detected_are_where_the_catalog_shifts_them(
     assert found.shift_px == pytest.approx((0.8, -1.1), abs=0.1)
 
 
-def test_few_targets_without_a_catalog_are_never_put_on_strangers(
+def test_few_targets_without_a_catalog_never_meet_strangers(
     extracted: Callable[..., Extracted], crowd: Callable[..., Any], model: Any
 ) -> None:
     field = crowd(58)
@@ -392,7 +392,7 @@ def test_few_targets_without_a_catalog_are_never_put_on_strangers(
         assert np.isnan(found.shift_px).all(), "the WCS alone puts it there"
 
 
-def test_few_detected_targets_tell_the_shift_where_no_chance_would(
+def test_few_detected_targets_give_the_shift_beyond_chance(
     extracted: Callable[..., Extracted], grid_field: Callable[..., Any], model: Any
 ) -> None:
     field = grid_field(59)
@@ -404,7 +404,7 @@ def test_few_detected_targets_tell_the_shift_where_no_chance_would(
     assert found.shift_px == pytest.approx((0.8, -1.1), abs=0.05)
 
 
-def test_saturated_and_bad_pixels_are_flagged_and_filled_by_the_model(
+def test_saturated_and_bad_pixels_are_flagged_and_filled(
     extracted: Callable[..., Extracted],
     grid_field: Callable[..., Any],
     as_image: Callable[..., Image],
@@ -429,7 +429,7 @@ def test_saturated_and_bad_pixels_are_flagged_and_filled_by_the_model(
     assert clean > 0.7
 
 
-def test_targets_on_a_rejected_frame_are_measured_as_on_any_other_and_flagged(
+def test_targets_on_a_rejected_frame_are_measured_and_flagged(
     extracted: Callable[..., Extracted], grid_field: Callable[..., Any], model: Any
 ) -> None:
     field = grid_field(54)
@@ -447,7 +447,7 @@ def test_targets_on_a_rejected_frame_are_measured_as_on_any_other_and_flagged(
     assert sums_of_frame(bad) is None, "the form of a night is that of its good frames"
 
 
-def test_without_a_model_a_profile_of_the_width_of_the_frame_stands_in(
+def test_without_a_model_a_profile_of_the_frame_width_is_used(
     extracted: Callable[..., Extracted], grid_field: Callable[..., Any]
 ) -> None:
     field = grid_field(55)

@@ -91,7 +91,7 @@ def test_an_annulus_takes_gas_from_the_fluxes_of_targets(
         assert abs(middle) < 0.2
 
 
-def test_where_the_annulus_has_no_good_pixels_the_blocks_tell_the_sky(
+def test_without_a_good_annulus_the_blocks_give_the_sky(
     extracted: Callable[..., Extracted],
     grid_field: Callable[..., Any],
     as_image: Callable[..., Image],

@@ -173,7 +173,7 @@ def test_sums_in_a_circle_do_not_depend_on_others(
             np.testing.assert_allclose(together[:, number, column], alone[:, column], rtol=1e-5, atol=1e-2)
 
 
-def test_a_bad_pixel_counts_wherever_it_is_in_the_largest_circle(image_of: ImageOf, psf: FramePsf) -> None:
+def test_a_bad_pixel_counts_anywhere_in_the_largest_circle(image_of: ImageOf, psf: FramePsf) -> None:
     x, y = np.array([100.0, 180.0]), np.array([100.0, 100.0])
     pixels, rms = image_of(x, y, np.array([1e4, 1e4])), np.full(SHAPE, NOISE, np.float32)
     for row, column in ((92, 100), (108, 100), (100, 92), (100, 108), (100, 100), (94, 105)):

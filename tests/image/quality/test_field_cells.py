@@ -72,7 +72,7 @@ def test_eight_bad_cells_around_a_good_one_stand_out(
     assert row["n_uneven_cells"] == 8 and row["flags"] & FrameFlag.UNEVEN_IMAGES
 
 
-def test_stars_that_widen_steadily_over_the_field_are_told_by_cells_and_flag(
+def test_stars_that_widen_over_the_field_are_flagged_by_cells(
     make_field: Callable[..., Any], measure: Callable[..., Any]
 ) -> None:
     """As with a detector that is tilted in its focus."""
@@ -103,7 +103,7 @@ def test_a_real_lens_is_as_uneven_in_one_field_as_in_another() -> None:
     assert all(row["flags"] & FrameFlag.UNEVEN_IMAGES for row in rows)
 
 
-def test_cells_are_counted_from_the_first_pixel_along_x_and_few_stars_tell_nothing(
+def test_cells_are_counted_along_x_and_few_stars_give_none(
     make_field: Callable[..., Any], measure: Callable[..., Any]
 ) -> None:
     y, x = np.mgrid[20:150:24, 180:330:24].reshape(2, -1).astype(float)

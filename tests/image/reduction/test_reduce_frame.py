@@ -99,9 +99,7 @@ def test_a_good_frame_is_ok_and_knows_where_its_stars_are(good: ReducedFrame, ni
     np.testing.assert_allclose(away, distance, atol=1e-3)
 
 
-def test_flux_times_its_correction_is_the_flux_of_the_star_per_second(
-    good: ReducedFrame, night_sky: Any
-) -> None:
+def test_corrected_flux_is_the_flux_of_the_star_per_second(good: ReducedFrame, night_sky: Any) -> None:
     index, _ = night_sky.nearest(good.sources.x, good.sources.y)
     true = night_sky.flux * night_sky.held(14.0) / 20.0
     for name in FLUXES:
@@ -242,7 +240,7 @@ def test_a_frame_of_another_size_names_both_sizes(
     assert reduced.row["night"] == 20240407 and reduced.row["exposure_s"] == 20.0
 
 
-def test_too_many_pixels_overflow_detection_and_a_few_raise_the_threshold(
+def test_too_many_pixels_overflow_and_a_few_raise_the_threshold(
     reduce_pixels: Reduce, night_sky: Any, camera: Camera
 ) -> None:
     few = replace(camera.extraction, max_pixels=100)
@@ -277,7 +275,7 @@ IMPOSSIBLE = {
 
 
 @pytest.mark.parametrize("metric", GATE_REASONS)
-def test_each_gate_rejects_under_its_reason_and_keeps_the_sources(
+def test_each_gate_rejects_by_its_reason_and_keeps_sources(
     reduce_pixels: Reduce, night_sky: Any, good: ReducedFrame, camera: Camera, metric: str
 ) -> None:
     detector = replace(camera.detector, saturation_adu=1e6)
@@ -313,7 +311,7 @@ class Finder:
         return self.stars
 
 
-def test_the_catalog_is_asked_for_the_field_and_confirms_its_wcs(
+def test_the_catalog_is_read_for_the_field_and_confirms_its_wcs(
     reduce_pixels: Reduce, night_sky: Any, good: ReducedFrame
 ) -> None:
     finder = Finder(good)

@@ -51,9 +51,7 @@ def centre_of(lens: Lens) -> tuple[float, float, float]:
 
 
 @pytest.mark.parametrize(("angle", "direction"), [(0.0, 270.0), (90.0, 0.0), (180.0, 90.0)])
-def test_x_of_the_focal_plane_runs_west_and_turns_with_the_position_angle(
-    angle: float, direction: float
-) -> None:
+def test_x_of_the_focal_plane_runs_west_and_turns(angle: float, direction: float) -> None:
     seed = Guide().seeds(
         header_of(40.0, -10.0, angle), camera_with(DetectorPlace(x_arcsec=600.0)), SHAPE, 1, 6e4, ""
     )[0]
@@ -140,7 +138,7 @@ def sky(
 
 
 @pytest.mark.parametrize("turn", [0.0, 0.8, -1.5])
-def test_shift_and_turn_are_found_among_sources_that_are_no_stars(turn: float) -> None:
+def test_shift_and_turn_are_found_among_false_sources(turn: float) -> None:
     for seed in range(3):
         lens, vectors, mag, sources = sky(seed, 25, 40, (-55.0, 72.0), turn)
         found = find_shift(lens, vectors, mag, sources, SHAPE, 120.0, 2.0)

@@ -52,7 +52,7 @@ def distance_px(lens: Lens) -> float:
 
 @pytest.mark.parametrize("n", [3, 5, 8])
 @pytest.mark.parametrize("known", [True, False])
-def test_three_stars_and_more_tell_the_attitude_as_well_as_is_said(n: int, known: bool) -> None:
+def test_three_stars_give_the_attitude_with_honest_errors(n: int, known: bool) -> None:
     random, pulls = np.random.default_rng(n), []
     start_px = 1.0
     for _ in range(40):

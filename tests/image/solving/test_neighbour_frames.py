@@ -105,7 +105,7 @@ def test_nothing_lies_between_two_fields() -> None:
         assert off[0] == (number != 15)
 
 
-def test_a_small_step_between_two_fields_is_seen_by_what_each_side_says() -> None:
+def test_a_small_step_between_two_fields_is_seen() -> None:
     mjd, lenses = night("sky", 0.1, 2)
     away = rotation_matrix([8.0 / FOCAL, 0.0, 0.0])
     lenses = [*lenses[:15], *(turned(away @ lens.matrix) for lens in lenses[15:])]
@@ -166,14 +166,14 @@ def between_two(
 
 @pytest.mark.parametrize("wind_px", [0.1, 0.5, 1.0])
 @pytest.mark.parametrize("drift_px", [0.0, 3.0])
-def test_other_fields_tell_how_well_two_frames_predict_one_between(wind_px: float, drift_px: float) -> None:
+def test_other_fields_show_how_well_two_frames_predict(wind_px: float, drift_px: float) -> None:
     off, told = between_two(wind_px, drift_px)
     assert len(off) >= 22
     assert 0.8 < np.sqrt(np.mean((off / told) ** 2)) < 1.2
     assert np.median(told) < 2.5 * np.hypot(wind_px, FIT_PX)
 
 
-def test_a_step_or_a_pause_between_two_frames_leaves_the_one_between_alone() -> None:
+def test_a_step_or_a_pause_leaves_the_frame_between_alone() -> None:
     for wind_px, drift_px in ((0.1, 0.0), (0.5, 3.0)):
         assert len(between_two(wind_px, drift_px, step_px=8.0)[0]) == 0
     # Other frames of this night were predicted over two minutes.
@@ -189,7 +189,7 @@ def test_a_step_or_a_pause_between_two_frames_leaves_the_one_between_alone() -> 
         (0.1, 3.0, 0.0, 0.0, 0.1),
     ],
 )
-def test_where_two_frames_are_all_their_distance_bounds_the_error(
+def test_with_only_two_frames_their_distance_bounds_the_error(
     wind_px: float, drift_px: float, step_px: float, low: float, high: float
 ) -> None:
     off, told = between_two(wind_px, drift_px, step_px, n=1)
@@ -197,7 +197,7 @@ def test_where_two_frames_are_all_their_distance_bounds_the_error(
     assert low < np.sqrt(np.mean((off / told) ** 2)) < high
 
 
-def test_two_frames_that_are_far_apart_tell_nothing_of_one_between() -> None:
+def test_two_frames_far_apart_say_nothing_of_one_between() -> None:
     assert len(between_two(0.1, 0.0, step_px=21.0, n=1)[0]) == 0
     assert (
         len(between_two(0.1, 0.0, n=1, gap=5.1)[0]) == 0 and len(between_two(0.1, 0.0, n=1, gap=4.9)[0]) == 24
@@ -212,7 +212,7 @@ def test_a_camera_on_the_ground_sees_the_sky_go_by() -> None:
     assert ground == "horizon" and not slewed.any()
 
 
-def test_what_is_told_does_not_follow_from_the_order_of_frames_and_names_a_change() -> None:
+def test_the_result_ignores_order_and_names_a_change() -> None:
     mjd, lenses = night("turning", 0.2, 6)
     neighbours = known(mjd, lenses, [10])
     backwards = Neighbours.of(neighbours.frames[::-1], SHAPE)

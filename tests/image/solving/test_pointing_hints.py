@@ -91,7 +91,7 @@ def test_what_an_attempt_leaves_of_its_time_the_next_may_take() -> None:
     assert why_unsolved([few], SolveParams()) == "try 1"
 
 
-def test_what_the_stars_say_against_what_was_told_is_put_in_words() -> None:
+def test_contradictions_of_stars_and_header_are_put_in_words() -> None:
     found = Solution(
         np.eye(3)[[1, 2, 0]], 3600.0, (0.0, 0.0), -1, (100, 100), np.zeros(0, np.int64), np.zeros((0, 3)),
         np.zeros(0), 20.0, 0.1, 1, 0.1,
@@ -111,7 +111,7 @@ def test_what_the_stars_say_against_what_was_told_is_put_in_words() -> None:
         assert words in sentence
 
 
-def test_of_a_header_that_the_stars_contradict_nothing_is_believed_in_the_end() -> None:
+def test_a_header_that_stars_contradict_is_not_believed() -> None:
     from astropy.io import fits
     from astropy.wcs import WCS
 

@@ -122,7 +122,7 @@ def is_of(trail: Trail, streak: Streak) -> bool:
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
-def test_what_the_detector_or_a_star_makes_is_no_trail_and_hides_none(search: Any, name: str) -> None:
+def test_artefacts_are_no_trails_and_hide_none(search: Any, name: str) -> None:
     assert search(STRUCTURES[name]) == ()
     streak = Streak(-20.0, 100.0, 800.0, 520.0, 300.0)
     (found,) = search(STRUCTURES[name], streak)
@@ -180,7 +180,7 @@ def test_a_line_of_which_nothing_is_seen_is_no_error() -> None:
 
 
 @pytest.mark.parametrize("bend", [0.0, 4.0])
-def test_the_rim_of_a_fisheye_is_no_trail_and_a_trail_out_of_focus_is_one(bend: float) -> None:
+def test_a_fisheye_rim_is_no_trail_and_a_defocused_trail_is(bend: float) -> None:
     """A rim is three times as wide as stars and more, and bent; a trail is as wide as a star, or somewhat more."""
     shape, fwhm, noise = (200, 400), 2.5, 10.0
     y, x = np.mgrid[: shape[0], : shape[1]]

@@ -104,9 +104,7 @@ def test_sources_on_a_trail_are_flagged_and_no_others(
 
 
 @pytest.mark.parametrize("engine", ["skylake", "sep"])
-def test_a_trail_leaves_no_clean_source_and_no_star_a_changed_flag(
-    make: Any, reduced: Any, engine: str
-) -> None:
+def test_a_trail_leaves_no_clean_source_and_no_changed_flag(make: Any, reduced: Any, engine: str) -> None:
     pure, crossed = reduced(make(), engine), reduced(make([STREAKS["usual"]]), engine)
     clean = (crossed.sources.flags & int(UNCLEAN)) == 0
     trail = true_trail(STREAKS["usual"])

@@ -88,7 +88,7 @@ def drawn(field_deg, altitude, seed=1, noise=0.02):
 
 
 @pytest.mark.parametrize(("field_deg", "altitude"), [(20.0, 30.0), (40.0, 45.0), (75.0, 60.0)])
-def test_residuals_fall_to_the_noise_where_refraction_is_taken_off(field_deg, altitude):
+def test_residuals_fall_to_the_noise_without_refraction(field_deg, altitude):
     stars, sources, rough, middle = drawn(field_deg, altitude)
     icrs = HORIZON.to_icrs(middle)
     bending = Bending(tuple(HORIZON.axes[2].tolist()), tuple(icrs.tolist()), Air(700.0, 5.0, 0.545, 2600.0))
@@ -120,7 +120,7 @@ def test_it_is_told_why_there_is_no_refraction(camera):
     )
 
 
-def test_a_field_has_the_air_of_the_profile_at_the_wavelength_of_the_band(camera):
+def test_a_field_has_the_air_of_the_profile_and_the_band(camera):
     site = replace(SITE, pressure_hpa=745.5, temperature_c=8.0)
     bending, _ = bending_of(replace(camera, site=site), "K", MJD, *map(float, ra_dec(HORIZON.axes[2])))
     assert bending.air == Air(745.5, 8.0, 2.159, 2600.0)

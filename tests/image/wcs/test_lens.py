@@ -102,7 +102,7 @@ def test_derivatives_are_those_of_finite_steps(drawn, seed):
 
 @settings(max_examples=25, deadline=None)
 @given(lenses(), st.integers(0, 1000))
-def test_the_solid_angle_is_that_between_neighbouring_directions(drawn, seed):
+def test_the_solid_angle_is_that_of_neighbouring_directions(drawn, seed):
     lens, _ = drawn
     x, y = pixels(seed, 20)
     right, left = lens.to_vectors(x + 0.5, y), lens.to_vectors(x - 0.5, y)
@@ -121,7 +121,7 @@ def test_solid_angles_of_all_pixels_sum_to_the_sphere(projection):
     assert np.nansum(lens.solid_angle(x, y)) == pytest.approx(4.0 * math.pi, rel=2e-3)
 
 
-def test_a_fisheye_with_all_its_distortion_sees_its_share_of_the_sphere():
+def test_a_distorted_fisheye_sees_its_share_of_the_sphere():
     lens = Lens(
         (0.3, -0.2, 1.0), 300.0, 510.0, 500.2, (-0.05, 0.01, 0.0), (2e-3, -1e-3), (1e-3, 2e-3), "equidistant"
     )

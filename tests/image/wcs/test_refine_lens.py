@@ -47,7 +47,7 @@ def corners(lens):
     return np.hypot(*(np.array(lens.to_pixels(TRUTH.to_vectors(x, y))) - [x, y]))
 
 
-def test_a_rough_pointing_becomes_exact_among_missing_and_spurious_stars():
+def test_a_rough_pointing_becomes_exact_among_spurious_stars():
     vectors, mag, sources, number_of = field()
     found = refine(rough(), vectors, mag, sources, SHAPE, 30.0)
     assert found is not None
@@ -93,7 +93,7 @@ def refined(number, spurious, frames):
 @pytest.mark.parametrize(
     ("number", "spurious", "stars"), [(14, 0.0, 8), (22, 0.0, 13), (48, 0.3, 29), (130, 0.3, 79)]
 )
-def test_errors_are_those_that_there_are_however_few_stars_are_matched(number, spurious, stars):
+def test_errors_are_real_for_however_few_matches(number, spurious, stars):
     found, off, told = refined(number, spurious, 15)
     pulls = off / told
     assert np.median([len(one.stars) for one in found]) == pytest.approx(stars, abs=4)
@@ -173,7 +173,7 @@ def test_the_lens_of_a_map_from_pixels_to_the_sky_is_found():
     assert lens_of(lambda x, y: np.full((*np.shape(x), 3), np.nan), SHAPE) is None
 
 
-def test_a_fisheye_that_was_taken_for_a_plane_is_given_its_projection():
+def test_a_fisheye_taken_for_a_plane_gets_its_projection():
     values = Lens.aimed([1.0, 0.0, 0.0], [0.0, 0.0, 1.0], 620.0, (505.0, 390.0), "equisolid").parameters()
     lens = Lens.from_parameters(values, "equisolid", False)
     found = lens_of(lens.to_vectors, SHAPE)

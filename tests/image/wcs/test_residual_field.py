@@ -43,7 +43,7 @@ def test_what_is_no_field_is_refused(text):
         ResidualField.of_text(text)
 
 
-def test_fields_of_frames_average_so_that_each_star_counts_alike():
+def test_fields_of_frames_average_by_stars():
     x, y = scattered()
     residuals = np.random.default_rng(2).normal(size=(2, 400))
     parts = [slice(0, 30), slice(30, 400)]

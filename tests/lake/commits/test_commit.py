@@ -52,9 +52,7 @@ def test_replacing_a_part_replaces_exactly_it(lake: Lake, make_rows: MakeRows, p
     assert set(changed.parts(table)) == {"c-1", "c-2"}
 
 
-def test_a_replaced_part_leaves_no_file_in_pixels_that_it_no_longer_touches(
-    lake: Lake, make_rows: MakeRows, put: Put
-) -> None:
+def test_a_replaced_part_leaves_no_file_in_other_pixels(lake: Lake, make_rows: MakeRows, put: Put) -> None:
     wide = make_rows("sources", 60, 1)
     index = wide["_healpix_29"].to_numpy()
     narrow = wide.filter(pa.array(index >> 56 == index[0] >> 56))
@@ -75,7 +73,7 @@ def test_a_wrong_number_of_rows_is_not_carried_on(
 
 
 @pytest.mark.parametrize("table", ["sources", "frames"])
-def test_nothing_is_committed_upon_rows_that_no_description_tells_of(
+def test_nothing_is_committed_upon_undescribed_rows(
     lake: Lake, make_rows: MakeRows, put: Put, table: str
 ) -> None:
     base = put(lake, (table, "c-1", make_rows(table, 60, 1)))
@@ -185,6 +183,7 @@ def test_the_ledger_tells_what_ran(lake: Lake, make_rows: MakeRows, put: Put) ->
     assert records[2]["removed"] == {"sources": ["c-1"]}
 
 
+@pytest.mark.full
 @pytest.mark.xdist_group("lsdb")
 def test_every_hats_table_is_valid_whatever_was_committed(lake: Lake, make_rows: MakeRows, put: Put) -> None:
     from hats.io.validation import is_valid_catalog

@@ -75,7 +75,7 @@ def nights(lake: Lake, make_rows: MakeRows, put: Put) -> Snapshot:
 
 @pytest.mark.parametrize("table", ["matches", "zeropoints", "forced_sources", "nights", "maps"])
 @pytest.mark.parametrize("gone", ["forgotten", "rolled back", "without detections"])
-def test_what_was_made_from_a_night_that_is_gone_meanwhile_is_refused(
+def test_products_of_a_night_gone_meanwhile_are_refused(
     lake: Lake, make_rows: MakeRows, nights: Snapshot, table: str, gone: str
 ) -> None:
     if gone == "rolled back":
@@ -91,7 +91,7 @@ def test_what_was_made_from_a_night_that_is_gone_meanwhile_is_refused(
 
 
 @pytest.mark.parametrize(("table", "is_taken"), [("matches", False), ("zeropoints", False), ("nights", True)])
-def test_what_was_made_from_frames_of_which_one_is_gone_meanwhile_is_refused(
+def test_products_of_frames_gone_meanwhile_are_refused(
     lake: Lake, make_rows: MakeRows, put: Put, nights: Snapshot, table: str, is_taken: bool
 ) -> None:
     """But for sums over the night, which are then out of date and made anew by the next run."""
@@ -104,7 +104,7 @@ def test_what_was_made_from_frames_of_which_one_is_gone_meanwhile_is_refused(
         assert refused(lake, late, "another run has changed c-00000001 of frames in the meantime; run again")
 
 
-def test_what_others_did_to_the_frames_of_other_nights_does_not_matter(
+def test_changes_of_other_nights_do_not_matter(
     lake: Lake, make_rows: MakeRows, put: Put, nights: Snapshot
 ) -> None:
     put(lake, ("frames", "c-00000002", make_rows("frames", 7, 2)), camera="c", night=2)
@@ -112,9 +112,7 @@ def test_what_others_did_to_the_frames_of_other_nights_does_not_matter(
     assert lake.commit(derived(lake, make_rows, nights, "matches", "zeropoints")).n_rows("matches") == 8
 
 
-def test_a_frame_that_another_run_brought_in_meanwhile_is_refused(
-    lake: Lake, make_rows: MakeRows, put: Put
-) -> None:
+def test_a_frame_that_another_run_took_in_is_refused(lake: Lake, make_rows: MakeRows, put: Put) -> None:
     base = lake.snapshot()
     rows = make_rows("frames", 5, 1)
     put(lake, ("frames", "c-1", rows))
@@ -157,9 +155,7 @@ def test_frames_in_bundles_count_too_unless_their_part_goes(
         assert lake.commit(again).n_rows("frames") == 10
 
 
-def test_where_other_nights_cannot_be_read_a_frame_is_not_taken_in_unseen(
-    lake: Lake, make_rows: MakeRows, put: Put
-) -> None:
+def test_unreadable_other_nights_block_new_frames(lake: Lake, make_rows: MakeRows, put: Put) -> None:
     base = put(lake, ("frames", "c-1", make_rows("frames", 5, 1)))
     (path,) = base.version("frames").whole_files()
     path.unlink()

@@ -48,7 +48,7 @@ def mended(lake: Lake, number: int, table: str) -> Lake:
     return Lake(lake.root)
 
 
-def test_a_commit_upon_a_lost_link_fails_and_leaves_the_rows_where_they_are(
+def test_a_commit_upon_a_lost_link_fails_and_moves_no_rows(
     nights: Lake, make_rows: MakeRows, put: Put
 ) -> None:
     expected = nights.snapshot().read("sources")
@@ -86,7 +86,7 @@ def test_where_a_lost_link_led_is_found(nights: Lake, number: int, table: str) -
     assert lost_version(nights.layout, number, table) == led_to
 
 
-def test_a_link_that_leads_nowhere_is_lost_and_one_of_a_younger_table_is_not(nights: Lake) -> None:
+def test_a_broken_link_is_lost_and_a_younger_table_is_not(nights: Lake) -> None:
     link = nights.layout.snapshot(4) / "sources"
     led_to = lose(nights, 4, "sources")
     link.symlink_to("../../_versions/sources/000777")
@@ -128,9 +128,7 @@ def command_of(error: pytest.ExceptionInfo[LakeError]) -> str:
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_a_link_in_the_place_of_an_own_folder_is_refused_and_nothing_behind_it_is_touched(
-    name: str, nights: Lake, tmp_path: Path
-) -> None:
+def test_a_link_in_place_of_a_folder_is_refused_untouched(name: str, nights: Lake, tmp_path: Path) -> None:
     own, elsewhere = nights.root / name, tmp_path / "else where"
     own.parent.mkdir(parents=True, exist_ok=True)
     if own.exists():
@@ -166,7 +164,7 @@ def test_a_link_in_the_place_of_an_own_folder_is_refused_and_nothing_behind_it_i
 @pytest.mark.parametrize(
     "name", ["sources/_parts", "sources/dataset", "frames/dataset", "catalogs/sky/sky/dataset"]
 )
-def test_a_link_within_a_version_or_catalog_is_named_by_verify_alone(
+def test_verify_alone_names_a_link_within_a_version_or_catalog(
     name: str, nights: Lake, tmp_path: Path
 ) -> None:
     own, elsewhere = nights.root / name, tmp_path / "else where"

@@ -26,14 +26,14 @@ def configured(lake: Lake, *configurations: dict[str, Any]) -> None:
     lake.commit(commit)
 
 
-def test_a_configuration_is_kept_under_the_checksum_of_its_content(lake: Lake) -> None:
+def test_a_configuration_is_kept_under_its_checksum(lake: Lake) -> None:
     configured(lake, ONE, {"z": 1})
     assert read_configuration(lake.layout, config_sha256(ONE)) == ONE
     for path in lake.layout.configurations.iterdir():
         assert config_sha256(json.loads(path.read_text())) == path.stem
 
 
-def test_a_configuration_is_written_once_and_again_only_if_it_was_cut_short(lake: Lake) -> None:
+def test_a_configuration_is_written_once_unless_cut_short(lake: Lake) -> None:
     configured(lake, ONE)
     path = lake.layout.configurations / f"{config_sha256(ONE)}.json"
     inode, content = path.stat().st_ino, path.read_bytes()
@@ -120,9 +120,7 @@ def test_a_description_made_before_sums_were_in_it_is_read(lake: Lake, make_rows
     assert lake.snapshot().parts("frames") == after.parts("frames")
 
 
-def test_inputs_are_named_where_they_are_few_and_else_by_their_digest(
-    lake: Lake, make_rows: MakeRows, put: Put
-) -> None:
+def test_few_inputs_are_named_and_many_are_a_digest(lake: Lake, make_rows: MakeRows, put: Put) -> None:
     few, many = ({"configuration": "c0"} | {f"n{i}": "0" for i in range(count)} for count in (15, 16))
     for seed, inputs in ((1, few), (2, many)):
         put(lake, ("frames", f"c-{seed}", make_rows("frames", 3, seed)), inputs=inputs)

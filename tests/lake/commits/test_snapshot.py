@@ -74,6 +74,7 @@ def test_light_curves_come_with_their_measurements(filled: Lake) -> None:
     pd.testing.assert_frame_equal(plain(found, "lightcurves"), expected, check_dtype=False)
 
 
+@pytest.mark.full
 @pytest.mark.xdist_group("lsdb")
 @pytest.mark.parametrize("name", HATS)
 def test_lsdb_agrees_through_the_link_and_through_the_folder(filled: Lake, name: str) -> None:
@@ -144,6 +145,7 @@ def test_any_name_of_a_folder_will_do(tmp_path: Path, name: str, make_rows: Make
     assert snapshot.cone("sources", 0.0, 0.0, 8.0).num_rows == snapshot.read("sources").num_rows == 30
 
 
+@pytest.mark.full
 @pytest.mark.xdist_group("lsdb")
 def test_lsdb_opens_a_lake_whose_folder_has_an_odd_name(
     tmp_path: Path, make_rows: MakeRows, put: Put

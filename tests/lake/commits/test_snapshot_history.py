@@ -44,9 +44,7 @@ def test_a_lake_is_read_as_it_was_at_every_time(lake: Lake, grown: list[Snapshot
     assert lake.snapshot((last + timedelta(days=9)).isoformat()).number == len(grown)
 
 
-def test_a_time_as_history_shows_it_is_one_at_which_the_commit_was_made(
-    lake: Lake, grown: list[Snapshot]
-) -> None:
+def test_a_time_shown_by_history_finds_its_commit(lake: Lake, grown: list[Snapshot]) -> None:
     entries = lake.history()
     forms = (
         "%Y-%m-%d",
@@ -66,7 +64,7 @@ def test_a_time_as_history_shows_it_is_one_at_which_the_commit_was_made(
 @pytest.mark.parametrize(
     "text", ["2030-01-04T12:00", "2030-01-04t12:00", "2030-01-04_12:00Z", "20300104t1200"]
 )
-def test_a_minute_ends_with_it_whatever_stands_between_day_and_clock(text: str) -> None:
+def test_a_minute_includes_all_its_seconds(text: str) -> None:
     assert _number_or_time(text) == datetime(2030, 1, 4, 12, 0, 59, 999999, UTC)
 
 
@@ -101,9 +99,7 @@ def test_a_commit_upon_one_whose_record_is_damaged_is_made(
     assert "000005.json: the record of the ledger is damaged" in caplog.text
 
 
-def test_a_time_without_a_zone_is_utc_and_one_with_a_zone_is_that_instant(
-    lake: Lake, grown: list[Snapshot]
-) -> None:
+def test_a_time_without_a_zone_is_utc(lake: Lake, grown: list[Snapshot]) -> None:
     then = lake.history()[2].time_utc
     plain = then.replace(tzinfo=None).isoformat()
     elsewhere = then.astimezone(timezone(timedelta(hours=-10))).isoformat()
@@ -179,7 +175,7 @@ def test_a_rollback_may_go_to_before_the_last_run(
         Lake.create(lake.root.with_name("new")).before_last_run()
 
 
-def test_runs_at_the_same_time_are_one_entry_each_and_none_is_undone_with_the_other(
+def test_runs_at_the_same_time_are_one_entry_each(
     lake: Lake, grown: list[Snapshot], make_rows: MakeRows, put: Put
 ) -> None:
     lakes = {run: Lake(lake.root, run) for run in "AB"}
@@ -195,7 +191,7 @@ def test_runs_at_the_same_time_are_one_entry_each_and_none_is_undone_with_the_ot
     assert lake.rollback(6).n_rows("frames") == grown[-1].n_rows("frames") + 7
 
 
-def test_a_commit_that_never_became_current_is_no_part_of_the_history(
+def test_a_commit_that_never_became_current_is_not_history(
     lake: Lake, grown: list[Snapshot], make_rows: MakeRows, put: Put
 ) -> None:
     # What a process leaves that is killed right before it moves the pointer.
@@ -211,9 +207,7 @@ def test_a_commit_that_never_became_current_is_no_part_of_the_history(
     assert lake.history()[-1].rows == {"frames": 7}
 
 
-def test_a_vacuumed_snapshot_is_named_with_the_nearest_that_is_left(
-    lake: Lake, grown: list[Snapshot]
-) -> None:
+def test_a_vacuumed_snapshot_is_named_with_the_nearest(lake: Lake, grown: list[Snapshot]) -> None:
     del grown[1:4]
     lake.vacuum(Retention(1, 0, 0))
     assert [entry.kept for entry in lake.history()] == [True, False, False, False, True]
@@ -263,9 +257,7 @@ def damage(lake: Lake, *numbers: int) -> None:
         lake.layout.record(number).write_text("{")
 
 
-def test_a_snapshot_is_found_by_its_number_whatever_became_of_the_records(
-    lake: Lake, grown: list[Snapshot]
-) -> None:
+def test_a_snapshot_is_found_by_number_without_records(lake: Lake, grown: list[Snapshot]) -> None:
     damage(lake, 1, 2, 3, 4, 5)
     assert [lake.snapshot(number).number for number in range(1, 6)] == [1, 2, 3, 4, 5]
 

@@ -46,9 +46,7 @@ def without_lock(lake: Lake, what: Callable[[Lake], object]) -> Callable[[], Non
     return run
 
 
-def test_a_commit_that_another_has_overtaken_takes_nothing_from_it(
-    lake: Lake, make_rows: MakeRows, put: Put
-) -> None:
+def test_an_overtaken_commit_takes_nothing_from_the_winner(lake: Lake, make_rows: MakeRows, put: Put) -> None:
     put(lake, ("sources", "c-1", make_rows("sources", 40, 1)))
     others = [("sources", "c-2", make_rows("sources", 30, 2)), ("frames", "c-2", make_rows("frames", 3, 2))]
     with pytest.raises(
@@ -61,9 +59,7 @@ def test_a_commit_that_another_has_overtaken_takes_nothing_from_it(
     assert put(lake, ("sources", "c-late", make_rows("sources", 20, 3))).read("sources").num_rows == 90
 
 
-def test_a_commit_whose_files_another_has_swept_away_is_not_made(
-    lake: Lake, make_rows: MakeRows, put: Put
-) -> None:
+def test_a_commit_whose_files_were_removed_is_not_made(lake: Lake, make_rows: MakeRows, put: Put) -> None:
     """The other has only begun, so the pointer has not moved."""
     put(lake, ("sources", "c-1", make_rows("sources", 40, 1)))
     with pytest.raises(OvertakenError):

@@ -54,7 +54,7 @@ def test_the_command_that_is_told_brings_the_description_back(night: Lake, table
 
 
 @pytest.mark.parametrize("damage", ["rows", "file", "record"])
-def test_rows_that_the_ledger_does_not_vouch_for_are_not_described(night: Lake, damage: str) -> None:
+def test_rows_without_a_ledger_record_are_not_described(night: Lake, damage: str) -> None:
     folder = night.snapshot().folder("sources")
     path = min((folder / "dataset").rglob("*.parquet"))
     if damage == "rows":

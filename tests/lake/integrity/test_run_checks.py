@@ -32,6 +32,6 @@ def test_what_is_run_together_reads_the_same_share_of_few_rows(wanted: list[Shar
         assert len(group) == 1 or sum(one.n_rows for one in group) <= 1_000_000
 
 
-def test_checks_of_a_small_lake_take_a_connection_for_each_column() -> None:
+def test_checks_of_a_small_lake_use_a_connection_per_column() -> None:
     groups = together([Share(check, {}, 0, 1, 100, 5) for check in SHARED])
     assert len(SHARED) > len(groups) == len({check.share for check in SHARED})

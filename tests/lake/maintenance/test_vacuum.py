@@ -75,9 +75,7 @@ def test_a_run_counts_once_and_its_last_state_stays(lake: Lake, make_rows: MakeR
     assert lake.vacuum(Retention(2, 0, 0)).snapshots == [1, 5]
 
 
-def test_of_a_long_run_the_newest_states_stay_while_it_is_under_way(
-    lake: Lake, make_rows: MakeRows, put: Put
-) -> None:
+def test_the_newest_states_of_a_long_run_stay_meanwhile(lake: Lake, make_rows: MakeRows, put: Put) -> None:
     for name in ("keep_newest", "keep_days", "keep_months"):
         lake.set(name, 3)
     in_run(lake, "a", make_rows, put, 20)
@@ -144,9 +142,7 @@ def age(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("files_only")
-def test_a_snapshot_that_is_read_stays_where_folders_cannot_be_locked(
-    lake: Lake, make_rows: MakeRows, put: Put
-) -> None:
+def test_a_snapshot_being_read_stays_without_folder_locks(lake: Lake, make_rows: MakeRows, put: Put) -> None:
     nights(lake, make_rows, put, 3)
     for folder in lake.layout.snapshots.iterdir():
         if folder.is_dir():
@@ -161,7 +157,7 @@ def test_a_snapshot_that_is_read_stays_where_folders_cannot_be_locked(
 
 
 @pytest.mark.usefixtures("files_only")
-def test_the_staging_of_a_long_run_stays_where_folders_cannot_be_locked(
+def test_the_staging_of_a_long_run_stays_without_folder_locks(
     lake: Lake, make_rows: MakeRows, put: Put
 ) -> None:
     left = lake.layout.staging / "ingest-sim.dead"
@@ -185,9 +181,7 @@ def test_versions_that_no_snapshot_leads_to_go(lake: Lake, make_rows: MakeRows, 
     assert lake.snapshot().n_rows("sources") == 40
 
 
-def test_a_folder_that_is_gone_never_comes_again_with_other_rows(
-    lake: Lake, make_rows: MakeRows, put: Put
-) -> None:
+def test_a_removed_folder_never_returns_with_other_rows(lake: Lake, make_rows: MakeRows, put: Put) -> None:
     """Who has resolved a path, and reads it later, gets an error and no other rows."""
     nights(lake, make_rows, put, 2)
     path = lake.snapshot().folder("sources")
@@ -198,7 +192,7 @@ def test_a_folder_that_is_gone_never_comes_again_with_other_rows(
     assert lake.snapshot().folder("sources").name > path.name
 
 
-def test_the_staging_of_dead_processes_goes_and_that_of_live_ones_stays(lake: Lake) -> None:
+def test_staging_of_dead_processes_goes_and_of_live_ones_stays(lake: Lake) -> None:
     left = lake.layout.staging / "ingest-sim.dead"
     (left / "frames").mkdir(parents=True)
     with lake.stage("ingest") as mine:
@@ -271,7 +265,7 @@ def point_to(lake: Lake, number: int) -> None:
 
 @pytest.mark.parametrize("back", [3, 4])
 @pytest.mark.parametrize("noted", [True, False])
-def test_snapshots_after_the_one_that_the_lake_was_pointed_back_to_by_hand_stay(
+def test_snapshots_after_a_pointer_moved_by_hand_stay(
     lake: Lake, make_rows: MakeRows, put: Put, back: int, noted: bool
 ) -> None:
     nights(lake, make_rows, put, 4)
@@ -298,7 +292,7 @@ def test_snapshots_after_the_one_that_the_lake_was_pointed_back_to_by_hand_stay(
     assert lake.snapshot(5).read("sources").equals(newest)
 
 
-def test_who_removed_the_newest_snapshots_by_hand_goes_on_from_the_one_before(
+def test_removed_newest_snapshots_continue_from_the_one_before(
     lake: Lake, make_rows: MakeRows, put: Put
 ) -> None:
     nights(lake, make_rows, put, 4)
@@ -319,9 +313,7 @@ def test_who_removed_the_newest_snapshots_by_hand_goes_on_from_the_one_before(
         lake.vacuum()
 
 
-def test_what_an_interrupted_commit_left_goes_and_what_was_current_is_noted(
-    lake: Lake, make_rows: MakeRows, put: Put
-) -> None:
+def test_an_interrupted_commit_is_removed_and_noted(lake: Lake, make_rows: MakeRows, put: Put) -> None:
     """A process may be killed between moving the pointer and noting that."""
     nights(lake, make_rows, put, 2)
     shutil.copytree(lake.layout.snapshot(3), lake.layout.snapshot(4), symlinks=True)

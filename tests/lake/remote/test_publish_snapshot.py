@@ -175,7 +175,7 @@ def reads(remote: Lake, table: str, cone: tuple[float, float, float]) -> dict[st
 
 
 @pytest.mark.parametrize("left", ["half of the descriptions", "half of the files", "nothing"])
-def test_a_reader_whose_snapshot_is_being_removed_is_told_and_never_given_a_part_of_it(
+def test_a_reader_of_a_removed_snapshot_never_gets_a_part_of_it(
     left: str, lake: Lake, url: str, fill: Fill
 ) -> None:
     for seed in (1, 2):
@@ -209,7 +209,7 @@ class Stopped(Exception):
 
 
 @pytest.mark.slow
-def test_wherever_a_publish_stops_the_last_one_reads_and_the_next_one_finishes(
+def test_a_stopped_publish_keeps_the_last_and_is_finished(
     lake: Lake, tmp_path: Path, fill: Fill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fs = type(fsspec.filesystem("memory"))
@@ -255,7 +255,7 @@ def test_wherever_a_publish_stops_the_last_one_reads_and_the_next_one_finishes(
 
 
 @pytest.mark.parametrize("meanwhile", [False, True])
-def test_what_was_sent_by_a_publish_that_stopped_is_not_sent_again(
+def test_what_a_stopped_publish_sent_is_not_sent_again(
     meanwhile: bool, lake: Lake, url: str, fill: Fill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(lake, 1)
@@ -349,7 +349,7 @@ def test_another_lake_is_not_written_over(lake: Lake, url: str, fill: Fill, tmp_
     assert objects(url) == before
 
 
-def test_an_older_state_of_the_lake_is_not_published_over_a_newer(
+def test_an_older_state_is_not_published_over_a_newer(
     lake: Lake, url: str, fill: Fill, tmp_path: Path
 ) -> None:
     fill(lake, 1)
@@ -407,9 +407,7 @@ def test_a_file_with_a_flipped_bit_is_not_published(lake: Lake, url: str, fill: 
         Lake(url)
 
 
-def test_a_record_that_a_killed_publish_has_cut_short_is_sent_again(
-    lake: Lake, url: str, fill: Fill, digests: Any
-) -> None:
+def test_a_record_cut_short_by_a_kill_is_sent_again(lake: Lake, url: str, fill: Fill, digests: Any) -> None:
     fill(lake, 1, tables=["sources"])
     memory = fsspec.filesystem("memory")
     for path in lake.layout.ledger.rglob("*.json"):
@@ -436,9 +434,10 @@ publish_snapshot(Lake(sys.argv[1]).snapshot(), sys.argv[2])
 """
 
 
+@pytest.mark.full
 @pytest.mark.slow
 @pytest.mark.xdist_group("s3")
-def test_a_publish_to_s3_that_is_killed_leaves_the_last_one_and_the_next_one_finishes(
+def test_a_killed_publish_to_s3_keeps_the_last_and_is_finished(
     lake: Lake, s3: Any, fill: Fill, python: Any
 ) -> None:
     url = f"{s3.url}/lake"
@@ -466,6 +465,7 @@ def test_a_publish_to_s3_that_is_killed_leaves_the_last_one_and_the_next_one_fin
     require_same(url, lake)
 
 
+@pytest.mark.full
 @pytest.mark.xdist_group("s3")
 def test_files_that_did_not_change_are_copied_by_the_s3_server(lake: Lake, s3: Any, fill: Fill) -> None:
     url = f"{s3.url}/lake"
@@ -487,12 +487,14 @@ def test_files_that_did_not_change_are_copied_by_the_s3_server(lake: Lake, s3: A
     require_same(url, lake)
 
 
+@pytest.mark.full
 @pytest.mark.xdist_group("s3")
 def test_a_bucket_that_is_not_there_is_told(lake: Lake, s3: Any) -> None:
     with pytest.raises(LakeError, match=r"s3://no-such-bucket/lake: it is not there .* name of the bucket"):
         publish(lake, "s3://no-such-bucket/lake")
 
 
+@pytest.mark.full
 @pytest.mark.xdist_group("s3")
 def test_missing_rights_are_told(lake: Lake, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(lake, f"{s3.url}/lake")
@@ -502,6 +504,7 @@ def test_missing_rights_are_told(lake: Lake, s3: Any, monkeypatch: pytest.Monkey
             use(f"{s3.url}/lake")
 
 
+@pytest.mark.full
 @pytest.mark.xdist_group("s3")
 def test_missing_credentials_are_told(lake: Lake, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import s3fs
@@ -513,6 +516,7 @@ def test_missing_credentials_are_told(lake: Lake, s3: Any, monkeypatch: pytest.M
         publish(lake, f"{s3.url}/lake")
 
 
+@pytest.mark.full
 @pytest.mark.xdist_group("s3")
 def test_a_store_that_does_not_answer_is_told(lake: Lake, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import s3fs

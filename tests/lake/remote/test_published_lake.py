@@ -20,7 +20,7 @@ from skylake.errors import LakeError, UsageError
 from skylake.lake import Commit, Lake, publish_snapshot
 from skylake.schema import table_names
 
-pytestmark = pytest.mark.xdist_group("s3")
+pytestmark = [pytest.mark.xdist_group("s3"), pytest.mark.full]
 
 #: Rows in three row groups of the one pixel; a cone touches one of them.
 MANY = 80_000
@@ -104,7 +104,7 @@ def test_an_open_snapshot_does_not_change_and_a_new_one_is_seen(
         there.snapshot(99)
 
 
-def test_a_time_means_the_last_snapshot_that_was_published_before_it(both: tuple[Lake, Lake]) -> None:
+def test_a_time_means_the_last_snapshot_published_before(both: tuple[Lake, Lake]) -> None:
     here, there = both
     assert there.snapshot(datetime.now(UTC)).number == here.snapshot().number
     with pytest.raises(LakeError, match="there was no lake"):

@@ -25,7 +25,7 @@ from skylake.schema.tables import TableSchema, read_schema
 from skylake.settings import Settings
 from skylake.sky.hats import write_common_metadata
 
-pytestmark = pytest.mark.xdist_group("schemas")
+pytestmark = [pytest.mark.xdist_group("schemas"), pytest.mark.full]
 SOURCE = Path(skylake.__file__).parents[1]
 #: Of the table frames, at present.
 VERSION = load("frames").version
@@ -363,9 +363,7 @@ def test_a_schema_that_was_never_deployed_is_refused(lake: Lake, put: Any, make_
         lake.snapshot()
 
 
-def test_a_table_of_a_newer_skylake_is_neither_overlooked_nor_lost(
-    lake: Lake, put: Any, make_rows: Any
-) -> None:
+def test_a_table_of_a_newer_skylake_is_kept_and_named(lake: Lake, put: Any, make_rows: Any) -> None:
     for number in range(3):
         snapshot = put(lake, ("nights", "a", make_rows("nights", 3, number)))
     version = lake.layout.versions("weather") / "000001"
@@ -381,9 +379,7 @@ def test_a_table_of_a_newer_skylake_is_neither_overlooked_nor_lost(
     assert (version / "rows").read_text() == "windy"
 
 
-def test_a_lake_without_the_schemas_of_flat_tables_is_one_of_the_first(
-    lake: Lake, put: Any, make_rows: Any
-) -> None:
+def test_a_lake_without_flat_schemas_is_one_of_the_first(lake: Lake, put: Any, make_rows: Any) -> None:
     rows = make_rows("nights", 3)
     snapshot = put(lake, ("nights", "a", rows))
     for table in ("nights", "frames"):
@@ -393,7 +389,7 @@ def test_a_lake_without_the_schemas_of_flat_tables_is_one_of_the_first(
     assert lake.snapshot().n_rows("nights") == 5
 
 
-def test_a_lake_of_the_present_schemas_is_opened_without_more_ado(lake: Lake) -> None:
+def test_a_lake_of_the_present_schemas_opens_at_once(lake: Lake) -> None:
     code = (
         "import sys; from skylake.lake import Lake; from skylake.schema.deployed import deployed_sha256; "
         "Lake(sys.argv[1]).snapshot(); assert {'lsdb', 'hats'}.isdisjoint(sys.modules); "

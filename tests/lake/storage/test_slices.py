@@ -46,7 +46,7 @@ def test_no_flipped_bit_of_a_page_is_read_as_another_value(tmp_path: Path, make_
 
 
 @pytest.mark.parametrize("change", ["a value", "a row less", "a row twice"])
-def test_rows_that_are_told_of_are_read_as_they_were_written_or_refused(
+def test_described_rows_are_read_as_written_or_refused(
     lake: Lake, make_rows: MakeRows, put: Put, change: str
 ) -> None:
     version = put(lake, ("frames", "c-1", make_rows("frames", 20, 1))).version("frames")

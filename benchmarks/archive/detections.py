@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from archive.exposures import Exposures, half_light_px
+from archive.field_stars import FieldStars
+from archive.scenario import TableParams
 from skylake.core.ellipses import shape_terms
 from skylake.core.flags import SourceFlag
 from skylake.core.sphere import arcsec_of_chord, ra_dec
-from skylake.simulate.exposures import Exposures, half_light_px
-from skylake.simulate.fieldstars import FieldStars
-from skylake.simulate.scenario import TableParams
 from skylake.simulate.variables import magnitude_change
 
 _Array = npt.NDArray[np.float64]

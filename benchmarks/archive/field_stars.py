@@ -11,15 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from archive.night_plan import TURN_RMS_DEG
+from archive.scenario import ArchiveScenario
+from archive.season import Season, field_pointing, season
 from skylake.core.aperture_crowding import crowding_by_magnitude
 from skylake.core.ids import content_id
 from skylake.core.sphere import arcsec_of_chord, chord, healpix_index, unit_vectors
 from skylake.simulate.catalog import reference_catalog
 from skylake.simulate.colours import magnitude
-from skylake.simulate.nightplan import TURN_RMS_DEG
 from skylake.simulate.population import Stars, stars_of_disc
-from skylake.simulate.scenario import Scenario
-from skylake.simulate.season import Season, field_pointing, season
 
 _Array = npt.NDArray[np.float64]
 _Float32 = npt.NDArray[np.float32]
@@ -103,23 +103,23 @@ def joined(parts: Sequence[FieldStars]) -> FieldStars:
     )
 
 
-def field_catalog(scenario: Scenario, field: int) -> pa.Table:
+def field_catalog(scenario: ArchiveScenario, field: int) -> pa.Table:
     """Return what the reference catalog says of the stars of a field; see :func:`reference_catalog`."""
     return _field_catalog(scenario, field, _population(scenario, season(scenario), field))
 
 
-def _field_catalog(scenario: Scenario, field: int, stars: Stars) -> pa.Table:
+def _field_catalog(scenario: ArchiveScenario, field: int, stars: Stars) -> pa.Table:
     # Each field has errors of its own, whatever other fields there are.
     alone = replace(scenario, seed=content_id(str(scenario.seed), "catalog of field", str(field)))
     return reference_catalog(alone, stars, _catalog_limit(scenario, season(scenario)))
 
 
-def _catalog_limit(scenario: Scenario, here: Season) -> float:
+def _catalog_limit(scenario: ArchiveScenario, here: Season) -> float:
     limit = scenario.catalog.limit_mag
     return here.observatory.v_limit + _CATALOG_DEPTH_MAG if limit is None else limit
 
 
-def _population(scenario: Scenario, here: Season, field: int) -> Stars:
+def _population(scenario: ArchiveScenario, here: Season, field: int) -> Stars:
     """Return all stars of a field that matter, brightest first."""
     deepest = max(_catalog_limit(scenario, here), here.observatory.v_limit + _HOPELESS_MAG)
     law = replace(here.law, faint_mag=min(here.law.faint_mag, deepest))
@@ -130,7 +130,7 @@ def _population(scenario: Scenario, here: Season, field: int) -> Stars:
 
 
 @lru_cache(maxsize=_REMEMBERED_FIELDS)
-def field_stars(scenario: Scenario, field: int) -> FieldStars:
+def field_stars(scenario: ArchiveScenario, field: int) -> FieldStars:
     """Return the stars of a field that may be detected."""
     here = season(scenario)
     place, band = here.observatory, here.observatory.filter_band
@@ -174,7 +174,7 @@ def field_stars(scenario: Scenario, field: int) -> FieldStars:
     return chosen.take(rows[np.argsort(chosen.index[rows])])
 
 
-def _on_image(scenario: Scenario, here: Season, field: int, stars: Stars) -> _Mask:
+def _on_image(scenario: ArchiveScenario, here: Season, field: int, stars: Stars) -> _Mask:
     """Tell which stars may be on the image, wherever the camera is dithered and turned to."""
     pointing = field_pointing(scenario, here, field)
     x, y = pointing.sky_to_pixel(stars.ra_deg, stars.dec_deg)
@@ -194,7 +194,7 @@ def _colour(colour: str | None, told: Any, count: int) -> _Float32:
 
 
 def _neighbours(
-    scenario: Scenario, here: Season, place: _Array, mag: _Array, known: _Mask
+    scenario: ArchiveScenario, here: Season, place: _Array, mag: _Array, known: _Mask
 ) -> tuple[_Array, npt.NDArray[np.int16], _Mask, _Mask]:
     """Return crowding and match candidates of each star, and whether it is blended with or hidden by another."""
     from scipy.spatial import cKDTree

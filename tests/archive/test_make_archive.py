@@ -12,11 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from archive.field_stars import field_catalog
+from archive.make_archive import catalog_columns, make_archive
+from archive.scenario import ArchiveScenario, TableParams
 
 from skylake.cameras import Profile
 from skylake.errors import LakeError, UsageError
 from skylake.flow.aggregates.refresh import aggregate
-from skylake.flow.archive import catalog_columns, make_archive
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline, workers
 from skylake.flow.maintenance.verify_lake import VerifyOptions, open_facts, verify
@@ -25,9 +27,7 @@ from skylake.lake import Commit, Lake, stage_part
 from skylake.lake.storage.slices import read_files
 from skylake.schema.aperture_columns import spread_apertures
 from skylake.settings import Settings
-from skylake.simulate import AtmosphereParams, Scenario, ScheduleParams, StarParams
-from skylake.simulate.fieldstars import field_catalog
-from skylake.simulate.scenario import TableParams
+from skylake.simulate import AtmosphereParams, ScheduleParams, StarParams
 from skylake.simulate.schedule import dark_hours
 
 TABLES = ("frames", "sources", "matches", "zeropoints")
@@ -35,8 +35,8 @@ Checksums = Callable[..., dict[tuple[str, str], str]]
 
 
 @pytest.fixture(scope="module")
-def scenario(profile: Profile) -> Scenario:
-    return Scenario(
+def scenario(profile: Profile) -> ArchiveScenario:
+    return ArchiveScenario(
         camera=profile.source, nights=5, frames_per_night=20, stars=StarParams(per_frame=200.0),
         schedule=ScheduleParams(fields=5), atmosphere=AtmosphereParams(cloudy_fraction=0.1),
         tables=TableParams(trailed_fraction=0.1, failed_fraction=0.1),
@@ -48,7 +48,7 @@ def new_lake(folder: Path, name: str = "lake") -> Lake:
 
 
 @pytest.fixture(scope="module")
-def made_once(scenario: Scenario, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+def made_once(scenario: ArchiveScenario, tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """A lake with five nights. Tests do not change it."""
     lake = new_lake(tmp_path_factory.mktemp("made"))
     report = make_archive(lake, scenario, Inline())
@@ -103,12 +103,12 @@ def test_a_night_is_one_commit_over_its_four_tables(made_once: Lake) -> None:
 
 def test_nights_of_a_long_archive_are_published_together(
     made_once: Lake,
-    scenario: Scenario,
+    scenario: ArchiveScenario,
     tmp_path: Path,
     checksums: Checksums,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("skylake.flow.archive._COMMITS", 2)
+    monkeypatch.setattr("archive.make_archive._COMMITS", 2)
     lake = new_lake(tmp_path)
     report = make_archive(lake, scenario, Inline())
     assert report.n_nights == 5
@@ -134,7 +134,7 @@ def test_parts_hold_their_pixels_in_order(made_once: Lake) -> None:
 
 
 def test_the_same_again_makes_no_snapshot(
-    made: Lake, scenario: Scenario, digests: Callable[[Path], dict[str, str]]
+    made: Lake, scenario: ArchiveScenario, digests: Callable[[Path], dict[str, str]]
 ) -> None:
     before = digests(made.root)
     report = make_archive(made, scenario, Inline())
@@ -144,8 +144,9 @@ def test_the_same_again_makes_no_snapshot(
     assert set(after) - set(before) <= {"_lock"}
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_on_workers(
-    made_once: Lake, scenario: Scenario, tmp_path: Path, checksums: Checksums
+    made_once: Lake, scenario: ArchiveScenario, tmp_path: Path, checksums: Checksums
 ) -> None:
     lake = new_lake(tmp_path)
     with workers("local", 2) as pool:
@@ -155,7 +156,7 @@ def test_the_same_seed_gives_the_same_bytes_on_workers(
     assert checksums(made_once, *TABLES).items() >= made.items()
 
 
-def test_nights_can_be_added(made: Lake, scenario: Scenario, checksums: Checksums) -> None:
+def test_nights_can_be_added(made: Lake, scenario: ArchiveScenario, checksums: Checksums) -> None:
     before = checksums(made, *TABLES)
     report = make_archive(made, replace(scenario, nights=6), Inline())
     assert (report.n_nights, report.n_current) == (1, 5)
@@ -169,7 +170,7 @@ def test_a_calibration_finds_that_all_is_done(made: Lake) -> None:
     assert (report.catalog, report.n_current, report.batches) == ("simcat", 5, [])
 
 
-def test_a_real_calibration_finds_the_same(scenario: Scenario, tmp_path: Path) -> None:
+def test_a_real_calibration_finds_the_same(scenario: ArchiveScenario, tmp_path: Path) -> None:
     lake = new_lake(tmp_path)
     make_archive(lake, replace(scenario, nights=1), Inline())
     file = tmp_path / "stars.parquet"
@@ -203,7 +204,7 @@ def test_a_real_calibration_finds_the_same(scenario: Scenario, tmp_path: Path) -
     assert np.median(np.abs(pulls)) < 1.5
 
 
-def test_another_sky_needs_another_lake(made: Lake, scenario: Scenario) -> None:
+def test_another_sky_needs_another_lake(made: Lake, scenario: ArchiveScenario) -> None:
     with pytest.raises(UsageError, match=r"simcat of the lake is of another sky \(seed is 2 and was 1\);"):
         make_archive(made, replace(scenario, seed=2), Inline())
     later = replace(scenario, first_night=20240412)
@@ -213,7 +214,7 @@ def test_another_sky_needs_another_lake(made: Lake, scenario: Scenario) -> None:
 
 
 def test_nights_that_are_there_are_not_replaced_by_others(
-    made: Lake, scenario: Scenario, checksums: Checksums
+    made: Lake, scenario: ArchiveScenario, checksums: Checksums
 ) -> None:
     before = checksums(made, *TABLES)
     with pytest.raises(
@@ -223,7 +224,7 @@ def test_nights_that_are_there_are_not_replaced_by_others(
     assert made.snapshot().number == 6 and checksums(made, *TABLES) == before
 
 
-def test_real_frames_are_not_overwritten(made_once: Lake, scenario: Scenario, tmp_path: Path) -> None:
+def test_real_frames_are_not_overwritten(made_once: Lake, scenario: ArchiveScenario, tmp_path: Path) -> None:
     lake = new_lake(tmp_path)
     frames = made_once.snapshot().read("frames", where=lambda part: part.night == 20240407)
     part = stage_part(
@@ -236,8 +237,8 @@ def test_real_frames_are_not_overwritten(made_once: Lake, scenario: Scenario, tm
         make_archive(lake, scenario, Inline())
 
 
-def test_a_night_that_is_too_short_does_not_take_the_others_along(
-    profile: Profile, scenario: Scenario, tmp_path: Path
+def test_a_night_that_is_too_short_fails_alone(
+    profile: Profile, scenario: ArchiveScenario, tmp_path: Path
 ) -> None:
     def hours(night: int) -> float:
         first, last = dark_hours(night, profile.base.site, scenario.schedule)

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from archive.scenario import ArchiveScenario
 from skylake.core.camera import Site
 from skylake.core.sphere import separation_deg
 from skylake.errors import UsageError
@@ -14,7 +15,6 @@ from skylake.simulate.observatory import Observatory, observatory
 from skylake.simulate.optics import Pointing
 from skylake.simulate.population import CountLaw
 from skylake.simulate.random_streams import generator
-from skylake.simulate.scenario import Scenario
 from skylake.simulate.schedule import Field, choose_fields
 from skylake.simulate.world import count_law, field_radius_deg
 
@@ -36,7 +36,7 @@ class Season:
 
 
 @lru_cache(maxsize=4)
-def season(scenario: Scenario) -> Season:
+def season(scenario: ArchiveScenario) -> Season:
     """Return what the nights of a scenario have in common.
 
     Raises
@@ -58,12 +58,12 @@ def season(scenario: Scenario) -> Season:
         ra, dec = [other.ra_deg for other in others], [other.dec_deg for other in others]
         if np.min(separation_deg(ra, dec, field.ra_deg, field.dec_deg)) < 2.0 * radius:
             raise UsageError(
-                f"{len(fields)} fields of {radius:.1f} degrees around overlap; ask for fewer with --fields"
+                f"{len(fields)} fields of {radius:.1f} degrees around overlap; ask for fewer with schedule.fields"
             )
     return Season(place, fields, count_law(scenario, place), radius)
 
 
-def _fields_around(scenario: Scenario, site: Site) -> tuple[Field, ...]:
+def _fields_around(scenario: ArchiveScenario, site: Site) -> tuple[Field, ...]:
     """Return the target and, at even steps of right ascension after it, the survey fields."""
     count = scenario.schedule.fields
     alone = replace(scenario, schedule=replace(scenario.schedule, fields=0))
@@ -76,7 +76,7 @@ def _fields_around(scenario: Scenario, site: Site) -> tuple[Field, ...]:
     return (target, *survey)
 
 
-def field_pointing(scenario: Scenario, here: Season, field: int) -> Pointing:
+def field_pointing(scenario: ArchiveScenario, here: Season, field: int) -> Pointing:
     """Return the astrometric solution of a frame that points at the middle of a field."""
     place, centre, optics = here.observatory, here.fields[field], scenario.optics
     return Pointing(

@@ -16,6 +16,11 @@ import dask
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from archive.differences import differences
+from archive.field_stars import field_catalog
+from archive.night_tables import night_tables
+from archive.scenario import ArchiveScenario, TableParams
+from archive.season import season
 from skylake.cameras import Profile
 from skylake.core.batch import Batch
 from skylake.core.ids import config_sha256
@@ -23,19 +28,14 @@ from skylake.errors import LakeError, UsageError, reason_of, together
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.run_progress import Progress, Silent
-from skylake.flow.otherskies import differences
 from skylake.flow.zeropoints.calibrated_nights import zeropoints_name
 from skylake.flow.zeropoints.calibration_parameters import calibration_configuration, calibration_inputs
 from skylake.lake import Commit, Lake, Part, Snapshot
 from skylake.lake.storage.parts import stage_sorted_part
 from skylake.revision import VERSION
-from skylake.simulate import Scenario
 from skylake.simulate.colours import SIMULATED_BANDS
-from skylake.simulate.fieldstars import field_catalog
-from skylake.simulate.scenario import HeaderParams, TableParams
+from skylake.simulate.scenario import HeaderParams
 from skylake.simulate.schedule import nights_of
-from skylake.simulate.season import season
-from skylake.simulate.simulated_tables import night_tables
 from skylake.sky.catalog_columns import CatalogColumns
 from skylake.sky.hats import read_properties
 from skylake.sky.lake_catalogs import ReferenceCatalog
@@ -76,7 +76,7 @@ class ArchiveReport:
 class _Making:
     """How nights are made: everything that a worker needs besides the night."""
 
-    scenario: Scenario
+    scenario: ArchiveScenario
     profile: Profile
     catalog: ReferenceCatalog
     trees: dict[str, PixelTree]
@@ -100,24 +100,24 @@ class _Making:
         return calibration_inputs(frames, sources, self.catalog, self.profile, frames.night or 0)
 
 
-def simulation_configuration(scenario: Scenario, profile: Profile) -> dict[str, Any]:
+def simulation_configuration(scenario: ArchiveScenario, profile: Profile) -> dict[str, Any]:
     """Return what one night follows from, besides its date."""
     return asdict(replace(scenario, nights=1, camera=profile.name)) | {"profile": profile.sha256}
 
 
-def simulation_sha256(scenario: Scenario, profile: Profile) -> str:
+def simulation_sha256(scenario: ArchiveScenario, profile: Profile) -> str:
     """Return the SHA-256 of :func:`simulation_configuration`."""
     return config_sha256(simulation_configuration(scenario, profile))
 
 
-def _sky_sha256(scenario: Scenario, profile: Profile) -> str:
+def _sky_sha256(scenario: ArchiveScenario, profile: Profile) -> str:
     """Return the checksum of what the stars and the catalog follow from."""
     sky = replace(scenario, frames_per_night=1, header=HeaderParams(), tables=TableParams())
     return simulation_sha256(sky, profile)
 
 
 def make_archive(
-    lake: Lake, scenario: Scenario, workers: Workers, progress: Progress | None = None
+    lake: Lake, scenario: ArchiveScenario, workers: Workers, progress: Progress | None = None
 ) -> ArchiveReport:
     """Fill a lake with the nights of a scenario: frames, sources, matches, zeropoints and the catalog.
 
@@ -177,7 +177,7 @@ def make_archive(
 
 
 def _catalog(
-    lake: Lake, scenario: Scenario, profile: Profile, report: ArchiveReport, progress: Progress
+    lake: Lake, scenario: ArchiveScenario, profile: Profile, report: ArchiveReport, progress: Progress
 ) -> ReferenceCatalog:
     """Return the reference catalog of the archive, imported if the lake does not have it."""
     # The name of the file, which the lake keeps, tells one simulated sky from another.
@@ -202,7 +202,7 @@ def _catalog(
     return reference
 
 
-def catalog_columns(scenario: Scenario) -> CatalogColumns:
+def catalog_columns(scenario: ArchiveScenario) -> CatalogColumns:
     """Return what the columns of the catalog are; of R and r, which are one to databases, the camera's band."""
     other = "R" if season(scenario).observatory.filter_band.band == "r" else "r"
     bands = [band for band in SIMULATED_BANDS if band != other]
@@ -216,7 +216,7 @@ def catalog_columns(scenario: Scenario) -> CatalogColumns:
     )
 
 
-def _write_catalog(scenario: Scenario, file: Path) -> None:
+def _write_catalog(scenario: ArchiveScenario, file: Path) -> None:
     """Write the catalog of all fields, field by field."""
     tables: Iterator[pa.Table] = (
         field_catalog(scenario, number) for number in range(len(season(scenario).fields))
@@ -309,7 +309,7 @@ def make_night(batch: Batch, making: _Making, staging: Path) -> dict[str, Part]:
 
 def _failure(batch: Batch, error: BaseException) -> LakeError:
     return LakeError(
-        f"{batch}: the night could not be simulated ({reason_of(error, with_file=True)}); mend that and run again"
+        f"{batch}: the night could not be simulated ({reason_of(error, with_file=True)}); fix that and run again"
     )
 
 

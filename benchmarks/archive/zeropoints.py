@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from archive.frame_rows import FrameRows
+from archive.night_plan import NightPlan
+from archive.scenario import ArchiveScenario
+from archive.season import season
 from skylake.core.camera import Camera
 from skylake.core.flags import SPOILED
-from skylake.simulate.framerows import FrameRows
-from skylake.simulate.nightplan import NightPlan
 from skylake.simulate.observatory import Observatory
 from skylake.simulate.random_streams import generator
-from skylake.simulate.scenario import Scenario
-from skylake.simulate.season import season
 
 _Array = npt.NDArray[np.float64]
 _MAG_PER_RELATIVE = 2.5 / np.log(10.0)
@@ -116,7 +116,9 @@ class Zeropoints:
     intrinsic_mag: float
 
 
-def fit_zeropoints(scenario: Scenario, plan: NightPlan, rows: FrameRows, light: MatchedLight) -> Zeropoints:
+def fit_zeropoints(
+    scenario: ArchiveScenario, plan: NightPlan, rows: FrameRows, light: MatchedLight
+) -> Zeropoints:
     """Return the zeropoint of each frame, the weighted mean of its usable matches."""
     count, band = len(plan), season(scenario).observatory.filter_band
     flux = plan.camera.apertures.flux
@@ -185,7 +187,7 @@ def _reasons(
 
 
 def zeropoint_columns(
-    scenario: Scenario, plan: NightPlan, fitted: Zeropoints, flux_limit: _Array
+    scenario: ArchiveScenario, plan: NightPlan, fitted: Zeropoints, flux_limit: _Array
 ) -> dict[str, Any]:
     """Return the columns of ``zeropoints`` that the fit fills."""
     band, count = season(scenario).observatory.filter_band, len(plan)

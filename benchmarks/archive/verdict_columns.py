@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from skylake.simulate.nightplan import Fate, NightPlan
+from archive.night_plan import Fate, NightPlan
 
 _Array = npt.NDArray[np.float64]
 

@@ -1,7 +1,7 @@
 """A night of a camera as tables, without pixels: rows like those of an ingest and a calibration.
 
 Frames, detections, matches and zeropoints agree with each other and with the catalog of
-:func:`skylake.simulate.fieldstars.field_catalog`. Proper motions are left out, and a detection of no star
+:func:`archive.field_stars.field_catalog`. Proper motions are left out, and a detection of no star
 has no match, be there a faint star of the catalog beside it or not.
 """
 
@@ -14,21 +14,21 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from archive.detections import Columns, detect, number_by_position
+from archive.exposures import exposures
+from archive.field_stars import FieldStars, field_stars, joined
+from archive.frame_rows import Counts, FrameRows, file_stem, frame_rows
+from archive.night_plan import NightPlan, plan_night
+from archive.scenario import ArchiveScenario
+from archive.season import season
+from archive.zeropoints import MatchedLight, Zeropoints, fit_zeropoints, zeropoint_columns
 from skylake.core.camera import FLUXES, N_PLAIN_CIRCLES
 from skylake.core.flags import UNCLEAN, SourceFlag
 from skylake.core.ids import content_id, frame_id
 from skylake.core.sphere import healpix_index
 from skylake.schema import conform, load
 from skylake.schema.aperture_columns import nest_apertures
-from skylake.simulate.exposures import exposures
-from skylake.simulate.fieldstars import FieldStars, field_stars, joined
-from skylake.simulate.framerows import Counts, FrameRows, file_stem, frame_rows
-from skylake.simulate.nightplan import NightPlan, plan_night
 from skylake.simulate.random_streams import generator
-from skylake.simulate.scenario import Scenario
-from skylake.simulate.season import season
-from skylake.simulate.simulated_detections import Columns, detect, number_by_position
-from skylake.simulate.simulated_zeropoints import MatchedLight, Zeropoints, fit_zeropoints, zeropoint_columns
 
 #: What there is of each flux: how the names of the columns begin and end.
 PHOTOMETRY = (("flux", ""), ("flux", "_err"), ("apcor_rel", ""))
@@ -70,12 +70,12 @@ class _Detections:
     found: Columns
 
 
-def night_tables(scenario: Scenario, night: int, catalog: str, version: int = 1) -> NightTables:
+def night_tables(scenario: ArchiveScenario, night: int, catalog: str, version: int = 1) -> NightTables:
     """Return the tables of one night.
 
     Parameters
     ----------
-    scenario : Scenario
+    scenario : ArchiveScenario
         The camera, its nights and sky; ``nights`` does not matter.
     night : int
         YYYYMMDD of the local evening; any night, made without the others.
@@ -106,7 +106,7 @@ def night_tables(scenario: Scenario, night: int, catalog: str, version: int = 1)
     )
 
 
-def _detections(scenario: Scenario, plan: NightPlan) -> _Detections:
+def _detections(scenario: ArchiveScenario, plan: NightPlan) -> _Detections:
     """Return the detections of all fields, field by field, in the order of the fields' places on the sky."""
     fields = np.unique(plan.field).tolist()
     stars = {field: field_stars(scenario, field) for field in fields}
@@ -127,7 +127,7 @@ def _detections(scenario: Scenario, plan: NightPlan) -> _Detections:
     return _Detections(joined([stars[field] for field in fields]), found)
 
 
-def _frame_ids(scenario: Scenario, plan: NightPlan) -> npt.NDArray[np.int64]:
+def _frame_ids(scenario: ArchiveScenario, plan: NightPlan) -> npt.NDArray[np.int64]:
     """Return identifiers as those of an ingest: a frame has no bytes, so seed and name stand in for them."""
     name = season(scenario).observatory.profile.name
     contents = [f"{scenario.seed} {file_stem(name, plan.night, number)}" for number in plan.number.tolist()]
@@ -149,7 +149,7 @@ def _counts(found: Columns, plan: NightPlan) -> Counts:
     )
 
 
-def _sources(scenario: Scenario, plan: NightPlan, rows: FrameRows, found: Columns) -> pa.Table:
+def _sources(scenario: ArchiveScenario, plan: NightPlan, rows: FrameRows, found: Columns) -> pa.Table:
     """Return the detections of frames with positions, in the order of position and time.
 
     Takes the columns out of `found` as it goes.
@@ -174,7 +174,7 @@ def _of_later_apertures(plan: NightPlan) -> list[str]:
 
 
 def _of_frame(
-    scenario: Scenario, plan: NightPlan, rows: FrameRows, frame: npt.NDArray[np.intp]
+    scenario: ArchiveScenario, plan: NightPlan, rows: FrameRows, frame: npt.NDArray[np.intp]
 ) -> dict[str, Any]:
     """Return the columns that detections and matches have from their frame."""
     return {
@@ -186,7 +186,7 @@ def _of_frame(
 
 
 def _matches(
-    scenario: Scenario, plan: NightPlan, rows: FrameRows, detections: _Detections, catalog: str
+    scenario: ArchiveScenario, plan: NightPlan, rows: FrameRows, detections: _Detections, catalog: str
 ) -> tuple[pa.Table, MatchedLight]:
     """Return the matches of frames that are ok, in the order of the stars' positions and time."""
     place, found, stars = season(scenario).observatory, detections.found, detections.stars
@@ -215,7 +215,12 @@ def _matches(
 
 
 def _zeropoints(
-    scenario: Scenario, plan: NightPlan, rows: FrameRows, fitted: Zeropoints, catalog: str, version: int
+    scenario: ArchiveScenario,
+    plan: NightPlan,
+    rows: FrameRows,
+    fitted: Zeropoints,
+    catalog: str,
+    version: int,
 ) -> pa.Table:
     """Return the zeropoints of frames that are ok, in the order of time."""
     columns = zeropoint_columns(scenario, plan, fitted, rows.columns["flux_limit"])

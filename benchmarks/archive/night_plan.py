@@ -12,6 +12,8 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
+from archive.scenario import ArchiveScenario
+from archive.season import Season, field_pointing, season
 from skylake.core.camera import Camera, Site
 from skylake.core.ephemeris import SkyState, alt_az, horizon_axes, sun_and_moon
 from skylake.core.sphere import ra_dec, unit_vectors
@@ -26,9 +28,7 @@ from skylake.simulate.atmosphere import (
 )
 from skylake.simulate.observatory import Observatory
 from skylake.simulate.random_streams import generator
-from skylake.simulate.scenario import Scenario
 from skylake.simulate.schedule import Field, dark_hours
-from skylake.simulate.season import Season, field_pointing, season
 
 _Array = npt.NDArray[np.float64]
 _SECONDS_PER_DAY = 86400.0
@@ -96,7 +96,7 @@ class NightPlan:
         return self.number.size
 
 
-def plan_night(scenario: Scenario, night: int) -> NightPlan:
+def plan_night(scenario: ArchiveScenario, night: int) -> NightPlan:
     """Return the frames of one night.
 
     Raises
@@ -137,7 +137,7 @@ def plan_night(scenario: Scenario, night: int) -> NightPlan:
     )
 
 
-def _start_times(scenario: Scenario, night: int, fields: tuple[Field, ...], site: Site) -> _Array:
+def _start_times(scenario: ArchiveScenario, night: int, fields: tuple[Field, ...], site: Site) -> _Array:
     """Return the starts of the exposures, evenly over the hours in which a field is up or in the middle of them."""
     params, count = scenario.schedule, scenario.frames_per_night
     first, last = _usable_hours(scenario, night, fields, site)
@@ -153,7 +153,7 @@ def _start_times(scenario: Scenario, night: int, fields: tuple[Field, ...], site
 
 
 def _usable_hours(
-    scenario: Scenario, night: int, fields: tuple[Field, ...], site: Site
+    scenario: ArchiveScenario, night: int, fields: tuple[Field, ...], site: Site
 ) -> tuple[float, float]:
     """Return the longest time of the night (MJD, UTC) in which it is dark and some field is up."""
     times = np.linspace(*dark_hours(night, site, scenario.schedule), _STEPS + 1)
@@ -162,7 +162,7 @@ def _usable_hours(
     edges = np.flatnonzero(np.diff(np.concatenate([[False], up, [False]]).astype(int))).reshape(-1, 2)
     if not edges.size:
         raise UsageError(
-            f"night {night}: no field rises above {lowest:g} degrees; ask for more fields with --fields, "
+            f"night {night}: no field rises above {lowest:g} degrees; ask for more with schedule.fields, "
             "or move the target"
         )
     begin, end = edges[np.argmax(edges[:, 1] - edges[:, 0])]
@@ -181,7 +181,7 @@ def _sky_of_fields(fields: tuple[Field, ...], mjd: _Array, site: Site) -> tuple[
 
 
 def _choose_fields(
-    scenario: Scenario, fields: tuple[Field, ...], night: int, mjd: _Array, sky: SkyState, site: Site
+    scenario: ArchiveScenario, fields: tuple[Field, ...], night: int, mjd: _Array, sky: SkyState, site: Site
 ) -> npt.NDArray[np.int64]:
     """Return, for each frame, the field nearest to the hour angle of the night.
 
@@ -198,7 +198,7 @@ def _choose_fields(
 
 
 def _pointings(
-    scenario: Scenario, here: Season, field: npt.NDArray[np.int64], random: np.random.Generator
+    scenario: ArchiveScenario, here: Season, field: npt.NDArray[np.int64], random: np.random.Generator
 ) -> tuple[_Array, _Array, _Array]:
     """Return where frames point: their fields, dithered, and turned a little."""
     count = field.size
@@ -213,7 +213,7 @@ def _pointings(
     return ra, dec, turn % 360.0
 
 
-def _clouds(scenario: Scenario, count: int, random: np.random.Generator) -> _Array:
+def _clouds(scenario: ArchiveScenario, count: int, random: np.random.Generator) -> _Array:
     """Return what clouds take from each frame: most nights are all clear or all cloudy."""
     share = scenario.atmosphere.cloudy_fraction
     night = share if share in (0.0, 1.0) else random.beta(share, 1.0 - share)
@@ -221,7 +221,7 @@ def _clouds(scenario: Scenario, count: int, random: np.random.Generator) -> _Arr
     return np.array([cloud.mag for cloud in clouds])
 
 
-def _scintillation(scenario: Scenario, camera: Camera, air: _Array) -> _Array:
+def _scintillation(scenario: ArchiveScenario, camera: Camera, air: _Array) -> _Array:
     diameter, site = camera.optics.diameter_m, camera.site
     each = [
         scintillation(scenario.atmosphere, diameter, site, one, scenario.exposure_s) for one in air.tolist()
@@ -230,7 +230,7 @@ def _scintillation(scenario: Scenario, camera: Camera, air: _Array) -> _Array:
 
 
 def _sky(
-    scenario: Scenario,
+    scenario: ArchiveScenario,
     place: Observatory,
     camera: Camera,
     pointing: tuple[_Array, _Array, _Array],
@@ -244,7 +244,7 @@ def _sky(
     return np.asarray(place.sky_e_per_s / camera.detector.gain_e_per_adu * np.array(bright))
 
 
-def _fates(scenario: Scenario, count: int, random: np.random.Generator) -> npt.NDArray[np.int64]:
+def _fates(scenario: ArchiveScenario, count: int, random: np.random.Generator) -> npt.NDArray[np.int64]:
     """Draw what is wrong with each frame; the worst of several faults is the one that is seen."""
     header, tables = scenario.header, scenario.tables
     draws = random.random((3, count))

@@ -9,19 +9,19 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from archive.exposures import aperture_shares
+from archive.night_plan import Fate, NightPlan
+from archive.scenario import ArchiveScenario
+from archive.season import season
+from archive.verdict_columns import verdict_columns
 from skylake.core.camera import Gate
 from skylake.core.ephemeris import airmass, alt_az
 from skylake.core.flags import FrameFlag, SourceFlag
 from skylake.core.reasons import GATE_REASONS, Reason, Status
 from skylake.core.sphere import ra_dec, separation_deg
 from skylake.revision import VERSION
-from skylake.simulate.exposures import aperture_shares
-from skylake.simulate.nightplan import Fate, NightPlan
 from skylake.simulate.optics import Pointing
 from skylake.simulate.random_streams import generator
-from skylake.simulate.scenario import Scenario
-from skylake.simulate.season import season
-from skylake.simulate.verdictrows import verdict_columns
 
 _Array = npt.NDArray[np.float64]
 _Mask = npt.NDArray[np.bool_]
@@ -115,7 +115,9 @@ def file_stem(camera: str, night: int, number: int) -> str:
     return f"{camera}_{night:08d}_{number:04d}"
 
 
-def frame_rows(scenario: Scenario, plan: NightPlan, ids: npt.NDArray[np.int64], counts: Counts) -> FrameRows:
+def frame_rows(
+    scenario: ArchiveScenario, plan: NightPlan, ids: npt.NDArray[np.int64], counts: Counts
+) -> FrameRows:
     """Return the rows of the frames of a night, in the order of time."""
     random = generator(scenario.seed, "frames", plan.night)
     columns = _header_columns(scenario, plan) | {"frame_id": ids}
@@ -133,7 +135,7 @@ def frame_rows(scenario: Scenario, plan: NightPlan, ids: npt.NDArray[np.int64], 
     return FrameRows(ids, ok, plan.fate <= Fate.TRAILED, flags, apcor, apcor_err, columns)
 
 
-def _header_columns(scenario: Scenario, plan: NightPlan) -> dict[str, Any]:
+def _header_columns(scenario: ArchiveScenario, plan: NightPlan) -> dict[str, Any]:
     """Return what the header of each frame tells."""
     place, count, camera = season(scenario).observatory, len(plan), plan.camera
     name, known = place.profile.name, camera.site.known
@@ -166,7 +168,7 @@ def _header_columns(scenario: Scenario, plan: NightPlan) -> dict[str, Any]:
     }
 
 
-def _pointing_columns(scenario: Scenario, plan: NightPlan) -> dict[str, Any]:
+def _pointing_columns(scenario: ArchiveScenario, plan: NightPlan) -> dict[str, Any]:
     """Return where frames point, and where that, Sun and Moon stand above the horizon."""
     place, site, count = season(scenario).observatory, plan.camera.site, len(plan)
     moon_ra, moon_dec = ra_dec(plan.sky.moon)
@@ -189,7 +191,7 @@ def _pointing_columns(scenario: Scenario, plan: NightPlan) -> dict[str, Any]:
     return columns
 
 
-def _outlines(scenario: Scenario, plan: NightPlan) -> list[str]:
+def _outlines(scenario: ArchiveScenario, plan: NightPlan) -> list[str]:
     """Return the outline of each image as an STC-S polygon."""
     place, optics = season(scenario).observatory, scenario.optics
     height, width = place.shape
@@ -207,7 +209,7 @@ def _outlines(scenario: Scenario, plan: NightPlan) -> list[str]:
 
 
 def _corrections(
-    scenario: Scenario, plan: NightPlan, counts: Counts, random: np.random.Generator
+    scenario: ArchiveScenario, plan: NightPlan, counts: Counts, random: np.random.Generator
 ) -> tuple[dict[str, _Array], dict[str, _Array]]:
     """Return the factors from each aperture to total flux, as measured on some bright stars, and their errors."""
     share, _ = aperture_shares(plan.camera.apertures, plan.fwhm_px, scenario.optics.beta)
@@ -223,7 +225,7 @@ def _apcor_stars(counts: Counts) -> npt.NDArray[np.int64]:
 
 
 def _metric_columns(
-    scenario: Scenario, plan: NightPlan, counts: Counts, random: np.random.Generator
+    scenario: ArchiveScenario, plan: NightPlan, counts: Counts, random: np.random.Generator
 ) -> dict[str, Any]:
     """Return the metrics of frames."""
     place, detector, count = season(scenario).observatory, plan.camera.detector, len(plan)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from archive.night_plan import Fate, NightPlan
+from archive.scenario import ArchiveScenario
+from archive.season import season
 from skylake.core.camera import Apertures, Camera
 from skylake.core.ephemeris import barycentric_jd
 from skylake.core.sphere import tangent_basis, unit_vectors
-from skylake.simulate.nightplan import Fate, NightPlan
 from skylake.simulate.optics import Pointing
-from skylake.simulate.scenario import Scenario
-from skylake.simulate.season import season
 from skylake.simulate.stamps import Moffat
 
 _Array = npt.NDArray[np.float64]
@@ -117,7 +117,7 @@ class Exposures:
     time_bjd : ndarray
         Middle of the exposure at the barycentre, TDB.
     electrons : ndarray of float32
-        Electrons of a star of flux 1; see :class:`skylake.simulate.fieldstars.FieldStars`.
+        Electrons of a star of flux 1; see :class:`archive.field_stars.FieldStars`.
     adu_per_s : float
         ADU per second in an electron.
     variance : ndarray of float32
@@ -162,7 +162,7 @@ class Exposures:
         return self.electrons.size
 
 
-def exposures(scenario: Scenario, plan: NightPlan, which: npt.NDArray[np.intp]) -> Exposures:
+def exposures(scenario: ArchiveScenario, plan: NightPlan, which: npt.NDArray[np.intp]) -> Exposures:
     """Return some frames of a night, all of one field."""
     here, camera, optics = season(scenario), plan.camera, scenario.optics
     place, detector = here.observatory, plan.camera.detector
