@@ -24,7 +24,6 @@ from skylake.image.photometry.response_errors import with_response_error
 from skylake.image.photometry.row_errors import beyond_ellipses
 from skylake.image.psf.circle_tables import Circles
 from skylake.image.psf.extracted_frame import Extracted
-from skylake.image.psf.fit_row_errors import beyond_fit
 from skylake.image.psf.growth_normalisation import growth_normalisation
 from skylake.image.psf.psf_fit import (
     LARGEST_HALF,
@@ -346,3 +345,21 @@ def _flags(extracted: Extracted, fit: StarFit, x: Floats, y: Floats, edge: Float
     ):
         flags[(core & np.uint8(pixels)) != 0] |= bit
     return flags
+
+
+def beyond_fit(psf: FramePsf, half: int) -> float:
+    """Return what the fitted flux of a lonely star has beyond the errors of single pixels, in the middle of the image.
+
+    Parameters
+    ----------
+    psf : FramePsf
+    half : int
+        Half size of the square that is fitted.
+    """
+    height, width = psf.model.size
+    middle = psf.coefficients(np.array([0.5 * (width - 1)]), np.array([0.5 * (height - 1)]))
+    grid = np.arange(-half, half + 1.0)
+    y, x = (axis.reshape(-1) for axis in np.meshgrid(grid, grid, indexing="ij"))
+    star = np.asarray(psf.values(middle, x, y), float).reshape(len(grid), len(grid))
+    alone, rows = float(np.sum(star**2)), float(np.sum(star.sum(axis=1) ** 2))
+    return max(rows - alone, 0.0) / alone**2
