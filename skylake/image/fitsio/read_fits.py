@@ -223,7 +223,7 @@ def _stored(data: bytes, unit: Unit) -> StoredImage:
 def refuse_constant(image: StoredImage, saturation_adu: float | None) -> None:
     """Raise for an image all of whose raw pixels hold one value, in which a dark and a flat would draw a picture.
 
-    One that is saturated everywhere was read out, and one without any valid number is given where pixels are read.
+    One that is saturated everywhere was read out, and one without any valid number is reported where pixels are read.
 
     Parameters
     ----------

@@ -101,7 +101,7 @@ class ApertureCorrections:
 
 
 def apcor_row(apertures: Apertures, corrections: ApertureCorrections) -> dict[str, Any]:
-    """Return what ``frames`` says about the aperture corrections of a frame."""
+    """Return the columns of ``frames`` on the aperture corrections of a frame."""
     row: dict[str, Any] = {"n_apcor": corrections.n_stars}
     for name in apertures.fluxes:
         row[f"apcor_{name}"] = corrections.factor[name]

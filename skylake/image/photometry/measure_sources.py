@@ -46,7 +46,7 @@ _WIDEST_PX = 8.0
 _PIXEL_WIDTH_SQUARE = 1.4
 #: What they add to the width of the image alone.
 _PIXEL_WIDTH = (0.5 * _PIXEL_WIDTH_SQUARE) ** 0.5
-#: A star narrower than that cannot be determined from a single pixel.
+#: A star narrower than that cannot be distinguished from a single pixel.
 _MIN_WIDTH_PX = 0.5
 #: Full width at half maximum of a Gaussian, in standard deviations.
 _WIDTH_PER_RMS = 2.3548

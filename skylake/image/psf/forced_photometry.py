@@ -251,7 +251,7 @@ def _row_noise(extracted: Extracted, psf: FramePsf) -> float:
 
 
 def _good_pixels(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return 1 for the pixels whose value says about the sky."""
+    """Return 1 for the pixels whose value is that of the sky."""
     if not mask.any():
         return np.ones(mask.shape, np.uint8)
     return np.asarray((mask & np.uint8(UNUSABLE_PIXEL | PixelFlag.SATURATED)) == 0).view(np.uint8)
@@ -297,7 +297,7 @@ def _sum(fit: StarFit, apertures: Apertures, row_variance: float) -> _Sums:
     plain, left, noise, _, held = fit.sums[:, main, :5].T
     own = fit.taken * held
     contamination = (plain - left - own) / np.maximum(np.abs(own), np.sqrt(noise))
-    # No pixel says about such a star, and what stands in for it would be a flux of zero.
+    # No pixel holds such a star, and what stands in for it would be a flux of zero.
     for values in (*flux.values(), *flux_err.values(), contamination):
         values[np.isnan(fit.flux)] = np.nan
     return _Sums(flux, flux_err, contamination, fit.bad.astype(np.int32))
