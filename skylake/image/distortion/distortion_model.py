@@ -117,7 +117,7 @@ def learn_distortion(
         Their matched stars.
     shape : tuple of int
         Height and width of the images.
-    expected : Expected, optional
+    expected : LensPrior, optional
         What is known of the distortion before.
     groups : sequence of str, optional
         The parameters to fit; by default those that unseen stars ask for.

@@ -135,7 +135,7 @@ def refine(
         Height and width of the image.
     radius_px : float
         How far off the start may be anywhere on the image.
-    expected : Expected, optional
+    expected : LensPrior, optional
         What is known of the lens, as from other frames of the camera.
     groups : list of str, optional
         What may be fitted besides attitude and focal length if cross-validation asks for it; by default all.
