@@ -113,7 +113,7 @@ def learn_distortion(
     ----------
     lenses : sequence of Lens
         One for each frame, as from :func:`~skylake.image.wcs.refine_lens.refine`; of one projection and parity.
-    frames : sequence of Pairs
+    frames : sequence of StarPairs
         Their matched stars.
     shape : tuple of int
         Height and width of the images.
