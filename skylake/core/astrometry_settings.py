@@ -40,7 +40,7 @@ class Astrometry:
     where each detector points; stars are looked for there before anywhere else."""
     rotation_unit: Literal["deg", "arcmin", "arcsec", "rad", "hour"] = "deg"
     rotation_sign: Literal[1, -1] = 1
-    """-1 where the cards count from north to west, or show how the instrument turns against the sky."""
+    """-1 where the cards count from north to west, or give how the instrument turns against the sky."""
     rotation_zero_deg: float = 0.0
     """Position angle of the focal plane's y axis, east of north, where the cards say 0."""
     rotation_deg: float | None = None
@@ -54,7 +54,7 @@ class Astrometry:
     seconds: float = 1.5
     """Time of the processor after which a frame is given up."""
     neighbours: Literal["never", "solved", "all"] = "solved"
-    """Which frames before and after give where a frame points that does not give it alone: those with a lens of their
+    """Which frames before and after give the pointing of a frame that has none of its own: those with a lens of their
     own, or those too whose header is right."""
     interpolated_targets: float = 0.1
     """Targets are measured on a frame that was placed by interpolation where the error of its places is at most this

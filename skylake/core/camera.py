@@ -302,7 +302,7 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class ClearSky:
-    """Which catalog stars a clear frame shows; what is missing of them says about clouds."""
+    """Which catalog stars a clear frame shows; what is missing of them shows clouds."""
 
     stars: int = 100
     """So many of the brightest stars in the image are expected, where the catalog has them."""

@@ -113,7 +113,7 @@ def detected_of(x: Any, y: Any, x_err: Any, y_err: Any, flux: Any, flags: Any) -
 
 
 def refraction_word(horizon: Horizon) -> str:
-    """Return what ``frames.astrom_refraction`` says about a frame of the whole sky."""
+    """Return the value of ``frames.astrom_refraction`` for a frame of the whole sky."""
     return APPLIED if horizon.refraction.bends else OFF
 
 

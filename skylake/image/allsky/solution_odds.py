@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-#: Detections are counted within so many match radii to show how many are there by chance.
+#: Detections are counted within so many match radii to estimate how many are there by chance.
 _NEIGHBOURHOOD = 15.0
 #: Shares of stars that are seen, and scatters of their places (in match radii), that are tried.
 _SHARES = np.linspace(0.05, 0.95, 10)

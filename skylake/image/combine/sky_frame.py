@@ -117,7 +117,7 @@ class UnitSky(Protocol):
 def subtracted_sky(image: Image, sky: UnitSky, one_sided: bool = False) -> SkyPlane:
     """Return what is to be subtracted from a frame; pixels without a sky take that of their neighbourhood.
 
-    These are given, and the error of their sky is what single pixels of a sky differ by.
+    These are known, and the error of their sky is what single pixels of a sky differ by.
 
     Parameters
     ----------

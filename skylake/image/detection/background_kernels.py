@@ -160,7 +160,7 @@ def _quantile(counts: Counts, first: int, last: int, wanted: float) -> float:
 def _box(counts: Counts, median: float, sigma: float) -> float:
     """Return the width, in bins, over which the numbers of a detector are to be spread.
 
-    Whole numbers, of which only some bins hold one, are given by the bins that are empty.
+    Whole numbers, of which only some bins hold one, are recognised by the bins that are empty.
     """
     a, b = max(int(median - 2.0 * sigma), 1), min(int(median + 2.0 * sigma), _BINS - 2)
     first, last, occupied = -1, -1, 0

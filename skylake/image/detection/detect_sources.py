@@ -41,7 +41,7 @@ def detect_sources(
     rms : ndarray of float32
         Noise per pixel.
     mask : ndarray of bool or of uint8
-        Pixels that cannot be detected, or the mask plane of the image, which says about saturation too.
+        Pixels that cannot be detected, or the mask plane of the image, which shows saturation too.
     parameters : Extraction
     gain : float
         Electrons per ADU. The engine 'skylake' adds the photon noise of sources to the errors of their

@@ -61,8 +61,8 @@ def agree(
     """Return what makes a plane of variances agree with the noise of the sky.
 
     Where the gain is known the photons in the plane are right, stars' too, and what the sky has beyond them is added
-    everywhere: noise that neighbours share, a wrong read noise, light that no step said about. What the plane has too
-    much is taken off as long as read noise explains it; beyond that the gain is wrong all the same. Where the gain
+    everywhere: noise that neighbours share, a wrong read noise, light that no step accounts for. What the plane has
+    too much is taken off as long as read noise explains it; beyond that the gain is wrong all the same. Where the gain
     is not known the whole plane is scaled.
 
     Parameters

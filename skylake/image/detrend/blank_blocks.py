@@ -32,7 +32,7 @@ Floats = npt.NDArray[np.float64]
 def blank_unread(
     pixels: Pixels, source: StoredImage, window: tuple[slice, slice], saturation_adu: float | None
 ) -> Unread | None:
-    """Make NaN of the pixels of a window that were not read out, in place, and return what is said about them.
+    """Make NaN of the pixels of a window that were not read out, in place, and return their share and value.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def blank_unread(
 def find_unread(
     source: StoredImage, window: tuple[slice, slice], saturation_adu: float | None
 ) -> tuple[Mask, Unread] | None:
-    """Return the pixels of a window that were not read out, and what is said about them; None if there are none.
+    """Return the pixels of a window that were not read out, with their share and value; None if there are none.
 
     Blocks of at least 64 x 64 pixels are found, and all pixels of the same value that are joined to them. Saturated
     pixels, and blocks beside which the noise is below half a step of the numbers, are no such blocks.

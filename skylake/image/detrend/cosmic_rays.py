@@ -17,7 +17,7 @@ from skylake.core.reduction_settings import CosmicRays
 from skylake.image.detrend.bayer_planes import colour_planes
 from skylake.image.detrend.lacosmic import search
 
-#: Masked pixels are left out of the search; a saturated star has no fine structure to give it by.
+#: Masked pixels are left out of the search; a saturated star has no fine structure by which to recognise it.
 _LEFT_OUT = (
     PixelFlag.INVALID
     | PixelFlag.HOT
@@ -45,7 +45,7 @@ def find_cosmic_rays(image: Image, params: CosmicRays, gain: float, read_noise: 
     ----------
     image : Image
         In ADU, with the sky still in it unless it carries a variance; finite everywhere. One of fewer than seven rows
-        or columns has nothing to give a hit from a star by, and none is found.
+        or columns has nothing to distinguish a hit from a star by, and none is found.
     params : CosmicRays
     gain, read_noise : float
         Electrons per ADU, and electrons. A header may be wrong by much, and where the noise is larger than stated
@@ -85,7 +85,7 @@ def find_in_bayer(image: Image, params: CosmicRays, gain: float, read_noise: flo
 
 
 def _excess(image: Image, gain: float, read_noise: float, left_out: Mask) -> float:
-    """Return what the variance of pixels is above the one that is given, in the middle of squares of the image.
+    """Return what the variance of pixels is above the stated one, in the middle of squares of the image.
 
     In electrons squared. It is measured by second differences along rows, which gradients and wide stars do not get
     into.

@@ -52,7 +52,7 @@ class Conditions:
     read_noise : float
         Electrons, rms, of a raw pixel.
     gain_known : bool
-        Whether somebody gives the gain: header, profile or a photon transfer.
+        Whether the gain is known: from the header, the profile or a photon transfer.
     exposure_s : float or None
     masters : mapping
         Masters by kind.
@@ -336,7 +336,7 @@ class _Chain:
     def _error_of_zero(self, master: MasterFrame) -> Pixels | None:
         """Return the error of a dark that has the zero level in it, with the shot noise of the frame's own current.
 
-        What the noise of single darks exceeds read noise by gives the current that all pixels have; what a pixel
+        The excess of the noise of single darks over read noise gives the current that all pixels have; what a pixel
         exceeds the others by gives the rest.
         """
         if master.pixels is None:

@@ -36,7 +36,7 @@ def reduce_integers(
         Whether the bytes are in the other order than this machine's, whether the integers are signed, scale, zero,
         whether one stored value stands for none, and which.
     window : tuple of int
-        First row and column that are wanted; `out` shows how many.
+        First row and column that are wanted; the shape of `out` is how many.
     numbers : tuple of float32
         Saturation and linearity level of raw pixels, dark scale, read noise squared, 1/gain, whether the variance
         begins here, and the weight of the error of the bias.

@@ -185,7 +185,7 @@ class Track:
         return self.lens.turned(attitude @ to_ground(mjd, self.ground))
 
     def _between_two(self, mjd: float, before: int) -> InterpolatedLens | None:
-        """Return the same where nothing but the two frames says about the camera, if they are near to each other.
+        """Return the same where the two frames are all that is known of the camera, if they are near to each other.
 
         How far it has moved between them bounds the error. Wind that differs from frame to frame gives three quarters
         of the squared distance, a step anywhere between them or a random walk a quarter, a steady drift nothing.

@@ -238,7 +238,7 @@ def _between(
 def shows_division(distortion: Distortion, beside: Sequence[Information], shape: tuple[int, int]) -> bool:
     """Return whether the frames on one side of a likely division want another distortion than those on the other.
 
-    As :func:`shows_change`; in addition, frames that agree with each other need say less each: one that is spoilt
+    As :func:`shows_change`; in addition, frames that agree with each other need less evidence each: one that is spoilt
     would not agree with the others.
 
     Parameters

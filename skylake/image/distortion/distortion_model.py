@@ -113,11 +113,11 @@ def learn_distortion(
     ----------
     lenses : sequence of Lens
         One for each frame, as from :func:`~skylake.image.wcs.refine_lens.refine`; of one projection and parity.
-    frames : sequence of Pairs
+    frames : sequence of StarPairs
         Their matched stars.
     shape : tuple of int
         Height and width of the images.
-    expected : Expected, optional
+    expected : LensPrior, optional
         What is known of the distortion before.
     groups : sequence of str, optional
         The parameters to fit; by default those that unseen stars ask for.

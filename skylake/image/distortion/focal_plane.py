@@ -108,7 +108,7 @@ def fit_focal_plane(frames: Orientations, start: Floats, n_exposures: int) -> Fo
             [rotation_matrix(shift) @ attitude for shift, attitude in zip(shifts, attitudes, strict=True)]
         )
         residuals = _residuals(frames, places, attitudes)
-        # The first round brings a rough start near; only then do residuals say about errors.
+        # The first round brings a rough start near; only then do residuals show errors.
         if number:
             scatter = _scatter(frames, residuals)
             weights = _weights(frames, residuals, scatter)
@@ -225,7 +225,7 @@ def _weights(frames: Orientations, residuals: Floats, scatter: tuple[float, floa
 class _Normal:
     """The normal equations: of each exposure its inverse and gradient, and those of the places that are left.
 
-    The inverse is 0 where no frame says about an exposure.
+    The inverse is 0 where no frame constrains an exposure.
     """
 
     inverse: Floats

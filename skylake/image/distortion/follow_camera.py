@@ -161,13 +161,13 @@ def divided(frames: Sequence[MatchedFrame], origin: Origin) -> list[list[Matched
 
     Parameters
     ----------
-    frames : sequence of Seen
+    frames : sequence of MatchedFrame
         Of one parity.
     origin : Origin
 
     Returns
     -------
-    list of list of Seen
+    list of list of MatchedFrame
         One list if nothing has changed.
     """
     return [some for some, _ in _learnt_parts(frames, origin)]

@@ -90,7 +90,7 @@ class _Unpacked:
         self.data, self._pieces, self._place = data, pieces, 0
 
     def reach(self, end: int) -> bool:
-        """Unpack up to a place; show whether there are bytes beyond it."""
+        """Unpack up to a place; return whether there are bytes beyond it."""
         while len(self.data) <= end:
             piece = next(self._pieces, None)
             if piece is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,6 @@ from skylake.core.reasons import Reason
 from skylake.errors import FrameFailed, FrameRejected, FrameUnavailable
 from skylake.image.fitsio.fits_units import DTYPES, MAX_BYTES, Unit, number, plane, walk
 from skylake.image.fitsio.gzip_bzip2 import DAMAGE, MAGIC, not_inflated, unpack
-from skylake.image.fitsio.inherited_cards import inherited
 from skylake.image.fitsio.tile_compression import open_tiles
 
 #: How files begin that people take for frames, and what these are.
@@ -31,6 +31,12 @@ _FOREIGN = {
     b"\x28\xb5\x2f\xfd": "packed by zstd; run unzstd",
     b"\x1f\x9d": "packed by compress; run uncompress",
 }
+#: Cards of the header's own data, and of a WCS, which is that of one image.
+_OWN_CARD = re.compile(
+    r"(SIMPLE|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|GROUPS|BSCALE|BZERO|BLANK|CHECKSUM|DATASUM|EXT(NAME|VER|LEVEL)"
+    r"|INHERIT|NEXTEND|COMMENT|HISTORY|CONTINUE|END|WCSAXES|LONPOLE|LATPOLE"
+    r"|(CTYPE|CUNIT|CRVAL|CRPIX|CDELT|CROTA)\d|(CD|PC|PV)\d+_\d+|[AB]P?_(\d_\d|ORDER))?\Z"
+)
 
 
 def read_file(path: str | Path) -> FileContent:
@@ -217,7 +223,7 @@ def _stored(data: bytes, unit: Unit) -> StoredImage:
 def refuse_constant(image: StoredImage, saturation_adu: float | None) -> None:
     """Raise for an image all of whose raw pixels hold one value, in which a dark and a flat would draw a picture.
 
-    One that is saturated everywhere was read out, and one without any valid number is given where pixels are read.
+    One that is saturated everywhere was read out, and one without any valid number is reported where pixels are read.
 
     Parameters
     ----------
@@ -242,3 +248,27 @@ def refuse_constant(image: StoredImage, saturation_adu: float | None) -> None:
             f"all pixels of HDU {image.extension} hold the value {value:g}: the detector was not read out; leave the "
             "file out, or name another HDU in header.extension of the profile",
         )
+
+
+def inherited(header: Any, primary: Any) -> Any:
+    """Return the header of an extension with the cards that it inherits from the primary header.
+
+    By the INHERIT convention (Hanisch et al. 2001, A&A 376, 359, appendix B) an extension that says ``INHERIT = T``
+    has the cards of the primary header that it does not have itself. Many files do not say so and mean it: where the
+    primary header has no image of its own, its cards can only be about those that follow.
+
+    Parameters
+    ----------
+    header, primary : astropy.io.fits.Header
+    """
+    inherit = header.get("INHERIT")
+    if inherit is False or (inherit is not True and primary.get("NAXIS", 0) != 0):
+        return header
+    further = [
+        card for card in primary.cards if not _OWN_CARD.match(card.keyword) and card.keyword not in header
+    ]
+    if not further:
+        return header
+    whole = header.copy()
+    whole.extend(further, unique=True)
+    return whole

@@ -62,7 +62,7 @@ def unpack_tiles(
 
 @kernel
 def _unpack(data: Bytes, out: Any, block: int, bits: int) -> bool:
-    """Decode one tile; show whether its bytes were enough."""
+    """Decode one tile; return whether its bytes were enough."""
     few = 3 if bits == 8 else 4 if bits == 16 else 5
     plain = 6 if bits == 8 else 14 if bits == 16 else 25
     # The next bits are the upper ones of a word, of which so many are known.

@@ -15,17 +15,16 @@ from skylake.image.photometry.pixel_sum_kernels import (
     AREA,
     FLUX,
     LANES,
-    LIGHT,
     N_SUMS,
-    NOISE,
     OBSCURED,
-    SQUARES,
     Floats,
     Planes,
+    add_lanes,
     add_part,
     add_run,
     any_unusable,
     gather,
+    take_lane,
 )
 
 
@@ -159,19 +158,7 @@ def _add_circles(
             for lane in range(LANES):
                 upper, lower = after[k + 1, lane] - after[k, lane], before[k + 1, lane] - before[k, lane]
                 parts[lane] = upper - lower
-            for lane in range(LANES):
-                value = parts[lane] * cube[0, first + row, first + k, lane]
-                sums[FLUX, lane] += value
-                sums[LIGHT, lane] += parts[lane] * value
-            for lane in range(LANES):
-                seen = parts[lane] * cube[1, first + row, first + k, lane]
-                sums[AREA, lane] += seen
-                sums[SQUARES, lane] += parts[lane] * seen
-            for lane in range(LANES):
-                sums[OBSCURED, lane] += parts[lane] * (1.0 - cube[1, first + row, first + k, lane])
-            if plane:
-                for lane in range(LANES):
-                    sums[NOISE, lane] += parts[lane] * parts[lane] * cube[2, first + row, first + k, lane]
+            add_lanes(cube, first + row, first + k, parts, plane, sums)
         before, after = after, before
 
 
@@ -206,11 +193,7 @@ def circle_sums(planes: Planes, x: Floats, y: Floats, radii: Floats, sums: Float
             for k in range(len(radii)):
                 _add_circles(cube, reach, plane, dx, dy, radii[k], edges, lane_sums)
                 for lane in range(n_waiting):
-                    for column in range(N_SUMS):
-                        sums[waiting[lane], k, column] = lane_sums[column, lane]
-                    # What is left of rounding hides nothing.
-                    if lane_sums[OBSCURED, lane] < 1e-9:
-                        sums[waiting[lane], k, OBSCURED] = 0.0
+                    take_lane(lane_sums, lane, sums[waiting[lane], k])
             n_waiting, any_spoiled = 0, False
 
 

@@ -11,20 +11,16 @@ import numpy.typing as npt
 from skylake.core.jit import kernel
 from skylake.image.photometry.pixel_sum_kernels import (
     ANY_ORDER,
-    AREA,
-    FLUX,
     LANES,
-    LIGHT,
     N_SUMS,
-    NOISE,
-    OBSCURED,
-    SQUARES,
     Floats,
     Planes,
+    add_lanes,
     add_part,
     add_run,
     any_unusable,
     gather,
+    take_lane,
 )
 
 #: Rows into which a pixel is cut where an ellipse crosses it.
@@ -143,19 +139,7 @@ def _add_ellipses(
                 for lane in range(LANES):
                     first, last = max(left[piece, lane], low), min(right[piece, lane], high)
                     parts[lane] += max(last - first, 0.0) / _SLICES
-            for lane in range(LANES):
-                value = parts[lane] * cube[0, row, k, lane]
-                sums[FLUX, lane] += value
-                sums[LIGHT, lane] += parts[lane] * value
-            for lane in range(LANES):
-                seen = parts[lane] * cube[1, row, k, lane]
-                sums[AREA, lane] += seen
-                sums[SQUARES, lane] += parts[lane] * seen
-            for lane in range(LANES):
-                sums[OBSCURED, lane] += parts[lane] * (1.0 - cube[1, row, k, lane])
-            if plane:
-                for lane in range(LANES):
-                    sums[NOISE, lane] += parts[lane] * parts[lane] * cube[2, row, k, lane]
+            add_lanes(cube, row, k, parts, plane, sums)
 
 
 @kernel(error_model="numpy")
@@ -221,10 +205,7 @@ def ellipse_sums(
             gather(planes, any_spoiled, starts, 2 * half + 1, cube)
             _add_ellipses(cube, half, plane, offsets, conics, ends, parts, lane_sums)
             for lane in range(n_waiting):
-                for column in range(N_SUMS):
-                    sums[waiting[lane], column] = lane_sums[column, lane]
-                if lane_sums[OBSCURED, lane] < 1e-9:
-                    sums[waiting[lane], OBSCURED] = 0.0
+                take_lane(lane_sums, lane, sums[waiting[lane]])
             n_waiting, any_spoiled, half = 0, False, 0
 
 

@@ -38,7 +38,7 @@ def fit_rings(ratio: Floats, noise: Floats, design: Floats, variation: tuple[flo
     """Fit each ring with a polynomial, by iterated reweighting with Tukey's biweight.
 
     Stars differ because the point spread function varies over the field, by a share of what the ring
-    holds. A dozen stars hardly show how much, so it is kept within limits: without the upper one, chance
+    holds. A dozen stars hardly constrain it, so it is kept within limits: without the upper one, chance
     scatter in an outer ring makes faint stars count like bright ones; without the lower one, a single
     bright star counts for all, and its place in the field for the whole field.
 

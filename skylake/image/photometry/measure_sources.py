@@ -46,7 +46,7 @@ _WIDEST_PX = 8.0
 _PIXEL_WIDTH_SQUARE = 1.4
 #: What they add to the width of the image alone.
 _PIXEL_WIDTH = (0.5 * _PIXEL_WIDTH_SQUARE) ** 0.5
-#: A star narrower than that cannot be determined from a single pixel.
+#: A star narrower than that cannot be distinguished from a single pixel.
 _MIN_WIDTH_PX = 0.5
 #: Full width at half maximum of a Gaussian, in standard deviations.
 _WIDTH_PER_RMS = 2.3548
@@ -142,7 +142,7 @@ def measure_sources(
     flux, flux_err, sky = _aperture_fluxes(scene, background, camera.apertures, x, y, sums, around, flags)
     snr = plain_snr(flux["aper1"], camera.apertures.radii_px[0], scene.rms_at(x, y), gain)
     flux["kron"], flux_err["kron"], kron_radius, reach = _kron_flux(
-        scene, shapes, camera.apertures, x, y, flags, snr, filled, around
+        scene, shapes, camera.apertures, (x, y), flags, snr, filled, around
     )
     fwhm, half_light = _widths(scene, x, y, flux["kron"], reach, filled)
     _take_off_place_bias(flux, shapes, camera.apertures, fwhm, reach, (x_err, y_err))
@@ -281,14 +281,14 @@ def _kron_flux(
     scene: Scene,
     shapes: _IsophotalShapes,
     apertures: Apertures,
-    x: Floats,
-    y: Floats,
+    places: tuple[Floats, Floats],
     flags: Integers,
     snr: Floats,
     filled: Filled | None,
     around: LocalSky,
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """Return flux and error in the Kron ellipse, the Kron radius, and the long half axis of the ellipse, pixels."""
+    x, y = places
     a, b = np.maximum(shapes.a, 0.3), np.maximum(shapes.b, 0.3)
     kron = kron_radii(scene, x, y, a, b, shapes.theta, _KRON_REACH)
     if filled is not None:

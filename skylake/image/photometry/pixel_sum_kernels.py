@@ -192,3 +192,31 @@ def gather(
                 for lane in range(LANES):
                     if usable[starts[lane] + offset] & unusable:
                         cube[:, row, column, lane] = np.float32(0.0)
+
+
+@kernel(error_model="numpy", fastmath=ANY_ORDER)
+def add_lanes(cube: Cube, row: int, column: int, parts: Floats, plane: bool, sums: Floats) -> None:
+    """Add to `sums`, shape (6, lanes), a part of one pixel of each of the squares of :func:`gather`."""
+    for lane in range(LANES):
+        value = parts[lane] * cube[0, row, column, lane]
+        sums[FLUX, lane] += value
+        sums[LIGHT, lane] += parts[lane] * value
+    for lane in range(LANES):
+        seen = parts[lane] * cube[1, row, column, lane]
+        sums[AREA, lane] += seen
+        sums[SQUARES, lane] += parts[lane] * seen
+    for lane in range(LANES):
+        sums[OBSCURED, lane] += parts[lane] * (1.0 - cube[1, row, column, lane])
+    if plane:
+        for lane in range(LANES):
+            sums[NOISE, lane] += parts[lane] * parts[lane] * cube[2, row, column, lane]
+
+
+@kernel
+def take_lane(lane_sums: Floats, lane: int, sums: Floats) -> None:
+    """Set the six sums of one source from those of its lane."""
+    for column in range(N_SUMS):
+        sums[column] = lane_sums[column, lane]
+    # What is left of rounding obscures nothing.
+    if lane_sums[OBSCURED, lane] < 1e-9:
+        sums[OBSCURED] = 0.0

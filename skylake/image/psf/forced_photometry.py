@@ -24,7 +24,6 @@ from skylake.image.photometry.response_errors import with_response_error
 from skylake.image.photometry.row_errors import beyond_ellipses
 from skylake.image.psf.circle_tables import Circles
 from skylake.image.psf.extracted_frame import Extracted
-from skylake.image.psf.fit_row_errors import beyond_fit
 from skylake.image.psf.growth_normalisation import growth_normalisation
 from skylake.image.psf.psf_fit import (
     LARGEST_HALF,
@@ -253,7 +252,7 @@ def _row_noise(extracted: Extracted, psf: FramePsf) -> float:
 
 
 def _good_pixels(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return 1 for the pixels whose value says about the sky."""
+    """Return 1 for the pixels whose value is that of the sky."""
     if not mask.any():
         return np.ones(mask.shape, np.uint8)
     return np.asarray((mask & np.uint8(UNUSABLE_PIXEL | PixelFlag.SATURATED)) == 0).view(np.uint8)
@@ -299,7 +298,7 @@ def _sum(fit: StarFit, apertures: Apertures, row_variance: float) -> _Sums:
     plain, left, noise, _, held = fit.sums[:, main, :5].T
     own = fit.taken * held
     contamination = (plain - left - own) / np.maximum(np.abs(own), np.sqrt(noise))
-    # No pixel says about such a star, and what stands in for it would be a flux of zero.
+    # No pixel holds such a star, and what stands in for it would be a flux of zero.
     for values in (*flux.values(), *flux_err.values(), contamination):
         values[np.isnan(fit.flux)] = np.nan
     return _Sums(flux, flux_err, contamination, fit.bad.astype(np.int32))
@@ -347,3 +346,21 @@ def _flags(extracted: Extracted, fit: StarFit, x: Floats, y: Floats, edge: Float
     ):
         flags[(core & np.uint8(pixels)) != 0] |= bit
     return flags
+
+
+def beyond_fit(psf: FramePsf, half: int) -> float:
+    """Return what the fitted flux of a lonely star has beyond the errors of single pixels, in the middle of the image.
+
+    Parameters
+    ----------
+    psf : FramePsf
+    half : int
+        Half size of the square that is fitted.
+    """
+    height, width = psf.model.size
+    middle = psf.coefficients(np.array([0.5 * (width - 1)]), np.array([0.5 * (height - 1)]))
+    grid = np.arange(-half, half + 1.0)
+    y, x = (axis.reshape(-1) for axis in np.meshgrid(grid, grid, indexing="ij"))
+    star = np.asarray(psf.values(middle, x, y), float).reshape(len(grid), len(grid))
+    alone, rows = float(np.sum(star**2)), float(np.sum(star.sum(axis=1) ** 2))
+    return max(rows - alone, 0.0) / alone**2

@@ -27,7 +27,7 @@ class CrossValidationRms:
     Attributes
     ----------
     px : float
-        Of all stars, each counting alike, as the distance from the fit itself is given.
+        Of all stars, each counting alike, as in the distance from the fit itself.
     weighted_px : float
         Under the weights of the fit, by which fits are compared: what is no star does not count.
     """

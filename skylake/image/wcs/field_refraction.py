@@ -90,7 +90,7 @@ class Bending:
 
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> Bending:
-        """Return what :meth:`values` has given; raise KeyError, TypeError or ValueError for anything else."""
+        """Return what :meth:`values` describes; raise KeyError, TypeError or ValueError for anything else."""
         air = Air(
             *(float(values[name]) for name in ("pressure_hpa", "temperature_c", "wavelength_um", "height_m"))
         )

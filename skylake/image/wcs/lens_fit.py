@@ -78,7 +78,7 @@ class LensPrior:
         """Return what is expected of any lens: its centre near that of the image, some distortion.
 
         Where parameters do the same to a field, as the centre and the attitude of a narrow one, this keeps them
-        finite; it does not matter for what the stars constrain.
+        finite; parameters that the stars constrain are not affected.
         """
         half = 0.5 * math.hypot(*shape)
         reach = half / lens.focal_px

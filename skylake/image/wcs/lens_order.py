@@ -104,7 +104,7 @@ def _parts(used: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
 def fit_best_lens(
     start: Lens, pairs: StarPairs, known: LensPrior, allowed: list[str] | None = None
 ) -> tuple[LensFit, CrossValidationRms]:
-    """Fit a lens with the parameters that predict unseen stars, and show how far off these are.
+    """Fit a lens with the parameters that predict unseen stars, and return how far off these are.
 
     Parameters
     ----------

@@ -135,7 +135,7 @@ def refine(
         Height and width of the image.
     radius_px : float
         How far off the start may be anywhere on the image.
-    expected : Expected, optional
+    expected : LensPrior, optional
         What is known of the lens, as from other frames of the camera.
     groups : list of str, optional
         What may be fitted besides attitude and focal length if cross-validation asks for it; by default all.
@@ -201,7 +201,7 @@ def _settled(
     """Match again with the lens that was chosen, and fit its parameters to all these stars.
 
     Where the lens is not known well the circles are as wide as that, so that stars do not get lost because few of
-    their kind, as in the corners, have said about it.
+    their kind, as in the corners, constrain it.
     """
     matched: tuple[Indices, Indices] = np.zeros(0, np.intp), np.zeros(0, np.intp)
     for _ in range(_MATCHES):
@@ -289,6 +289,6 @@ def lens_of(to_sky: Callable[[Floats, Floats], Floats], shape: tuple[int, int]) 
     pairs = StarPairs(vectors[known], x[known], y[known], np.full(int(known.sum()), 0.01))
     prior = LensPrior.default(start, shape)
     if float(np.arccos(np.clip(np.min(pairs.vectors @ start.axis), -1.0, 1.0))) < _WIDE_RAD:
-        # A map has no noise: all that it has of the parameters is given.
+        # A map has no noise: all that it has of the parameters is known.
         return fit_lens(start, pairs, indices(affordable(len(pairs.x))), prior, _STILL_PX).lens
     return _other_projection(*fit_best_lens(start, pairs, prior), pairs, shape)[0].lens

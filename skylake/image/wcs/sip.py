@@ -257,7 +257,7 @@ class _Trial:
         )
 
     def _undone(self, matrix: Floats, powers: list[tuple[int, int]]) -> tuple[Floats, float]:
-        """Fit the polynomials that lead back to pixels, and show how far off they are."""
+        """Fit the polynomials that lead back to pixels; return them and how far off they are."""
         if not powers:
             return np.zeros((2, 0)), 0.0
         linear = np.asarray(np.linalg.solve(matrix, self.plane), float)

@@ -29,7 +29,7 @@ _DEFAULT_SIGMA_PX = 0.2
 class Sources:
     """Sources of a frame, brightest first: 0-based pixels and the standard deviation of each coordinate; shape (n,).
 
-    ``number`` gives which row of the list that was ranked each is.
+    ``number`` is the row of each in the list that was ranked.
     """
 
     x: Floats

@@ -100,7 +100,7 @@ def _is_angle(unit: Any) -> bool:
 
 
 def left_out(header: Any, lost: FrameRejected | None) -> str | None:
-    """Return what is said about a frame that is placed although the WCS of its header cannot be used; else None.
+    """Return the remark on a frame that is placed although the WCS of its header cannot be used; else None.
 
     A header without a WCS needs no remark.
     """

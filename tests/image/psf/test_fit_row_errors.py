@@ -16,9 +16,8 @@ from skylake.image.masters.master_file import MasterFrame
 from skylake.image.photometry.growth_curves import aperture_corrections
 from skylake.image.photometry.row_errors import beyond_ellipses
 from skylake.image.psf.extracted_frame import Extracted
-from skylake.image.psf.fit_row_errors import beyond_fit
 from skylake.image.psf.forced_aperture_kernels import aperture_table
-from skylake.image.psf.forced_photometry import measure_targets
+from skylake.image.psf.forced_photometry import beyond_fit, measure_targets
 from skylake.image.psf.psf_model import FramePsf, PsfModel
 from skylake.image.psf.psf_stars import psf_of_frame
 from skylake.image.psf.targets_on_frame import TargetStars
