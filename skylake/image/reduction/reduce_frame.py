@@ -17,7 +17,6 @@ from skylake.image.quality.frame_verdicts import flags_of_all, judge_frame
 from skylake.image.quality.star_injection import Frame
 from skylake.image.reduction.frame_record import PLAIN, FrameRecord, ReducedFrame, ReduceParams, new_row
 from skylake.image.reduction.frame_stages import (
-    Picture,
     detect,
     detrend,
     extract,
@@ -72,7 +71,10 @@ def reduce_frame(
 def _reduce(
     record: FrameRecord, content: FileContent, profile: Profile, params: ReduceParams, prior: Prior | None
 ) -> None:
-    """Run the stages in their order: each gives a value to the next ones, and columns to the record."""
+    """Run the stages in their order: each gives a value to the next ones, and columns to the record.
+
+    Those are read, header, detrend, background, detect, measure, locate, quality and forced.
+    """
     take, file, reference = record.take, record.row["file"], params.reference
     stored = open_stored(content, profile.base.header.extension)
     reading, header = take(interpret_header(stored, profile, file)), stored.header
@@ -84,7 +86,9 @@ def _reduce(
     try:
         detected = take(detect(record.row, picture, given.pointing, params, prior))
     except FrameRejected as error:
-        _finish_empty(record, picture, params, prior, error)
+        # A frame that its neighbours place has targets even so.
+        record.refuse(error)
+        _force(record, extract_nothing(record.row, picture, prior, params.usual), params)
         raise
     found = take(measure(record.row, picture, detected, params.keeper))
     located = take(locate(record.row, reading, header, image, given, found.kept.measured, reference, prior))
@@ -95,21 +99,17 @@ def _reduce(
     record.place_sources(pointing)
     # The pixels with their sky have done their part too.
     del image, picture, detected, found
-    if params.finish is not None:
-        flags = extracted.measured.flags | int(flags_of_all(record.row))
-        measured = replace(extracted.measured, flags=flags)
-        final = replace(extracted, row=record.row, measured=measured, pointing=pointing)
-        record.keep_finished(take(params.finish(final)))
+    _force(record, replace(extracted, pointing=pointing), params)
 
 
-def _finish_empty(
-    record: FrameRecord, picture: Picture, params: ReduceParams, prior: Prior | None, error: FrameRejected
-) -> None:
-    """Measure the targets of a frame without detections, if its neighbours place it."""
-    record.refuse(error)
-    nothing = extract_nothing(record.row, picture, prior, params.usual)
-    if params.finish is not None and nothing is not None:
-        record.keep_finished(record.take(params.finish(nothing)))
+def _force(record: FrameRecord, extracted: Extracted | None, params: ReduceParams) -> None:
+    """Do what is asked for with a frame that is placed, such as forced photometry."""
+    if params.finish is None or extracted is None:
+        return
+    row, measured = record.row, extracted.measured
+    flags = measured.flags | int(flags_of_all(row))
+    step = params.finish(replace(extracted, row=row, measured=replace(measured, flags=flags)))
+    record.keep_finished(record.take(step))
 
 
 def _injectable(extracted: Extracted, image: Image) -> Frame:
