@@ -16,7 +16,8 @@ PYTEST = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --nump
 	--no-loadscope-reorder --durations 25
 
 # Arrays, tables and lakes: what a change of an algorithm or of a file format is likely to break.
-QUICK = tests/core tests/schema tests/table tests/lake tests/image
+QUICK = tests/core tests/schema tests/table tests/lake \
+	tests/image/detection tests/image/detrend tests/image/fitsio tests/image/photometry
 
 .PHONY: demo quick test trials lint docs format generated deployed-schemas bench clean help
 

@@ -245,9 +245,17 @@ def test_a_camera_that_was_moved_gets_another_geometry(lake: Lake, archive: Fish
     assert change.startswith("sim-fisheye: the camera was moved by 2024-03-0")
 
 
-def test_zeropoints_and_extinction_are_those_of_the_simulation(lake: Lake):
+@pytest.fixture(scope="module")
+def calibrated(first: Lake, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """The lake with matches and zeropoints. Tests do not change it."""
+    root = tmp_path_factory.mktemp("calibrated") / "lake"
+    lake = Lake(shutil.copytree(first.root, root, symlinks=True))
     calibrate(lake, Inline())
-    zeropoints = [row for row in rows(lake, "zeropoints") if row["zp"] is not None]
+    return lake
+
+
+def test_zeropoints_and_extinction_are_those_of_the_simulation(calibrated: Lake):
+    zeropoints = [row for row in rows(calibrated, "zeropoints") if row["zp"] is not None]
     assert len(zeropoints) == 3
     for row in zeropoints:
         # At the zenith the air takes what it takes per airmass.
@@ -258,9 +266,8 @@ def test_zeropoints_and_extinction_are_those_of_the_simulation(lake: Lake):
         assert row["n_used"] > 100 and row["mean_airmass"] > 1.3
 
 
-def test_magnitudes_are_right_at_all_altitudes(lake: Lake):
-    calibrate(lake, Inline())
-    snapshot = lake.snapshot()
+def test_magnitudes_are_right_at_all_altitudes(calibrated: Lake):
+    snapshot = calibrated.snapshot()
     with connect(snapshot) as connection:
         found = connection.sql(
             "SELECT c.*, m.altitude_deg FROM calibrated_matches AS c JOIN matches AS m USING (frame_id, source_no) "

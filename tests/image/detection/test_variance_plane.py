@@ -49,6 +49,7 @@ def reduced(field: Any, true_e: float, told_e: float, known: bool = True) -> Ima
     return calibrate(RawImage(raw.astype(np.float32), {}, 0), camera, conditions)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("true_e", "told_e"), [(5.0, 30.0), (5.0, 5.0), (30.0, 5.0)])
 def test_pulls_are_normal_whatever_read_noise_the_header_has(
     true_e: float, told_e: float, make_field: Callable[..., Any], measure: Callable[..., Any]
@@ -99,6 +100,7 @@ def forced_pulls(done: Any, field: Any) -> Any:
     return (fit.sums[:, 0, 0] - field.flux * field.held(3.0)) / np.sqrt(fit.sums[:, 0, 2])
 
 
+@pytest.mark.full
 def test_centroid_errors_are_as_with_the_right_read_noise(
     make_field: Callable[..., Any], measure: Callable[..., Any]
 ) -> None:
