@@ -72,6 +72,7 @@ def drawn(make_night: Callable[..., Any]) -> dict[str, np.ndarray]:
     return {name: np.concatenate(each).astype(float) for name, each in found.items()}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("told", [True, False], ids=["known colours", "unknown colours"])
 @pytest.mark.parametrize(("bright", "faint"), [(9.5, 11.5), (11.5, 14.0), (14.0, 16.5)])
 def test_chi_square_of_constant_stars_is_one(

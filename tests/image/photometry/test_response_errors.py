@@ -98,6 +98,7 @@ def test_photon_noise_and_errors_before_the_flat_count_in_full(frames: list[tupl
         assert np.median(error[seen] / np.sqrt(photons[seen])) == pytest.approx(1.03, abs=0.03)
 
 
+@pytest.mark.full
 def test_targets_have_the_error_of_the_flat(frames: list[tuple[Any, Any]], camera: Camera) -> None:
     pulls: dict[str, list[Any]] = {"aper2": [], "hybrid2": [], "psf": []}
     nowhere: Any = None
