@@ -18,7 +18,7 @@ from typing import Any
 
 #: What nearly all commands import. None of it starts a thread that would not survive a fork.
 IMPORTED = [
-    "skylake.cli.main", "skylake.flow.aggregates.refresh", "skylake.flow.zeropoints.calibrate_nights", "skylake.flow.maintenance.import_catalogs",
+    "skylake.cli.main", "skylake.flow.aggregates", "skylake.flow.zeropoints.calibrate_nights", "skylake.flow.maintenance.import_catalogs",
     "skylake.flow.ingest.multi_detector", "skylake.flow.maintenance.verify_lake", "skylake.lake", "skylake.lake.storage.open_table", "skylake.report.style",
     "skylake.simulate", "astropy.wcs", "duckdb", "pyarrow.dataset",
 ]  # fmt: skip

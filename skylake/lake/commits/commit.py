@@ -87,7 +87,8 @@ class Commit:
     def tables(self) -> list[str]:
         """Tables that the commit touches."""
         touched = self.staged.keys() | self.removed.keys() | self.merged.keys()
-        return [name for name in table_names() if name in touched]
+        own = [name for name in table_names() if name in touched]
+        return own + sorted(touched.difference(own))
 
     def touched(self, table: str) -> set[str]:
         """Return the names of the parts of a table that the commit replaces, removes or merges."""
@@ -157,7 +158,7 @@ def _versions(claim: Claim, snapshot: Snapshot, touched: Collection[str]) -> dic
     Tables that are younger than it are added to the lake; of those that are touched a version is built anyway.
     """
     layout, versions = claim.layout, {}
-    for name in table_names():
+    for name in dict.fromkeys([*snapshot.tables, *touched]):
         versions[name] = snapshot.folder(name)
         if is_addition(layout, snapshot.number, name):
             if name not in touched:
@@ -178,7 +179,7 @@ def _publish_versions(
         (folder / name).symlink_to(Path("../../_versions") / name / version.name)
     keep_cameras(layout, folder, wanted)
     keep_configurations(layout, commit.configurations)
-    write_record(layout, claim.number, claim.base, commit, claim.token)
+    write_record(layout, claim.number, claim.base, commit, list(versions), claim.token)
     for place in on_each_file_system([layout.root, folder, layout.ledger, *versions.values()]):
         sync_tree(place)
     claim.require()
@@ -209,7 +210,7 @@ def create_empty(layout: Layout) -> Snapshot:
         (folder / name).symlink_to(Path("../..") / layout.version(name, 1).relative_to(layout.root))
         _link_table(layout, name)
     keep_cameras(layout, folder)
-    write_record(layout, 1, None, Commit("init", "-"))
+    write_record(layout, 1, None, Commit("init", "-"), table_names())
     sync_tree(layout.root)
     _point(layout.current, Path("_snapshots") / folder.name)
     mark_current(layout, 1)

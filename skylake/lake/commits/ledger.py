@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,6 @@ from skylake.errors import LakeError
 from skylake.lake.commits.ledger_records import INSTANT, is_recorded, read_entry
 from skylake.lake.layout import Layout
 from skylake.revision import code_version
-from skylake.schema import table_names
 from skylake.sky.hats import replace_text
 
 if TYPE_CHECKING:
@@ -35,9 +34,14 @@ _FEW_INPUTS = 16
 
 
 def write_record(
-    layout: Layout, number: int, base: int | None, commit: Commit, token: str | None = None
+    layout: Layout,
+    number: int,
+    base: int | None,
+    commit: Commit,
+    tables: Sequence[str],
+    token: str | None = None,
 ) -> None:
-    """Write the record of a commit that makes the snapshot of a number out of another.
+    """Write the record of a commit that makes the snapshot of a number, with some tables, out of another.
 
     The token tells its writer apart from all others.
     """
@@ -51,7 +55,7 @@ def write_record(
         "software_version": code_version(),
         "host": socket.gethostname(),
         "token": token,
-        "tables": list(table_names()),
+        "tables": list(tables),
         "replaced": {
             table: {
                 part.name: {

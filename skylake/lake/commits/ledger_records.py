@@ -15,7 +15,6 @@ from skylake.errors import LakeError
 from skylake.lake.layout import Layout
 from skylake.lake.remote.published_lake import PublishedLayout
 from skylake.places import Reaching
-from skylake.schema import table_names
 
 #: Times of commits are told to the microsecond.
 INSTANT = timedelta(microseconds=1)
@@ -103,8 +102,8 @@ def as_one(commits: Sequence[Entry]) -> Entry:
         for table, names in one.parts.items():
             parts[table] = (*parts.get(table, ()), *names)
     stages = dict.fromkeys(one.stage.split()[0] for one in commits)
-    # A compaction calls its table so.
-    nights = sorted({one.batch for one in commits} - {"-", *table_names()})
+    # The batch of a compaction is a table.
+    nights = sorted({one.batch for one in commits if one.stage != "compact"} - {"-"})
     return replace(
         last,
         base=commits[0].base,

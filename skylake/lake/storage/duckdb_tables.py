@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skylake.errors import LakeError, UsageError
+from skylake.lake.gather import BLOCKS, add_gathered, duckdb_type
 from skylake.lake.integrity.damaged_files import named_in
 from skylake.lake.remote.published_lake import PublishedSnapshot
 from skylake.lake.storage.ledger_views import add_views, pattern, plain
 from skylake.places import is_url, key, store
 from skylake.resources import folder
-from skylake.schema import Column, TableSchema, empty_table, load, table_names
+from skylake.schema import TableSchema, empty_table
 from skylake.sky.hats import read_collection
 
 if TYPE_CHECKING:
@@ -24,18 +25,6 @@ if TYPE_CHECKING:
 
 #: Schema of the views of reference catalogs.
 CATALOGS = "catalogs"
-_TYPES = {
-    "boolean": "BOOLEAN",
-    "byte": "TINYINT",
-    "short": "SMALLINT",
-    "int": "INTEGER",
-    "long": "BIGINT",
-    "float": "FLOAT",
-    "double": "DOUBLE",
-    "string": "VARCHAR",
-    "text": "VARCHAR",
-    "timestamp": "TIMESTAMP WITH TIME ZONE",
-}
 #: Settings of a connection that only reads; after the last of them no setting can be changed any more.
 _READING = (
     "autoload_known_extensions = false",
@@ -60,6 +49,8 @@ _BEGINNINGS = {
 
 def connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
     """Return an in-memory DuckDB with a view per table, per catalog, and what is in ``sql/duckdb``.
+
+    Tables in blocks are there with merged rows under their names, and block by block in the schema ``blocks``.
 
     The function ``skylake_snapshot()`` tells its number. The views ``ledger``, ``parts`` and ``configurations`` of
     a lake on disk tell where the rows come from. Only the row groups and columns that a query needs are read.
@@ -104,7 +95,7 @@ def restrict(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot, files: I
     files : iterable of Path
         More files that may be read.
     """
-    folders = [snapshot.folder(name) for name in table_names()]
+    folders = [snapshot.folder(name) for name in snapshot.tables]
     folders += [snapshot.catalog(name) for name in snapshot.catalogs()]
     folders.append(snapshot.layout.ledger)
     # By their own names, and by those of what links lead to.
@@ -113,6 +104,11 @@ def restrict(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot, files: I
     names = {name for folder in folders for name in (str(folder), plain(folder))}
     connection.execute(f"SET allowed_directories = {_texts(sorted(names))}")
     connection.execute(f"SET allowed_paths = {_texts(map(str, paths))}")
+    close(connection)
+
+
+def close(connection: duckdb.DuckDBPyConnection) -> None:
+    """Let a connection reach nothing but what it was given, load no extension, and change no setting any more."""
     for setting in _READING:
         connection.execute(f"SET {setting}")
 
@@ -169,13 +165,9 @@ def _copies(connection: duckdb.DuckDBPyConnection, text: str) -> bool:
 
 def _add_tables(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:
     """Add a view per table and per catalog, and those of the ledger."""
-    for name in table_names():
-        root = snapshot.folder(name)
-        snapshot.version(name).require_files()
-        if snapshot.n_rows(name):
-            _view(connection, f'"{name}"', root, f", schema = MAP {{{duckdb_columns(load(name))}}}")
-        else:
-            connection.register(name, empty_table(load(name)))
+    connection.execute(f"CREATE SCHEMA {BLOCKS}")
+    for name in snapshot.tables:
+        _add_table(connection, snapshot, snapshot.schema(name))
     connection.execute(f"CREATE SCHEMA {CATALOGS}")
     for name in snapshot.catalogs():
         _view(connection, f"{CATALOGS}.{_quoted(name)}", catalog_folder(snapshot.catalog(name)))
@@ -184,6 +176,22 @@ def _add_tables(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> No
         add_views(connection, snapshot)
     if isinstance(snapshot, PublishedSnapshot):
         snapshot.require_there()
+
+
+def _add_table(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot, schema: TableSchema) -> None:
+    """Add the view of a table; of one in blocks, the view of merged rows, and that of its blocks."""
+    snapshot.version(schema.name).require_files()
+    files = f"{BLOCKS}.{_quoted(schema.name)}" if schema.in_blocks else _quoted(schema.name)
+    if snapshot.n_rows(schema.name):
+        options = f", schema = MAP {{{duckdb_columns(schema)}}}"
+        _view(connection, files, snapshot.folder(schema.name), options)
+    elif schema.in_blocks:
+        empty = ", ".join(f"NULL::{duckdb_type(one)} AS {_quoted(one.name)}" for one in schema.columns)
+        connection.execute(f"CREATE VIEW {files} AS SELECT {empty} WHERE false")
+    else:
+        connection.register(schema.name, empty_table(schema))
+    if schema.in_blocks:
+        add_gathered(connection, schema, files)
 
 
 def catalog_folder(collection: Path) -> Path:
@@ -197,15 +205,9 @@ def duckdb_columns(schema: TableSchema) -> str:
     It widens what is narrower in a file, and a column that a file lacks is null.
     """
     return ", ".join(
-        f"'{column.name}': {{name: '{column.name}', type: '{_type(column)}', default_value: NULL}}"
+        f"'{column.name}': {{name: '{column.name}', type: '{duckdb_type(column)}', default_value: NULL}}"
         for column in schema.columns
     )
-
-
-def _type(column: Column) -> str:
-    if column.columns:
-        return f"STRUCT({', '.join(f'{_quoted(inner.name)} {_type(inner)}[]' for inner in column.columns)})"
-    return _TYPES[column.datatype]
 
 
 def _quoted(name: str) -> str:

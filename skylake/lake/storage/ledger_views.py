@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from skylake.lake.layout import PARTS_FOLDER
 from skylake.lake.storage.bundles import BUNDLES_FOLDER
-from skylake.schema import table_names
 
 if TYPE_CHECKING:
     import duckdb
@@ -87,7 +86,7 @@ def add_views(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None
     layout = snapshot.layout
     source = _read(layout.ledger, "[0-9]*.json", _RECORD, "unstructured")
     connection.execute(_LEDGER.format(source=source, number=snapshot.number))
-    pieces = [piece for table in table_names() for piece in _pieces(table, snapshot.folder(table))]
+    pieces = [piece for table in snapshot.tables for piece in _pieces(table, snapshot.folder(table))]
     connection.execute(f"CREATE VIEW parts AS {' UNION ALL '.join(pieces)}")
     found = any(layout.configurations.glob("*.json"))
     nothing = "(SELECT '' AS filename, '{}' AS content WHERE false)"

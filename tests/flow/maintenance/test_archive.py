@@ -15,7 +15,7 @@ import pytest
 
 from skylake.cameras import Profile
 from skylake.errors import LakeError, UsageError
-from skylake.flow.aggregates.refresh import aggregate
+from skylake.flow.aggregates import aggregate
 from skylake.flow.archive import catalog_columns, make_archive
 from skylake.flow.execution.cluster import Inline, workers
 from skylake.flow.maintenance.import_catalogs import import_catalog
