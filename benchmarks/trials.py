@@ -13,7 +13,7 @@ from archive.make_archive import make_archive
 from archive.scenario import ArchiveScenario
 
 from skylake import cameras
-from skylake.flow.aggregates.refresh import aggregate
+from skylake.flow.aggregates import aggregate
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline

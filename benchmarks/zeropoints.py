@@ -29,7 +29,7 @@ from skylake import cameras
 from skylake.core.flags import SPOILED
 from skylake.core.robust import robust_mean, sigma_mad
 from skylake.core.sphere import unit_vectors
-from skylake.flow.aggregates.refresh import aggregate
+from skylake.flow.aggregates import aggregate
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Workers, workers
 from skylake.flow.ingest.ingest_frames import ingest

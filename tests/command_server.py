@@ -19,7 +19,7 @@ from typing import Any
 #: What nearly all commands import. None of it starts a thread that would not survive a fork.
 IMPORTED = [
     "skylake.cli.main",
-    "skylake.flow.aggregates.refresh",
+    "skylake.flow.aggregates",
     "skylake.flow.zeropoints.calibrate_nights",
     "skylake.flow.catalogs.import_catalogs",
     "skylake.flow.ingest.multi_detector",

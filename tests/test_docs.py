@@ -37,6 +37,7 @@ DOCUMENTS = [
     "docs/astrometry.md",
     "docs/reading.md",
     "docs/operating.md",
+    "docs/aggregates.md",
 ]
 #: Done for the tests by whoever runs them, and by .ci/run.
 SET_UP = {"make demo", "make test", ". .venv/bin/activate"}
@@ -127,6 +128,7 @@ def folder(demo_folder: Path) -> Path:
     """Where the commands run: beside a demo, with what the documents take for granted."""
     (demo_folder / "sql").symlink_to(ROOT / "sql")
     (demo_folder / "my-camera.toml").write_text(blocks("docs/cameras.md", "toml")[0], encoding="utf-8")
+    (demo_folder / "crowding.sql").write_text(blocks("docs/aggregates.md", "sql")[0], encoding="utf-8")
     chips = blocks("docs/astrometry.md", "toml")
     (demo_folder / "four-chips.toml").write_text(
         next(one for one in chips if "[[chip]]" in one), encoding="utf-8"
@@ -191,7 +193,7 @@ def store_of(text: str, request: pytest.FixtureRequest) -> dict[str, str]:
 
 
 @pytest.mark.xdist_group("docs")
-@pytest.mark.parametrize("document", ["README.md", "docs/reading.md", "docs/python.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/reading.md", "docs/python.md", "docs/aggregates.md"])
 def test_the_python_of_a_document_runs(document: str, folder: Path, request: pytest.FixtureRequest) -> None:
     programs = blocks(document, "python")
     assert programs
@@ -223,6 +225,11 @@ def test_the_notebook_runs(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     # Lake, tables and nights; light curve, map and residuals; and nothing on standard error.
     assert done.stdout.splitlines() == ["3 3", ""]
+
+
+def test_an_aggregate_of_a_user_takes_ten_lines() -> None:
+    (query,) = blocks("docs/aggregates.md", "sql")
+    assert len(query.splitlines()) <= 10
 
 
 @pytest.mark.parametrize("number", range(1, len(blocks("docs/cameras.md", "toml"))))

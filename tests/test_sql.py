@@ -116,7 +116,7 @@ def tables(demo_folder: Path, facts: Facts) -> Iterator[duckdb.DuckDBPyConnectio
     """The tables of a lake, in memory. Tests do not change them."""
     with Lake(demo_folder / "demo" / "lake").snapshot().duckdb() as lake, duckdb.connect() as connection:
         for name in TABLES:
-            rows = lake.table(name).to_arrow_table()
+            rows = lake.table(f"blocks.{name}" if load(name).in_blocks else name).to_arrow_table()
             connection.execute(f"CREATE TABLE {name} AS FROM rows")
             assert len(rows) > 0
         for name in RELATIONS:

@@ -224,6 +224,17 @@ mirror_url_option = click.option(
 )
 
 
+aggregate_files_option = click.option(
+    "--aggregate",
+    "files",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="A file of SQL or Python with an aggregate of your own, beside those of ~/.config/skylake/aggregates; may be "
+    "repeated.",
+)
+
+
 def cluster_options(command: Command) -> Command:
     """Add --cluster and --workers."""
     for option in (

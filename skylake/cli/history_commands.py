@@ -38,11 +38,12 @@ def history(lake: Path, last: int | None, batch: str | None, table: str | None, 
     vacuumed stays in the list and cannot be read any more. Of a published lake only some can be read.
     """
     from skylake.errors import UsageError
-    from skylake.schema import table_names
 
-    if table is not None and table not in table_names():
-        raise UsageError(f"there is no table {table!r}; the tables are {', '.join(table_names())}")
-    entries = open_lake(lake).runs(last, batch, table)
+    opened = open_lake(lake)
+    tables = opened.snapshot().tables
+    if table is not None and table not in tables:
+        raise UsageError(f"there is no table {table!r}; the tables are {', '.join(tables)}")
+    entries = opened.runs(last, batch, table)
     gone = "not published" if is_url(lake) else "vacuumed"
 
     def text() -> None:

@@ -83,11 +83,10 @@ def status(lake: Path, as_of: str | None, as_json: bool) -> None:
     those again. A table with a missing, truncated or unknown file is reported on standard error, with status 1.
     """
     from skylake.report.collect import counts_of_status
-    from skylake.schema import table_names
 
     opened = open_lake(lake)
     snapshot = opened.snapshot(as_of)
-    tables = {name: snapshot.n_rows(name) for name in table_names()}
+    tables = {name: snapshot.n_rows(name) for name in snapshot.tables}
     frames = counts_of_status(snapshot)
     nights = snapshot.read(
         "nights", ["camera", "night", "band", "n_frames", "n_ok", "zp_median", "zp_median_err"]
@@ -156,10 +155,9 @@ def _catalogs_text(chosen: dict[str, str]) -> str:
 def _damaged(snapshot: Snapshot) -> dict[str, str]:
     """Return what is wrong with the files of tables, and report it."""
     from skylake.errors import LakeError
-    from skylake.schema import table_names
 
     damages = {}
-    for name in table_names():
+    for name in snapshot.tables:
         try:
             snapshot.version(name).require_files()
         except LakeError as error:
@@ -171,7 +169,7 @@ def _damaged(snapshot: Snapshot) -> dict[str, str]:
 def _outdated(lake: Lake, snapshot: Snapshot) -> dict[str, dict[str, Any]] | None:
     """Return how many parts of each derived table are out of date, and why; None where that is not known."""
     from skylake.errors import SkylakeError
-    from skylake.flow.aggregates.outdated import outdated
+    from skylake.flow.aggregates import outdated
 
     try:
         states = outdated(lake, snapshot)

@@ -11,7 +11,7 @@ from typing import Any
 from skylake import cameras, logs
 from skylake.declared import read_toml
 from skylake.errors import ConfigurationError, SkylakeError
-from skylake.flow.aggregates.refresh import aggregate
+from skylake.flow.aggregates import aggregate
 from skylake.flow.astrometry.learn_distortion import learn
 from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Workers
@@ -35,6 +35,7 @@ class NightlyOptions:
     paths: tuple[Path, ...]
     report: Path
     mirror_url: str | None = None
+    aggregates: tuple[Path, ...] = ()
 
 
 @dataclass(slots=True)
@@ -131,10 +132,11 @@ def _calibrate(run: _NightlyRun) -> None:
 
 
 def _aggregate(run: _NightlyRun) -> None:
-    report = aggregate(run.lake, [], run.workers, run.progress)
+    report = aggregate(run.lake, [], run.workers, run.progress, run.options.aggregates)
     run.outcome.values["aggregate"] = dataclasses.asdict(report)
     made = ", ".join(f"{name} {count}" for name, count in report.refreshed.items())
     run.outcome.lines.append(f"aggregate: parts made: {made}")
+    run.outcome.lines += [f"aggregate: {sentence}" for sentence in report.left]
 
 
 def _compact(run: _NightlyRun) -> None:

@@ -16,6 +16,7 @@ import click
 from skylake.cli import completion, show
 from skylake.cli.arguments import (
     Number,
+    aggregate_files_option,
     as_of_option,
     camera_option,
     cluster_options,
@@ -360,29 +361,39 @@ def _show_planned(lake: Lake, choice: Choice, as_json: bool) -> None:
     show.result(rows, as_json, text)
 
 
-@click.command(short_help="Refresh nights, light curves and maps.")
+@click.command(short_help="Refresh nights, light curves, maps and aggregates of your own.")
 @lake_argument
 @click.argument("names", nargs=-1, metavar="[NAME…]")
+@aggregate_files_option
 @cluster_options
 @show.as_json
 def aggregate(
-    lake: Path, names: tuple[str, ...], cluster: str | None, workers: int | None, as_json: bool
+    lake: Path,
+    names: tuple[str, ...],
+    files: tuple[Path, ...],
+    cluster: str | None,
+    workers: int | None,
+    as_json: bool,
 ) -> None:
-    """Refresh the aggregates of LAKE: nights, lightcurves, forced_lightcurves and maps, or those named.
+    """Refresh the aggregates of LAKE: nights, lightcurves, forced_lightcurves, maps and seeing, or those named.
 
     Light curves are of the detections of stars, forced_lightcurves of what was measured at the places of targets.
+    Aggregates of your own are files in ~/.config/skylake/aggregates, or named by --aggregate; docs/aggregates.md shows
+    how to write one.
 
     Only what was made from changed inputs is rebuilt.
     """
-    from skylake.flow.aggregates.outdated import uncalibrated
-    from skylake.flow.aggregates.refresh import aggregate as run_aggregate
+    from skylake.flow.aggregates import aggregate as run_aggregate
+    from skylake.flow.aggregates import uncalibrated
     from skylake.flow.execution.run_progress import counted
 
     opened = open_lake(lake)
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
-        report = run_aggregate(opened, names, pool, shown)
+        report = run_aggregate(opened, names, pool, shown, files)
     text = ", ".join(f"{name} {counted(count, 'part')}" for name, count in report.refreshed.items())
     show.result(dataclasses.asdict(report), as_json, lambda: click.echo(f"aggregate: {text}"))
+    for sentence in report.left:
+        show.complain(sentence)
     waiting = uncalibrated(opened)
     if waiting:
         are = "part of matches and zeropoints is" if waiting == 1 else "parts of matches and zeropoints are"
@@ -484,6 +495,7 @@ def _own_report(lake: Path) -> Path:
     help="Where the report goes; LAKE/report by default.",
 )
 @mirror_url_option
+@aggregate_files_option
 @cluster_options
 @show.as_json
 @click.pass_context
@@ -494,6 +506,7 @@ def nightly(
     paths: tuple[Path, ...],
     report_folder: Path | None,
     url: str | None,
+    files: tuple[Path, ...],
     cluster: str | None,
     workers: int | None,
     as_json: bool,
@@ -506,7 +519,7 @@ def nightly(
     from skylake.cli.nightly_command import NightlyOptions, run_nightly
 
     opened = open_lake(lake)
-    options = NightlyOptions(camera_name, paths, report_folder or _own_report(lake), url)
+    options = NightlyOptions(camera_name, paths, report_folder or _own_report(lake), url, files)
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
         outcome = run_nightly(opened, options, pool, shown)
 

@@ -150,7 +150,7 @@ def most_variable(lake: Lake, snapshot: Snapshot, how_many: int) -> list[dict[st
     are few, or less than half, tells nothing. ``excess`` is how many times the expected a star scatters.
     """
     columns = ["object_id", "catalog", "band", "ra_deg", "dec_deg", "n_points", "mag_median", "mag_scatter"]
-    rows = snapshot.read("lightcurves", columns, filter=pc.field("n_points") >= _MIN_POINTS)
+    rows = snapshot.merged("lightcurves", columns, filter=pc.field("n_points") >= _MIN_POINTS)
     rows = rows.filter(pc.and_(pc.is_valid(rows["mag_scatter"]), pc.is_valid(rows["mag_median"])))
     if rows.num_rows == 0:
         return []
@@ -178,7 +178,7 @@ def most_variable(lake: Lake, snapshot: Snapshot, how_many: int) -> list[dict[st
 def _points_of(snapshot: Snapshot, stars: list[int]) -> dict[tuple[str, int, str], dict[str, list[Any]]]:
     """Return the measurements of some stars by catalog, star and band."""
     columns = ["object_id", "catalog", "band", "lightcurve", "lightcurve_errors"]
-    rows = snapshot.read("lightcurves", columns, filter=pc.field("object_id").isin(stars))
+    rows = snapshot.merged("lightcurves", columns, of=pc.field("object_id").isin(stars))
     return {
         (row["catalog"], row["object_id"], row["band"]): row["lightcurve"] | (row["lightcurve_errors"] or {})
         for row in rows.to_pylist()

@@ -16,6 +16,7 @@ from skylake.lake import Snapshot
 
 #: A star is looked for within this distance of a position.
 _REACH_ARCSEC = 60.0
+_MORE_ARCSEC = 5.0
 #: Which measurements of a star: those at its place, detected or not, or its detections.
 Measured = Literal["forced", "detected"]
 #: What is stated of a star once, not for each band.
@@ -70,7 +71,7 @@ def curve_of_object(
             chosen |= pc.field("star_id") == object_id
         if catalog is not None:
             chosen &= pc.field(_TABLES[kind].catalog) == catalog
-        rows = snapshot.read(_TABLES[kind].name, filter=chosen)
+        rows = snapshot.merged(_TABLES[kind].name, of=chosen)
         if rows.num_rows:
             return _curve(rows, rows.slice(0, 1), kind)
     require_curves(snapshot, measured)
@@ -138,10 +139,11 @@ def curve_at(
         If there is none within reach.
     """
     for kind in _kinds(measured):
-        rows = snapshot.cone(_TABLES[kind].name, ra_deg, dec_deg, reach_arcsec / 3600.0)
-        if rows.num_rows:
-            distance = separation_deg(ra_deg, dec_deg, rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy())
-            nearest = int(distance.argmin())
+        # Some more, as the blocks of a target may lie where different lists have put it.
+        rows = snapshot.cone(_TABLES[kind].name, ra_deg, dec_deg, (reach_arcsec + _MORE_ARCSEC) / 3600.0)
+        distance = separation_deg(ra_deg, dec_deg, rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy())
+        nearest = int(distance.argmin()) if len(distance) else 0
+        if len(distance) and distance[nearest] * 3600.0 <= reach_arcsec:
             curve = _curve(rows, rows.slice(nearest, 1), kind)
             return curve | {"separation_arcsec": float(distance[nearest] * 3600.0)}
     require_curves(snapshot, measured)
@@ -161,9 +163,8 @@ def _curve(rows: pa.Table, chosen: pa.Table, kind: Measured) -> dict[str, Any]:
         for point in _unnest(row.pop("lightcurve") | (row.pop("lightcurve_errors") or {}))
     ]
     star = {name: bands[0][name] for name in _OF_THE_STAR} | {"measured": kind}
-    curves = [
-        {name: row[name] for name in row if name not in (*_OF_THE_STAR, "_healpix_29")} for row in bands
-    ]
+    others = (*_OF_THE_STAR, "_healpix_29", "lightcurve_noise")
+    curves = [{name: row[name] for name in row if name not in others} for row in bands]
     points.sort(key=lambda point: (point["mjd_mid"], point["frame_id"]))
     return star | {"bands": curves, "points": points}
 

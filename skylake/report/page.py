@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from skylake.core.flags import SPOILED
 from skylake.errors import LakeError, reason_of
 from skylake.lake import Lake, Snapshot
+from skylake.lake.access.open_table import OpenTable
 from skylake.report import cellplots, collect, forcedplots, plots
 from skylake.report.curves import curve_of_object
 from skylake.report.pictures import PagePicture, draw
@@ -84,7 +85,7 @@ def _render(lake: Lake, snapshot: Snapshot, pictures: list[PagePicture]) -> str:
         name=lake.root.name,
         snapshot=snapshot.number,
         version=VERSION,
-        tables=[(name, snapshot.n_rows(name)) for name in _counted(snapshot)],
+        tables=[(name, len(OpenTable(snapshot, name))) for name in _counted(snapshot)],
         catalog=", ".join(sorted(set(catalogs.values()) - {""})),
         status=collect.counts_of_status(snapshot),
         nights=nights,
@@ -160,7 +161,7 @@ def _cell_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[PagePictu
 def _forced_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[PagePicture]:
     """Draw how well targets repeat, if they have light curves."""
     columns = ["mag_mean", "mag_mean_random_err", "mag_scatter", "n_clean"]
-    rows = snapshot.read("forced_lightcurves", columns, filter=pc.field("camera") == camera)
+    rows = snapshot.merged("forced_lightcurves", columns, of=pc.field("camera") == camera)
     if rows.num_rows == 0:
         return []
     shown = (*(collect.floats(rows, name) for name in columns), camera)

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pyarrow as pa
 
 from skylake.errors import SchemaError
-from skylake.schema.tables import Column, TableSchema
+from skylake.schema.tables import TABLES, Column, TableSchema, values_of
 
 _ARROW = {
     "boolean": pa.bool_(),
@@ -23,6 +23,8 @@ _ARROW = {
     "text": pa.string(),
     "timestamp": pa.timestamp("us", tz="UTC"),
 }
+#: Metadata of a table of a user: its schema, as its YAML file would say it.
+SCHEMA = "skylake.schema"
 _VOTABLE = {
     "boolean": "boolean",
     "byte": "unsignedByte",
@@ -60,6 +62,9 @@ def arrow_schema(schema: TableSchema) -> pa.Schema:
         "IVOA.VOTable-Parquet.version": "1.0",
         "IVOA.VOTable-Parquet.content": _votable_header(schema),
     }
+    if schema.name not in (*TABLES, "catalog"):
+        # Nothing but the lake itself tells what a table of its user holds.
+        metadata[SCHEMA] = json.dumps(values_of(schema))
     return pa.schema(fields, metadata=metadata)
 
 

@@ -43,11 +43,15 @@ def deployed_sha256(table: str) -> dict[int, str]:
     return {version: read_schema(path).sha256 for version, path in deployed_files(table).items()}
 
 
-@cache
 def known_schemas(table: str) -> dict[str, TableSchema]:
     """Return the schemas under which files of a table may have been written, by checksum, the oldest first."""
-    deployed = [read_schema(path) for path in deployed_files(table).values()]
-    return {schema.sha256: schema for schema in (*deployed, load(table))}
+    return _known_schemas(table) if table in TABLES else {load(table).sha256: load(table)}
+
+
+@cache
+def _known_schemas(table: str) -> dict[str, TableSchema]:
+    schemas = [read_schema(path) for path in deployed_files(table).values()]
+    return {schema.sha256: schema for schema in (*schemas, load(table))}
 
 
 def problems(root: Path | None = None) -> list[str]:

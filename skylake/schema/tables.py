@@ -2,46 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from skylake.core.flags import FrameFlag, SourceFlag
 from skylake.core.ids import config_sha256
 from skylake.errors import ConfigurationError
 from skylake.resources import folder
 
-#: Tables of a lake, in the order in which they are made.
-TABLES = (
-    "frames",
-    "sources",
-    "forced_sources",
-    "matches",
-    "zeropoints",
-    "nights",
-    "lightcurves",
-    "forced_lightcurves",
-    "maps",
-    "targets",
-    "masters",
-)
+#: What is no table of a lake among the schemas.
+_NO_TABLES = ("catalog", "flags")
+_FIRST = (
+    "frames", "sources", "forced_sources", "matches", "zeropoints", "nights", "lightcurves",
+    "forced_lightcurves", "maps", "targets", "masters",
+)  # fmt: skip
+_FOUND = sorted(path.stem for path in folder("schemas").glob("*.yaml") if path.stem not in _NO_TABLES)
+#: Tables of every lake, in the order in which they are made; a lake may have tables of its users besides.
+TABLES = (*_FIRST, *(name for name in _FOUND if name not in _FIRST))
+
+#: How the rows of one key become one row: added, the least, the greatest, that of the last block, nested rows put
+#: together in the order of time, or computed from the others by the ``finish`` of the aggregate.
+Merge = Literal["sum", "min", "max", "last", "concat", "finish"]
+MERGES: tuple[str, ...] = get_args(Merge)
 
 _DATATYPES = {
-    "boolean",
-    "byte",
-    "short",
-    "int",
-    "long",
-    "float",
-    "double",
-    "string",
-    "text",
-    "timestamp",
-    "nested",
-}
-_COLUMN_KEYS = {"name", "datatype", "length", "nullable", "description", "ivoa:unit", "ivoa:ucd", "columns"}
+    "boolean", "byte", "short", "int", "long", "float", "double", "string", "text", "timestamp", "nested",
+}  # fmt: skip
+_COLUMN_KEYS = {
+    "name", "datatype", "length", "nullable", "description", "ivoa:unit", "ivoa:ucd", "columns", "merge",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +54,8 @@ class Column:
         Longest text.
     columns : tuple of Column
         Columns of a nested table.
+    merge : str or None
+        How the values of rows of one key become one; see :data:`Merge`. A table with such columns is kept in blocks.
     """
 
     name: str
@@ -70,6 +66,7 @@ class Column:
     ucd: str | None = None
     length: int | None = None
     columns: tuple[Column, ...] = ()
+    merge: Merge | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +115,23 @@ class TableSchema:
         """Names of the columns that are not nested, in order: those that a database mirrors."""
         return tuple(column.name for column in self.columns if not column.columns)
 
+    @property
+    def in_blocks(self) -> bool:
+        """Whether each batch has rows of its own for a key, which are merged when they are read."""
+        return any(column.merge for column in self.columns)
+
+    @property
+    def merging(self) -> dict[str, Merge]:
+        """How each column but those of the key is merged, of a table in blocks: by default as in the last block."""
+        names = [name for name in self.merged_names if name not in self.primary_key]
+        return {name: self[name].merge or "last" for name in names}
+
+    @property
+    def merged_names(self) -> tuple[str, ...]:
+        """Names of the columns of merged rows: all but those that name the batch and are not part of the key."""
+        gone = set(self.layout.batch) - set(self.primary_key) if self.in_blocks else set()
+        return tuple(name for name in self.names if name not in gone)
+
     def __getitem__(self, name: str) -> Column:
         for column in self.columns:
             if column.name == name:
@@ -144,7 +158,11 @@ def table_names() -> tuple[str, ...]:
     return TABLES
 
 
-@cache
+#: Schemas of tables of users, by name, as the snapshot that was read last has them; and those in force for now.
+_OF_USERS: dict[str, TableSchema] = {}
+_IN_FORCE: dict[str, TableSchema] = {}
+
+
 def load(name: str) -> TableSchema:
     """Return the schema of a table.
 
@@ -153,10 +171,39 @@ def load(name: str) -> TableSchema:
     ConfigurationError
         If there is no such schema, or its file breaks the vocabulary.
     """
+    own = _IN_FORCE.get(name) or _OF_USERS.get(name)
+    return own if own is not None else _load(name)
+
+
+@cache
+def _load(name: str) -> TableSchema:
     path = folder("schemas") / f"{name}.yaml"
     if name not in (*TABLES, "catalog") or not path.is_file():
         raise ConfigurationError(f"there is no table {name!r}; the tables are {', '.join(TABLES)}")
     return read_schema(path)
+
+
+def register(schemas: Iterable[TableSchema]) -> None:
+    """Let :func:`load` know tables of users, until others of their names are registered."""
+    _OF_USERS.update((schema.name, schema) for schema in schemas)
+
+
+def registered() -> tuple[TableSchema, ...]:
+    """Return the schemas of the tables of users that :func:`load` knows."""
+    return tuple((_OF_USERS | _IN_FORCE).values())
+
+
+@contextmanager
+def in_force(schema: TableSchema) -> Iterator[None]:
+    """Let :func:`load` give a schema whatever a snapshot has under its name, as while its table is made anew."""
+    if schema.name in TABLES:
+        yield
+        return
+    _IN_FORCE[schema.name] = schema
+    try:
+        yield
+    finally:
+        del _IN_FORCE[schema.name]
 
 
 def read_schema(path: Path) -> TableSchema:
@@ -167,11 +214,27 @@ def read_schema(path: Path) -> TableSchema:
     ConfigurationError
         If the file breaks the vocabulary.
     """
-    data = read_yaml(path)
-    columns = tuple(_column(item, str(path)) for item in data["columns"])
+    return schema_of(read_yaml(path), str(path))
+
+
+def schema_of(data: Mapping[str, Any], where: str) -> TableSchema:
+    """Return the schema of a table from what its YAML file says.
+
+    Parameters
+    ----------
+    data : mapping
+    where : str
+        The file, for the sentence of an error.
+
+    Raises
+    ------
+    ConfigurationError
+        If it breaks the vocabulary.
+    """
+    columns = tuple(_column(item, where) for item in data["columns"])
     names = [column.name for column in columns]
     if len(set(names)) != len(names):
-        raise ConfigurationError(f"{path}: a column name occurs twice")
+        raise ConfigurationError(f"{where}: a column name occurs twice")
     layout = data["layout"]
     schema = TableSchema(
         name=data["name"],
@@ -190,8 +253,60 @@ def read_schema(path: Path) -> TableSchema:
     )
     for key in (*schema.primary_key, *schema.layout.sort, *schema.layout.batch):
         if key not in names:
-            raise ConfigurationError(f"{path}: the key, sort or batch column {key!r} is no column")
+            raise ConfigurationError(f"{where}: the key, sort or batch column {key!r} is no column")
     return schema
+
+
+def values_of(schema: TableSchema) -> dict[str, Any]:
+    """Return what :func:`schema_of` makes a schema of, for a lake that keeps it with a table of its user."""
+    layout = schema.layout
+    placed = {"catalog_type": layout.catalog_type, "ra": layout.ra, "dec": layout.dec}
+    return {
+        "name": schema.name,
+        "version": schema.version,
+        "description": schema.description,
+        "primaryKey": list(schema.primary_key),
+        "layout": {"kind": layout.kind, "sort": list(layout.sort), "batch": list(layout.batch)} | placed,
+        "columns": [_values_of_column(column) for column in schema.columns],
+    }
+
+
+def _values_of_column(column: Column) -> dict[str, Any]:
+    values = {
+        "name": column.name,
+        "datatype": column.datatype,
+        "description": column.description,
+        "nullable": column.nullable,
+        "ivoa:unit": column.unit,
+        "ivoa:ucd": column.ucd,
+        "length": column.length,
+        "merge": column.merge,
+        "columns": [_values_of_column(inner) for inner in column.columns],
+    }
+    return {name: value for name, value in values.items() if value not in (None, [])}
+
+
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+
+
+def require_plain_names(schema: TableSchema) -> None:
+    """Refuse a schema with a name that is more than a word: the lake that has it may be somebody else's.
+
+    Raises
+    ------
+    ConfigurationError
+        If the table or a column has such a name, or the table that of one of skylake's own.
+    """
+    inner = [one.name for column in schema.columns for one in column.columns]
+    for name in (schema.name, *schema.names, *inner):
+        if not _PLAIN.fullmatch(name):
+            raise ConfigurationError(
+                f"table {schema.name}: {name!r} is no name of a table or column; use letters, digits and _"
+            )
+    if schema.name in (*TABLES, *_NO_TABLES) or schema.name.startswith("_") or schema.name == "current":
+        raise ConfigurationError(f"the name {schema.name!r} is taken by skylake; choose another")
+    if schema.layout.kind not in ("hats", "parquet"):
+        raise ConfigurationError(f"table {schema.name}: there is no layout {schema.layout.kind!r}")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -211,6 +326,10 @@ def _column(item: Mapping[str, Any], path: str) -> Column:
         raise ConfigurationError(
             f"{path}: column {item['name']!r} has the unknown datatype {item['datatype']!r}"
         )
+    if item.get("merge") not in (None, *MERGES):
+        raise ConfigurationError(
+            f"{path}: column {item['name']!r} is merged by {item['merge']!r}; use {', '.join(MERGES)}"
+        )
     return Column(
         name=item["name"],
         datatype=item["datatype"],
@@ -220,6 +339,7 @@ def _column(item: Mapping[str, Any], path: str) -> Column:
         ucd=item.get("ivoa:ucd"),
         length=item.get("length"),
         columns=tuple(_column(inner, path) for inner in item.get("columns", ())),
+        merge=item.get("merge"),
     )
 
 

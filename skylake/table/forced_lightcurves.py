@@ -7,18 +7,36 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from skylake.core.camera import Site
 from skylake.core.flags import SPOILED, SourceFlag
 from skylake.core.robust import MAD_TO_SIGMA
-from skylake.core.sphere import healpix_index
+from skylake.core.sphere import INDEX_ORDER, healpix_centre, healpix_index
 from skylake.schema import TableSchema, arrow_schema, conform, empty_table, load
-from skylake.table.calibrated_forced import DETECTED_SNR, ForcedPhotometry
-from skylake.table.lightcurves import barycentric, group_median, nest_floats
+from skylake.table.aggregate import REFERENCE, Aggregate, Given, Granularity, Input, merged_by_schema
+from skylake.table.calibrated_forced import (
+    DETECTED_SNR,
+    FORCED_FRAME_COLUMNS,
+    ForcedPhotometry,
+    calibrate_forced,
+)
+from skylake.table.calibrated_matches import ZEROPOINT_COLUMNS
+from skylake.table.lightcurves import (
+    barycentric,
+    curve_numbers,
+    group_median,
+    nest_floats,
+    nested_values,
+    with_columns,
+)
 
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
 
+#: Columns of ``targets`` that tell what a target is.
+TARGET_COLUMNS = ["camera", "version", "star_id", "origin", "ref_id"]
+_LEAF_BITS = 2 * (INDEX_ORDER - 12)
 _MAG_PER_RELATIVE = 2.5 / np.log(10.0)
 _SPOILED = int(SPOILED | SourceFlag.FIT_FAILED)
 _CARRIED = ("frame_id", "mjd_mid", "flux_psf", "flux_psf_err", "contamination", "x_px", "y_px", "flags")
@@ -50,12 +68,11 @@ class TargetFacts:
 
 @dataclass(frozen=True, slots=True)
 class _Curves:
-    """Which rows are whose: the rows in order, where each curve starts and ends, and the curve of each row."""
+    """Which rows are whose: the rows in order, and where each curve starts and ends."""
 
     order: Places
     starts: Places
     ends: Places
-    number: Places
 
     @property
     def last(self) -> Places:
@@ -108,10 +125,78 @@ def forced_lightcurves_table(
         "mjd_last": mjd[last],
         "lightcurve": _nest(forced, photometry, sites, curves, schema),
         "lightcurve_errors": _nest_errors(photometry, curves, schema),
+        "lightcurve_noise": nest_floats(
+            {"sky_err": photometry.sky_err[order]}, np.append(starts, len(order)), "lightcurve_noise", schema
+        ),
+        "n_clean": np.zeros(len(last), np.int32),
+        "n_detected": np.zeros(len(last), np.int32),
     }
-    clean = (forced["flags"].to_numpy()[order] & _SPOILED) == 0
-    columns |= _summary(photometry, curves, clean)
-    return conform(pa.table(columns), schema)
+    return finish(conform(pa.table(columns), schema))
+
+
+def partial(given: Given) -> pa.Table:
+    """Return the light curves of one night of one camera."""
+    forced = _where_they_stay(given["forced_sources"])
+    zeropoints = given["zeropoints"]
+    facts = target_facts(forced, zeropoints, given["targets"], given[REFERENCE])
+    photometry = calibrate_forced(forced, facts.colour, given["frames"], zeropoints)
+    return forced_lightcurves_table(forced, photometry, facts, {given.camera: given.base.site})
+
+
+def _where_they_stay(forced: pa.Table) -> pa.Table:
+    """Return measurements whose targets lie where their first list has put them, should a later one be far from there.
+
+    The blocks of a target are merged within a pixel, and none is finer than those of order 12. Its number is the
+    index of where it came in.
+    """
+    star = forced["star_id"].to_numpy()
+    ra, dec = (forced[name].to_numpy() for name in ("ra_deg", "dec_deg"))
+    away = healpix_index(ra, dec) >> _LEAF_BITS != star >> _LEAF_BITS
+    if not away.any():
+        return forced
+    first = healpix_centre(star, INDEX_ORDER)
+    for name, now, before in zip(("ra_deg", "dec_deg"), (ra, dec), first, strict=True):
+        place = forced.schema.get_field_index(name)
+        forced = forced.set_column(place, forced.schema.field(place), pa.array(np.where(away, before, now)))
+    return forced
+
+
+def target_facts(
+    forced: pa.Table, zeropoints: pa.Table, listed: pa.Table, reference: pa.Table
+) -> TargetFacts:
+    """Return what lists, catalogs and zeropoints say of the target and band of each measurement.
+
+    Parameters
+    ----------
+    forced : pyarrow.Table
+        Rows of ``forced_sources``.
+    zeropoints : pyarrow.Table
+        One row per frame at most.
+    listed : pyarrow.Table
+        Rows of ``targets``: :data:`TARGET_COLUMNS`.
+    reference : pyarrow.Table
+        ``origin``, ``ref_id``, ``band``, ``colour``, ``mag`` and ``colour_value`` of stars of catalogs in the bands of
+        the frames.
+    """
+    keys = ["camera", "targets_version", "star_id"]
+    listed = listed.select(TARGET_COLUMNS).rename_columns({"version": "targets_version"})
+    place = pa.array(np.arange(forced.num_rows))
+    joined = forced.select([*keys, "frame_id"]).append_column("place", place)
+    joined = joined.join(listed, keys, join_type="left outer")
+    zeros = zeropoints.select(["frame_id", "band", "catalog"])
+    zeros = zeros.append_column("colour", pc.fill_null(zeropoints["colour"], ""))
+    joined = joined.join(zeros, "frame_id", join_type="left outer")
+    joined = joined.join(reference, ["origin", "ref_id", "band", "colour"], join_type="left outer").sort_by(
+        "place"
+    )
+    origin, band, catalog = (
+        np.asarray(joined[name].to_pylist(), object) for name in ("origin", "band", "catalog")
+    )
+    ref_id = pc.fill_null(joined["ref_id"], -1).to_numpy()
+    mag, colour = (
+        np.asarray(joined[name].to_numpy(zero_copy_only=False), float) for name in ("mag", "colour_value")
+    )
+    return TargetFacts(origin, ref_id, mag, colour, band, catalog)
 
 
 def _divide(forced: pa.Table, facts: TargetFacts, calibrated: npt.NDArray[np.bool_]) -> _Curves:
@@ -125,41 +210,57 @@ def _divide(forced: pa.Table, facts: TargetFacts, calibrated: npt.NDArray[np.boo
         [[True], *[np.any([np.diff(key[order]) != 0 for key in (star, camera, band)], axis=0)]]
     )
     starts = np.flatnonzero(fresh)
-    return _Curves(order, starts, np.append(starts[1:], len(order)), np.cumsum(fresh) - 1)
+    return _Curves(order, starts, np.append(starts[1:], len(order)))
 
 
-def _summary(
-    photometry: ForcedPhotometry, curves: _Curves, clean: npt.NDArray[np.bool_]
-) -> dict[str, pa.Array]:
-    """Return mean, median and scatter of each curve, from its clean rows."""
-    rows, group, n = curves.order[clean], curves.number[clean], len(curves.starts)
+def finish(rows: pa.Table) -> pa.Table:
+    """Return light curves with mean, median and scatter of their clean measurements."""
+    points = _clean_points(rows)
+    group, n = points.group, rows.num_rows
     # Fluxes of frames that differ in transparency, as shares of that of a star of magnitude 0.
-    unit = 10.0 ** (-0.4 * photometry.zp[rows])
-    flux = photometry.flux[rows] * unit
+    unit = 10.0 ** (-0.4 * points.zp)
+    flux = points.flux * unit
     # What the zeropoint is wrong by is a share of the flux. What all frames share says nothing of their differences.
-    own = photometry.flux[rows] * photometry.zp_random_err[rows] / _MAG_PER_RELATIVE
-    error = unit * np.hypot(photometry.flux_err[rows], own)
-    weight = 1.0 / np.where(photometry.sky_err[rows] > 0, photometry.sky_err[rows] * unit, error) ** 2
+    own = points.flux * points.zp_random_err / _MAG_PER_RELATIVE
+    error = unit * np.hypot(points.flux_err, own)
+    weight = 1.0 / np.where(points.sky_err > 0, points.sky_err * unit, error) ** 2
     values = _means(flux, error, weight, group, n)
     with np.errstate(divide="ignore", invalid="ignore"):
-        shared = np.bincount(group, weight * photometry.zp_systematic_err[rows], n) / np.bincount(
-            group, weight, n
-        )
+        shared = np.bincount(group, weight * points.zp_systematic_err, n) / np.bincount(group, weight, n)
     random = values["mag_mean_random_err"]
     values["mag_mean_systematic_err"] = np.where(np.isfinite(random), shared, np.nan)
     values["mag_mean_err"] = np.hypot(random, shared)
     median = group_median(flux, group, n)
     spread = MAD_TO_SIGMA * group_median(np.abs(flux - median[group]), group, n)
     count = np.bincount(group, minlength=n)
+    detected = points.flux >= DETECTED_SNR * points.flux_err
     values |= {
         "mag_median": _magnitude(median),
         "mag_scatter": np.where(count > 1, _relative(spread, median), np.nan),
     }
-    detected = photometry.flux[rows] >= DETECTED_SNR * photometry.flux_err[rows]
-    counts = {"n_clean": count, "n_detected": np.bincount(group, detected, n)}
-    return {name: pa.array(value, from_pandas=True) for name, value in values.items()} | {
-        name: pa.array(value.astype(np.int32)) for name, value in counts.items()
-    }
+    counts = {"n_clean": count, "n_detected": np.bincount(group, detected, n).astype(np.int64)}
+    return with_columns(rows, values | counts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Points:
+    """Clean measurements, and the number of the light curve of each; arrays of shape (n,)."""
+
+    group: Places
+    flux: Floats
+    flux_err: Floats
+    zp: Floats
+    zp_random_err: Floats
+    zp_systematic_err: Floats
+    sky_err: Floats
+
+
+def _clean_points(rows: pa.Table) -> _Points:
+    flags, *plain = nested_values(rows, "lightcurve", ("flags", "flux", "flux_err", "zp"))
+    errors = nested_values(rows, "lightcurve_errors", ("zp_random_err", "mag_systematic_err"))
+    noise = nested_values(rows, "lightcurve_noise", ("sky_err",))
+    clean = (flags.astype(np.int64) & _SPOILED) == 0
+    return _Points(curve_numbers(rows)[clean], *(one[clean] for one in (*plain, *errors, *noise)))
 
 
 def _means(flux: Floats, error: Floats, weight: Floats, group: Places, n: int) -> dict[str, Floats]:
@@ -230,3 +331,22 @@ def _nest(
         for field in kind
     ]
     return pa.StructArray.from_arrays(lists, fields=list(kind))
+
+
+AGGREGATE = Aggregate(
+    name="forced_lightcurves",
+    inputs=(
+        Input("forced_sources", is_needed=True),
+        # Zeropoints change with whatever is read of frames.
+        Input("frames", FORCED_FRAME_COLUMNS, is_followed=False),
+        Input("zeropoints", (*ZEROPOINT_COLUMNS, "band", "catalog", "colour"), pc.field("zp").is_valid()),
+        Input("targets", tuple(TARGET_COLUMNS)),
+        Input(REFERENCE),
+    ),
+    key=("camera", "star_id", "band"),
+    granularity=Granularity.OBJECT,
+    partial=partial,
+    merge=merged_by_schema("forced_lightcurves"),
+    finish=finish,
+    profile=("site",),
+)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -13,7 +16,8 @@ from skylake.core.flags import SPOILED
 from skylake.core.robust import MAD_TO_SIGMA
 from skylake.core.sphere import healpix_index
 from skylake.schema import TableSchema, arrow_schema, conform, empty_table, load
-from skylake.table.calibrated_matches import Photometry
+from skylake.table.aggregate import Aggregate, Given, Granularity, Input, merged_by_schema
+from skylake.table.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, Photometry, calibrate_matches
 
 Floats = npt.NDArray[np.float64]
 
@@ -49,7 +53,6 @@ def lightcurves_table(matches: pa.Table, photometry: Photometry, sites: dict[str
     ends = np.append(starts[1:], len(order))
     last = order[ends - 1]
     ra, dec = matches["ra_deg"].to_numpy(), matches["dec_deg"].to_numpy()
-    median, scatter = _statistics(matches, photometry, order, starts)
     columns = {
         "_healpix_29": healpix_index(ra[last], dec[last]),
         "object_id": star[last],
@@ -63,12 +66,54 @@ def lightcurves_table(matches: pa.Table, photometry: Photometry, sites: dict[str
         "n_points": (ends - starts).astype(np.int32),
         "mjd_first": mjd[order[starts]],
         "mjd_last": mjd[last],
-        "mag_median": pa.array(median, from_pandas=True),
-        "mag_scatter": pa.array(scatter, from_pandas=True),
         "lightcurve": _nest(matches, photometry, sites, order, starts, schema),
         "lightcurve_errors": _nest_errors(photometry, order, starts, schema),
     }
-    return conform(pa.table(columns), schema)
+    return finish(conform(pa.table(columns), schema))
+
+
+def partial(given: Given) -> pa.Table:
+    """Return the light curves of one night of one camera."""
+    matches = given["matches"]
+    measured = calibrate_matches(matches, given["frames"], given["zeropoints"])
+    return lightcurves_table(matches, measured, {given.camera: given.base.site})
+
+
+def finish(rows: pa.Table) -> pa.Table:
+    """Return light curves with median and robust scatter of their clean magnitudes."""
+    mag, flags = nested_values(rows, "lightcurve", ("mag", "flags"))
+    number = curve_numbers(rows)
+    clean = np.isfinite(mag) & ((flags.astype(np.int64) & int(SPOILED)) == 0)
+    median = group_median(mag[clean], number[clean], rows.num_rows)
+    deviation = group_median(np.abs(mag[clean] - median[number[clean]]), number[clean], rows.num_rows)
+    many = np.bincount(number[clean], minlength=rows.num_rows) > 1
+    return with_columns(
+        rows, {"mag_median": median, "mag_scatter": np.where(many, MAD_TO_SIGMA * deviation, np.nan)}
+    )
+
+
+def nested_values(rows: pa.Table, column: str, names: Sequence[str]) -> list[Floats]:
+    """Return all values of inner columns of a nested column, curve after curve; NaN for null."""
+    nested = rows[column].combine_chunks()
+    lists = [pc.struct_field(nested, name) for name in names]
+    return [np.asarray(one.flatten().cast(pa.float64()).to_numpy(zero_copy_only=False)) for one in lists]
+
+
+def curve_numbers(rows: pa.Table) -> npt.NDArray[np.intp]:
+    """Return the number of the curve of each point."""
+    return np.repeat(np.arange(rows.num_rows), rows["n_points"].to_numpy())
+
+
+def with_columns(rows: pa.Table, values: Mapping[str, npt.NDArray[Any]]) -> pa.Table:
+    """Return rows with other values in some columns, which stand at the end if they were not there; NaN is null."""
+    for name, column in values.items():
+        place = rows.schema.get_field_index(name)
+        array = pa.array(column, from_pandas=True)
+        if place < 0:
+            rows = rows.append_column(name, array)
+        else:
+            rows = rows.set_column(place, rows.schema.field(place), array.cast(rows.schema.field(place).type))
+    return rows
 
 
 def _nest(
@@ -141,22 +186,6 @@ def barycentric(rows: pa.Table, sites: dict[str, Site], position: tuple[str, str
     return times
 
 
-def _statistics(
-    matches: pa.Table, photometry: Photometry, order: npt.NDArray[np.intp], starts: npt.NDArray[np.intp]
-) -> tuple[Floats, Floats]:
-    """Return median and robust scatter of the clean magnitudes of each curve, NaN where there are none."""
-    n_curves = len(starts)
-    group = np.zeros(len(order), np.intp)
-    group[starts[1:]] = 1
-    group = np.cumsum(group)
-    mag = photometry.mag[order]
-    clean = np.isfinite(mag) & ((matches["flags"].to_numpy()[order] & int(SPOILED)) == 0)
-    median = group_median(mag[clean], group[clean], n_curves)
-    deviation = group_median(np.abs(mag[clean] - median[group[clean]]), group[clean], n_curves)
-    many = np.bincount(group[clean], minlength=n_curves) > 1
-    return median, np.where(many, MAD_TO_SIGMA * deviation, np.nan)
-
-
 def group_median(values: Floats, group: npt.NDArray[np.intp], n_groups: int) -> Floats:
     """Return the median of each group, NaN for one without values."""
     order = np.lexsort((values, group))
@@ -167,3 +196,20 @@ def group_median(values: Floats, group: npt.NDArray[np.intp], n_groups: int) -> 
     low, high = starts[some] + (counts[some] - 1) // 2, starts[some] + counts[some] // 2
     median[some] = 0.5 * (values[order][low] + values[order][high])
     return median
+
+
+AGGREGATE = Aggregate(
+    name="lightcurves",
+    inputs=(
+        Input("matches", is_needed=True),
+        # Zeropoints change with whatever is read of frames.
+        Input("frames", FRAME_COLUMNS, is_followed=False),
+        Input("zeropoints", ZEROPOINT_COLUMNS, pc.field("zp").is_valid()),
+    ),
+    key=("catalog", "object_id", "band"),
+    granularity=Granularity.OBJECT,
+    partial=partial,
+    merge=merged_by_schema("lightcurves"),
+    finish=finish,
+    profile=("site",),
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.core.camera import FLUXES, Calibration, FilterBand
+from skylake.core.reasons import Status
 from skylake.core.robust import biweight
 from skylake.core.sphere import INDEX_ORDER, unit_vectors
 from skylake.schema import conform, load
 from skylake.schema.aperture_columns import MORE, aperture_floats
+from skylake.table.aggregate import Aggregate, Given, Granularity, Input, merged_by
 from skylake.table.map_cells import CELL_COLUMNS, PLACE_COLUMNS, cell_names, fainter_in_cells
 from skylake.table.match_selection import Band, gather
 
@@ -27,6 +30,13 @@ FRAME_COLUMNS = (
 ZEROPOINT_COLUMNS = (
     "frame_id", "band", "flux", "colour", "pivot_colour", "colour_term", "zp", "zp_fit_err", "intrinsic_mag", "chi2",
     "mag_limit", "extinction",
+)  # fmt: skip
+
+
+_KEY = ("camera", "night", "band", "healpix_order", "healpix_pixel")
+_SUMS = (
+    "n_visits", "exposure_s", "n_matches", "weight_sum", "residual_sum", "residual_square_sum", "n_limits",
+    "limit_sum", "n_completeness", "completeness_sum", "half_limit_sum",
 )  # fmt: skip
 
 
@@ -58,19 +68,37 @@ def maps_table(
     order : int
         Order of the pixels.
     """
-    pieces = [_visits(frames, zeropoints, order), _residuals(frames, matches, zeropoints, calibration, order)]
+    given = Given(camera, night, {"frames": frames, "matches": matches, "zeropoints": zeropoints})
+    return finish(AGGREGATE.merge([_sums(given, calibration, order)]))
+
+
+def partial(given: Given) -> pa.Table:
+    """Return the sums of one night of one camera, several rows for a pixel."""
+    return _sums(given, given.configured.calibration, given.settings["map_order"])
+
+
+def _sums(given: Given, calibration: Calibration, order: int) -> pa.Table:
+    frames, matches, zeropoints = given["frames"], given["matches"], given["zeropoints"]
+    pieces = [
+        _visits(frames, zeropoints, order),
+        *_residuals(frames, matches, zeropoints, calibration, order),
+    ]
     cells = pa.concat_tables(pieces, promote_options="default")
-    sums = [name for name in cells.column_names if name not in ("band", "healpix_pixel")]
-    total = cells.group_by(["band", "healpix_pixel"]).aggregate([(name, "sum") for name in sums])
     columns = {
-        "camera": pa.repeat(camera, total.num_rows),
-        "night": np.full(total.num_rows, night, np.int32),
-        "band": total["band"],
-        "healpix_order": np.full(total.num_rows, order, np.int16),
-        "healpix_pixel": total["healpix_pixel"],
+        "camera": pa.repeat(given.camera, cells.num_rows),
+        "night": np.full(cells.num_rows, given.night, np.int32),
+        "healpix_order": np.full(cells.num_rows, order, np.int16),
     }
-    columns |= {name: pc.fill_null(total[f"{name}_sum"], 0) for name in sums}
-    return conform(pa.table(columns), load("maps"))
+    columns |= {name: cells[name] for name in ("band", "healpix_pixel")}
+    nothing = pa.nulls(cells.num_rows, pa.float64())
+    columns |= {name: cells[name] if name in cells.column_names else nothing for name in _SUMS}
+    return pa.table(columns)
+
+
+def finish(rows: pa.Table) -> pa.Table:
+    """Return merged sums as rows of the table."""
+    known = {name: pc.fill_null(rows[name], 0) for name in _SUMS}
+    return conform(pa.table({name: rows[name] for name in _KEY} | known), load("maps"))
 
 
 def _visits(frames: pa.Table, zeropoints: pa.Table, order: int) -> pa.Table:
@@ -162,8 +190,8 @@ def _inside(
 
 def _residuals(
     frames: pa.Table, matches: pa.Table, zeropoints: pa.Table, calibration: Calibration, order: int
-) -> pa.Table:
-    """Return weights and weighted residuals per match, for those matches that a zeropoint may be fitted to.
+) -> Iterator[pa.Table]:
+    """Yield weights and weighted residuals per match, for those matches that a zeropoint may be fitted to.
 
     All others would bring a bias along: faint stars are detected where noise makes them brighter.
     """
@@ -174,13 +202,11 @@ def _residuals(
             strict=True,
         )
     )
-    pieces = [_no_residuals()]
     for key in dict.fromkeys(keys):
         chosen = zeropoints.filter(pa.array([one == key for one in keys]))
         name, flux, colour, pivot = key
         band = Band(FilterBand(name, colour, pivot or 0.0), flux, calibration)
-        pieces.append(_residuals_of_band(frames, matches, chosen, band, order))
-    return pa.concat_tables(pieces)
+        yield _residuals_of_band(frames, matches, chosen, band, order)
 
 
 def _residuals_of_band(
@@ -226,7 +252,18 @@ def _residuals_of_band(
     )
 
 
-def _no_residuals() -> pa.Table:
-    kinds = {"band": pa.string(), "healpix_pixel": pa.int64(), "n_matches": pa.int64()}
-    kinds |= dict.fromkeys(("weight_sum", "residual_sum", "residual_square_sum"), pa.float64())
-    return pa.schema(kinds).empty_table()
+AGGREGATE = Aggregate(
+    name="maps",
+    inputs=(
+        Input("frames", (*FRAME_COLUMNS, "filter", "mjd_mid"), pc.field("status") == Status.OK.value),
+        Input("matches"),
+        Input("zeropoints", ZEROPOINT_COLUMNS),
+    ),
+    key=_KEY,
+    granularity=Granularity.BATCH,
+    partial=partial,
+    merge=merged_by(_KEY, dict.fromkeys(_SUMS, "sum")),
+    finish=finish,
+    profile=("calibration",),
+    settings=("map_order",),
+)

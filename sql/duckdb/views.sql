@@ -165,7 +165,7 @@ SELECT
     unnest(lightcurve_errors.mag_random_err) AS mag_random_err,
     unnest(lightcurve_errors.mag_systematic_err) AS mag_systematic_err,
     unnest(lightcurve.flags) AS flags
-FROM lightcurves;
+FROM blocks.lightcurves;
 
 -- The number of the aperture of targets that goes with the zeropoint of a frame: the largest where the Kron flux was calibrated.
 CREATE VIEW circles_of_targets AS
@@ -263,5 +263,5 @@ FROM (
         unnest(lightcurve.x_px) AS x_px,
         unnest(lightcurve.y_px) AS y_px,
         unnest(lightcurve.flags) AS flags
-    FROM forced_lightcurves
+    FROM blocks.forced_lightcurves
 ) AS p;

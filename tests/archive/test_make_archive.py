@@ -18,7 +18,7 @@ from archive.scenario import ArchiveScenario, TableParams
 
 from skylake.cameras import Profile
 from skylake.errors import LakeError, UsageError
-from skylake.flow.aggregates.refresh import aggregate
+from skylake.flow.aggregates import aggregate
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline, workers
 from skylake.flow.maintenance.verify_lake import VerifyOptions, open_facts, verify

@@ -31,7 +31,7 @@ def test_a_night_goes_all_the_way_and_a_second_run_does_nothing(
     assert value["warnings"] == []
     assert [batch["zeropoints"] for batch in value["calibrate"]["batches"]] == [4, 4]
     refreshed = value["aggregate"]["refreshed"]
-    assert refreshed.keys() == {"nights", "lightcurves", "forced_lightcurves", "maps"}
+    assert refreshed.keys() == {"nights", "lightcurves", "forced_lightcurves", "maps", "seeing"}
     assert min(refreshed[table] for table in ("nights", "lightcurves", "maps")) > 0
     # The camera has no targets.
     assert refreshed["forced_lightcurves"] == 0

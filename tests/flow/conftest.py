@@ -115,7 +115,7 @@ def ingested_once(
 @pytest.fixture(scope="session")
 def calibrated_once(ingested_once: Lake, tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """The same, calibrated and aggregated. Tests do not change it."""
-    from skylake.flow.aggregates.refresh import aggregate
+    from skylake.flow.aggregates import aggregate
     from skylake.flow.zeropoints.calibrate_nights import calibrate
 
     lake = copy_of(ingested_once, tmp_path_factory.mktemp("calibrated"))

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from skylake import cameras
-from skylake.flow.aggregates.refresh import aggregate
+from skylake.flow.aggregates import aggregate
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.ingest.ingest_frames import ingest

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.xdist_group("lsdb")
 @pytest.fixture(scope="module")
 def star(lake: Lake) -> dict[str, Any]:
     """The star with the most measurements."""
-    rows = lake.snapshot().read("lightcurves").sort_by([("n_points", "descending")])
+    rows = lake.snapshot().merged("lightcurves").sort_by([("n_points", "descending")])
     found: dict[str, Any] = rows.slice(0, 1).to_pylist()[0]
     return found
 

@@ -1,16 +1,20 @@
-"""What is out of date in a lake, told by the plans of calibrate and aggregate: it is just what they would make."""
+"""What is out of date in a lake, from the plans of calibrate and aggregate: it is just what they would make."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
 
-from skylake.flow.aggregates.aggregate_plans import Calibrated, calibration_in_force
-from skylake.flow.aggregates.refresh import AGGREGATES, PLANNERS
+from skylake.flow.aggregates.calibration import Calibrated, calibration_in_force
+from skylake.flow.aggregates.plan import Sources, plan
+from skylake.flow.aggregates.run import definition_of
 from skylake.flow.aggregates.staleness import Why
+from skylake.flow.aggregates.users import UserAggregate, user_aggregates
 from skylake.flow.zeropoints.calibrated_nights import Against, orphans, plan_nights
 from skylake.lake import Lake, Snapshot
+from skylake.schema.tables import in_force
 from skylake.sky.lake_catalogs import ReferenceCatalog
+from skylake.table.aggregate import Aggregate, built_in
 
 
 @dataclass(slots=True)
@@ -55,8 +59,10 @@ def outdated(lake: Lake, snapshot: Snapshot | None = None) -> dict[str, Outdated
     calibrated = calibration_in_force(lake, snapshot)
     found = _calibrations(lake, calibrated)
     stale = {(table, name) for table, state in found.items() for name in state.why}
-    for table in AGGREGATES:
-        found[table] = _aggregate(lake, table, calibrated, stale)
+    sources = Sources(lake, calibrated)
+    known: dict[str, Aggregate | UserAggregate] = {**built_in(), **user_aggregates()}
+    for table, one in known.items():
+        found[table] = _aggregate(one, sources, stale)
     return found
 
 
@@ -90,15 +96,17 @@ def _calibrations(lake: Lake, calibrated: Calibrated) -> dict[str, Outdated]:
     return found
 
 
-def _aggregate(lake: Lake, table: str, calibrated: Calibrated, stale: set[tuple[str, str]]) -> Outdated:
+def _aggregate(made_by: Aggregate | UserAggregate, sources: Sources, stale: set[tuple[str, str]]) -> Outdated:
     """Return the state of an aggregate, given the parts of matches and zeropoints that are out of date."""
-    held = calibrated.snapshot.parts(table)
-    lost = calibrated.snapshot.version(table).lost()
+    definition, schema = definition_of(made_by)
+    with in_force(schema):
+        version = sources.snapshot.version(definition.name)
+        held, lost = version.parts, version.lost()
     state = Outdated()
     planned = set()
-    for plan in PLANNERS[table](lake, calibrated):
-        why = plan.why(held.get(plan.name), table, lost)
-        state.note(plan.name, why or (None if stale.isdisjoint(plan.made_from) else Why.UPSTREAM))
-        planned.add(plan.name)
+    for one in plan(definition, sources):
+        why = one.why(held.get(one.name), schema, lost)
+        state.note(one.name, why or (None if stale.isdisjoint(one.made_from) else Why.UPSTREAM))
+        planned.add(one.name)
     state.why |= dict.fromkeys(held.keys() - planned, Why.ORPHANED)
     return state

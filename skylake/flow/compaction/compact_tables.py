@@ -27,14 +27,16 @@ from skylake.lake.commits.snapshot import Snapshot
 from skylake.lake.maintenance.compaction_plan import BundlePlan, Job, dense_pixels, divide, plan_compaction
 from skylake.lake.storage.merge_files import Merged, merge_files
 from skylake.lake.storage.parts import PartFile, is_as_written
-from skylake.schema import load, table_names
+from skylake.schema import load
 from skylake.sky.hats import pixel_of, replace_text
 from skylake.sky.pixels import Pixel
 
 _log = logs.get(__name__)
 
-#: Tables whose parts can be merged.
-COMPACTED = tuple(name for name in table_names() if load(name).layout.batch)
+
+def compacted(snapshot: Snapshot) -> tuple[str, ...]:
+    """Return the tables whose parts can be merged."""
+    return tuple(name for name in snapshot.tables if snapshot.schema(name).layout.batch)
 
 
 @dataclass(slots=True)
@@ -79,14 +81,13 @@ def compact(
     LakeError
         If the lake cannot be written, or another run compacts it.
     """
-    unknown = [name for name in tables if name not in COMPACTED]
+    known = compacted(lake.snapshot())
+    unknown = [name for name in tables if name not in known]
     if unknown:
-        raise UsageError(
-            f"{unknown[0]!r} is no table that can be compacted; those are {', '.join(COMPACTED)}"
-        )
+        raise UsageError(f"{unknown[0]!r} is no table that can be compacted; those are {', '.join(known)}")
     report = CompactReport()
     with lake.compacting():
-        for table in [name for name in COMPACTED if not tables or name in tables]:
+        for table in [name for name in known if not tables or name in tables]:
             _compact_table(lake, table, everything, workers, report, progress or Silent())
     return report
 

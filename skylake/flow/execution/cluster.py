@@ -23,6 +23,8 @@ from pyarrow.lib import ArrowException
 from skylake import logs
 from skylake.errors import SkylakeError, UsageError, WorkerError
 from skylake.flow.execution.task_guard import cause_of
+from skylake.schema import TableSchema
+from skylake.schema.tables import register, registered
 
 _log = logs.get(__name__)
 
@@ -101,11 +103,19 @@ class Distributed:
     def __init__(self, connect: Callable[[], Any], count: int) -> None:
         self._connect = connect
         self.count = count
+        self._declared: tuple[TableSchema, ...] = ()
 
     @cached_property
     def client(self) -> Any:
         """The client of the cluster."""
         return self._connect()
+
+    def _declare(self, client: Any) -> None:
+        """Let workers, those that come later too, know the tables of users that this process knows."""
+        schemas = registered()
+        if schemas != self._declared:
+            client.register_plugin(_plugin(schemas), name="skylake-tables-of-users")
+            self._declared = schemas
 
     def run(self, tasks: Sequence[Any], done: Done | None = None) -> list[Any]:
         """Run tasks; see :class:`Workers`."""
@@ -117,6 +127,7 @@ class Distributed:
 
         # A client that connects has settings of its own, which are not to be mixed with these.
         client = self.client
+        self._declare(client)
         # Of itself dask would begin them in the order of their names, which are random. What they share comes first.
         turn = {task.key: -number for number, task in enumerate(tasks)}
         with dask.annotate(priority=lambda key: turn.get(key, 1)):
@@ -135,6 +146,17 @@ class Distributed:
                 done(number, results[number])
             future.release()
         return results
+
+
+def _plugin(schemas: tuple[TableSchema, ...]) -> Any:
+    """Return a plugin of workers that registers tables of users."""
+    from distributed import WorkerPlugin
+
+    class Tables(WorkerPlugin):  # type: ignore[misc]
+        def setup(self, worker: Any) -> None:
+            register(schemas)
+
+    return Tables()
 
 
 @contextmanager

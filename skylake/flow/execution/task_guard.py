@@ -1,12 +1,13 @@
-"""The errors of tasks: those of one frame are caught in its task, those of a whole task end the command."""
+"""The errors of tasks: of one frame, of a whole task, and of the code of a user."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from skylake.core.reasons import Reason
-from skylake.errors import FrameError, FrameFailed, LakeError, SkylakeError, reason_of
+from skylake.errors import ConfigurationError, FrameError, FrameFailed, LakeError, SkylakeError, reason_of
 
 Result = TypeVar("Result")
 
@@ -14,7 +15,7 @@ Result = TypeVar("Result")
 def guard(work: Callable[[], Result]) -> Result | FrameError:
     """Return what some work on one frame gives, or why it failed.
 
-    This is the boundary of a task: whatever a frame does, the others go on, so here and nowhere else
+    This is the boundary of a task: whatever a frame does, the others go on, so
     every exception is caught.
     """
     try:
@@ -54,3 +55,20 @@ def cause_of(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def code_of_user(file: str, failed: str) -> Iterator[None]:
+    """Run code from a file of the user: what it raises is an error of the file.
+
+    Raises
+    ------
+    ConfigurationError
+        With the file, what failed, and the error.
+    """
+    try:
+        yield
+    except SkylakeError:
+        raise
+    except Exception as error:
+        raise ConfigurationError(f"{file}: {failed} ({type(error).__name__}: {error})") from error

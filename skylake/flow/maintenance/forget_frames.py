@@ -128,7 +128,7 @@ def find(snapshot: Snapshot, frames: Collection[int], batches: Iterable[Batch]) 
 def preview(snapshot: Snapshot, wanted: ForgetRequest) -> ForgetReport:
     """Return what would go."""
     report = ForgetReport(sorted(map(str, wanted.nights)))
-    for table in table_names():
+    for table in snapshot.tables:
         parts = snapshot.parts(table).values()
         count = sum(part.n_rows for part in parts if _batch(part) in wanted.nights)
         if table in _BY_FRAME:
@@ -159,7 +159,7 @@ def forget(
     report = preview(snapshot, wanted)
     commit = Commit("forget", wanted.text, base=snapshot.number)
     with lake.stage("forget") as staging:
-        for table in table_names():
+        for table in snapshot.tables:
             for part in snapshot.parts(table).values():
                 if _batch(part) in wanted.nights:
                     commit.remove(table, part.name)
@@ -172,11 +172,12 @@ def forget(
 
 def _touch_new(now: Snapshot, snapshot: Snapshot, commit: Commit, wanted: ForgetRequest) -> None:
     """Let a commit touch what others have made of the nights since, upon which it is refused."""
-    for table in table_names():
-        if now.folder(table) == snapshot.folder(table):
+    for table in now.tables:
+        if table in snapshot.tables and now.folder(table) == snapshot.folder(table):
             continue
         nights = wanted.nights | wanted.frames.keys() if table in _BY_FRAME else wanted.nights
-        for name in now.parts(table).keys() - snapshot.parts(table).keys():
+        held = snapshot.parts(table).keys() if table in snapshot.tables else set()
+        for name in now.parts(table).keys() - held:
             if _batch(now.parts(table)[name]) in nights:
                 commit.remove(table, name)
 

@@ -19,7 +19,7 @@ from skylake.cameras import Profile
 from skylake.core.camera import Camera
 from skylake.core.reasons import Status
 from skylake.errors import LakeError, reason_of, together
-from skylake.flow.aggregates.aggregate_plans import cameras_of
+from skylake.flow.aggregates.calibration import cameras_of
 from skylake.flow.aggregates.staleness import Why
 from skylake.flow.catalogs.import_catalogs import MARGIN_ARCSEC
 from skylake.flow.compaction.unbundle import cut_crowded, in_groups, unbundle

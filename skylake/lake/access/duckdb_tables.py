@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from skylake.errors import LakeError, UsageError
+from skylake.lake.access.gathered_views import BLOCKS, add_gathered, duckdb_type
 from skylake.lake.access.ledger_views import add_views, pattern, plain
 from skylake.lake.commits.table_version import Version
 from skylake.lake.layout import Layout
 from skylake.lake.storage.damaged_files import naming_damage
 from skylake.places import is_url, key, store
 from skylake.resources import folder
-from skylake.schema import Column, TableSchema, load, table_names
+from skylake.schema import TableSchema
 from skylake.sky.hats import read_collection
 
 if TYPE_CHECKING:
@@ -25,18 +26,6 @@ if TYPE_CHECKING:
 
 #: Schema of the views of reference catalogs.
 CATALOGS = "catalogs"
-_TYPES = {
-    "boolean": "BOOLEAN",
-    "byte": "TINYINT",
-    "short": "SMALLINT",
-    "int": "INTEGER",
-    "long": "BIGINT",
-    "float": "FLOAT",
-    "double": "DOUBLE",
-    "string": "VARCHAR",
-    "text": "VARCHAR",
-    "timestamp": "TIMESTAMP WITH TIME ZONE",
-}
 #: Settings of a connection that only reads; after the last of them no setting can be changed any more.
 _READING = (
     "autoload_known_extensions = false",
@@ -69,6 +58,15 @@ class ReadableSnapshot(Protocol):
     @property
     def number(self) -> int:
         """Number of the snapshot."""
+        ...
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Names of the tables, those of users included."""
+        ...
+
+    def schema(self, table: str) -> TableSchema:
+        """Return the schema of a table."""
         ...
 
     def folder(self, table: str) -> Path:
@@ -126,6 +124,8 @@ def connect(
 ) -> duckdb.DuckDBPyConnection:
     """Return an in-memory DuckDB with a view per table, per catalog, and what is in ``sql/duckdb``.
 
+    Tables in blocks are there with merged rows under their names, and block by block in the schema ``blocks``.
+
     The function ``skylake_snapshot()`` tells its number. The views ``ledger``, ``parts`` and ``configurations`` of
     a lake on disk tell where the rows come from. Only the row groups and columns that a query needs are read.
 
@@ -150,7 +150,7 @@ def connect(
         connection.execute("SET validate_external_file_cache = 'NO_VALIDATION'")
     # DuckDB looks into the files of a view when it is made, and again for each view upon it. So the views that join
     # tables are made upon tables without rows, which then give way to the files.
-    _add_empty_tables(connection)
+    _add_empty_tables(connection, snapshot)
     for name in ("flags", "views"):
         connection.execute((folder("sql") / "duckdb" / f"{name}.sql").read_text(encoding="utf-8"))
     with naming_damage(snapshot.layout.root):
@@ -187,7 +187,7 @@ def restrict(
     files : iterable of Path
         More files that may be read.
     """
-    folders = [snapshot.folder(name) for name in table_names()]
+    folders = [snapshot.folder(name) for name in snapshot.tables]
     folders += [snapshot.catalog(name) for name in snapshot.catalogs()]
     folders.append(snapshot.layout.ledger)
     # By their own names, and by those of what links lead to.
@@ -196,6 +196,11 @@ def restrict(
     names = {name for folder in folders for name in (str(folder), plain(folder))}
     connection.execute(f"SET allowed_directories = {_texts(sorted(names))}")
     connection.execute(f"SET allowed_paths = {_texts(map(str, paths))}")
+    close(connection)
+
+
+def close(connection: duckdb.DuckDBPyConnection) -> None:
+    """Let a connection reach nothing but what it was given, load no extension, and change no setting any more."""
     for setting in _READING:
         connection.execute(f"SET {setting}")
 
@@ -255,25 +260,38 @@ def _copies(connection: duckdb.DuckDBPyConnection, text: str) -> bool:
     return False
 
 
-def _add_empty_tables(connection: duckdb.DuckDBPyConnection) -> None:
+def _add_empty_tables(connection: duckdb.DuckDBPyConnection, snapshot: ReadableSnapshot) -> None:
     """Add each table without rows; to register one of Arrow would import pandas."""
-    for name in table_names():
-        columns = (f"{quoted(column.name)} {_type(column)}" for column in load(name).columns)
+    for name in snapshot.tables:
+        schema = snapshot.schema(name)
+        columns = (f"{quoted(column)} {duckdb_type(schema[column])}" for column in schema.merged_names)
         connection.execute(f"CREATE TABLE {quoted(name)} ({', '.join(columns)})")
 
 
 def _add_files(
     connection: duckdb.DuckDBPyConnection, snapshot: ReadableSnapshot, files: Mapping[str, Sequence[Path]]
 ) -> None:
-    """Put a view in the place of each table with rows: of all of its files, or of those that are given."""
-    for name in table_names():
-        some = files.get(name)
+    """Put a view in the place of each table with rows: of all of its files, or of those that are given.
+
+    Of a table in blocks it has merged rows; the schema ``blocks`` has those of the files.
+    """
+    connection.execute(f"CREATE SCHEMA {BLOCKS}")
+    for name in snapshot.tables:
+        schema, some = snapshot.schema(name), files.get(name)
         if some is None:
             snapshot.version(name).require_files()
+        view = f"{BLOCKS}.{quoted(name)}" if schema.in_blocks else quoted(name)
         if snapshot.n_rows(name) if some is None else some:
             connection.execute(f"DROP TABLE {quoted(name)}")
-            columns = f", schema = {duckdb_columns(load(name))}"
-            _view(connection, quoted(name), snapshot.folder(name), columns, some)
+            columns = f", schema = {duckdb_columns(schema)}"
+            _view(connection, view, snapshot.folder(name), columns, some)
+            if schema.in_blocks:
+                add_gathered(connection, schema, view)
+        elif schema.in_blocks:
+            empty = ", ".join(
+                f"NULL::{duckdb_type(column)} AS {quoted(column.name)}" for column in schema.columns
+            )
+            connection.execute(f"CREATE VIEW {view} AS SELECT {empty} WHERE false")
 
 
 def _add_others(connection: duckdb.DuckDBPyConnection, snapshot: ReadableSnapshot) -> None:
@@ -287,7 +305,7 @@ def _add_others(connection: duckdb.DuckDBPyConnection, snapshot: ReadableSnapsho
             connection,
             snapshot.layout,
             snapshot.number,
-            {name: snapshot.folder(name) for name in table_names()},
+            {name: snapshot.folder(name) for name in snapshot.tables},
         )
 
 
@@ -303,7 +321,7 @@ def duckdb_columns(schema: TableSchema) -> str:
     """
     # As one text: to bind a MAP of as many expressions takes longer than to read the footer of a file.
     entries = ", ".join(
-        f"{column.name}={{name: {column.name}, type: {_escaped(_type(column))}, default_value: NULL}}"
+        f"{column.name}={{name: {column.name}, type: {_escaped(duckdb_type(column))}, default_value: NULL}}"
         for column in schema.columns
     )
     kind = "MAP(VARCHAR, STRUCT(name VARCHAR, type VARCHAR, default_value VARCHAR))"
@@ -313,12 +331,6 @@ def duckdb_columns(schema: TableSchema) -> str:
 def _escaped(text: str) -> str:
     """Return a text as it stands quoted within a text that DuckDB casts to a nested value."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _type(column: Column) -> str:
-    if column.columns:
-        return f"STRUCT({', '.join(f'{quoted(inner.name)} {_type(inner)}[]' for inner in column.columns)})"
-    return _TYPES[column.datatype]
 
 
 def quoted(name: str) -> str:

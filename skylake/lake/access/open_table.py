@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from skylake.errors import UsageError
+from skylake.lake.access.gathered_views import gather, needed
 from skylake.lake.storage.slices import read_files
 from skylake.places import arrow_dataset
-from skylake.schema import TableSchema, arrow_schema, load
+from skylake.schema import TableSchema, arrow_schema
 
 if TYPE_CHECKING:
     import duckdb
@@ -39,10 +41,12 @@ class OpenTable:
     """
 
     def __init__(self, snapshot: Snapshot, name: str) -> None:
-        self.schema: TableSchema = load(name)
+        self.schema: TableSchema = snapshot.schema(name)
         self.snapshot, self.name = snapshot, name
 
     def __len__(self) -> int:
+        if self.schema.in_blocks:
+            return int(self.snapshot.merged(self.name, self.schema.primary_key).num_rows)
         return self.snapshot.n_rows(self.name)
 
     @property
@@ -64,12 +68,18 @@ class OpenTable:
     def dataset(self) -> pds.Dataset:
         """Return the table as an Arrow dataset, which reads the columns and row groups that a query needs.
 
+        A table in blocks is read and merged at once.
+
         Raises
         ------
         LakeError
             If a file is missing, has another size than it was written with, or is one too many.
         """
+        import pyarrow.dataset as pds
+
         self._version.require_files()
+        if self.schema.in_blocks:
+            return pds.dataset(self.snapshot.merged(self.name))
         dataset = arrow_dataset(self.files, arrow_schema(self.schema))
         weakref.finalize(dataset, _let_go, self.snapshot)
         return dataset
@@ -96,9 +106,21 @@ class OpenTable:
             If a cone is asked for of a table without positions.
         """
         self._require(columns)
+        if cone is None and self.schema.in_blocks:
+            return self._merged(columns, filter)
         if cone is None:
             return read_files(self.name, self.files, columns, filter)
         return self.snapshot.cone(self.name, *cone, columns, filter)
+
+    def _merged(self, columns: Columns, filter: Any) -> pa.Table:
+        """Return merged rows. A filter by the key alone chooses what is read, another one what is returned."""
+        schema = self.schema
+        named = {name for name in schema.merged_names if re.search(rf"\b{name}\b", str(filter))}
+        if filter is None or named <= set(schema.primary_key):
+            return self.snapshot.merged(self.name, columns, None, filter)
+        inner = None if columns is None else list(dict.fromkeys([*columns, *sorted(named)]))
+        rows = self.snapshot.merged(self.name, inner, filter)
+        return rows if columns is None else rows.select(list(columns))
 
     def pandas(self, columns: Columns = None, **options: Any) -> pd.DataFrame:
         """Return rows as a pandas frame; `options` are those of :meth:`arrow`."""
@@ -126,7 +148,8 @@ class OpenTable:
 
         self._require(columns)
         self._version.require_files()
-        meta = read_files(self.name, [], columns).to_pandas()
+        names = list(columns or self.schema.merged_names)
+        meta = read_files(self.name, [], names).to_pandas()
         groups = self.partitions()
         if not groups:
             return dd.from_pandas(meta, npartitions=1)
@@ -137,7 +160,7 @@ class OpenTable:
                 groups,
                 snapshot=self.snapshot,
                 name=self.name,
-                columns=list(columns or self.schema.names),
+                columns=names,
                 meta=meta,
             )
 
@@ -147,7 +170,7 @@ class OpenTable:
 
     def _require(self, columns: Columns) -> None:
         for name in columns or ():
-            if name not in self.schema.names:
+            if name not in self.schema.merged_names:
                 raise UsageError(
                     f"{self.name} has no column {name!r}; see docs/schema.md for those that it has"
                 )
@@ -164,7 +187,12 @@ def _read_frame(
 
     The snapshot travels with the task, and is held by whoever runs it.
     """
-    frame: pd.DataFrame = read_files(name, paths, columns).to_pandas()
+    schema = snapshot.schema(name)
+    if schema.in_blocks:
+        rows = gather([read_files(name, paths, needed(schema, columns))], schema, columns)
+    else:
+        rows = read_files(name, paths, columns)
+    frame: pd.DataFrame = rows.to_pandas()
     return frame
 
 

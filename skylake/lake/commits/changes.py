@@ -84,7 +84,8 @@ class Commit:
     def tables(self) -> list[str]:
         """Tables that the commit touches."""
         touched = self.staged.keys() | self.removed.keys() | self.merged.keys()
-        return [name for name in table_names() if name in touched]
+        own = [name for name in table_names() if name in touched]
+        return own + sorted(touched.difference(own))
 
     def touched(self, table: str) -> set[str]:
         """Return the names of the parts of a table that the commit replaces, removes or merges."""

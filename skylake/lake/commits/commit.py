@@ -85,7 +85,7 @@ def _versions(reservation: Reservation, snapshot: Snapshot, touched: Collection[
     Tables that are younger than it are added to the lake; of those that are touched a version is built anyway.
     """
     layout, versions = reservation.layout, {}
-    for name in table_names():
+    for name in dict.fromkeys([*snapshot.tables, *touched]):
         versions[name] = snapshot.folder(name)
         if is_addition(layout, snapshot.number, name):
             if name not in touched:
@@ -106,7 +106,7 @@ def _publish_versions(
         (folder / name).symlink_to(Path("../../_versions") / name / version.name)
     keep_cameras(layout, folder, wanted)
     keep_configurations(layout, commit.configurations)
-    write_record(layout, reservation.number, reservation.base, commit, reservation.token)
+    write_record(layout, reservation.number, reservation.base, commit, list(versions), reservation.token)
     for place in on_each_file_system([layout.root, folder, layout.ledger, *versions.values()]):
         sync_tree(place)
     reservation.require()
@@ -137,7 +137,7 @@ def create_empty(layout: Layout) -> Snapshot:
         (folder / name).symlink_to(Path("../..") / layout.version(name, 1).relative_to(layout.root))
         _link_table(layout, name)
     keep_cameras(layout, folder)
-    write_record(layout, 1, None, Commit("init", "-"))
+    write_record(layout, 1, None, Commit("init", "-"), table_names())
     sync_tree(layout.root)
     _point(layout.current, Path("_snapshots") / folder.name)
     mark_current(layout, 1)

@@ -143,8 +143,15 @@ def _nights_read(commit: Commit) -> dict[str, bool]:
         for part, _ in staged if table not in _OBSERVED else ():
             if part.name not in unbundled and part.camera is not None and part.night is not None:
                 name = str(Batch(part.camera, part.night))
-                nights[name] = nights.get(name, False) or "frame_id" in load(table).primary_key
+                nights[name] = nights.get(name, False) or _names_frames(table)
     return nights
+
+
+def _names_frames(table: str) -> bool:
+    """Tell whether rows of a table, or what is nested in them, are of one frame each."""
+    schema = load(table)
+    nested = (inner.name for column in schema.columns for inner in column.columns)
+    return "frame_id" in schema.primary_key or "frame_id" in nested
 
 
 def changed_parts(old: Version, new: Version) -> set[str]:

@@ -97,7 +97,7 @@ def foreign_links(layout: Layout, deep: bool = False) -> Iterator[ForeignLink]:
         Whether to look into all folders, down to the files, instead of those that skylake deletes.
     """
     root = layout.root
-    pointers = set(table_names())
+    pointers = {*table_names(), *_names_in(root / "_versions")}
     for path in _links_in(root):
         if path == layout.current:
             if not leads_to(path, layout.snapshots):
@@ -125,6 +125,14 @@ def _links_in(folder: Path) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
             return sorted(Path(entry.path) for entry in entries if entry.is_symlink())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _names_in(folder: Path) -> list[str]:
+    """Return what a folder holds; nothing where there is no folder."""
+    try:
+        return [path.name for path in folder.iterdir()]
     except (FileNotFoundError, NotADirectoryError):
         return []
 
@@ -243,7 +251,7 @@ def read_links(layout: Layout) -> Links:
         whole = {table for table, version in versions if (table, version) in there}
         lost += [
             (number, table)
-            for table in table_names()
+            for table in dict.fromkeys([*table_names(), *sorted(named)])
             if table not in whole and (table in named or not is_addition(layout, number, table))
         ]
     return Links(frozenset(needed), tuple(lost))
@@ -296,8 +304,8 @@ def _unlinked(layout: Layout, table: str) -> Iterator[Path]:
 def _holds(folder: Path, record: dict[str, Any], table: str) -> bool:
     """Return whether a version is finished and holds what the record of a commit says of its table."""
     # What a commit writes last.
-    last = "hats.properties" if load(table).layout.kind == "hats" else "dataset/_common_metadata"
-    if not (folder / last).is_file():
+    is_hats = table in table_names() and load(table).layout.kind == "hats"
+    if not (folder / ("hats.properties" if is_hats else "dataset/_common_metadata")).is_file():
         return False
     version, replaced = Version(folder), record["replaced"].get(table, {})
     names = {*replaced, *record["removed"].get(table, ())}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from skylake.lake.commits.ledger_records import INSTANT, is_recorded, read_entry
 from skylake.lake.layout import Layout
 from skylake.lake.storage.parts import Part
 from skylake.revision import code_version
-from skylake.schema import table_names
 from skylake.sky.hats import replace_text
 
 _log = logs.get(__name__)
@@ -33,9 +32,14 @@ _FEW_INPUTS = 16
 
 
 def write_record(
-    layout: Layout, number: int, base: int | None, commit: Commit, token: str | None = None
+    layout: Layout,
+    number: int,
+    base: int | None,
+    commit: Commit,
+    tables: Sequence[str],
+    token: str | None = None,
 ) -> None:
-    """Write the record of a commit that makes the snapshot of a number out of another.
+    """Write the record of a commit that makes the snapshot of a number, with some tables, out of another.
 
     The token distinguishes its writer from all others.
     """
@@ -49,7 +53,7 @@ def write_record(
         "software_version": code_version(),
         "host": socket.gethostname(),
         "token": token,
-        "tables": list(table_names()),
+        "tables": list(tables),
         "replaced": {
             table: {
                 part.name: {

@@ -15,7 +15,6 @@ from skylake.errors import LakeError
 from skylake.lake.layout import Layout
 from skylake.lake.published_layout import PublishedLayout
 from skylake.places import Reaching
-from skylake.schema import table_names
 
 #: Times of commits are written to the microsecond.
 INSTANT = timedelta(microseconds=1)
@@ -103,8 +102,8 @@ def as_one(commits: Sequence[LedgerEntry]) -> LedgerEntry:
         for table, names in commit.parts.items():
             parts[table] = (*parts.get(table, ()), *names)
     stages = dict.fromkeys(commit.stage.split()[0] for commit in commits)
-    # A compaction calls its table so.
-    nights = sorted({commit.batch for commit in commits} - {"-", *table_names()})
+    # The batch of a compaction is a table.
+    nights = sorted({commit.batch for commit in commits if commit.stage != "compact"} - {"-"})
     return replace(
         last,
         base=commits[0].base,

@@ -10,6 +10,7 @@ from pathlib import Path
 from skylake.lake.commits.build_version import write_table_metadata
 from skylake.lake.layout import PARTS_FOLDER, Layout
 from skylake.lake.storage.bundles import BUNDLES_FOLDER
+from skylake.schema import load, table_names
 
 
 def is_addition(layout: Layout, number: int, table: str) -> bool:
@@ -27,6 +28,13 @@ def is_addition(layout: Layout, number: int, table: str) -> bool:
     return table not in tables
 
 
+def linked_tables(folder: Path) -> tuple[str, ...]:
+    """Return the tables of a snapshot, given its folder: skylake's own, then those of users that it has links for."""
+    own = table_names()
+    links = sorted(path.name for path in folder.iterdir() if path.is_symlink()) if folder.is_dir() else []
+    return (*own, *(name for name in links if name not in own))
+
+
 def make_empty(folder: Path, table: str) -> Path:
     """Make a version of a table without rows, and return its folder."""
     for inner in ("dataset", PARTS_FOLDER, BUNDLES_FOLDER):
@@ -35,10 +43,14 @@ def make_empty(folder: Path, table: str) -> Path:
     return folder
 
 
-@cache
 def empty_version(table: str) -> Path:
     """Return a version of a table without rows, outside any lake: it goes when this process ends."""
-    return make_empty(Path(_place().name).resolve() / table / "000000", table)
+    return _empty_version(table, load(table).sha256)
+
+
+@cache
+def _empty_version(table: str, sha256: str) -> Path:
+    return make_empty(Path(_place().name).resolve() / table / sha256[:16] / "000000", table)
 
 
 @cache

@@ -14,6 +14,7 @@ import pyarrow as pa
 from skylake.core.batch import is_plain_name
 from skylake.durable import hold
 from skylake.errors import LakeError
+from skylake.lake.access.gathered_views import gather, gather_frame, needed
 from skylake.lake.commits.new_tables import empty_version, is_addition
 from skylake.lake.commits.table_version import Version
 from skylake.lake.layout import Layout
@@ -21,8 +22,10 @@ from skylake.lake.storage.damaged_files import damaged, reading
 from skylake.lake.storage.parts import Part
 from skylake.lake.storage.schema_versions import open_catalog, require_known
 from skylake.lake.storage.slices import Slice, read_files
-from skylake.schema import arrow_schema, load
+from skylake.schema import TableSchema, arrow_schema, load, table_names
+from skylake.schema.tables import register
 from skylake.sky.cone import WrongCount, read_cone
+from skylake.sky.hats import pixel_of
 from skylake.sky.pixels import PixelTree
 
 if TYPE_CHECKING:
@@ -51,7 +54,7 @@ class Snapshot:
             weakref.finalize(self, os.close, hold(layout.snapshot(number)))
         except FileNotFoundError as error:
             raise LakeError(f"{layout.root}: there is no snapshot {number}") from error
-        require_known(layout.root, layout.snapshot(number))
+        self._of_users: dict[str, TableSchema] = require_known(layout.root, layout.snapshot(number))
 
     def __reduce__(self) -> tuple[type[Snapshot], tuple[Layout, int]]:
         """Open the same snapshot in another process."""
@@ -61,6 +64,17 @@ class Snapshot:
         """Return the key of dask: how this is pickled may depend on what its file system remembers of the store."""
         return (str(self.layout.root), self.number)
 
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Names of the tables: skylake's own in the order in which they are made, then those of users."""
+        return (*table_names(), *self._of_users)
+
+    def schema(self, table: str) -> TableSchema:
+        """Return the schema of a table: of one of a user that with which this snapshot has it."""
+        if table in self._of_users:
+            register([self._of_users[table]])
+        return load(table)
+
     def folder(self, table: str) -> Path:
         """Return the folder of a table, free of links: for lsdb, DuckDB and others, which read lazily.
 
@@ -69,7 +83,7 @@ class Snapshot:
         LakeError
             If it is not there.
         """
-        load(table)
+        self.schema(table)
         if is_addition(self.layout, self.number, table):
             return empty_version(table)
         folder = (self.layout.snapshot(self.number) / table).resolve()
@@ -87,6 +101,7 @@ class Snapshot:
 
     def version(self, table: str) -> Version:
         """Return the version of a table: its parts, bundles and files."""
+        self.schema(table)
         if table not in self._versions:
             self._versions[table] = Version(self.folder(table))
         return self._versions[table]
@@ -137,8 +152,40 @@ class Snapshot:
         """
         return read_files(table, self.slices(table, where), columns, filter)
 
+    def merged(
+        self, table: str, columns: Sequence[str] | None = None, filter: Any = None, of: Any = None
+    ) -> pa.Table:
+        """Return rows as Arrow, those of a table in blocks merged: one for each key.
+
+        Parameters
+        ----------
+        table : str
+        columns : sequence of str or None
+            Columns to return; None returns all.
+        filter : pyarrow.compute.Expression or None
+            Chooses rows by any column of those that are returned.
+        of : pyarrow.compute.Expression or None
+            Chooses rows by what all blocks of a key have alike, as the key itself: others are not read.
+        """
+        schema = self.schema(table)
+        if not schema.in_blocks:
+            rows = self.read(table, columns, filter=of)
+            return rows if filter is None else rows.filter(filter)
+        inner = needed(schema, columns)
+        # All blocks of a key are in one pixel; without pixels they are anywhere.
+        leaves = ([read_files(table, files, inner, of)] for files in [[], *self._leaves(table)])
+        merged = pa.concat_tables([gather(blocks, schema, columns) for blocks in leaves])
+        return merged if filter is None else merged.filter(filter)
+
+    def _leaves(self, table: str) -> list[list[Path]]:
+        """Return the files of a table, those of each pixel together."""
+        groups: dict[object, list[Path]] = {}
+        for path in self.version(table).whole_files():
+            groups.setdefault(pixel_of(str(path)), []).append(path)
+        return list(groups.values())
+
     def n_rows(self, table: str) -> int:
-        """Return the number of rows of a table, from what is known of its parts."""
+        """Return the number of rows in the files of a table, from what is known of its parts."""
         return self.version(table).n_rows
 
     def cone(
@@ -157,18 +204,24 @@ class Snapshot:
         LakeError
             If the table has no positions, or a file that the cone touches is missing or damaged.
         """
-        schema = load(table)
+        schema = self.schema(table)
         if schema.layout.kind != "hats":
             raise LakeError(
                 f"the rows of {table} have no index of positions; use a query by ra_deg and dec_deg"
             )
         version = self.version(table)
         place, form = (ra_deg, dec_deg, radius_deg), arrow_schema(schema)
+        inner = needed(schema, columns) if schema.in_blocks else columns
+        chosen = None if schema.in_blocks else filter
         try:
             with reading(version.whole_files):
-                return read_cone(version.folder, *place, columns, filter, form, version.leaves)
+                rows = read_cone(version.folder, *place, inner, chosen, form, version.leaves)
         except WrongCount as error:
             raise damaged(error.path, error.why) from error
+        if not schema.in_blocks:
+            return rows
+        merged = gather([rows], schema, columns)
+        return merged if filter is None else merged.filter(filter)
 
     def require_there(self) -> None:
         """Require that no table has been removed: a lake on disk keeps what is read."""
@@ -180,17 +233,26 @@ class Snapshot:
         return connect(self)
 
     def pandas(self, table: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """Return rows as a pandas frame."""
-        frame: pd.DataFrame = self.read(table, columns).to_pandas()
+        """Return rows as a pandas frame, those of a table in blocks merged."""
+        frame: pd.DataFrame = self.merged(table, columns).to_pandas()
         return frame
 
     def lsdb(self, table: str, **options: Any) -> Any:
         """Return a HATS table as a lazy lsdb catalog; `options` go to :func:`lsdb.open_catalog`.
 
+        The rows of a table in blocks are merged, partition by partition.
+
         The snapshot stays for as long as the catalog is used, and whatever is made from it.
         """
         self.version(table).require_files()
-        return open_catalog(self.folder(table), table, self, **options)
+        schema = self.schema(table)
+        if not schema.in_blocks:
+            return open_catalog(self.folder(table), table, self, **options)
+        wanted = options.pop("columns", None)
+        wanted = None if wanted == "all" else wanted
+        inner = [name for name in needed(schema, wanted) if name != "_healpix_29"]
+        catalog = open_catalog(self.folder(table), table, self, columns=inner, **options)
+        return catalog.map_partitions(gather_frame, schema, wanted)
 
     def catalogs(self) -> list[str]:
         """Return the names of the reference catalogs."""

@@ -18,11 +18,13 @@ from skylake.lake.cameras.camera_state import damage_of
 from skylake.lake.cameras.master_files import add_master_files
 from skylake.lake.commits.internal_links import foreign_links
 from skylake.lake.commits.ledger import damage_of_configuration
+from skylake.lake.commits.new_tables import linked_tables
 from skylake.lake.integrity.file_footers import add_catalogs, add_disk_files
 from skylake.lake.integrity.part_descriptions import add_descriptions
 from skylake.lake.integrity.pointer_facts import add_ledger, add_snapshots
 from skylake.lake.layout import Layout
 from skylake.lake.storage.fact_relations import UNREADABLE, Relations
+from skylake.lake.storage.schema_versions import user_schemas
 from skylake.schema import load, table_names
 from skylake.schema.deployed import known_schemas
 from skylake.settings import Settings, read_settings
@@ -80,8 +82,11 @@ def gather_facts(layout: Layout, number: int | None = None) -> Facts:
         if (name := str(link.path.relative_to(layout.root))) not in pointers:
             relations.problem(name, "link", link.why)
     folders = {}
-    for table in table_names() if chosen is not None else ():
+    for table in linked_tables(layout.snapshot(chosen)) if chosen is not None else ():
         folder = (layout.snapshot(chosen or 0) / table).resolve()
+        if table not in table_names() and table not in user_schemas({table: folder}):
+            relations.problem(f"_snapshots/{chosen:06d}/{table}", "table", "its schema is missing", table)
+            continue
         # What a link in it leads to is not the lake's, and says nothing of it.
         is_own = not any(link.path.is_relative_to(folder) for link in foreign)
         if is_own and folder.is_dir() and folder.parent == layout.versions(table):

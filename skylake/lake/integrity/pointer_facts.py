@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from skylake.lake.commits.internal_links import leads_to, pointed_back
-from skylake.lake.commits.new_tables import is_addition
+from skylake.lake.commits.new_tables import is_addition, linked_tables
 from skylake.lake.layout import Layout
 from skylake.lake.storage.fact_relations import UNREADABLE, Relations
 from skylake.schema import table_names
@@ -20,7 +20,7 @@ def add_snapshots(layout: Layout, relations: Relations, number: int | None) -> i
         if folder.name.isdecimal() and folder.is_dir():
             links_of[int(folder.name)] = [
                 (name, *_link_of_table(folder / name))
-                for name in table_names()
+                for name in linked_tables(folder)
                 if not is_addition(layout, int(folder.name), name)
             ]
     current, problem = _current(layout)
@@ -59,7 +59,10 @@ def add_snapshots(layout: Layout, relations: Relations, number: int | None) -> i
 
 def _tables_of(layout: Layout, current: int | None) -> list[str]:
     """Return the tables of the current snapshot, or all where that is not known."""
-    return [name for name in table_names() if current is None or not is_addition(layout, current, name)]
+    if current is None:
+        return list(table_names())
+    tables = linked_tables(layout.snapshot(current))
+    return [name for name in tables if not is_addition(layout, current, name)]
 
 
 def _target(link: Path) -> str | None:

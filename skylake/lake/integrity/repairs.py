@@ -24,8 +24,8 @@ from skylake.schema import load, table_names
 
 #: What to do after going back.
 _THEN = "then run the pipeline again"
-#: Tables that `skylake aggregate` makes.
-_AGGREGATES = ("nights", "lightcurves", "forced_lightcurves", "maps")
+#: Tables that `skylake aggregate` does not make.
+_OTHERS = ("frames", "sources", "forced_sources", "matches", "zeropoints", "targets", "masters")
 
 
 class Repairs:
@@ -141,7 +141,7 @@ class Repairs:
         command = {
             "matches": "calibrate",
             "zeropoints": "calibrate",
-        }.get(table, "aggregate" if table in _AGGREGATES else None)
+        }.get(table, None if table in _OTHERS else "aggregate")
         return f"skylake {command} {self.lake}" if command else self.before(table, owner)
 
     def hats(self, name: str, folder: str) -> str:
@@ -192,7 +192,7 @@ class Repairs:
         night = record["night"]
         if table in ("sources", "forced_sources"):
             return f"skylake ingest {self.lake} --camera {record['camera']} --redo --from {night} --to {night} PATH…"
-        if table in _AGGREGATES:
+        if table not in _OTHERS:
             command = f"skylake aggregate {self.lake} {table}"
         elif table in ("matches", "zeropoints"):
             catalog, _, version = (

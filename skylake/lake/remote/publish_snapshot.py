@@ -24,7 +24,6 @@ from skylake.lake.remote.upload import UNFINISHED, Transfer, Uploader, UploadPla
 from skylake.lake.storage.schema_versions import form_of
 from skylake.places import Reaching, is_url, key, place
 from skylake.revision import VERSION
-from skylake.schema import table_names
 
 _KNOWN = {
     "_versions",
@@ -169,7 +168,7 @@ class _Publisher:
 
     def _contents(self, last: Publication | None) -> Iterable[FolderContents]:
         """Yield what is to be published."""
-        for name in table_names():
+        for name in self.snapshot.tables:
             yield table_contents(self.snapshot, name)
         for name in self.snapshot.catalogs():
             held = last.folders.get(f"catalogs/{name}") if last else None
@@ -194,9 +193,9 @@ class _Publisher:
         return Publication(
             self.snapshot.number,
             _time_of(self.snapshot.layout, self.snapshot.number) or "",
-            {name: folders[name] for name in table_names()},
-            {name: self.snapshot.n_rows(name) for name in table_names()},
-            {name: form_of(self.snapshot.folder(name)) for name in table_names()},
+            {name: folders[name] for name in self.snapshot.tables},
+            {name: self.snapshot.n_rows(name) for name in self.snapshot.tables},
+            {name: form_of(self.snapshot.folder(name)) for name in self.snapshot.tables},
             {name: folders[f"catalogs/{name}"] for name in self.snapshot.catalogs()},
             VERSION,
         )

@@ -29,9 +29,8 @@ from skylake.lake.commits.table_version import Version, count_rows
 from skylake.lake.layout import PARTS_FOLDER, Layout
 from skylake.lake.published_layout import Publication, PublishedLayout
 from skylake.lake.storage.bundles import BUNDLES_FOLDER
-from skylake.lake.storage.schema_versions import require_known_forms
+from skylake.lake.storage.schema_versions import require_known_forms, user_schemas
 from skylake.places import Reaching, read_together
-from skylake.schema import load
 from skylake.sky.hats import OBJECTS, Leaves, objects_of, pixel_of
 from skylake.sky.pixels import Pixel
 
@@ -128,7 +127,11 @@ class PublishedSnapshot(Snapshot):
         self._versions: dict[str, Version] = {}
         with Reaching(layout.root):
             self.publication = layout.publication(number)
-        require_known_forms(layout.root, self.publication.schemas)
+        self._of_users = user_schemas(
+            {name: layout.root / folder for name, folder in self.publication.tables.items()}
+        )
+        known = {name: form for name, form in self.publication.schemas.items() if name not in self._of_users}
+        require_known_forms(layout.root, known)
 
     def __reduce__(self) -> tuple[type[Snapshot], tuple[Layout, int]]:
         """Open the same snapshot in another process."""
@@ -136,7 +139,7 @@ class PublishedSnapshot(Snapshot):
 
     def folder(self, table: str) -> Path:
         """Return the place of a table: a HATS catalog or a folder of Parquet files, which never changes."""
-        load(table)
+        self.schema(table)
         place = self.publication.tables.get(table)
         # What was published before skylake had the table has no rows of it.
         return empty_version(table) if place is None else self.layout.root / place

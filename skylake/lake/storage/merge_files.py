@@ -27,6 +27,8 @@ from skylake.sky.pixels import Pixel, pixel_range
 
 #: Values, rows times columns, of a block; with the copy that sorting makes some hundreds of megabytes.
 _BLOCK_VALUES = 12_000_000
+#: Rows in a nested row, about.
+_POINTS = 16
 INDEX = "_healpix_29"
 
 
@@ -113,12 +115,18 @@ def blocks(merge: Merge, schema: TableSchema) -> Iterator[pa.Table]:
     index = pc.field(INDEX)
     inside = (index >= low) & (index < high)
     column = read_files(merge.table, merge.sources, [INDEX], inside)[INDEX].to_numpy()
-    cuts = _cuts(column, max(ROW_GROUP_ROWS, _BLOCK_VALUES // len(schema.names)))
+    cuts = _cuts(column, max(ROW_GROUP_ROWS, _BLOCK_VALUES // _width(schema)))
     del column
     for start, end in zip([low, *cuts], [*cuts, high], strict=True):
         rows = read_files(merge.table, merge.sources, None, (index >= start) & (index < end))
         if rows.num_rows:
             yield sort_rows(rows, schema)
+
+
+def _width(schema: TableSchema) -> int:
+    """Return about how many values a row has: a nested column of a light curve has some for each of its own."""
+    inner = sum(len(column.columns) for column in schema.columns if column.merge == "concat")
+    return len(schema.names) + _POINTS * inner
 
 
 def _cuts(index: IntArray, size: int) -> list[int]:

@@ -239,8 +239,9 @@ def key_of(rows: pa.Table, schema: TableSchema) -> Key:
 
 
 def sort_rows(rows: pa.Table, schema: TableSchema) -> pa.Table:
-    """Return rows in the order of the schema; the primary key decides between rows that it finds equal."""
-    names = dict.fromkeys([*schema.layout.sort, *schema.primary_key])
+    """Return rows in the order of the schema; the primary key, then the batch, decides where that finds rows equal."""
+    blocks = schema.layout.batch if schema.in_blocks else ()
+    names = dict.fromkeys([*schema.layout.sort, *schema.primary_key, *blocks])
     return rows.sort_by([(name, "ascending") for name in names])
 
 

@@ -6,6 +6,7 @@ names the newest of them.
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping
 from functools import lru_cache, partial
@@ -14,17 +15,19 @@ from typing import Any
 
 import pyarrow as pa
 
-from skylake.errors import LakeError
-from skylake.places import is_url
+from skylake.errors import ConfigurationError, LakeError
+from skylake.places import is_url, place
 from skylake.revision import VERSION
-from skylake.schema import arrow_schema, load, table_names
+from skylake.schema import TableSchema, arrow_schema, load, table_names
+from skylake.schema.arrow import SCHEMA
 from skylake.schema.deployed import deployed_sha256
+from skylake.schema.tables import register, require_plain_names, schema_of
 from skylake.sky.hats import read_common_metadata, write_common_metadata
 from skylake.sky.hats_compiled import keep_compiled
 
 
-def require_known(root: Path, snapshot: Path) -> None:
-    """Refuse a snapshot that this skylake would misread.
+def require_known(root: Path, snapshot: Path) -> dict[str, TableSchema]:
+    """Refuse a snapshot that this skylake would misread, and register the tables of its users.
 
     Parameters
     ----------
@@ -33,13 +36,64 @@ def require_known(root: Path, snapshot: Path) -> None:
     snapshot : Path
         Folder with a link for each table.
 
+    Returns
+    -------
+    dict of str to TableSchema
+        The schemas of tables of users, by name.
+
     Raises
     ------
     LakeError
         If a newer skylake has written it, or one whose schemas were never deployed.
     """
     links = sorted(path for path in snapshot.iterdir() if path.is_symlink())
-    require_known_forms(root, {link.name: form_of(link) for link in links})
+    own = user_schemas({link.name: link for link in links})
+    require_known_forms(root, {link.name: form_of(link) for link in links if link.name not in own})
+    return own
+
+
+def user_schemas(folders: Mapping[str, Path]) -> dict[str, TableSchema]:
+    """Return the schemas of those tables that are of a user, and register them.
+
+    Parameters
+    ----------
+    folders : mapping
+        Folder of a version of each table, by name.
+    """
+    found = {}
+    for name, folder in folders.items():
+        schema = None if name in table_names() else user_schema(folder)
+        if schema is not None and schema.name == name:
+            found[name] = schema
+    register(found.values())
+    return found
+
+
+def user_schema(root: Path) -> TableSchema | None:
+    """Return the schema that a version of a table of a user keeps; None where there is none that can be used."""
+    try:
+        if is_url(str(root)):
+            return _user_schema(str(root))
+        status = (root / "dataset" / "_common_metadata").stat()
+    except OSError:
+        return None
+    return _known_user_schema(str(root), status.st_ino, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=256)
+def _known_user_schema(root: str, *_: int) -> TableSchema | None:
+    return _user_schema(root)
+
+
+def _user_schema(root: str) -> TableSchema | None:
+    try:
+        values = json.loads((read_common_metadata(place(root)).metadata or {})[SCHEMA.encode()])
+        schema = schema_of(values, root)
+        require_plain_names(schema)
+    except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError, ConfigurationError):
+        # Not what a table of a user keeps: who opens the lake says so.
+        return None
+    return schema
 
 
 def require_known_forms(root: Path, forms: Mapping[str, tuple[int, str] | None]) -> None:

@@ -18,8 +18,7 @@ from skylake import cameras
 from skylake.cameras import Profile
 from skylake.core.robust import sigma_mad
 from skylake.errors import LakeError
-from skylake.flow.aggregates.outdated import outdated
-from skylake.flow.aggregates.refresh import aggregate
+from skylake.flow.aggregates import aggregate, outdated
 from skylake.flow.aggregates.staleness import Why
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline

@@ -351,8 +351,8 @@ def test_readers_of_all_kinds_see_the_same_rows_after_it(nightly: Lake) -> None:
 
 
 def test_a_table_that_cannot_be_compacted_is_named(lake_of: Callable[[], Lake]) -> None:
-    with pytest.raises(UsageError, match="'lightcurves' is no table that can be compacted"):
-        compact(lake_of(), Inline(), ["lightcurves"])
+    with pytest.raises(UsageError, match="'masters' is no table that can be compacted"):
+        compact(lake_of(), Inline(), ["masters"])
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 
 from skylake.errors import LakeError, UsageError, WorkerError
-from skylake.flow.aggregates.refresh import aggregate
+from skylake.flow.aggregates import aggregate
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution import cluster, servers
 from skylake.flow.execution.cluster import Distributed, Inline, workers

@@ -11,7 +11,7 @@ import pytest
 
 from skylake.cameras import Profile
 from skylake.errors import LakeError, Superseded
-from skylake.flow.aggregates.refresh import aggregate
+from skylake.flow.aggregates import aggregate
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.execution.retry_commit import retry_superseded
 from skylake.flow.execution.run_progress import Silent

@@ -12,7 +12,7 @@ import pytest
 from skylake import cameras
 from skylake.cameras import Profile
 from skylake.core.robust import sigma_mad
-from skylake.flow.aggregates.refresh import aggregate
+from skylake.flow.aggregates import aggregate
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.forced.make_targets import TargetOptions, make_targets

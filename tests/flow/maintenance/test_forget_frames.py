@@ -14,8 +14,7 @@ import pytest
 
 from skylake.core.batch import Batch
 from skylake.errors import LakeError, UsageError
-from skylake.flow.aggregates.outdated import outdated
-from skylake.flow.aggregates.refresh import aggregate
+from skylake.flow.aggregates import aggregate, outdated
 from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.ingest.gather_night import files_sha256

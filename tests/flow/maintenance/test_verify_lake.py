@@ -23,8 +23,7 @@ from skylake.cameras.profile import load as load_profile
 from skylake.core.ids import config_sha256
 from skylake.core.sphere import healpix_centre, healpix_index
 from skylake.errors import CatalogError, LakeError, UsageError
-from skylake.flow.aggregates.outdated import outdated
-from skylake.flow.aggregates.refresh import aggregate
+from skylake.flow.aggregates import aggregate, outdated
 from skylake.flow.aggregates.staleness import Why
 from skylake.flow.astrometry.solve_frames import index_catalog
 from skylake.flow.catalogs.import_catalogs import import_catalog

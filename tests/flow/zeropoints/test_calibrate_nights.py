@@ -13,8 +13,7 @@ import pytest
 from skylake import cameras
 from skylake.cameras import Profile
 from skylake.errors import CatalogError, LakeError
-from skylake.flow.aggregates.outdated import outdated, uncalibrated
-from skylake.flow.aggregates.refresh import aggregate
+from skylake.flow.aggregates import aggregate, outdated, uncalibrated
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.ingest.ingest_frames import ingest

@@ -18,8 +18,7 @@ from skylake.cameras.profile import with_rotation
 from skylake.core.camera import Camera, FilterBand
 from skylake.core.flags import FrameFlag
 from skylake.errors import ConfigurationError, LakeError
-from skylake.flow.aggregates.outdated import outdated
-from skylake.flow.aggregates.refresh import aggregate
+from skylake.flow.aggregates import aggregate, outdated
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution import cluster
 from skylake.flow.execution.cluster import Inline, run_in_windows

@@ -41,7 +41,7 @@ def everything(lake: Lake, table: str, as_of: int | None = None) -> list[pa.Tabl
     with snapshot.duckdb() as connection:
         found = [connection.sql(f"SELECT * FROM {table}").to_arrow_table()]
     found += [opened.arrow(), opened.polars().to_arrow(), pa.Table.from_pandas(opened.pandas())]
-    found += [pa.Table.from_pandas(opened.dask().compute()), snapshot.read(table)]
+    found += [pa.Table.from_pandas(opened.dask().compute()), snapshot.merged(table)]
     return found
 
 

@@ -33,7 +33,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory, make_rows: MakeRows, put: P
         put(
             lake, *((name, f"c-{part}", make_rows(name, 60, seed + part)) for name in HATS for part in (1, 2))
         )
-    for name in ("frames", "zeropoints", "nights", "maps"):
+    for name in ("frames", "zeropoints", "nights", "maps", "seeing"):
         put(lake, (name, "c-1", make_rows(name, 9, 1)), (name, "c-2", make_rows(name, 8, 2)))
     return lake
 
@@ -45,7 +45,7 @@ def plain(table: pa.Table, name: str) -> pd.DataFrame:
     frame = table.replace_schema_metadata().to_pandas()
     nested = [column for column in frame if frame[column].map(lambda cell: isinstance(cell, dict)).any()]
     for column in nested:
-        frame[column] = [str({k: list(v) for k, v in cell.items()}) for cell in frame[column]]
+        frame[column] = list(map(str, table[column].to_pylist()))
     return frame.sort_values(key, kind="stable").reset_index(drop=True)
 
 
@@ -69,7 +69,7 @@ def test_parquet_readers_agree_whichever_path_they_take(filled: Lake, name: str,
 
 def test_light_curves_come_with_their_measurements(filled: Lake) -> None:
     snapshot = filled.snapshot()
-    expected = plain(snapshot.read("lightcurves"), "lightcurves")
+    expected = plain(snapshot.merged("lightcurves"), "lightcurves")
     found = snapshot.duckdb().sql("SELECT * FROM lightcurves").to_arrow_table()
     pd.testing.assert_frame_equal(plain(found, "lightcurves"), expected, check_dtype=False)
 
@@ -87,7 +87,8 @@ def test_lsdb_agrees_through_the_link_and_through_the_folder(filled: Lake, name:
         snapshot.lsdb(name), lsdb.open_catalog(filled.root / name), lsdb.open_catalog(snapshot.folder(name))
     ]  # fmt: skip
     for catalog in opened:
-        assert len(catalog) == expected.num_rows, "the number of rows that the properties tell"
+        if catalog is not opened[0] or not load(name).in_blocks:
+            assert len(catalog) == expected.num_rows, "the number of rows that the properties tell"
         rows = catalog.compute()
         assert len(rows) == expected.num_rows
         for column in ("ra_deg", key):
@@ -119,7 +120,7 @@ def test_rows_columns_and_parts_can_be_chosen(filled: Lake, make_rows: MakeRows)
 def test_a_cone_is_a_search_through_all_rows(filled: Lake) -> None:
     snapshot = filled.snapshot()
     for name in HATS:
-        rows = snapshot.read(name)
+        rows = snapshot.merged(name)
         near = separation_deg(359.0, 1.0, rows["ra_deg"], rows["dec_deg"]) <= 2.5
         found = snapshot.cone(name, 359.0, 1.0, 2.5)
         assert 0 < near.sum() < len(rows)

@@ -1,0 +1,69 @@
+"""The calibration that aggregates are made with, and where its parts are in a snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from skylake.flow.zeropoints.calibrated_nights import versions_of, zeropoints_name
+from skylake.lake import Lake, Part, Snapshot
+from skylake.table.matches import matches_name
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """The calibration that aggregates use, in a snapshot.
+
+    ``in_force`` has the catalog of each camera, empty for none, and the largest version of it; ``versions`` all
+    versions of each catalog, the largest first.
+    """
+
+    snapshot: Snapshot
+    in_force: Mapping[str, tuple[str, int]]
+    versions: Mapping[str, Sequence[int]]
+
+    def configuration(self, frames: Part) -> dict[str, Any]:
+        """Return what tells the calibration of a night, given its part of frames."""
+        catalog, version = self._in_force(frames)
+        return {"catalog": catalog, "version": version}
+
+    def _in_force(self, frames: Part) -> tuple[str, int]:
+        return self.in_force.get(frames.camera or "", ("", 1))
+
+    def name(self, table: str, frames: Part) -> str:
+        """Return the name of the part of a table of the night of a part of frames."""
+        catalog, version = self._in_force(frames)
+        if table == "matches":
+            return matches_name(frames.name, catalog)
+        return zeropoints_name(frames.name, catalog, version) if table == "zeropoints" else frames.name
+
+    def part(self, table: str, frames: Part) -> Part | None:
+        """Return the part of a table of the night of a part of frames.
+
+        Names are compared whole: one catalog may end as another does. The zeropoints are of an earlier version where
+        the night has not the one in force yet.
+        """
+        parts = self.snapshot.parts(table)
+        if table != "zeropoints":
+            return parts.get(self.name(table, frames))
+        catalog, _ = self._in_force(frames)
+        names = (zeropoints_name(frames.name, catalog, version) for version in self.versions.get(catalog, ()))
+        return next((parts[name] for name in names if name in parts), None)
+
+
+def calibration_in_force(lake: Lake, snapshot: Snapshot | None = None) -> Calibrated:
+    """Return the calibration in force: the catalog that calibrates each camera, and the largest version of it."""
+    snapshot = snapshot or lake.snapshot()
+    catalogs = {camera: lake.catalogs(camera).calibrate for camera in sorted(cameras_of(snapshot))}
+    versions = {name: versions_of(snapshot, name) for name in set(catalogs.values())}
+    in_force = {
+        camera: (name, max(versions_of(snapshot, name, camera), default=1))
+        for camera, name in catalogs.items()
+    }
+    return Calibrated(snapshot, in_force, versions)
+
+
+def cameras_of(snapshot: Snapshot) -> set[str]:
+    """Return the cameras that have frames."""
+    return {part.camera for part in snapshot.parts("frames").values() if part.camera is not None}

@@ -1,0 +1,135 @@
+"""Plans of aggregates: what each part would be made from now, and why the one that the lake has is out of date."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import pyarrow.compute as pc
+
+from skylake.cameras import Profile
+from skylake.core.ids import config_sha256
+from skylake.flow.aggregates.calibration import Calibrated, cameras_of
+from skylake.flow.aggregates.staleness import Why, why_stale
+from skylake.flow.zeropoints.calibration_parameters import calibration_configuration
+from skylake.lake import Lake, Part, Snapshot
+from skylake.schema import TableSchema
+from skylake.sky.lake_catalogs import ReferenceCatalog
+from skylake.table.aggregate import CALIBRATED, REFERENCE, Aggregate
+
+#: Inputs that are not divided into batches: those of a batch are named by what was measured with them.
+LISTS = ("targets", REFERENCE)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A part of an aggregate, of one batch: what it is made from.
+
+    ``parts`` has the part of each input, by table, for those that there are; ``made_from`` the parts of matches and
+    zeropoints that a calibration makes for it, as (table, part).
+    """
+
+    name: str
+    camera: str
+    night: int
+    parts: Mapping[str, Part]
+    inputs: dict[str, str]
+    configuration: dict[str, Any]
+    made_from: tuple[tuple[str, str], ...]
+    lists: tuple[Part, ...] = ()
+
+    def why(self, held: Part | None, schema: TableSchema, lost: Collection[str] = ()) -> Why | None:
+        """Return why the part has to be made anew, given the one that the lake has, and those with lost files."""
+        why = why_stale(held, self.inputs, schema.sha256)
+        return why or (Why.LOST if self.name in lost else None)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What plans of all aggregates look up: the calibration in force, profiles, and lists of targets."""
+
+    lake: Lake
+    calibrated: Calibrated
+    _origins: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The snapshot that is planned upon."""
+        return self.calibrated.snapshot
+
+    @cached_property
+    def profiles(self) -> dict[str, Profile]:
+        """The profile of each camera that has frames."""
+        return {camera: self.lake.profile(camera) for camera in cameras_of(self.snapshot)}
+
+    @cached_property
+    def catalogs(self) -> dict[str, ReferenceCatalog]:
+        """The reference catalogs of the lake, by name."""
+        names = self.snapshot.catalogs()
+        return {name: ReferenceCatalog.open(self.snapshot.catalog(name)) for name in names}
+
+    def lists(self, measured: Part | None) -> tuple[Part, ...]:
+        """Return the lists of targets that forced measurements were made with; a newer one changes nothing."""
+        named = measured.inputs.get("targets", "").split() if measured is not None else []
+        parts = self.snapshot.parts("targets")
+        return tuple(parts[name] for name in (one.partition(":")[0] for one in named) if name in parts)
+
+    def catalog_checksums(self, lists: tuple[Part, ...]) -> dict[str, str]:
+        """Return the checksums of the catalogs that targets of some lists are from."""
+        origins = {origin for one in lists for origin in self._origins_of(one)}
+        return {name: self.catalogs[name].checksum for name in sorted(origins & self.catalogs.keys())}
+
+    def _origins_of(self, part: Part) -> tuple[str, ...]:
+        if part.name not in self._origins:
+            listed = self.snapshot.read_part("targets", part.name, ["origin"])
+            self._origins[part.name] = tuple(pc.unique(listed["origin"]).drop_null().to_pylist())
+        return self._origins[part.name]
+
+
+def plan(aggregate: Aggregate, sources: Sources) -> Iterator[Planned]:
+    """Yield what each part of an aggregate would be made from now, one for each batch."""
+    calibrated = sources.calibrated
+    tables = [one.table for one in aggregate.inputs if one.table not in LISTS]
+    needed = {one.table for one in aggregate.inputs if one.is_needed}
+    for frames in sources.snapshot.parts("frames").values():
+        if frames.camera is None or frames.night is None:
+            continue
+        found = {table: calibrated.part(table, frames) for table in tables}
+        parts = {table: part for table, part in found.items() if part is not None}
+        if not needed <= parts.keys():
+            continue
+        followed = [one.table for one in aggregate.inputs if one.is_followed and one.table in tables]
+        inputs = {table: parts[table].checksum if table in parts else "" for table in followed}
+        lists = sources.lists(parts.get("forced_sources")) if _reads_lists(aggregate) else ()
+        if _reads_lists(aggregate):
+            inputs["targets"] = config_sha256({one.name: one.checksum for one in lists})
+            inputs["catalog"] = config_sha256(sources.catalog_checksums(lists))
+        configuration = _configuration(aggregate, sources, frames)
+        inputs["configuration"] = config_sha256(configuration)
+        made_from = tuple((table, calibrated.name(table, frames)) for table in tables if table in CALIBRATED)
+        yield Planned(
+            frames.name, frames.camera, frames.night, parts, inputs, configuration, made_from, lists
+        )
+
+
+def _reads_lists(aggregate: Aggregate) -> bool:
+    return any(one.table in LISTS for one in aggregate.inputs)
+
+
+def _configuration(aggregate: Aggregate, sources: Sources, frames: Part) -> dict[str, Any]:
+    """Return the resolved configuration of a part, of which its SHA-256 is an input."""
+    found = sources.calibrated.configuration(frames) if aggregate.is_calibrated else {}
+    found |= {name: getattr(sources.lake.settings, name) for name in aggregate.settings}
+    for name in aggregate.profile:
+        found[name] = _section(sources.profiles[frames.camera or ""], name, frames.night or 0)
+    return found | ({"definition": aggregate.version} if aggregate.version else {})
+
+
+def _section(profile: Profile, name: str, night: int) -> Any:
+    """Return a section of a profile as far as parts depend on it."""
+    special: dict[str, Callable[[], Any]] = {
+        "calibration": lambda: calibration_configuration(profile, night),
+    }
+    return special[name]() if name in special else asdict(getattr(profile.base, name))

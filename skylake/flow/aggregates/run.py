@@ -1,0 +1,276 @@
+"""The engine of aggregates: it plans what is out of date, makes it batch by batch on the workers, and commits it.
+
+A part of an aggregate is what one batch has in it, so a night costs that night however many there are. A table whose
+key is not that of a batch is kept in blocks, a row for each batch and key, and merged by who reads it: see
+``skylake.lake.access.gathered_views``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+import pyarrow as pa
+
+from skylake.cameras import Profile
+from skylake.errors import LakeError, SkylakeError, UsageError, reason_of
+from skylake.flow.aggregates.calibration import calibration_in_force
+from skylake.flow.aggregates.plan import Planned, Sources, plan
+from skylake.flow.aggregates.reference import reference_table
+from skylake.flow.aggregates.users import UserAggregate, user_aggregates
+from skylake.flow.compaction.unbundle import cut_crowded, in_groups
+from skylake.flow.execution.cluster import Workers, run_in_windows
+from skylake.flow.execution.retry_commit import retry_superseded
+from skylake.flow.execution.run_progress import Progress, Silent, counted
+from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
+from skylake.lake.storage.slices import Slice, read_files
+from skylake.schema import TableSchema, load
+from skylake.schema.tables import TABLES, in_force, register
+from skylake.sky.lake_catalogs import ReferenceCatalog
+from skylake.sky.pixels import PixelTree
+from skylake.table.aggregate import REFERENCE, Aggregate, Given, built_in
+from skylake.table.frames import with_calibrated_bands
+
+#: Aggregates of skylake, in the order in which they are made.
+AGGREGATES = tuple(built_in())
+
+
+@dataclass(slots=True)
+class AggregateReport:
+    """Parts that were made anew, removed and left as they were, by table.
+
+    ``left`` has a sentence for each table of a user that was left as it is, as there is no file for it.
+    """
+
+    refreshed: dict[str, int] = field(default_factory=dict)
+    removed: dict[str, int] = field(default_factory=dict)
+    current: dict[str, int] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """What the tasks of an aggregate share."""
+
+    aggregate: Aggregate
+    schema: TableSchema
+    tree: PixelTree | None
+    profiles: Mapping[str, Profile]
+    settings: Mapping[str, Any]
+    catalogs: Mapping[str, ReferenceCatalog]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A part to make, and where its inputs are."""
+
+    name: str
+    camera: str
+    night: int
+    inputs: dict[str, str]
+    files: Mapping[str, Sequence[Slice]]
+
+
+def aggregate(
+    lake: Lake,
+    names: Sequence[str],
+    workers: Workers,
+    progress: Progress | None = None,
+    files: Sequence[Path] = (),
+) -> AggregateReport:
+    """Refresh aggregates; without names all of them. Each is one commit.
+
+    Parameters
+    ----------
+    lake : Lake
+    names : sequence of str
+    workers : Workers
+    progress : Progress or None
+    files : sequence of Path
+        Files of aggregates of the user, beside those of the user's own folder.
+
+    Raises
+    ------
+    UsageError
+        If there is no such aggregate.
+    ConfigurationError
+        If a file of the user is no aggregate.
+    """
+    progress = progress or Silent()
+    known: dict[str, Aggregate | UserAggregate] = {**built_in(), **user_aggregates(files)}
+    snapshot = lake.snapshot()
+    left = [name for name in snapshot.tables if name not in (*TABLES, *known)]
+    unknown = [name for name in names if name not in (*known, *left)]
+    if unknown:
+        raise UsageError(f"there is no aggregate {unknown[0]!r}; the aggregates are {', '.join(known)}")
+    report = AggregateReport()
+    for name in [one for one in known if not names or one in names]:
+        retry_superseded(partial(_refresh, lake, known[name], workers, report, progress), progress)
+    for name in [one for one in left if not names or one in names]:
+        report.left.append(f"{name} stays as it is: no file of yours says how it is made")
+    return report
+
+
+def _refresh(
+    lake: Lake,
+    made_by: Aggregate | UserAggregate,
+    workers: Workers,
+    report: AggregateReport,
+    progress: Progress,
+) -> None:
+    """Make the parts whose inputs have changed, remove those that are planned no more, and commit."""
+    definition, schema = definition_of(made_by)
+    table = definition.name
+    sources = Sources(lake, calibration_in_force(lake))
+    with in_force(schema):
+        planned, held, stale = stale_parts(definition, schema, sources)
+        gone = set(held) - {one.name for one in planned}
+        commit = Commit(f"aggregate {table}", "-", base=sources.snapshot.number)
+        commit.configure(one.configuration for one in stale)
+        for name in sorted(gone):
+            commit.remove(table, name)
+        with lake.stage(f"aggregate-{table}") as staging:
+            making = _making(lake, definition, schema, sources)
+            for group in in_groups(stale, workers):
+                for result in _made(lake, making, group, sources.snapshot, staging, workers, progress):
+                    commit.replace(result, staging)
+            lake.commit(commit)
+    report.refreshed[table], report.removed[table] = len(stale), len(gone)
+    report.current[table] = len(planned) - len(stale)
+    progress.line(
+        f"aggregate {table}: {counted(len(stale), 'part')} made, {report.current[table]} up to date"
+    )
+
+
+def definition_of(made_by: Aggregate | UserAggregate) -> tuple[Aggregate, TableSchema]:
+    """Return an aggregate and the schema of its table."""
+    if isinstance(made_by, UserAggregate):
+        return made_by.aggregate, made_by.schema
+    return made_by, load(made_by.name)
+
+
+def stale_parts(
+    definition: Aggregate, schema: TableSchema, sources: Sources
+) -> tuple[list[Planned], dict[str, Part], list[Planned]]:
+    """Return all parts that are planned, those that the lake has, and which of the first are out of date."""
+    planned = list(plan(definition, sources))
+    version = sources.snapshot.version(definition.name)
+    held, lost = version.parts, version.lost()
+    return planned, held, [one for one in planned if one.why(held.get(one.name), schema, lost) is not None]
+
+
+def _making(lake: Lake, definition: Aggregate, schema: TableSchema, sources: Sources) -> Making:
+    reads = {one.table for one in definition.inputs}
+    is_hats = schema.layout.kind == "hats"
+    return Making(
+        definition,
+        schema,
+        sources.snapshot.tree(schema.name, lake.settings.pixel_order) if is_hats else None,
+        sources.profiles if definition.profile else {},
+        {name: getattr(lake.settings, name) for name in definition.settings},
+        sources.catalogs if REFERENCE in reads else {},
+    )
+
+
+def _made(
+    lake: Lake,
+    making: Making,
+    planned: Sequence[Planned],
+    snapshot: Snapshot,
+    staging: Path,
+    workers: Workers,
+    progress: Progress,
+) -> list[Part]:
+    """Make some parts; inputs that share files with those of other nights are copied out of them before."""
+    table = making.schema.name
+    with lake.stage(f"read-{table}") as place:
+        copies = _copies(snapshot, planned, place, workers, progress)
+        progress.begin(table, len(planned))
+        # One object in the graph, however many tasks share it.
+        shared = dask.delayed(making, pure=False, traverse=False)
+        task = dask.delayed(make_part, pure=False)
+        makers = [partial(task, shared, _job(one, snapshot, copies), staging) for one in planned]
+        results = run_in_windows(workers, makers, lambda *_: progress.advance())
+        progress.end()
+    for result in results:
+        if isinstance(result, SkylakeError):
+            raise result
+        if isinstance(result, BaseException):
+            raise LakeError(
+                f"{table} could not be made ({reason_of(result, with_file=True)}); fix that and run again"
+            ) from result
+    return results
+
+
+def _copies(
+    snapshot: Snapshot, planned: Sequence[Planned], place: Path, workers: Workers, progress: Progress
+) -> dict[tuple[str, str], Sequence[Slice]]:
+    """Copy inputs out of bundles of which several are read, table by table; return where they are."""
+    names: dict[str, list[str]] = {}
+    for one in planned:
+        for table, part in one.parts.items():
+            if snapshot.schema(table).layout.kind == "hats":
+                names.setdefault(table, []).append(part.name)
+    found: dict[tuple[str, str], Sequence[Slice]] = {}
+    for table, some in names.items():
+        made = cut_crowded(snapshot, table, some, place / table, workers, progress)
+        found |= {(table, name): slices for name, (_, slices) in made.items()}
+    return found
+
+
+def _job(one: Planned, snapshot: Snapshot, copies: Mapping[tuple[str, str], Sequence[Slice]]) -> Job:
+    files: dict[str, Sequence[Slice]] = {
+        table: copies.get((table, part.name)) or snapshot.version(table).slices_of(part)
+        for table, part in one.parts.items()
+    }
+    files["targets"] = snapshot.version("targets").slices(one.lists) if one.lists else []
+    return Job(one.name, one.camera, one.night, one.inputs, files)
+
+
+def make_part(making: Making, job: Job, staging: Path) -> Part:
+    """Make the part of one batch; runs on a worker."""
+    definition, schema = making.aggregate, making.schema
+    if schema.name not in TABLES:
+        register([schema])
+    merged = definition.merge([definition.partial(_given(making, job))])
+    rows = of_batch(definition.finish(merged), schema, job.camera, job.night)
+    return stage_part(rows, schema.name, job.name, staging, making.tree, job.camera, job.night, job.inputs)
+
+
+def of_batch(rows: pa.Table, schema: TableSchema, camera: str, night: int) -> pa.Table:
+    """Return rows with the columns that name their batch, which functions of aggregates need not give."""
+    values = {"camera": pa.repeat(camera, rows.num_rows), "night": np.full(rows.num_rows, night, np.int32)}
+    for name in schema.layout.batch:
+        place = rows.schema.get_field_index(name)
+        if place < 0:
+            rows = rows.append_column(name, pa.array(values[name]))
+        else:
+            rows = rows.set_column(place, name, pa.array(values[name]))
+    return rows
+
+
+def _given(making: Making, job: Job) -> Given:
+    """Read what a batch is made from."""
+    definition = making.aggregate
+    tables = {
+        one.table: read_files(one.table, job.files.get(one.table, ()), one.columns, one.filter)
+        for one in definition.inputs
+        if one.table != REFERENCE
+    }
+    if {"band", "filter", "frame_id"} <= set(_columns(tables, "frames")) and "zeropoints" in tables:
+        tables["frames"] = with_calibrated_bands(tables["frames"], tables["zeropoints"])
+    if any(one.table == REFERENCE for one in definition.inputs):
+        tables[REFERENCE] = reference_table(
+            tables["forced_sources"], tables["zeropoints"], tables["targets"], making.catalogs
+        )
+    profile = making.profiles.get(job.camera)
+    return Given(job.camera, job.night, tables, profile, making.settings)
+
+
+def _columns(tables: Mapping[str, pa.Table], name: str) -> list[str]:
+    return tables[name].column_names if name in tables else []
