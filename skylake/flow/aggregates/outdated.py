@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from skylake.flow.aggregates.calibration import Calibrated, calibration_in_force
 from skylake.flow.aggregates.plan import Sources, plan
 from skylake.flow.aggregates.run import definition_of
-from skylake.flow.aggregates.staleness import Why
 from skylake.flow.aggregates.users import UserAggregate, user_aggregates
+from skylake.flow.staleness import Why
 from skylake.flow.zeropoints.calibrated_nights import Against, orphans, plan_nights
 from skylake.lake import Lake, Snapshot
 from skylake.schema.tables import in_force

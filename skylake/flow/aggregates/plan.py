@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from skylake.cameras import Profile
 from skylake.core.ids import config_sha256
 from skylake.flow.aggregates.calibration import Calibrated, cameras_of
-from skylake.flow.aggregates.staleness import Why, why_stale
+from skylake.flow.staleness import Why, why_stale
 from skylake.flow.zeropoints.calibration_parameters import calibration_configuration
 from skylake.lake import Lake, Part, Snapshot
 from skylake.schema import TableSchema

@@ -20,12 +20,12 @@ from skylake.core.camera import Camera
 from skylake.core.reasons import Status
 from skylake.errors import LakeError, reason_of, together
 from skylake.flow.aggregates.calibration import cameras_of
-from skylake.flow.aggregates.staleness import Why
 from skylake.flow.catalogs.import_catalogs import MARGIN_ARCSEC
 from skylake.flow.compaction.unbundle import cut_crowded, in_groups, unbundle
 from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.retry_commit import retry_superseded
 from skylake.flow.execution.run_progress import Progress, Silent, counted
+from skylake.flow.staleness import Why
 from skylake.flow.zeropoints.calibrated_nights import Against, Night, orphans, plan_nights, versions_of
 from skylake.flow.zeropoints.calibration_parameters import calibration_configuration, camera_of_frames
 from skylake.flow.zeropoints.crossmatch_night import (

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from skylake.cameras import Profile
-from skylake.flow.aggregates.staleness import Why, why_stale
+from skylake.flow.staleness import Why, why_stale
 from skylake.flow.zeropoints.calibration_parameters import calibration_inputs
 from skylake.lake import Part, Snapshot
 from skylake.lake.storage.slices import Slice

@@ -17,7 +17,7 @@ from skylake.lake.layout import Layout
 from skylake.lake.storage.damaged_files import naming_damage
 from skylake.places import is_url, key, store
 from skylake.resources import folder
-from skylake.schema import TableSchema
+from skylake.schema import Column, TableSchema
 from skylake.sky.hats import read_collection
 
 if TYPE_CHECKING:
@@ -261,37 +261,41 @@ def _copies(connection: duckdb.DuckDBPyConnection, text: str) -> bool:
 
 
 def _add_empty_tables(connection: duckdb.DuckDBPyConnection, snapshot: ReadableSnapshot) -> None:
-    """Add each table without rows; to register one of Arrow would import pandas."""
+    """Add each table without rows; to register one of Arrow would import pandas.
+
+    Of a table in blocks, the schema ``blocks`` has what the files have.
+    """
+    connection.execute(f"CREATE SCHEMA {BLOCKS}")
     for name in snapshot.tables:
         schema = snapshot.schema(name)
-        columns = (f"{quoted(column)} {duckdb_type(schema[column])}" for column in schema.merged_names)
-        connection.execute(f"CREATE TABLE {quoted(name)} ({', '.join(columns)})")
+        _add_empty(connection, quoted(name), [schema[column] for column in schema.merged_names])
+        if schema.in_blocks:
+            _add_empty(connection, f"{BLOCKS}.{quoted(name)}", schema.columns)
+
+
+def _add_empty(connection: duckdb.DuckDBPyConnection, name: str, columns: Sequence[Column]) -> None:
+    types = ", ".join(f"{quoted(column.name)} {duckdb_type(column)}" for column in columns)
+    connection.execute(f"CREATE TABLE {name} ({types})")
 
 
 def _add_files(
     connection: duckdb.DuckDBPyConnection, snapshot: ReadableSnapshot, files: Mapping[str, Sequence[Path]]
 ) -> None:
-    """Put a view in the place of each table with rows: of all of its files, or of those that are given.
-
-    Of a table in blocks it has merged rows; the schema ``blocks`` has those of the files.
-    """
-    connection.execute(f"CREATE SCHEMA {BLOCKS}")
+    """Put a view in the place of each table with rows: of all of its files, or of those that are given."""
     for name in snapshot.tables:
         schema, some = snapshot.schema(name), files.get(name)
         if some is None:
             snapshot.version(name).require_files()
+        if not (snapshot.n_rows(name) if some is None else some):
+            continue
+        connection.execute(f"DROP TABLE {quoted(name)}")
         view = f"{BLOCKS}.{quoted(name)}" if schema.in_blocks else quoted(name)
-        if snapshot.n_rows(name) if some is None else some:
-            connection.execute(f"DROP TABLE {quoted(name)}")
-            columns = f", schema = {duckdb_columns(schema)}"
-            _view(connection, view, snapshot.folder(name), columns, some)
-            if schema.in_blocks:
-                add_gathered(connection, schema, view)
-        elif schema.in_blocks:
-            empty = ", ".join(
-                f"NULL::{duckdb_type(column)} AS {quoted(column.name)}" for column in schema.columns
-            )
-            connection.execute(f"CREATE VIEW {view} AS SELECT {empty} WHERE false")
+        if schema.in_blocks:
+            connection.execute(f"DROP TABLE {view}")
+        columns = f", schema = {duckdb_columns(schema)}"
+        _view(connection, view, snapshot.folder(name), columns, some)
+        if schema.in_blocks:
+            add_gathered(connection, schema, view)
 
 
 def _add_others(connection: duckdb.DuckDBPyConnection, snapshot: ReadableSnapshot) -> None:

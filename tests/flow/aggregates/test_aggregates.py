@@ -12,42 +12,43 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from skylake.flow.archive import make_archive
+from archive.make_archive import make_archive
+from archive.scenario import ArchiveScenario
 
 from skylake.cameras import Profile
 from skylake.core.batch import Batch
 from skylake.errors import LakeError
 from skylake.flow.aggregates import AGGREGATES, aggregate, outdated
-from skylake.flow.aggregates.staleness import Why
 from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.maintenance.forget_frames import find, forget
+from skylake.flow.staleness import Why
 from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.lake import Lake
 from skylake.lake.storage import slices
 from skylake.lake.storage.parts import stage_part
 from skylake.settings import Settings
-from skylake.simulate import Scenario, ScheduleParams, StarParams
+from skylake.simulate import ScheduleParams, StarParams
 
 MADE = ("nights", "lightcurves", "maps", "seeing")
 
 
 @pytest.fixture(scope="module")
-def scenario(profile: Profile) -> Scenario:
-    return Scenario(
+def scenario(profile: Profile) -> ArchiveScenario:
+    return ArchiveScenario(
         camera=profile.source, nights=5, frames_per_night=8, stars=StarParams(per_frame=200.0),
         schedule=ScheduleParams(fields=2),
     )  # fmt: skip
 
 
-def archive_of(folder: Path, scenario: Scenario) -> Lake:
+def archive_of(folder: Path, scenario: ArchiveScenario) -> Lake:
     lake = Lake.create(folder, Settings(cluster="inline", pixel_order=2, map_order=10))
     make_archive(lake, scenario, Inline())
     return lake
 
 
 @pytest.fixture(scope="module")
-def once(scenario: Scenario, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+def once(scenario: ArchiveScenario, tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """A lake of five nights with all aggregates. Tests do not change it."""
     lake = archive_of(tmp_path_factory.mktemp("once") / "lake", scenario)
     aggregate(lake, [], Inline())
@@ -173,7 +174,7 @@ def test_all_readers_see_the_same_curves_before_and_after_compaction(made: Lake)
 
 
 def test_one_more_night_reads_and_writes_only_that_night(
-    scenario: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scenario: ArchiveScenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = {}
     for n in (5, 50):

@@ -19,12 +19,12 @@ from skylake.cameras import Profile
 from skylake.core.robust import sigma_mad
 from skylake.errors import LakeError
 from skylake.flow.aggregates import aggregate, outdated
-from skylake.flow.aggregates.staleness import Why
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.forced.make_targets import TargetOptions, make_targets
 from skylake.flow.ingest.ingest_frames import ingest
 from skylake.flow.ingest.ingest_report import IngestOptions
+from skylake.flow.staleness import Why
 from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.lake import Commit, Lake, stage_part
 from skylake.report.curves import curve_at, curve_of_object

@@ -16,9 +16,9 @@ from skylake import cameras
 from skylake.cameras import Profile
 from skylake.core.ids import config_sha256
 from skylake.flow.aggregates import Outdated, aggregate, outdated
-from skylake.flow.aggregates.staleness import Why
 from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
+from skylake.flow.staleness import Why
 from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.lake import Lake, Snapshot
 from skylake.lake.commits.internal_links import mark_current

@@ -12,9 +12,9 @@ import pytest
 
 from skylake.errors import LakeError, UsageError
 from skylake.flow.aggregates import AGGREGATES, aggregate, outdated
-from skylake.flow.aggregates.staleness import Why
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline
+from skylake.flow.staleness import Why
 from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.lake import Commit, Lake, stage_part
 from skylake.lake.access.duckdb_tables import catalog_folder

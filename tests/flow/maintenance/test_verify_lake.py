@@ -24,7 +24,6 @@ from skylake.core.ids import config_sha256
 from skylake.core.sphere import healpix_centre, healpix_index
 from skylake.errors import CatalogError, LakeError, UsageError
 from skylake.flow.aggregates import aggregate, outdated
-from skylake.flow.aggregates.staleness import Why
 from skylake.flow.astrometry.solve_frames import index_catalog
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.compaction.compact_tables import compact
@@ -32,6 +31,7 @@ from skylake.flow.execution.cluster import Inline
 from skylake.flow.execution.run_progress import Silent
 from skylake.flow.ingest.known_files import write_repeats
 from skylake.flow.maintenance.verify_lake import VerifyOptions, VerifyReport, open_facts, verify
+from skylake.flow.staleness import Why
 from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.image.allsky.geometry_epochs import Geometry
 from skylake.image.wcs.lens import Lens
