@@ -24,14 +24,19 @@ def test_a_night_goes_all_the_way_and_a_second_run_does_nothing(
     new_lake: Path, sky: Path, camera: Path, columns: tuple[str, ...], well: Run, skylake_command: Run
 ) -> None:
     well("catalog", "import", new_lake, "simcat", "--format", "table", sky / "catalog.parquet", *columns)
-    nightly = ("run", "nightly", new_lake, "--camera", camera, sky / "frames", "--json")
+    own = new_lake.parent / "own.sql"
+    own.write_text(
+        "-- name: own\n-- key: camera, band\n-- granularity: camera and season\n-- merge: n count\n"
+        "SELECT camera, band, count(*) AS n FROM frames GROUP BY ALL\n"
+    )
+    nightly = ("run", "nightly", new_lake, "--camera", camera, sky / "frames", "--aggregate", own, "--json")
     first = well(*nightly)
     value = first.json
     assert value["ingest"]["counts"] == {"ok": 8}
     assert value["warnings"] == []
     assert [batch["zeropoints"] for batch in value["calibrate"]["batches"]] == [4, 4]
     refreshed = value["aggregate"]["refreshed"]
-    assert refreshed.keys() == {"nights", "lightcurves", "forced_lightcurves", "maps", "seeing"}
+    assert refreshed.keys() == {"nights", "lightcurves", "forced_lightcurves", "maps", "seeing", "own"}
     assert min(refreshed[table] for table in ("nights", "lightcurves", "maps")) > 0
     # The camera has no targets.
     assert refreshed["forced_lightcurves"] == 0
@@ -41,7 +46,7 @@ def test_a_night_goes_all_the_way_and_a_second_run_does_nothing(
     # Two nights are merged at once.
     assert [line.split()[0] for line in first.err.splitlines()] == ["ingest"] * 2 + ["calibrate"] * 2 + [
         "aggregate"
-    ] * 4 + ["compact"] * 6
+    ] * 6 + ["compact"] * 9
 
     before = well("status", new_lake, "--json").json
     again = well(
@@ -51,6 +56,8 @@ def test_a_night_goes_all_the_way_and_a_second_run_does_nothing(
         "--camera",
         camera,
         sky / "frames",
+        "--aggregate",
+        own,
         "--report",
         new_lake.parent / "elsewhere",
     )
@@ -58,7 +65,7 @@ def test_a_night_goes_all_the_way_and_a_second_run_does_nothing(
     assert lines[:3] == [
         "ingest: nothing new, 8 known before",
         "calibrate: 0 nights against simcat, version 1; 0 of 0 frames have a zeropoint; 2 nights up to date",
-        "aggregate: parts made: nights 0, lightcurves 0, forced_lightcurves 0, maps 0",
+        "aggregate: parts made: nights 0, lightcurves 0, forced_lightcurves 0, maps 0, seeing 0, own 0",
     ]
     assert lines[3] == f"mirror: 0 rows copied to {new_lake}/_postgres (stopped again)"
     assert lines[4:] == [f"report: {new_lake.parent}/elsewhere/index.html"]

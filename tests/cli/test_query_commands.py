@@ -45,7 +45,7 @@ def test_a_cone_holds_the_rows_within_the_radius_and_no_others(
     ra, dec, radius = star(sky)["ra_deg"], star(sky)["dec_deg"], 400.0
     out = tmp_path / "cone.parquet"
     well("cone", lake, table, ra, dec, radius, "-o", out)
-    rows = Lake(lake).snapshot().read(table)
+    rows = Lake(lake).snapshot().merged(table)
     distance = separation_deg(ra, dec, rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy()) * 3600.0
     found = pq.read_table(out)
     assert dec < 0, "a negative declination is no option"
