@@ -229,6 +229,7 @@ for number in range(count):
 """
 
 
+@pytest.mark.full
 def test_committers_take_turns_and_lose_nothing(lake: Lake, make_rows: MakeRows, python: Python) -> None:
     here = Path(__file__).parents[1]
     committers = [python(_COMMIT_MANY, lake.root, who, 12, here) for who in ("a", "b", "c")]
@@ -255,6 +256,7 @@ def test_committers_take_turns_and_lose_nothing(lake: Lake, make_rows: MakeRows,
             assert same(rows, make_rows("sources", 12, max(n for n in range(12) if n % 7 == number)))
 
 
+@pytest.mark.full
 def test_a_committer_killed_at_any_moment_leaves_the_lake_whole(lake: Lake, python: Python, put: Put,
                                                                 make_rows: MakeRows) -> None:  # fmt: skip
     here = Path(__file__).parents[1]
@@ -312,6 +314,7 @@ def test_a_disk_that_is_full_leaves_the_last_snapshot_current(
     assert again.duckdb().sql("SELECT count(*) FROM sources").fetchall() == [(50,)]
 
 
+@pytest.mark.full
 def test_a_committer_waits_for_the_lock(lake: Lake, python: Python) -> None:
     import fcntl
 

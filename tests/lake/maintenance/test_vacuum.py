@@ -202,6 +202,7 @@ def test_staging_of_dead_processes_goes_and_of_live_ones_stays(lake: Lake) -> No
         assert not left.exists()
 
 
+@pytest.mark.full
 def test_old_snapshots_are_thinned_out_by_commits(lake: Lake, make_rows: MakeRows, put: Put) -> None:
     for name in ("keep_newest", "keep_days", "keep_months"):
         lake.set(name, 1)
