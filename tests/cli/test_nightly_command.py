@@ -107,7 +107,9 @@ def test_without_a_catalog_frames_are_kept_with_a_warning(
     answer = skylake_command("run", "nightly", new_lake, "--camera", camera, sky / "frames" / "20241001")
     assert answer.status == 1
     assert answer.out.startswith(
-        "ingest: 4 ok\naggregate: parts made: nights 1, lightcurves 0, forced_lightcurves 0, maps 1\nmirror: 5 rows"
+        "ingest: 4 ok\n"
+        "aggregate: parts made: nights 1, lightcurves 0, forced_lightcurves 0, maps 1, seeing 1\n"
+        "mirror: 5 rows"
     )
     [warning] = [line for line in answer.err.splitlines() if line.startswith("skylake: ")]
     assert warning.startswith(

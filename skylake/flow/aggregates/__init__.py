@@ -1,6 +1,6 @@
 """Aggregates: tables that sum up others, planned, made and committed by one engine."""
 
-from skylake.flow.aggregates.outdated import Outdated, outdated, uncalibrated
 from skylake.flow.aggregates.run import AGGREGATES, AggregateReport, aggregate
+from skylake.flow.aggregates.stale_parts import Outdated, outdated, uncalibrated
 
 __all__ = ["AGGREGATES", "AggregateReport", "Outdated", "aggregate", "outdated", "uncalibrated"]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.camera import ClearSky
+from skylake.core.camera import Camera, ClearSky
+from skylake.core.frame_row import FrameRow
 from skylake.core.sphere import arcsec_of_chord, chord, unit_vectors
 from skylake.image.wcs.header_wcs import CatalogStars, Pointing, stars_inside
 
@@ -135,3 +136,13 @@ def _missing(mag: Floats, found: npt.NDArray[np.bool_], flux: Floats) -> Floats 
         return None
     scale = float(np.median(np.log10(flux[known]) + 0.4 * mag[known]))
     return np.asarray(10.0 ** (scale - 0.4 * mag[~found]))
+
+
+def is_cloudy(row: FrameRow, camera: Camera) -> bool:
+    """Return whether clouds explain that a WCS is not confirmed: there are fewer detections than stars expected."""
+    gate = camera.gates.get("found_fraction")
+    if gate is None or gate.action != "reject" or gate.passes(row.get("found_fraction")):
+        return False
+    detected, expected = row["n_detected"], row["n_expected"]
+    assert detected is not None and expected is not None
+    return detected < expected

@@ -292,16 +292,6 @@ def clear_sky_of(row: FrameRow, camera: Camera) -> ClearSky:
     return replace(clear, mag_range=(low, min(high, faintest)))
 
 
-def is_cloudy(row: FrameRow, camera: Camera) -> bool:
-    """Tell whether clouds explain that a WCS is not confirmed: there are fewer detections than stars expected."""
-    gate = camera.gates.get("found_fraction")
-    if gate is None or gate.action != "reject" or gate.passes(row.get("found_fraction")):
-        return False
-    detected, expected = row["n_detected"], row["n_expected"]
-    assert detected is not None and expected is not None
-    return detected < expected
-
-
 def check_radius_arcsec(camera: Camera, pixel_scale_arcsec: float) -> float:
     """Return how far a star may be from its source: the profile's match radius, or some pixels where it gives none."""
     given = camera.calibration.match_radius_arcsec

@@ -20,8 +20,8 @@ from skylake.core.sphere import ra_dec, separation_deg
 from skylake.errors import Corrections, FrameRejected
 from skylake.image.distortion.distortion_epochs import Epoch, epoch_at
 from skylake.image.photometry.measure_sources import Measurements
-from skylake.image.quality.cloud_cover import ExpectedStars, Found, count_found
-from skylake.image.quality.frame_verdicts import check_radius_arcsec, clear_sky_of, is_cloudy, time_of
+from skylake.image.quality.cloud_cover import ExpectedStars, Found, count_found, is_cloudy
+from skylake.image.quality.frame_verdicts import check_radius_arcsec, clear_sky_of, time_of
 from skylake.image.solving.catalog_crowding import catalog_crowding
 from skylake.image.solving.expected_pointing import Guide
 from skylake.image.solving.refined_wcs import RefinedPointing, refine_known
