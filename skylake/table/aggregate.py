@@ -12,15 +12,17 @@ from enum import StrEnum
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from skylake.cameras import Profile
 from skylake.core.camera import Camera
 from skylake.schema import load, table_names
 from skylake.table.blocks import merge_rows
+
+if TYPE_CHECKING:
+    from skylake.cameras import Profile
 
 #: The name of the input of magnitudes and colours that reference catalogs give the stars of ``targets``.
 REFERENCE = "reference"
@@ -198,3 +200,9 @@ def built_in() -> dict[str, Aggregate]:
     ]
     found = [module.AGGREGATE for module in modules if hasattr(module, "AGGREGATE")]
     return {one.name: one for one in found}
+
+
+def aggregate_of(table: str) -> Aggregate:
+    """Return the aggregate of one of skylake's tables; the modules of the others are not imported."""
+    aggregate: Aggregate = import_module(f"skylake.table.{table}").AGGREGATE
+    return aggregate

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from skylake.schema import Column, TableSchema
-from skylake.table.aggregate import built_in, merge_tree, merged_by
 
 if TYPE_CHECKING:
     import duckdb
@@ -33,11 +32,13 @@ def gather(blocks: Sequence[pa.Table], schema: TableSchema, columns: Sequence[st
     columns : sequence of str or None
         Columns to return; None returns all.
     """
+    from skylake.table.aggregate import aggregate_of, merge_tree, merged_by
+
     order = [name for name in schema.names if name == _TIME]
     merge = merged_by(schema.primary_key, schema.merging, order)
     rows = merge_tree(merge, list(blocks))
     if rows.num_rows < sum(one.num_rows for one in blocks) and _is_computed(schema, columns):
-        rows = built_in()[schema.name].finish(rows)
+        rows = aggregate_of(schema.name).finish(rows)
     return rows.select(list(columns or schema.merged_names))
 
 
@@ -148,9 +149,12 @@ def _add_finish(connection: duckdb.DuckDBPyConnection, schema: TableSchema) -> N
 
     nested = [column for column in schema.columns if column.merge == "concat"]
     made = [column for column in schema.columns if column.merge == "finish"]
-    finish = built_in()[schema.name].finish
 
     def compute(merged: Any) -> pa.Array:
+        # Not before a query needs it: short queries shall start fast.
+        from skylake.table.aggregate import aggregate_of
+
+        finish = aggregate_of(schema.name).finish
         array = merged.combine_chunks() if isinstance(merged, pa.ChunkedArray) else merged
         found = finish(pa.Table.from_batches([pa.RecordBatch.from_struct_array(array)]))
         values = [found[column.name].combine_chunks() for column in made]
