@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from skylake.errors import MirrorError, SchemaError, UsageError
-from skylake.mirror import EmbeddedServer, Mirror, Outcome
+from skylake.mirror import EmbeddedServer, Mirror, CopyCounts
 from skylake.schema import load
 
 CHECKSUMS = count()
@@ -72,9 +72,9 @@ def test_twice_is_once(mirror: Mirror, connection: Connection, make_rows: Rows) 
         for night in (1, 2)
     ]
     first = mirror.synchronise(changes, [], 7)
-    assert first == Outcome(n_copied=6, n_rows_copied=120)
+    assert first == CopyCounts(n_copied=6, n_rows_copied=120)
     before = versions(connection)
-    assert mirror.synchronise(changes, [("frames", "unknown")], 7) == Outcome()
+    assert mirror.synchronise(changes, [("frames", "unknown")], 7) == CopyCounts()
     assert versions(connection) == before
     assert mirror.snapshot() == 7
     assert mirror.parts() == {(table, part): checksum for table, part, checksum, _ in changes}
@@ -86,7 +86,7 @@ def test_a_new_snapshot_without_changes_touches_one_row(
 ) -> None:
     mirror.synchronise([("frames", "a", "1", make_rows("frames", 3))], [], 1)
     before = versions(connection)
-    assert mirror.synchronise([], [], 2) == Outcome()
+    assert mirror.synchronise([], [], 2) == CopyCounts()
     assert mirror.snapshot() == 2
     after = versions(connection)
     assert {table for table in after if after[table] != before[table]} == {"mirror_state"}
@@ -104,7 +104,7 @@ def test_a_replaced_part_replaces_its_rows_alone(
     )
     other = make_rows("frames", 25, 120, camera="sim", night=20260110)
     outcome = mirror.synchronise([("frames", "other", "2", other)], [], 3)
-    assert outcome == Outcome(n_copied=1, n_rows_copied=25, n_rows_removed=40)
+    assert outcome == CopyCounts(n_copied=1, n_rows_copied=25, n_rows_removed=40)
     assert read(connection, "frames").equals(as_mirrored(pa.concat_tables([kept, other])))
     assert set(written) <= set(versions(connection)["frames"])
 
@@ -115,7 +115,7 @@ def test_removal_removes(
 ) -> None:
     kept, gone = make_rows(table, 10, 0), make_rows(table, 10, 50)
     mirror.synchronise([(table, "kept", "1", kept), (table, "gone", "1", gone)], [], 1)
-    assert mirror.synchronise([], [(table, "gone")], 2) == Outcome(n_removed=1, n_rows_removed=10)
+    assert mirror.synchronise([], [(table, "gone")], 2) == CopyCounts(n_removed=1, n_rows_removed=10)
     assert read(connection, table).num_rows == 10
     assert set(mirror.parts()) == {(table, "kept")}
     assert mirror.synchronise([(table, "gone", "1", gone)], [(table, "kept")], 3).n_copied == 1

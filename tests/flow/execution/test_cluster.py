@@ -114,7 +114,7 @@ def test_an_interrupt_while_workers_start_comes_when_they_have() -> None:
     other = threading.Thread(target=idle.wait)
     other.start()
     try:
-        with pytest.raises(KeyboardInterrupt), cluster._interrupts_held() as heard:
+        with pytest.raises(KeyboardInterrupt), cluster._interrupts_deferred() as heard:
             signal.pthread_kill(other.ident or 0, signal.SIGINT)
             time.sleep(0.1)
             reached = True

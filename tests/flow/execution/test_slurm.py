@@ -93,7 +93,7 @@ def test_without_a_jobs_file_the_sentence_says_how_to_make_one(queue: Path) -> N
 
 IMPATIENT = """
 from skylake.cli.main import main
-from skylake.flow import slurm
+from skylake.flow.execution import slurm
 slurm._FIRST_NEWS, slurm._LATER_NEWS = 0.2, 0.4
 main()
 """
