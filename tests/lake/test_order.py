@@ -169,7 +169,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Traced:
             "-c",
             _WORK.format(spoil=spoil, between=between),
             str(root),
-            str(Path(__file__).parent),
+            str(Path(__file__).parents[1]),
         ]
         paths = os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH")]))
         environment = os.environ | {"PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}

@@ -46,7 +46,8 @@ class OpenTable:
 
     def __len__(self) -> int:
         if self.schema.in_blocks:
-            return int(self.snapshot.merged(self.name, self.schema.primary_key).num_rows)
+            keys = list(self.schema.primary_key)
+            return int(read_files(self.name, self.files, keys).group_by(keys).aggregate([]).num_rows)
         return self.snapshot.n_rows(self.name)
 
     @property

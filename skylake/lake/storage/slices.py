@@ -50,7 +50,8 @@ def read_files(
         If a file is missing or cannot be read.
     """
     schema = arrow_schema(load(table))
-    empty = schema.empty_table()
+    # Not `schema.empty_table()`, which imports pandas.
+    empty = pa.Table.from_batches([], schema=schema)
     tables = [empty if columns is None else empty.select(list(columns))]
     for keys, paths in _by_keys(files):
         chosen = _both(filter, None if keys is None else _is_one_of(keys))

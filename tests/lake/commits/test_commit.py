@@ -231,7 +231,7 @@ for number in range(count):
 
 @pytest.mark.full
 def test_committers_take_turns_and_lose_nothing(lake: Lake, make_rows: MakeRows, python: Python) -> None:
-    here = Path(__file__).parents[1]
+    here = Path(__file__).parents[2]
     committers = [python(_COMMIT_MANY, lake.root, who, 12, here) for who in ("a", "b", "c")]
     seen: list[int] = []
     while any(one.poll() is None for one in committers):
@@ -259,7 +259,7 @@ def test_committers_take_turns_and_lose_nothing(lake: Lake, make_rows: MakeRows,
 @pytest.mark.full
 def test_a_committer_killed_at_any_moment_leaves_the_lake_whole(lake: Lake, python: Python, put: Put,
                                                                 make_rows: MakeRows) -> None:  # fmt: skip
-    here = Path(__file__).parents[1]
+    here = Path(__file__).parents[2]
     for attempt in range(4):
         victim = python(_COMMIT_MANY, lake.root, f"v{attempt}", 500, here)
         assert victim.stdout is not None
@@ -320,7 +320,7 @@ def test_a_committer_waits_for_the_lock(lake: Lake, python: Python) -> None:
 
     descriptor = os.open(lake.layout.lock_file, os.O_RDWR | os.O_CREAT)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    waiting = python(_COMMIT_MANY, lake.root, "w", 1, Path(__file__).parents[1])
+    waiting = python(_COMMIT_MANY, lake.root, "w", 1, Path(__file__).parents[2])
     assert waiting.stdout is not None
     assert waiting.stdout.readline() == "ready\n"
     time.sleep(0.4)
