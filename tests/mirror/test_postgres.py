@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from skylake.errors import MirrorError, SchemaError, UsageError
-from skylake.mirror import EmbeddedServer, Mirror, CopyCounts
+from skylake.mirror import CopyCounts, EmbeddedServer, Mirror
 from skylake.schema import load
 
 CHECKSUMS = count()
