@@ -22,9 +22,11 @@ SHIFT_DEG = 0.3
 
 
 @pytest.fixture(scope="session")
-def demo(demo_folder: Path) -> Path:
-    """The lake of the demo. Tests do not change it."""
-    return demo_folder / "demo" / "lake"
+def demo(
+    demo_folder: Path, copy_lake: Callable[[Path, Path], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A copy of the lake of the demo, which tests of documents write to. Tests do not change it."""
+    return copy_lake(demo_folder / "demo" / "lake", tmp_path_factory.mktemp("reading") / "lake")
 
 
 @pytest.fixture(scope="session")

@@ -159,9 +159,7 @@ def test_cone(lake: LakeReader) -> None:
         lake.cone("stars", 0, 0, 1)
 
 
-def test_history(demo: Path) -> None:
-    # Opened here: tests of documents may have written to the lake since others opened it.
-    lake = skylake.open(demo)
+def test_history(lake: LakeReader, demo: Path) -> None:
     assert lake.history() == Lake(demo).runs()
     assert lake.history(last=1)[0].snapshot == lake.snapshot
     with pytest.raises(UsageError, match="no table or view 'framse'"):
