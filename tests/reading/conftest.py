@@ -26,7 +26,10 @@ def demo(
     demo_folder: Path, copy_lake: Callable[[Path, Path], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A copy of the lake of the demo, which tests of documents write to. Tests do not change it."""
-    return copy_lake(demo_folder / "demo" / "lake", tmp_path_factory.mktemp("reading") / "lake")
+    folder = tmp_path_factory.mktemp("reading") / "demo"
+    folder.mkdir()
+    (folder / "archive").symlink_to(demo_folder / "demo" / "archive")
+    return copy_lake(demo_folder / "demo" / "lake", folder / "lake")
 
 
 @pytest.fixture(scope="session")
