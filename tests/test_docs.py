@@ -124,16 +124,18 @@ def store(folder: Path, s3_environment: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def folder(demo_folder: Path) -> Path:
-    """Where the commands run: beside a demo, with what the documents take for granted."""
-    (demo_folder / "sql").symlink_to(ROOT / "sql")
-    (demo_folder / "my-camera.toml").write_text(blocks("docs/cameras.md", "toml")[0], encoding="utf-8")
-    (demo_folder / "crowding.sql").write_text(blocks("docs/aggregates.md", "sql")[0], encoding="utf-8")
+def folder(
+    demo_folder: Path, copy_lake: Callable[[Path, Path], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Where the commands run: beside a copy of the demo, with what the documents take for granted."""
+    place = tmp_path_factory.mktemp("documents")
+    copy_lake(demo_folder / "demo", place / "demo")
+    (place / "sql").symlink_to(ROOT / "sql")
+    (place / "my-camera.toml").write_text(blocks("docs/cameras.md", "toml")[0], encoding="utf-8")
+    (place / "crowding.sql").write_text(blocks("docs/aggregates.md", "sql")[0], encoding="utf-8")
     chips = blocks("docs/astrometry.md", "toml")
-    (demo_folder / "four-chips.toml").write_text(
-        next(one for one in chips if "[[chip]]" in one), encoding="utf-8"
-    )
-    return demo_folder
+    (place / "four-chips.toml").write_text(next(one for one in chips if "[[chip]]" in one), encoding="utf-8")
+    return place
 
 
 @pytest.mark.parametrize(
