@@ -62,7 +62,7 @@ class HeaderReading:
     ``problem`` is None for a frame that can be processed, else the reason and sentence under which it
     is filed. Times are MJD, UTC; gain and read noise are those of a raw pixel, and ``header_gain`` is the gain that
     a card says, whatever is taken in its place. ``profile`` is what ``--camera`` takes for the profile that it was
-    read under. ``doubts`` are sentences on statements of a header that can hardly be true.
+    read under. ``doubts`` are sentences on implausible values of a header.
     """
 
     camera: Camera
@@ -114,7 +114,7 @@ class HeaderReading:
             self.problem = (reason, message)
 
     def doubt(self, sentence: str) -> None:
-        """Say of a frame that can be processed that its header says what can hardly be true."""
+        """Note an implausible value in the header of a frame that can still be processed."""
         self.doubts.append(sentence)
         self.flags |= FrameFlag.HEADER_DOUBTED
 

@@ -46,9 +46,13 @@ skylake sql LAKE "SELECT night, status, count(*) FROM frames GROUP BY ALL ORDER 
 @out_option
 @as_of_option
 @click.option(
-    "--file", "files", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+    "--file",
+    "files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
     help="File outside of the lake that the query reads, as in FROM 'stars.csv'; may be repeated.",
-)  # fmt: skip
+)
 @click.option(
     "--unsafe", is_flag=True, help="Allow everything that DuckDB can do: to write files, to load extensions."
 )
@@ -112,11 +116,21 @@ def _query(text: str) -> str:
 )
 @click.option("--ra", type=right_ascension, metavar="A", help="Right ascension, degrees.")
 @click.option("--dec", type=declination, metavar="D", help="Declination, degrees.")
-@click.option("--radius", type=radius_arcsec, default=60.0, show_default=True, metavar="ARCSEC",
-              help="How far from the position the star may be.")  # fmt: skip
-@click.option("--from", "measured", type=click.Choice(["forced", "detected"]),
-              help="Measured at the place of the star, detected or not, or its detections; without the option forced "
-              "where the star is a target.")  # fmt: skip
+@click.option(
+    "--radius",
+    type=radius_arcsec,
+    default=60.0,
+    show_default=True,
+    metavar="ARCSEC",
+    help="How far from the position the star may be.",
+)
+@click.option(
+    "--from",
+    "measured",
+    type=click.Choice(["forced", "detected"]),
+    help="Measured at the place of the star, detected or not, or its detections; without the option forced "
+    "where the star is a target.",
+)
 @out_option
 @plot_option
 @as_of_option

@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 class FrameRow(TypedDict, total=False):
     """Columns of ``frames`` that are known of a frame; those that are missing become null.
 
-    What a column means, and its unit, is told by ``docs/schema.md``.
+    ``docs/schema.md`` gives the meaning and unit of each column.
     """
 
     frame_id: int

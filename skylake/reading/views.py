@@ -64,27 +64,31 @@ VIEWS = {
     view.name: view
     for view in (
         ViewOf(
-            "calibrated_frames", "frames",
+            "calibrated_frames",
+            "frames",
             "One row per frame and catalog, with the zeropoint in force and limiting magnitudes; null for a frame "
             "that is not calibrated.",
         ),
         ViewOf(
-            "calibrated_sources", "sources",
+            "calibrated_sources",
+            "sources",
             "One row per detection on a calibrated frame and catalog, with its magnitude as a star of the pivot "
             "colour and the errors.",
         ),
         ViewOf(
-            "calibrated_matches", "matches",
+            "calibrated_matches",
+            "matches",
             "One row per match of a detection with a star of a catalog, with its magnitude at the colour of the star "
             "and the residual, catalog minus calibrated.",
         ),
         ViewOf(
-            "calibrated_forced", "forced_sources",
+            "calibrated_forced",
+            "forced_sources",
             "One row per forced measurement of a target on a calibrated frame and catalog, with its magnitudes as a "
             "star of the pivot colour.",
         ),
     )
-}  # fmt: skip
+}
 
 
 class View(Readable):

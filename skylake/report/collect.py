@@ -99,12 +99,16 @@ def epochs_of_cameras(snapshot: Snapshot) -> list[dict[str, Any]]:
             learnt = one.distortion
             rows.append(
                 {
-                    "camera": camera, "name": one.name, "n_frames": learnt.n_frames, "n_stars": learnt.n_stars,
+                    "camera": camera,
+                    "name": one.name,
+                    "n_frames": learnt.n_frames,
+                    "n_stars": learnt.n_stars,
                     "since": iso_of_mjd(one.valid_from)[:16] if math.isfinite(one.valid_from) else None,
-                    "rms_px": one.rms_px, "why": one.why,
+                    "rms_px": one.rms_px,
+                    "why": one.why,
                     "held_out_px": one.held_out_px if math.isfinite(one.held_out_px) else None,
                 }
-            )  # fmt: skip
+            )
     return rows
 
 

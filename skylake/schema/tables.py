@@ -18,9 +18,18 @@ from skylake.resources import folder
 #: What is no table of a lake among the schemas.
 _NO_TABLES = ("catalog", "flags")
 _FIRST = (
-    "frames", "sources", "forced_sources", "matches", "zeropoints", "nights", "lightcurves",
-    "forced_lightcurves", "maps", "targets", "masters",
-)  # fmt: skip
+    "frames",
+    "sources",
+    "forced_sources",
+    "matches",
+    "zeropoints",
+    "nights",
+    "lightcurves",
+    "forced_lightcurves",
+    "maps",
+    "targets",
+    "masters",
+)
 _FOUND = sorted(path.stem for path in folder("schemas").glob("*.yaml") if path.stem not in _NO_TABLES)
 #: Tables of every lake, in the order in which they are made; a lake may have tables of its users besides.
 TABLES = (*_FIRST, *(name for name in _FOUND if name not in _FIRST))
@@ -31,11 +40,29 @@ Merge = Literal["sum", "min", "max", "last", "concat", "finish"]
 MERGES: tuple[str, ...] = get_args(Merge)
 
 _DATATYPES = {
-    "boolean", "byte", "short", "int", "long", "float", "double", "string", "text", "timestamp", "nested",
-}  # fmt: skip
+    "boolean",
+    "byte",
+    "short",
+    "int",
+    "long",
+    "float",
+    "double",
+    "string",
+    "text",
+    "timestamp",
+    "nested",
+}
 _COLUMN_KEYS = {
-    "name", "datatype", "length", "nullable", "description", "ivoa:unit", "ivoa:ucd", "columns", "merge",
-}  # fmt: skip
+    "name",
+    "datatype",
+    "length",
+    "nullable",
+    "description",
+    "ivoa:unit",
+    "ivoa:ucd",
+    "columns",
+    "merge",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,9 +131,15 @@ def _write_catalog(path: Path, vectors: Floats, mag: Floats, seed: int) -> int:
     colour = np.clip(random.normal(0.7, 0.4, len(mag)), -0.2, 1.8)
     none = np.zeros(len(mag))
     columns = {
-        "id": np.arange(1, len(mag) + 1), "ra": ra, "dec": dec, "pmra": none, "pmdec": none,
-        "V": mag, "V_err": none + 0.01, "B-V": colour,
-    }  # fmt: skip
+        "id": np.arange(1, len(mag) + 1),
+        "ra": ra,
+        "dec": dec,
+        "pmra": none,
+        "pmdec": none,
+        "V": mag,
+        "V_err": none + 0.01,
+        "B-V": colour,
+    }
     pq.write_table(
         pa.table(columns).replace_schema_metadata({"epoch": "2000.0"}),
         path,

@@ -40,17 +40,28 @@ def simulate_camera(
     made = [
         simulate(
             replace(scenario, camera=f"{scenario.camera}:{one.base.place.chip}"),
-            folder / ".chips" / one.base.place.chip, workers, progress,
+            folder / ".chips" / one.base.place.chip,
+            workers,
+            progress,
         )
         for one in chips
-    ]  # fmt: skip
+    ]
     frames = _joined(chips, made, folder) if together else _gathered(made, folder)
     tables = _truth(made, folder)
     shutil.rmtree(folder / ".chips")
     return SimulationResult(
-        folder, tuple(frames), (), folder / "catalog.parquet", tables[0], tables[1], tables[2], tuple(tables[3:]),
-        made[0].n_stars, made[0].n_catalog, sum(one.n_detections for one in made),
-    )  # fmt: skip
+        folder,
+        tuple(frames),
+        (),
+        folder / "catalog.parquet",
+        tables[0],
+        tables[1],
+        tables[2],
+        tuple(tables[3:]),
+        made[0].n_stars,
+        made[0].n_catalog,
+        sum(one.n_detections for one in made),
+    )
 
 
 def _gathered(made: Sequence[SimulationResult], folder: Path) -> list[Path]:

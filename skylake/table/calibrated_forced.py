@@ -113,9 +113,18 @@ def calibrate_forced(
     limit, _ = magnitudes(DETECTED_SNR * flux_err, flux_err, zero.zp, zero.error)
     version = zeropoints["version"].to_numpy() if zeropoints.num_rows else np.zeros(1, np.int64)
     return ForcedPhotometry(
-        flux, flux_err, zero.zp, zero.error, mag, mag_err, limit, sky_err, version[found.zero], zero.random,
+        flux,
+        flux_err,
+        zero.zp,
+        zero.error,
+        mag,
+        mag_err,
+        limit,
+        sky_err,
+        version[found.zero],
+        zero.random,
         zero.systematic,
-    )  # fmt: skip
+    )
 
 
 def _circle_of(

@@ -18,10 +18,23 @@ _MAG_PER_RELATIVE = 2.5 / np.log(10.0)
 #: Columns of ``frames`` and ``zeropoints`` that a calibration needs.
 FRAME_COLUMNS = ("frame_id", *(f"apcor_{name}" for name in FLUXES), MORE)
 ZEROPOINT_COLUMNS = (
-    "frame_id", "flux", "zp", "zp_err", "zp_fit_err", "zp_random_err", "colour_term", "colour_term_err",
-    "pivot_colour", "mean_colour", "colour_spread", "n_used", "version", "extinction", "extinction_err",
+    "frame_id",
+    "flux",
+    "zp",
+    "zp_err",
+    "zp_fit_err",
+    "zp_random_err",
+    "colour_term",
+    "colour_term_err",
+    "pivot_colour",
+    "mean_colour",
+    "colour_spread",
+    "n_used",
+    "version",
+    "extinction",
+    "extinction_err",
     "mean_airmass",
-)  # fmt: skip
+)
 
 #: Distance of the colours of field stars from a pivot, root mean square: of stars of V = 8 to 11 in fields of 2 to 10
 #: degrees 0.47 to 0.48 in B-V, of fainter ones less. From field to field, catalog to catalog and colour to colour its

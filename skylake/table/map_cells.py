@@ -18,8 +18,14 @@ Integers = npt.NDArray[np.int64]
 SIDE = 3
 #: Columns of ``frames`` that tell where an image lies, and those that have a value for each cell.
 PLACE_COLUMNS = (
-    "ra_deg", "dec_deg", "pixel_scale_arcsec", "rotation_deg", "mirrored", "width_px", "height_px",
-)  # fmt: skip
+    "ra_deg",
+    "dec_deg",
+    "pixel_scale_arcsec",
+    "rotation_deg",
+    "mirrored",
+    "width_px",
+    "height_px",
+)
 CELL_COLUMNS = ("flux_limit", "flux_limit_injected")
 #: Lenses of wider fields, degrees from the centre to a corner, have pixels of equal angles rather than tangents.
 _WIDE_DEG = 40.0

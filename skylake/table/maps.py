@@ -24,20 +24,47 @@ Integers = npt.NDArray[np.int64]
 
 #: Columns of ``frames`` and ``zeropoints`` that maps need.
 FRAME_COLUMNS = (
-    "frame_id", "band", "exposure_s", "s_region", "completeness", *(f"apcor_{name}" for name in FLUXES), MORE,
-    *PLACE_COLUMNS, *CELL_COLUMNS, *(cell for name in CELL_COLUMNS for cell in cell_names(name)),
-)  # fmt: skip
+    "frame_id",
+    "band",
+    "exposure_s",
+    "s_region",
+    "completeness",
+    *(f"apcor_{name}" for name in FLUXES),
+    MORE,
+    *PLACE_COLUMNS,
+    *CELL_COLUMNS,
+    *(cell for name in CELL_COLUMNS for cell in cell_names(name)),
+)
 ZEROPOINT_COLUMNS = (
-    "frame_id", "band", "flux", "colour", "pivot_colour", "colour_term", "zp", "zp_fit_err", "intrinsic_mag", "chi2",
-    "mag_limit", "extinction",
-)  # fmt: skip
+    "frame_id",
+    "band",
+    "flux",
+    "colour",
+    "pivot_colour",
+    "colour_term",
+    "zp",
+    "zp_fit_err",
+    "intrinsic_mag",
+    "chi2",
+    "mag_limit",
+    "extinction",
+)
 
 
 _KEY = ("camera", "night", "band", "healpix_order", "healpix_pixel")
 _SUMS = (
-    "n_visits", "exposure_s", "n_matches", "weight_sum", "residual_sum", "residual_square_sum", "n_limits",
-    "limit_sum", "n_completeness", "completeness_sum", "half_limit_sum",
-)  # fmt: skip
+    "n_visits",
+    "exposure_s",
+    "n_matches",
+    "weight_sum",
+    "residual_sum",
+    "residual_square_sum",
+    "n_limits",
+    "limit_sum",
+    "n_completeness",
+    "completeness_sum",
+    "half_limit_sum",
+)
 
 
 def maps_table(

@@ -19,8 +19,16 @@ Floats = npt.NDArray[np.float64]
 
 #: Columns of ``frames`` that a night is made from.
 FRAME_COLUMNS = (
-    "camera", "night", "band", "status", "mjd_mid", "exposure_s", "n_detected", "sky_adu", "fwhm_px",
-)  # fmt: skip
+    "camera",
+    "night",
+    "band",
+    "status",
+    "mjd_mid",
+    "exposure_s",
+    "n_detected",
+    "sky_adu",
+    "fwhm_px",
+)
 
 #: A median is this much less certain than a mean of Gaussian values.
 _MEDIAN_LOSS = np.sqrt(np.pi / 2.0)

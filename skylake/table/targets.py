@@ -78,9 +78,15 @@ class Clusters:
 
 
 def cluster_detections(
-    frame_id: Integers, ra_deg: Floats, dec_deg: Floats, flux: Floats, mjd: Floats, link_arcsec: float,
-    pixels: tuple[Floats, Floats] | None = None, sharp: npt.NDArray[np.bool_] | None = None,
-) -> Clusters:  # fmt: skip
+    frame_id: Integers,
+    ra_deg: Floats,
+    dec_deg: Floats,
+    flux: Floats,
+    mjd: Floats,
+    link_arcsec: float,
+    pixels: tuple[Floats, Floats] | None = None,
+    sharp: npt.NDArray[np.bool_] | None = None,
+) -> Clusters:
     """Put detections together that are linked by steps of at most a distance.
 
     Parameters
@@ -216,9 +222,19 @@ def combine(stars: CatalogStars | None, clusters: Clusters, match_arcsec: float)
             seen[taken] = clusters.n_frames[own[taken]]
             flux[taken] = (clusters.flux / clusters.n_detections)[own[taken]]
         pieces.append(
-            _rows(stars.name, ra, dec, stars.epoch, seen, flux, stars.ref_id, stars.mag, stars.pm_ra_mas_yr,
-                  stars.pm_dec_mas_yr)
-        )  # fmt: skip
+            _rows(
+                stars.name,
+                ra,
+                dec,
+                stars.epoch,
+                seen,
+                flux,
+                stars.ref_id,
+                stars.mag,
+                stars.pm_ra_mas_yr,
+                stars.pm_dec_mas_yr,
+            )
+        )
     rest = clusters.take(~absorbed)
     ra, dec = ra_dec(rest.vectors)
     epoch = julian_epoch(rest.mjd / rest.n_detections)
@@ -227,9 +243,17 @@ def combine(stars: CatalogStars | None, clusters: Clusters, match_arcsec: float)
 
 
 def _rows(
-    origin: str, ra: Floats, dec: Floats, epoch: Any, seen: Integers, flux: Floats, ref_id: Integers | None = None,
-    mag: Floats | None = None, pm_ra: Floats | None = None, pm_dec: Floats | None = None,
-) -> pa.Table:  # fmt: skip
+    origin: str,
+    ra: Floats,
+    dec: Floats,
+    epoch: Any,
+    seen: Integers,
+    flux: Floats,
+    ref_id: Integers | None = None,
+    mag: Floats | None = None,
+    pm_ra: Floats | None = None,
+    pm_dec: Floats | None = None,
+) -> pa.Table:
     n = len(ra)
 
     def single(values: Floats | None) -> pa.Array:

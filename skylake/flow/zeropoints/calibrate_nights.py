@@ -477,17 +477,29 @@ def calibrate_night(night: Night, profile: Profile, tree: PixelTree, staging: Pa
     else:
         matches = match_night(frames, night.sources, night.sources_slices, camera, reference)
         matches_part = stage_part(
-            matches, "matches", night.matches_name, staging / "matches", tree,
-            night.camera, night.night, night.inputs,
-        )  # fmt: skip
+            matches,
+            "matches",
+            night.matches_name,
+            staging / "matches",
+            tree,
+            night.camera,
+            night.night,
+            night.inputs,
+        )
     # In one order, whether they were joined now or read: sums of the same numbers differ in another.
     matches = matches.sort_by([("frame_id", "ascending"), ("source_no", "ascending")])
     bands, version = _bands(frames, camera), night.against.version
     zeropoints = zeropoints_table(frames, matches, bands, reference.name, version)
     zeropoints_part = stage_part(
-        zeropoints, "zeropoints", night.zeropoints_name, staging / "zeropoints",
-        None, night.camera, night.night, night.inputs,
-    )  # fmt: skip
+        zeropoints,
+        "zeropoints",
+        night.zeropoints_name,
+        staging / "zeropoints",
+        None,
+        night.camera,
+        night.night,
+        night.inputs,
+    )
     return matches_part, zeropoints_part
 
 
