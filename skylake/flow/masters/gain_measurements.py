@@ -1,4 +1,4 @@
-"""Photon transfers of flats and bias frames: gain, read noise and linearity, as rows of the library."""
+"""Gain, read noise and linearity of a camera, measured by its flats and bias frames: rows of the library."""
 
 from __future__ import annotations
 
