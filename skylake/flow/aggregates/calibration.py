@@ -24,7 +24,7 @@ class Calibrated:
     versions: Mapping[str, Sequence[int]]
 
     def configuration(self, frames: Part) -> dict[str, Any]:
-        """Return what tells the calibration of a night, given its part of frames."""
+        """Return what identifies the calibration of a night, given its part of frames."""
         catalog, version = self._in_force(frames)
         return {"catalog": catalog, "version": version}
 
@@ -41,8 +41,8 @@ class Calibrated:
     def part(self, table: str, frames: Part) -> Part | None:
         """Return the part of a table of the night of a part of frames.
 
-        Names are compared whole: one catalog may end as another does. The zeropoints are of an earlier version where
-        the night has not the one in force yet.
+        Names are compared whole, since the name of one catalog may end like that of another. The zeropoints are of an
+        earlier version where the night does not have the one in force yet.
         """
         parts = self.snapshot.parts(table)
         if table != "zeropoints":

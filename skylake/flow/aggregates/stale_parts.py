@@ -1,4 +1,4 @@
-"""What is out of date in a lake, from the plans of calibrate and aggregate: it is just what they would make."""
+"""Parts of a lake that are out of date: those that calibrate and aggregate would make by their plans."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class Outdated:
 def outdated(lake: Lake, snapshot: Snapshot | None = None) -> dict[str, Outdated]:
     """Return the state of each derived table, by its name in the order in which they are made.
 
-    The calibration is that which ``calibrate`` makes by default: of the catalogs in force and the largest version.
-    Light curves that the matches of a night will be new to are not known before the night is matched.
+    The calibration is the one that ``calibrate`` makes by default: with the catalogs in force and the largest version.
+    Which light curves get points of a night is only known once the night is matched.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def outdated(lake: Lake, snapshot: Snapshot | None = None) -> dict[str, Outdated
 
 
 def uncalibrated(lake: Lake) -> int:
-    """Return how many parts of matches and zeropoints are out of date, without planning what is made from them.
+    """Return how many parts of matches and zeropoints are out of date, without plans of the tables made from them.
 
     Raises
     ------
