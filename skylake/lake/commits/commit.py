@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from skylake.durable import on_each_file_system, sync_folder, sync_tree
-from skylake.errors import LakeError, mend_of, reason_of
+from skylake.errors import LakeError, advice_on, reason_of
 from skylake.lake.cameras.camera_state import keep_cameras
 from skylake.lake.commits.build_version import build_version
 from skylake.lake.commits.changes import Commit
@@ -55,7 +55,7 @@ def publish(layout: Layout, base: Snapshot, commit: Commit) -> Snapshot:
     except OSError as error:
         raise LakeError(
             f"{layout.root}: the commit of {commit.stage} {commit.batch} could not be written "
-            f"({reason_of(error)}); the lake is as it was before: {mend_of(error) or 'fix that'} and run again"
+            f"({reason_of(error)}); the lake is as it was before: {advice_on(error) or 'fix that'} and run again"
         ) from error
 
 
@@ -75,7 +75,7 @@ def restore(layout: Layout, wanted: Snapshot, run: str | None = None) -> Snapsho
     except OSError as error:
         raise LakeError(
             f"{layout.root}: the lake could not be rolled back ({reason_of(error)}); it is as before: "
-            f"{mend_of(error) or 'fix that'} and run again"
+            f"{advice_on(error) or 'fix that'} and run again"
         ) from error
 
 

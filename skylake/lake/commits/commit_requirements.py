@@ -148,7 +148,7 @@ def _nights_read(commit: Commit) -> dict[str, bool]:
 
 
 def _names_frames(table: str) -> bool:
-    """Tell whether rows of a table, or what is nested in them, are of one frame each."""
+    """Return whether rows of a table, or what is nested in them, are of one frame each."""
     schema = load(table)
     nested = (inner.name for column in schema.columns for inner in column.columns)
     return "frame_id" in schema.primary_key or "frame_id" in nested

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from skylake import logs
 from skylake.durable import GONE, drop_locks, set_aside
-from skylake.errors import LakeError, cannot_be_written, mend_of, reason_of
+from skylake.errors import LakeError, advice_on, cannot_be_written, reason_of
 from skylake.lake.cameras.master_files import unneeded_files
 from skylake.lake.commits.internal_links import newest_ever, read_links, require_newest, settle
 from skylake.lake.commits.ledger_records import (
@@ -122,7 +122,7 @@ def vacuum(layout: Layout, retention: Retention, under_way: str | None = None) -
     except OSError as error:
         raise LakeError(
             f"{layout.root}: the lake could not be vacuumed ({reason_of(error)}); "
-            f"{mend_of(error) or 'fix its permissions'}"
+            f"{advice_on(error) or 'fix its permissions'}"
         ) from error
     return report
 

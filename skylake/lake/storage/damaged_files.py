@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skylake.errors import LakeError, mend_of, reason_of
+from skylake.errors import LakeError, advice_on, reason_of
 from skylake.places import is_url, key
 
 #: Folder of a lake that all files of its tables are below.
@@ -123,7 +123,7 @@ def _trouble(path: Path) -> LakeError | None:
     except pa.ArrowException as error:
         return damaged(path, f"the file cannot be read ({_first_line(error)})")
     except OSError as error:
-        if advice := mend_of(error):
+        if advice := advice_on(error):
             return LakeError(f"{path}: the file cannot be read ({reason_of(error)}); {advice}")
         return damaged(path, f"the file cannot be read ({reason_of(error)})")
     return None

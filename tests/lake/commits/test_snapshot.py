@@ -88,7 +88,7 @@ def test_lsdb_agrees_through_the_link_and_through_the_folder(filled: Lake, name:
     ]  # fmt: skip
     for catalog in opened:
         if catalog is not opened[0] or not load(name).in_blocks:
-            assert len(catalog) == expected.num_rows, "the number of rows that the properties tell"
+            assert len(catalog) == expected.num_rows, "the number of rows that the properties give"
         rows = catalog.compute()
         assert len(rows) == expected.num_rows
         for column in ("ra_deg", key):
