@@ -96,13 +96,13 @@ def epochs_of_cameras(snapshot: Snapshot) -> list[dict[str, Any]]:
     rows = []
     for camera in cameras(snapshot):
         for one in in_force(read_epochs(snapshot.layout, camera)):
-            learnt = one.distortion
+            learned = one.distortion
             rows.append(
                 {
                     "camera": camera,
                     "name": one.name,
-                    "n_frames": learnt.n_frames,
-                    "n_stars": learnt.n_stars,
+                    "n_frames": learned.n_frames,
+                    "n_stars": learned.n_stars,
                     "since": iso_of_mjd(one.valid_from)[:16] if math.isfinite(one.valid_from) else None,
                     "rms_px": one.rms_px,
                     "why": one.why,
@@ -151,7 +151,7 @@ def most_variable(lake: Lake, snapshot: Snapshot, how_many: int) -> list[dict[st
 
     Expected are the random errors of the measurements, or what is usual for stars of that brightness in that band (the
     running median) where that is more. Only measurements that are clean and not blended count; a star of which these
-    are few, or less than half, tells nothing. ``excess`` is how many times the expected a star scatters.
+    are few, or less than half, does not count. ``excess`` is how many times the expected a star scatters.
     """
     columns = ["object_id", "catalog", "band", "ra_deg", "dec_deg", "n_points", "mag_median", "mag_scatter"]
     rows = snapshot.merged("lightcurves", columns, filter=pc.field("n_points") >= _MIN_POINTS)

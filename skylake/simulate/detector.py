@@ -190,7 +190,7 @@ def read_out(
     top = saturation - scenario.detector.bias_adu if scenario.raw else _PLATEAU * saturation
     dark = maps.dark_e_per_s * np.float32(exposure_s)
     charge = poisson_noise(np.add(expected_e, dark, out=expected_e), random)
-    # The wells hold more than the converter can tell: saturated pixels all read the same.
+    # The wells hold more than the converter can represent: saturated pixels all read the same.
     image = bleed(charge, (top + 10.0 * read_noise + 20.0) * gain)
     image /= np.float32(gain)
     stored = random.standard_normal(place.stored_shape, np.float32)

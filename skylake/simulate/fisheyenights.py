@@ -89,7 +89,7 @@ class FisheyeResult:
 def simulate_fisheye(wanted: FisheyeNights, out: str | Path) -> FisheyeResult:
     """Write frames, the catalog of their stars and the truth of the lens into a folder.
 
-    ``truth/lens.json`` tells the lens of each night, ``truth/frames.parquet`` what each frame shows.
+    ``truth/lens.json`` has the lens of each night, ``truth/frames.parquet`` what each frame shows.
     """
     folder, camera = Path(out), load(wanted.camera).base
     (folder / "truth").mkdir(parents=True, exist_ok=True)

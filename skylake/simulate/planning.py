@@ -24,7 +24,7 @@ from skylake.simulate.optics import Pointing
 from skylake.simulate.random_streams import generator
 from skylake.simulate.scenario import Scenario, WcsKind
 from skylake.simulate.schedule import Slot
-from skylake.simulate.simulated_chips import Telescope, pointing_of_chip, told_pointing
+from skylake.simulate.simulated_chips import Telescope, header_telescope, pointing_of_chip
 from skylake.simulate.streaks import Streak, draw_streak
 from skylake.simulate.world import World, world
 
@@ -48,11 +48,11 @@ class PlannedFrame:
     mjd_start, exposure_s : float
         Start (MJD, UTC) and length of the exposure.
     pointing, header_pointing : Pointing, Pointing or None
-        The true astrometric solution, and that which the header tells.
+        The true astrometric solution, and that of the header.
     telescope : Telescope
-        What its cards tell of where the telescope points.
+        Where the telescope points by its cards.
     wcs : str
-        ``good``, ``wrong`` or ``absent``: what the header tells.
+        ``good``, ``wrong`` or ``absent``: the WCS of the header.
     airmass : float
         Of the centre of the image at mid-exposure.
     zeropoint : float
@@ -127,7 +127,7 @@ def plan(scenario: Scenario) -> list[PlannedFrame]:
     for index, slot in enumerate(here.slots):
         frame = _planned(scenario, here, index, slot, weather[index])
         kind: WcsKind = ("good", "wrong", "absent")[wcs[index]]
-        frame = replace(frame, wcs=kind, header_pointing=_told(scenario, frame, kind))
+        frame = replace(frame, wcs=kind, header_pointing=_header_pointing(scenario, frame, kind))
         frames.append(replace(frame, streak=_streak(scenario, here, frame)) if streaks[index] else frame)
     return frames
 
@@ -183,7 +183,7 @@ def _planned(scenario: Scenario, here: World, index: int, slot: Slot, weather: _
         exposure_s=scenario.exposure_s,
         pointing=pointing,
         header_pointing=None,
-        telescope=told_pointing(scenario, index, axis),
+        telescope=header_telescope(scenario, index, axis),
         wcs="absent",
         airmass=air,
         zeropoint=zeropoint,
@@ -244,8 +244,8 @@ def _sky(
     return place.sky_e_per_s / camera.detector.gain_e_per_adu * bright
 
 
-def _told(scenario: Scenario, frame: PlannedFrame, kind: WcsKind) -> Pointing | None:
-    """Return the astrometric solution that the header tells."""
+def _header_pointing(scenario: Scenario, frame: PlannedFrame, kind: WcsKind) -> Pointing | None:
+    """Return the astrometric solution of the header."""
     if kind != "wrong":
         return frame.pointing if kind == "good" else None
     random = generator(scenario.seed, "wrong wcs", frame.index)

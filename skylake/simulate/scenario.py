@@ -121,7 +121,7 @@ class AtmosphereParams:
 
 @dataclass(frozen=True, slots=True)
 class HeaderParams:
-    """Which frames tell where they point."""
+    """Which headers have a WCS, and which of these are wrong."""
 
     wrong_wcs_fraction: float = 0.0
     absent_wcs_fraction: float = 0.0
@@ -152,7 +152,7 @@ class ScheduleParams:
     target: tuple[float, float] | None = None
     """RA and declination, degrees, of the target field; None takes one that culminates in the first night."""
     fields: int = 0
-    """Survey fields besides the target field."""
+    """Survey fields in addition to the target field."""
     target_fraction: float | None = None
     """Fraction of the frames on the target field; None takes all without survey fields, else half."""
     cadence_s: float | None = None

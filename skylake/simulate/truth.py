@@ -153,11 +153,11 @@ def star_table(stars: Stars) -> pa.Table:
     """Return the true properties of stars.
 
     Positions are of epoch 2000, periods in days, epochs BJD (TDB). What period, amplitude and epoch mean
-    for each class is told in :mod:`skylake.simulate.variables`; they are null for constant stars.
+    for each class is described in :mod:`skylake.simulate.variables`; they are null for constant stars.
     """
     constant = stars.kind == Kind.CONSTANT
-    told = {int(kind): name for kind, name in KIND_NAMES.items()}
-    names = [told.get(kind) for kind in stars.kind.tolist()]
+    name_of = {int(kind): name for kind, name in KIND_NAMES.items()}
+    names = [name_of.get(kind) for kind in stars.kind.tolist()]
     columns = {
         "star_id": pa.array(stars.star_id),
         "ra_deg": pa.array(stars.ra_deg),

@@ -57,7 +57,7 @@ def built(profile: Path, frames: Path, tmp_path_factory: pytest.TempPathFactory,
 
 
 def test_two_read_noises_are_shown_with_their_gains() -> None:
-    """Both saw the same noise in ADU; one was told the gain, the other measured it."""
+    """Both saw the same noise in ADU; one had the gain in its profile, the other measured it."""
     here = {"extension": 0, "binning": "1x1", "read_noise_err": 0.02}
     bias = here | {"kind": "bias", "name": "b", "read_noise_e": 8.0}
     transfer = here | {"kind": "transfer", "name": "t", "read_noise_e": 6.4, "gain_e_per_adu": 1.2}

@@ -141,9 +141,9 @@ def test_wrong_hints_are_reported_and_cost_only_time(
     )  # fmt: skip
     assert answer.status == 0
     (row,) = answer.json
-    assert row["status"] == "solved" and not row["mirrored"] and "30 to 50 was told" in row["message"]
+    assert row["status"] == "solved" and not row["mirrored"] and "30 to 50 was given" in row["message"]
     assert float(separation_deg(row["ra_deg"], row["dec_deg"], *CENTRE)) < 0.2 * SCALE_DEG
-    assert "the image is not mirrored" in answer.err and "degrees from where it was told" in answer.err
+    assert "the image is not mirrored" in answer.err and "degrees from the one that was given" in answer.err
 
 
 def test_a_frame_of_no_stars_is_told_unsolved(survey: Path, tmp_path: Path, skylake_command: Run) -> None:
@@ -156,7 +156,7 @@ def test_a_frame_of_no_stars_is_told_unsolved(survey: Path, tmp_path: Path, skyl
     )
     assert answer.status == 1 and answer.json[0]["status"] == "unsolved"
     assert (
-        "nor does one fit with scale, centre and parity left open, as if none was told"
+        "nor does one fit with scale, centre and parity left open, as if none was given"
         in answer.json[0]["message"]
     )
     assert answer.json[0]["reason"] == "no_wcs" and "no star pattern fits" in answer.err

@@ -56,7 +56,7 @@ class AllSkyFrame:
     @property
     def horizon(self) -> Horizon:
         """The horizon of the site at the middle of the exposure, under its air if the profile accounts for it."""
-        return Horizon.of(self.mjd_mid, self.camera.site, Air.heeded(self.camera, self.band))
+        return Horizon.of(self.mjd_mid, self.camera.site, Air.of_camera(self.camera, self.band))
 
 
 def solve_all_sky_file(

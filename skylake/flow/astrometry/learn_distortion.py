@@ -47,7 +47,7 @@ def learn(
     """Learn the distortion of a camera from the frames of a lake that came since the last time.
 
     A second run without new frames changes nothing. Frames that are there stay as they are: the distortion is in
-    force for those that are taken in later. Of a camera that sees the whole sky it is the geometry that is learnt.
+    force for those that are taken in later. Of a camera that sees the whole sky it is the geometry that is learned.
 
     Parameters
     ----------
@@ -267,11 +267,11 @@ def _sentence(camera: str, epoch: Epoch) -> str:
 
 def _improved(work: _Work, epoch: Epoch, frames: Sequence[DistortionFrame], fresh: bool) -> Epoch:
     """Return an epoch learned again, if there are many more frames of it than those from which it was learned."""
-    n_learnt = epoch.distortion.n_frames
-    if n_learnt >= _MOST_FRAMES or epoch.n_seen < _MANY_MORE * n_learnt:
+    n_learned = epoch.distortion.n_frames
+    if n_learned >= _MOST_FRAMES or epoch.n_seen < _MANY_MORE * n_learned:
         return epoch
     seen = _of_parity(work.read(_some_of(epoch, frames)), epoch.mirrored)
-    if len(seen) <= n_learnt:
+    if len(seen) <= n_learned:
         return epoch
     origin = Origin(epoch.shape, work.lake.catalogs(work.camera).solve, code_version())
     return replace(origin.learn(seen, epoch), version=epoch.version + (not fresh))

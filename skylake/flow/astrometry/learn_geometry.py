@@ -234,7 +234,7 @@ def learn_night(
                 frame["fwhm_px"] or USUAL_FWHM_PX,
                 night.shape,
                 frame["mjd_mid"],
-                Horizon.of(frame["mjd_mid"], camera.camera.site, Air.heeded(camera.camera, frame["band"])),
+                Horizon.of(frame["mjd_mid"], camera.camera.site, Air.of_camera(camera.camera, frame["band"])),
                 CatalogStars(*stars.at(0.0, 90.0, 180.0, frame["mjd_mid"], camera.faintest)),
             )
         )

@@ -15,7 +15,7 @@ class LearnReport:
     n_frames : int
         Frames that were looked at.
     made : list of str
-        Names of the epochs, or versions of them, that were learnt.
+        Names of the epochs, or versions of them, that were learned.
     changes : list of str
         A sentence for each change of the distortion that was found.
     nights : list of int

@@ -52,7 +52,7 @@ class PsfMemory:
     sums : dict
         File to its stamp, and what its stars give; None where they give nothing.
     changed : bool
-        Whether something was learnt.
+        Whether something was added since it was read.
     """
 
     headers: dict[str, tuple[Stamp, HeaderSummary | None]] = field(default_factory=dict)
@@ -101,7 +101,7 @@ def recall(folder: Path, night: int, digest: str, files: Sequence[str]) -> PsfMe
     try:
         content = io.BytesIO(_path(folder, night).read_bytes())
         with np.load(content, allow_pickle=False) as held:
-            stored = json.loads(bytes(held["told"]))
+            stored = json.loads(bytes(held["index"]))
             if stored["made_with"] != digest:
                 return PsfMemory()
             numbers, sizes = held["numbers"], held["sizes"]
@@ -140,7 +140,7 @@ def remember(folder: Path, night: int, digest: str, memory: PsfMemory) -> None:
     buffer = io.BytesIO()
     np.savez(
         buffer,
-        told=np.frombuffer(json.dumps(content).encode(), np.uint8),
+        index=np.frombuffer(json.dumps(content).encode(), np.uint8),
         numbers=np.array([_numbers(psf_sum) for psf_sum in sums]),
         sizes=np.array([psf_sum.size for psf_sum in sums], np.int64).reshape(len(sums), 2),
     )

@@ -23,7 +23,7 @@ from skylake.image.combine.flat_gradients import coarse_map
 from skylake.image.combine.make_masters import normalised, prepare, steps_for
 from skylake.image.combine.sky_frame import without_sources
 from skylake.image.detrend.detrend_chain import Conditions
-from skylake.image.detrend.frame_conditions import told_exposure, wanted_masters
+from skylake.image.detrend.frame_conditions import stated_exposure, wanted_masters
 from skylake.image.fitsio.read_fits import open_stored, read_file
 from skylake.image.masters.master_file import load_master
 from skylake.image.masters.master_library import Library, Master, MasterQuery, choose, needed, rules_of
@@ -150,7 +150,7 @@ def _look_at(path: str, profile: Profile, kind: CalibrationKind | None) -> Expos
             Reason.BAD_CALIBRATION,
             f"the frame is no bias, dark or flat ({stated}); name the kind with --kind",
         )
-    if frame_kind == "dark" and told_exposure(reading) is None:
+    if frame_kind == "dark" and stated_exposure(reading) is None:
         raise FrameFailed(
             Reason.BAD_CALIBRATION, "the exposure of the dark is unknown; fix header.exposure of the profile"
         )

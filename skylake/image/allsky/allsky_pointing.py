@@ -91,7 +91,7 @@ class SkyScene:
         width = measured.fwhm[np.isfinite(measured.fwhm) & ((measured.flags & NO_PLACE) == 0)]
         fwhm = float(np.median(width)) if width.size else USUAL_FWHM_PX
         stars = find_stars(0.0, 90.0, 180.0, mjd)
-        horizon = Horizon.of(mjd, site, Air.heeded(camera, band))
+        horizon = Horizon.of(mjd, site, Air.of_camera(camera, band))
         return cls(detected, fwhm, shape, mjd, horizon, stars)
 
     @property

@@ -43,9 +43,9 @@ class Geometry:
     covariance : ndarray, shape (13, 13)
         Of a step of the lens (:meth:`~skylake.image.wcs.lens.Lens.moved`).
     number, version : int
-        Of the epochs of a camera in the order in which they were found, and of what was learnt of one.
+        Number of the epoch among those of the camera, in the order in which they were found, and of the fit to it.
     retired : bool
-        Whether all was learnt anew since: it is kept because frames name it, and holds for none that come.
+        Whether all geometries were learned anew since. It is kept because frames name it; new frames do not use it.
     """
 
     lens: Lens
@@ -195,7 +195,7 @@ def _neighbours(epochs: Sequence[Geometry], new: Geometry) -> list[Geometry]:
 
 
 def newest(versions: Sequence[Geometry]) -> tuple[Geometry, ...]:
-    """Return the newest version of each epoch in the order of time, without those that were learnt anew since."""
+    """Return the newest version of each epoch in the order of time, without those that were learned anew since."""
     last_versions = {
         version.number: version
         for version in sorted(versions, key=lambda version: version.version)

@@ -1,4 +1,4 @@
-"""Distortion of a camera, learnt from the stars of many frames."""
+"""Distortion of a camera, learned from the stars of many frames."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Distortion:
     scatter_px : float
         Of each coordinate about the lenses, beyond the stated errors.
     n_frames, n_stars : int
-        What it was learnt from; a star that was seen in many frames counts once.
+        What it was learned from; a star that was seen in many frames counts once.
     spread : float
         How many times the variance that stars explain the frames differ by among themselves; at least 1.
     """
@@ -79,7 +79,7 @@ class Distortion:
 
 @dataclass(frozen=True, slots=True)
 class DistortionCheck:
-    """Whether a frame has the distortion that was learnt.
+    """Whether a frame has the distortion that was learned.
 
     Attributes
     ----------
@@ -188,7 +188,7 @@ def _with_unknown(covariance: Floats, known: LensPrior) -> Floats:
 def compare_distortion(
     distortion: Distortion, lens: Lens, pairs: StarPairs, shape: tuple[int, int]
 ) -> DistortionCheck | None:
-    """Return whether the stars of a frame want another distortion than the one that was learnt.
+    """Return whether the stars of a frame want another distortion than the one that was learned.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 _SOURCES_PER_STAR = 4
 #: A star counts for no more than so many of the faintest, or a single one would decide.
 _LARGEST_WEIGHT = 10.0
-#: Where more places than these have a source by chance, nothing can be told.
+#: Where more places than this share have a source by chance, the share of stars found is unknown.
 _CROWDED = 0.9
 
 
@@ -35,7 +35,7 @@ class Found:
     missing: Floats | None = None
 
     def too_faint(self, limit: float) -> bool:
-        """Tell whether half of the missing stars and more are fainter than a flux that a frame still shows."""
+        """Return whether half of the missing stars and more are fainter than a flux that a frame still shows."""
         return self.missing is not None and self.missing.size > 0 and bool(np.median(self.missing) < limit)
 
 
@@ -112,7 +112,7 @@ def _expected(inside: npt.NDArray[np.intp], stars: CatalogStars, clear: ClearSky
 def _without_chance(share: float, others: int, covered: float, n_stars: int) -> float:
     """Return the share of stars that were found from that of stars with a source near by, whosever it is.
 
-    Sources far from all stars tell how many others there are: one of them lies near a star with the probability
+    Sources far from all stars show how many others there are: one of them lies near a star with the probability
     1 - exp(-n), where n is what is expected of them within its reach. NaN where nearly every place has one.
 
     Parameters

@@ -206,7 +206,7 @@ def flags_of_all(row: FrameRow) -> SourceFlag:
 
 
 def _is_below_zero(row: FrameRow) -> bool:
-    """Tell whether a sky is farther below zero than noise explains."""
+    """Return whether a sky is farther below zero than noise explains."""
     level, rms = row.get("sky_adu"), row.get("sky_rms_adu")
     return level is not None and rms is not None and level < -_BELOW_ZERO * rms
 
@@ -274,7 +274,7 @@ def clear_sky_of(row: FrameRow, camera: Camera) -> ClearSky:
     """Return which stars a clear frame shows: none that the noise of the sky would hide however clear it is.
 
     Clouds take light of stars and leave the noise of the sky about as it is, so that in a field of few bright stars
-    the zeropoint of a clear night and this noise tell how faint those are that count.
+    the zeropoint of a clear night and this noise give how faint those are that count.
 
     Parameters
     ----------

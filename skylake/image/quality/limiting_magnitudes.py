@@ -1,4 +1,4 @@
-"""How faint a frame sees, told in three ways: by the noise of the sky, by counts of sources, and by injected stars."""
+"""How faint a frame sees, measured in three ways: from the noise of the sky, counts of sources, and injected stars."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Floats = npt.NDArray[np.float64]
 #: Width of the bins of the histogram, magnitudes; its counts are smoothed with weights over neighbouring bins.
 _BIN_MAG = 0.1
 _WEIGHTS = np.array([1.0, 2.0, 3.0, 4.0, 3.0, 2.0, 1.0]) / 16.0
-#: One of so many pixels in x and y tells the noise of a cell.
+#: One of so many pixels in x and y gives the noise of a cell.
 _STRIDE = 8
-#: Fewer sources tell nothing.
+#: Fewer sources give no limit.
 _FEWEST = 50
 
 
@@ -37,7 +37,7 @@ def flux_limits(frame_id: int, frame: Frame) -> FrameRow:
     Returns
     -------
     FrameRow
-        NaN where there are too few sources. Without what injected stars tell if the profile injects none, or the
+        NaN where there are too few sources. Without the columns of injected stars if the profile injects none, or the
         frame has no limit.
     """
     clean = (frame.measured.flags & int(UNCLEAN)) == 0

@@ -119,7 +119,7 @@ def interpret_header(stored: StoredImage, profile: Profile, file: str) -> Step[H
     stored : StoredImage
     profile : Profile
     file : str
-        Path of the file, whose name may tell the time.
+        Path of the file, whose name may contain the time.
     """
     reading = read_header(stored.header, profile, file.rpartition("/")[2])
     columns = header_row(reading)

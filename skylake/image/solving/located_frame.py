@@ -141,7 +141,7 @@ def require_right(located: Located, row: FrameRow, camera: Camera) -> Pointing:
 
 
 def pointing_row(pointing: Pointing) -> FrameRow:
-    """Return the columns of ``frames`` that a pointing fills, besides where it came from."""
+    """Return the columns of ``frames`` that a pointing fills, except where it came from."""
     return {
         "ra_deg": pointing.ra_deg,
         "dec_deg": pointing.dec_deg,
@@ -254,7 +254,7 @@ class MeasuredField:
         return Judged(pointing, stars, check, counted, radius)
 
     def cloudy(self, judged: Judged) -> bool:
-        """Tell whether clouds explain that stars are not found."""
+        """Return whether clouds explain that stars are not found."""
         count: FrameRow = {"n_detected": len(self.measured)}
         return is_cloudy(self.row | judged.found_columns | count, self.camera)
 

@@ -55,7 +55,7 @@ def seek(
     mjd : float
         Epoch of the stars.
     epoch : Epoch or None
-        What was learnt of the distortion of the camera.
+        What was learned of the distortion of the camera.
     bend : callable, optional
         Returns the refraction over a field.
 
@@ -93,11 +93,11 @@ def pointing_of(lens: Lens, shape: tuple[int, int]) -> Pointing:
 
 def telescope_row(pointing: Pointing, right: bool, seeds: Sequence[Seed], shape: tuple[int, int]) -> FrameRow:
     """Return how far a frame is from where the cards of the telescope put it: columns of ``frames``."""
-    told = next((seed.lens for seed in seeds if not seed.trusted), None)
-    if told is None or not right:
+    pointed = next((seed.lens for seed in seeds if not seed.trusted), None)
+    if pointed is None or not right:
         return {}
     found = attitude_of(pointing.ra_deg, pointing.dec_deg, pointing.rotation_deg)
-    wanted = frame_matrix(told, shape)
+    wanted = frame_matrix(pointed, shape)
     apart = 2.0 * math.asin(min(0.5 * float(np.linalg.norm(found[2] - wanted[2])), 1.0))
     # The turn about the axis, whatever the tilt between them: the twist of the rotation.
     turn = found @ wanted.T

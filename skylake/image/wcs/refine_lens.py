@@ -138,7 +138,7 @@ def refine(
     expected : LensPrior, optional
         What is known of the lens, as from other frames of the camera.
     groups : list of str, optional
-        What may be fitted besides attitude and focal length if cross-validation asks for it; by default all.
+        What may be fitted as well as attitude and focal length if cross-validation asks for it; by default all.
 
     Returns
     -------

@@ -207,7 +207,7 @@ def test_learning_again_changes_nothing(lake: Lake):
     assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
 
 
-def test_what_a_killed_run_did_not_learn_is_learnt_next(lake: Lake, archive: FisheyeResult):
+def test_what_a_killed_run_did_not_learn_is_learned_next(lake: Lake, archive: FisheyeResult):
     """A run ends between its commit and the geometry: the same command again gives the lake of a run that was not."""
     path = geometries_file(lake.layout, "sim-fisheye")
     known = read_geometries(lake.layout, "sim-fisheye")

@@ -163,5 +163,5 @@ def test_sentences_are_not_cut(rows: pd.DataFrame) -> None:
     assert row.message.startswith(
         "the WCS of the header has a scale of zero along an axis (CD1_1 = 0, CD1_2 = 0, "
     )
-    assert row.message.endswith("scale, centre and parity left open, as if none was told")
+    assert row.message.endswith("scale, centre and parity left open, as if none was given")
     assert len(row.message) > 290

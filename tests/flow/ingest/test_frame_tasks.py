@@ -110,7 +110,7 @@ def test_the_second_name_of_a_content_is_repeated(frames: list[Path], profile: A
     again = reduce_chunk([str(frames[0])], Reduction(profile, None, known), tmp_path / "again.arrow")
     assert again.frames.equals(both.frames), "known under its own name it is reduced"
     reduce_chunk([str(frames[1])], Reduction(profile, None, known), tmp_path / "other.arrow")
-    assert list(known) == both.frames["frame_id"].to_pylist(), "what was told is not changed"
+    assert list(known) == both.frames["frame_id"].to_pylist(), "the argument is not changed"
 
 
 def test_a_full_disk_is_not_the_fault_of_the_frames(frames: list[Path], profile: Any, tmp_path: Path) -> None:

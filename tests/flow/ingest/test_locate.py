@@ -149,7 +149,7 @@ def test_a_profile_that_is_wrong_costs_time_and_is_told(
     assert row.wcs_source == "solved" and row.pixel_scale_arcsec == pytest.approx(SCALE, rel=1e-3)
     (told,) = report.contradicting
     assert told.startswith(str(slewing.frames[0])) and "the profile is wrong" in told
-    assert "the scale is 8" in told and "3.333 to 4.8 was told" in told and "is not mirrored" in told
+    assert "the scale is 8" in told and "3.333 to 4.8 was given" in told and "is not mirrored" in told
 
 
 def test_a_picture_too_narrow_for_the_index_names_the_command(lake: Lake) -> None:
@@ -262,7 +262,7 @@ def test_another_geometry_or_master_is_something_new(
     after = Reduction.in_force(lake, lake.snapshot(), blind)
     first, second = lacked_by(before), lacked_by(after)
     assert {reason for reason in first if first[reason] != second[reason]} == {"no_wcs", "bad_wcs"}
-    # It is learnt anew from more frames now and then, which helps no frame that it has not helped.
+    # It is learned anew from more frames now and then, which helps no frame that it has not helped.
     newer = replace(after, epochs=tuple(replace(one, version=one.version + 1) for one in after.epochs))
     assert lacked_by(newer) == second
     master = Master("flat-1", "flat", "flat-1.fits", "0" * 64, 0, "1x1")

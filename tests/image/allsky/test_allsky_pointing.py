@@ -76,7 +76,7 @@ def truth_px(lens, turn):
 
 @pytest.mark.parametrize(("few", "own"), [(30, False), (200, False), (200, True)])
 def test_errors_of_places_are_those_that_there_are(stars, few, own):
-    """Of a frame that its geometry places, which was learnt from a frame and has errors, and of one by itself."""
+    """Of a frame that its geometry places, which was learned from a frame and has errors, and of one by itself."""
     empty = SkyScene(Detected(np.zeros((0, 2)), np.zeros(0), np.zeros(0)), 0.01, SHAPE, MJD, HORIZON, stars)
     above, pulls = empty.above, []
     high = above[np.argsort(above.mag)]

@@ -130,7 +130,7 @@ def test_names_never_dangle_and_small_steps_add_up(nights, creeps):
             assert max(places) - min(places) <= CHANGED_PX + 1e-6
 
 
-def test_what_was_learnt_anew_holds_no_more_and_keeps_its_name():
+def test_what_was_learned_anew_holds_no_more_and_keeps_its_name():
     held = recorded((), epoch(100.0, 104.4))
     retired = tuple(replace(one, retired=True) for one in held)
     assert newest(retired) == () and in_force(retired, 101.0) is None

@@ -200,7 +200,7 @@ def test_the_error_of_the_half_is_right_for_tens_of_stars(stars: int, width: flo
         if len(shares) < 20:
             shares.append(one.flux_err / half_light(replace(curve, fine_flux=np.zeros(0))).flux_err)
     assert abs(np.mean(pulls)) < 0.25 and 0.88 < np.std(pulls) < 1.12
-    # In bins as wide as the fall few of the stars tell where it is.
+    # In bins as wide as the fall few of the stars show where it is.
     assert np.median(shares) < (0.85 if width < 0.05 else 1.1)
 
 

@@ -76,7 +76,7 @@ def test_what_an_attempt_leaves_of_its_time_the_next_may_take() -> None:
     told = SolveParams(scale_low=1.0, scale_high=2.0)
     assert (
         why_unsolved(done, told)
-        == "try 3; nor does one fit with scale, centre and parity left open, as if none was told"
+        == "try 3; nor does one fit with scale, centre and parity left open, as if none was given"
     )
     assert why_unsolved(done[:1], told) == "try 1"
     # A width for which there are no patterns says more than a long search for any width.
@@ -104,7 +104,7 @@ def test_contradictions_of_stars_and_header_are_put_in_words() -> None:
     sentence = contradicted(wrong, found) or ""
     for words in (
         "57.3 arcsec per pixel, and 20 to 30",
-        "is not mirrored, and was told to be",
+        "is not mirrored, and it was given that it is",
         "40 degrees from",
         "90",
     ):
