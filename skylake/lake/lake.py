@@ -78,12 +78,12 @@ class Lake:
                     f"{root}: this is a file, and a lake is a folder; name the folder of the lake"
                 )
             if not self.layout.has_settings:
-                mend = (
+                command = (
                     f"skylake publish LAKE {root}"
                     if is_url(root)
                     else f"skylake init {shlex.quote(str(root))}"
                 )
-                raise LakeError(f"{root}: there is no lake; make one with `{mend}`")
+                raise LakeError(f"{root}: there is no lake; make one with `{command}`")
             if not is_url(root):
                 require_own(self.layout)
             self.settings = read_settings(self.layout.settings_file)
@@ -388,7 +388,7 @@ class Lake:
             return made
 
     def _thin_out(self) -> None:
-        """Remove snapshots that are not to be kept; a failure is told, and takes nothing from the commit before."""
+        """Remove snapshots that are not to be kept; a failure is logged, and the commit stays."""
         try:
             vacuum(self.layout, self._retention, self.run)
         except SkylakeError as error:

@@ -126,8 +126,9 @@ def connect(
 
     Tables in blocks are there with merged rows under their names, and block by block in the schema ``blocks``.
 
-    The function ``skylake_snapshot()`` tells its number. The views ``ledger``, ``parts`` and ``configurations`` of
-    a lake on disk tell where the rows come from. Only the row groups and columns that a query needs are read.
+    The function ``skylake_snapshot()`` returns the number of the snapshot. The views ``ledger``, ``parts`` and
+    ``configurations`` of a lake on disk show where the rows come from. Only the row groups and columns that a query
+    needs are read.
 
     Parameters
     ----------
@@ -233,7 +234,7 @@ def require_no_copy(
 ) -> None:
     """Refuse a statement that passed :func:`require_reading` and has a COPY as a common table expression.
 
-    The plan tells it from the word in a text. It can be made only when what stands before the statement has run.
+    The plan distinguishes a COPY from the word in a text. It can only be made once the statements before it have run.
 
     Raises
     ------
@@ -249,7 +250,7 @@ def _no_copy(door: Door) -> UsageError:
 
 
 def _copies(connection: duckdb.DuckDBPyConnection, text: str) -> bool:
-    """Tell whether the plan of a statement writes files."""
+    """Return whether the plan of a statement writes files."""
     rows = connection.execute(f"EXPLAIN (FORMAT json) {text}").fetchall()
     waiting = [plan for _, value in rows for plan in json.loads(value)]
     while waiting:

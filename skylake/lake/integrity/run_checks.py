@@ -215,8 +215,8 @@ def findings(facts: Facts, outcome: CheckOutcome) -> list[dict[str, str]]:
     for row in outcome.rows:
         asked = repairs.of(row)
         check = outcome.check
-        results.append({"says": fill(check.says, row, asked), "mend": fill(check.repair, row, asked)})
+        results.append({"says": fill(check.says, row, asked), "repair": fill(check.repair, row, asked)})
     if outcome.error is not None:
         says = f"the check could not be made: {outcome.error}"
-        results.append({"says": says, "mend": "repair what the other checks find, then verify again"})
+        results.append({"says": says, "repair": "repair what the other checks find, then verify again"})
     return results

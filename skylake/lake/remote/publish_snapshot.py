@@ -134,7 +134,7 @@ class _Publisher:
             plan = self.filler.plan(contents, last)
             folders[contents.name] = plan.folder if isinstance(plan, UploadPlan) else plan
             if isinstance(plan, UploadPlan):
-                self._tell(plan)
+                self._report_plan(plan)
                 plans.append(plan)
         if self.options.dry_run:
             self.report.removed = sorted(self._outdated())
@@ -174,7 +174,7 @@ class _Publisher:
             held = last.folders.get(f"catalogs/{name}") if last else None
             yield catalog_contents(self.snapshot, name, read_objects(self.target, held) or {} if held else {})
 
-    def _tell(self, plan: UploadPlan) -> None:
+    def _report_plan(self, plan: UploadPlan) -> None:
         sent = [transfer.n_bytes for transfer in plan.transfers if transfer.source is None]
         copied = [transfer.n_bytes for transfer in plan.transfers if transfer.source is not None]
         counts = {"sent": len(sent), "copied": len(copied), "there": plan.n_there}

@@ -145,7 +145,7 @@ def patient(whole: Path, tmp_path: Path, copy_lake: Callable[[Path, Path], Path]
 def told(report: VerifyReport, check: str) -> str:
     """What a check found and the mends, as one text."""
     (found,) = [one for one in report.checks if one["name"] == check]
-    return "\n".join(f"{one['says']} => {one['mend']}" for one in found["findings"])
+    return "\n".join(f"{one['says']} => {one['repair']}" for one in found["findings"])
 
 
 @pytest.mark.parametrize("deep", [False, True])
@@ -636,10 +636,10 @@ def test_the_command_that_is_told_mends_the_damage(damage: Damage, patient: Pati
     damage(patient)
     report = patient.verify(deep=True)
     commands = {
-        finding["mend"]
+        finding["repair"]
         for check in report.checks
         for finding in check["findings"]
-        if finding["mend"].split()[0] in ("ln", "rm", "mv", "sed", "mkdir")
+        if finding["repair"].split()[0] in ("ln", "rm", "mv", "sed", "mkdir")
     }
     assert commands
     for command in sorted(commands):
@@ -650,7 +650,7 @@ def test_the_command_that_is_told_mends_the_damage(damage: Damage, patient: Pati
 @pytest.mark.parametrize("damage", [lose_a_record, spoil_a_record])
 def test_one_can_live_without_a_record_of_the_ledger(damage: Damage, patient: Patient) -> None:
     damage(patient)
-    (mend,) = {finding["mend"] for check in patient.verify().checks for finding in check["findings"]}
+    (mend,) = {finding["repair"] for check in patient.verify().checks for finding in check["findings"]}
     subprocess.run(mend.partition("only the history lacks it: ")[2], shell=True, check=True)
     assert patient.verify(deep=True).failed == []
     lake = Lake(patient.root)
@@ -821,7 +821,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
     return Kept(lake, again)
 
 
-#: What flips are tried in, the check that finds them, and the mend that it tells.
+#: What flips are tried in, the check that finds them, and the repair that it gives.
 BESIDES = [
     (
         "catalogs/sky/sky/dataset/*/*/*/*.parquet",

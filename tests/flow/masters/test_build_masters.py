@@ -404,7 +404,7 @@ def test_a_library_is_verified_to_the_last_byte(built: Lake) -> None:
         options = VerifyOptions(only=("master_sha256",))
         (found,) = verify(open_facts(built.root, options), Inline(), options).checks
         (finding,) = found["findings"]
-        assert row["file"] in finding["says"] and "skylake calib build" in finding["mend"]
+        assert row["file"] in finding["says"] and "skylake calib build" in finding["repair"]
     assert verified(built).all_well
     found = verified(built, deep=True)
     assert found.failed == ["master_sha256"]
@@ -415,7 +415,7 @@ def test_a_library_is_verified_to_the_last_byte(built: Lake) -> None:
     assert report.failed == ["master_present"]
     (finding,) = next(one["findings"] for one in report.checks if one["name"] == "master_present")
     assert row["file"] in finding["says"] and "is not there" in finding["says"]
-    assert f"skylake calib build {built.root} --camera raw" in finding["mend"]
+    assert f"skylake calib build {built.root} --camera raw" in finding["repair"]
 
 
 def test_the_mend_of_a_lost_master_brings_it_back(
