@@ -316,5 +316,5 @@ def flags(value: int, table: Literal["sources", "frames"] | None, as_json: bool)
         else:
             show.table([row[1:] for row in rows], ["value", "name", "meaning"])
 
-    told = [dict(zip(("table", "value", "name", "meaning"), row, strict=True)) for row in rows]
-    show.result(told, as_json, text)
+    flags = [dict(zip(("table", "value", "name", "meaning"), row, strict=True)) for row in rows]
+    show.result(flags, as_json, text)

@@ -79,7 +79,7 @@ def _require_one(statements: list[duckdb.Statement], door: Door) -> None:
 
 
 def _has_answer(statement: duckdb.Statement) -> bool:
-    """Tell whether a statement has an answer, which may have no rows; SET has none, nor has CREATE."""
+    """Return whether a statement has an answer, which may have no rows; SET has none, nor has CREATE."""
     import duckdb
 
     kinds, result = statement.expected_result_type, duckdb.ExpectedResultType.QUERY_RESULT

@@ -95,8 +95,8 @@ def with_units(table: pa.Table) -> pa.Table:
     fields = []
     for field in table.schema:
         unit, text = ("", "") if field.metadata else known.get(field.name, ("", ""))
-        told = {key: value for key, value in (("unit", unit), ("description", text)) if value}
-        fields.append(field.with_metadata(told) if told else field)
+        metadata = {key: value for key, value in (("unit", unit), ("description", text)) if value}
+        fields.append(field.with_metadata(metadata) if metadata else field)
     return pa.Table.from_arrays(table.columns, schema=pa.schema(fields, table.schema.metadata))
 
 
@@ -138,8 +138,8 @@ def html_table(rows: Iterable[Sequence[Any]], header: Sequence[str], caption: st
     head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
     lines = ["".join(f"<td>{html.escape(_shown(value))}</td>" for value in row) for row in rows]
     body = "".join(f"<tr>{line}</tr>" for line in lines)
-    told = f"<caption>{html.escape(caption)}</caption>" if caption else ""
-    return f"<table>{told}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    captioned = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+    return f"<table>{captioned}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _shown(value: object) -> str:

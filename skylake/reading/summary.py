@@ -79,10 +79,10 @@ class Summary:
 
     def html(self) -> str:
         """Return the summary as HTML that needs nothing from outside; whatever is in it is text."""
-        told = "<br>".join(f"{key}: {html.escape(value)}" for key, value in self._lines)
+        lines = "<br>".join(f"{key}: {html.escape(value)}" for key, value in self._lines)
         rows = [(name, f"{count:,}", load(name).description) for name, count in self.tables.items()]
         table = html_table(rows, ["table", "rows", "a row is"])
-        return f"<div><strong>lake {html.escape(self.root)}</strong><br>{told}{table}</div>"
+        return f"<div><strong>lake {html.escape(self.root)}</strong><br>{lines}{table}</div>"
 
 
 def summary(snapshot: Snapshot) -> Summary:

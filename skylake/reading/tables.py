@@ -168,8 +168,8 @@ class Readable(ABC):
     def _repr_html_(self) -> str:
         rows = []
         for field in self._schema:
-            told = field.metadata or {}
-            unit, text = (told.get(key, b"").decode() for key in (b"unit", b"description"))
+            metadata = field.metadata or {}
+            unit, text = (metadata.get(key, b"").decode() for key in (b"unit", b"description"))
             rows.append((field.name, str(field.type).partition("<")[0], unit, text))
         return html_table(rows, ["column", "type", "unit", "description"], f"{self.name}: {self.description}")
 

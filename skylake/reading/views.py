@@ -185,7 +185,7 @@ def read_view(
         from skylake.core.sphere import within
 
         ra, dec, radius = cone
-        # Statistics of files tell row groups by their declinations; what is within is chosen below.
+        # Statistics of files select row groups by declination; rows within the cone are selected below.
         where = f"WHERE dec_deg BETWEEN {dec - radius - _ROUNDING_DEG!r} AND {dec + radius + _ROUNDING_DEG!r}"
     found = _computed(snapshot, view, select, files, where, filter)
     if cone is None:
@@ -259,11 +259,11 @@ def _described(schema: pa.Schema, table: str) -> pa.Schema:
     fields = []
     for field in schema:
         if field.name in own.names:
-            told = own.field(field.name).metadata
+            metadata = own.field(field.name).metadata
         else:
             unit, text = known.get(field.name, (_UNITS.get(field.name, ""), ""))
-            told = {key: value for key, value in (("unit", unit), ("description", text)) if value}
-        fields.append(field.with_metadata(told))
+            metadata = {key: value for key, value in (("unit", unit), ("description", text)) if value}
+        fields.append(field.with_metadata(metadata))
     return pa.schema(fields)
 
 

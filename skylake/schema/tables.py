@@ -31,7 +31,7 @@ _FIRST = (
     "masters",
 )
 _FOUND = sorted(path.stem for path in folder("schemas").glob("*.yaml") if path.stem not in _NO_TABLES)
-#: Tables of every lake, in the order in which they are made; a lake may have tables of its users besides.
+#: Tables of every lake, in the order in which they are made; a lake may also have tables of its users.
 TABLES = (*_FIRST, *(name for name in _FOUND if name not in _FIRST))
 
 #: How the rows of one key become one row: added, the least, the greatest, that of the last block, nested rows put
