@@ -278,11 +278,11 @@ def _inject(frame: SingleFrame, stem: Path, stars: int, zeropoint: float | None)
     from skylake.cli.output import write_table, writing
     from skylake.flow.ingest.single_frames import completeness_of
     from skylake.image.quality.completeness import half_light, half_light_in_cells
-    from skylake.image.quality.star_injection import Trial
+    from skylake.image.quality.star_injection import InjectionTrial
     from skylake.report.checkplot import completeness_curve
     from skylake.report.style import save
 
-    curve = completeness_of(frame, Trial(stars))
+    curve = completeness_of(frame, InjectionTrial(stars))
     if curve is None:
         row = frame.reduced.row
         if row["status"] != "failed":

@@ -35,7 +35,7 @@ _SURE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Calibrated:
+class CalibratedMatches:
     """Matches of one camera with their photometry."""
 
     matches: pa.Table
@@ -64,7 +64,7 @@ def zeropoints_in_force(snapshot: Snapshot, catalog: str, columns: list[str] | N
     return rows.take(pa.array(order[first]))
 
 
-def calibrated_matches(snapshot: Snapshot, catalog: str, camera: str) -> Calibrated:
+def calibrated_matches(snapshot: Snapshot, catalog: str, camera: str) -> CalibratedMatches:
     """Return matches of the latest nights of a camera, as many as a picture needs."""
     chosen: list[str] = []
     n_rows = 0
@@ -78,7 +78,7 @@ def calibrated_matches(snapshot: Snapshot, catalog: str, camera: str) -> Calibra
     matches = snapshot.read("matches", where=lambda part: part.name in chosen)
     zeropoints = zeropoints_in_force(snapshot, catalog, [*ZEROPOINT_COLUMNS])
     frames = snapshot.read("frames", FRAME_COLUMNS, lambda part: part.camera == camera)
-    return Calibrated(matches, calibrate_matches(matches, frames, zeropoints))
+    return CalibratedMatches(matches, calibrate_matches(matches, frames, zeropoints))
 
 
 def frames_of(snapshot: Snapshot, camera: str, columns: list[str]) -> pa.Table:

@@ -24,7 +24,7 @@ _OF_THE_STAR = ("object_id", "catalog", "version", "ra_deg", "dec_deg")
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
+class _CurveTable:
     """A table of light curves, and its columns of the identifier and catalog of a star."""
 
     name: str
@@ -32,9 +32,9 @@ class _Table:
     catalog: str
 
 
-_TABLES: dict[Measured, _Table] = {
-    "forced": _Table("forced_lightcurves", "ref_id", "origin"),
-    "detected": _Table("lightcurves", "object_id", "catalog"),
+_TABLES: dict[Measured, _CurveTable] = {
+    "forced": _CurveTable("forced_lightcurves", "ref_id", "origin"),
+    "detected": _CurveTable("lightcurves", "object_id", "catalog"),
 }
 
 

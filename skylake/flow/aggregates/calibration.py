@@ -12,7 +12,7 @@ from skylake.table.matches import matches_name
 
 
 @dataclass(frozen=True, slots=True)
-class Calibrated:
+class CalibrationInForce:
     """The calibration that aggregates use, in a snapshot.
 
     ``in_force`` has the catalog of each camera, empty for none, and the largest version of it; ``versions`` all
@@ -52,7 +52,7 @@ class Calibrated:
         return next((parts[name] for name in names if name in parts), None)
 
 
-def calibration_in_force(lake: Lake, snapshot: Snapshot | None = None) -> Calibrated:
+def calibration_in_force(lake: Lake, snapshot: Snapshot | None = None) -> CalibrationInForce:
     """Return the calibration in force: the catalog that calibrates each camera, and the largest version of it."""
     snapshot = snapshot or lake.snapshot()
     catalogs = {camera: lake.catalogs(camera).calibrate for camera in sorted(cameras_of(snapshot))}
@@ -61,7 +61,7 @@ def calibration_in_force(lake: Lake, snapshot: Snapshot | None = None) -> Calibr
         camera: (name, max(versions_of(snapshot, name, camera), default=1))
         for camera, name in catalogs.items()
     }
-    return Calibrated(snapshot, in_force, versions)
+    return CalibrationInForce(snapshot, in_force, versions)
 
 
 def cameras_of(snapshot: Snapshot) -> set[str]:

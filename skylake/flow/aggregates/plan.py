@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from skylake.cameras import Profile
 from skylake.core.ids import config_sha256
-from skylake.flow.aggregates.calibration import Calibrated, cameras_of
+from skylake.flow.aggregates.calibration import CalibrationInForce, cameras_of
 from skylake.flow.staleness import Why, why_stale
 from skylake.flow.zeropoints.calibration_parameters import calibration_configuration
 from skylake.lake import Lake, Part, Snapshot
@@ -47,11 +47,11 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class Sources:
+class PlanSources:
     """What the plans of all aggregates share: the calibration in force, profiles, catalogs and lists of targets."""
 
     lake: Lake
-    calibrated: Calibrated
+    calibrated: CalibrationInForce
     _origins: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
@@ -88,7 +88,7 @@ class Sources:
         return self._origins[part.name]
 
 
-def plan(aggregate: Aggregate, sources: Sources) -> Iterator[Planned]:
+def plan(aggregate: Aggregate, sources: PlanSources) -> Iterator[Planned]:
     """Yield the parts of an aggregate, one for each batch, with the inputs that each would be made from now."""
     calibrated = sources.calibrated
     tables = [one.table for one in aggregate.inputs if one.table not in LISTS]
@@ -118,7 +118,7 @@ def _reads_lists(aggregate: Aggregate) -> bool:
     return any(one.table in LISTS for one in aggregate.inputs)
 
 
-def _configuration(aggregate: Aggregate, sources: Sources, frames: Part) -> dict[str, Any]:
+def _configuration(aggregate: Aggregate, sources: PlanSources, frames: Part) -> dict[str, Any]:
     """Return the resolved configuration of a part, of which its SHA-256 is an input."""
     found = sources.calibrated.configuration(frames) if aggregate.is_calibrated else {}
     found |= {name: getattr(sources.lake.settings, name) for name in aggregate.settings}

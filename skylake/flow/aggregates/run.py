@@ -20,7 +20,7 @@ import pyarrow as pa
 from skylake.cameras import Profile
 from skylake.errors import LakeError, SkylakeError, UsageError, reason_of
 from skylake.flow.aggregates.calibration import calibration_in_force
-from skylake.flow.aggregates.plan import Planned, Sources, plan
+from skylake.flow.aggregates.plan import Planned, PlanSources, plan
 from skylake.flow.aggregates.reference import reference_table
 from skylake.flow.aggregates.users import UserAggregate, user_aggregates
 from skylake.flow.compaction.unbundle import cut_crowded, in_groups
@@ -66,7 +66,7 @@ class Making:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class PartJob:
     """A part to make, and where its inputs are."""
 
     name: str
@@ -126,7 +126,7 @@ def _refresh(
     """Make the parts whose inputs have changed, remove those that are no longer planned, and commit."""
     definition, schema = definition_of(made_by)
     table = definition.name
-    sources = Sources(lake, calibration_in_force(lake))
+    sources = PlanSources(lake, calibration_in_force(lake))
     with in_force(schema):
         planned, held, stale = stale_parts(definition, schema, sources)
         gone = set(held) - {one.name for one in planned}
@@ -155,7 +155,7 @@ def definition_of(made_by: Aggregate | UserAggregate) -> tuple[Aggregate, TableS
 
 
 def stale_parts(
-    definition: Aggregate, schema: TableSchema, sources: Sources
+    definition: Aggregate, schema: TableSchema, sources: PlanSources
 ) -> tuple[list[Planned], dict[str, Part], list[Planned]]:
     """Return the planned parts, the parts in the lake, and which of the planned ones are out of date."""
     planned = list(plan(definition, sources))
@@ -164,7 +164,7 @@ def stale_parts(
     return planned, held, [one for one in planned if one.why(held.get(one.name), schema, lost) is not None]
 
 
-def _making(lake: Lake, definition: Aggregate, schema: TableSchema, sources: Sources) -> Making:
+def _making(lake: Lake, definition: Aggregate, schema: TableSchema, sources: PlanSources) -> Making:
     reads = {one.table for one in definition.inputs}
     is_hats = schema.layout.kind == "hats"
     return Making(
@@ -223,16 +223,16 @@ def _copies(
     return found
 
 
-def _job(one: Planned, snapshot: Snapshot, copies: Mapping[tuple[str, str], Sequence[Slice]]) -> Job:
+def _job(one: Planned, snapshot: Snapshot, copies: Mapping[tuple[str, str], Sequence[Slice]]) -> PartJob:
     files: dict[str, Sequence[Slice]] = {
         table: copies.get((table, part.name)) or snapshot.version(table).slices_of(part)
         for table, part in one.parts.items()
     }
     files["targets"] = snapshot.version("targets").slices(one.lists) if one.lists else []
-    return Job(one.name, one.camera, one.night, one.inputs, files)
+    return PartJob(one.name, one.camera, one.night, one.inputs, files)
 
 
-def make_part(making: Making, job: Job, staging: Path) -> Part:
+def make_part(making: Making, job: PartJob, staging: Path) -> Part:
     """Make the part of one batch; runs on a worker."""
     definition, schema = making.aggregate, making.schema
     if schema.name not in TABLES:
@@ -254,7 +254,7 @@ def of_batch(rows: pa.Table, schema: TableSchema, camera: str, night: int) -> pa
     return rows
 
 
-def _given(making: Making, job: Job) -> Given:
+def _given(making: Making, job: PartJob) -> Given:
     """Read what a batch is made from."""
     definition = making.aggregate
     tables = {

@@ -24,8 +24,14 @@ from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.execution.task_guard import value_of
 from skylake.lake import Commit, Lake
 from skylake.lake.commits.snapshot import Snapshot
-from skylake.lake.maintenance.compaction_plan import BundlePlan, Job, dense_pixels, divide, plan_compaction
-from skylake.lake.storage.merge_files import Merged, merge_files
+from skylake.lake.maintenance.compaction_plan import (
+    BundlePlan,
+    MergeJob,
+    dense_pixels,
+    divide,
+    plan_compaction,
+)
+from skylake.lake.storage.merge_files import MergedFile, merge_files
 from skylake.lake.storage.parts import PartFile, is_as_written
 from skylake.schema import load
 from skylake.sky.hats import pixel_of, replace_text
@@ -143,7 +149,7 @@ def _divided(
     return {pixel: pixels for pixel, pixels in pixels_of.items() if pixels != [pixel]}
 
 
-def _run(plan: BundlePlan, staging: Path, workers: Workers, progress: Progress) -> list[Merged | None]:
+def _run(plan: BundlePlan, staging: Path, workers: Workers, progress: Progress) -> list[MergedFile | None]:
     """Make the files of a bundle."""
     task = dask.delayed(run_job, pure=False)
     makers = [partial(task, job, staging) for job in plan.jobs]
@@ -154,7 +160,7 @@ def _values(results: Sequence[Any]) -> list[Any]:
     return [value_of(result, "the compaction ended", "run it again to go on from here") for result in results]
 
 
-def run_job(job: Job, staging: Path) -> Merged | None:
+def run_job(job: MergeJob, staging: Path) -> MergedFile | None:
     """Make one file, unless an interrupted compaction has made it already; runs on a worker."""
     target = staging / job.merge.path
     note = staging / "_done" / f"{job.merge.path.replace('/', '_')}.json"
@@ -173,14 +179,14 @@ def run_job(job: Job, staging: Path) -> Merged | None:
     return merged
 
 
-def _identity(job: Job) -> str:
+def _identity(job: MergeJob) -> str:
     """Return what a job's result depends on, beside the content that the name of its file states."""
     merge = job.merge
     form = load(merge.table).sha256
     return config_sha256({"keys": merge.keys, "pixel": merge.pixel, "path": merge.path, "schema": form})
 
 
-def _read_note(note: Path) -> tuple[str | None, Merged | None]:
+def _read_note(note: Path) -> tuple[str | None, MergedFile | None]:
     """Return what an interrupted compaction noted: for which job, None if there is no note, and what was made.
 
     Notes are not forced to disk one by one: what a loss of power has left of one is no note.
@@ -191,7 +197,7 @@ def _read_note(note: Path) -> tuple[str | None, Merged | None]:
         if merged is None:
             return job, None
         shares = {int(number): (rows, digest) for number, (rows, digest) in merged["shares"].items()}
-        return job, Merged(PartFile(**merged["file"]), shares)
+        return job, MergedFile(PartFile(**merged["file"]), shares)
     except FileNotFoundError:
         return None, None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -152,11 +152,11 @@ def _plugin(schemas: tuple[TableSchema, ...]) -> Any:
     """Return a plugin of workers that registers tables of users."""
     from distributed import WorkerPlugin
 
-    class Tables(WorkerPlugin):  # type: ignore[misc]
+    class UserTablesPlugin(WorkerPlugin):  # type: ignore[misc]
         def setup(self, worker: Any) -> None:
             register(schemas)
 
-    return Tables()
+    return UserTablesPlugin()
 
 
 @contextmanager

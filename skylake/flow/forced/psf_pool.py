@@ -89,7 +89,7 @@ def pool_psfs(
     if neighbours is None:
         neighbours = sky_frames(nights, profile, workers)
     files = None if detections is None or takes_sky(profile) else DetectionFiles(detections, may_add=True)
-    camera = _Camera(profile, library, tuple(neighbours), scratch, files)
+    camera = _ReductionOfCamera(profile, library, tuple(neighbours), scratch, files)
     shared = dask.delayed(camera, pure=False, traverse=False)
     digest, folder = made_with(profile, library), None if takes_sky(profile) else keep
     memories = {
@@ -241,7 +241,7 @@ def _peek(path: str, profile: Profile) -> HeaderSummary | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Camera:
+class _ReductionOfCamera:
     """What the frames of a camera are reduced with: masters, and neighbours for the sky if it is taken off."""
 
     profile: Profile
@@ -251,7 +251,7 @@ class _Camera:
     detections: DetectionFiles | None = None
 
 
-def sum_frames(paths: Sequence[str], camera: _Camera) -> list[PsfSums | None]:
+def sum_frames(paths: Sequence[str], camera: _ReductionOfCamera) -> list[PsfSums | None]:
     """Return what the stars of each frame say of the point spread function, None for nothing; runs on a worker."""
     if not camera.neighbours:
         return _sum_frames(paths, camera, None)
@@ -267,7 +267,9 @@ def sum_frames(paths: Sequence[str], camera: _Camera) -> list[PsfSums | None]:
         ) from error
 
 
-def _sum_frames(paths: Sequence[str], camera: _Camera, sky: SkySource | None) -> list[PsfSums | None]:
+def _sum_frames(
+    paths: Sequence[str], camera: _ReductionOfCamera, sky: SkySource | None
+) -> list[PsfSums | None]:
     params = ReduceParams(
         library=camera.library,
         sky=sky,

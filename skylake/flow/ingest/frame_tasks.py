@@ -155,7 +155,7 @@ def _forms() -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
+class _FrameTables:
     """One frame as tables: its row, its detections and targets or None, and corrections of the profile."""
 
     frame_id: int
@@ -224,7 +224,7 @@ def reduce_pieces(
     )
     params = reduction.params(sky, _finisher(reduction))
 
-    def measure(content: FileContent, row: FrameRow) -> _Rows:
+    def measure(content: FileContent, row: FrameRow) -> _FrameTables:
         prior = reduction.priors.get(row["file"])
         return _tables(reduce_frame(content, profile, params, prior, row), profile)
 
@@ -250,7 +250,7 @@ class _Piece:
     """Frames that are reduced but not written yet."""
 
     files: list[str] = field(default_factory=list)
-    reduced: list[_Rows] = field(default_factory=list)
+    reduced: list[_FrameTables] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
 
     def written(self, out: Path) -> Chunk:
@@ -275,8 +275,8 @@ def _reduce(
     path: str,
     profile: Profile,
     known: dict[int, str],
-    measure: Callable[[FileContent, FrameRow], _Rows],
-) -> _Rows | None:
+    measure: Callable[[FileContent, FrameRow], _FrameTables],
+) -> _FrameTables | None:
     """Reduce one frame to tables; None if its content is known under another name."""
     content = guard(partial(read_file, path))
     if isinstance(content, FrameError):
@@ -289,7 +289,7 @@ def _reduce(
     return _failed(path, profile, content, rows) if isinstance(rows, FrameError) else rows
 
 
-def _failed(path: str, profile: Profile, content: FileContent | None, error: FrameError) -> _Rows:
+def _failed(path: str, profile: Profile, content: FileContent | None, error: FrameError) -> _FrameTables:
     """Return the row of a frame that failed unexpectedly, with the columns of its header, which give its night."""
     row = new_row(profile, path, content)
     header = FrameRow() if content is None else guard(partial(_header_columns, path, profile))
@@ -306,11 +306,11 @@ def _header_columns(path: str, profile: Profile) -> FrameRow:
     return {} if header is None else header_row(read_header(header, profile, Path(path).name))
 
 
-def _filed(row: FrameRow, profile: Profile, error: FrameError) -> _Rows:
+def _filed(row: FrameRow, profile: Profile, error: FrameError) -> _FrameTables:
     return _tables(failed_frame(row, error), profile)
 
 
-def _tables(reduced: ReducedFrame, profile: Profile) -> _Rows:
+def _tables(reduced: ReducedFrame, profile: Profile) -> _FrameTables:
     """Return a frame as tables that fit their schemas, so that a bad one does not spoil the others."""
     row, sources = reduced.row.copy(), None
     row["file"] = as_text(row["file"])
@@ -321,7 +321,9 @@ def _tables(reduced: ReducedFrame, profile: Profile) -> _Rows:
     if isinstance(forced, FrameError):
         row |= failure_row(row, forced)
         forced = None
-    return _Rows(row["frame_id"], row["file"], frames_table([row]), sources, forced, reduced.corrections)
+    return _FrameTables(
+        row["frame_id"], row["file"], frames_table([row]), sources, forced, reduced.corrections
+    )
 
 
 def as_text(path: str) -> str:

@@ -37,7 +37,7 @@ from skylake.image.photometry.growth_curves import aperture_corrections
 from skylake.image.photometry.measure_sources import measure_sources
 from skylake.image.psf.extracted_frame import Extracted
 from skylake.image.quality.completeness import Completeness
-from skylake.image.quality.star_injection import Frame, Trial, inject
+from skylake.image.quality.star_injection import Frame, InjectionTrial, inject
 from skylake.image.reduction.frame_record import Finisher, ReducedFrame
 from skylake.image.reduction.reduce_frame import reduce_frame
 from skylake.image.solving.neighbour_frames import Prior
@@ -116,7 +116,7 @@ class Bench:
             If the file cannot be opened, or for an error of skylake; all other failures are in the row.
         """
         file, profile = str(path.absolute()), self.reduction.profile
-        kept = _Keeper(self.finish)
+        kept = _SingleFrameFinisher(self.finish)
         content = read_file(file)
         work = partial(reduce_frame, content, profile, self.reduction.params(self.sky, kept))
         reduced = guard(work)
@@ -174,7 +174,7 @@ class Bench:
         return None if found is None else found["zp"]
 
 
-class _Keeper:
+class _SingleFrameFinisher:
     """Keeps the measurements of a frame, and measures its targets if it has some."""
 
     def __init__(self, finish: Finisher | None) -> None:
@@ -258,7 +258,7 @@ def _nights(paths: Sequence[Path], profile: Profile, lake: Lake | None) -> dict[
     return nights if lake is None else Known.read(lake, profile.name).whole(nights)
 
 
-def completeness_of(frame: SingleFrame, trial: Trial) -> Completeness | None:
+def completeness_of(frame: SingleFrame, trial: InjectionTrial) -> Completeness | None:
     """Return the completeness of a frame from injected stars; None without sources. The pointing may be unknown."""
     known = frame.extracted
     measured = _unplaced(frame)

@@ -16,7 +16,7 @@ from skylake.core.response_settings import Gradient
 from skylake.errors import LakeError, reason_of
 from skylake.flow.execution.cluster import run_in_windows
 from skylake.flow.masters.master_entries import BuiltMaster, MasterBuilder, describe, write_entry
-from skylake.flow.masters.master_groups import Group
+from skylake.flow.masters.master_groups import MasterGroup
 from skylake.flow.masters.master_tasks import PreparedFile, Term, coarse_term, combine_rows, hide_sources
 from skylake.image.combine.bad_pixels import dead_pixels, hot_pixels, unstable_pixels
 from skylake.image.combine.combine_frames import Combined, block_rows, join
@@ -35,7 +35,9 @@ _LEAST_NOISE = 0.1
 _SAMPLES, _SAMPLE_ROWS = 9, 128
 
 
-def image_master(builder: MasterBuilder, group: Group, prepared: Mapping[str, PreparedFile]) -> BuiltMaster:
+def image_master(
+    builder: MasterBuilder, group: MasterGroup, prepared: Mapping[str, PreparedFile]
+) -> BuiltMaster:
     """Combine prepared frames to a master, and write its file."""
     camera, files = builder.camera(group), list(prepared.values())
     form: FlatForm = builder.form if group.kind == "flat" else "plain"
@@ -109,7 +111,7 @@ def _variance_of_masters(
     return np.maximum(total, np.float32(0.0), out=total)
 
 
-def _chance_gradient(builder: MasterBuilder, group: Group, terms: Sequence[Term]) -> Gradient:
+def _chance_gradient(builder: MasterBuilder, group: MasterGroup, terms: Sequence[Term]) -> Gradient:
     """Return what the mean of flats has of a gradient by chance, since the light of each has another one."""
     step = _step(terms)
     task = dask.delayed(coarse_term, pure=False)
@@ -117,7 +119,7 @@ def _chance_gradient(builder: MasterBuilder, group: Group, terms: Sequence[Term]
     return chance_gradient(maps, [term.weight for term in terms])
 
 
-def _bad_bits(group: Group, combined: Combined, camera: Camera) -> MaskPlane:
+def _bad_bits(group: MasterGroup, combined: Combined, camera: Camera) -> MaskPlane:
     """Return the bits of the pixels that a combination shows to be bad."""
     limits = camera.reduction.bad_pixels
     mask = unstable_pixels(combined, limits)
@@ -128,7 +130,7 @@ def _bad_bits(group: Group, combined: Combined, camera: Camera) -> MaskPlane:
     return mask
 
 
-def _terms(group: Group, prepared: Mapping[str, PreparedFile], form: FlatForm) -> list[Term]:
+def _terms(group: MasterGroup, prepared: Mapping[str, PreparedFile], form: FlatForm) -> list[Term]:
     """Return what is combined; the light of flats is the noise of their pixels, so they count as their levels do."""
     if group.kind != "flat":
         return [Term(file.path) for file in prepared.values()]
@@ -159,7 +161,7 @@ def _step(terms: Sequence[Term]) -> int:
     return int(np.load(terms[0].path, mmap_mode="r").shape[0] // _SAMPLE_ROWS * 2 + 1)
 
 
-def _combine(builder: MasterBuilder, group: Group, terms: Sequence[Term], form: FlatForm) -> Combined:
+def _combine(builder: MasterBuilder, group: MasterGroup, terms: Sequence[Term], form: FlatForm) -> Combined:
     """Combine rows on the workers; memory is bounded by a block, and by the master itself."""
     shape = np.load(terms[0].path, mmap_mode="r").shape
     samples = [term.sample(_step(terms)) for term in terms[:_SAMPLES]]
@@ -169,7 +171,7 @@ def _combine(builder: MasterBuilder, group: Group, terms: Sequence[Term], form: 
     return join(results_of(builder, group, makers))
 
 
-def _masked(builder: MasterBuilder, group: Group, terms: Sequence[Term], first: Pixels) -> list[Term]:
+def _masked(builder: MasterBuilder, group: MasterGroup, terms: Sequence[Term], first: Pixels) -> list[Term]:
     """Return frames of the sky without their sources, which are found by the flat that they gave at first."""
     folder = builder.staging / "masked" / terms[0].path.parent.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -181,7 +183,7 @@ def _masked(builder: MasterBuilder, group: Group, terms: Sequence[Term], first: 
     return [replace(term, path=path) for term, path in zip(terms, paths, strict=True)]
 
 
-def results_of(builder: MasterBuilder, group: Group, makers: Sequence[Callable[[], Any]]) -> list[Any]:
+def results_of(builder: MasterBuilder, group: MasterGroup, makers: Sequence[Callable[[], Any]]) -> list[Any]:
     """Return what tasks give.
 
     Raises

@@ -15,7 +15,7 @@ from skylake.core.flags import PixelFlag
 from skylake.flow.execution.scratch_planes import keep_plane
 from skylake.flow.masters.assemble_master import results_of
 from skylake.flow.masters.master_entries import MasterBuilder, describe, write_entry
-from skylake.flow.masters.master_groups import Group
+from skylake.flow.masters.master_groups import MasterGroup
 from skylake.flow.masters.master_tasks import PreparedFile, Term, combine_rows
 from skylake.image.combine.bad_pixels_from_sky import high_passed, sky_mask, steep_places
 from skylake.image.combine.combine_frames import CombineOptions, block_rows, frame_noise, join
@@ -28,7 +28,7 @@ _SAMPLES = 9
 _CLIP_SIGMA = 2.5
 
 
-def thinned(group: Group) -> Group:
+def thinned(group: MasterGroup) -> MasterGroup:
     """Return a group of no more frames than a mask takes, evenly over their time."""
     count = len(group.frames)
     if count <= _MOST_FRAMES:
@@ -38,7 +38,7 @@ def thinned(group: Group) -> Group:
 
 
 def sky_mask_row(
-    builder: MasterBuilder, group: Group, prepared: Mapping[str, PreparedFile]
+    builder: MasterBuilder, group: MasterGroup, prepared: Mapping[str, PreparedFile]
 ) -> dict[str, Any] | str:
     """Write the mask of bad pixels that frames of the sky show, and return its row.
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from skylake.image.allsky.geometry_errors import covariance_of, mean_square_matrix
 from skylake.image.allsky.horizon_search import SkyStars
-from skylake.image.allsky.refine_geometry import Detected, refine
+from skylake.image.allsky.refine_geometry import DetectedPlaces, refine
 from skylake.image.wcs.lens import Lens
 
 Floats = npt.NDArray[np.float64]
@@ -120,7 +120,7 @@ def _directions() -> Floats:
 
 def night_geometry(
     lens: Lens,
-    frames: Sequence[tuple[float, Detected, SkyStars]],
+    frames: Sequence[tuple[float, DetectedPlaces, SkyStars]],
     shape: tuple[int, int],
     fwhm_px: float,
 ) -> Geometry | None:
@@ -130,7 +130,7 @@ def night_geometry(
     ----------
     lens : Lens
         Right to some pixels, such as that of one of the frames.
-    frames : sequence of (float, Detected, SkyStars)
+    frames : sequence of (float, DetectedPlaces, SkyStars)
         Middle of the exposure (MJD, UTC), what the frame shows, and the stars above the horizon then.
     shape : tuple of int
     fwhm_px : float

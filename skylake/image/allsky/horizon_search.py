@@ -133,7 +133,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
+class HorizonSearch:
     """What a search found.
 
     Attributes
@@ -157,7 +157,7 @@ class Search:
 
 def search(
     places: Floats, flux: Floats, shape: tuple[int, int], stars: SkyStars, params: SearchParams
-) -> Search:
+) -> HorizonSearch:
     """Search for the geometry of an image of the whole sky.
 
     Parameters
@@ -179,12 +179,12 @@ def search(
     chosen = stars[np.flatnonzero(high)[np.argsort(stars.mag[high], kind="stable")]]
     if len(places) < _FEWEST or len(chosen) < _FEWEST:
         text = f"{len(places)} detections and {len(chosen)} stars are too few for a search"
-        return Search(None, 0.0, text, thread_time() - begin)
+        return HorizonSearch(None, 0.0, text, thread_time() - begin)
     working, judging = chosen[0::2][:_MOST], chosen[1::2][:_MOST]
     best = _best_candidate(places, shape, working, judging, params)
     best = _polished(best, places, working, judging, shape)
     reason = _fault(best, shape, params)
-    return Search(
+    return HorizonSearch(
         best.lens if reason is None else None, best.log_odds, reason, thread_time() - begin, best.lens
     )
 

@@ -37,7 +37,7 @@ _DRIFT = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Tiles:
+class PairTiles:
     """What the tiles of a pair of frames show; arrays of shape (n,), ADU and ADU^2.
 
     Attributes
@@ -121,7 +121,7 @@ class Linearity:
     coefficient_err: float
 
 
-def pair_tiles(first: Pixels, second: Pixels, match_levels: bool = True) -> Tiles:
+def pair_tiles(first: Pixels, second: Pixels, match_levels: bool = True) -> PairTiles:
     """Return what the tiles of a pair of frames show.
 
     Parameters
@@ -139,7 +139,7 @@ def pair_tiles(first: Pixels, second: Pixels, match_levels: bool = True) -> Tile
             tile = _tile(np.asarray(first[here], float), np.asarray(second[here], float), match_levels)
             if tile is not None:
                 rows.append(tile)
-    return Tiles(*np.array(rows, float).reshape(-1, 4).T)
+    return PairTiles(*np.array(rows, float).reshape(-1, 4).T)
 
 
 def _tile(first: Floats, second: Floats, match_levels: bool) -> tuple[float, float, float, float] | None:

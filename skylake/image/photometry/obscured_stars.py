@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.flags import PixelFlag
-from skylake.image.photometry.aperture_photometry import UNUSABLE, Scene, bits_in_circles
+from skylake.image.photometry.aperture_photometry import UNUSABLE, PhotometryScene, bits_in_circles
 from skylake.image.photometry.filled_pixels import Filled
-from skylake.image.photometry.obscured_star_kernels import Profile, fill_circles
+from skylake.image.photometry.obscured_star_kernels import RadialProfile, fill_circles
 
 Floats = npt.NDArray[np.float64]
 
@@ -32,7 +32,7 @@ _BETA = 3.5
 
 
 def fill_obscured(
-    scene: Scene,
+    scene: PhotometryScene,
     places: Floats,
     flux: Floats,
     error: Floats,
@@ -49,7 +49,7 @@ def fill_obscured(
 
     Parameters
     ----------
-    scene : Scene
+    scene : PhotometryScene
     places : ndarray, shape (4, n)
         x, y and their errors; changed where they are found anew.
     flux, error : ndarray, shape (radii, n)
@@ -75,7 +75,7 @@ def fill_obscured(
     )
     half = _STEP_PX * float(np.argmax(table < 0.5 * table[0]))
     reach = max(_MIN_REACH_PX, _REACH_HALF_WIDTHS * half)
-    profile = Profile(table, _STEP_PX, reach, _WRONG)
+    profile = RadialProfile(table, _STEP_PX, reach, _WRONG)
     here, values = np.ascontiguousarray(places[:, some].T), np.stack([flux[:, some], error[:, some]])
     strength = np.full((some.size, 3), np.nan)
     fill_circles(
@@ -93,7 +93,7 @@ def fill_obscured(
 
 
 def _radial_profile(
-    scene: Scene,
+    scene: PhotometryScene,
     places: Floats,
     flux: Floats,
     error: Floats,
@@ -122,7 +122,7 @@ def _radial_profile(
     return np.asarray(np.interp(radii, middles, values), float)
 
 
-def _pixels_of(scene: Scene, places: Floats, flux: Floats, reach: float) -> tuple[Floats, Floats]:
+def _pixels_of(scene: PhotometryScene, places: Floats, flux: Floats, reach: float) -> tuple[Floats, Floats]:
     """Return distances of pixels from the centres of stars, and their signal as a share of the flux."""
     half = int(np.ceil(reach))
     height, width = scene.signal.shape

@@ -23,7 +23,7 @@ _CROWDED = 0.9
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundStars:
     """How many stars were expected, and the share of them that was found.
 
     ``missing`` are the fluxes that the others would have had, in the unit of the sources, if they were as much
@@ -61,7 +61,7 @@ class ExpectedStars:
     inside: npt.NDArray[np.intp] | None = None
 
 
-def count_found(field: ExpectedStars, x: Floats, y: Floats, flux: Floats, radius_arcsec: float) -> Found:
+def count_found(field: ExpectedStars, x: Floats, y: Floats, flux: Floats, radius_arcsec: float) -> FoundStars:
     """Look for the stars that a clear frame shows, each of which counts by the square root of its flux.
 
     A bright star that is missing is surely behind a cloud, a faint one may be lost in the noise.
@@ -76,7 +76,7 @@ def count_found(field: ExpectedStars, x: Floats, y: Floats, flux: Floats, radius
 
     Returns
     -------
-    Found
+    FoundStars
         The share is NaN if no star is expected; stars that have a source by chance are not in it.
     """
     from scipy.spatial import cKDTree
@@ -85,12 +85,12 @@ def count_found(field: ExpectedStars, x: Floats, y: Floats, flux: Floats, radius
     inside = stars_inside(pointing, shape, stars) if field.inside is None else field.inside
     wanted = _expected(inside, stars, field.clear)
     if wanted.size == 0:
-        return Found(0, float("nan"))
+        return FoundStars(0, float("nan"))
     ranked = np.argsort(-np.nan_to_num(flux), kind="stable")[: _SOURCES_PER_STAR * wanted.size]
     sources = unit_vectors(*pointing.to_sky(x[ranked], y[ranked])).reshape(-1, 3)
     ranked, sources = ranked[np.isfinite(sources).all(axis=1)], sources[np.isfinite(sources).all(axis=1)]
     if len(sources) == 0:
-        return Found(int(wanted.size), 0.0)
+        return FoundStars(int(wanted.size), 0.0)
     places = unit_vectors(stars.ra_deg[wanted], stars.dec_deg[wanted])
     distance, nearest = cKDTree(sources).query(places)
     found = arcsec_of_chord(np.minimum(distance, 2.0)) <= radius_arcsec
@@ -99,7 +99,7 @@ def count_found(field: ExpectedStars, x: Floats, y: Floats, flux: Floats, radius
     others = int(np.count_nonzero(cKDTree(places).query(sources)[0] > chord(radius_arcsec / 3600.0)))
     reach_px = radius_arcsec / pointing.pixel_scale_arcsec
     share = _without_chance(share, others, np.pi * reach_px**2 / (shape[0] * shape[1]), wanted.size)
-    return Found(int(wanted.size), share, _missing(stars.mag[wanted], found, flux[ranked][nearest]))
+    return FoundStars(int(wanted.size), share, _missing(stars.mag[wanted], found, flux[ranked][nearest]))
 
 
 def _expected(inside: npt.NDArray[np.intp], stars: CatalogStars, clear: ClearSky) -> npt.NDArray[np.intp]:

@@ -18,7 +18,7 @@ from skylake.errors import FrameRejected
 from skylake.image.detection.background import Background
 from skylake.image.detection.mask_bits import count_bits
 from skylake.image.photometry.growth_curves import ApertureCorrections, apcor_row
-from skylake.image.quality.cloud_cover import ExpectedStars, Found, count_found
+from skylake.image.quality.cloud_cover import ExpectedStars, FoundStars, count_found
 from skylake.image.quality.field_cells import cell_columns
 from skylake.image.quality.limiting_magnitudes import flux_limits
 from skylake.image.quality.source_metrics import judge, source_metrics
@@ -147,7 +147,7 @@ def time_of(row: FrameRow) -> float:
     return mjd
 
 
-def apply_gates(row: FrameRow, camera: Camera, found: Found | None = None) -> RowPart:
+def apply_gates(row: FrameRow, camera: Camera, found: FoundStars | None = None) -> RowPart:
     """Hold what is known of a frame against the gates of its camera, and return the verdict.
 
     Parameters
@@ -155,7 +155,7 @@ def apply_gates(row: FrameRow, camera: Camera, found: Found | None = None) -> Ro
     row : FrameRow
         The row of ``frames`` so far.
     camera : Camera
-    found : Found or None
+    found : FoundStars or None
         Which of the stars that a clear frame shows were found.
     """
     verdict = judge(row, camera.gates)
@@ -172,7 +172,7 @@ def apply_gates(row: FrameRow, camera: Camera, found: Found | None = None) -> Ro
 
 
 def judge_frame(
-    row: FrameRow, frame: Frame, corrections: ApertureCorrections, found: Found | None
+    row: FrameRow, frame: Frame, corrections: ApertureCorrections, found: FoundStars | None
 ) -> RowPart:
     """Return the limits of a frame, its metrics, and the verdict of the gates of its camera.
 
@@ -183,7 +183,7 @@ def judge_frame(
     frame : Frame
         With the aperture corrections of its sources.
     corrections : ApertureCorrections
-    found : Found or None
+    found : FoundStars or None
         Which of the stars that a clear frame shows were found.
     """
     measured, camera = frame.measured, frame.camera
@@ -226,7 +226,7 @@ def _too_dark(row: FrameRow, camera: Camera) -> str:
 
 
 def _explained(
-    row: FrameRow, camera: Camera, found: Found | None, reason: Reason, message: str
+    row: FrameRow, camera: Camera, found: FoundStars | None, reason: Reason, message: str
 ) -> tuple[Reason, str]:
     """Return why a frame is rejected: its sources are too few for clouds if it does not reach stars that it should."""
     gate = camera.gates.get("found_fraction")

@@ -12,7 +12,7 @@ from skylake.core.frame_row import FrameRow
 from skylake.image.quality.completeness import half_light, half_light_in_cells
 from skylake.image.quality.field_cells import SIDE
 from skylake.image.quality.source_metrics import frame_limit
-from skylake.image.quality.star_injection import Frame, Trial, inject
+from skylake.image.quality.star_injection import Frame, InjectionTrial, inject
 
 Floats = npt.NDArray[np.float64]
 
@@ -49,7 +49,7 @@ def flux_limits(frame_id: int, frame: Frame) -> FrameRow:
     stars = frame.camera.injection.stars
     if stars == 0 or not np.isfinite(frame.limit):
         return limits
-    curve = inject(frame, Trial(stars, seed=frame_id))
+    curve = inject(frame, InjectionTrial(stars, seed=frame_id))
     half = half_light(curve)
     injected: FrameRow = {
         "n_injected": int(curve.n_injected.sum()),

@@ -81,7 +81,7 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class InjectionTrial:
     """How stars are injected.
 
     Attributes
@@ -102,7 +102,7 @@ class Trial:
     seed: int = 1
 
 
-def inject(frame: Frame, trial: Trial) -> Completeness:
+def inject(frame: Frame, trial: InjectionTrial) -> Completeness:
     """Put stars into a frame again and again, detect and measure all anew, and count which are found.
 
     Stars have the mean profile of bright stars of the frame and the photon noise of their flux, which is added to the

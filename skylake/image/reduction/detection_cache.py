@@ -82,7 +82,7 @@ class Kept:
         return cls(detections, Measurements(**values["measured"]), trails)
 
 
-class Keeper(Protocol):
+class DetectionKeeper(Protocol):
     """Keeps what was found on frames."""
 
     def recall(self, frame_id: int) -> Kept | None:

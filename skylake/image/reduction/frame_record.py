@@ -23,7 +23,7 @@ from skylake.image.photometry.measure_sources import Measurements
 from skylake.image.psf.default_growth import UsualCorrections
 from skylake.image.psf.extracted_frame import Extracted
 from skylake.image.quality.frame_verdicts import flags_of_all, sky_of_flood
-from skylake.image.reduction.detection_cache import Keeper
+from skylake.image.reduction.detection_cache import DetectionKeeper
 from skylake.image.solving.located_frame import Reference
 from skylake.image.wcs.header_wcs import Pointing
 from skylake.revision import code_version
@@ -49,7 +49,7 @@ class ReduceParams:
         Is called once the sources are measured and the WCS is right; what it gives is kept.
     unplaced : bool
         Whether `finish` is called for a frame too of which nobody knows where it points.
-    keeper : Keeper or None
+    keeper : DetectionKeeper or None
         Keeps what is found on frames, and knows what was found on those that were reduced before in the same way.
     usual : callable or None
         Gives the aperture corrections of a frame, for which those of its night stand in where it has few stars.
@@ -60,7 +60,7 @@ class ReduceParams:
     sky: SkyFinder | None = None
     finish: Finisher | None = None
     unplaced: bool = False
-    keeper: Keeper | None = None
+    keeper: DetectionKeeper | None = None
     usual: UsualCorrections | None = None
 
 

@@ -20,7 +20,7 @@ from skylake.core.sphere import ra_dec, separation_deg
 from skylake.errors import Corrections, FrameRejected
 from skylake.image.distortion.distortion_epochs import Epoch, epoch_at
 from skylake.image.photometry.measure_sources import Measurements
-from skylake.image.quality.cloud_cover import ExpectedStars, Found, count_found, is_cloudy
+from skylake.image.quality.cloud_cover import ExpectedStars, FoundStars, count_found, is_cloudy
 from skylake.image.quality.frame_verdicts import check_radius_arcsec, clear_sky_of, time_of
 from skylake.image.solving.catalog_crowding import catalog_crowding
 from skylake.image.solving.expected_pointing import Guide
@@ -66,7 +66,7 @@ class Judged:
     stars : CatalogStars
         Around the field.
     check : WcsCheck
-    found : Found
+    found : FoundStars
     radius_arcsec : float
         Within which a source is a star.
     columns : FrameRow
@@ -78,7 +78,7 @@ class Judged:
     pointing: Pointing
     stars: CatalogStars
     check: WcsCheck
-    found: Found
+    found: FoundStars
     radius_arcsec: float
     columns: FrameRow = field(default_factory=FrameRow)
     corrections: Corrections = field(default_factory=dict)
@@ -112,7 +112,7 @@ class Located:
         Light that neighbours bring into the apertures of sources, where the catalog confirms the pointing.
     stars : CatalogStars or None
         Catalog stars, if it does.
-    found : Found or None
+    found : FoundStars or None
         Which of the stars that a clear frame shows are there, if it does.
     """
 
@@ -120,7 +120,7 @@ class Located:
     lost: FrameRejected | None = None
     crowding: Floats | None = None
     stars: CatalogStars | None = None
-    found: Found | None = None
+    found: FoundStars | None = None
 
 
 def require_right(located: Located, row: FrameRow, camera: Camera) -> Pointing:

@@ -19,7 +19,7 @@ from skylake.core.asterism_codes import AsterismBand, local_density
 from skylake.core.reasons import Reason
 from skylake.core.sphere import FloatArray, IntArray, ra_dec, tangent_basis, unit_vectors
 from skylake.image.solving.asterism_kernels import Answer, Wanted, search
-from skylake.image.solving.attitude_kernels import Guess, Picture
+from skylake.image.solving.attitude_kernels import Guess, PictureSources
 from skylake.image.solving.image_asterisms import (
     leading,
     make_asterisms,
@@ -161,7 +161,7 @@ class Unsolved:
 
 
 @dataclass(slots=True)
-class _Search:
+class _PatternSearch:
     """The state of a search: sources from the centre of the picture, brightest first, and the best guess so far."""
 
     x: FloatArray
@@ -222,7 +222,7 @@ def solve(
         return Unsolved(Reason.TOO_FEW_SOURCES, message, -math.inf, 0, time.thread_time() - began)
     _make_ready(bands)
     x, y, flux = (np.asarray(values, float)[chosen] for values in (x, y, flux))
-    state = _Search(
+    state = _PatternSearch(
         x - 0.5 * (shape[1] - 1),
         y - 0.5 * (shape[0] - 1),
         -2.5 * np.log10(flux),
@@ -270,7 +270,9 @@ def usable_sources(x: FloatArray, y: FloatArray, flux: FloatArray) -> IntArray:
     return np.asarray(good[kept])
 
 
-def _attempts(state: _Search, bands: Sequence[AsterismBand]) -> Iterator[tuple[float, AsterismBand, float]]:
+def _attempts(
+    state: _PatternSearch, bands: Sequence[AsterismBand]
+) -> Iterator[tuple[float, AsterismBand, float]]:
     """Yield scales (radians per pixel), bands and ranks of sources to try, the likeliest first."""
     params, (height, width) = state.params, state.shape
     side = math.sqrt(width * height)
@@ -298,8 +300,8 @@ def _fitting(bands: Sequence[AsterismBand], densities: list[float], steradians: 
 
 
 def _attempt(
-    state: _Search, band: AsterismBand, rank: float, scale: float
-) -> tuple[Answer, Picture, IntArray] | None:
+    state: _PatternSearch, band: AsterismBand, rank: float, scale: float
+) -> tuple[Answer, PictureSources, IntArray] | None:
     """Search one band at one scale."""
     params, focal = state.params, 1.0 / scale
     some = leading(state.x, state.y, rank * band.rank, band.reach * focal)
@@ -353,7 +355,10 @@ def _wanted(params: SolveParams, half_view: float) -> Wanted:
 
 
 def _solution(
-    found: tuple[Answer, Picture, IntArray], band: AsterismBand, state: _Search, chosen: IntArray
+    found: tuple[Answer, PictureSources, IntArray],
+    band: AsterismBand,
+    state: _PatternSearch,
+    chosen: IntArray,
 ) -> Solution:
     """Return an accepted guess as a solution."""
     answer, picture, some = found

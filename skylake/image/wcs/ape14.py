@@ -11,7 +11,7 @@ from astropy.wcs.wcsapi import BaseLowLevelWCS
 from skylake.core.sphere import FloatArray
 
 
-class View(Protocol):
+class SkyMapping(Protocol):
     """What turns pixels into the sky and back."""
 
     @property
@@ -30,10 +30,10 @@ class ViewWCS(BaseLowLevelWCS):  # type: ignore[misc] # astropy has no types
 
     Parameters
     ----------
-    view : View
+    view : SkyMapping
     """
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: SkyMapping) -> None:
         self.view = view
 
     @property

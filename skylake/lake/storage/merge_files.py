@@ -57,7 +57,7 @@ class Merge:
 
 
 @dataclass(frozen=True, slots=True)
-class Merged:
+class MergedFile:
     """A file that was made: the whole of it, and what each part has in it.
 
     Attributes
@@ -71,7 +71,7 @@ class Merged:
     shares: dict[int, tuple[int, str]]
 
 
-def merge_files(merge: Merge, folder: Path) -> Merged | None:
+def merge_files(merge: Merge, folder: Path) -> MergedFile | None:
     """Write the merged file below a folder; None if there are no rows.
 
     The same rows give the same bytes, in whatever files they were.
@@ -89,7 +89,7 @@ def merge_files(merge: Merge, folder: Path) -> Merged | None:
             writer.write(block)
     n_rows, digest = sum(rows for rows, _ in shares.values()), add_digests(one for _, one in shares.values())
     file = PartFile(merge.path, n_rows, digest, target.stat().st_size, file_sha256(target))
-    return Merged(file, shares)
+    return MergedFile(file, shares)
 
 
 def _count(block: pa.Table, keys: Sequence[Key], shares: dict[int, tuple[int, str]]) -> None:

@@ -109,7 +109,7 @@ def test_refraction_left_to_the_lens_is_not_taken_off(
         (geometry,) = read_geometries(lake.layout, "thin")
         lift = json.loads(row["wcs_lens"])["horizon"]["refraction"]
         told.append((row["astrom_refraction"], any(lift), geometry.lens.to_pixels(low)))
-    (heeded, air, here), (ignored, none, there) = told
-    assert (heeded, air, ignored, none) == ("applied", True, "off", False)
+    (refracted, air, here), (ignored, none, there) = told
+    assert (refracted, air, ignored, none) == ("applied", True, "off", False)
     # The learned lens has what the air does to low stars, which are 1.2 arcminutes higher.
     assert float(np.hypot(*np.subtract(here, there))) > 0.02

@@ -19,7 +19,7 @@ from skylake.core.horizon import Horizon, altitude_azimuth, horizontal_vectors
 from skylake.core.sphere import separation_deg, unit_vectors
 from skylake.flow.astrometry.frame_stars import distortion_frames
 from skylake.flow.astrometry.learn_distortion import learn
-from skylake.flow.astrometry.learn_geometry import _has_news, _Night
+from skylake.flow.astrometry.learn_geometry import _GeometryNight, _has_news
 from skylake.flow.astrometry.solve_all_sky_frames import AllSkySolver
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline
@@ -30,7 +30,7 @@ from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.image.allsky.allsky_pointing import SkyScene
 from skylake.image.allsky.geometry_epochs import Geometry
 from skylake.image.allsky.night_geometries import geometries_of_night
-from skylake.image.allsky.refine_geometry import Detected
+from skylake.image.allsky.refine_geometry import DetectedPlaces
 from skylake.image.wcs.header_wcs import CatalogStars
 from skylake.image.wcs.lens import Lens
 from skylake.image.wcs.lens_text import view_of_text
@@ -332,7 +332,7 @@ def test_the_truth_is_told(archive: FisheyeResult):
 
 
 def test_an_old_night_with_an_epoch_is_not_looked_at_again():
-    night = _Night(20240301, (640, 640), ({"mjd_mid": 100.1}, {"mjd_mid": 100.4}))
+    night = _GeometryNight(20240301, (640, 640), ({"mjd_mid": 100.1}, {"mjd_mid": 100.4}))
     lens = Lens.aimed([0, 0, 1], [0, 1, 0], 196.0, (320.0, 320.0), "equidistant")
     within = Geometry(lens, (640, 640), 100.2, 100.3, 2, 900, 0.2, 0.2)
     assert _has_news(night, (), newest=False) and _has_news(night, (within,), newest=True)
@@ -353,7 +353,7 @@ def drawn_night(first: Lake, late_s: tuple[float, ...]) -> list[SkyScene]:
         places, flux = draw_list(
             random, WANTED.lens(0), (640, 640), shown, above.mag, SkyListParams(5.5, cloud_mag=0.0)
         )
-        detected = Detected(places, np.full(len(flux), 0.25), flux)
+        detected = DetectedPlaces(places, np.full(len(flux), 0.25), flux)
         scenes.append(SkyScene(detected, 2.2, (640, 640), mjd, Horizon.of(mjd, site), above))
     return scenes
 

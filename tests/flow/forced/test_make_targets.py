@@ -34,7 +34,7 @@ from skylake.flow.ingest.ingest_report import IngestOptions
 from skylake.flow.ingest.single_frames import bench_for, completeness_of
 from skylake.flow.maintenance.forget_frames import find, forget
 from skylake.flow.maintenance.verify_lake import VerifyOptions, open_facts, verify
-from skylake.image.quality.star_injection import Trial
+from skylake.image.quality.star_injection import InjectionTrial
 from skylake.lake import Lake
 from skylake.simulate import SimulationResult
 
@@ -112,7 +112,7 @@ def test_a_frame_by_itself_is_what_the_lake_holds_of_it(
         assert ours.num_rows == theirs.num_rows > 0
         assert [one for one in ours.column_names if not ours[one].equals(theirs[one])] == []
     assert frame.reduced.row["n_expected"] > 10 and frame.reduced.row["psf_stars"] > 0
-    curve = completeness_of(frame, Trial(stars=100, bins=4))
+    curve = completeness_of(frame, InjectionTrial(stars=100, bins=4))
     assert curve is not None and curve.limiting_flux == frame.reduced.row["flux_limit"]
 
 

@@ -27,7 +27,7 @@ from skylake.flow.sky.sky_files import write_sky
 from skylake.flow.sky.sky_frames import SkyFrame, SkySource, sky_frames
 from skylake.image.detrend.detrend_chain import calibrate
 from skylake.image.fitsio.read_fits import open_stored, read_file
-from skylake.image.quality.star_injection import Trial
+from skylake.image.quality.star_injection import InjectionTrial
 from skylake.lake import Lake
 from skylake.settings import Settings
 from skylake.simulate import Moffat, render
@@ -161,7 +161,7 @@ def test_a_single_frame_takes_the_sky_of_its_folder(
 
 def test_completeness_is_known_after_sky_subtraction(profile: Profile, night: list[Path]) -> None:
     with bench_for([night[4]], profile) as bench:
-        curve = completeness_of(bench.reduce(night[4]), Trial(stars=100, bins=4))
+        curve = completeness_of(bench.reduce(night[4]), InjectionTrial(stars=100, bins=4))
     assert curve is not None and curve.fraction[-1] > 0.5
 
 

@@ -17,7 +17,7 @@ from skylake.image.allsky.geometry_epochs import (
     recorded,
 )
 from skylake.image.allsky.horizon_search import SkyStars
-from skylake.image.allsky.refine_geometry import Detected
+from skylake.image.allsky.refine_geometry import DetectedPlaces
 from skylake.image.wcs.lens import Lens
 from skylake.simulate.wholesky import Fisheye, draw_stars
 
@@ -38,7 +38,7 @@ def frames(times, fisheye=FISHEYE, **params):
         random = np.random.default_rng(seed)
         places, flux = draw_list(random, fisheye, SHAPE, shown, MAG, SkyListParams(**params))
         stars = SkyStars(Horizon.of(mjd, SITE).to_horizon(ICRS), MAG)
-        found.append((mjd, Detected(places, np.full(len(flux), 0.25), flux), stars))
+        found.append((mjd, DetectedPlaces(places, np.full(len(flux), 0.25), flux), stars))
     return found
 
 
@@ -64,7 +64,7 @@ def test_a_night_tells_the_geometry_better_than_a_frame():
 
 def test_no_stars_are_no_geometry():
     ((mjd, seen, stars),) = frames([58347.0])
-    nothing = Detected(seen.places[:5], seen.errors[:5], seen.flux[:5])
+    nothing = DetectedPlaces(seen.places[:5], seen.errors[:5], seen.flux[:5])
     assert night_geometry(NEAR, [(mjd, nothing, stars)], SHAPE, 0.01) is None
 
 
@@ -190,7 +190,7 @@ def test_held_out_stars_are_held_out_of_all_frames():
             places = np.stack(NEAR.to_pixels(stars.directions[up]), axis=1) + shift[up]
             places += random.normal(0.0, 0.1, places.shape)
             scenes.append(
-                (mjd, Detected(places, np.full(len(up), 0.1), 10.0 ** (-0.4 * stars.mag[up])), stars)
+                (mjd, DetectedPlaces(places, np.full(len(up), 0.1), 10.0 ** (-0.4 * stars.mag[up])), stars)
             )
         found = night_geometry(NEAR, scenes, SHAPE, 0.01)
         grid = horizontal_vectors(

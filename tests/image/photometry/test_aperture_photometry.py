@@ -17,7 +17,7 @@ from skylake.core.frame import Image
 from skylake.image.detection.background import Background
 from skylake.image.photometry.aperture_kernels import circle_sums
 from skylake.image.photometry.aperture_photometry import (
-    Scene,
+    PhotometryScene,
     bits_in_circles,
     bits_in_footprints,
     circular_fluxes,
@@ -35,7 +35,7 @@ GAIN, NOISE_E = 2.0, 6.0
 
 def scene_of(
     signal: Any, mask: Any = None, variance: Any = None, rms: float = 2.0, gain: float = GAIN
-) -> Scene:
+) -> PhotometryScene:
     mask = np.zeros(signal.shape, np.uint8) if mask is None else mask
     flat = np.full(signal.shape, rms, np.float32)
     background = Background(np.zeros_like(flat), flat, 0.0, rms)
