@@ -37,7 +37,7 @@ _DOOR = Door(
 
 
 class Tables(dict[str, Table]):
-    """The tables of a lake by name; as text, their rows and what a row is."""
+    """The tables of a lake by name; as text, the number of their rows and what a row is."""
 
     def __missing__(self, name: str) -> Table:
         raise _unknown(name, self)

@@ -148,6 +148,11 @@ class TableSchema:
         return any(column.merge for column in self.columns)
 
     @property
+    def unit_of_count(self) -> str:
+        """What its stored rows are: ``rows``, or ``blocks``, several of which readers may merge into one row."""
+        return "blocks" if self.in_blocks else "rows"
+
+    @property
     def merging(self) -> dict[str, Merge]:
         """How each column but those of the key is merged, of a table in blocks: by default as in the last block."""
         names = [name for name in self.merged_names if name not in self.primary_key]

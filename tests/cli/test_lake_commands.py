@@ -98,6 +98,8 @@ def test_status_as_text_says_the_same(lake: Path, well: Run) -> None:
     assert {f"{line.split()[0]}": line.split()[1] for line in lines[5 : 5 + len(value["tables"])]} == {
         name: str(count) for name, count in value["tables"].items()
     }
+    in_blocks = {line.split()[0] for line in lines if line.split()[2:3] == ["blocks"]}
+    assert in_blocks == {"lightcurves", "forced_lightcurves"}
     assert ["small", "ok", "8"] in [line.split() for line in lines]
     assert sum(line.split()[:1] == ["small"] and "  20241" in line for line in lines) == 2
 

@@ -78,7 +78,7 @@ class ReadableSnapshot(Protocol):
         ...
 
     def n_rows(self, table: str) -> int:
-        """Return the number of rows of a table."""
+        """Return the number of rows in the files of a table; of a table in blocks, of blocks."""
         ...
 
     def catalogs(self) -> list[str]:

@@ -185,7 +185,10 @@ class Snapshot:
         return list(groups.values())
 
     def n_rows(self, table: str) -> int:
-        """Return the number of rows in the files of a table, from what is known of its parts."""
+        """Return the number of rows in the files of a table, from the descriptions of its parts.
+
+        Of a table in blocks it is the number of blocks: a light curve has one for each camera and night.
+        """
         return self.version(table).n_rows
 
     def cone(
