@@ -60,11 +60,11 @@ class SkyCamera:
 def learn_geometries(
     lake: Lake, profile: Profile, workers: Workers, anew: bool = False, progress: Progress | None = None
 ) -> LearnReport:
-    """Learn the geometry of a camera from nights of a lake with frames that came since the last time.
+    """Learn the geometry of a camera from nights of a lake with frames that are new since the last run.
 
-    One lens is fitted to the stars of frames all over a night. It belongs to the epoch before it, or begins another
-    one where the camera was moved. A second run without new frames changes nothing. Frames that come later of a night
-    that was looked at, before the newest one, are looked at with `anew` only; what frames name is kept then too.
+    One lens is fitted to the stars of frames spread over a night. It belongs to the epoch before it, or begins a new
+    one if the camera was moved. A second run without new frames changes nothing. Late frames of a night before the
+    newest one are used with `anew` only; geometries that frames name are kept then too.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def _later(epochs: Sequence[Geometry]) -> list[Geometry]:
 
 
 def _same(made: Sequence[Geometry], held: Sequence[Geometry]) -> bool:
-    """Return whether epochs are what is held already, whatever their numbers and versions."""
+    """Return whether epochs equal the stored ones, apart from their numbers and versions."""
 
     def plain(epoch: Geometry) -> Geometry:
         return replace(epoch, number=1, version=1)
@@ -124,7 +124,7 @@ def _frames(snapshot: Snapshot, camera: str) -> pa.Table:
 
 
 def _nights_with_news(rows: pa.Table, epochs: Sequence[Geometry]) -> list[_GeometryNight]:
-    """Return the nights, of frames of one size each, that have something new; the others stay columns."""
+    """Return the nights with new frames, each with frames of one size; other rows are not converted."""
     names = ["night", "height_px", "width_px"]
     groups = rows.group_by(names).aggregate([("mjd_mid", "min"), ("mjd_mid", "max")]).to_pylist()
     last: dict[tuple[int, int], int] = {}

@@ -1,6 +1,6 @@
 """Compact tables: merge the files of many nights, pixel by pixel on the workers, and commit table by table.
 
-A compaction that was interrupted finds the files that it had made again, and goes on with the others.
+After an interruption the next compaction reuses the finished files, and goes on with the others.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ def compacted(snapshot: Snapshot) -> tuple[str, ...]:
 
 @dataclass(slots=True)
 class CompactReport:
-    """What a compaction did.
+    """The report of a compaction.
 
     Attributes
     ----------
     tables : dict
-        By table that was rewritten: parts, rows, files before and after, pixels that were divided.
+        For each rewritten table: parts, rows, files before and after, pixels that were divided.
     """
 
     tables: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -65,7 +65,7 @@ def compact(
     everything: bool = False,
     progress: Progress | None = None,
 ) -> CompactReport:
-    """Merge the files of tables where that gains something; each table is one commit.
+    """Merge the files of tables where that reduces their number; each table is one commit.
 
     The content of the tables stays the same, which is verified before each commit; their files become few,
     sorted by position and time.
@@ -127,7 +127,7 @@ def _compact_table(
 
 
 def _drop_others(staging: Path, wanted: Collection[str]) -> None:
-    """Remove what was made for other bundles, or has been committed since: nothing needs it any more."""
+    """Remove files that were made for other bundles, or have been committed since."""
     for path in list(staging.iterdir()):
         if path.name not in wanted:
             shutil.rmtree(path)
@@ -180,16 +180,16 @@ def run_job(job: MergeJob, staging: Path) -> MergedFile | None:
 
 
 def _identity(job: MergeJob) -> str:
-    """Return what a job's result depends on, beside the content that the name of its file states."""
+    """Return what the result of a job depends on, in addition to the content stated by the name of its file."""
     merge = job.merge
     form = load(merge.table).sha256
     return config_sha256({"keys": merge.keys, "pixel": merge.pixel, "path": merge.path, "schema": form})
 
 
 def _read_note(note: Path) -> tuple[str | None, MergedFile | None]:
-    """Return what an interrupted compaction noted: for which job, None if there is no note, and what was made.
+    """Return the note of an interrupted compaction: its job, None without a note, and the file that was made.
 
-    Notes are not forced to disk one by one: what a loss of power has left of one is no note.
+    Notes are not forced to disk one by one; one that a loss of power has cut short does not count.
     """
     try:
         values = json.loads(note.read_text(encoding="utf-8"))

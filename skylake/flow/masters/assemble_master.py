@@ -25,7 +25,7 @@ from skylake.image.combine.make_masters import FlatForm, Quality, combine_option
 from skylake.image.masters.master_file import gradient_cards, read_master
 from skylake.image.masters.master_library import rules_of
 
-#: Differences of flats behind a master, at least: a single one would say nothing of its error.
+#: Differences of flats behind a master, at least: a single one would give no error.
 _LEAST_DIFFERENCES = 2
 #: Flats of which there are so many.
 DIFFERENCE_FLATS = 2 * _LEAST_DIFFERENCES
@@ -86,8 +86,8 @@ def _variance_of_masters(
 ) -> Pixels:
     """Return the variance that a master has from those that all its frames were reduced with.
 
-    What is subtracted from all frames alike counts as often as it is in the terms, so that in differences of flats the
-    bias does not count at all.
+    A master that is subtracted from all frames counts as often as it is in the terms, so that the bias does not count
+    at all in differences of flats.
     """
     weights = [term.weight for term in terms]
     zero = float(np.average([term.zero for term in terms], weights=weights))
@@ -104,7 +104,7 @@ def _variance_of_masters(
         if master.kind == "dark" and scalable:
             weight = (seconds / master.exposure_s) ** 2 if master.exposure_s else 0.0
         elif master.kind == "bias":
-            # Of a bias that is in the dark as well only the rest is left, and the error of the dark has its part.
+            # A bias that is in the dark as well partly cancels; the error of the dark contains the rest.
             part = sum(seconds / dark.exposure_s for dark in darks if name in dark.used and dark.exposure_s)
             weight = zero**2 - 2.0 * zero * part
         total += np.float32(weight) * master.error**2
@@ -131,7 +131,7 @@ def _bad_bits(group: MasterGroup, combined: Combined, camera: Camera) -> MaskPla
 
 
 def _terms(group: MasterGroup, prepared: Mapping[str, PreparedFile], form: FlatForm) -> list[Term]:
-    """Return what is combined; the light of flats is the noise of their pixels, so they count as their levels do."""
+    """Return the terms to combine; the noise of flats is that of their light, so their weight is their level."""
     if group.kind != "flat":
         return [Term(file.path) for file in prepared.values()]
     exposures = {frame.file: frame.wanted.exposure_s or 0.0 for frame in group.frames}
@@ -157,7 +157,7 @@ def _terms(group: MasterGroup, prepared: Mapping[str, PreparedFile], form: FlatF
 
 
 def _step(terms: Sequence[Term]) -> int:
-    """Return of how many rows one is read where a sample will do."""
+    """Return the step between the rows of a sample."""
     return int(np.load(terms[0].path, mmap_mode="r").shape[0] // _SAMPLE_ROWS * 2 + 1)
 
 
@@ -184,7 +184,7 @@ def _masked(builder: MasterBuilder, group: MasterGroup, terms: Sequence[Term], f
 
 
 def results_of(builder: MasterBuilder, group: MasterGroup, makers: Sequence[Callable[[], Any]]) -> list[Any]:
-    """Return what tasks give.
+    """Return the results of tasks.
 
     Raises
     ------

@@ -25,7 +25,7 @@ _DIGITS = 12
 
 @dataclass(frozen=True, slots=True)
 class MasterBuilder:
-    """What the making of masters shares."""
+    """The context that all masters of a build share."""
 
     layout: Layout
     profile: Profile
@@ -60,7 +60,7 @@ class BuiltMaster:
 
     @property
     def use(self) -> tuple[Any, ...]:
-        """What masks have in common with the masters that they follow from: chip, binning, night, period."""
+        """What a mask shares with the masters that it follows from: chip, binning, night, period."""
         first = self.group.first
         return first.wanted.extension, first.wanted.binning, self.group.night, first.config_sha256
 

@@ -15,7 +15,7 @@ from skylake.core.camera import ReductionSteps
 from skylake.flow.masters.master_tasks import Exposure
 from skylake.image.masters.master_library import SAME_GAIN
 
-#: Flats between which so much time passes, days, are of two series, such as those of dusk and dawn.
+#: Flats that are so far apart in time, days, are of two series, such as those of dusk and dawn.
 _SERIES_GAP_D = 2.0 / 24.0
 
 Thing = TypeVar("Thing")
@@ -199,7 +199,7 @@ def validity(group: MasterGroup, profile: Profile) -> tuple[float | None, float 
 
 
 def _period(profile: Profile, mjd: float) -> tuple[float, float]:
-    """Return between which instants a camera is as it is at one."""
+    """Return the period, from and to which instant, of the profile that holds at a time."""
     camera = profile.at(mjd)
     bounds = sorted(
         {bound for period in profile.periods for bound in (period.start, period.end) if abs(bound) < 1e9}

@@ -20,7 +20,7 @@ from skylake.flow.masters.master_tasks import PreparedFile, Term, combine_rows
 from skylake.image.combine.bad_pixels_from_sky import high_passed, sky_mask, steep_places
 from skylake.image.combine.combine_frames import CombineOptions, block_rows, frame_noise, join
 
-#: Stars leave too few values of a pixel if there are fewer frames; more than so many take room and show little more.
+#: With fewer frames stars leave too few values of a pixel; more frames than so many take room and show little more.
 MASK_FRAMES, _MOST_FRAMES = 12, 400
 #: Frames from which noise is measured.
 _SAMPLES = 9
@@ -85,9 +85,9 @@ def sky_mask_row(
 
 
 def pass_high(path: Path, is_mosaic: bool) -> Path:
-    """Put in place of a prepared frame what single pixels exceed those about them by, in a file of another name.
+    """Replace a prepared frame by the excess of single pixels over their neighbours, in a file of another name.
 
-    Runs on a worker, and again if that dies: what is done is not done twice.
+    Runs on a worker, and again if that dies; a finished file is not written twice.
 
     Returns
     -------
