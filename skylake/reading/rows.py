@@ -20,7 +20,7 @@ _SHOWN_ROWS, _SHOWN_COLUMNS = 10, 12
 
 
 class Rows:
-    """The answer to a question: rows in memory.
+    """The result of a query: rows in memory.
 
     Arrow, polars and others also take the object itself, as in ``polars.DataFrame(rows)``.
 
@@ -90,7 +90,7 @@ class Rows:
 
 
 def with_units(table: pa.Table) -> pa.Table:
-    """Return a table whose fields without metadata have the unit and text that their names have in all tables."""
+    """Return a table in which fields without metadata get the unit and description of that name in the lake."""
     known = meanings()
     fields = []
     for field in table.schema:

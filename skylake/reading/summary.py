@@ -1,4 +1,4 @@
-"""What a lake holds, at a glance."""
+"""A summary of the contents of a lake."""
 
 from __future__ import annotations
 

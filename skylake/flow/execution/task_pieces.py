@@ -53,7 +53,7 @@ def shrinking_pieces(
     for night, files in nights.items():
         start = 0
         while start < len(files):
-            # A worker by itself waits for nobody.
+            # A single worker does not wait for others.
             size = largest if few or count == 1 else min(largest, math.ceil(left / (_LEFT_EACH * count)))
             pieces.append((night, list(files[start : start + size])))
             left -= len(pieces[-1][1])

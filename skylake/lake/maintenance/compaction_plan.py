@@ -27,10 +27,10 @@ from skylake.lake.storage.slices import Slice, read_files
 from skylake.schema import load
 from skylake.sky.pixels import Pixel, pixel_range
 
-#: So many parts, or bundles of one level, are merged into one bundle. The least number makes the fewest files, for
-#: which every commit and every question pays, and rewrites most, for which one run a night pays.
+#: Parts, or bundles of one level, that are merged into one bundle. A small number gives few files, which speeds up
+#: every commit and query, but rewrites more rows in the one compaction of a night.
 FAN_IN = 2
-#: Values, rows times columns, above which files of a table without pixels are merged no more: they are sorted in
+#: Values, rows times columns, above which files of a table without pixels are not merged, since they are sorted in
 #: memory.
 _FLAT_VALUES = 20_000_000
 #: Finest pixels; one star with more rows than a pixel should have cannot be divided.
@@ -39,7 +39,7 @@ _FINEST_ORDER = 12
 
 @dataclass(frozen=True, slots=True)
 class MergeJob:
-    """One file of a bundle to be.
+    """One file of a bundle that is planned.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class MergeJob:
     members : tuple of int
         Number among the members of the bundle of each key of `merge`.
     carried : MergedFile or None
-        Set if the file is taken over as it is: all of its rows lie in the one source.
+        Set if the file is reused unchanged because all of its rows lie in the one source.
     """
 
     merge: Merge
@@ -77,14 +77,14 @@ class BundlePlan:
     jobs: tuple[MergeJob, ...]
 
     def staged(self, results: Sequence[MergedFile | None], staging: Path) -> StagedBundle:
-        """Return the bundle from what became of the jobs, in their order."""
+        """Return the bundle from the results of the jobs, in their order."""
         made = [(job, merged) for job, merged in zip(self.jobs, results, strict=True) if merged is not None]
         made.sort(key=lambda pair: pair[1].file.path)
         files: list[list[PartFile]] = [[] for _ in self.parts]
         for job, merged in made:
             for number, (n_rows, digest) in merged.shares.items():
                 files[job.members[number]].append(PartFile(merged.file.path, n_rows, digest))
-        # What is carried is of the present schema, what is merged becomes so.
+        # Reused files have the present schema, and merged files get it.
         form = load(self.table).sha256
         members = tuple(
             replace(part, files=tuple(own), schema_sha256=form)
@@ -114,8 +114,8 @@ class _BundleGroup:
 def dense_pixels(version: Version, most_rows: int, everything: bool = False) -> list[Pixel]:
     """Return the pixels of a HATS table that have more than so many rows and may be divided.
 
-    One whose rows lie all in one place was found not to be divisible when its largest file was made. It is
-    looked at again when it has twice as many rows, or with `everything`.
+    A pixel whose rows lie all in one place was found to be indivisible when its largest file was made. It is
+    checked again when it has twice as many rows, or with `everything`.
     """
     merged = [file for bundle in version.bundles.values() for file in bundle.files]
     fresh = [file for part in version.parts_named(version.fresh) for file in part.files]
@@ -163,7 +163,7 @@ def plan_compaction(
     everything: bool = False,
     divided: Mapping[Pixel, Sequence[Pixel]] | None = None,
 ) -> list[BundlePlan]:
-    """Return the bundles to make of a table; none where there is nothing to gain.
+    """Return the bundles to make of a table; none if that would not help.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def plan_compaction(
 
 
 def _groups(version: Version, table: str, everything: bool, take_fresh: bool) -> list[_BundleGroup]:
-    """Choose what is merged."""
+    """Return the groups of parts and bundles to merge."""
     mergeable = {part.name: part for part in version.parts_named(version.fresh) if part.key or not part.files}
     bundles = [bundle for bundle in version.bundles.values() if not _is_full(bundle.n_rows, table)]
     if everything:
@@ -203,7 +203,7 @@ def _groups(version: Version, table: str, everything: bool, take_fresh: bool) ->
 
 
 def _bounded(version: Version, table: str, group: _BundleGroup) -> list[_BundleGroup]:
-    """Divide what is merged of a table without pixels, which is sorted in memory."""
+    """Divide the groups of a table without pixels, whose rows are sorted in memory."""
     schema = load(table)
     if schema.layout.kind == "hats":
         return [group]
@@ -219,7 +219,7 @@ def _bounded(version: Version, table: str, group: _BundleGroup) -> list[_BundleG
             groups[-1].bundles.append(holder)
         else:
             groups[-1].fresh.append(holder)
-    # A bundle that is alone gains nothing, unless it is to be brought under the present schema.
+    # A single bundle need not be rewritten, except to bring it to the present schema.
     return [
         group for group in groups if group.fresh or len(group.bundles) > 1 or _has_outdated(version, group)
     ]
@@ -284,7 +284,7 @@ def _jobs(
     divided: Mapping[Pixel, Sequence[Pixel]],
 ) -> list[MergeJob]:
     """Return the jobs of one pixel: one, or as many as it is divided into."""
-    # In the order of members, whatever files they lie in: notes of an interrupted compaction count on it.
+    # In the order of members, whatever files they lie in: the notes of an interrupted compaction rely on it.
     members = sorted({(number, part.key) for held in sources.values() for number, part, _ in held})
     numbers, keys = tuple(number for number, _ in members), tuple(key for _, key in members)
     slices = tuple(Slice(version.folder / path) for path in sorted(sources))
@@ -298,7 +298,7 @@ def _jobs(
 
 
 def _carried(version: Version, merge: Merge, sources: _Sources) -> MergedFile | None:
-    """Return what the only source holds, if it is a file of a bundle: that is sorted already."""
+    """Return the file of the only source if it belongs to a bundle, and so is sorted already."""
     ((path, held),) = sources.items()
     if any(part.schema_sha256 != load(part.table).sha256 for _, part, _ in held):
         return None

@@ -49,7 +49,7 @@ class BundleCut:
 
 
 def crowded(version: Version, names: Iterable[str]) -> set[str]:
-    """Return those of some parts that share a bundle with another of them."""
+    """Return the parts that share a bundle with another one of the given parts."""
     by_bundle: dict[str, set[str]] = {}
     for name in names:
         if name in version.bundle_of:
@@ -141,9 +141,9 @@ def cut_parts(
 
 
 def plan_rest(version: Version, bundle: Bundle, gone: Collection[str]) -> BundlePlan:
-    """Return the plan of what is left of a bundle without some of its members.
+    """Return the plan of a bundle without some of its members.
 
-    Files in which they have no rows are taken over.
+    Files in which these have no rows are reused.
     """
     members = list(read_members(version.bundle_descriptions[bundle.name]))
     stay = tuple(part for part in members if part.name not in gone)
@@ -166,7 +166,7 @@ def plan_rest(version: Version, bundle: Bundle, gone: Collection[str]) -> Bundle
 def _job(
     version: Version, table: str, name: str, file: PartFile, stay: Mapping[int, Part], touched: set[str]
 ) -> MergeJob:
-    """Return the job that makes one file of what is left of a bundle."""
+    """Return the job that makes one file of the remaining bundle."""
     keys = tuple(part.key for part in stay.values())
     source = Slice(version.folder / file.path, keys if file.path in touched else None)
     merge = Merge(table, part_file(table, name, file.pixel), (source,), keys, file.pixel)
