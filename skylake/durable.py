@@ -1,4 +1,4 @@
-"""Make changes survive a loss of power, and find out who still uses what.
+"""Make changes survive a loss of power, and lock folders while they are in use.
 
 A commit writes many small files, links and folders. They are forced to disk together, once, before the
 pointer moves; the pointer itself is forced afterwards. Forcing each folder by itself would take as many
@@ -32,7 +32,7 @@ HELD = ".held"
 PARTIAL = ".tmp"
 #: File systems of which it was said that they lock no folders.
 _WARNED: set[int] = set()
-#: What a file system says that knows no hard links.
+#: Errors of a file system without hard links.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EACCES}
 #: Of renameat2(2): paths are those of this process, and both names are to be kept.
 _HERE, _RENAME_EXCHANGE = -100, 2
@@ -154,7 +154,7 @@ class Linker:
 
 @contextmanager
 def in_use(folder: Path) -> Iterator[None]:
-    """Say for a while that a folder is in use; the system forgets it when the process ends, however it ends."""
+    """Hold a folder as in use; the system releases it when the process ends, however it ends."""
     descriptor = hold(folder)
     try:
         yield
@@ -163,7 +163,7 @@ def in_use(folder: Path) -> Iterator[None]:
 
 
 def hold(folder: Path) -> int:
-    """Say that a folder is in use until the file descriptor that is returned is closed.
+    """Hold a folder as in use until the returned file descriptor is closed.
 
     Where the file system locks files only, that is one beside the folder.
 
@@ -180,7 +180,7 @@ def hold(folder: Path) -> int:
             fcntl.flock(descriptor, fcntl.LOCK_SH)
         except OSError as error:
             beside = _hold_beside(folder, error)
-        # Of a folder that was set aside the file beside it is gone too, even if there is another by now.
+        # If a folder was set aside, the file beside it is gone too, even if there is a new one now.
         is_same = beside is None or os.path.samestat(os.fstat(beside), _beside(folder).stat())
         if not (is_same and os.path.samestat(status, folder.stat())):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))

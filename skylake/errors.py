@@ -11,7 +11,7 @@
     │   └── Superseded             another run has changed what a commit was made from; look again
     ├── CatalogError               a reference catalog cannot be read or used
     ├── MirrorError                the database cannot be reached or written
-    ├── WorkerError                dask workers cannot be had or were lost
+    ├── WorkerError                dask workers cannot be started or were lost
     └── FrameError                 one frame is not usable; becomes a row of ``frames``
         ├── FrameSkipped           nothing to do: not a picture of the sky
         ├── FrameRejected          readable, but not good enough
@@ -19,7 +19,7 @@
             └── FrameUnavailable   cannot be read now; a later run tries again
 
 A :class:`FrameError` never stops a run. It carries the reason code under which the frame is filed
-(:class:`skylake.core.reasons.Reason`), so nothing that was given to skylake vanishes.
+(:class:`skylake.core.reasons.Reason`), so that every frame given to skylake is accounted for.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ def name_in_lake(snapshot: Snapshot, text: str) -> str:
     ----------
     snapshot : Snapshot
     text : str
-        That name, or the path of a profile; one of several chips follows a colon. What is neither is returned
+        That name, or the path of a profile; one of several chips follows a colon. Any other text is returned
         as it is.
 
     Raises

@@ -146,7 +146,7 @@ def _own_catalogs(lake: Lake, snapshot: Snapshot) -> dict[str, dict[str, str]]:
         try:
             own = lake.catalogs(camera)
         except SkylakeError:
-            continue  # of a profile that cannot be read `_outdated` says so
+            continue  # `_outdated` reports a profile that cannot be read
         if own != lake.settings.catalog:
             catalogs[camera] = dataclasses.asdict(own)
     return catalogs

@@ -163,7 +163,7 @@ def _refuse_namesakes(frames: Sequence[Path]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Products:
-    """What is written of each frame: where, in which format, with pictures or not, and how many stars are injected."""
+    """The products of each frame: their folder and format, whether to draw pictures, and the stars to inject."""
 
     out: Path
     form: str
@@ -171,7 +171,7 @@ class _Products:
     stars: int
 
     def of(self, path: Path, bench: Bench) -> dict[str, Any]:
-        """Reduce a frame, write its products, and return what is reported of it."""
+        """Reduce a frame, write its products, and return its report."""
         from skylake.cli.run_commands import PLACE
         from skylake.errors import FrameError
         from skylake.flow.ingest.ingest_report import unchecked_files, unexposed_files
@@ -248,7 +248,7 @@ def _draw(frame: SingleFrame, stem: Path) -> list[Path]:
 
 
 def _draw_sky(frame: SingleFrame, bench: Bench, path: Path, stem: Path) -> list[Path]:
-    """Write and draw the sky that was taken off a frame, if its camera has that step."""
+    """Write and draw the sky that was subtracted from a frame, if its camera has that step."""
     from skylake.cli.output import writing
     from skylake.flow.sky.sky_files import write_sky
     from skylake.report.masterplot import master_picture

@@ -126,7 +126,7 @@ class SkyPlane:
 
 @dataclass(frozen=True, slots=True)
 class TakenSky:
-    """What is remembered of a sky that was subtracted: level, ADU, and whether it was that of one side alone."""
+    """A sky that was subtracted: its level, ADU, and whether it was made from frames on one side only."""
 
     level: float = 0.0
     one_sided: bool = False
@@ -168,9 +168,9 @@ class Image:
     sky : TakenSky
         The sky that was subtracted; the level is 0 where none was.
     response_error : ResponseError or None
-        What the flat may be wrong by for neighbouring pixels alike; no part of the variances.
+        Error of the flat that neighbouring pixels share; not included in the variances.
     row_variance : float
-        What the pixels of a row have in common of their variance, each row for itself, ADU^2.
+        Variance that the pixels of a row share, for each row, ADU^2.
     unread : Unread or None
         The masked pixels that were not read out; None if all were.
     """

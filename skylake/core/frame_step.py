@@ -1,4 +1,4 @@
-"""What the steps of the reduction of a frame give, each for itself; one place puts it together as a row."""
+"""The results of single steps of the reduction of a frame, which are put together as a row in one place."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Notes:
 
 @dataclass(frozen=True, slots=True)
 class RowPart:
-    """What a step adds to the row of ``frames``.
+    """The columns that a step adds to the row of ``frames``.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class RowPart:
 
 @dataclass(frozen=True, slots=True)
 class Step(Generic[Value]):
-    """What a step gives to the next ones, and what it adds to the row."""
+    """The value that a step passes to the next ones, and the columns that it adds to the row."""
 
     value: Value
     part: RowPart = field(default_factory=RowPart)

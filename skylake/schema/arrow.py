@@ -23,7 +23,7 @@ _ARROW = {
     "text": pa.string(),
     "timestamp": pa.timestamp("us", tz="UTC"),
 }
-#: Metadata of a table of a user: its schema, as its YAML file would say it.
+#: Metadata of a table of a user: its schema, in the form of its YAML file.
 SCHEMA = "skylake.schema"
 _VOTABLE = {
     "boolean": "boolean",

@@ -37,7 +37,7 @@ def reference_catalog(scenario: Scenario, stars: StarPopulation, limit_mag: floa
     pyarrow.Table
         ``id``, ``ra``, ``dec`` (degrees, ICRS, at the epoch in the metadata), ``pmra`` (with cos(dec)),
         ``pmdec`` (mas/yr), for each band ``V`` and ``V_err`` and so on, ``B-V`` and ``g-r``. Errors are
-        the standard deviations that the values were drawn with; outliers do not know that they are some.
+        the standard deviations that the values were drawn with, also for outliers, which lie farther off.
     """
     params = scenario.catalog
     known = stars.take((stars.kind != Kind.TRANSIENT) & (stars.v_mag < limit_mag))

@@ -1,4 +1,4 @@
-"""From light to numbers: charge, its noise and overflow, and what the electronics make of it."""
+"""From light to numbers: charge, its noise and overflow, and the electronics."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COLUMN_BIAS_ADU = 1.5
 
 @dataclass(frozen=True, slots=True)
 class DetectorMaps:
-    """What differs from pixel to pixel of the image.
+    """Maps of properties that differ between pixels of the image.
 
     Attributes
     ----------
@@ -108,7 +108,7 @@ def poisson_noise(mean_e: Image, random: np.random.Generator) -> Image:
 def bleed(charge: Image, full_well: float) -> Image:
     """Let charge above the full well run over into the neighbours above and below, in place.
 
-    Half of the excess of every pixel runs up its column and half down, each filling what room it finds.
+    Half of the excess of every pixel runs up its column and half down, each filling the room that it finds.
     What meets the end of the column turns back; only what finds no room at all is lost.
 
     Parameters

@@ -1,4 +1,4 @@
-"""What is to be simulated: one frozen value, from which every byte of a simulation follows."""
+"""The scenario of a simulation: one frozen value that determines every byte of it."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class OpticsParams:
 
 @dataclass(frozen=True, slots=True)
 class DetectorParams:
-    """What the profile does not say of the detector."""
+    """Properties of the detector that the profile does not have."""
 
     dark_e_per_s: float = 0.05
     hot_fraction: float = 2e-4

@@ -1,4 +1,4 @@
-"""What is true of a simulation, as tables."""
+"""The truth of a simulation, as tables."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ DETECTION_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class FrameTruth:
-    """What is true of one frame: a row of :data:`FRAME_SCHEMA` and a table of :data:`DETECTION_SCHEMA`."""
+    """The truth of one frame: a row of :data:`FRAME_SCHEMA` and a table of :data:`DETECTION_SCHEMA`."""
 
     frame: dict[str, object]
     detections: pa.Table

@@ -15,7 +15,7 @@ from skylake.simulate.specials import special_stars
 
 #: Bright stars outside the image still light it; so far away, in pixels.
 _BEYOND_PX = 120.0
-#: What the fastest stars move in the decades since the epoch of their positions.
+#: How far the fastest stars move in the decades since the epoch of their positions.
 _MOTION_DEG = 0.02
 
 

@@ -30,7 +30,7 @@ _CATALOG_DEPTH_MAG = 1.0
 
 @dataclass(frozen=True, slots=True)
 class SimulationResult:
-    """What was made.
+    """The result of a simulation.
 
     Attributes
     ----------

@@ -1,7 +1,7 @@
 """Blind search for the geometry of a camera of the whole sky, given one frame, its site and its time.
 
 Bright stars vote for the place of the zenith under every turn, parity, focal length and kind of lens. The best of
-these are refined by matching and fitting in turn. Half of the stars take no part in that: they give the verdict.
+these are refined by matching and fitting in turn. Half of the stars are left out of that, and give the verdict.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class SkyStars:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A geometry that the search came upon, and the odds of the stars that it did not know."""
+    """A geometry that the search has found, and the odds from stars that it did not use."""
 
     lens: Lens
     pairs: StarMatches
@@ -134,7 +134,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class HorizonSearch:
-    """What a search found.
+    """The result of a search.
 
     Attributes
     ----------

@@ -45,7 +45,7 @@ _BRIGHT = 50
 
 @dataclass(frozen=True, slots=True)
 class DetectedPlaces:
-    """What a frame shows: places (m, 2), their errors (m,) in pixels, and fluxes (m,)."""
+    """Detections on a frame: places (m, 2), their errors (m,) in pixels, and fluxes (m,)."""
 
     places: Floats
     errors: Floats
@@ -96,7 +96,7 @@ class Refined:
         Parameters
         ----------
         seen : DetectedPlaces
-            What the frame shows.
+            Detections on the frame.
         shape : tuple of int
             Height and width of the image.
         """

@@ -41,7 +41,7 @@ _VARIANCE_STEPS = ("bias", "dark", "flat")
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What the steps need to know of a frame beyond its pixels.
+    """What the steps need of a frame apart from its pixels.
 
     Attributes
     ----------

@@ -69,7 +69,7 @@ def search(
     gain, read_noise : float
         Electrons per ADU, and electrons.
     excess : float
-        What the variance of a pixel is above the stated one, electrons squared.
+        Variance of a pixel in excess of the stated one, electrons squared.
     """
     shape = (image.pixels.shape[0], image.pixels.shape[1])
     hits = np.zeros(shape, bool)

@@ -108,7 +108,7 @@ def information_of(
     units = expected.sigma[SHARED]
     away = (free.lens.parameters() - distortion.model.parameters())[SHARED] / units
     known = inverse(free.covariance[np.ix_(SHARED, SHARED)]) * np.outer(units, units)
-    # What is expected of any lens pulls the fit towards what was learned; the stars alone are wanted.
+    # The prior of any lens pulls the fit towards the learned values; here only the stars should count.
     return Information(known - np.eye(len(SHARED)), known @ away)
 
 

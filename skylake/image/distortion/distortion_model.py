@@ -28,7 +28,7 @@ _GRID = 12
 
 @dataclass(frozen=True, slots=True)
 class Distortion:
-    """What the lenses of all frames of a camera have in common, over the time of its epoch.
+    """The parameters that the lenses of all frames of a camera share during an epoch.
 
     Attributes
     ----------
@@ -137,7 +137,7 @@ def learn_distortion(
         raise ValueError("a camera has one projection and one parity, and at least one frame")
     known = LensPrior.default(lenses[0], shape) if expected is None else expected
     stars = identities(frames)
-    # What is wrong with the place of a star is so in all frames: only other stars say more.
+    # The error of the place of a star is the same in all frames, so only other stars add information.
     n_stars = 1 + max(int(star.max()) for star in stars)
     able = [group for group in affordable(n_stars) if not set(GROUPS[group]) & set(OWN)]
     joint = fit_jointly(lenses, frames, known, able)
@@ -212,7 +212,7 @@ def compare_distortion(
         return None
     expected = distortion.expected(shape)
     held = fit_lens(distortion.applied(lens), pairs, OWN, expected)
-    # What the stars do not constrain stays what it was, and makes no difference.
+    # Parameters that the stars do not constrain keep their values, and make no difference.
     free = fit_lens(held.lens, pairs, np.arange(len(NAMES)), expected)
     difference = (free.lens.parameters() - distortion.model.parameters())[SHARED]
     covariance = free.covariance[np.ix_(SHARED, SHARED)] + distortion.covariance

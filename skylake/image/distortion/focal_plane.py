@@ -212,7 +212,7 @@ def _residuals(frames: Orientations, places: Floats, attitudes: Floats) -> Float
 
 def _scatter(frames: Orientations, residuals: Floats) -> tuple[float, float]:
     """Return the scatter of directions and angles beyond the stated errors."""
-    # What the places and the attitudes have taken of the scatter.
+    # The part of the scatter that the places and attitudes have absorbed.
     taken = len(np.unique(frames.chip)) - 1 + len(np.unique(frames.exposure))
     direction = intrinsic_scatter(residuals[:, :2].ravel(), frames.sigma[:, :2].ravel(), 2 * taken)
     return direction, intrinsic_scatter(residuals[:, 2], frames.sigma[:, 2], taken)

@@ -176,7 +176,7 @@ def divided(frames: Sequence[MatchedFrame], origin: Origin) -> list[list[Matched
 def _learned_parts(
     frames: Sequence[MatchedFrame], origin: Origin, learned: Epoch | None = None
 ) -> list[tuple[list[MatchedFrame], Epoch]]:
-    """Return the parts of :func:`divided`, and what is learned from each; `learned` is that of all, if it is known."""
+    """Return the parts of :func:`divided` with the epoch learned from each; `learned` is that of all, if known."""
     whole = origin.learn(frames) if learned is None else learned
     distortion, shape = whole.distortion, origin.shape
     information = [information_of(distortion, frame.lens, frame.pairs, shape) for frame in frames]

@@ -1,4 +1,4 @@
-"""Why a frame lacks a master, where more is to be said than that none fits."""
+"""Why a frame lacks a master, in cases that have an explanation of their own."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.float64]
 
 #: So many times more sources than stars are searched for them: bands differ, and colours.
 _SOURCES_PER_STAR = 4
-#: A star counts for no more than so many of the faintest, or a single one would decide.
+#: A star counts for no more than so many of the faintest, so that a single one does not decide.
 _LARGEST_WEIGHT = 10.0
 #: Where more places than this share have a source by chance, the share of stars found is unknown.
 _CROWDED = 0.9
@@ -110,7 +110,7 @@ def _expected(inside: npt.NDArray[np.intp], stars: CatalogStars, clear: ClearSky
 
 
 def _without_chance(share: float, others: int, covered: float, n_stars: int) -> float:
-    """Return the share of stars that were found from that of stars with a source near by, whosever it is.
+    """Return the share of stars that were found from the share of stars with any source near by.
 
     Sources far from all stars show how many others there are: one of them lies near a star with the probability
     1 - exp(-n), where n is what is expected of them within its reach. NaN where nearly every place has one.

@@ -1,4 +1,4 @@
-"""The verdict on a frame: its metrics and limits, and what the gates of its camera say of them, as columns."""
+"""The verdict on a frame as columns: its metrics and limits, and the verdict of the gates of its camera."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def count_pixels(image: Image) -> RowPart:
 
 
 def doubted_header(header: Any, lost: FrameRejected | None) -> RowPart:
-    """Say of a frame that is placed that the WCS of its header is none; `lost` is what is said of the header alone."""
+    """Return a note and a flag if the WCS of the header of a placed frame is left out; `lost` is its error."""
     sentence = left_out(header, lost)
     if sentence is None:
         return RowPart()

@@ -45,7 +45,7 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the gates say.
+    """The verdict of the gates.
 
     Attributes
     ----------

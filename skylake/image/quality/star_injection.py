@@ -1,4 +1,4 @@
-"""Completeness by injection: stars of known flux are put into a real frame, and it is seen which are found."""
+"""Completeness by injection: stars of known flux are put into a real frame, and those that are found are counted."""
 
 from __future__ import annotations
 

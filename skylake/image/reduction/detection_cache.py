@@ -1,4 +1,4 @@
-"""What was found on a frame, as bytes: a frame that is reduced a second time need not be searched again."""
+"""Detections on a frame as bytes, so that a frame that is reduced a second time need not be searched again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes into the reduction of a frame, what comes out, and the one place where its row is put together."""
+"""Inputs and results of the reduction of a frame, and the one place where its row is put together."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from skylake.image.wcs.header_wcs import Pointing
 from skylake.revision import code_version
 
 Value = TypeVar("Value")
-#: What is done with a frame whose sources are measured and whose WCS is right, such as forced photometry.
+#: A function for frames with measured sources and a right WCS, such as forced photometry.
 Finisher = Callable[[Extracted], Step[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class ReduceParams:
-    """What the frames of a camera are reduced with.
+    """The inputs that the frames of a camera are reduced with.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class ReducedFrame:
     ra_deg, dec_deg : ndarray or None
         Positions of the sources, ICRS; None for a frame of which nobody knows where it points.
     finished : Any
-        What the finisher gave; None for a frame that did not come so far.
+        The result of the finisher; None for a frame that did not reach it.
     corrections : mapping
         Keys of the profile that the message wants to have other values, and these values.
     """
@@ -100,7 +100,7 @@ class ReducedFrame:
 
 
 class FrameRecord:
-    """What is known of a frame while it is reduced.
+    """The state of a frame during its reduction.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The stages of the reduction, each a function: header, calibrated image, background, sources, what is extracted."""
+"""The stages of the reduction, each a function: header, calibrated image, background, sources, extraction."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ class ImageAndBackground:
 
 @dataclass(frozen=True, slots=True)
 class DetectedSources:
-    """What was detected on a frame, and the background refined by it.
+    """The sources detected on a frame, and the background refined by them.
 
     Attributes
     ----------
     detections : Detections
     background : Background
     known : Kept or None
-        What was found when the frame was reduced before.
+        The detections of an earlier reduction of the frame.
     """
 
     detections: Detections
@@ -217,7 +217,7 @@ def _search(
     params: ReduceParams,
     prior: Prior | None,
 ) -> Detections | Refused:
-    """Find sources; where there are none, or holes in their place, say why."""
+    """Find sources, or return the reason why there are none, or holes in their place."""
     image, signal, background = picture.image, picture.signal, picture.background
     reading, camera = picture.reading, picture.reading.camera
     searched = background, image.mask, camera.extraction
@@ -325,7 +325,7 @@ def extract_nothing(
         The row of ``frames``, with its status.
     picture : ImageAndBackground
     prior : Prior or None
-        What the neighbours say.
+        Where the neighbours put the frame.
     usual : callable or None
         Gives the aperture corrections of a frame, those of its night where its own stars are too few.
 

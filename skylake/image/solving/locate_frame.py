@@ -125,7 +125,7 @@ def _located(field: MeasuredField, header: Any, given: HeaderPointing, prior: Pr
 
 
 def _without_stars(lost: FrameRejected | None, camera: Camera) -> FrameRejected | None:
-    """Return why a frame is lost where no catalog is at hand, with what helps if its header never does."""
+    """Return why a frame is lost without a catalog, with advice if its header never has a WCS."""
     if lost is None or camera.header.wcs != "none":
         return lost
     advice = (

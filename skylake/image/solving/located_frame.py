@@ -182,7 +182,7 @@ def sky_row(reading: HeaderReading, pointing: Pointing | None) -> FrameRow:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What a lake knows: stars, a solver by their patterns, the distortion of the camera, where it should point.
+    """Reference data of a lake: stars, a solver by their patterns, the distortion of the camera, expected pointings.
 
     Attributes
     ----------

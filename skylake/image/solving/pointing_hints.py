@@ -1,4 +1,4 @@
-"""What is known of where a frame points before it is solved: by its profile, its cards and a WCS that may be wrong."""
+"""Hints on where a frame points before it is solved: from its profile, its cards and a WCS that may be wrong."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def refine_known(
     pointing, stars, sources, shape, radius_px, bending
         As for :func:`refine_pointing`.
     epoch : Epoch or None
-        What was learned of the camera, if anything.
+        The learned distortion of the camera, if any.
 
     Returns
     -------

@@ -55,7 +55,7 @@ def seek(
     mjd : float
         Epoch of the stars.
     epoch : Epoch or None
-        What was learned of the distortion of the camera.
+        The learned distortion of the camera.
     bend : callable, optional
         Returns the refraction over a field.
 

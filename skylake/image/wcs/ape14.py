@@ -12,7 +12,7 @@ from skylake.core.sphere import FloatArray
 
 
 class SkyMapping(Protocol):
-    """What turns pixels into the sky and back."""
+    """A mapping from pixels to the sky and back."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -48,7 +48,7 @@ class ViewWCS(BaseLowLevelWCS):  # type: ignore[misc] # astropy has no types
 
     @property
     def world_axis_physical_types(self) -> list[str]:
-        """What the axes of the sky are, as UCD1+."""
+        """The axes of the sky as UCD1+."""
         return ["pos.eq.ra", "pos.eq.dec"]
 
     @property

@@ -32,7 +32,7 @@ GROUPS = {
 BASIC = (0, 1, 2, 3)
 #: Stars that it takes to free so many groups, in that order: each fit keeps some coordinates for each parameter.
 _STARS_FOR_GROUPS = (8, 14, 24, 32, 40, 48)
-#: Half of all lenses are as near to what is expected, as a share of how far any is.
+#: Half of all lenses are as near to the expected values, as a share of how far any is.
 _CORE = 0.1
 #: Many stars that show no distortion are wrong in so many cases: the share of the variance of what is held.
 _UNSEEN = 0.2
@@ -41,7 +41,7 @@ _UNSEEN = 0.2
 _ROUNDS, _ROUNDS_DISTORTED = 2, 1
 #: To begin with fits need not be nearer than that; nor when parameters are chosen.
 _NEAR_PX, _STILL_PX = 1e-2, 1e-3
-#: A power of the radius stands upon the lower ones.
+#: A power of the radius is used only with the lower ones.
 POWERS = (("k1", "k2", "k3"),)
 
 

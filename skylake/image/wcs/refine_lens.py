@@ -248,7 +248,7 @@ def _other_projection(
         start = with_projection(lens, projection)
         known = LensPrior.default(start, shape)
         full = fit_lens(start, pairs, indices(affordable(len(pairs.x))), known, _STILL_PX)
-        # What cannot follow the stars that it is fitted to does not predict others.
+        # A lens that cannot follow the stars it is fitted to does not predict others.
         if _misfit(full, best, pairs) >= _misfit(best, best, pairs):
             continue
         fit, distance = fit_best_lens(full.lens, pairs, known)
