@@ -22,13 +22,13 @@ from skylake.lake import Lake
         (errno.ENXIO, "fix its permissions or free space"),
     ],
 )
-def test_the_mend_fits_what_the_system_answers(number: int, mend: str) -> None:
+def test_the_fix_fits_what_the_system_answers(number: int, mend: str) -> None:
     told = str(cannot_be_written("/lake", OSError(number, "in some language")))
     assert told.startswith(f"/lake: the lake cannot be written ({os.strerror(number)}); ")
     assert mend in told and ("permissions" in told) == ("permissions" in mend)
 
 
-def test_an_error_of_ours_has_its_mend_already() -> None:
+def test_an_error_of_ours_has_its_fix_already() -> None:
     assert advice_on(LakeError("full; free space")) is None
 
 

@@ -75,6 +75,6 @@ def test_a_camera_is_named_by_the_file_of_its_profile_too(
     assert answer.status == 3 and "no frames of other; it has those of small" in answer.sentence
 
 
-def test_frames_with_right_headers_tell_nothing_to_learn(lake: Path, well: Run) -> None:
+def test_frames_with_right_headers_say_nothing_to_learn(lake: Path, well: Run) -> None:
     told = well("camera", "learn", lake, "-c", "small", "--cluster", "inline", "--json").json
     assert told["n_frames"] == 0 and told["made"] == [] and told["changes"] == []

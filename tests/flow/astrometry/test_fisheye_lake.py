@@ -114,7 +114,7 @@ def test_a_twilight_frame_has_the_geometry_of_later_frames(tmp_path: Path):
     dim = rows(lake, "frames")[0]
     assert dim["wcs_source"] == "refined" and dim["wcs_geometry"].startswith("1.") and dim["astrom_n"] > 15
     assert off_px(view_of(dim).lens, 0) < 0.3
-    # With the geometry lost, and the frames that told it, it has no place of its own; it keeps the one that it had.
+    # With the geometry lost, and the frames that showed it, it has no place of its own; it keeps the one that it had.
     others = [row["frame_id"] for row in rows(lake, "frames")[1:]]
     forget(lake, find(lake.snapshot(), others, []), Inline())
     before = lake.snapshot().parts("frames")
@@ -147,7 +147,7 @@ def test_frames_get_their_place_from_site_and_time_alone(first: Lake, archive: F
 
 
 def test_a_frame_solved_alone_points_where_its_row_does(first: Lake, archive: FisheyeResult):
-    """The optical axis is some pixels from the middle of the image, which both tell."""
+    """The optical axis is some pixels from the middle of the image, which both show."""
     snapshot = first.snapshot()
     told = AllSkySolver(snapshot, "simcat", PROFILE)(archive.frames[0]).row
     (row,) = [row for row in rows(first, "frames") if row["file"].endswith(archive.frames[0].name)]
@@ -305,7 +305,7 @@ def test_sources_have_altitudes_and_residuals_by_place(first: Lake):
     seen = horizon.to_horizon(unit_vectors(mine.ra_deg, mine.dec_deg))
     altitude, azimuth = altitude_azimuth(seen)
     lift = altitude - mine.altitude_deg.to_numpy()
-    # The horizon tells where stars appear, the column where they are.
+    # The horizon shows where stars appear, the column where they are.
     # A place that aberration moves by 20 arcsec stays within 0.006 degrees of it; refraction is 1' at 45 degrees.
     assert np.abs(lift[altitude > 60.0]).max() < 0.02 and lift[altitude < 10.0].min() > 0.05
     turn = (azimuth - mine.azimuth_deg.to_numpy() + 180.0) % 360.0 - 180.0
@@ -324,7 +324,7 @@ def test_a_profile_without_site_says_so(tmp_path: Path, archive: FisheyeResult, 
     assert (problem["reason"], "under [site]" in problem["message"]) == ("no_wcs", True)
 
 
-def test_the_truth_is_told(archive: FisheyeResult):
+def test_the_truth_is_reported(archive: FisheyeResult):
     told = json.loads((archive.out / "truth" / "lens.json").read_text())
     assert [one["night"] for one in told] == [20240301, 20240302]
     assert told[1]["turn_deg"] - told[0]["turn_deg"] == pytest.approx(0.5)

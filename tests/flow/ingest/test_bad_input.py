@@ -99,7 +99,7 @@ def rows(
     return found
 
 
-def test_a_good_frame_has_nothing_to_tell(rows: pd.DataFrame) -> None:
+def test_a_good_frame_has_nothing_to_show(rows: pd.DataFrame) -> None:
     row = rows.loc["good"]
     assert row.status == "ok" and pd.isna(row.message) and not row["flags"] & FrameFlag.HEADER_DOUBTED
 

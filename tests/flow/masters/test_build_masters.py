@@ -149,7 +149,7 @@ def test_gain_and_read_noise_are_the_detector_s(built_once: tuple[Lake, MasterBu
     assert abs(row["read_noise_e"] - true) < 4.0 * row["read_noise_err"] and row["read_noise_err"] < 0.05
 
 
-def test_rows_tell_what_masters_are_and_were_made_of(
+def test_rows_show_what_masters_are_and_were_made_of(
     built_once: tuple[Lake, MasterBuildReport], night: SimulationResult
 ) -> None:
     lake, report = built_once
@@ -371,7 +371,7 @@ def test_a_flat_of_the_sky_is_made_without_its_stars(
     assert (ratio > 1.0 + 8.0 * error).mean() < 0.003
 
 
-def test_masters_that_no_step_uses_are_told(lake: Lake, night: SimulationResult, tmp_path: Path) -> None:
+def test_masters_that_no_step_uses_are_reported(lake: Lake, night: SimulationResult, tmp_path: Path) -> None:
     path = tmp_path / "plain.toml"
     path.write_text(RAW.replace('"bias", "dark", "flat", "bad_pixels"', '"flat"').replace('"raw"', '"plain"'))
     report = build_masters(lake, cameras.load(path), frames_of(night, "bias"), Inline())
@@ -379,7 +379,7 @@ def test_masters_that_no_step_uses_are_told(lake: Lake, night: SimulationResult,
     assert "do not name bias" in report.warnings[0]
 
 
-def test_nothing_to_read_is_told(lake: Lake, profile: Profile, tmp_path: Path) -> None:
+def test_nothing_to_read_is_reported(lake: Lake, profile: Profile, tmp_path: Path) -> None:
     with pytest.raises(Exception, match="no FITS frame"):
         build_masters(lake, profile, [tmp_path], Inline())
 
@@ -418,7 +418,7 @@ def test_a_library_is_verified_to_the_last_byte(built: Lake) -> None:
     assert f"skylake calib build {built.root} --camera raw" in finding["repair"]
 
 
-def test_the_mend_of_a_lost_master_brings_it_back(
+def test_the_fix_of_a_lost_master_brings_it_back(
     built: Lake, night: SimulationResult, profile: Profile
 ) -> None:
     (built.root / rows_of(built)["dark"]["file"]).unlink()

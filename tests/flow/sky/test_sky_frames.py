@@ -113,7 +113,7 @@ def test_the_sky_is_that_of_the_frame_and_memory_is_bounded(
         assert len(list((tmp_path / "sky").iterdir())) <= 36
 
 
-def test_too_few_neighbours_are_told(profile: Profile, night: list[Path], tmp_path: Path) -> None:
+def test_too_few_neighbours_are_reported(profile: Profile, night: list[Path], tmp_path: Path) -> None:
     source = SkySource(frames_of(night, profile), profile, None, tmp_path / "sky")
     with pytest.raises(FrameFailed, match=r"only 0 usable frames .* within 20 minutes") as caught:
         source(str(night[9]), image_of(night[9], profile))
@@ -132,7 +132,7 @@ def test_the_psf_of_a_night_is_that_of_frames_without_their_sky(profile: Profile
     assert not list(scratch.iterdir())
 
 
-def test_a_night_without_a_psf_is_told(
+def test_a_night_without_a_psf_is_reported(
     profile: Profile, night: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert pool_psfs({20240407: [str(night[9])]}, profile, Inline()) == {}
@@ -243,7 +243,7 @@ def test_names_of_one_filter_show_each_others_sky(profile: Profile, tmp_path: Pa
 
 
 def test_frames_of_one_moment_are_copies_only_by_their_bytes(profile: Profile, tmp_path: Path) -> None:
-    """A series four times a second, whose headers tell whole seconds, and a copy of each of its frames."""
+    """A series four times a second, whose headers show whole seconds, and a copy of each of its frames."""
     paths = draw_night(tmp_path)[:8]
     for number, path in enumerate(paths):
         fits.setval(path, "DATE-OBS", value=f"2024-04-08T03:00:{number // 4:02d}")
@@ -267,7 +267,7 @@ def test_a_redone_night_is_reported_no_more(profile: Profile, tmp_path: Path) ->
     assert report.counts["ok"] == 5 and report.half_skies == []
 
 
-def test_neighbours_without_a_sky_above_zero_are_told(profile: Profile, tmp_path: Path) -> None:
+def test_neighbours_without_a_sky_above_zero_are_reported(profile: Profile, tmp_path: Path) -> None:
     paths = draw_night(tmp_path)
     for path in paths[1:]:
         with fits.open(path, mode="update") as units:

@@ -50,7 +50,7 @@ def off_truth(lens):
     return np.sqrt(np.mean(off**2))
 
 
-def test_a_night_tells_the_geometry_better_than_a_frame():
+def test_a_night_shows_the_geometry_better_than_a_frame():
     times = 58347.0 + np.arange(6) / 24.0
     one = night_geometry(NEAR, frames(times[:1]), SHAPE, 0.01)
     whole = night_geometry(NEAR, frames(times), SHAPE, 0.01)
@@ -85,7 +85,7 @@ def test_nights_of_one_geometry_are_one_epoch():
     ]  # fmt: skip
     assert [(one.number, one.version, one.lens) for one in versions] == [(1, 1, NEAR), (1, 2, moved(0.1))]
     assert versions[0].name == name
-    # A night before the others, with no more stars, tells only that the epoch is older.
+    # A night before the others, with no more stars, shows only that the epoch is older.
     older = recorded(versions, epoch(99.0, 99.4, moved(0.05), 10))
     assert [one.name for one in older] == [one.name for one in versions]
     assert {one.first_mjd for one in older} == {99.0}
@@ -179,7 +179,7 @@ def test_nights_with_few_stars_are_no_moves_and_a_push_is_one(short_nights):
 
 
 def test_held_out_stars_are_held_out_of_all_frames():
-    """A star that is off in the catalog is off in all frames of a night: half of them tell it of the others."""
+    """A star that is off in the catalog is off in all frames of a night: half of them show it of the others."""
     told, new = [], []
     for seed in range(4):
         random = np.random.default_rng(seed)

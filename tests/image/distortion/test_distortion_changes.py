@@ -157,7 +157,7 @@ def test_frames_of_one_distortion_are_not_divided() -> None:
         assert divided(frames, ORIGIN) == [frames]
 
 
-def test_too_few_frames_tell_nothing() -> None:
+def test_too_few_frames_say_nothing() -> None:
     follower = Follower(ORIGIN)
     for number in range(2):
         follower.take(seen(CAMERA, number))

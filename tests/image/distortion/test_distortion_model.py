@@ -73,7 +73,7 @@ def learned():
 
 @pytest.mark.parametrize("number", [15, 150])
 def test_errors_of_frames_include_those_of_the_distortion(number):
-    """Three frames of 25 stars tell it worse than many stars of a frame tell all else."""
+    """Three frames of 25 stars show it worse than many stars of a frame show all else."""
     pulls = []
     for camera in range(8):
         lenses, pairs = frames(CAMERA, range(3000 + 3 * camera, 3003 + 3 * camera))
@@ -84,12 +84,12 @@ def test_errors_of_frames_include_those_of_the_distortion(number):
             sources = Sources.ranked(mine.x, mine.y, mine.sigma, 10.0 ** (-0.4 * mag))
             stars, start = CatalogStars(*ra_dec(mine.vectors), mag), pointing_of(lens, SHAPE)
             found = refine_pointing(start, stars, sources, SHAPE, distortion=distortion)
-            # In the middles of cells, as errors are told of the image.
+            # In the middles of cells, as errors are stated of the image.
             pulls.append(away(found.lens, lens, 37.0) / found.refinement.err_px)
     assert 0.75 < np.sqrt(np.mean(np.square(pulls))) < 1.35
 
 
-def test_many_frames_of_few_stars_tell_the_distortion(learned):
+def test_many_frames_of_few_stars_show_the_distortion(learned):
     distortion, lenses = learned
     truths, _ = frames(CAMERA, range(30))
     assert distortion.n_frames == 30
@@ -163,14 +163,14 @@ def test_repeated_false_stars_have_no_weight():
 @pytest.mark.parametrize(
     "moved", [replace(CAMERA, x0=560.0), replace(CAMERA, radial=(0.012 / RHO**2, 0.0, 0.0))]
 )
-def test_a_camera_that_was_changed_is_told(learned, moved):
+def test_a_camera_that_was_changed_is_reported(learned, moved):
     for lens, pairs in zip(*frames(moved, range(300, 306), 80), strict=True):
         change = compare_distortion(learned[0], lens, pairs, SHAPE)
         assert change.changed
         assert change.shift_px > 0.1
 
 
-def test_too_few_stars_do_not_tell_of_changes(learned):
+def test_too_few_stars_do_not_show_changes(learned):
     lens, pairs = frame(CAMERA, 7, 12)
     assert compare_distortion(learned[0], lens, pairs, SHAPE) is None
 

@@ -184,7 +184,7 @@ def test_pulls_of_every_aperture_are_normal_at_every_magnitude(plane: str) -> No
         signal = pixels - np.float32(300.0)
         scene = scene_of(signal, None, variance, rms)
         if plane != "none":
-            # The sky around the stars tells how much too large the plane is.
+            # The sky around the stars shows how much too large the plane is.
             assert scene.scale == pytest.approx(1.0 if plane == "variance" else 1.0 / 3.0, rel=0.04)
         found, error, _ = circular_fluxes(scene, x, y, RADII)
         true, _, _ = circular_fluxes(scene_of(light), x, y, RADII)

@@ -213,7 +213,7 @@ def test_the_error_of_the_half_is_right_whatever_the_sample(stars: int, width: f
         tried = random.multinomial(stars, np.full(70, 1.0 / 70.0))
         found = random.binomial(tried, 0.97 * ndtr(np.log10(flux / half) / width))
         one = half_light(fine_curve(flux, tried, found))
-        # Magnitudes of halves that the counts do not tell are NaN.
+        # Magnitudes of halves that the counts do not show are NaN.
         pulls.append(np.log(one.flux / half) * one.flux / one.flux_err)
     assert np.isfinite(pulls).mean() > 0.97
     assert 0.92 < np.sqrt(np.nanmean(np.square(pulls))) < 1.08
@@ -242,7 +242,7 @@ def test_a_fall_at_the_end_of_the_fluxes_has_no_half() -> None:
     assert np.isnan(one.flux) and np.isnan(one.flux_err)
 
 
-def test_counts_that_tell_no_half_give_none() -> None:
+def test_counts_that_show_no_half_give_none() -> None:
     flux, tried = np.geomspace(1.0, 50.0, 12), np.full(12, 100)
     for found in (np.zeros(12, np.int64), tried):
         assert np.isnan(half_light(curve_of(flux, tried, found)).flux)

@@ -41,7 +41,7 @@ CAMERA = Camera(
         ({"RA": 3.0}, None),
     ],
 )
-def test_cards_tell_where_to_look(cards: dict[str, Any], centre: tuple[float, float] | None) -> None:
+def test_cards_show_where_to_look(cards: dict[str, Any], centre: tuple[float, float] | None) -> None:
     assert hinted_centre(cards, CAMERA) == (centre and pytest.approx(centre))
 
 
@@ -54,7 +54,7 @@ def test_a_hint_is_tried_first_and_not_believed() -> None:
     turned, last = attempts({}, replace(CAMERA, optics=Optics(), astrometry=Astrometry(mirrored=False)))
     assert (turned.scale_low, turned.scale_high, turned.centre, turned.parity) == (None, None, None, -1)
     assert last.parity is None
-    # Where nothing is told there is but one way.
+    # Where nothing is given there is but one way.
     (only,) = attempts({}, replace(CAMERA, optics=Optics(), astrometry=Astrometry()))
     assert only == SolveParams(seconds=CAMERA.astrometry.seconds)
 
@@ -82,10 +82,10 @@ def test_what_an_attempt_leaves_of_its_time_the_next_may_take() -> None:
     # A width for which there are no patterns says more than a long search for any width.
     narrow = replace(done[0], message="no patterns", n_guesses=0, without_patterns=True)
     assert why_unsolved([narrow, *done], told).startswith("no patterns; ")
-    # Where there is nothing to search, nothing was searched with less told.
+    # Where there is nothing to search, nothing was searched with fewer hints.
     lacking = replace(done[0], message="no index", n_guesses=0, without_index=True)
     assert why_unsolved([lacking, lacking], told) == "no index"
-    # Of a width that nobody told the picture may show the whole sky, but no word of that where there are no stars.
+    # Of a width that nobody gave the picture may show the whole sky, but no word of that where there are no stars.
     assert "--all-sky" in why_unsolved(done[:1], SolveParams())
     few = replace(done[0], reason=Reason.TOO_FEW_SOURCES)
     assert why_unsolved([few], SolveParams()) == "try 1"

@@ -129,7 +129,7 @@ def test_a_cone_is_a_search_through_all_rows(filled: Lake) -> None:
         snapshot.cone("frames", 0.0, 0.0, 1.0)
 
 
-def test_a_table_that_is_none_is_told_with_those_that_are(lake: Lake) -> None:
+def test_a_table_that_is_none_is_reported_with_those_that_are(lake: Lake) -> None:
     with pytest.raises(ConfigurationError, match="no table 'stars'; the tables are frames, sources"):
         lake.snapshot().folder("stars")
 
