@@ -233,7 +233,7 @@ def _warn_once(folder: Path, why: str) -> None:
 def set_aside(folder: Path) -> Path | None:
     """Give a folder that is to be removed another name, in one step; None if it is in use, or gone already.
 
-    Nobody finds it half removed then, not even after the removal was interrupted. A process that comes to hold
+    So no process finds it half removed, not even after the removal was interrupted. A process that comes to hold
     it at the same time either prevents the removal or gets an error that it is gone.
     """
     try:
@@ -256,7 +256,7 @@ def drop_locks(parent: Path) -> None:
 def _alone(folder: Path) -> Iterator[None]:
     """Hold a folder alone; raise BlockingIOError if somebody holds it.
 
-    Some network file systems lock no folders, but files. Where nobody could make a file beside it, a folder counts as
+    Some network file systems lock no folders, but files. If no file can be made beside it, a folder counts as
     held for a day after it was made or changed.
     """
     descriptors = [os.open(folder, os.O_RDONLY)]
@@ -328,7 +328,7 @@ def replace_durably(path: Path, text: str) -> None:
 
 
 def is_in_use(folder: Path) -> bool:
-    """Return whether a process holds a folder; nobody holds one that is gone."""
+    """Return whether a process holds a folder; False for one that is gone."""
     try:
         with _alone(folder):
             return False

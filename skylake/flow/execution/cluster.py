@@ -209,7 +209,7 @@ def _local(count: int) -> Iterator[Any]:
 
     # One thread per worker: sep holds the interpreter lock, and numpy must not start threads of its own.
     threads = {"distributed.nanny.pre-spawn-environ": dict.fromkeys(_THREAD_VARIABLES, "1")}
-    # The profile of dask, which nobody sees here, looks at all threads a hundred times a second; a thread that starts
+    # The profiler of dask, which is not used here, samples all threads a hundred times a second; a thread that starts
     # at that moment can block the worker for ever (CPython 3.11). The nannies look after workers that are lost.
     settings = threads | {
         "distributed.worker.daemon": False,

@@ -92,7 +92,7 @@ def slurm(count: int) -> Iterator[Any]:
 
 
 def _security(folder: Path) -> Any:
-    """Return certificates of this run, in a folder that the jobs of the user see too, and nobody else."""
+    """Return certificates of this run, in a folder that only the user and the jobs of the user can read."""
     from distributed.security import Security
 
     files = {}

@@ -33,7 +33,14 @@ from skylake.flow.ingest.frame_chunks import (
 from skylake.flow.ingest.frame_tasks import Reduction, made_with, peek_nights
 from skylake.flow.ingest.gather_night import SHARED, TABLES, MadeFrom, for_tasks, gather_batch, joined
 from skylake.flow.ingest.ingest_report import IngestOptions, IngestReport
-from skylake.flow.ingest.known_files import Known, identify, lacked_by, read_tried, write_repeats, write_tried
+from skylake.flow.ingest.known_files import (
+    Known,
+    identify,
+    inputs_by_reason,
+    read_tried,
+    write_repeats,
+    write_tried,
+)
 from skylake.flow.ingest.multi_detector import LOST, ingest_chips
 from skylake.flow.ingest.neighbour_pass import Priors, place_lost
 from skylake.flow.ingest.profile_contradictions import ReportedFrame, contradictions, overlapping
@@ -113,7 +120,9 @@ def ingest(
     reduction = Reduction.in_force(lake, start, profile)
     reduction = replace(reduction, guide=replace(reduction.guide, attitudes=options.attitudes))
     has_catalog = reduction.catalog is not None
-    known = Known.read(lake, profile.name, options.redo, options.retry, lacked_by(reduction), has_catalog)
+    known = Known.read(
+        lake, profile.name, options.redo, options.retry, inputs_by_reason(reduction), has_catalog
+    )
     fresh = files if options.redo else [path for path in files if not known.holds(path)]
     report.n_known = len(files) - len(fresh)
     nights = _plan(fresh, profile, workers, options, progress)

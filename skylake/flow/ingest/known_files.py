@@ -199,8 +199,8 @@ class Known:
         those of this run.
     again : frozenset of str
         Reasons of frames to try again.
-    lacked : dict
-        Reason to a digest of what the lake now has that frames with this reason lacked (:func:`lacked_by`).
+    inputs : dict
+        Reason to a digest of the present inputs that frames with this reason lacked (:func:`inputs_by_reason`).
     tried : dict
         File to the same digest when the frame was last tried.
     unchecked : frozenset of str
@@ -211,7 +211,7 @@ class Known:
     repeats: dict[str, Repeat]
     seen: Seen
     again: frozenset[str] = frozenset()
-    lacked: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
     tried: dict[str, str] = field(default_factory=dict)
     unchecked: frozenset[str] = frozenset()
 
@@ -222,12 +222,12 @@ class Known:
         camera: str,
         redo: bool = False,
         again: Iterable[str] = (),
-        lacked: Mapping[str, str] | None = None,
+        inputs: Mapping[str, str] | None = None,
         has_catalog: bool = False,
     ) -> Known:
         """Read the known files of a camera from a lake.
 
-        With `redo` no frame counts as seen. Without `lacked` no frame is tried again because it lacked something.
+        With `redo` no frame counts as seen. Without `inputs` no frame is tried again because it lacked one.
         """
         rows = lake.snapshot().read("frames", [*COLUMNS, *_CHECKED], lambda part: part.camera == camera)
         frames = HeldFrames(rows)
@@ -236,10 +236,10 @@ class Known:
             for file, one in read_repeats(lake, camera).items()
             if frames.file_of(one[0]) is not None
         }
-        seen, lacked = Seen(None if redo else frames), lacked or {}
-        tried = read_tried(lake, camera) if lacked else {}
+        seen, inputs = Seen(None if redo else frames), inputs or {}
+        tried = read_tried(lake, camera) if inputs else {}
         unchecked = _unchecked(rows) if has_catalog else frozenset[str]()
-        return cls(frames, repeats, seen, frozenset(again), lacked, tried, unchecked)
+        return cls(frames, repeats, seen, frozenset(again), inputs, tried, unchecked)
 
     def holds(self, path: Path) -> bool:
         """Return whether a file is known, has not changed, and need not be tried again."""
@@ -259,14 +259,14 @@ class Known:
             return file in self.unchecked
         if reason in _RETRIED or reason in self.again:
             return True
-        return reason in self.lacked and self.tried.get(file) != self.lacked[reason]
+        return reason in self.inputs and self.tried.get(file) != self.inputs[reason]
 
     def note_tried(self, problems: Iterable[Mapping[str, Any]], reduction: Reduction) -> None:
         """Note, for frames that were tried again without success, what the lake had at that time."""
-        lacked = lacked_by(reduction)
+        inputs = inputs_by_reason(reduction)
         for problem in problems:
-            if problem["reason"] in lacked:
-                self.tried[problem["file"]] = lacked[problem["reason"]]
+            if problem["reason"] in inputs:
+                self.tried[problem["file"]] = inputs[problem["reason"]]
 
     def of_nights(self, nights: Iterable[int]) -> dict[int, str]:
         """Return the frames of some nights, frame_id to file.
@@ -288,8 +288,8 @@ class Known:
         }
 
 
-def lacked_by(reduction: Reduction) -> dict[str, str]:
-    """Return, by reason, a digest of what the lake now has that frames with this reason lacked.
+def inputs_by_reason(reduction: Reduction) -> dict[str, str]:
+    """Return, by reason, a digest of the present inputs that frames with this reason lacked.
 
     The digest changes when a frame without a pointing or a master may get one: after an import, a new index, a new
     epoch of the geometry, new masters, or a change of the profile. New versions of a geometry do not change it, since
@@ -325,7 +325,7 @@ def identify(paths: Sequence[str], profile: Profile) -> list[Repeat | None]:
 
 
 def read_tried(lake: Lake, camera: str) -> dict[str, str]:
-    """Return, by file, the digest of :func:`lacked_by` when frames were last tried."""
+    """Return, by file, the digest of :func:`inputs_by_reason` when frames were last tried."""
     try:
         found: dict[str, str] = json.loads(_tried_path(lake, camera).read_bytes())
     except (OSError, ValueError):
@@ -335,7 +335,7 @@ def read_tried(lake: Lake, camera: str) -> dict[str, str]:
 
 
 def write_tried(lake: Lake, camera: str, tried: Mapping[str, str]) -> None:
-    """Write, by file, the digest of :func:`lacked_by` when frames were last tried.
+    """Write, by file, the digest of :func:`inputs_by_reason` when frames were last tried.
 
     Raises
     ------

@@ -22,7 +22,7 @@ from skylake.image.masters.master_library import Library, Master, MasterRules, c
 _PAIRS = 8
 #: Parts of a flat's level by which the level of another lamp or twilight may differ.
 _LEVEL_ERROR = 1e-3
-#: By such a part a response that nobody knows departs from a straight line at the level of the brightest flat.
+#: Relative nonlinearity assumed for an unknown response, at the level of the brightest flat.
 _UNKNOWN_RESPONSE = 0.01
 
 

@@ -206,9 +206,9 @@ def _spread(places: Floats, reach: float) -> Floats:
 
 def _make_ready() -> None:
     """Let the kernel be compiled or loaded, by votes for nothing, before the clock runs."""
-    nobody = Voters(np.zeros((1, 0)), np.zeros(0), np.zeros((2, 0), np.intp))
+    no_voters = Voters(np.zeros((1, 0)), np.zeros(0), np.zeros((2, 0), np.intp))
     vote(
-        nobody,
+        no_voters,
         np.zeros(0),
         np.zeros(0),
         np.ones(1),

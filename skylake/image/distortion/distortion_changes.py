@@ -194,7 +194,7 @@ def likely_division(
     Parameters
     ----------
     distortion : Distortion
-        Learnt from all of them.
+        Learned from all of them.
     frames : sequence of Information
     times : sequence of float
         Of the frames.
@@ -244,7 +244,7 @@ def shows_division(distortion: Distortion, beside: Sequence[Information], shape:
     Parameters
     ----------
     distortion : Distortion
-        Learnt from the other side.
+        Learned from the other side.
     beside : sequence of Information
         At least two.
     shape : tuple of int
@@ -271,7 +271,7 @@ def shows_change(
     Parameters
     ----------
     distortion : Distortion
-        Learnt from other frames.
+        Learned from other frames.
     window : sequence of Information
         At least two.
     shape : tuple of int

@@ -48,7 +48,7 @@ class ReduceParams:
     finish : callable or None
         Is called once the sources are measured and the WCS is right; what it gives is kept.
     unplaced : bool
-        Whether `finish` is called for a frame too of which nobody knows where it points.
+        Whether `finish` is also called for a frame whose pointing is unknown.
     keeper : DetectionKeeper or None
         Keeps what is found on frames, and knows what was found on those that were reduced before in the same way.
     usual : callable or None
@@ -79,7 +79,7 @@ class ReducedFrame:
     sources : Measurements or None
         None for a frame in which none were measured.
     ra_deg, dec_deg : ndarray or None
-        Positions of the sources, ICRS; None for a frame of which nobody knows where it points.
+        Positions of the sources, ICRS; None for a frame whose pointing is unknown.
     finished : Any
         The result of the finisher; None for a frame that did not reach it.
     corrections : mapping

@@ -332,7 +332,7 @@ def extract_nothing(
     Returns
     -------
     Extracted or None
-        None for a frame that nobody places, on which detection failed otherwise, or whose image has no noise, as that
+        None for a frame without a pointing, on which detection failed otherwise, or whose image has no noise, as that
         of a closed shutter.
     """
     placed = row["flags"] & FrameFlag.WCS_INTERPOLATED and row.get("n_detected") == 0

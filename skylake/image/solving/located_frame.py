@@ -35,7 +35,7 @@ from skylake.image.wcs.star_matching import Sources
 
 Floats = npt.NDArray[np.float64]
 
-#: Tells where 0-based sources of some flux, on an image of some height and width, point.
+#: Finds where an image points, from 0-based sources with fluxes, and its height and width.
 Solver = Callable[[Floats, Floats, Floats, tuple[int, int], SolveParams], Solution | Unsolved]
 
 #: What helps where the profile keeps the stars from being asked.

@@ -62,7 +62,7 @@ def beyond_patterns(
     tried : bool
         Whether any pattern was looked up.
     index : str
-        The lake and the catalog of the index, as a command takes them; empty where nobody knows.
+        The lake and the catalog of the index, as a command takes them; empty if unknown.
     """
     longest, side = max(shape) / 3600.0, math.sqrt(shape[0] * shape[1]) / 3600.0
     if params.scale_low and params.scale_low * longest > WIDEST_DEG / 1.2:

@@ -23,7 +23,7 @@ from skylake.flow.execution.cluster import Inline
 from skylake.flow.ingest.frame_tasks import Reduction
 from skylake.flow.ingest.ingest_frames import ingest
 from skylake.flow.ingest.ingest_report import IngestOptions
-from skylake.flow.ingest.known_files import lacked_by
+from skylake.flow.ingest.known_files import inputs_by_reason
 from skylake.image.masters.master_library import Master
 from skylake.image.solving.solve_parameters import SolveParams
 from skylake.image.solving.solve_stars import Solution
@@ -260,15 +260,15 @@ def test_another_geometry_or_master_is_something_new(
     before = Reduction.in_force(lake, lake.snapshot(), blind)
     assert learn(lake, blind.name, Inline()).made
     after = Reduction.in_force(lake, lake.snapshot(), blind)
-    first, second = lacked_by(before), lacked_by(after)
+    first, second = inputs_by_reason(before), inputs_by_reason(after)
     assert {reason for reason in first if first[reason] != second[reason]} == {"no_wcs", "bad_wcs"}
     # It is learned anew from more frames now and then, which helps no frame that it has not helped.
     newer = replace(after, epochs=tuple(replace(one, version=one.version + 1) for one in after.epochs))
-    assert lacked_by(newer) == second
+    assert inputs_by_reason(newer) == second
     master = Master("flat-1", "flat", "flat-1.fits", "0" * 64, 0, "1x1")
     assert before.library is not None
     library = replace(before.library, masters=(*before.library.masters, master))
-    third = lacked_by(replace(after, library=library))
+    third = inputs_by_reason(replace(after, library=library))
     assert {reason for reason in third if third[reason] != second[reason]} == {"no_master"}
 
 
