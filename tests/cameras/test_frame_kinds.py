@@ -44,7 +44,7 @@ def test_what_calib_build_takes_is_no_frame_of_the_sky(text: str, kind: str | No
     assert reason == (None if kind is None else Reason.NOT_SCIENCE)
 
 
-def test_a_whole_value_of_the_sky_shows_more_than_a_word_in_it() -> None:
+def test_a_whole_value_of_the_sky_counts_more_than_a_word_in_it() -> None:
     """Ingest and calib build go by the same."""
     header = HeaderDialect(kind=("KIND",), science_kinds=("dark cloud",))
     assert calibration_kind("Dark Cloud", header) is None

@@ -57,7 +57,7 @@ def test_damage_is_shown_with_a_command_to_paste(lake: Path, well: Run, skylake_
     assert well("verify", lake, "--deep")
 
 
-def test_a_broken_pointer_is_reported_where_no_other_command_works(
+def test_a_broken_pointer_is_found_where_no_command_works(
     lake: Path, well: Run, skylake_command: Run
 ) -> None:
     (lake / "current").unlink()

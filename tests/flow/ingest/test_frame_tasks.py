@@ -28,7 +28,7 @@ def texts(paths: list[Path]) -> list[str]:
     return [str(path) for path in paths]
 
 
-def test_nights_are_reported_without_reading_pixels(frames: list[Path], profile: Any) -> None:
+def test_nights_are_known_without_reading_pixels(frames: list[Path], profile: Any) -> None:
     """Headers are enough: the pixels of these files are gone."""
     for path in frames[::2]:
         header = path.read_bytes()[: 2880 * 2]
@@ -149,7 +149,7 @@ def test_the_catalog_shows_which_stars_are_in_the_field(
     assert len(stars.ra_deg) > 50
 
 
-def test_a_wrong_pointing_is_reported_by_the_catalog_alone(
+def test_a_wrong_pointing_is_found_by_the_catalog_alone(
     lake: Lake, frames: list[Path], archive: Any, columns: Any, profile: Any, tmp_path: Path
 ) -> None:
     from astropy.io import fits

@@ -104,7 +104,7 @@ def test_a_copy_among_frames_of_another_night_takes_nothing(lake: Lake, frames: 
     assert report.repeated == [str(copy)]
 
 
-def test_workers_are_reported_of_the_frames_of_their_nights_alone(
+def test_workers_get_the_frames_of_their_nights_alone(
     ingested: Lake, archive: Any, profile: Any, tmp_path: Path
 ) -> None:
     copy = Path(shutil.copy2(archive.frames[4], tmp_path / "copy.fits"))

@@ -249,7 +249,7 @@ def test_a_chip_with_few_stars_is_placed_by_its_siblings(
     assert rows_of(lake).equals(rows)
 
 
-def test_chips_with_files_of_their_own_are_reported_apart(
+def test_chips_with_files_of_their_own_are_kept_apart(
     chips: tuple[Profile, ...], night: SimulationResult, empty: Lake, tmp_path: Path
 ) -> None:
     lake, folder = copy_of(empty, tmp_path), tmp_path / "frames"

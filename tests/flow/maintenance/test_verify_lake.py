@@ -685,7 +685,7 @@ def test_a_snapshot_of_the_past_is_verified_as_it_was(patient: Patient) -> None:
     assert "file_present" in patient.verify(as_of="5").failed
 
 
-def test_all_tables_are_reported_of_though_one_is_lost(patient: Patient) -> None:
+def test_all_tables_are_reported_though_one_is_lost(patient: Patient) -> None:
     dangle_a_table(patient)
     lose_a_file(patient)
     facts = open_facts(patient.root)

@@ -145,7 +145,7 @@ def test_memory_of_a_block_does_not_grow_with_the_frames(n_frames: int, height: 
     assert largest == 1 or 4 * n_frames * width * largest <= 64 << 20
 
 
-def test_the_noise_of_frames_is_reported_by_their_differences() -> None:
+def test_the_noise_of_frames_is_measured_by_their_differences() -> None:
     random = np.random.default_rng(7)
     pattern = random.normal(0.0, 100.0, (300, 200))
     slope = np.linspace(0.0, 1.0, 200)

@@ -40,7 +40,7 @@ def test_a_plane_has_its_colour_wherever_the_image_was_trimmed(
     assert (x, y) == ((0.5, 0.5) if colour == "G" else cells[0])
 
 
-def test_the_two_greens_are_reported_apart_and_bits_of_both_count() -> None:
+def test_the_two_greens_are_kept_apart_and_bits_of_both_count() -> None:
     (first,), (second,) = (bayer_cells("RGGB", one, (0, 0)) for one in ("G1", "G2"))  # type: ignore[arg-type]
     assert first == (1, 0) and second == (0, 1)
     mask = np.zeros((4, 4), np.uint8)

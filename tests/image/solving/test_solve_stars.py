@@ -186,7 +186,7 @@ def test_random_points_and_hot_pixels_are_never_solved(
     }  # fmt: skip
 
 
-def test_a_frame_of_clouds_is_reported_so_at_once(bands: list[AsterismBand]) -> None:
+def test_a_frame_of_clouds_is_recognised_at_once(bands: list[AsterismBand]) -> None:
     few = np.arange(4.0)
     found = solve(bands, few, few, few + 1.0, (SIDE, SIDE), SolveParams())
     assert not isinstance(found, Solution) and found.reason == Reason.TOO_FEW_SOURCES

@@ -44,7 +44,7 @@ def held(tmp_path: Path, python: Python) -> Iterator[Callable[[float], tuple[Pat
         process.communicate(timeout=60)
 
 
-def test_who_waits_is_reported_for_whom(
+def test_a_wait_names_the_other_process(
     held: Callable[[float], tuple[Path, int]], caplog: pytest.LogCaptureFixture
 ) -> None:
     path, process = held(1.5)
@@ -62,7 +62,7 @@ def test_nothing_is_reported_of_a_short_wait(
         assert caplog.records == []
 
 
-def test_who_does_not_wait_is_reported_who_is_at_it(held: Callable[[float], tuple[Path, int]]) -> None:
+def test_a_refusal_names_the_other_process(held: Callable[[float], tuple[Path, int]]) -> None:
     path, process = held(60)
     with (
         pytest.raises(LakeError, match=rf"another run is at it already \(process {process} on "),

@@ -271,9 +271,7 @@ def test_a_time_is_looked_up_in_few_records(lake: Lake, grown: list[Snapshot]) -
         lake.snapshot(times[1])
 
 
-def test_the_last_commits_are_reported_without_reading_those_before(
-    lake: Lake, grown: list[Snapshot]
-) -> None:
+def test_the_last_commits_are_listed_without_reading_others(lake: Lake, grown: list[Snapshot]) -> None:
     entries = lake.history()
     for last in range(1, 8):
         assert lake.history(last) == entries[-last:]
