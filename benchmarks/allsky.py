@@ -28,7 +28,7 @@ from skylake.image.allsky.horizon_search import SearchParams
 from skylake.image.allsky.refine_geometry import DetectedPlaces
 from skylake.image.allsky.solve_allsky import AllSkySolution, solve_all_sky
 from skylake.image.wcs.header_wcs import CatalogStars
-from skylake.simulate.wholesky import draw_stars
+from skylake.simulate.whole_sky import draw_stars
 
 SHAPE = (1040, 1392)
 NOISE_PX = 0.25

@@ -26,7 +26,7 @@ from skylake.lake.cameras.stored_geometries import read_geometries, write_geomet
 from skylake.mirror.mirror_lake import mirror_lake
 from skylake.settings import Settings
 from skylake.simulate import MosaicParams, Scenario, ScheduleParams, StarParams, simulate, simulate_camera
-from skylake.simulate.fisheyenights import FisheyeNights, simulate_fisheye
+from skylake.simulate.fisheye_nights import FisheyeNights, simulate_fisheye
 from skylake.sky.catalog_columns import CatalogColumns
 
 SMALL = """

@@ -314,9 +314,9 @@ def _draw(lake: Path, row: dict[str, Any], plot: Path) -> None:
     from skylake.cli.output import writing
     from skylake.image.masters.master_file import load_bad, load_master
     from skylake.image.masters.master_library import Master
-    from skylake.report.masterplot import mask_picture, master_picture
+    from skylake.report.master_plot import mask_picture, master_picture
+    from skylake.report.photon_transfer_plot import transfer_picture
     from skylake.report.style import save
-    from skylake.report.transferplot import transfer_picture
 
     root, master = open_lake(lake).root, Master.from_row(row)
     content = load_master(root, master)

@@ -121,7 +121,7 @@ def try_steps(
     raw: StoredImage, reading: HeaderReading, library: Library, file: Path, attempt: Attempt
 ) -> None:
     """Run the steps of a frame of the sky, as far as their masters are available."""
-    from skylake.image.detrend.detrend_chain import Conditions, calibrate
+    from skylake.image.detrend.detrend_chain import Conditions, detrend_image
     from skylake.image.detrend.frame_conditions import conditions_of
     from skylake.image.masters.master_library import needed
 
@@ -130,9 +130,9 @@ def try_steps(
     if masters and not library.lake:
         alone = Conditions(reading.saturation_adu, reading.gain, reading.read_noise)
         first = next(step for step in steps if step in masters or step == "sky")
-        attempt(lambda: calibrate(raw, reading.camera, alone, until=first))
+        attempt(lambda: detrend_image(raw, reading.camera, alone, until=first))
         return
     conditions = attempt(lambda: conditions_of(raw, reading, library, None, str(file))[0])
     # The sky that is subtracted in the near infrared is made from other frames.
     if conditions is not None:
-        attempt(lambda: calibrate(raw, reading.camera, conditions, until="sky"))
+        attempt(lambda: detrend_image(raw, reading.camera, conditions, until="sky"))

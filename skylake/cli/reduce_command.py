@@ -220,7 +220,7 @@ def _draw(frame: SingleFrame, stem: Path) -> list[Path]:
 
     from skylake.cli.output import writing
     from skylake.report.checkplot import annotated_frame, background_maps
-    from skylake.report.masterplot import pixel_histogram
+    from skylake.report.master_plot import pixel_histogram
     from skylake.report.style import save
 
     if frame.image is None or frame.background is None:
@@ -251,7 +251,7 @@ def _draw_sky(frame: SingleFrame, bench: Bench, path: Path, stem: Path) -> list[
     """Write and draw the sky that was subtracted from a frame, if its camera has that step."""
     from skylake.cli.output import writing
     from skylake.flow.sky.sky_files import write_sky
-    from skylake.report.masterplot import master_picture
+    from skylake.report.master_plot import master_picture
     from skylake.report.style import save
 
     sky = None if frame.image is None else bench.sky_of(path)

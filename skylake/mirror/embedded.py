@@ -27,7 +27,7 @@ from urllib.parse import quote
 from skylake import logs
 from skylake.errors import MirrorError
 from skylake.mirror.binaries import bundled, inspect
-from skylake.mirror.datafolder import (
+from skylake.mirror.data_folder import (
     DATABASE,
     USER,
     WAIT_S,

@@ -15,7 +15,7 @@ from skylake.core.sphere import apply_proper_motion, julian_epoch
 from skylake.simulate.atmosphere import airmass_at
 from skylake.simulate.colours import magnitude
 from skylake.simulate.detector import detector_maps, read_out
-from skylake.simulate.fitsfile import Card, write_frame
+from skylake.simulate.fits_file import Card, write_frame
 from skylake.simulate.observatory import Observatory, saturation_level
 from skylake.simulate.optics import field_radius, point_spread
 from skylake.simulate.planning import PlannedFrame

@@ -19,7 +19,7 @@ import pytest
 
 from skylake.errors import MirrorError
 from skylake.mirror import EmbeddedServer
-from skylake.mirror.datafolder import _MARK, _new_mark
+from skylake.mirror.data_folder import _MARK, _new_mark
 
 Python = Callable[..., subprocess.Popen[str]]
 NOBODY = 65534
@@ -45,7 +45,7 @@ START_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
 from skylake.mirror import EmbeddedServer
-from skylake.mirror.datafolder import DataFolder
+from skylake.mirror.data_folder import DataFolder
 launch = DataFolder.launch
 def die(folder, kept):
     launch(folder, kept)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from skylake.report import forcedplots, plots
+from skylake.report import forced_plots, plots
 from skylake.report.fields import separate_fields
 from skylake.report.style import save
 
@@ -66,13 +66,13 @@ def test_scatter_of_targets_is_held_against_their_errors(tmp_path: Path) -> None
     count = np.full(400, 9.0)
     scatter = single * random.uniform(0.7, 1.4, 400)
     mag[5], count[7] = np.nan, 2.0
-    figure = forcedplots.scatter_against_magnitude(mag, single / 3.0, scatter, count, "cam")
+    figure = forced_plots.scatter_against_magnitude(mag, single / 3.0, scatter, count, "cam")
     texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert texts == ["398 light curves", "median", "expected from random errors"]
     _, median, expected = figure.axes[0].lines
     assert median.get_ydata() == pytest.approx(np.array(expected.get_ydata()), rel=0.35)
     save(figure, tmp_path / "forced.png")
-    nothing = forcedplots.scatter_against_magnitude(mag, single, scatter, np.ones(400), "cam")
+    nothing = forced_plots.scatter_against_magnitude(mag, single, scatter, np.ones(400), "cam")
     assert "no target has" in nothing.axes[0].texts[0].get_text()
 
 

@@ -19,7 +19,7 @@ from skylake.image.allsky.refine_geometry import DetectedPlaces
 from skylake.image.allsky.solve_allsky import AllSkySolution, solve_all_sky
 from skylake.image.detection.background import estimate_background, refine_background
 from skylake.image.detection.detect_sources import detect_sources
-from skylake.image.detrend.detrend_chain import calibrate
+from skylake.image.detrend.detrend_chain import detrend_image
 from skylake.image.detrend.frame_conditions import conditions_of
 from skylake.image.fitsio.read_fits import open_stored, read_file
 from skylake.image.masters.master_library import Library
@@ -111,7 +111,7 @@ def measure_sky_frame(path: Path, profile: Profile, library: Library | None = No
     assert reading.mjd_mid is not None
     conditions, _ = conditions_of(raw, reading, library, None, str(path))
     camera = reading.camera
-    image = calibrate(raw, camera, conditions)
+    image = detrend_image(raw, camera, conditions)
     background = estimate_background(image, camera.extraction)
     signal = image.pixels - background.level
     detections = detect_sources(

@@ -30,7 +30,7 @@ from skylake.flow.ingest.neighbour_pass import prior_from_lake
 from skylake.flow.sky.sky_frames import SkySource, sky_frames, takes_sky
 from skylake.image.detection.background import Background, estimate_background, refine_background
 from skylake.image.detection.detect_sources import detect_sources
-from skylake.image.detrend.detrend_chain import calibrate
+from skylake.image.detrend.detrend_chain import detrend_image
 from skylake.image.detrend.frame_conditions import conditions_of
 from skylake.image.fitsio.read_fits import open_stored, read_file
 from skylake.image.photometry.growth_curves import aperture_corrections
@@ -133,7 +133,7 @@ class Bench:
         raw = open_stored(content, profile.base.header.extension)
         reading = read_header(raw.header, profile, path.name)
         conditions, _ = conditions_of(raw, reading, self.reduction.library, self.sky, file)
-        image = calibrate(raw, reading.camera, conditions)
+        image = detrend_image(raw, reading.camera, conditions)
         background = estimate_background(image, reading.camera.extraction)
         return SingleFrame(reduced, image, background, reading=reading)
 
@@ -157,7 +157,7 @@ class Bench:
         if self.sky is None or "sky" not in reading.camera.reduction.steps:
             return None
         conditions, _ = conditions_of(raw, reading, self.reduction.library, None, file)
-        return self.sky(file, calibrate(raw, reading.camera, conditions, until="sky"))
+        return self.sky(file, detrend_image(raw, reading.camera, conditions, until="sky"))
 
     def zeropoint(self, frame: SingleFrame) -> float | None:
         """Return the zeropoint of a frame that is in force in the lake; None if there is none."""

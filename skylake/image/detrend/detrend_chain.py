@@ -69,7 +69,7 @@ class Conditions:
     gain_known: bool = False
 
 
-def calibrate(
+def detrend_image(
     raw: RawImage | StoredImage,
     camera: Camera,
     conditions: Conditions | float | None,

@@ -17,7 +17,7 @@ from skylake.core.reasons import Reason
 from skylake.errors import FrameError, FrameFailed, FrameRejected, FrameSkipped
 from skylake.image.detection.background import Background, estimate_background, refine_background
 from skylake.image.detection.detect_sources import Detections, detect_sources
-from skylake.image.detrend.detrend_chain import calibrate
+from skylake.image.detrend.detrend_chain import detrend_image
 from skylake.image.detrend.frame_conditions import conditions_of
 from skylake.image.fitsio.read_fits import refuse_constant
 from skylake.image.photometry.growth_curves import aperture_corrections
@@ -156,7 +156,7 @@ def detrend(
     }
     part = RowPart(columns, cleared=_ASSUMED)
     try:
-        image = calibrate(stored, reading.camera, conditions)
+        image = detrend_image(stored, reading.camera, conditions)
     except FrameError as error:
         return Refused(error, part)
     return Step(image, joined(part, count_pixels(image)))

@@ -137,7 +137,7 @@ def test_light_curves_are_the_points_of_all_nights_in_order(once: Lake) -> None:
             assert curve["mag_median"] == pytest.approx(clean["mag"].median(), abs=1e-5)
 
 
-def test_all_readers_see_the_same_curves_before_and_after_compaction(made: Lake) -> None:
+def test_readers_see_the_same_curves_after_compaction(made: Lake) -> None:
     def curves(lake: Lake) -> list[pd.DataFrame]:
         snapshot, table = lake.snapshot(), lake.open("lightcurves")
         with snapshot.duckdb() as connection:

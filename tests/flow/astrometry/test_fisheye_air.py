@@ -20,7 +20,7 @@ from skylake.flow.ingest.ingest_frames import ingest
 from skylake.lake import Lake
 from skylake.lake.cameras.stored_geometries import read_geometries
 from skylake.settings import Settings
-from skylake.simulate.fisheyenights import FisheyeNights, FisheyeResult, simulate_fisheye
+from skylake.simulate.fisheye_nights import FisheyeNights, FisheyeResult, simulate_fisheye
 from skylake.sky.catalog_columns import CatalogColumns
 
 #: A quarter of the air that stands over such a peak.

@@ -40,14 +40,14 @@ from skylake.lake import Lake
 from skylake.lake.access.duckdb_tables import connect
 from skylake.lake.cameras.stored_geometries import geometries_file, read_geometries
 from skylake.settings import Settings
-from skylake.simulate.fisheyenights import (
+from skylake.simulate.fisheye_nights import (
     EXTINCTION,
     ZEROPOINT,
     FisheyeNights,
     FisheyeResult,
     simulate_fisheye,
 )
-from skylake.simulate.wholesky import Twilight
+from skylake.simulate.whole_sky import Twilight
 from skylake.sky.catalog_columns import CatalogColumns
 from skylake.sky.lake_catalogs import ReferenceCatalog, StarField
 from skylake.table.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches

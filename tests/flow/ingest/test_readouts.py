@@ -15,7 +15,7 @@ from skylake.cameras import Profile, read_header
 from skylake.errors import FrameFailed
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.masters.build_masters import MasterBuildReport, build_masters, library_of
-from skylake.image.detrend.detrend_chain import calibrate
+from skylake.image.detrend.detrend_chain import detrend_image
 from skylake.image.detrend.frame_conditions import conditions_of
 from skylake.image.fitsio.read_fits import open_stored, read_file
 from skylake.image.masters.master_library import Library
@@ -80,7 +80,7 @@ def reduced(lake: Lake, camera: Profile, path: Path) -> tuple[float, float, list
     raw = open_stored(read_file(str(path)), None)
     reading = read_header(raw.header, camera, path.name)
     conditions, names = conditions_of(raw, reading, library_of(lake.snapshot(), "two"), None, str(path))
-    image = calibrate(raw, reading.camera, conditions)
+    image = detrend_image(raw, reading.camera, conditions)
     return float(np.median(image.pixels)), conditions.gain, names
 
 

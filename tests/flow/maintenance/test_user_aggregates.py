@@ -234,7 +234,7 @@ def test_a_file_may_be_named(calibrated: Lake, tmp_path: Path) -> None:
         ("import os", "there is no Aggregate of the name AGGREGATE"),
     ],
 )
-def test_a_file_that_is_no_aggregate_is_named_with_what_is_wrong(own: Path, text: str, why: str) -> None:
+def test_a_file_that_is_no_aggregate_is_named(own: Path, text: str, why: str) -> None:
     put(own, text)
     with pytest.raises(ConfigurationError, match=why) as told:
         user_aggregates()

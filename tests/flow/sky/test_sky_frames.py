@@ -25,7 +25,7 @@ from skylake.flow.ingest.ingest_report import IngestOptions
 from skylake.flow.ingest.single_frames import bench_for, completeness_of
 from skylake.flow.sky.sky_files import write_sky
 from skylake.flow.sky.sky_frames import SkyFrame, SkySource, sky_frames
-from skylake.image.detrend.detrend_chain import calibrate
+from skylake.image.detrend.detrend_chain import detrend_image
 from skylake.image.fitsio.read_fits import open_stored, read_file
 from skylake.image.quality.star_injection import InjectionTrial
 from skylake.lake import Lake
@@ -98,7 +98,7 @@ def frames_of(paths: list[Path], profile: Profile) -> tuple[SkyFrame, ...]:
 
 
 def image_of(path: Path, profile: Profile) -> Image:
-    return calibrate(open_stored(read_file(path)), profile.base, None, until="sky")
+    return detrend_image(open_stored(read_file(path)), profile.base, None, until="sky")
 
 
 def test_the_sky_is_that_of_the_frame_and_memory_is_bounded(

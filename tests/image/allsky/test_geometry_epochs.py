@@ -19,7 +19,7 @@ from skylake.image.allsky.geometry_epochs import (
 from skylake.image.allsky.horizon_search import SkyStars
 from skylake.image.allsky.refine_geometry import DetectedPlaces
 from skylake.image.wcs.lens import Lens
-from skylake.simulate.wholesky import Fisheye, draw_stars
+from skylake.simulate.whole_sky import Fisheye, draw_stars
 
 SHAPE = (1040, 1392)
 SITE = Site("", -17.9, 28.8, 2200.0)

@@ -15,7 +15,7 @@ from skylake.image.allsky.refine_geometry import DetectedPlaces, united
 from skylake.image.allsky.solve_allsky import solve_all_sky
 from skylake.image.wcs.header_wcs import CatalogStars
 from skylake.image.wcs.lens import Lens
-from skylake.simulate.wholesky import Fisheye, draw_stars
+from skylake.simulate.whole_sky import Fisheye, draw_stars
 
 SHAPE = (1040, 1392)
 SITE = Site("", -17.9, 28.8, 2200.0)

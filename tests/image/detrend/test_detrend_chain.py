@@ -13,7 +13,7 @@ from skylake.core.camera import Camera, Detector, ReductionSteps
 from skylake.core.flags import PixelFlag
 from skylake.core.frame import Image, RawImage, SkyPlane
 from skylake.errors import FrameFailed
-from skylake.image.detrend.detrend_chain import Conditions, calibrate
+from skylake.image.detrend.detrend_chain import Conditions, detrend_image
 from skylake.image.masters.master_file import MasterFrame
 
 pictures = hnp.arrays(
@@ -28,7 +28,7 @@ pictures = hnp.arrays(
 def prepared(pixels: Any, saturation: float | None = None, **detector: Any) -> Any:
     raw = RawImage(np.asarray(pixels, np.float32), {}, 0)
     before = raw.pixels.copy()
-    image = calibrate(raw, Camera("lab", detector=Detector(**detector)), saturation)
+    image = detrend_image(raw, Camera("lab", detector=Detector(**detector)), saturation)
     np.testing.assert_array_equal(raw.pixels, before)
     return image
 
@@ -140,7 +140,7 @@ def reduced(pixels: Any, steps: Any, masters: Any = (), until: Any = None, **opt
     )
     raw = RawImage(np.asarray(pixels, np.float32), {}, 0)
     conditions = Conditions(masters={one.kind: one for one in masters}, **options)
-    return calibrate(raw, camera, conditions, until)
+    return detrend_image(raw, camera, conditions, until)
 
 
 def test_masters_are_applied_in_order_with_their_variance() -> None:

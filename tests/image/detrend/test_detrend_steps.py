@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from skylake.core.camera import Camera, Detector, ReductionSteps
 from skylake.core.frame import RawImage, StoredImage
 from skylake.errors import FrameFailed
-from skylake.image.detrend.detrend_chain import Conditions, calibrate
+from skylake.image.detrend.detrend_chain import Conditions, detrend_image
 from skylake.image.detrend.detrend_steps import (
     delinearised,
     image_grid,
@@ -55,7 +55,7 @@ def test_the_grid_of_an_image_is_known_without_its_pixels(steps: tuple[str, ...]
     reduction = ReductionSteps(steps=steps, colour=colour)  # type: ignore[arg-type]
     camera = Camera("lab", detector=detector, reduction=reduction)
     pixels = np.random.default_rng(3).normal(100.0, 5.0, (40, 32)).astype(np.float32)
-    image = calibrate(StoredImage(pixels, {}, 0), camera, None)
+    image = detrend_image(StoredImage(pixels, {}, 0), camera, None)
     assert image_grid(pixels.shape, camera) == (image.offset, image.raw_step)
 
 
@@ -122,7 +122,7 @@ def test_the_unlit_level_is_subtracted_before_trimming() -> None:
     camera = Camera("lab", detector=detector, reduction=ReductionSteps(("unlit", "trim", "flat")))
     masters = {"flat": MasterFrame("flat", flat, 0.0 * flat, None, (15, 15))}
     conditions = Conditions(gain=2.0, read_noise=10.0, masters=masters, gain_known=True)
-    image = calibrate(RawImage(pixels, {}, 0), camera, conditions)
+    image = detrend_image(RawImage(pixels, {}, 0), camera, conditions)
     assert image.pixels.shape == (50, 70) and np.median(image.pixels) == pytest.approx(3000.0, abs=1.5)
     error = unlit_level(StoredImage(pixels, {}, 0), detector).error
     assert image.read_variance == pytest.approx(25.0 + error**2)

@@ -12,7 +12,7 @@ import pytest
 from skylake.core.camera import Camera, ReductionSteps
 from skylake.core.flags import PixelFlag, SourceFlag
 from skylake.core.frame import Image, RawImage
-from skylake.image.detrend.detrend_chain import Conditions, calibrate
+from skylake.image.detrend.detrend_chain import Conditions, detrend_image
 from skylake.image.masters.master_file import MasterFrame
 from skylake.simulate import render
 
@@ -38,7 +38,7 @@ def reduced(field: Any, true_e: float, told_e: float) -> Image:
     master = MasterFrame("bias", plane, np.zeros_like(plane), None, (0, 0))
     camera = Camera("lab", reduction=ReductionSteps(("bias",)))
     conditions = Conditions(gain=GAIN, read_noise=told_e, masters={"bias": master}, gain_known=True)
-    return calibrate(RawImage(raw.astype(np.float32), {}, 0), camera, conditions)
+    return detrend_image(RawImage(raw.astype(np.float32), {}, 0), camera, conditions)
 
 
 def spoil(image: Image, field: Any, chosen: npt.NDArray[np.bool_], offset: tuple[int, int]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from skylake.core.camera import Camera, Detector, ReductionSteps
 from skylake.core.frame import Image, RawImage, StoredImage
-from skylake.image.detrend.detrend_chain import Conditions, calibrate
+from skylake.image.detrend.detrend_chain import Conditions, detrend_image
 from skylake.image.detrend.detrend_steps import overscan_level
 from skylake.image.masters.master_file import MasterFrame
 from skylake.image.photometry.growth_curves import aperture_corrections
@@ -51,7 +51,7 @@ def reduced(field: Any, columns: int, jitter: float) -> Image:
         gain=GAIN, read_noise=READ_E, masters={"bias": MasterFrame("bias", zero, zero, None, (0, 0))},
         gain_known=True,
     )  # fmt: skip
-    return calibrate(RawImage(raw.astype(np.float32), {}, 0), camera, conditions)
+    return detrend_image(RawImage(raw.astype(np.float32), {}, 0), camera, conditions)
 
 
 def forced(done: Any, camera: Camera) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skylake.report.cellplots import cells_over_time
+from skylake.report.cell_plots import cells_over_time
 from skylake.report.style import save
 
 

@@ -20,7 +20,7 @@ from skylake.core.horizon import Horizon
 from skylake.core.refraction import Air
 from skylake.core.sphere import ra_dec
 from skylake.simulate.random_streams import generator
-from skylake.simulate.wholesky import Fisheye, Twilight, draw_stars, false_lights
+from skylake.simulate.whole_sky import Fisheye, Twilight, draw_stars, false_lights
 
 Floats = npt.NDArray[np.float64]
 
