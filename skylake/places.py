@@ -159,7 +159,7 @@ class Reaching:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A pipe that is broken is the one that the answer goes to: who reads it has seen enough.
+        # A broken pipe is that of the output, whose reader has closed it.
         if not is_url(self.where) or error is None or isinstance(error, SkylakeError | BrokenPipeError):
             return
         sentence = trouble(error)

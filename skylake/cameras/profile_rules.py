@@ -173,7 +173,7 @@ def _rules_of_apertures(camera: Camera) -> Iterator[Rule]:
         "it lies inside the largest radius of radii_px; give larger radii",
     )
     known = (*camera.apertures.circles, "kron")
-    yield flux not in known, "apertures.flux", f"{flux!r} is none of {', '.join(known)}"
+    yield flux not in known, "apertures.flux", f"{flux!r} is not one of {', '.join(known)}"
 
 
 def _rules_of_names(camera: Camera) -> Iterator[Rule]:

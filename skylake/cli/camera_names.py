@@ -50,7 +50,7 @@ def require_cameras(snapshot: Snapshot, text: str) -> tuple[str, ...]:
     Raises
     ------
     LakeError, ConfigurationError
-        As :func:`require_camera`, but for several chips.
+        As :func:`require_camera`, for several chips.
     """
     from skylake import cameras
 

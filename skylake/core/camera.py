@@ -375,7 +375,7 @@ class Camera:
         return filter_called(name, {key: (key, *band.aliases) for key, band in self.filters.items()})
 
     def called_filter(self, name: str | None) -> str | None:
-        """Return the one name of a filter for all names of it: that of the profile, or as it is if it is unknown."""
+        """Return the name of a filter in the profile for any name of it; an unknown name is returned unchanged."""
         return self.filter_key(name) or name
 
     def filter_band(self, name: str | None) -> FilterBand | None:

@@ -101,7 +101,7 @@ class StoredImage:
 
 @dataclass(frozen=True, slots=True)
 class SkyPlane:
-    """The sky of a frame, as it is to be subtracted.
+    """The sky to subtract from a frame.
 
     Attributes
     ----------
@@ -110,7 +110,7 @@ class SkyPlane:
     error : ndarray of float32, of the same shape
         Standard error, ADU, finite everywhere.
     unknown : ndarray of bool, of the same shape
-        Pixels of which no frame gives the sky, so that it is made up from those about them.
+        Pixels without a sky in any frame, filled from the pixels around them.
     level : float
         Its median, ADU.
     one_sided : bool

@@ -70,7 +70,7 @@ class Refused:
 
 
 def with_part(row: FrameRow, part: RowPart) -> FrameRow:
-    """Return a row with what a step adds to it; the row itself stays as it is."""
+    """Return a row with the columns of a step; the given row does not change."""
     flags = (row.get("flags", 0) & ~part.cleared) | part.columns.get("flags", 0)
     found: FrameRow = row | part.columns
     found["flags"] = flags

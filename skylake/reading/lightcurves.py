@@ -1,4 +1,4 @@
-"""The light curve of a star, as it is read."""
+"""The light curve of a star that was read from a lake."""
 
 from __future__ import annotations
 

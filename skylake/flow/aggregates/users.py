@@ -142,7 +142,7 @@ def _of_sql(path: Path) -> Aggregate:
     except ValueError as error:
         kinds = ", ".join(Granularity)
         raise ConfigurationError(
-            f"{path}: the granularity {declared['granularity']!r} is none of {kinds}"
+            f"{path}: the granularity {declared['granularity']!r} is not one of {kinds}"
         ) from error
     inputs = tuple(
         Input(table, columns, None) for table, columns in inputs_of(path, text, _readable()).items()

@@ -49,7 +49,7 @@ class Moves:
                     old = known.frames.of_file(name)
                     if old is not None and old.night != night:
                         found.setdefault((old.night, night), set()).add(old.frame_id)
-            # The file of a frame may have another name by now.
+            # The file of a frame may have been renamed.
             for other, same in known.frames.nights_of(ids).items():
                 if other != night:
                     found.setdefault((other, night), set()).update(same)

@@ -246,7 +246,7 @@ def own_noise(frame: Pixels) -> float:
 def block_rows(n_frames: int, shape: tuple[int, int]) -> list[tuple[int, int]]:
     """Return the ranges of rows in which frames are combined, so that memory does not grow with their number.
 
-    Blocks are whole tiles high, but for the last one, where memory allows.
+    Blocks are whole tiles high, except the last one, if memory allows.
     """
     height, width = shape
     rows = max(1, _BLOCK_BYTES // max(4 * n_frames * width, 1))

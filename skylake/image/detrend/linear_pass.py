@@ -117,7 +117,7 @@ def run_pass(
     Parameters
     ----------
     source : StoredImage
-        Stays as it is.
+        It is not changed.
     window : tuple of slice
         Rows and columns that are wanted.
     work : LinearPass

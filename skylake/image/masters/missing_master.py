@@ -28,6 +28,6 @@ def why_missing(header: Any, reading: HeaderReading, file_name: str, kind: str) 
         return None
     known = ", ".join(camera.filters) or "none"
     return (
-        f"the filter {reading.filter!r} of the frame is none of {reading.profile} ({known}): give it as one of the "
+        f"the filter {reading.filter!r} of the frame is not one of {reading.profile} ({known}): give it as one of the "
         "aliases of its filter there, or a [filters] section of its own"
     )

@@ -176,7 +176,7 @@ class FrameRecord:
 
 
 def new_row(profile: Profile, path: str, content: FileContent | None = None) -> FrameRow:
-    """Return the row of a frame of which nothing is known but its file."""
+    """Return the row of a frame with its file only."""
     extension = profile.base.header.extension
     # An empty file has no content to go by; like an unreadable one it is known by its path.
     identity: str | bytes = content.data if content is not None and content.data else path

@@ -67,7 +67,7 @@ def place_by_few_stars(
     Parameters
     ----------
     start : Lens
-        Right but for its attitude.
+        Right except for its attitude.
     vectors : ndarray, shape (n, 3)
         Unit vectors of catalog stars at the epoch of the frame.
     mag : ndarray, shape (n,)

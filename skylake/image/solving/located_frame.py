@@ -270,7 +270,7 @@ class MeasuredField:
         return Sources.ranked(found.x[stars], found.y[stars], found.x_err[stars], found.flux["aper1"][stars])
 
     def refine(self, judged: Judged, source: str) -> Judged:
-        """Fit a lens to the stars of the frame; a pointing that cannot be refined stays as it is."""
+        """Fit a lens to the stars of the frame; a pointing that cannot be refined is returned unchanged."""
         radius = max(_SOLVED_PX, judged.radius_arcsec / judged.pointing.pixel_scale_arcsec)
         bending, word = self.refraction(judged.pointing)
         better, known = refine_known(

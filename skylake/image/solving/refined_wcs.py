@@ -178,7 +178,7 @@ def _by_chance(found: Refinement, vectors: Floats, sources: Sources, shape: tupl
     """Return how many stars would have a source within the radius by chance.
 
     Sources are taken to lie anywhere, but as densely as they do around each star, whose own is left out: clumps of
-    stars upon clumps of something else have many neighbours.
+    stars on clumps of something else have many neighbours.
     """
     from scipy.spatial import cKDTree
 

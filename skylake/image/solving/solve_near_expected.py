@@ -62,7 +62,7 @@ def seek(
     Returns
     -------
     Sought or None
-        None if the stars are not found; what is trusted without them comes back as it is.
+        None if the stars are not found, unless the pointing is trusted without them.
     """
     half_px = 0.5 * math.hypot(*shape)
     x, y = 0.5 * (shape[1] - 1), 0.5 * (shape[0] - 1)

@@ -49,7 +49,7 @@ _BLOCK = 200
 _MOST_SOURCES = 400
 _FEWEST_SOURCES = 6
 _FEWEST_PAIRS = 6
-#: Width of the narrowest pictures of which nothing is known.
+#: Width of the narrowest pictures without hints.
 _NARROWEST_DEG = 0.5
 #: Stars in the narrowest pictures that an index is made for.
 _NARROWEST_STARS = 16.0

@@ -285,7 +285,7 @@ def _link_files(base: Path, version: Path, known: set[str], gone: set[str], link
                     owner = entry.name.removesuffix(".parquet")
                     if owner not in known:
                         raise LakeError(
-                            f"{entry.path}: no description lists this file, so nothing can be committed upon it; "
+                            f"{entry.path}: no description lists this file, so nothing can be committed on top of it; "
                             "`skylake verify` shows the command that repairs it"
                         )
                     if owner not in gone:

@@ -120,7 +120,7 @@ def _made_from(part: Part) -> dict[str, Any]:
 
 
 def keep_configurations(layout: Layout, configurations: Mapping[str, Mapping[str, Any]]) -> None:
-    """Keep resolved configurations, given by their SHA-256; one that is kept already stays as it is.
+    """Keep resolved configurations, given by their SHA-256; one that is kept already does not change.
 
     The commit that names them forces them to disk with all the rest.
     """

@@ -199,7 +199,7 @@ def _number_or_time(as_of: str | int | datetime) -> int | datetime:
 
 
 def _end_of(text: str) -> datetime:
-    """Return the last instant of a time as precise as it is written: of a day, a minute, a second.
+    """Return the last instant of a time with the precision it is written in: of a day, a minute or a second.
 
     So a time copied from `skylake history`, which shows seconds, includes that commit.
     """

@@ -511,7 +511,7 @@ def test_measured_gain_and_read_noise_replace_assumed_ones(
     [
         (
             {"FILTER": "Rc special"},
-            r"the filter 'Rc special' of the frame is none of .*raw\.toml \(V, R\): give it .* aliases .*; none of ",
+            r"the filter 'Rc special' .* is not one of .*raw\.toml \(V, R\): give it .* aliases .*; none of ",
         ),
         (
             {"OBSTYPE": "", "IMAGETYP": "Bias Frame", "EXPTIME": 0.0},
