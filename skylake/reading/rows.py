@@ -138,8 +138,8 @@ def html_table(rows: Iterable[Sequence[Any]], header: Sequence[str], caption: st
     head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
     lines = ["".join(f"<td>{html.escape(_shown(value))}</td>" for value in row) for row in rows]
     body = "".join(f"<tr>{line}</tr>" for line in lines)
-    captioned = f"<caption>{html.escape(caption)}</caption>" if caption else ""
-    return f"<table>{captioned}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    element = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+    return f"<table>{element}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _shown(value: object) -> str:

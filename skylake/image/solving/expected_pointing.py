@@ -141,11 +141,11 @@ class Guide:
         attitude = self.attitudes.get(file)
         if attitude is not None and placed is not None:
             found.append(_by_siblings(placed, attitude))
-        pointed = telescope_attitude(header, camera, mjd)
-        if pointed is not None:
+        rotation = telescope_attitude(header, camera, mjd)
+        if rotation is not None:
             known = camera.astrometry
             radius = known.pointing_arcsec * lens.focal_px / ARCSEC_PER_RADIAN
-            found.append(Seed(lens.turned(pointed), radius, known.rotation_error_deg, "seeded"))
+            found.append(Seed(lens.turned(rotation), radius, known.rotation_error_deg, "seeded"))
         return found
 
 

@@ -130,8 +130,8 @@ def contradicted(hints: SolveParams, found: Solution) -> str | None:
             f"the scale is {found.scale_arcsec:.4g} arcsec per pixel, and {low:.4g} to {high:.4g} was given"
         )
     if hints.parity is not None and found.parity != hints.parity:
-        is_, was = ("is", "is not") if found.parity > 0 else ("is not", "is")
-        words.append(f"the image {is_} mirrored, and it was given that it {was}")
+        is_, was = ("is", "not mirrored") if found.parity > 0 else ("is not", "mirrored")
+        words.append(f"the image {is_} mirrored, and was given as {was}")
     if hints.centre is not None:
         reach = hints.radius_deg + 0.5 * math.hypot(*found.shape) * found.scale_arcsec / 3600.0
         away = float(separation_deg(*hints.centre, *found.centre))

@@ -93,11 +93,11 @@ def pointing_of(lens: Lens, shape: tuple[int, int]) -> Pointing:
 
 def telescope_row(pointing: Pointing, right: bool, seeds: Sequence[Seed], shape: tuple[int, int]) -> FrameRow:
     """Return how far a frame is from where the cards of the telescope put it: columns of ``frames``."""
-    pointed = next((seed.lens for seed in seeds if not seed.trusted), None)
-    if pointed is None or not right:
+    expected = next((seed.lens for seed in seeds if not seed.trusted), None)
+    if expected is None or not right:
         return {}
     found = attitude_of(pointing.ra_deg, pointing.dec_deg, pointing.rotation_deg)
-    wanted = frame_matrix(pointed, shape)
+    wanted = frame_matrix(expected, shape)
     apart = 2.0 * math.asin(min(0.5 * float(np.linalg.norm(found[2] - wanted[2])), 1.0))
     # The turn about the axis, whatever the tilt between them: the twist of the rotation.
     turn = found @ wanted.T

@@ -104,7 +104,7 @@ def test_contradictions_of_stars_and_header_are_put_in_words() -> None:
     sentence = contradicted(wrong, found) or ""
     for words in (
         "57.3 arcsec per pixel, and 20 to 30",
-        "is not mirrored, and it was given that it is",
+        "is not mirrored, and was given as mirrored",
         "40 degrees from",
         "90",
     ):
