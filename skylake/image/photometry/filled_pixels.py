@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.image.photometry.aperture_photometry import UNUSABLE, PhotometryScene, elliptical_sums, fluxes_of
-from skylake.image.photometry.obscured_star_kernels import RadialProfile
+from skylake.image.photometry.obscured_star_kernels import Profile
 from skylake.image.photometry.pixel_sum_kernels import FLUX, OBSCURED
 
 Floats = npt.NDArray[np.float64]
@@ -43,7 +43,7 @@ class Filled:
 
     @classmethod
     def of(
-        cls, scene: PhotometryScene, some: Places, places: Floats, strength: Floats, profile: RadialProfile
+        cls, scene: PhotometryScene, some: Places, places: Floats, strength: Floats, profile: Profile
     ) -> Filled:
         """Return what stands in for the bad pixels of sources at places, shape (2, n)."""
         table, step = profile.table, profile.step

@@ -27,7 +27,7 @@ _MIN_PIXELS = 6
 _LEAST_NOISE = 0.25
 
 
-class RadialProfile(NamedTuple):
+class Profile(NamedTuple):
     """The brightness of a star as a function of the radius.
 
     Attributes
@@ -48,7 +48,7 @@ class RadialProfile(NamedTuple):
     wrong: float
 
 
-class _StarEquations(NamedTuple):
+class _Normal(NamedTuple):
     """Normal equations of flux, x and y: the matrix, its covariance with the noise as weight, and the right side."""
 
     matrix: Floats
@@ -57,7 +57,7 @@ class _StarEquations(NamedTuple):
 
 
 @kernel(error_model="numpy")
-def _brightness(profile: RadialProfile, radius: float) -> tuple[float, float]:
+def _brightness(profile: Profile, radius: float) -> tuple[float, float]:
     """Return the brightness at a radius, and its slope."""
     table, step = profile.table, profile.step
     place = radius / step
@@ -78,13 +78,7 @@ def _variance(planes: Planes, noise: SourceNoise, row: int, column: int) -> floa
 
 @kernel(error_model="numpy")
 def _equations(
-    planes: Planes,
-    noise: SourceNoise,
-    profile: RadialProfile,
-    x: float,
-    y: float,
-    flux: float,
-    normal: _StarEquations,
+    planes: Planes, noise: SourceNoise, profile: Profile, x: float, y: float, flux: float, normal: _Normal
 ) -> tuple[int, int]:
     """Set the normal equations of flux, x and y; return how many pixels are good, and how many are not."""
     signal, mask, unusable, reach = planes.signal, planes.mask, planes.unusable, profile.reach
@@ -116,9 +110,7 @@ def _equations(
 
 
 @kernel(error_model="numpy")
-def _fit_place(
-    planes: Planes, noise: SourceNoise, profile: RadialProfile, normal: _StarEquations, place: Floats
-) -> bool:
+def _fit_place(planes: Planes, noise: SourceNoise, profile: Profile, normal: _Normal, place: Floats) -> bool:
     """Fit flux and place; set x, y and their errors, and return whether that is to be believed."""
     matrix, spread, right = normal.matrix, normal.spread, normal.right
     x, y = place[0], place[1]
@@ -149,7 +141,7 @@ def _fit_place(
 
 
 @kernel(error_model="numpy")
-def _covariance(planes: Planes, noise: SourceNoise, profile: RadialProfile, x: float, y: float) -> float:
+def _covariance(planes: Planes, noise: SourceNoise, profile: Profile, x: float, y: float) -> float:
     """Return the sum of profile x variance of the good pixels from which the brightness of a star follows."""
     mask, unusable, reach = planes.mask, planes.unusable, profile.reach
     height, width = planes.signal.shape
@@ -167,7 +159,7 @@ def _covariance(planes: Planes, noise: SourceNoise, profile: RadialProfile, x: f
 def _flux(
     planes: Planes,
     noise: SourceNoise,
-    profile: RadialProfile,
+    profile: Profile,
     x: float,
     y: float,
     radius: float,
@@ -203,7 +195,7 @@ def _flux(
 def fill_circles(
     planes: Planes,
     noise: PixelNoise,
-    profile: RadialProfile,
+    profile: Profile,
     radii: Floats,
     obscured: Flags,
     places: Floats,
@@ -227,7 +219,7 @@ def fill_circles(
     strength : ndarray, shape (n, 3)
         Set to the factor of the profile, its variance, and its covariance with the sum of the pixels that give it.
     """
-    normal = _StarEquations(np.empty((3, 3)), np.empty((3, 3)), np.empty(3))
+    normal = _Normal(np.empty((3, 3)), np.empty((3, 3)), np.empty(3))
     matrix, spread, right = normal.matrix, normal.spread, normal.right
     for star in range(len(places)):
         here = noise_of(noise, star)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from skylake.core.flags import PixelFlag
 from skylake.image.photometry.aperture_photometry import UNUSABLE, PhotometryScene, bits_in_circles
 from skylake.image.photometry.filled_pixels import Filled
-from skylake.image.photometry.obscured_star_kernels import RadialProfile, fill_circles
+from skylake.image.photometry.obscured_star_kernels import Profile, fill_circles
 
 Floats = npt.NDArray[np.float64]
 
@@ -75,7 +75,7 @@ def fill_obscured(
     )
     half = _STEP_PX * float(np.argmax(table < 0.5 * table[0]))
     reach = max(_MIN_REACH_PX, _REACH_HALF_WIDTHS * half)
-    profile = RadialProfile(table, _STEP_PX, reach, _WRONG)
+    profile = Profile(table, _STEP_PX, reach, _WRONG)
     here, values = np.ascontiguousarray(places[:, some].T), np.stack([flux[:, some], error[:, some]])
     strength = np.full((some.size, 3), np.nan)
     fill_circles(

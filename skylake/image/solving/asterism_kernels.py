@@ -11,8 +11,8 @@ from skylake.core.asterism_codes import SIZE_STEP, Quads, cell_of, cell_x, cell_
 from skylake.core.declination_zones import Zones
 from skylake.core.jit import kernel
 from skylake.core.sphere import FloatArray, IntArray
-from skylake.image.solving.attitude_kernels import Guess, PictureSources
-from skylake.image.solving.guess_kernels import GuessScene, first_odds, refine
+from skylake.image.solving.attitude_kernels import Guess, Picture
+from skylake.image.solving.guess_kernels import Scene, first_odds, refine
 
 #: Guesses with smaller odds after the first look are not refined.
 _FIRST_ODDS = 3.0
@@ -101,7 +101,7 @@ class Answer(NamedTuple):
 def search(
     asterisms: Asterisms,
     rays: FloatArray,
-    picture: PictureSources,
+    picture: Picture,
     quads: Quads,
     zones: Zones,
     around: float,
@@ -120,7 +120,7 @@ def search(
         Guesses that were looked at before: the odds that are needed grow with their number.
     """
     scene, pairs = (
-        GuessScene(picture, zones, np.empty(_ROOM, np.int64)),
+        Scene(picture, zones, np.empty(_ROOM, np.int64)),
         np.zeros((2, picture.x.size), np.int64),
     )
     entries, code, sources = np.empty(_ROOM, np.int64), np.empty(4), np.empty(4, np.int64)

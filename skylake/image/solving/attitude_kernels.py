@@ -26,7 +26,7 @@ N_PARAMETERS = 6
 _BEHIND = 0.05
 
 
-class PictureSources(NamedTuple):
+class Picture(NamedTuple):
     """The chosen sources of a picture.
 
     Attributes
@@ -127,13 +127,13 @@ def derive(guess: Guess, half: float, place: FloatArray, slopes: FloatArray) -> 
 
 
 @kernel
-def inside(picture: PictureSources, place: FloatArray) -> bool:
+def inside(picture: Picture, place: FloatArray) -> bool:
     """Return whether a place is in the picture."""
     return abs(place[0]) < 0.5 * picture.width and abs(place[1]) < 0.5 * picture.height
 
 
 @kernel
-def nearest_source(picture: PictureSources, place: FloatArray) -> int:
+def nearest_source(picture: Picture, place: FloatArray) -> int:
     """Return the source that is nearest to a place in the picture."""
     rows, columns = picture.nearest.shape
     row = min(int((place[1] / picture.height + 0.5) * rows), rows - 1)

@@ -19,7 +19,7 @@ from skylake.core.sphere import FloatArray, IntArray
 from skylake.image.solving.attitude_kernels import (
     N_PARAMETERS,
     Guess,
-    PictureSources,
+    Picture,
     derive,
     inside,
     nearest_source,
@@ -43,12 +43,12 @@ _GIVEN_UP = -4.0
 _GROWTH = 0.012
 
 
-class GuessScene(NamedTuple):
+class Scene(NamedTuple):
     """What guesses are held against.
 
     Attributes
     ----------
-    picture : PictureSources
+    picture : Picture
         Its sources.
     zones : Zones
         The stars of the catalog.
@@ -56,7 +56,7 @@ class GuessScene(NamedTuple):
         Room for stars.
     """
 
-    picture: PictureSources
+    picture: Picture
     zones: Zones
     found: IntArray
 
@@ -64,7 +64,7 @@ class GuessScene(NamedTuple):
 @kernel
 def first_odds(
     guess: Guess,
-    scene: GuessScene,
+    scene: Scene,
     members: IntArray,
     sky: FloatArray,
     radius: float,
@@ -115,7 +115,7 @@ def first_odds(
 @kernel
 def improve(
     guess: Guess,
-    scene: GuessScene,
+    scene: Scene,
     pairs: IntArray,
     n: int,
     sigma: float,
@@ -185,7 +185,7 @@ def _turn(rotation: FloatArray, step: FloatArray) -> None:
 @kernel
 def pair_up(
     guess: Guess,
-    scene: GuessScene,
+    scene: Scene,
     sigma: float,
     covariance: FloatArray,
     pairs: IntArray,
@@ -241,7 +241,7 @@ def place_variance(
 @kernel
 def refine(
     guess: Guess,
-    scene: GuessScene,
+    scene: Scene,
     members: IntArray,
     quad_sources: IntArray,
     sigma: float,
@@ -277,7 +277,7 @@ def refine(
 @kernel
 def last_odds(
     guess: Guess,
-    scene: GuessScene,
+    scene: Scene,
     members: IntArray,
     sigma: float,
     covariance: FloatArray,
@@ -316,7 +316,7 @@ def last_odds(
 
 
 @kernel
-def magnitude_scale(picture: PictureSources, zones: Zones, owner: IntArray) -> tuple[float, float]:
+def magnitude_scale(picture: Picture, zones: Zones, owner: IntArray) -> tuple[float, float]:
     """Return the zeropoint of the pairs and the range of the magnitudes of all sources."""
     offsets = np.empty(owner.size)
     n = 0

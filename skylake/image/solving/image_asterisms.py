@@ -10,7 +10,7 @@ import numpy as np
 from skylake.core.asterism_codes import describe_all
 from skylake.core.sphere import FloatArray, IntArray
 from skylake.image.solving.asterism_kernels import Asterisms
-from skylake.image.solving.attitude_kernels import Guess, PictureSources, fill_nearest
+from skylake.image.solving.attitude_kernels import Guess, Picture, fill_nearest
 
 #: Asterisms are made of a source and three of so many nearest ones.
 _NEIGHBOURS = 7
@@ -37,14 +37,12 @@ def leading(x: FloatArray, y: FloatArray, rank: float, reach: float) -> IntArray
     return np.flatnonzero(brighter < rank)[:MOST_SOURCES]
 
 
-def picture_of(
-    x: FloatArray, y: FloatArray, magnitudes: FloatArray, shape: tuple[int, int]
-) -> PictureSources:
+def picture_of(x: FloatArray, y: FloatArray, magnitudes: FloatArray, shape: tuple[int, int]) -> Picture:
     """Return chosen sources, at pixels from the centre, as the kernels want them."""
     height, width = shape
     nearest = np.empty((_GRID, _GRID), np.int32)
     fill_nearest(x, y, float(width), float(height), nearest)
-    return PictureSources(x, y, magnitudes, nearest, float(width), float(height))
+    return Picture(x, y, magnitudes, nearest, float(width), float(height))
 
 
 def rays_of(x: FloatArray, y: FloatArray, focal: float, half: float, distortion: FloatArray) -> FloatArray:
@@ -78,7 +76,7 @@ def predict(guess: Guess, half: float, vectors: FloatArray) -> tuple[FloatArray,
     return guess.parity * focal * gx * g, focal * gy * g
 
 
-def make_asterisms(picture: PictureSources, rays: FloatArray, focal: float) -> Asterisms:
+def make_asterisms(picture: Picture, rays: FloatArray, focal: float) -> Asterisms:
     """Return the asterisms of neighbours, those of bright sources first."""
     members = _members(picture.x, picture.y)
     # The faintest member decides, since it is the likeliest to be no star of the index.

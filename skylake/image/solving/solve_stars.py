@@ -19,7 +19,7 @@ from skylake.core.asterism_codes import AsterismBand, local_density
 from skylake.core.reasons import Reason
 from skylake.core.sphere import FloatArray, IntArray, ra_dec, tangent_basis, unit_vectors
 from skylake.image.solving.asterism_kernels import Answer, Wanted, search
-from skylake.image.solving.attitude_kernels import Guess, PictureSources
+from skylake.image.solving.attitude_kernels import Guess, Picture
 from skylake.image.solving.image_asterisms import (
     leading,
     make_asterisms,
@@ -301,7 +301,7 @@ def _fitting(bands: Sequence[AsterismBand], densities: list[float], steradians: 
 
 def _attempt(
     state: _PatternSearch, band: AsterismBand, rank: float, scale: float
-) -> tuple[Answer, PictureSources, IntArray] | None:
+) -> tuple[Answer, Picture, IntArray] | None:
     """Search one band at one scale."""
     params, focal = state.params, 1.0 / scale
     some = leading(state.x, state.y, rank * band.rank, band.reach * focal)
@@ -355,7 +355,7 @@ def _wanted(params: SolveParams, half_view: float) -> Wanted:
 
 
 def _solution(
-    found: tuple[Answer, PictureSources, IntArray],
+    found: tuple[Answer, Picture, IntArray],
     band: AsterismBand,
     state: _PatternSearch,
     chosen: IntArray,
