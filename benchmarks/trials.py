@@ -185,7 +185,7 @@ class Trials:
         return lake
 
     def mosaic(self, target: Path) -> None:
-        """Make a lake with the frames of the camera of two chips, whose places are not learnt yet."""
+        """Make a lake with the frames of the camera of two chips, whose places are not learned yet."""
         lake = Lake.create(target, Settings(cluster="inline", workers=2, pixel_order=_PIXEL_ORDER))
         import_catalog(lake, "simcat", "table", [self.mosaics / "catalog.parquet"], _COLUMNS)
         for chip in cameras.load_chips(str(self.pair)):

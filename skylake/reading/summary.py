@@ -1,4 +1,4 @@
-"""What a lake holds, at a glance."""
+"""A summary of the contents of a lake."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Summary:
         When the snapshot was committed.
     cameras : tuple of Nights
     tables : dict
-        Rows of each table.
+        Stored rows of each table. Those of a table in blocks, such as light curves, are blocks, which readers merge.
     catalogs : tuple of str
     """
 
@@ -73,16 +73,23 @@ class Summary:
         width = max(map(len, filled), default=0)
         digits = len(f"{max(filled.values(), default=0):,}")
         lines = [f"<lake {self.root}>", *(f"{key + ':':<10}{value}" for key, value in self._lines), "tables:"]
-        lines += [f"  {name:<{width}}  {rows:>{digits},} rows" for name, rows in filled.items()]
+        lines += [
+            f"  {name:<{width}}  {rows:>{digits},} {load(name).unit_of_count}"
+            for name, rows in filled.items()
+        ]
         lines += [f"  without rows: {', '.join(empty)}"] if empty else []
         return "\n".join(lines)
 
     def html(self) -> str:
         """Return the summary as HTML that needs nothing from outside; whatever is in it is text."""
-        told = "<br>".join(f"{key}: {html.escape(value)}" for key, value in self._lines)
-        rows = [(name, f"{count:,}", load(name).description) for name, count in self.tables.items()]
+        lines = "<br>".join(f"{key}: {html.escape(value)}" for key, value in self._lines)
+        rows = []
+        for name, count in self.tables.items():
+            schema = load(name)
+            unit = f" {schema.unit_of_count}" if schema.in_blocks else ""
+            rows.append((name, f"{count:,}{unit}", schema.description))
         table = html_table(rows, ["table", "rows", "a row is"])
-        return f"<div><strong>lake {html.escape(self.root)}</strong><br>{told}{table}</div>"
+        return f"<div><strong>lake {html.escape(self.root)}</strong><br>{lines}{table}</div>"
 
 
 def summary(snapshot: Snapshot) -> Summary:

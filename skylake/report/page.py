@@ -33,7 +33,7 @@ _MAX_STARS = 3
 _BRIGHT_MAG_ERR = 0.03
 #: And of stars with no larger share of light from neighbours.
 _MAX_CROWDING = 0.05
-#: What the points of a light curve are, and what its title says of them.
+#: Kinds of points of a light curve, and their name in its title.
 _MEASURED = {"forced": "forced measurements", "detected": "detections"}
 _MEASURED_TITLE = {"forced": "forced photometry", "detected": "its detections"}
 
@@ -214,7 +214,7 @@ def curve_figure(curve: dict[str, Any]) -> Figure:
         np.array([np.nan if point.get(name) is None else point[name] for point in points], float)
         for name in ("mag", "mag_err", "mag_random_err", "mag_systematic_err")
     )
-    # An error that all points share moves them together, and would hide how little they differ.
+    # An error that all points share moves them together, and would hide small differences.
     mag_err = np.where(np.isfinite(random_err), random_err, mag_err)
     bjd = np.array([point["bjd_tdb"] for point in points], float)
     spoiled = np.array([(point["flags"] & int(SPOILED)) != 0 for point in points], bool)
@@ -234,7 +234,7 @@ def _shared_error(band: npt.NDArray[np.object_], shared: Floats) -> str:
 
 
 def _limit(point: dict[str, Any]) -> float:
-    """Return what the star is fainter than on a frame that does not show it; NaN for a detection."""
+    """Return the limit that a star is fainter than on a frame without a detection; NaN for a detection."""
     flux, error, limit = (point.get(name) for name in ("flux", "flux_err", "mag_limit"))
     if flux is None or error is None or limit is None or flux >= DETECTED_SNR * error:
         return float("nan")

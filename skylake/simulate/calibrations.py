@@ -1,4 +1,4 @@
-"""Bias, dark and twilight-flat frames to go with raw frames."""
+"""Bias, dark and twilight-flat frames for raw frames."""
 
 from __future__ import annotations
 

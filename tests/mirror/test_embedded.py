@@ -271,7 +271,7 @@ def test_initdb_killed_half_way_leaves_nothing_in_the_way(folder: Path, python: 
     assert not list(folder.glob("postgres/initialising-*"))
 
 
-def test_another_major_version_is_refused_with_the_mend(folder: Path, debian: EmbeddedServer) -> None:
+def test_another_major_version_is_refused_with_the_fix(folder: Path, debian: EmbeddedServer) -> None:
     with EmbeddedServer(folder / "postgres", binaries=Path(debian.psql_command.split()[0]).parent):
         pass
     with pytest.raises(

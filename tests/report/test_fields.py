@@ -23,7 +23,7 @@ def discs(places: list[tuple[float, float]], radius_deg: float, order: int = 8) 
     return np.unique(np.concatenate(found))
 
 
-def test_fields_far_apart_are_told_apart_from_north_to_south() -> None:
+def test_fields_far_apart_are_kept_apart_from_north_to_south() -> None:
     pixels = discs([(0.3, -60.0), (359.0, 20.0), (40.0, -20.0)], 1.0)
     fields = separate_fields(pixels, 8)
     dec = [np.mean(healpy.pix2ang(256, pixels[rows], nest=True, lonlat=True)[1]) for rows in fields]

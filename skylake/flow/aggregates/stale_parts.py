@@ -1,12 +1,12 @@
-"""What is out of date in a lake, from the plans of calibrate and aggregate: it is just what they would make."""
+"""Parts of a lake that are out of date: those that calibrate and aggregate would make by their plans."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
 
-from skylake.flow.aggregates.calibration import Calibrated, calibration_in_force
-from skylake.flow.aggregates.plan import Sources, plan
+from skylake.flow.aggregates.calibration import CalibrationInForce, calibration_in_force
+from skylake.flow.aggregates.plan import PlanSources, plan
 from skylake.flow.aggregates.run import definition_of
 from skylake.flow.aggregates.users import UserAggregate, user_aggregates
 from skylake.flow.staleness import Why
@@ -48,8 +48,8 @@ class Outdated:
 def outdated(lake: Lake, snapshot: Snapshot | None = None) -> dict[str, Outdated]:
     """Return the state of each derived table, by its name in the order in which they are made.
 
-    The calibration is that which ``calibrate`` makes by default: of the catalogs in force and the largest version.
-    Light curves that the matches of a night will be new to are not known before the night is matched.
+    The calibration is the one that ``calibrate`` makes by default: with the catalogs in force and the largest version.
+    Which light curves get points of a night is only known once the night is matched.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def outdated(lake: Lake, snapshot: Snapshot | None = None) -> dict[str, Outdated
     calibrated = calibration_in_force(lake, snapshot)
     found = _calibrations(lake, calibrated)
     stale = {(table, name) for table, state in found.items() for name in state.why}
-    sources = Sources(lake, calibrated)
+    sources = PlanSources(lake, calibrated)
     known: dict[str, Aggregate | UserAggregate] = {**built_in(), **user_aggregates()}
     for table, one in known.items():
         found[table] = _aggregate(one, sources, stale)
@@ -67,7 +67,7 @@ def outdated(lake: Lake, snapshot: Snapshot | None = None) -> dict[str, Outdated
 
 
 def uncalibrated(lake: Lake) -> int:
-    """Return how many parts of matches and zeropoints are out of date, without planning what is made from them.
+    """Return how many parts of matches and zeropoints are out of date, without plans of the tables made from them.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def uncalibrated(lake: Lake) -> int:
     return sum(len(state.why) for state in _calibrations(lake, calibration_in_force(lake)).values())
 
 
-def _calibrations(lake: Lake, calibrated: Calibrated) -> dict[str, Outdated]:
+def _calibrations(lake: Lake, calibrated: CalibrationInForce) -> dict[str, Outdated]:
     """Return the state of matches and zeropoints."""
     snapshot = calibrated.snapshot
     found = {"matches": Outdated(), "zeropoints": Outdated()}
@@ -96,7 +96,9 @@ def _calibrations(lake: Lake, calibrated: Calibrated) -> dict[str, Outdated]:
     return found
 
 
-def _aggregate(made_by: Aggregate | UserAggregate, sources: Sources, stale: set[tuple[str, str]]) -> Outdated:
+def _aggregate(
+    made_by: Aggregate | UserAggregate, sources: PlanSources, stale: set[tuple[str, str]]
+) -> Outdated:
     """Return the state of an aggregate, given the parts of matches and zeropoints that are out of date."""
     definition, schema = definition_of(made_by)
     with in_force(schema):

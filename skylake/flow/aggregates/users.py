@@ -1,4 +1,4 @@
-"""Aggregates of a user: a file of SQL or Python each, in the user's own folder or named, never in a lake.
+"""Aggregates of a user: each is a file of SQL or Python, in the user's own folder or named by path, never in a lake.
 
 A file of SQL begins with comments that declare it::
 
@@ -9,7 +9,7 @@ A file of SQL begins with comments that declare it::
     SELECT band, count(*) AS n, max(fwhm_px) AS widest FROM frames GROUP BY band
 
 A file of Python has an :class:`skylake.table.aggregate.Aggregate` of the name ``AGGREGATE``. A YAML file of the same
-name beside either is the schema of its table; else the schema follows from what it gives for a batch without rows.
+name beside either is the schema of its table; without one the schema follows from the result for a batch without rows.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class UserAggregate:
 
 
 def user_aggregates(files: Sequence[Path] = ()) -> dict[str, UserAggregate]:
-    """Return the aggregates of the user by name: those of the user's own folder, then others by their files.
+    """Return the aggregates of the user by name: those in the user's own folder, then those in the named files.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def _read(path: Path, sha256: str) -> UserAggregate:
 
 
 def _of_python(path: Path) -> Aggregate:
-    """Return the aggregate of a file of Python; its functions go to workers whole, as none of them can import it."""
+    """Return the aggregate of a file of Python; its functions are sent to workers whole, as these cannot import it."""
     with code_of_user(str(path), "the file cannot be run"):
         found = runpy.run_path(str(path)).get("AGGREGATE")
     if not isinstance(found, Aggregate):
@@ -135,28 +135,28 @@ def _of_python(path: Path) -> Aggregate:
 def _of_sql(path: Path) -> Aggregate:
     """Return the aggregate of a file of SQL."""
     text = path.read_text(encoding="utf-8")
-    told = _declared(path, text)
-    key = tuple(_listed(told["key"]))
+    declared = _declared(path, text)
+    key = tuple(_listed(declared["key"]))
     try:
-        granularity = Granularity(told["granularity"])
+        granularity = Granularity(declared["granularity"])
     except ValueError as error:
         kinds = ", ".join(Granularity)
         raise ConfigurationError(
-            f"{path}: the granularity {told['granularity']!r} is none of {kinds}"
+            f"{path}: the granularity {declared['granularity']!r} is not one of {kinds}"
         ) from error
     inputs = tuple(
         Input(table, columns, None) for table, columns in inputs_of(path, text, _readable()).items()
     )
     query = Query(text, tuple((one.table, one.columns or ()) for one in inputs))
-    merging: dict[str, str] = dict(_merging(path, told.get("merge", "")))
+    merging: dict[str, str] = dict(_merging(path, declared.get("merge", "")))
     rest = set(query(Given("", 0, _nothing(inputs))).column_names) - merging.keys() - {*key, *_BATCH}
-    # A night has each key once. What names the place of a star is the same in all nights.
+    # A night has each key once. Columns that name the place of a star are the same in all nights.
     plain = rest if granularity is Granularity.BATCH else rest & set(_PLACE)
     if rest - plain:
         raise _unmerged(path, min(rest - plain))
     merging |= dict.fromkeys(plain, "last")
     return Aggregate(
-        told["name"],
+        declared["name"],
         inputs,
         key,
         granularity,
@@ -180,20 +180,20 @@ class _Guarded:
 
 def _declared(path: Path, text: str) -> dict[str, str]:
     """Return what the comments at the beginning declare."""
-    told: dict[str, str] = {}
+    declared: dict[str, str] = {}
     for line in text.splitlines():
         found = _LINE.fullmatch(line.strip())
         if found is None:
             break
         if found[1] not in _KEYS:
             raise ConfigurationError(f"{path}: there is no {found[1]!r} to declare; use {', '.join(_KEYS)}")
-        told[found[1]] = found[2].strip()
-    missing = [name for name in _KEYS[:3] if not told.get(name)]
+        declared[found[1]] = found[2].strip()
+    missing = [name for name in _KEYS[:3] if not declared.get(name)]
     if missing:
         raise ConfigurationError(
             f"{path}: the file does not say its {missing[0]}; begin it with lines such as `-- {missing[0]}: …`"
         )
-    return told
+    return declared
 
 
 def _listed(text: str) -> list[str]:
@@ -227,7 +227,7 @@ def _readable() -> list[str]:
 
 
 def _derived(aggregate: Aggregate, path: Path) -> TableSchema:
-    """Return the schema that follows from what an aggregate gives for a batch without rows."""
+    """Return the schema that follows from the result of an aggregate for a batch without rows."""
     rows = _of_nothing(aggregate, path)
     merging: Mapping[str, str] = getattr(aggregate.merge, "merging", {})
     is_batch = aggregate.granularity is Granularity.BATCH
@@ -263,7 +263,7 @@ def _unmerged(path: Path, name: str) -> ConfigurationError:
 
 
 def _of_nothing(aggregate: Aggregate, path: Path) -> pa.Table:
-    """Return what an aggregate gives for a batch without rows."""
+    """Return the result of an aggregate for a batch without rows."""
     schema = path.with_suffix(".yaml").name
     with code_of_user(str(path), f"a batch without rows fails; let it pass, or put {schema} beside the file"):
         return aggregate.finish(

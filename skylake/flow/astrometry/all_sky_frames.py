@@ -15,7 +15,7 @@ from skylake.core.refraction import Air
 from skylake.errors import ConfigurationError, FrameFailed, FrameSkipped
 from skylake.image.allsky.allsky_pointing import NO_PLACE, USUAL_FWHM_PX, detected_of
 from skylake.image.allsky.horizon_search import SearchParams
-from skylake.image.allsky.refine_geometry import Detected
+from skylake.image.allsky.refine_geometry import DetectedPlaces
 from skylake.image.allsky.solve_allsky import AllSkySolution, solve_all_sky
 from skylake.image.detection.background import estimate_background, refine_background
 from skylake.image.detection.detect_sources import detect_sources
@@ -34,7 +34,7 @@ class AllSkyFrame:
 
     Attributes
     ----------
-    detected : Detected
+    detected : DetectedPlaces
     fwhm_px : float
         Median of the sources.
     shape : tuple of int
@@ -46,7 +46,7 @@ class AllSkyFrame:
         Of its filter.
     """
 
-    detected: Detected
+    detected: DetectedPlaces
     fwhm_px: float
     shape: tuple[int, int]
     mjd_mid: float
@@ -56,7 +56,7 @@ class AllSkyFrame:
     @property
     def horizon(self) -> Horizon:
         """The horizon of the site at the middle of the exposure, under its air if the profile accounts for it."""
-        return Horizon.of(self.mjd_mid, self.camera.site, Air.heeded(self.camera, self.band))
+        return Horizon.of(self.mjd_mid, self.camera.site, Air.of_camera(self.camera, self.band))
 
 
 def solve_all_sky_file(

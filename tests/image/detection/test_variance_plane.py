@@ -1,4 +1,4 @@
-"""A plane of variances that the sky contradicts: what is mended, for faint stars and for bright ones."""
+"""A plane of variances that the sky contradicts: what is repaired, for faint stars and for bright ones."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def field_of(make_field: Callable[..., Any], seed: int) -> Any:
 
 
 def reduced(field: Any, true_e: float, told_e: float, known: bool = True) -> Image:
-    """The field as a detector of some read noise shows it, reduced with what its header tells."""
+    """The field as a detector of some read noise shows it, reduced with what its header shows."""
     from skylake.simulate import render
 
     random = np.random.default_rng(round(1e6 * float(field.pixels.sum()) % 2**31))

@@ -59,7 +59,7 @@ def test_the_grid_of_an_image_is_known_without_its_pixels(steps: tuple[str, ...]
     assert image_grid(pixels.shape, camera) == (image.offset, image.raw_step)
 
 
-def test_an_array_that_is_all_border_is_told() -> None:
+def test_an_array_that_is_all_border_is_reported() -> None:
     with pytest.raises(FrameFailed, match="reference_border_px") as caught:
         reference_correction(np.zeros((8, 8), np.float32), 4, 1)
     assert caught.value.reason == "wrong_size"
@@ -88,7 +88,7 @@ def test_overscan_of_columns_is_a_level_for_each_row() -> None:
 CORNERS = ((0, 10, 0, 10), (90, 100, 0, 10), (0, 10, 70, 80), (90, 100, 70, 80))
 
 
-def test_unlit_corners_tell_the_level_with_its_error() -> None:
+def test_unlit_corners_show_the_level_with_its_error() -> None:
     found, told = [], []
     for seed in range(60):
         random = np.random.default_rng(seed)
@@ -178,7 +178,7 @@ def test_whole_numbers_do_not_make_rows_differ(noise: float) -> None:
     assert np.count_nonzero(np.array(own) > 0.5 * rounded / np.sqrt(30.0)) <= 1
 
 
-def test_unlit_areas_of_whole_numbers_tell_parts_of_one() -> None:
+def test_unlit_areas_of_whole_numbers_show_parts_of_one() -> None:
     random = np.random.default_rng(3)
     pulls = []
     for number in range(40):

@@ -1,4 +1,4 @@
-"""A flat that is wrong by a gradient: what fluxes, the sky and the gain are told of it."""
+"""A flat that is wrong by a gradient: what fluxes, the sky and the gain show of it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def reduced(field: Any, slopes: tuple[float, float], noise: float = 1e-4, known:
     return detrend_image(RawImage(raw.astype(np.float32), {}, 0), camera, conditions)
 
 
-#: Four directions of one length have in the mean the variances that are told.
+#: Four directions of one length have in the mean the variances that are stated.
 DIRECTIONS = [(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)]
 
 

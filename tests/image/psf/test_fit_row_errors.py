@@ -86,7 +86,7 @@ def test_errors_are_real_despite_wrong_row_levels(
             hybrid = f"hybrid{name[-1]}"
             off = 20.0 * targets.flux[hybrid] - true
             pulls.setdefault(hybrid, []).append(off / (20.0 * targets.flux_err[hybrid]))
-        # Of these a factor is free, which the growth curve tells.
+        # Of these a factor is free, which the growth curve shows.
         for name, flux, error in (
             ("kron", done.sources.flux["kron"][star], done.sources.flux_err["kron"][star]),
             ("psf", targets.flux["psf"], targets.flux_err["psf"]),

@@ -56,7 +56,7 @@ def test_a_commit_that_changes_nothing_leaves_no_configuration(lake: Lake) -> No
     assert not lake.layout.configurations.exists()
 
 
-def test_the_views_tell_what_every_commit_did(lake: Lake, make_rows: MakeRows, put: Put) -> None:
+def test_the_views_show_what_every_commit_did(lake: Lake, make_rows: MakeRows, put: Put) -> None:
     inputs = {"configuration": "c0", "files": "f0"}
     put(
         lake, ("sources", "c-1", make_rows("sources", 30, 1)), ("frames", "c-1", make_rows("frames", 3, 1)),
