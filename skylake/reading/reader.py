@@ -20,7 +20,7 @@ from skylake.reading.lightcurves import LightCurve
 from skylake.reading.queries import answers
 from skylake.reading.rows import Rows, html_table
 from skylake.reading.summary import Summary, summary
-from skylake.reading.tables import Columns, Table, require_cone
+from skylake.reading.tables import Columns, Table, plain_cone
 from skylake.reading.views import VIEWS, View
 from skylake.report.curves import curve_at, curve_named
 from skylake.schema import table_names
@@ -291,8 +291,7 @@ class LakeReader:
             if len(star) < 3 and given.keys() == {"object_id"}:
                 return LightCurve(curve_named(self._snapshot, str(given["object_id"]), measured))
             if len(star) < 3 and given.keys() == {"ra", "dec"}:
-                ra, dec = given["ra"], given["dec"]
-                require_cone((ra, dec, radius_arcsec / 3600.0))
+                ra, dec, _ = plain_cone((given["ra"], given["dec"], radius_arcsec / 3600.0))
                 return LightCurve(curve_at(self._snapshot, ra, dec, radius_arcsec, measured))
         raise UsageError(
             "name one star: by its identifier, as in lake.lightcurve(2), or by ra and dec in degrees, as in "

@@ -97,10 +97,9 @@ class Readable(ABC):
             If a cone is asked for where there are no positions, or a file is missing or damaged.
         """
         self._require(columns)
-        if cone is not None:
-            require_cone(cone)
+        plain = None if cone is None else plain_cone(cone)
         with self._reaching():
-            return self._arrow(columns, filter, cone)
+            return self._arrow(columns, filter, plain)
 
     def pandas(self, columns: Columns = None, filter: Any = None, cone: Cone = None) -> pd.DataFrame:
         """Return rows as a pandas frame; ``attrs["units"]`` has the unit of each column that has one.
@@ -248,17 +247,22 @@ def require_positions(name: str, opened: OpenTable) -> None:
         )
 
 
-def require_cone(cone: tuple[float, float, float]) -> None:
-    """Refuse a cone that is none.
+def plain_cone(cone: Sequence[float]) -> tuple[float, float, float]:
+    """Return right ascension, declination and radius as numbers of Python, whatever numbers they are.
 
     Raises
     ------
     UsageError
-        If right ascension, declination or radius, degrees, is not within its limits; NaN is not.
+        If they are not three numbers within their limits, degrees; NaN is not.
     """
-    limits = (("ra", -180.0, 360.0), ("dec", -90.0, 90.0), ("radius", 0.0, 180.0))
-    for value, (name, least, largest) in zip(cone, limits, strict=True):
+    try:
+        ra, dec, radius = map(float, cone)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"a cone is (ra, dec, radius), degrees, and not {cone!r}") from error
+    limits = (("ra", ra, -180.0, 360.0), ("dec", dec, -90.0, 90.0), ("radius", radius, 0.0, 180.0))
+    for name, value, least, largest in limits:
         if not least <= value <= largest:
             raise UsageError(
                 f"the {name} of a cone is a number from {least:g} to {largest:g} degrees, and not {value}"
             )
+    return ra, dec, radius
