@@ -8,8 +8,9 @@ A file of SQL begins with comments that declare it::
     -- merge: n sum, widest max
     SELECT band, count(*) AS n, max(fwhm_px) AS widest FROM frames GROUP BY band
 
-A file of Python has an :class:`skylake.table.aggregate.Aggregate` of the name ``AGGREGATE``. A YAML file of the same
-name beside either is the schema of its table; else the schema follows from what it gives for a batch without rows.
+A file of Python has an :class:`skylake.table.aggregate.Aggregate` of the name ``AGGREGATE``. The schema of the table
+follows from what it gives for a batch without rows; a YAML file of the same name beside it gives the columns types, units
+and descriptions. Key and merges are always those of the aggregate.
 """
 
 from __future__ import annotations
@@ -110,11 +111,7 @@ def _read(path: Path, sha256: str) -> UserAggregate:
     else:
         raise ConfigurationError(f"{path}: an aggregate is a file of SQL or Python, .sql or .py")
     beside = path.with_suffix(".yaml")
-    schema = read_schema(beside) if beside.is_file() else _derived(aggregate, path)
-    if schema.name != aggregate.name or schema.layout.batch != _BATCH:
-        raise ConfigurationError(
-            f"{beside}: the name is {aggregate.name!r} and the batch [camera, night] in a schema of {path}"
-        )
+    schema = _described(aggregate, path, beside) if beside.is_file() else _derived(aggregate, path)
     try:
         require_plain_names(schema)
     except ConfigurationError as error:
@@ -229,30 +226,70 @@ def _readable() -> list[str]:
 def _derived(aggregate: Aggregate, path: Path) -> TableSchema:
     """Return the schema that follows from what an aggregate gives for a batch without rows."""
     rows = _of_nothing(aggregate, path)
-    merging: Mapping[str, str] = getattr(aggregate.merge, "merging", {})
-    is_batch = aggregate.granularity is Granularity.BATCH
-    key = tuple(dict.fromkeys([*(_BATCH if is_batch else ()), *aggregate.key]))
-    names = [name for name in rows.column_names if name not in _BATCH]
-    _require_key(aggregate, path, [*names, *_BATCH])
     columns = [
         Column("camera", "string", "Name of the camera", nullable=False, ucd="meta.id;instr", length=64),
         Column(
             "night", "int", "Observing night, YYYYMMDD of the local evening", False, None, "time.epoch;obs"
         ),
     ]
-    for name in names:
-        is_merged = not is_batch and name not in key
-        if is_merged and name not in merging:
-            raise _unmerged(path, name)
-        how = cast("Merge", merging[name]) if is_merged else None
-        nullable = name != _INDEX
-        columns.append(Column(name, _datatype(rows.schema.field(name), path), name, nullable, merge=how))
-    is_object = aggregate.granularity is Granularity.OBJECT
+    for name in rows.column_names:
+        if name not in _BATCH:
+            datatype = _datatype(rows.schema.field(name), path)
+            columns.append(Column(name, datatype, name, nullable=name != _INDEX))
+    return _schema(aggregate, path, f"An aggregate of the user, from {path.name}", columns)
+
+
+def _described(aggregate: Aggregate, path: Path, beside: Path) -> TableSchema:
+    """Return the schema with the columns of a YAML file, which may not contradict the aggregate."""
+    given = read_schema(beside)
+    if path.suffix == ".sql":
+        _require_columns(_of_nothing(aggregate, path).column_names, given.names, path, beside)
+    schema = _schema(aggregate, path, given.description, given.columns)
+    if (given.name, given.layout.batch) != (aggregate.name, _BATCH):
+        raise ConfigurationError(
+            f"{beside}: the name is {aggregate.name!r} and the batch [camera, night] in a schema of {path}"
+        )
+    same = ((set(given.primary_key), set(schema.primary_key)), (given.layout.kind, schema.layout.kind))
+    if any(one != other for one, other in same):
+        raise ConfigurationError(
+            f"{beside}: the schema has the key {', '.join(given.primary_key)} and the layout {given.layout.kind}, "
+            f"and {path.name} makes {', '.join(schema.primary_key)} and {schema.layout.kind}; change one of them"
+        )
+    for column in given.columns:
+        if column.merge not in (None, schema[column.name].merge):
+            raise ConfigurationError(
+                f"{beside}: {column.name!r} is merged by {column.merge}, which {path.name} does not say; change one "
+                "of them"
+            )
+    return schema
+
+
+def _require_columns(made: Sequence[str], described: Sequence[str], path: Path, beside: Path) -> None:
+    """Refuse a YAML file with other columns than those of the query."""
+    for name in made:
+        if name not in described:
+            raise ConfigurationError(f"{beside}: the column {name!r} of {path.name} is missing; describe it")
+    for name in described:
+        if name not in made:
+            raise ConfigurationError(f"{beside}: {path.name} gives no column {name!r}; leave it out")
+
+
+def _schema(aggregate: Aggregate, path: Path, description: str, columns: Sequence[Column]) -> TableSchema:
+    """Return the schema of an aggregate with these columns, with the key, merges and layout that it declares."""
+    _require_key(aggregate, path, [column.name for column in columns])
+    is_batch = aggregate.granularity is Granularity.BATCH
+    key = tuple(dict.fromkeys([*(_BATCH if is_batch else ()), *aggregate.key]))
+    merging: Mapping[str, str] = {} if is_batch else getattr(aggregate.merge, "merging", {})
+    merged = []
+    for column in columns:
+        is_merged = not is_batch and column.name not in (*_BATCH, *key)
+        if is_merged and column.name not in merging:
+            raise _unmerged(path, column.name)
+        merged.append(replace(column, merge=cast("Merge", merging[column.name]) if is_merged else None))
     layout = TableLayout("parquet", key, batch=_BATCH)
-    if is_object:
+    if aggregate.granularity is Granularity.OBJECT:
         layout = TableLayout("hats", (_INDEX, *key), "object", "ra_deg", "dec_deg", _BATCH)
-    description = f"An aggregate of the user, from {path.name}"
-    return TableSchema(aggregate.name, 1, description, tuple(columns), key, layout)
+    return TableSchema(aggregate.name, 1, description, tuple(merged), key, layout)
 
 
 def _unmerged(path: Path, name: str) -> ConfigurationError:

@@ -1,0 +1,99 @@
+"""Files of users: what they declare, what is refused, and that their tables say what their queries say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from skylake.errors import ConfigurationError
+from skylake.flow.aggregates import aggregate
+from skylake.flow.aggregates.users import user_aggregates
+from skylake.flow.execution.cluster import Inline
+from skylake.lake import Lake
+from skylake.settings import Settings, user_file
+
+NIGHTS = (20240407, 20240408, 20240409)
+CROWDING = """\
+-- name: crowding
+-- key: camera, band
+-- granularity: camera and season
+-- merge: n_frames count, n_stars sum, most max
+SELECT band, count(*) AS n_frames, sum(n_detected) AS n_stars, max(n_detected) AS most
+FROM frames WHERE status = 'ok' GROUP BY band
+"""
+DESCRIBED = """\
+{name: crowding, version: 1, description: Stars of frames, primaryKey: [camera, band],
+layout: {kind: parquet, sort: [band], batch: [camera, night]}, columns: [
+{name: camera, datatype: string, nullable: false, description: Camera},
+{name: night, datatype: int, nullable: false, description: Night},
+{name: band, datatype: string, description: Band}, {name: n_frames, datatype: int, description: Frames},
+{name: n_stars, datatype: long, description: Stars}, {name: most, datatype: int, ivoa:unit: ct, description: Most}]}
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the user's own aggregates."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    folder = user_file().parent / "aggregates"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def nights(tmp_path: Path, make_rows: Callable[..., Any], put: Callable[..., Any]) -> Lake:
+    """A lake of three nights of six frames in two bands."""
+    lake = Lake.create(tmp_path / "lake", Settings(cluster="inline", pixel_order=1))
+    for night in NIGHTS:
+        rows = {"camera": ["sim"] * 6, "night": [night] * 6, "status": ["ok"] * 6, "band": ["V", "B"] * 3}
+        frames = make_rows("frames", 6, night, **rows)
+        put(lake, ("frames", f"sim-{night}", frames), camera="sim", night=night)
+    return lake
+
+
+def table(lake: Lake, query: str) -> pd.DataFrame:
+    with lake.snapshot().duckdb() as connection:
+        return connection.execute(query).df()
+
+
+def test_a_schema_beside_a_query_describes_its_columns(nights: Lake, own: Path) -> None:
+    (own / "crowding.sql").write_text(CROWDING)
+    (own / "crowding.yaml").write_text(DESCRIBED)
+    aggregate(nights, ["crowding"], Inline())
+    schema = nights.snapshot().schema("crowding")
+    assert schema["most"].unit == "ct" and schema["n_frames"].datatype == "int"
+    assert schema.in_blocks and schema.merging == {"n_frames": "sum", "n_stars": "sum", "most": "max"}
+    expected = table(nights, f"SELECT 'sim' AS camera, {CROWDING.partition('SELECT ')[2]} ORDER BY band")
+    found = table(nights, "FROM crowding ORDER BY band")
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("primaryKey: [camera, band]", "primaryKey: [band]", "has the key band and the layout parquet, and"),
+        ("kind: parquet", "kind: hats", "the layout hats, and crowding.sql makes camera, band and parquet"),
+        ("datatype: long,", "datatype: long, merge: max,", "'n_stars' is merged by max, which crowding.sql"),
+        ("name: most", "name: least", "the column 'most' of crowding.sql is missing"),
+        (
+            "{name: n_frames, datatype: int, description: Frames},",
+            "",
+            "the column 'n_frames' of crowding.sql",
+        ),
+        (
+            "{name: n_frames",
+            "{name: n, datatype: int, description: n}, {name: n_frames",
+            "gives no column 'n'",
+        ),
+        ("name: crowding", "name: crowds", "the name is 'crowding'"),
+    ],
+)
+def test_a_schema_that_contradicts_the_query_is_refused(own: Path, old: str, new: str, why: str) -> None:
+    (own / "crowding.sql").write_text(CROWDING)
+    (own / "crowding.yaml").write_text(DESCRIBED.replace(old, new))
+    with pytest.raises(ConfigurationError, match=why):
+        user_aggregates()
