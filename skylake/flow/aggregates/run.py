@@ -33,11 +33,13 @@ from skylake.schema import TableSchema, load
 from skylake.schema.tables import TABLES, in_force, register
 from skylake.sky.lake_catalogs import ReferenceCatalog
 from skylake.sky.pixels import PixelTree
-from skylake.table.aggregate import REFERENCE, Aggregate, Given, built_in
+from skylake.table.aggregate import REFERENCE, Aggregate, Given, Input, built_in
 from skylake.table.frames import with_calibrated_bands
 
 #: Aggregates of skylake, in the order in which they are made.
 AGGREGATES = tuple(built_in())
+#: What is read to give frames the bands that they were calibrated in.
+_BANDS = {"frames": ("frame_id", "filter", "band"), "zeropoints": ("frame_id", "band")}
 
 
 @dataclass(slots=True)
@@ -257,14 +259,20 @@ def of_batch(rows: pa.Table, schema: TableSchema, camera: str, night: int) -> pa
 def _given(making: Making, job: Job) -> Given:
     """Read what a batch is made from."""
     definition = making.aggregate
-    tables = {
-        one.table: read_files(one.table, job.files.get(one.table, ()), one.columns, one.filter)
-        for one in definition.inputs
-        if one.table != REFERENCE
-    }
-    if {"band", "filter", "frame_id"} <= set(_columns(tables, "frames")) and "zeropoints" in tables:
+    inputs = [one for one in definition.inputs if one.table != REFERENCE]
+    has_bands = _replaces_bands(inputs)
+    tables = {}
+    for one in inputs:
+        columns = one.columns
+        if has_bands and columns is not None:
+            columns = tuple(dict.fromkeys([*columns, *_BANDS.get(one.table, ())]))
+        tables[one.table] = read_files(one.table, job.files.get(one.table, ()), columns, one.filter)
+    if has_bands:
         tables["frames"] = with_calibrated_bands(tables["frames"], tables["zeropoints"])
-    if any(one.table == REFERENCE for one in definition.inputs):
+        for one in inputs:
+            if one.columns is not None:
+                tables[one.table] = tables[one.table].select(list(one.columns))
+    if len(inputs) < len(definition.inputs):
         tables[REFERENCE] = reference_table(
             tables["forced_sources"], tables["zeropoints"], tables["targets"], making.catalogs
         )
@@ -272,5 +280,10 @@ def _given(making: Making, job: Job) -> Given:
     return Given(job.camera, job.night, tables, profile, making.settings)
 
 
-def _columns(tables: Mapping[str, pa.Table], name: str) -> list[str]:
-    return tables[name].column_names if name in tables else []
+def _replaces_bands(inputs: Sequence[Input]) -> bool:
+    """Return whether frames are given with the bands that they were calibrated in."""
+    columns = {one.table: one.columns for one in inputs}
+    if not {"frames", "zeropoints"} <= columns.keys():
+        return False
+    frames = columns["frames"]
+    return frames is None or "band" in frames

@@ -9,8 +9,8 @@ A file of SQL begins with comments that declare it::
     SELECT band, count(*) AS n, max(fwhm_px) AS widest FROM frames GROUP BY band
 
 A file of Python has an :class:`skylake.table.aggregate.Aggregate` of the name ``AGGREGATE``. The schema of the table
-follows from what it gives for a batch without rows; a YAML file of the same name beside it gives the columns types, units
-and descriptions. Key and merges are always those of the aggregate.
+follows from what it gives for a batch without rows. A YAML file of the same name beside either gives the columns types,
+units and descriptions; key and merges are always those of the aggregate.
 """
 
 from __future__ import annotations

@@ -97,3 +97,27 @@ def test_a_schema_that_contradicts_the_query_is_refused(own: Path, old: str, new
     (own / "crowding.yaml").write_text(DESCRIBED.replace(old, new))
     with pytest.raises(ConfigurationError, match=why):
         user_aggregates()
+
+
+def test_bands_are_those_that_frames_were_calibrated_in(
+    nights: Lake, own: Path, make_rows: Callable[..., Any], put: Callable[..., Any]
+) -> None:
+    """The query names neither the filter nor the band of zeropoints, by which the bands are replaced."""
+    frames = nights.snapshot().read("frames", ["frame_id", "band", "night"]).to_pylist()
+    for night in NIGHTS:
+        mine = [row for row in frames if row["night"] == night]
+        rows = {name: [row[name] for row in mine] for name in ("frame_id", "night")} | {"camera": ["sim"] * 6}
+        rows |= {
+            "band": [f"calibrated {row['band']}" for row in mine],
+            "catalog": ["stars"] * 6,
+            "zp": [20.0] * 6,
+        }
+        zeropoints = make_rows("zeropoints", 6, night, **rows, version=[1] * 6)
+        put(nights, ("zeropoints", f"sim-{night}-stars-v1", zeropoints), camera="sim", night=night)
+    nights.set("catalog.calibrate", "stars")
+    (own / "zeros.sql").write_text(
+        "-- name: zeros\n-- key: band\n-- granularity: batch\n"
+        "SELECT f.band, median(z.zp) AS zp FROM frames AS f JOIN zeropoints AS z USING (frame_id) GROUP BY f.band"
+    )
+    aggregate(nights, ["zeros"], Inline())
+    assert set(table(nights, "FROM zeros")["band"]) == {"calibrated V", "calibrated B"}
