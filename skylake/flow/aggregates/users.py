@@ -9,8 +9,8 @@ A file of SQL begins with comments that declare it::
     SELECT band, count(*) AS n, max(fwhm_px) AS widest FROM frames GROUP BY band
 
 A file of Python has an :class:`skylake.table.aggregate.Aggregate` of the name ``AGGREGATE``. The schema of the table
-follows from what it gives for a batch without rows. A YAML file of the same name beside either gives the columns types,
-units and descriptions; key and merges are always those of the aggregate.
+follows from what it gives for a batch without rows. A YAML file of the same name beside either gives the columns their
+types, units and descriptions; key and merges are always those of the aggregate.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from skylake.errors import ConfigurationError
 from skylake.flow.aggregates.query import Query, inputs_of
@@ -126,7 +127,7 @@ def _of_python(path: Path) -> Aggregate:
     if not isinstance(found, Aggregate):
         raise ConfigurationError(f"{path}: there is no Aggregate of the name AGGREGATE in the file")
     partial, finish = (_Guarded(str(path), one) for one in (found.partial, found.finish))
-    return replace(found, partial=partial, finish=finish)
+    return replace(found, partial=partial, finish=_Finish(str(path), _not_batch(found.key), finish))
 
 
 def _of_sql(path: Path) -> Aggregate:
@@ -146,21 +147,16 @@ def _of_sql(path: Path) -> Aggregate:
     )
     query = Query(text, tuple((one.table, one.columns or ()) for one in inputs))
     merging: dict[str, str] = dict(_merging(path, told.get("merge", "")))
-    rest = set(query(Given("", 0, _nothing(inputs))).column_names) - merging.keys() - {*key, *_BATCH}
-    # A night has each key once. What names the place of a star is the same in all nights.
-    plain = rest if granularity is Granularity.BATCH else rest & set(_PLACE)
-    if rest - plain:
-        raise _unmerged(path, min(rest - plain))
-    merging |= dict.fromkeys(plain, "last")
-    return Aggregate(
-        told["name"],
-        inputs,
-        key,
-        granularity,
-        query,
-        merged_by([*_BATCH, *_not_batch(key)], merging),
-        _as_it_is,
-    )
+    # What names the place of a star is the same in all nights.
+    merging = dict.fromkeys([name for name in _PLACE if name not in key], "last") | merging
+    finish = _Finish(str(path), _not_batch(key), _as_it_is)
+    if granularity is Granularity.BATCH:
+        return Aggregate(told["name"], inputs, key, granularity, query, pa.concat_tables, finish)
+    merge = merged_by([*_BATCH, *_not_batch(key)], merging)
+    for name in query(Given("", 0, _nothing(inputs))).column_names:
+        if name not in (*merging, *key, *_BATCH):
+            raise _unmerged(path, name)
+    return Aggregate(told["name"], inputs, key, granularity, query, merge, finish)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +169,31 @@ class _Guarded:
     def __call__(self, given: Any) -> pa.Table:
         with code_of_user(self.file, "the aggregate fails"):
             return self.function(given)
+
+
+@dataclass(frozen=True, slots=True)
+class _Finish:
+    """The ``finish`` of a user: it gives each key, beside the night of a camera, once."""
+
+    file: str
+    key: tuple[str, ...]
+    function: Callable[[pa.Table], pa.Table]
+
+    def __call__(self, merged: pa.Table) -> pa.Table:
+        rows = self.function(merged)
+        for name in self.key:
+            if name not in rows.column_names:
+                raise ConfigurationError(f"{self.file}: the aggregate gives no column {name!r} of its key")
+        counts = rows.group_by(list(self.key)).aggregate([([], "count_all")])
+        repeated = counts.filter(pc.greater(counts["count_all"], 1))
+        if repeated.num_rows:
+            first = repeated.slice(0, 1).to_pylist()[0]
+            which = " and ".join(f"{name} = {first[name]!r}" for name in self.key) or "the key of the night"
+            raise ConfigurationError(
+                f"{self.file}: {first['count_all']} rows of one night have {which}; group them by the key "
+                f"({', '.join(self.key) or 'camera, night'}), or add a column to it"
+            )
+        return rows
 
 
 def _declared(path: Path, text: str) -> dict[str, str]:
@@ -209,8 +230,8 @@ def _merging(path: Path, text: str) -> Iterator[tuple[str, Merge]]:
         yield name.strip(), how  # type: ignore[misc]
 
 
-def _not_batch(key: Sequence[str]) -> list[str]:
-    return [name for name in key if name not in _BATCH]
+def _not_batch(key: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name in key if name not in _BATCH)
 
 
 def _as_it_is(rows: pa.Table) -> pa.Table:

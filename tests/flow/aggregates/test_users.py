@@ -121,3 +121,14 @@ def test_bands_are_those_that_frames_were_calibrated_in(
     )
     aggregate(nights, ["zeros"], Inline())
     assert set(table(nights, "FROM zeros")["band"]) == {"calibrated V", "calibrated B"}
+
+
+@pytest.mark.parametrize("key", ["camera, night", "band", "camera, night, band"])
+def test_rows_of_a_night_that_share_a_key_are_refused(nights: Lake, own: Path, key: str) -> None:
+    """Not one of them is dropped silently."""
+    (own / "widths.sql").write_text(
+        f"-- name: widths\n-- key: {key}\n-- granularity: batch\nSELECT band, fwhm_px FROM frames"
+    )
+    why = "3 rows of one night have band = '[BV]'" if "band" in key else "6 rows of one night have the key of"
+    with pytest.raises(ConfigurationError, match=rf"widths\.sql: {why}.*group them by the key"):
+        aggregate(nights, ["widths"], Inline())
