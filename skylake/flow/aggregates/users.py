@@ -145,7 +145,7 @@ def _of_sql(path: Path) -> Aggregate:
     inputs = tuple(
         Input(table, columns, None) for table, columns in inputs_of(path, text, _readable()).items()
     )
-    query = Query(text, tuple((one.table, one.columns or ()) for one in inputs))
+    query = Query(str(path), text, tuple((one.table, one.columns or ()) for one in inputs))
     merging: dict[str, str] = dict(_merging(path, told.get("merge", "")))
     # What names the place of a star is the same in all nights.
     merging = dict.fromkeys([name for name in _PLACE if name not in key], "last") | merging

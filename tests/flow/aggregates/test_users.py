@@ -14,6 +14,7 @@ from skylake.flow.aggregates import aggregate
 from skylake.flow.aggregates.users import user_aggregates
 from skylake.flow.execution.cluster import Inline
 from skylake.lake import Lake
+from skylake.schema import load
 from skylake.settings import Settings, user_file
 
 NIGHTS = (20240407, 20240408, 20240409)
@@ -132,3 +133,24 @@ def test_rows_of_a_night_that_share_a_key_are_refused(nights: Lake, own: Path, k
     why = "3 rows of one night have band = '[BV]'" if "band" in key else "6 rows of one night have the key of"
     with pytest.raises(ConfigurationError, match=rf"widths\.sql: {why}.*group them by the key"):
         aggregate(nights, ["widths"], Inline())
+
+
+def test_a_query_reads_nested_columns(nights: Lake, own: Path) -> None:
+    nested = next(column for column in load("frames").columns if column.columns)
+    inner = f'f."{nested.name}"."{nested.columns[0].name}"'
+    query = f"SELECT f.band, count({inner}) AS n, max({inner}[1]) AS most FROM frames AS f"
+    (own / "nested.sql").write_text(
+        f"-- name: nested\n-- key: band\n-- granularity: batch\n{query} WHERE len({inner}) > 0 GROUP BY f.band"
+    )
+    aggregate(nights, ["nested"], Inline())
+    expected = table(nights, query.replace("f.band", "camera, night, f.band") + " GROUP BY ALL ORDER BY ALL")
+    found = table(nights, "FROM nested ORDER BY ALL")
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+    assert found["n"].sum() == 18
+
+
+def test_a_query_that_fails_is_named(nights: Lake, own: Path) -> None:
+    text = "-- name: bad\n-- key: band\n-- granularity: batch\nSELECT band, CAST(band AS INTEGER) AS n FROM frames"
+    (own / "bad.sql").write_text(text)
+    with pytest.raises(ConfigurationError, match=r"bad\.sql: the query fails for sim 20240407: Conversion"):
+        aggregate(nights, ["bad"], Inline())

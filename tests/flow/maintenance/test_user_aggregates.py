@@ -248,7 +248,7 @@ def test_errors_of_the_users_code_name_its_file(calibrated: Lake, own: Path) -> 
         aggregate(calibrated, ["skies"], Inline())
     put(own, WIDTHS.replace("max(fwhm_px)", "max(CAST(filter || 'x' AS INTEGER))"))
     (own / "0.py").unlink()
-    with pytest.raises(LakeError, match="the query of an aggregate failed for small 20241001"):
+    with pytest.raises(ConfigurationError, match=r"0\.sql: the query fails for small 20241001"):
         aggregate(calibrated, ["widths"], Inline())
     assert calibrated.snapshot().number == number
 
