@@ -18,7 +18,15 @@ import numpy as np
 import pyarrow as pa
 
 from skylake.cameras import Profile
-from skylake.errors import LakeError, SkylakeError, UsageError, reason_of
+from skylake.errors import (
+    ConfigurationError,
+    LakeError,
+    SchemaError,
+    SkylakeError,
+    UsageError,
+    reason_of,
+    together,
+)
 from skylake.flow.aggregates.calibration import calibration_in_force
 from skylake.flow.aggregates.plan import Planned, Sources, plan
 from skylake.flow.aggregates.reference import reference_table
@@ -46,13 +54,15 @@ _BANDS = {"frames": ("frame_id", "filter", "band"), "zeropoints": ("frame_id", "
 class AggregateReport:
     """Parts that were made anew, removed and left as they were, by table.
 
-    ``left`` has a sentence for each table of a user that was left as it is, as there is no file for it.
+    ``left`` has a sentence for each table of a user that was left as it is, as there is no file for it; ``failed`` one
+    for each file of a user that is no aggregate, or whose table could not be made.
     """
 
     refreshed: dict[str, int] = field(default_factory=dict)
     removed: dict[str, int] = field(default_factory=dict)
     current: dict[str, int] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +97,8 @@ def aggregate(
 ) -> AggregateReport:
     """Refresh aggregates; without names all of them. Each is one commit.
 
+    Without names, files of the user that fail are reported, and keep no other table from being made.
+
     Parameters
     ----------
     lake : Lake
@@ -101,20 +113,33 @@ def aggregate(
     UsageError
         If there is no such aggregate.
     ConfigurationError
-        If a file of the user is no aggregate.
+        If the file of an aggregate that is named fails.
     """
     progress = progress or Silent()
-    known: dict[str, Aggregate | UserAggregate] = {**built_in(), **user_aggregates(files)}
+    known: dict[str, Aggregate | UserAggregate] = dict(built_in())
+    broken: list[ConfigurationError] = []
+    if not set(names) <= known.keys() or not names:
+        own, broken = user_aggregates(files)
+        known |= own
     snapshot = lake.snapshot()
     left = [name for name in snapshot.tables if name not in (*TABLES, *known)]
     unknown = [name for name in names if name not in (*known, *left)]
     if unknown:
-        raise UsageError(f"there is no aggregate {unknown[0]!r}; the aggregates are {', '.join(known)}")
+        why = f"; {together(broken)}" if broken else ""
+        raise UsageError(f"there is no aggregate {unknown[0]!r}; the aggregates are {', '.join(known)}{why}")
     report = AggregateReport()
     for name in [one for one in known if not names or one in names]:
-        retry_superseded(partial(_refresh, lake, known[name], workers, report, progress), progress)
+        try:
+            retry_superseded(partial(_refresh, lake, known[name], workers, report, progress), progress)
+        except (ConfigurationError, SchemaError) as error:
+            if names or not isinstance(known[name], UserAggregate):
+                raise
+            report.failed.append(f"{name} is not refreshed: {error}")
     for name in [one for one in left if not names or one in names]:
-        report.left.append(f"{name} stays as it is: no file of yours says how it is made")
+        which = "no file of yours that can be used" if broken else "no file of yours"
+        report.left.append(f"{name} stays as it is: {which} says how it is made")
+    if not names:
+        report.failed += map(str, broken)
     return report
 
 

@@ -63,26 +63,33 @@ class UserAggregate:
     path: Path
 
 
-def user_aggregates(files: Sequence[Path] = ()) -> dict[str, UserAggregate]:
-    """Return the aggregates of the user by name: those of the user's own folder, then others by their files.
+def user_aggregates(
+    files: Sequence[Path] = (),
+) -> tuple[dict[str, UserAggregate], list[ConfigurationError]]:
+    """Return the aggregates of the user by name, and what is wrong with files that are none.
 
-    Raises
-    ------
-    ConfigurationError
-        If a file is no aggregate, or two have one name.
+    Parameters
+    ----------
+    files : sequence of Path
+        Files of aggregates beside those of the user's own folder.
     """
     folder = user_file().parent / _FOLDER
     own = sorted([*folder.glob("*.sql"), *folder.glob("*.py")]) if folder.is_dir() else []
     found: dict[str, UserAggregate] = {}
+    broken: list[ConfigurationError] = []
     for path in dict.fromkeys(one.resolve() for one in [*own, *files]):
-        made = read_aggregate(path)
-        if made.aggregate.name in found:
-            other = found[made.aggregate.name].path
-            raise ConfigurationError(
-                f"{path}: {other} declares {made.aggregate.name} too; rename one of them"
-            )
-        found[made.aggregate.name] = made
-    return found
+        try:
+            made = read_aggregate(path)
+            if made.aggregate.name in found:
+                other = found[made.aggregate.name].path
+                raise ConfigurationError(
+                    f"{path}: {other} declares {made.aggregate.name} too; rename one of them"
+                )
+        except ConfigurationError as error:
+            broken.append(error)
+        else:
+            found[made.aggregate.name] = made
+    return found, broken
 
 
 def read_aggregate(path: Path) -> UserAggregate:
@@ -126,8 +133,14 @@ def _of_python(path: Path) -> Aggregate:
         found = runpy.run_path(str(path)).get("AGGREGATE")
     if not isinstance(found, Aggregate):
         raise ConfigurationError(f"{path}: there is no Aggregate of the name AGGREGATE in the file")
-    partial, finish = (_Guarded(str(path), one) for one in (found.partial, found.finish))
-    return replace(found, partial=partial, finish=_Finish(str(path), _not_batch(found.key), finish))
+    if found.granularity is not Granularity.BATCH and not hasattr(found.merge, "merging"):
+        raise ConfigurationError(
+            f"{path}: the nights of this aggregate are merged by who reads them, column by column; make its merge with "
+            "skylake.table.aggregate.merged_by"
+        )
+    partial, merge, finish = (_Guarded(str(path), one) for one in (found.partial, found.merge, found.finish))
+    finish = _Finish(str(path), _not_batch(found.key), finish)
+    return replace(found, partial=partial, merge=merge, finish=finish)
 
 
 def _of_sql(path: Path) -> Aggregate:
@@ -169,6 +182,11 @@ class _Guarded:
     def __call__(self, given: Any) -> pa.Table:
         with code_of_user(self.file, "the aggregate fails"):
             return self.function(given)
+
+    @property
+    def merging(self) -> Mapping[str, str]:
+        """How columns are merged, of a merge."""
+        return getattr(self.function, "merging", {})
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from skylake.errors import ConfigurationError
-from skylake.flow.aggregates import aggregate
+from skylake.cameras import Profile
+from skylake.errors import ConfigurationError, UsageError
+from skylake.flow.aggregates import aggregate, outdated
 from skylake.flow.aggregates.users import user_aggregates
 from skylake.flow.execution.cluster import Inline
 from skylake.lake import Lake
@@ -46,13 +48,14 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def nights(tmp_path: Path, make_rows: Callable[..., Any], put: Callable[..., Any]) -> Lake:
+def nights(tmp_path: Path, profile: Profile, make_rows: Callable[..., Any], put: Callable[..., Any]) -> Lake:
     """A lake of three nights of six frames in two bands."""
     lake = Lake.create(tmp_path / "lake", Settings(cluster="inline", pixel_order=1))
+    lake.keep_profile(profile)
     for night in NIGHTS:
-        rows = {"camera": ["sim"] * 6, "night": [night] * 6, "status": ["ok"] * 6, "band": ["V", "B"] * 3}
-        frames = make_rows("frames", 6, night, **rows)
-        put(lake, ("frames", f"sim-{night}", frames), camera="sim", night=night)
+        rows = {"camera": ["small"] * 6, "night": [night] * 6, "status": ["ok"] * 6, "band": ["V", "B"] * 3}
+        frames = make_rows("frames", 6, night, **rows, s_region=[None] * 6)
+        put(lake, ("frames", f"small-{night}", frames), camera="small", night=night)
     return lake
 
 
@@ -68,7 +71,7 @@ def test_a_schema_beside_a_query_describes_its_columns(nights: Lake, own: Path) 
     schema = nights.snapshot().schema("crowding")
     assert schema["most"].unit == "ct" and schema["n_frames"].datatype == "int"
     assert schema.in_blocks and schema.merging == {"n_frames": "sum", "n_stars": "sum", "most": "max"}
-    expected = table(nights, f"SELECT 'sim' AS camera, {CROWDING.partition('SELECT ')[2]} ORDER BY band")
+    expected = table(nights, f"SELECT 'small' AS camera, {CROWDING.partition('SELECT ')[2]} ORDER BY band")
     found = table(nights, "FROM crowding ORDER BY band")
     pd.testing.assert_frame_equal(found, expected, check_dtype=False)
 
@@ -96,8 +99,9 @@ def test_a_schema_beside_a_query_describes_its_columns(nights: Lake, own: Path) 
 def test_a_schema_that_contradicts_the_query_is_refused(own: Path, old: str, new: str, why: str) -> None:
     (own / "crowding.sql").write_text(CROWDING)
     (own / "crowding.yaml").write_text(DESCRIBED.replace(old, new))
-    with pytest.raises(ConfigurationError, match=why):
-        user_aggregates()
+    found, (error,) = user_aggregates()
+    assert not found
+    assert re.search(why, str(error))
 
 
 def test_bands_are_those_that_frames_were_calibrated_in(
@@ -107,14 +111,16 @@ def test_bands_are_those_that_frames_were_calibrated_in(
     frames = nights.snapshot().read("frames", ["frame_id", "band", "night"]).to_pylist()
     for night in NIGHTS:
         mine = [row for row in frames if row["night"] == night]
-        rows = {name: [row[name] for row in mine] for name in ("frame_id", "night")} | {"camera": ["sim"] * 6}
+        rows = {name: [row[name] for row in mine] for name in ("frame_id", "night")} | {
+            "camera": ["small"] * 6
+        }
         rows |= {
             "band": [f"calibrated {row['band']}" for row in mine],
             "catalog": ["stars"] * 6,
             "zp": [20.0] * 6,
         }
         zeropoints = make_rows("zeropoints", 6, night, **rows, version=[1] * 6)
-        put(nights, ("zeropoints", f"sim-{night}-stars-v1", zeropoints), camera="sim", night=night)
+        put(nights, ("zeropoints", f"small-{night}-stars-v1", zeropoints), camera="small", night=night)
     nights.set("catalog.calibrate", "stars")
     (own / "zeros.sql").write_text(
         "-- name: zeros\n-- key: band\n-- granularity: batch\n"
@@ -152,5 +158,25 @@ def test_a_query_reads_nested_columns(nights: Lake, own: Path) -> None:
 def test_a_query_that_fails_is_named(nights: Lake, own: Path) -> None:
     text = "-- name: bad\n-- key: band\n-- granularity: batch\nSELECT band, CAST(band AS INTEGER) AS n FROM frames"
     (own / "bad.sql").write_text(text)
-    with pytest.raises(ConfigurationError, match=r"bad\.sql: the query fails for sim 20240407: Conversion"):
+    with pytest.raises(ConfigurationError, match=r"bad\.sql: the query fails for small 20240407: Conversion"):
         aggregate(nights, ["bad"], Inline())
+
+
+def test_a_broken_file_keeps_no_other_table_from_being_made(nights: Lake, own: Path) -> None:
+    (own / "a.sql").write_text("SELEC 1")
+    (own / "b.sql").write_text(
+        "-- name: b\n-- key: band\n-- granularity: batch\nSELECT band, CAST(band AS INTEGER) AS n FROM frames"
+    )
+    (own / "crowding.sql").write_text(CROWDING)
+    report = aggregate(nights, [], Inline())
+    assert report.refreshed["nights"] == report.refreshed["seeing"] == report.refreshed["crowding"] == 3
+    fails, unread = report.failed
+    assert re.match(r"b is not refreshed: .*b\.sql: the query fails for small 20240407", fails)
+    assert re.match(r".*a\.sql: the file does not say its name", unread)
+    assert aggregate(nights, ["nights"], Inline()).failed == []
+    with pytest.raises(UsageError, match=r"no aggregate 'a'; .*a\.sql: the file does not say its name"):
+        aggregate(nights, ["a"], Inline())
+    states = outdated(nights)
+    assert not states["nights"].why and len(states["b"].why) == 3
+    with pytest.raises(ConfigurationError, match=r"b\.sql: the query fails"):
+        aggregate(nights, ["b"], Inline())
