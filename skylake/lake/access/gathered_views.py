@@ -34,12 +34,11 @@ def gather(blocks: Sequence[pa.Table], schema: TableSchema, columns: Sequence[st
     """
     from skylake.table.aggregate import aggregate_of, merge_tree, merged_by
 
-    order = [name for name in schema.names if name == _TIME]
-    merge = merged_by(schema.primary_key, schema.merging, order)
+    merge = merged_by(schema.primary_key, schema.merging, _order(schema))
     rows = merge_tree(merge, list(blocks))
     if rows.num_rows < sum(one.num_rows for one in blocks) and _is_computed(schema, columns):
         rows = aggregate_of(schema.name).finish(rows)
-    return rows.select(list(columns or schema.merged_names))
+    return rows.select(list(schema.merged_names if columns is None else columns))
 
 
 def gather_frame(frame: Any, schema: TableSchema, columns: Sequence[str] | None = None) -> Any:
@@ -54,15 +53,20 @@ def gather_frame(frame: Any, schema: TableSchema, columns: Sequence[str] | None 
 
 def needed(schema: TableSchema, columns: Sequence[str] | None) -> list[str]:
     """Return the columns of the files that merged columns are made from."""
-    if columns is None:
-        return list(schema.merged_names)
-    wanted = {*columns, *schema.primary_key, *(name for name in schema.names if name == _TIME)}
+    wanted = {*schema.primary_key, *_order(schema), *(schema.merged_names if columns is None else columns)}
     if _is_computed(schema, columns):
         wanted |= {"n_points"} | {name for name, how in schema.merging.items() if how == "concat"}
     nested = [name for name, how in schema.merging.items() if how == "concat"]
     if wanted & set(nested):
         wanted.add(nested[0])  # the time of the points is in the first
-    return [name for name in schema.merged_names if name in wanted]
+    return [name for name in schema.names if name in wanted]
+
+
+def _order(schema: TableSchema) -> list[str]:
+    """Return the columns that say which block of a key is the last: its last time or, without any, its night."""
+    if _TIME in schema.names:
+        return [_TIME]
+    return [name for name in ("night", "camera") if name in schema.layout.batch]
 
 
 def _is_computed(schema: TableSchema, columns: Sequence[str] | None) -> bool:
@@ -95,7 +99,8 @@ def gathered_sql(schema: TableSchema, source: str) -> str:
 def _merged(schema: TableSchema, name: str) -> str:
     """Return the expression that merges a column within a group."""
     how = schema.merging[name]
-    order = f' ORDER BY "{_TIME}"' if _TIME in schema.names else ""
+    names = ", ".join(f'"{one}"' for one in _order(schema))
+    order = f" ORDER BY {names}" if names else ""
     if how == "sum":
         return f'sum("{name}")'
     if how in ("min", "max"):
