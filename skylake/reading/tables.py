@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -12,7 +12,6 @@ from skylake.errors import UsageError
 from skylake.lake.access.open_table import OpenTable
 from skylake.places import Reaching
 from skylake.reading.rows import html_table, to_pandas, to_polars, units_of
-from skylake.schema import arrow_schema
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,7 +91,7 @@ class Readable(ABC):
         Raises
         ------
         UsageError
-            If there is no such column.
+            If there is no such column, or the filter or cone is none.
         LakeError
             If a cone is asked for where there are no positions, or a file is missing or damaged.
         """
@@ -155,8 +154,10 @@ class Readable(ABC):
     def _reaching(self) -> Reaching:
         return Reaching(self._snapshot.layout.root)
 
-    def _require(self, columns: Iterable[str] | None) -> None:
+    def _require(self, columns: Columns) -> None:
         names = self.columns
+        if columns is not None and len(columns) == 0:
+            raise UsageError(f"no column of {self.name} is named; leave `columns` out for all of them")
         for column in columns or ():
             if column not in names:
                 raise UsageError(f"{self.name} has no column {column!r}; its columns are {', '.join(names)}")
@@ -193,7 +194,7 @@ class Table(Readable):
 
     @property
     def _schema(self) -> pa.Schema:
-        return arrow_schema(self._opened.schema)
+        return self._opened.form
 
     def _n_rows(self) -> int:
         return len(self._opened)

@@ -135,8 +135,8 @@ def _of_python(path: Path) -> Aggregate:
         raise ConfigurationError(f"{path}: there is no Aggregate of the name AGGREGATE in the file")
     if found.granularity is not Granularity.BATCH and not hasattr(found.merge, "merging"):
         raise ConfigurationError(
-            f"{path}: the nights of this aggregate are merged by who reads them, column by column; make its merge with "
-            "skylake.table.aggregate.merged_by"
+            f"{path}: readers merge the nights of this aggregate column by column; make its merge with merged_by of "
+            "skylake.table.aggregate"
         )
     partial, merge, finish = (_Guarded(str(path), one) for one in (found.partial, found.merge, found.finish))
     finish = _Finish(str(path), _not_batch(found.key), finish)

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from skylake.core.batch import is_plain_name
 from skylake.durable import hold
-from skylake.errors import LakeError
+from skylake.errors import LakeError, UsageError
 from skylake.lake.access.gathered_views import gather, gather_frame, needed
 from skylake.lake.commits.new_tables import empty_version, is_addition
 from skylake.lake.commits.table_version import Version
@@ -243,11 +243,21 @@ class Snapshot:
         The rows of a table in blocks are merged, partition by partition.
 
         The snapshot stays for as long as the catalog is used, and whatever is made from it.
+
+        Raises
+        ------
+        UsageError
+            If ``filters`` are given of a table in blocks, which would choose single nights.
         """
         self.version(table).require_files()
         schema = self.schema(table)
         if not schema.in_blocks:
             return open_catalog(self.folder(table), table, self, **options)
+        if options.get("filters") is not None:
+            raise UsageError(
+                f"the files of {table} have a row for each night, which `filters` would choose before the nights are "
+                'merged; filter what lsdb() returns, as in .query("n_points > 30")'
+            )
         wanted = options.pop("columns", None)
         wanted = None if wanted == "all" else wanted
         inner = [name for name in needed(schema, wanted) if name != "_healpix_29"]
