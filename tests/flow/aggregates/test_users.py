@@ -37,6 +37,19 @@ layout: {kind: parquet, sort: [band], batch: [camera, night]}, columns: [
 {name: n_stars, datatype: long, description: Stars}, {name: most, datatype: int, ivoa:unit: ct, description: Most}]}
 """
 
+PYTHON = """\
+import pyarrow as pa
+
+from skylake.table.aggregate import Aggregate, Granularity, Input, merged_by
+
+
+def partial(given):
+    return pa.table({"camera": [given.camera], "mean": [1.0]})
+
+
+AGGREGATE = Aggregate("means", (Input("frames"),), ("camera",), Granularity.SEASON, partial, MERGE, lambda rows: rows)
+"""
+
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -94,6 +107,7 @@ def test_a_schema_beside_a_query_describes_its_columns(nights: Lake, own: Path) 
             "gives no column 'n'",
         ),
         ("name: crowding", "name: crowds", "the name is 'crowding'"),
+        ("layout: {kind: parquet, sort: [band], batch: [camera, night]},", "", "has no key 'layout'"),
     ],
 )
 def test_a_schema_that_contradicts_the_query_is_refused(own: Path, old: str, new: str, why: str) -> None:
@@ -180,3 +194,13 @@ def test_a_broken_file_keeps_no_other_table_from_being_made(nights: Lake, own: P
     assert not states["nights"].why and len(states["b"].why) == 3
     with pytest.raises(ConfigurationError, match=r"b\.sql: the query fails"):
         aggregate(nights, ["b"], Inline())
+
+
+def test_columns_of_users_are_not_merged_by_code(own: Path) -> None:
+    """Who reads the table may not have it."""
+    (own / "a.py").write_text(PYTHON.replace("MERGE", 'merged_by(("camera",), {"mean": "finish"})'))
+    assert re.search(r"a\.py: .*merged by finish, which readers know", str(user_aggregates()[1][0]))
+    (own / "a.py").write_text(PYTHON.replace("MERGE", "pa.concat_tables"))
+    assert re.search(r"a\.py: readers merge .*merged_by", str(user_aggregates()[1][0]))
+    (own / "a.py").write_text(PYTHON.replace("MERGE", 'merged_by(("camera",), {"mean": "max"})'))
+    assert user_aggregates()[0]["means"].schema.merging == {"mean": "max"}
