@@ -32,10 +32,9 @@ def gather(blocks: Sequence[pa.Table], schema: TableSchema, columns: Sequence[st
     columns : sequence of str or None
         Columns to return; None returns all.
     """
-    from skylake.table.aggregate import aggregate_of, merge_tree, merged_by
+    from skylake.table.aggregate import aggregate_of, merged_by
 
-    merge = merged_by(schema.primary_key, schema.merging, _order(schema))
-    rows = merge_tree(merge, list(blocks))
+    rows = merged_by(schema.primary_key, schema.merging, _order(schema))(blocks)
     if rows.num_rows < sum(one.num_rows for one in blocks) and _is_computed(schema, columns):
         rows = aggregate_of(schema.name).finish(rows)
     return rows.select(list(schema.merged_names if columns is None else columns))

@@ -18,7 +18,7 @@ from archive.scenario import ArchiveScenario
 from skylake.cameras import Profile
 from skylake.core.batch import Batch
 from skylake.errors import LakeError
-from skylake.flow.aggregates import AGGREGATES, aggregate, outdated
+from skylake.flow.aggregates import aggregate, outdated
 from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.maintenance.forget_frames import find, forget
@@ -107,6 +107,7 @@ def test_maps_are_the_sums_of_their_nights(once: Lake) -> None:
     snapshot = once.snapshot()
     maps = snapshot.pandas("maps")
     assert maps.groupby("night").size().min() > 5
+    assert set(maps["healpix_order"]) == {10}
     matches = snapshot.pandas("matches", ["night"])["night"].value_counts()
     counted = maps.groupby("night")["n_matches"].sum()
     assert (counted <= matches[counted.index]).all() and (counted > 0).all()
@@ -213,6 +214,7 @@ def test_a_new_calibration_makes_what_needs_one_anew(made: Lake) -> None:
     }
     versions = made.snapshot().merged("lightcurves", ["version"])["version"]
     assert set(versions.to_pylist()) == {2}
+    assert set(made.snapshot().read("nights")["version"].to_pylist()) == {2}
 
 
 def test_a_setting_makes_what_depends_on_it_anew(made: Lake) -> None:
@@ -296,7 +298,3 @@ def test_damaged_inputs_change_nothing(made: Lake) -> None:
     with pytest.raises(LakeError, match="skylake verify"):
         aggregate(made, ["seeing"], Inline())
     assert made.snapshot().number == snapshot.number
-
-
-def test_the_aggregates_of_skylake_come_in_their_order() -> None:
-    assert AGGREGATES == ("nights", "lightcurves", "forced_lightcurves", "maps", "seeing")
