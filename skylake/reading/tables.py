@@ -214,6 +214,9 @@ class Table(Readable):
     def dataset(self) -> pds.Dataset:
         """Return the table as an Arrow dataset, which reads the columns and row groups that a query needs.
 
+        A table in blocks, as light curves, is read and merged at once, with all columns: :meth:`dask` reads it lazily,
+        and :meth:`arrow` the columns that are named.
+
         Raises
         ------
         LakeError
@@ -223,7 +226,7 @@ class Table(Readable):
             return self._opened.dataset()
 
     def lazy_polars(self) -> pl.LazyFrame:
-        """Return the table as a lazy polars frame.
+        """Return the table as a lazy polars frame, made from :meth:`dataset`.
 
         Raises
         ------

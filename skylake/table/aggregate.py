@@ -141,6 +141,9 @@ class Aggregate:
         Sections of the camera's profile, and settings of the lake, that the rows depend on.
     version : str
         What else tells one definition from another, as the SHA-256 of the file of a user.
+    finish_reads : mapping
+        Inner columns that `finish` of a table in blocks computes from, by nested column: readers who want no more of
+        the measurements read these alone.
     """
 
     name: str
@@ -153,6 +156,7 @@ class Aggregate:
     profile: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     version: str = ""
+    finish_reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def is_calibrated(self) -> bool:

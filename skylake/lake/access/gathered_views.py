@@ -54,11 +54,32 @@ def needed(schema: TableSchema, columns: Sequence[str] | None) -> list[str]:
     """Return the columns of the files that merged columns are made from."""
     wanted = {*schema.primary_key, *_order(schema), *(schema.merged_names if columns is None else columns)}
     if _is_computed(schema, columns):
-        wanted |= {"n_points"} | {name for name, how in schema.merging.items() if how == "concat"}
+        wanted |= {"n_points", *_read_by_finish(schema)}
     nested = [name for name, how in schema.merging.items() if how == "concat"]
     if wanted & set(nested):
         wanted.add(nested[0])  # the time of the points is in the first
     return [name for name in schema.names if name in wanted]
+
+
+def needed_inner(schema: TableSchema, columns: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
+    """Return the inner columns that suffice of the nested columns that are read for computed ones alone."""
+    if columns is None or not _is_computed(schema, columns):
+        return {}
+    nested = [name for name, how in schema.merging.items() if how == "concat"]
+    if not set(nested).isdisjoint(columns):
+        return {}
+    from skylake.table.blocks import ORDER
+
+    inner = _read_by_finish(schema)
+    # Measurements are put in the order of time, for sums of them not to depend on the order of blocks.
+    timed = [one.name for one in schema[nested[0]].columns if one.name in ORDER]
+    return inner | {nested[0]: tuple(dict.fromkeys([*timed, *inner.get(nested[0], ())]))}
+
+
+def _read_by_finish(schema: TableSchema) -> dict[str, tuple[str, ...]]:
+    from skylake.table.aggregate import aggregate_of
+
+    return dict(aggregate_of(schema.name).finish_reads)
 
 
 def _order(schema: TableSchema) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from skylake.errors import UsageError
-from skylake.lake.access.gathered_views import gather, needed
+from skylake.lake.access.gathered_views import gather, needed, needed_inner
 from skylake.lake.storage.slices import read_files
 from skylake.places import arrow_dataset
 from skylake.schema import TableSchema, arrow_schema
@@ -248,7 +248,8 @@ def _read_frame(
     """
     schema = snapshot.schema(name)
     if schema.in_blocks:
-        rows = gather([read_files(name, paths, needed(schema, columns))], schema, columns)
+        inner = needed_inner(schema, columns)
+        rows = gather([read_files(name, paths, needed(schema, columns), inner=inner)], schema, columns)
     else:
         rows = read_files(name, paths, columns)
     frame: pd.DataFrame = rows.to_pandas()

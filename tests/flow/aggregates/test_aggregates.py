@@ -25,8 +25,10 @@ from skylake.flow.maintenance.forget_frames import find, forget
 from skylake.flow.staleness import Why
 from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.lake import Lake
+from skylake.lake.access.gathered_views import needed, needed_inner
 from skylake.lake.storage import slices
 from skylake.lake.storage.parts import stage_part
+from skylake.schema import load
 from skylake.settings import Settings
 from skylake.simulate import ScheduleParams, StarParams
 
@@ -136,6 +138,17 @@ def test_light_curves_are_the_points_of_all_nights_in_order(once: Lake) -> None:
         clean = mine[(mine["flags"] == 0) & mine["mag"].notna()]
         if len(clean) == len(mine):
             assert curve["mag_median"] == pytest.approx(clean["mag"].median(), abs=1e-5)
+
+
+def test_medians_read_of_points_what_they_are_made_from(once: Lake) -> None:
+    snapshot, schema = once.snapshot(), load("lightcurves")
+    columns = ["catalog", "object_id", "band", "mag_median", "mag_scatter"]
+    assert needed_inner(schema, columns) == {"lightcurve": ("frame_id", "mjd_mid", "mag", "flags")}
+    assert needed_inner(schema, [*columns, "lightcurve"]) == needed_inner(schema, columns[:3]) == {}
+    assert "lightcurve_errors" not in needed(schema, columns)
+    some, every = (snapshot.merged(schema.name, names).select(columns) for names in (columns, None))
+    key = [(name, "ascending") for name in columns[:3]]
+    assert some.sort_by(key).equals(every.sort_by(key))
 
 
 def test_all_readers_see_the_same_curves_before_and_after_compaction(made: Lake) -> None:
