@@ -215,12 +215,14 @@ class _Finish:
 
 
 def _declared(path: Path, text: str) -> dict[str, str]:
-    """Return what the comments at the beginning declare."""
+    """Return what the comments before the query declare; others among them are passed over."""
     told: dict[str, str] = {}
     for line in text.splitlines():
+        if line.strip() and not line.lstrip().startswith("--"):
+            break
         found = _LINE.fullmatch(line.strip())
         if found is None:
-            break
+            continue
         if found[1] not in _KEYS:
             raise ConfigurationError(f"{path}: there is no {found[1]!r} to declare; use {', '.join(_KEYS)}")
         told[found[1]] = found[2].strip()

@@ -169,6 +169,11 @@ def test_a_query_reads_nested_columns(nights: Lake, own: Path) -> None:
     assert found["n"].sum() == 18
 
 
+def test_other_comments_may_stand_among_those_that_declare(own: Path) -> None:
+    (own / "crowding.sql").write_text("-- Stars per frame, for the paper: draft 2\n\n" + CROWDING)
+    assert list(user_aggregates()[0]) == ["crowding"]
+
+
 def test_a_query_that_fails_is_named(nights: Lake, own: Path) -> None:
     text = "-- name: bad\n-- key: band\n-- granularity: batch\nSELECT band, CAST(band AS INTEGER) AS n FROM frames"
     (own / "bad.sql").write_text(text)
