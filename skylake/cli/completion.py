@@ -34,7 +34,7 @@ def tables(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
     """Offer the tables of a lake."""
     from skylake.schema import table_names
 
-    return _starting(table_names(), incomplete)
+    return _starting(table_names(), incomplete) + _of_lake(ctx, _user_tables, incomplete)
 
 
 def tables_with_positions(
@@ -43,14 +43,16 @@ def tables_with_positions(
     """Offer the tables of which a cone can be asked."""
     from skylake.schema import load, table_names
 
-    return _starting((name for name in table_names() if load(name).layout.kind == "hats"), incomplete)
+    own = _starting((name for name in table_names() if load(name).layout.kind == "hats"), incomplete)
+    return own + _of_lake(ctx, _user_tables_with_positions, incomplete)
 
 
 def tables_of_batches(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer the tables that can be compacted."""
     from skylake.schema import load, table_names
 
-    return _starting((name for name in table_names() if load(name).layout.batch), incomplete)
+    own = _starting((name for name in table_names() if load(name).layout.batch), incomplete)
+    return own + _of_lake(ctx, _user_tables, incomplete)
 
 
 def maps(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -119,6 +121,18 @@ def _lake(ctx: click.Context) -> str | Path | None:
 
 def _catalogs(layout: Layout) -> list[str]:
     return [path.parent.name for path in layout.catalogs.glob("*/collection.properties")]
+
+
+def _user_tables(layout: Layout) -> list[str]:
+    from skylake.schema import table_names
+
+    return [
+        path.name for path in layout.current.iterdir() if path.is_symlink() and path.name not in table_names()
+    ]
+
+
+def _user_tables_with_positions(layout: Layout) -> list[str]:
+    return [name for name in _user_tables(layout) if (layout.current / name / "hats.properties").is_file()]
 
 
 def _cameras(layout: Layout) -> list[str]:

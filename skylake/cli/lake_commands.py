@@ -173,13 +173,15 @@ def _damaged(snapshot: Snapshot) -> dict[str, str]:
 def _outdated(lake: Lake, snapshot: Snapshot) -> dict[str, dict[str, Any]] | None:
     """Return how many parts of each derived table are out of date, and why; None where that is not known."""
     from skylake.errors import SkylakeError
-    from skylake.flow.aggregates import outdated
+    from skylake.flow.aggregates import outdated, user_aggregates
 
     try:
         states = outdated(lake, snapshot)
     except SkylakeError as error:
         show.complain(f"what is out of date is not known: {error}")
         return None
+    for broken in user_aggregates()[1]:
+        show.complain(str(broken))
     return {
         table: {"current": state.n_current, "outdated": len(state.why), "why": state.counts}
         for table, state in states.items()

@@ -137,6 +137,7 @@ def _aggregate(run: _NightlyRun) -> None:
     made = ", ".join(f"{name} {count}" for name, count in report.refreshed.items())
     run.outcome.lines.append(f"aggregate: parts made: {made}")
     run.outcome.lines += [f"aggregate: {sentence}" for sentence in report.left]
+    run.outcome.warnings += [f"aggregate: {sentence}" for sentence in report.failed]
 
 
 def _compact(run: _NightlyRun) -> None:

@@ -367,7 +367,9 @@ def _show_planned(lake: Lake, choice: Choice, as_json: bool) -> None:
 @aggregate_files_option
 @cluster_options
 @show.as_json
+@click.pass_context
 def aggregate(
+    ctx: click.Context,
     lake: Path,
     names: tuple[str, ...],
     files: tuple[Path, ...],
@@ -392,7 +394,7 @@ def aggregate(
         report = run_aggregate(opened, names, pool, shown, files)
     text = ", ".join(f"{name} {counted(count, 'part')}" for name, count in report.refreshed.items())
     show.result(dataclasses.asdict(report), as_json, lambda: click.echo(f"aggregate: {text}"))
-    for sentence in report.left:
+    for sentence in (*report.left, *report.failed):
         show.complain(sentence)
     waiting = uncalibrated(opened)
     if waiting:
@@ -401,6 +403,7 @@ def aggregate(
             f"{waiting} {are} out of date, and so is what is made from them; run "
             f"`skylake calibrate {shlex.quote(str(lake))}`, then this again"
         )
+    ctx.exit(1 if report.failed else 0)
 
 
 @click.command(short_help="Copy the small tables into PostgreSQL.")

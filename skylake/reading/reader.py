@@ -20,10 +20,9 @@ from skylake.reading.lightcurves import LightCurve
 from skylake.reading.queries import answers
 from skylake.reading.rows import Rows, html_table
 from skylake.reading.summary import Summary, summary
-from skylake.reading.tables import Columns, Table, require_cone
+from skylake.reading.tables import Columns, Table, plain_cone
 from skylake.reading.views import VIEWS, View
 from skylake.report.curves import curve_at, curve_named
-from skylake.schema import table_names
 
 if TYPE_CHECKING:
     import duckdb
@@ -104,8 +103,8 @@ class LakeReader:
 
     @property
     def tables(self) -> Tables:
-        """The tables by name, each with its rows, columns and units."""
-        return Tables({name: Table(self._snapshot, name) for name in table_names()})
+        """The tables by name, skylake's own and those of users, each with its rows, columns and units."""
+        return Tables({name: Table(self._snapshot, name) for name in self._snapshot.tables})
 
     @property
     def views(self) -> dict[str, View]:
@@ -133,9 +132,9 @@ class LakeReader:
         """
         if name in VIEWS:
             return View(self._snapshot, name)
-        if name in table_names():
+        if name in self._snapshot.tables:
             return Table(self._snapshot, name)
-        raise _unknown(name, (*table_names(), *VIEWS))
+        raise _unknown(name, (*self._snapshot.tables, *VIEWS))
 
     def sql(self, query: str, files: Iterable[str | os.PathLike[str]] | str | os.PathLike[str] = ()) -> Rows:
         """Run a query with DuckDB and return its result.
@@ -291,8 +290,7 @@ class LakeReader:
             if len(star) < 3 and given.keys() == {"object_id"}:
                 return LightCurve(curve_named(self._snapshot, str(given["object_id"]), measured))
             if len(star) < 3 and given.keys() == {"ra", "dec"}:
-                ra, dec = given["ra"], given["dec"]
-                require_cone((ra, dec, radius_arcsec / 3600.0))
+                ra, dec, _ = plain_cone((given["ra"], given["dec"], radius_arcsec / 3600.0))
                 return LightCurve(curve_at(self._snapshot, ra, dec, radius_arcsec, measured))
         raise UsageError(
             "name one star: by its identifier, as in lake.lightcurve(2), or by ra and dec in degrees, as in "
@@ -326,8 +324,8 @@ class LakeReader:
         --------
         >>> [(run.snapshot, run.stage, run.rows) for run in lake.history(last=3)]
         """
-        if table is not None and table not in table_names():
-            raise _unknown(table, table_names())
+        if table is not None and table not in self._snapshot.tables:
+            raise _unknown(table, self._snapshot.tables)
         with Reaching(self.root):
             return self._lake.runs(last, batch, table)
 
@@ -343,7 +341,7 @@ class LakeReader:
         return self._summary.html()
 
     def _ipython_key_completions_(self) -> list[str]:
-        return [*table_names(), *VIEWS]
+        return [*self._snapshot.tables, *VIEWS]
 
 
 def _unknown(name: object, names: Iterable[str]) -> UsageError:

@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 
 from skylake.lake.commits.ledger_records import read_entry
 from skylake.reading.rows import html_table
-from skylake.schema import load, table_names
 
 if TYPE_CHECKING:
     from skylake.lake import Snapshot
+    from skylake.schema import TableSchema
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,8 @@ class Summary:
     cameras : tuple of Nights
     tables : dict
         Stored rows of each table. Those of a table in blocks, such as light curves, are blocks, which readers merge.
+    schemas : dict
+        Schema of each table.
     catalogs : tuple of str
     """
 
@@ -56,6 +58,7 @@ class Summary:
     time_utc: str
     cameras: tuple[Nights, ...]
     tables: dict[str, int]
+    schemas: dict[str, TableSchema]
     catalogs: tuple[str, ...]
 
     @property
@@ -74,7 +77,7 @@ class Summary:
         digits = len(f"{max(filled.values(), default=0):,}")
         lines = [f"<lake {self.root}>", *(f"{key + ':':<10}{value}" for key, value in self._lines), "tables:"]
         lines += [
-            f"  {name:<{width}}  {rows:>{digits},} {load(name).unit_of_count}"
+            f"  {name:<{width}}  {rows:>{digits},} {self.schemas[name].unit_of_count}"
             for name, rows in filled.items()
         ]
         lines += [f"  without rows: {', '.join(empty)}"] if empty else []
@@ -85,7 +88,7 @@ class Summary:
         lines = "<br>".join(f"{key}: {html.escape(value)}" for key, value in self._lines)
         rows = []
         for name, count in self.tables.items():
-            schema = load(name)
+            schema = self.schemas[name]
             unit = f" {schema.unit_of_count}" if schema.in_blocks else ""
             rows.append((name, f"{count:,}{unit}", schema.description))
         table = html_table(rows, ["table", "rows", "a row is"])
@@ -100,7 +103,8 @@ def summary(snapshot: Snapshot) -> Summary:
         snapshot=snapshot.number,
         time_utc=f"{entry.time_utc:%Y-%m-%d %H:%M:%S}",
         cameras=_cameras(snapshot),
-        tables={name: snapshot.n_rows(name) for name in table_names()},
+        tables={name: snapshot.n_rows(name) for name in snapshot.tables},
+        schemas={name: snapshot.schema(name) for name in snapshot.tables},
         catalogs=tuple(snapshot.catalogs()),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -12,7 +12,6 @@ from skylake.errors import UsageError
 from skylake.lake.access.open_table import OpenTable
 from skylake.places import Reaching
 from skylake.reading.rows import html_table, to_pandas, to_polars, units_of
-from skylake.schema import arrow_schema
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,15 +91,14 @@ class Readable(ABC):
         Raises
         ------
         UsageError
-            If there is no such column.
+            If there is no such column, or the filter or cone is none.
         LakeError
             If a cone is asked for where there are no positions, or a file is missing or damaged.
         """
         self._require(columns)
-        if cone is not None:
-            require_cone(cone)
+        plain = None if cone is None else plain_cone(cone)
         with self._reaching():
-            return self._arrow(columns, filter, cone)
+            return self._arrow(columns, filter, plain)
 
     def pandas(self, columns: Columns = None, filter: Any = None, cone: Cone = None) -> pd.DataFrame:
         """Return rows as a pandas frame; ``attrs["units"]`` has the unit of each column that has one.
@@ -156,8 +154,10 @@ class Readable(ABC):
     def _reaching(self) -> Reaching:
         return Reaching(self._snapshot.layout.root)
 
-    def _require(self, columns: Iterable[str] | None) -> None:
+    def _require(self, columns: Columns) -> None:
         names = self.columns
+        if columns is not None and len(columns) == 0:
+            raise UsageError(f"no column of {self.name} is named; leave `columns` out for all of them")
         for column in columns or ():
             if column not in names:
                 raise UsageError(f"{self.name} has no column {column!r}; its columns are {', '.join(names)}")
@@ -194,7 +194,7 @@ class Table(Readable):
 
     @property
     def _schema(self) -> pa.Schema:
-        return arrow_schema(self._opened.schema)
+        return self._opened.form
 
     def _n_rows(self) -> int:
         return len(self._opened)
@@ -214,6 +214,9 @@ class Table(Readable):
     def dataset(self) -> pds.Dataset:
         """Return the table as an Arrow dataset, which reads the columns and row groups that a query needs.
 
+        A table in blocks, as light curves, is read and merged at once, with all columns: :meth:`dask` reads it lazily,
+        and :meth:`arrow` the columns that are named.
+
         Raises
         ------
         LakeError
@@ -223,7 +226,7 @@ class Table(Readable):
             return self._opened.dataset()
 
     def lazy_polars(self) -> pl.LazyFrame:
-        """Return the table as a lazy polars frame.
+        """Return the table as a lazy polars frame, made from :meth:`dataset`.
 
         Raises
         ------
@@ -248,17 +251,22 @@ def require_positions(name: str, opened: OpenTable) -> None:
         )
 
 
-def require_cone(cone: tuple[float, float, float]) -> None:
-    """Refuse an invalid cone.
+def plain_cone(cone: Sequence[float]) -> tuple[float, float, float]:
+    """Return right ascension, declination and radius as numbers of Python, whatever numbers they are.
 
     Raises
     ------
     UsageError
-        If right ascension, declination or radius, degrees, is not within its limits; NaN is not.
+        If they are not three numbers within their limits, degrees; NaN is not.
     """
-    limits = (("ra", -180.0, 360.0), ("dec", -90.0, 90.0), ("radius", 0.0, 180.0))
-    for value, (name, least, largest) in zip(cone, limits, strict=True):
+    try:
+        ra, dec, radius = map(float, cone)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"a cone is (ra, dec, radius), degrees, and not {cone!r}") from error
+    limits = (("ra", ra, -180.0, 360.0), ("dec", dec, -90.0, 90.0), ("radius", radius, 0.0, 180.0))
+    for name, value, least, largest in limits:
         if not least <= value <= largest:
             raise UsageError(
                 f"the {name} of a cone is a number from {least:g} to {largest:g} degrees, and not {value}"
             )
+    return ra, dec, radius

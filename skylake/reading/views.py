@@ -17,11 +17,11 @@ import pyarrow as pa
 
 from skylake.errors import LakeError
 from skylake.lake.access.duckdb_tables import connect, quoted
-from skylake.lake.access.open_table import OpenTable
+from skylake.lake.access.open_table import OpenTable, filtered_by
 from skylake.lake.storage.damaged_files import naming_damage
 from skylake.lake.storage.slices import read_files
 from skylake.reading.tables import Columns, Cone, Readable, require_positions
-from skylake.schema import arrow_schema, load, meanings, table_names
+from skylake.schema import arrow_schema, load, meanings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,7 +114,7 @@ class View(Readable):
 
     def _arrow(self, columns: Columns, filter: Any, cone: Cone) -> pa.Table:
         wanted = list(self.columns if columns is None else columns)
-        needed = _needed(self._schema, filter) | ({"ra_deg", "dec_deg"} if cone else set())
+        needed = filtered_by(filter, self._schema, self.name) | ({"ra_deg", "dec_deg"} if cone else set())
         files = None if cone is None else self._files_within(cone)
         read = list(dict.fromkeys([*wanted, *sorted(needed)]))
         found = read_view(self._snapshot, self._view, read, files, filter, cone)
@@ -214,7 +214,7 @@ def _computed(
 
 def _files(snapshot: Snapshot, view: ViewOf, files: Sequence[Path] | None) -> dict[str, Sequence[Path]]:
     """Return the files that each table needs; none for a table that has no part in the view."""
-    found: dict[str, Sequence[Path]] = {name: [] for name in table_names() if name not in view.inputs}
+    found: dict[str, Sequence[Path]] = {name: [] for name in snapshot.tables if name not in view.inputs}
     if files is not None:
         found[view.table] = files
         if view.table == "matches":
@@ -236,21 +236,6 @@ def _files_of_sources(snapshot: Snapshot, matches: Sequence[Path]) -> list[Path]
     leaves = snapshot.version("sources").leaves
     counts = {pixel: np.diff(np.searchsorted(index, pixel_range(*pixel)))[0] for pixel in leaves}
     return [path for pixel, files in leaves.items() if counts[pixel] for path in files]
-
-
-def _needed(schema: pa.Schema, filter: Any) -> set[str]:
-    """Return the columns that an expression needs: those without which it cannot be bound."""
-    if filter is None:
-        return set()
-    empty = schema.empty_table()
-    empty.filter(filter)
-    needed = set()
-    for name in schema.names:
-        try:
-            empty.drop_columns(name).filter(filter)
-        except pa.ArrowInvalid:
-            needed.add(name)
-    return needed
 
 
 def _described(schema: pa.Schema, table: str) -> pa.Schema:

@@ -263,16 +263,28 @@ def schema_of(data: Mapping[str, Any], where: str) -> TableSchema:
     ConfigurationError
         If it breaks the vocabulary.
     """
-    columns = tuple(_column(item, where) for item in data["columns"])
-    names = [column.name for column in columns]
+    try:
+        schema = _schema_of(data, where)
+    except KeyError as error:
+        raise ConfigurationError(f"{where}: the schema, or something in it, has no key {error}") from error
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ConfigurationError(f"{where}: this is no schema of a table ({error})") from error
+    names = schema.names
     if len(set(names)) != len(names):
         raise ConfigurationError(f"{where}: a column name occurs twice")
+    for key in (*schema.primary_key, *schema.layout.sort, *schema.layout.batch):
+        if key not in names:
+            raise ConfigurationError(f"{where}: the key, sort or batch column {key!r} is no column")
+    return schema
+
+
+def _schema_of(data: Mapping[str, Any], where: str) -> TableSchema:
     layout = data["layout"]
-    schema = TableSchema(
+    return TableSchema(
         name=data["name"],
         version=int(data["version"]),
         description=" ".join(str(data["description"]).split()),
-        columns=columns,
+        columns=tuple(_column(item, where) for item in data["columns"]),
         primary_key=tuple(data["primaryKey"]),
         layout=TableLayout(
             layout["kind"],
@@ -283,10 +295,6 @@ def schema_of(data: Mapping[str, Any], where: str) -> TableSchema:
             tuple(layout.get("batch", ())),
         ),
     )
-    for key in (*schema.primary_key, *schema.layout.sort, *schema.layout.batch):
-        if key not in names:
-            raise ConfigurationError(f"{where}: the key, sort or batch column {key!r} is no column")
-    return schema
 
 
 def values_of(schema: TableSchema) -> dict[str, Any]:
@@ -327,7 +335,8 @@ def require_plain_names(schema: TableSchema) -> None:
     Raises
     ------
     ConfigurationError
-        If the table or a column has such a name, or the table that of one of skylake's own.
+        If the table or a column has such a name, or the table that of one of skylake's own; or if a column is merged
+        by ``finish``, which is code of skylake's own aggregates.
     """
     inner = [one.name for column in schema.columns for one in column.columns]
     for name in (schema.name, *schema.names, *inner):
@@ -337,17 +346,34 @@ def require_plain_names(schema: TableSchema) -> None:
             )
     if schema.name in (*TABLES, *_NO_TABLES) or schema.name.startswith("_") or schema.name == "current":
         raise ConfigurationError(f"the name {schema.name!r} is taken by skylake; choose another")
+    if "finish" in (column.merge for column in schema.columns):
+        raise ConfigurationError(
+            f"table {schema.name}: columns are merged by finish, which readers know of skylake's own tables only; use "
+            "sum, min, max, last or concat"
+        )
     if schema.layout.kind not in ("hats", "parquet"):
         raise ConfigurationError(f"table {schema.name}: there is no layout {schema.layout.kind!r}")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the content of a YAML file of the schemas."""
+    """Return what a YAML file of the schemas says.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is no YAML file of names and values.
+    """
     import yaml
 
     # libyaml, where PyYAML was built with it, reads a schema five times as fast.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return dict(yaml.load(path.read_text(encoding="utf-8"), Loader=loader))
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: this is no YAML file ({' '.join(str(error).split())})") from error
+    if not isinstance(values, dict):
+        raise ConfigurationError(f"{path}: this is no YAML file of names and values")
+    return values
 
 
 def _column(item: Mapping[str, Any], path: str) -> Column:

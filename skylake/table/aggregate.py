@@ -132,7 +132,8 @@ class Aggregate:
         Makes rows from the inputs of a batch, or of some of them.
     merge : callable
         Makes the rows of several partials those of one: associative and commutative, and a table without rows changes
-        nothing. What it gives it can merge again.
+        nothing. What it gives it can merge again. That of a table in blocks is one of :func:`merged_by`, since readers
+        merge the nights as the schema says for each column.
     finish : callable
         Makes merged rows those of the schema. The rows of a table that is kept in blocks can be merged afterwards,
         and finished again.
@@ -140,6 +141,9 @@ class Aggregate:
         Sections of the camera's profile, and settings of the lake, that the rows depend on.
     version : str
         What else tells one definition from another, as the SHA-256 of the file of a user.
+    finish_reads : mapping
+        Inner columns that `finish` of a table in blocks computes from, by nested column: readers who want no more of
+        the measurements read these alone.
     """
 
     name: str
@@ -152,6 +156,7 @@ class Aggregate:
     profile: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     version: str = ""
+    finish_reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def is_calibrated(self) -> bool:
@@ -182,13 +187,6 @@ def merged_by_schema(name: str) -> MergeTables:
     """Return the merge that the schema of a table in blocks declares."""
     schema = load(name)
     return merged_by(schema.primary_key, schema.merging, [one for one in schema.names if one == "mjd_last"])
-
-
-def merge_tree(merge: MergeTables, tables: Sequence[pa.Table], fan_in: int = 8) -> pa.Table:
-    """Merge tables some at a time, then what that gave: memory holds the merged rows, not all of them together."""
-    while len(tables) > 1:
-        tables = [merge(tables[start : start + fan_in]) for start in range(0, len(tables), fan_in)]
-    return merge(tables)
 
 
 @cache

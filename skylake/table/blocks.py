@@ -15,7 +15,7 @@ Places = npt.NDArray[np.int64]
 _FUNCTIONS = ("sum", "min", "max")
 _GROUP = "_group"
 #: Inner columns by which nested rows are put in order, those of them that there are.
-_ORDER = ("mjd_mid", "frame_id")
+ORDER = ("mjd_mid", "frame_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def _lengths(array: pa.Array) -> Places:
 def _in_time(array: pa.Array, group: Places, is_merged: npt.NDArray[np.bool_]) -> Places | None:
     """Return the order of nested rows by group and, in merged ones, time; None if they are in it already."""
     inner = _lists(array)
-    keys = [inner[name].flatten().to_numpy(zero_copy_only=False) for name in _ORDER if name in inner]
+    keys = [inner[name].flatten().to_numpy(zero_copy_only=False) for name in ORDER if name in inner]
     if not keys or not is_merged.any():
         return None
     keys = [np.where(is_merged, key, 0) for key in keys]

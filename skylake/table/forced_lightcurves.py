@@ -39,6 +39,11 @@ TARGET_COLUMNS = ["camera", "version", "star_id", "origin", "ref_id"]
 _LEAF_BITS = 2 * (INDEX_ORDER - 12)
 _MAG_PER_RELATIVE = 2.5 / np.log(10.0)
 _SPOILED = int(SPOILED | SourceFlag.FIT_FAILED)
+_READ_BY_FINISH = {
+    "lightcurve": ("flags", "flux", "flux_err", "zp"),
+    "lightcurve_errors": ("zp_random_err", "mag_systematic_err"),
+    "lightcurve_noise": ("sky_err",),
+}
 _CARRIED = ("frame_id", "mjd_mid", "flux_psf", "flux_psf_err", "contamination", "x_px", "y_px", "flags")
 
 
@@ -256,9 +261,7 @@ class _Points:
 
 
 def _clean_points(rows: pa.Table) -> _Points:
-    flags, *plain = nested_values(rows, "lightcurve", ("flags", "flux", "flux_err", "zp"))
-    errors = nested_values(rows, "lightcurve_errors", ("zp_random_err", "mag_systematic_err"))
-    noise = nested_values(rows, "lightcurve_noise", ("sky_err",))
+    (flags, *plain), errors, noise = (nested_values(rows, *one) for one in _READ_BY_FINISH.items())
     clean = (flags.astype(np.int64) & _SPOILED) == 0
     return _Points(curve_numbers(rows)[clean], *(one[clean] for one in (*plain, *errors, *noise)))
 
@@ -348,5 +351,6 @@ AGGREGATE = Aggregate(
     partial=partial,
     merge=merged_by_schema("forced_lightcurves"),
     finish=finish,
+    finish_reads=_READ_BY_FINISH,
     profile=("site",),
 )

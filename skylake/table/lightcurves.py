@@ -21,6 +21,8 @@ from skylake.table.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, P
 
 Floats = npt.NDArray[np.float64]
 
+_READ_BY_FINISH = {"lightcurve": ("mag", "flags")}
+
 
 def lightcurves_table(matches: pa.Table, photometry: Photometry, sites: dict[str, Site]) -> pa.Table:
     """Gather the matches of some part of the sky into light curves, one per star of a catalog and band.
@@ -81,7 +83,7 @@ def partial(given: Given) -> pa.Table:
 
 def finish(rows: pa.Table) -> pa.Table:
     """Return light curves with median and robust scatter of their clean magnitudes."""
-    mag, flags = nested_values(rows, "lightcurve", ("mag", "flags"))
+    mag, flags = nested_values(rows, "lightcurve", _READ_BY_FINISH["lightcurve"])
     number = curve_numbers(rows)
     clean = np.isfinite(mag) & ((flags.astype(np.int64) & int(SPOILED)) == 0)
     median = group_median(mag[clean], number[clean], rows.num_rows)
@@ -211,5 +213,6 @@ AGGREGATE = Aggregate(
     partial=partial,
     merge=merged_by_schema("lightcurves"),
     finish=finish,
+    finish_reads=_READ_BY_FINISH,
     profile=("site",),
 )

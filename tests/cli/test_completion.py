@@ -7,11 +7,17 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from skylake.cameras import names
+from skylake.flow.aggregates import aggregate
+from skylake.flow.execution.cluster import Inline
+from skylake.lake import Lake
+from skylake.settings import Settings
 
 
 def offered(environment: dict[str, str], *words: object, typed: str = "", **options: object) -> list[str]:
@@ -64,6 +70,21 @@ def test_tables_are_offered_where_a_command_takes_them(quoted: str, environment:
     assert offered(environment, "history", quoted, "--table", typed="ni") == plain("nights")
     assert offered(environment, "compact", quoted, "sources", typed="ma") == plain("maps", "matches")
     assert offered(environment, "map", quoted, typed="res") == plain("residual", "residual_err")
+
+
+def test_tables_of_users_are_offered_too(
+    tmp_path: Path, environment: dict[str, str], make_rows: Callable[..., Any], put: Callable[..., Any]
+) -> None:
+    lake = Lake.create(tmp_path / "lake", Settings(cluster="inline"))
+    (tmp_path / "widths.sql").write_text(
+        "-- name: widths\n-- key: band\n-- granularity: batch\n"
+        "SELECT band, max(fwhm_px) AS fwhm_px FROM frames GROUP BY ALL"
+    )
+    put(lake, ("frames", "c-1", make_rows("frames", 2)), camera="c", night=20240407)
+    aggregate(lake, ["widths"], Inline(), files=[tmp_path / "widths.sql"])
+    for command in ("path", "compact"):
+        assert offered(environment, command, lake.root, typed="w") == plain("widths")
+    assert offered(environment, "cone", lake.root, typed="w") == []
 
 
 def test_cameras_that_come_with_skylake_are_offered_too(quoted: str, environment: dict[str, str]) -> None:

@@ -17,6 +17,7 @@ from astropy.io import fits
 from skylake import cameras
 from skylake.cli.run_commands import _one_of_each
 from skylake.lake import Lake
+from skylake.settings import user_file
 
 Run = Callable[..., Any]
 
@@ -482,3 +483,18 @@ def test_one_sentence_of_each_kind_is_shown_and_others_counted() -> None:
     late = "/a.fits: the time of DATE-OBS, 2090-01-01T00:00:00 UTC, is still to come"
     assert _one_of_each([long[0], late, *long[1:]]) == [f"{long[0]} (and 2 more like it)", late]
     assert _one_of_each([]) == []
+
+
+def test_a_broken_aggregate_of_the_user_is_a_warning(
+    new_lake: Path, skylake_command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (user_file().parent / "aggregates").mkdir(parents=True)
+    (user_file().parent / "aggregates" / "a.sql").write_text("SELEC 1")
+    done = skylake_command("aggregate", new_lake, "--cluster", "inline")
+    assert (done.status, "nights 0 parts" in done.out) == (1, True)
+    assert "a.sql: the file does not say its name" in done.err
+    assert skylake_command("aggregate", new_lake, "nights", "--cluster", "inline").status == 0
+    done = skylake_command("status", new_lake)
+    assert (done.status, "not known" in done.err) == (0, False)
+    assert "a.sql: the file does not say its name" in done.err

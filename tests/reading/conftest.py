@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 
 import skylake
 from skylake.core.sphere import healpix_index
+from skylake.flow.aggregates import aggregate
+from skylake.flow.execution.cluster import Inline
 from skylake.lake import Lake, Snapshot
 from skylake.reading.reader import LakeReader
 from skylake.settings import Settings
@@ -69,3 +72,49 @@ def corner(tmp_path_factory: pytest.TempPathFactory, make_rows: MakeRows, put: P
     put(lake, ("frames", "c-1", taken), ("sources", "c-1", sources))
     put(lake, ("matches", "c-1.stars", matches), ("zeropoints", "c-1.stars", fitted))
     return lake.root
+
+
+#: Two tables of a user, whose nights are merged by who reads them: one without and one with positions.
+OF_USER = {
+    "crowding": """\
+-- name: crowding
+-- key: camera, band
+-- granularity: camera and season
+-- merge: n_frames count, most max, newest last
+SELECT band, count(*) AS n_frames, max(n_detected) AS most, max(night) AS newest FROM frames GROUP BY band
+""",
+    "stars": """\
+-- name: stars
+-- key: catalog, ref_id
+-- granularity: object
+-- merge: n count, newest last
+SELECT catalog, ref_id, any_value(_healpix_29) AS _healpix_29, any_value(ra_deg) AS ra_deg,
+    any_value(dec_deg) AS dec_deg, count(*) AS n, max(night) AS newest
+FROM matches GROUP BY ALL
+""",
+}
+
+
+@pytest.fixture(scope="session")
+def of_user(tmp_path_factory: pytest.TempPathFactory, make_rows: MakeRows, put: Put) -> LakeReader:
+    """A lake of two cameras and three nights, with two tables of a user. Tests do not change it."""
+    folder = tmp_path_factory.mktemp("of_user")
+    lake = Lake.create(folder / "lake", Settings(pixel_order=1))
+    for number, (camera, night) in enumerate(product("ab", (20240407, 20240408, 20240409))):
+        name = f"{camera}-{night}"
+        own = {"camera": [camera] * 6, "night": [night] * 6}
+        frames = make_rows("frames", 6, 10 + number, band=["V", "B"] * 3, **own)
+        own = {"camera": [camera] * 60, "night": [night] * 60, "catalog": ["cat"] * 60}
+        # The same stars each night.
+        matches = make_rows(
+            "matches", 60, 1, ref_id=np.arange(60), frame_id=6 * number + np.arange(60) % 6, **own
+        )
+        parts = ("frames", name, frames), ("matches", f"{name}-cat", matches)
+        put(lake, *parts, camera=camera, night=night)
+    lake.set("catalog.calibrate", "cat")
+    files = []
+    for name, text in OF_USER.items():
+        files.append(folder / f"{name}.sql")
+        files[-1].write_text(text)
+    aggregate(lake, list(OF_USER), Inline(), files=files)
+    return skylake.open(lake.root)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pyarrow.compute as pc
 import pytest
@@ -78,9 +79,11 @@ def test_words(lake: LakeReader) -> None:
         ((0.0, 91.0, 1.0), "the dec of a cone is a number from -90 to 90"),
         ((0.0, 0.0, -1.0), "the radius of a cone is a number from 0 to 180"),
         ((0.0, 0.0, float("nan")), "and not nan"),
+        ((0.0, 0.0), r"a cone is \(ra, dec, radius\), degrees, and not \(0.0, 0.0\)"),
+        ((0.0, "north", 1.0), "a cone is .*'north'"),
     ],
 )
-def test_no_cone(lake: LakeReader, cone: tuple[float, float, float], words: str) -> None:
+def test_no_cone(lake: LakeReader, cone: Any, words: str) -> None:
     for name in ("sources", "calibrated_sources"):
         with pytest.raises(UsageError, match=words):
             lake[name].arrow(cone=cone)

@@ -81,9 +81,24 @@ def _rename_key(data: dict[str, Any]) -> None:
     data["primaryKey"] = ["number"]
 
 
+def _drop_layout(data: dict[str, Any]) -> None:
+    del data["layout"]
+
+
+def _drop_type(data: dict[str, Any]) -> None:
+    del data["columns"][2]["datatype"]
+
+
+def _list_names(data: dict[str, Any]) -> None:
+    data["columns"] = ["camera", "night"]
+
+
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
+        (_drop_layout, "has no key 'layout'"),
+        (_drop_type, "has no key 'datatype'"),
+        (_list_names, "this is no schema of a table"),
         (_add_key, "column 'night' has the unknown key 'colour'"),
         (_add_type, "column 'night' has the unknown datatype 'complex'"),
         (_double, "a column name occurs twice"),
@@ -100,6 +115,13 @@ def test_a_file_that_breaks_the_vocabulary_is_named(
     with pytest.raises(ConfigurationError, match=sentence) as caught:
         read_schema(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["columns: [", "- name\n- columns\n", "", "a: \x00"])
+def test_a_file_that_is_no_yaml_of_names_and_values_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=r"x\.yaml: this is no YAML file"):
+        read_schema(tmp_path / "x.yaml")
 
 
 @pytest.mark.parametrize(

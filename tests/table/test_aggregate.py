@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from skylake.core.flags import SourceFlag
 from skylake.core.sphere import healpix_index
 from skylake.schema import arrow_schema, conform, load
 from skylake.settings import Settings
-from skylake.table.aggregate import REFERENCE, Aggregate, Given, built_in, merge_tree
+from skylake.table.aggregate import REFERENCE, Aggregate, Given, built_in
 from skylake.table.blocks import merge_rows
 
 MakeRows = Callable[..., pa.Table]
@@ -164,7 +163,6 @@ def test_a_night_is_the_same_however_it_is_divided_and_merged(
     parts = [aggregate.partial(given_to(aggregate, one)) for one in pieces(tables, groups)]
     shuffled = data.draw(st.permutations(parts))
     require_same(aggregate, finish(merge(shuffled)), whole)
-    require_same(aggregate, finish(merge_tree(merge, parts, fan_in=2)), whole)
     if len(parts) == 3:
         one, two, three = parts
         left, right = merge([merge([one, two]), three]), merge([one, merge([two, three])])
@@ -195,7 +193,6 @@ def test_each_derived_table_has_its_aggregate() -> None:
     assert list(built_in()) == ["nights", "lightcurves", "forced_lightcurves", "maps", "seeing"]
     for name, one in built_in().items():
         assert one.key == load(name).primary_key
-        assert replace(one) == one
 
 
 values = st.lists(

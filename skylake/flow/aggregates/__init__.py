@@ -2,5 +2,14 @@
 
 from skylake.flow.aggregates.run import AGGREGATES, AggregateReport, aggregate
 from skylake.flow.aggregates.stale_parts import Outdated, outdated, uncalibrated
+from skylake.flow.aggregates.users import user_aggregates
 
-__all__ = ["AGGREGATES", "AggregateReport", "Outdated", "aggregate", "outdated", "uncalibrated"]
+__all__ = [
+    "AGGREGATES",
+    "AggregateReport",
+    "Outdated",
+    "aggregate",
+    "outdated",
+    "uncalibrated",
+    "user_aggregates",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from skylake.errors import ConfigurationError, LakeError, UsageError
+from skylake.errors import ConfigurationError, UsageError
 from skylake.lake.access.duckdb_tables import close, require_no_copy, require_reading
 from skylake.schema import empty_table, load
 from skylake.table.aggregate import Given
 
 if TYPE_CHECKING:
     import duckdb
+
+_INNER = re.compile(r"[.\[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +28,15 @@ class Query:
 
     Attributes
     ----------
+    path : str
+        Its file, for the sentence of an error.
     text : str
         One statement that only reads.
     inputs : tuple of (table, columns)
         What it reads.
     """
 
+    path: str
     text: str
     inputs: tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -39,7 +45,7 @@ class Query:
 
         Raises
         ------
-        LakeError
+        ConfigurationError
             If the query fails.
         """
         import duckdb
@@ -51,9 +57,8 @@ class Query:
             try:
                 rows = connection.sql(self.text).to_arrow_table()
             except duckdb.Error as error:
-                raise LakeError(
-                    f"the query of an aggregate failed for {given.camera} {given.night}: {error}"
-                ) from error
+                where = f"for {given.camera} {given.night}" if given.camera else "on tables without rows"
+                raise ConfigurationError(f"{self.path}: the query fails {where}: {error}") from error
         return _of_batch(rows, given)
 
 
@@ -122,12 +127,16 @@ def inputs_of(path: Path, text: str, readable: Sequence[str]) -> dict[str, tuple
 
 
 def _scans(plans: Iterable[dict[str, Any]]) -> Iterable[tuple[str, list[str]]]:
-    """Yield the tables that plans read, with the columns."""
+    """Yield the tables that plans read, with the columns; a part of a nested column stands for the whole."""
     waiting = list(plans)
     while waiting:
         node = waiting.pop()
         waiting += node.get("children", ())
         details = node.get("extra_info", {})
         if "Table" in details:
-            columns = details.get("Projections", [])
-            yield str(details["Table"]).rpartition(".")[2], [columns] if isinstance(columns, str) else columns
+            columns_read = details.get("Projections", [])
+            columns = [columns_read] if isinstance(columns_read, str) else columns_read
+            yield (
+                str(details["Table"]).rpartition(".")[2],
+                [_INNER.split(one)[0].strip('"') for one in columns],
+            )

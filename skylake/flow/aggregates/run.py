@@ -18,7 +18,15 @@ import numpy as np
 import pyarrow as pa
 
 from skylake.cameras import Profile
-from skylake.errors import LakeError, SkylakeError, UsageError, reason_of
+from skylake.errors import (
+    ConfigurationError,
+    LakeError,
+    SchemaError,
+    SkylakeError,
+    UsageError,
+    reason_of,
+    together,
+)
 from skylake.flow.aggregates.calibration import calibration_in_force
 from skylake.flow.aggregates.plan import Planned, PlanSources, plan
 from skylake.flow.aggregates.reference import reference_table
@@ -33,24 +41,28 @@ from skylake.schema import TableSchema, load
 from skylake.schema.tables import TABLES, in_force, register
 from skylake.sky.lake_catalogs import ReferenceCatalog
 from skylake.sky.pixels import PixelTree
-from skylake.table.aggregate import REFERENCE, Aggregate, Given, built_in
+from skylake.table.aggregate import REFERENCE, Aggregate, Given, Input, built_in
 from skylake.table.frames import with_calibrated_bands
 
 #: Aggregates of skylake, in the order in which they are made.
 AGGREGATES = tuple(built_in())
+#: What is read to give frames the bands that they were calibrated in.
+_BANDS = {"frames": ("frame_id", "filter", "band"), "zeropoints": ("frame_id", "band")}
 
 
 @dataclass(slots=True)
 class AggregateReport:
     """Parts that were made anew, removed and left as they were, by table.
 
-    ``left`` has a sentence for each table of a user that was left as it is because its file is missing.
+    ``left`` has a sentence for each table of a user that was left as it is, as there is no file for it; ``failed`` one
+    for each file of a user that is no aggregate, or whose table could not be made.
     """
 
     refreshed: dict[str, int] = field(default_factory=dict)
     removed: dict[str, int] = field(default_factory=dict)
     current: dict[str, int] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +97,8 @@ def aggregate(
 ) -> AggregateReport:
     """Refresh the named aggregates, or all of them without names. Each is one commit.
 
+    Without names, files of the user that fail are reported, and keep no other table from being made.
+
     Parameters
     ----------
     lake : Lake
@@ -99,20 +113,33 @@ def aggregate(
     UsageError
         If an aggregate of these names does not exist.
     ConfigurationError
-        If a file of the user is no aggregate.
+        If the file of an aggregate that is named fails.
     """
     progress = progress or Silent()
-    known: dict[str, Aggregate | UserAggregate] = {**built_in(), **user_aggregates(files)}
+    known: dict[str, Aggregate | UserAggregate] = dict(built_in())
+    broken: list[ConfigurationError] = []
+    if not set(names) <= known.keys() or not names:
+        own, broken = user_aggregates(files)
+        known |= own
     snapshot = lake.snapshot()
     left = [name for name in snapshot.tables if name not in (*TABLES, *known)]
     unknown = [name for name in names if name not in (*known, *left)]
     if unknown:
-        raise UsageError(f"there is no aggregate {unknown[0]!r}; the aggregates are {', '.join(known)}")
+        why = f"; {together(broken)}" if broken else ""
+        raise UsageError(f"there is no aggregate {unknown[0]!r}; the aggregates are {', '.join(known)}{why}")
     report = AggregateReport()
     for name in [one for one in known if not names or one in names]:
-        retry_superseded(partial(_refresh, lake, known[name], workers, report, progress), progress)
+        try:
+            retry_superseded(partial(_refresh, lake, known[name], workers, report, progress), progress)
+        except (ConfigurationError, SchemaError) as error:
+            if names or not isinstance(known[name], UserAggregate):
+                raise
+            report.failed.append(f"{name} is not refreshed: {error}")
     for name in [one for one in left if not names or one in names]:
-        report.left.append(f"{name} stays as it is: no file of yours says how it is made")
+        which = "no file of yours that can be used" if broken else "no file of yours"
+        report.left.append(f"{name} stays as it is: {which} says how it is made")
+    if not names:
+        report.failed += map(str, broken)
     return report
 
 
@@ -257,14 +284,20 @@ def of_batch(rows: pa.Table, schema: TableSchema, camera: str, night: int) -> pa
 def _given(making: Making, job: PartJob) -> Given:
     """Read what a batch is made from."""
     definition = making.aggregate
-    tables = {
-        one.table: read_files(one.table, job.files.get(one.table, ()), one.columns, one.filter)
-        for one in definition.inputs
-        if one.table != REFERENCE
-    }
-    if {"band", "filter", "frame_id"} <= set(_columns(tables, "frames")) and "zeropoints" in tables:
+    inputs = [one for one in definition.inputs if one.table != REFERENCE]
+    has_bands = _replaces_bands(inputs)
+    tables = {}
+    for one in inputs:
+        columns = one.columns
+        if has_bands and columns is not None:
+            columns = tuple(dict.fromkeys([*columns, *_BANDS.get(one.table, ())]))
+        tables[one.table] = read_files(one.table, job.files.get(one.table, ()), columns, one.filter)
+    if has_bands:
         tables["frames"] = with_calibrated_bands(tables["frames"], tables["zeropoints"])
-    if any(one.table == REFERENCE for one in definition.inputs):
+        for one in inputs:
+            if one.columns is not None:
+                tables[one.table] = tables[one.table].select(list(one.columns))
+    if len(inputs) < len(definition.inputs):
         tables[REFERENCE] = reference_table(
             tables["forced_sources"], tables["zeropoints"], tables["targets"], making.catalogs
         )
@@ -272,5 +305,10 @@ def _given(making: Making, job: PartJob) -> Given:
     return Given(job.camera, job.night, tables, profile, making.settings)
 
 
-def _columns(tables: Mapping[str, pa.Table], name: str) -> list[str]:
-    return tables[name].column_names if name in tables else []
+def _replaces_bands(inputs: Sequence[Input]) -> bool:
+    """Return whether frames are given with the bands that they were calibrated in."""
+    columns = {one.table: one.columns for one in inputs}
+    if not {"frames", "zeropoints"} <= columns.keys():
+        return False
+    frames = columns["frames"]
+    return frames is None or "band" in frames

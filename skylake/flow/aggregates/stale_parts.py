@@ -48,8 +48,9 @@ class Outdated:
 def outdated(lake: Lake, snapshot: Snapshot | None = None) -> dict[str, Outdated]:
     """Return the state of each derived table, by its name in the order in which they are made.
 
-    The calibration is the one that ``calibrate`` makes by default: with the catalogs in force and the largest version.
-    Which light curves get points of a night is only known once the night is matched.
+    The calibration is that which ``calibrate`` makes by default: of the catalogs in force and the largest version.
+    Light curves that the matches of a night will be new to are not known before the night is matched. Files of users
+    that are no aggregates are passed over; :func:`user_aggregates` says what is wrong with them.
 
     Raises
     ------
@@ -60,7 +61,7 @@ def outdated(lake: Lake, snapshot: Snapshot | None = None) -> dict[str, Outdated
     found = _calibrations(lake, calibrated)
     stale = {(table, name) for table, state in found.items() for name in state.why}
     sources = PlanSources(lake, calibrated)
-    known: dict[str, Aggregate | UserAggregate] = {**built_in(), **user_aggregates()}
+    known: dict[str, Aggregate | UserAggregate] = {**built_in(), **user_aggregates()[0]}
     for table, one in known.items():
         found[table] = _aggregate(one, sources, stale)
     return found

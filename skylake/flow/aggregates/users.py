@@ -8,8 +8,9 @@ A file of SQL begins with comments that declare it::
     -- merge: n sum, widest max
     SELECT band, count(*) AS n, max(fwhm_px) AS widest FROM frames GROUP BY band
 
-A file of Python has an :class:`skylake.table.aggregate.Aggregate` of the name ``AGGREGATE``. A YAML file of the same
-name beside either is the schema of its table; without one the schema follows from the result for a batch without rows.
+A file of Python has an :class:`skylake.table.aggregate.Aggregate` of the name ``AGGREGATE``. The schema of the table
+follows from what it gives for a batch without rows. A YAML file of the same name beside either gives the columns their
+types, units and descriptions; key and merges are always those of the aggregate.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from skylake.errors import ConfigurationError
 from skylake.flow.aggregates.query import Query, inputs_of
@@ -61,26 +63,33 @@ class UserAggregate:
     path: Path
 
 
-def user_aggregates(files: Sequence[Path] = ()) -> dict[str, UserAggregate]:
-    """Return the aggregates of the user by name: those in the user's own folder, then those in the named files.
+def user_aggregates(
+    files: Sequence[Path] = (),
+) -> tuple[dict[str, UserAggregate], list[ConfigurationError]]:
+    """Return the aggregates of the user by name, and what is wrong with files that are none.
 
-    Raises
-    ------
-    ConfigurationError
-        If a file is no aggregate, or two have one name.
+    Parameters
+    ----------
+    files : sequence of Path
+        Files of aggregates beside those of the user's own folder.
     """
     folder = user_file().parent / _FOLDER
     own = sorted([*folder.glob("*.sql"), *folder.glob("*.py")]) if folder.is_dir() else []
     found: dict[str, UserAggregate] = {}
+    broken: list[ConfigurationError] = []
     for path in dict.fromkeys(one.resolve() for one in [*own, *files]):
-        made = read_aggregate(path)
-        if made.aggregate.name in found:
-            other = found[made.aggregate.name].path
-            raise ConfigurationError(
-                f"{path}: {other} declares {made.aggregate.name} too; rename one of them"
-            )
-        found[made.aggregate.name] = made
-    return found
+        try:
+            made = read_aggregate(path)
+            if made.aggregate.name in found:
+                other = found[made.aggregate.name].path
+                raise ConfigurationError(
+                    f"{path}: {other} declares {made.aggregate.name} too; rename one of them"
+                )
+        except ConfigurationError as error:
+            broken.append(error)
+        else:
+            found[made.aggregate.name] = made
+    return found, broken
 
 
 def read_aggregate(path: Path) -> UserAggregate:
@@ -110,11 +119,7 @@ def _read(path: Path, sha256: str) -> UserAggregate:
     else:
         raise ConfigurationError(f"{path}: an aggregate is a file of SQL or Python, .sql or .py")
     beside = path.with_suffix(".yaml")
-    schema = read_schema(beside) if beside.is_file() else _derived(aggregate, path)
-    if schema.name != aggregate.name or schema.layout.batch != _BATCH:
-        raise ConfigurationError(
-            f"{beside}: the name is {aggregate.name!r} and the batch [camera, night] in a schema of {path}"
-        )
+    schema = _described(aggregate, path, beside) if beside.is_file() else _derived(aggregate, path)
     try:
         require_plain_names(schema)
     except ConfigurationError as error:
@@ -128,8 +133,15 @@ def _of_python(path: Path) -> Aggregate:
         found = runpy.run_path(str(path)).get("AGGREGATE")
     if not isinstance(found, Aggregate):
         raise ConfigurationError(f"{path}: there is no Aggregate of the name AGGREGATE in the file")
-    partial, finish = (_Guarded(str(path), one) for one in (found.partial, found.finish))
-    return replace(found, partial=partial, finish=finish)
+    if found.granularity is not Granularity.BATCH and not hasattr(found.merge, "merging"):
+        raise ConfigurationError(
+            f"{path}: readers merge the nights of this aggregate column by column; make its merge with merged_by of "
+            "skylake.table.aggregate"
+        )
+    partial, merge, finish = (_Guarded(str(path), one) for one in (found.partial, found.merge, found.finish))
+    return replace(
+        found, partial=partial, merge=merge, finish=_Finish(str(path), _not_batch(found.key), finish)
+    )
 
 
 def _of_sql(path: Path) -> Aggregate:
@@ -147,23 +159,18 @@ def _of_sql(path: Path) -> Aggregate:
     inputs = tuple(
         Input(table, columns, None) for table, columns in inputs_of(path, text, _readable()).items()
     )
-    query = Query(text, tuple((one.table, one.columns or ()) for one in inputs))
+    query = Query(str(path), text, tuple((one.table, one.columns or ()) for one in inputs))
     merging: dict[str, str] = dict(_merging(path, declared.get("merge", "")))
-    rest = set(query(Given("", 0, _nothing(inputs))).column_names) - merging.keys() - {*key, *_BATCH}
-    # A night has each key once. Columns that name the place of a star are the same in all nights.
-    plain = rest if granularity is Granularity.BATCH else rest & set(_PLACE)
-    if rest - plain:
-        raise _unmerged(path, min(rest - plain))
-    merging |= dict.fromkeys(plain, "last")
-    return Aggregate(
-        declared["name"],
-        inputs,
-        key,
-        granularity,
-        query,
-        merged_by([*_BATCH, *_not_batch(key)], merging),
-        _as_it_is,
-    )
+    # What names the place of a star is the same in all nights.
+    merging = dict.fromkeys([name for name in _PLACE if name not in key], "last") | merging
+    finish = _Finish(str(path), _not_batch(key), _as_it_is)
+    if granularity is Granularity.BATCH:
+        return Aggregate(declared["name"], inputs, key, granularity, query, pa.concat_tables, finish)
+    merge = merged_by([*_BATCH, *_not_batch(key)], merging)
+    for name in query(Given("", 0, _nothing(inputs))).column_names:
+        if name not in (*merging, *key, *_BATCH):
+            raise _unmerged(path, name)
+    return Aggregate(declared["name"], inputs, key, granularity, query, merge, finish)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,14 +184,46 @@ class _Guarded:
         with code_of_user(self.file, "the aggregate fails"):
             return self.function(given)
 
+    @property
+    def merging(self) -> Mapping[str, str]:
+        """How columns are merged, of a merge."""
+        return getattr(self.function, "merging", {})
+
+
+@dataclass(frozen=True, slots=True)
+class _Finish:
+    """The ``finish`` of a user: it gives each key, beside the night of a camera, once."""
+
+    file: str
+    key: tuple[str, ...]
+    function: Callable[[pa.Table], pa.Table]
+
+    def __call__(self, merged: pa.Table) -> pa.Table:
+        rows = self.function(merged)
+        for name in self.key:
+            if name not in rows.column_names:
+                raise ConfigurationError(f"{self.file}: the aggregate gives no column {name!r} of its key")
+        counts = rows.group_by(list(self.key)).aggregate([([], "count_all")])
+        repeated = counts.filter(pc.greater(counts["count_all"], 1))
+        if repeated.num_rows:
+            first = repeated.slice(0, 1).to_pylist()[0]
+            which = " and ".join(f"{name} = {first[name]!r}" for name in self.key) or "the key of the night"
+            raise ConfigurationError(
+                f"{self.file}: {first['count_all']} rows of one night have {which}; group them by the key "
+                f"({', '.join(self.key) or 'camera, night'}), or add a column to it"
+            )
+        return rows
+
 
 def _declared(path: Path, text: str) -> dict[str, str]:
-    """Return what the comments at the beginning declare."""
+    """Return what the comments before the query declare; others among them are passed over."""
     declared: dict[str, str] = {}
     for line in text.splitlines():
+        if line.strip() and not line.lstrip().startswith("--"):
+            break
         found = _LINE.fullmatch(line.strip())
         if found is None:
-            break
+            continue
         if found[1] not in _KEYS:
             raise ConfigurationError(f"{path}: there is no {found[1]!r} to declare; use {', '.join(_KEYS)}")
         declared[found[1]] = found[2].strip()
@@ -212,8 +251,8 @@ def _merging(path: Path, text: str) -> Iterator[tuple[str, Merge]]:
         yield name.strip(), how  # type: ignore[misc]
 
 
-def _not_batch(key: Sequence[str]) -> list[str]:
-    return [name for name in key if name not in _BATCH]
+def _not_batch(key: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name in key if name not in _BATCH)
 
 
 def _as_it_is(rows: pa.Table) -> pa.Table:
@@ -229,30 +268,70 @@ def _readable() -> list[str]:
 def _derived(aggregate: Aggregate, path: Path) -> TableSchema:
     """Return the schema that follows from the result of an aggregate for a batch without rows."""
     rows = _of_nothing(aggregate, path)
-    merging: Mapping[str, str] = getattr(aggregate.merge, "merging", {})
-    is_batch = aggregate.granularity is Granularity.BATCH
-    key = tuple(dict.fromkeys([*(_BATCH if is_batch else ()), *aggregate.key]))
-    names = [name for name in rows.column_names if name not in _BATCH]
-    _require_key(aggregate, path, [*names, *_BATCH])
     columns = [
         Column("camera", "string", "Name of the camera", nullable=False, ucd="meta.id;instr", length=64),
         Column(
             "night", "int", "Observing night, YYYYMMDD of the local evening", False, None, "time.epoch;obs"
         ),
     ]
-    for name in names:
-        is_merged = not is_batch and name not in key
-        if is_merged and name not in merging:
-            raise _unmerged(path, name)
-        how = cast("Merge", merging[name]) if is_merged else None
-        nullable = name != _INDEX
-        columns.append(Column(name, _datatype(rows.schema.field(name), path), name, nullable, merge=how))
-    is_object = aggregate.granularity is Granularity.OBJECT
+    for name in rows.column_names:
+        if name not in _BATCH:
+            datatype = _datatype(rows.schema.field(name), path)
+            columns.append(Column(name, datatype, name, nullable=name != _INDEX))
+    return _schema(aggregate, path, f"An aggregate of the user, from {path.name}", columns)
+
+
+def _described(aggregate: Aggregate, path: Path, beside: Path) -> TableSchema:
+    """Return the schema with the columns of a YAML file, which may not contradict the aggregate."""
+    given = read_schema(beside)
+    if path.suffix == ".sql":
+        _require_columns(_of_nothing(aggregate, path).column_names, given.names, path, beside)
+    schema = _schema(aggregate, path, given.description, given.columns)
+    if (given.name, given.layout.batch) != (aggregate.name, _BATCH):
+        raise ConfigurationError(
+            f"{beside}: the name is {aggregate.name!r} and the batch [camera, night] in a schema of {path}"
+        )
+    same = ((set(given.primary_key), set(schema.primary_key)), (given.layout.kind, schema.layout.kind))
+    if any(one != other for one, other in same):
+        raise ConfigurationError(
+            f"{beside}: the schema has the key {', '.join(given.primary_key)} and the layout {given.layout.kind}, "
+            f"and {path.name} makes {', '.join(schema.primary_key)} and {schema.layout.kind}; change one of them"
+        )
+    for column in given.columns:
+        if column.merge not in (None, schema[column.name].merge):
+            raise ConfigurationError(
+                f"{beside}: {column.name!r} is merged by {column.merge}, which {path.name} does not say; change one "
+                "of them"
+            )
+    return schema
+
+
+def _require_columns(made: Sequence[str], described: Sequence[str], path: Path, beside: Path) -> None:
+    """Refuse a YAML file with other columns than those of the query."""
+    for name in made:
+        if name not in described:
+            raise ConfigurationError(f"{beside}: the column {name!r} of {path.name} is missing; describe it")
+    for name in described:
+        if name not in made:
+            raise ConfigurationError(f"{beside}: {path.name} gives no column {name!r}; leave it out")
+
+
+def _schema(aggregate: Aggregate, path: Path, description: str, columns: Sequence[Column]) -> TableSchema:
+    """Return the schema of an aggregate with these columns, with the key, merges and layout that it declares."""
+    _require_key(aggregate, path, [column.name for column in columns])
+    is_batch = aggregate.granularity is Granularity.BATCH
+    key = tuple(dict.fromkeys([*(_BATCH if is_batch else ()), *aggregate.key]))
+    merging: Mapping[str, str] = {} if is_batch else getattr(aggregate.merge, "merging", {})
+    merged = []
+    for column in columns:
+        is_merged = not is_batch and column.name not in (*_BATCH, *key)
+        if is_merged and column.name not in merging:
+            raise _unmerged(path, column.name)
+        merged.append(replace(column, merge=cast("Merge", merging[column.name]) if is_merged else None))
     layout = TableLayout("parquet", key, batch=_BATCH)
-    if is_object:
+    if aggregate.granularity is Granularity.OBJECT:
         layout = TableLayout("hats", (_INDEX, *key), "object", "ra_deg", "dec_deg", _BATCH)
-    description = f"An aggregate of the user, from {path.name}"
-    return TableSchema(aggregate.name, 1, description, tuple(columns), key, layout)
+    return TableSchema(aggregate.name, 1, description, tuple(merged), key, layout)
 
 
 def _unmerged(path: Path, name: str) -> ConfigurationError:

@@ -32,14 +32,12 @@ def gather(blocks: Sequence[pa.Table], schema: TableSchema, columns: Sequence[st
     columns : sequence of str or None
         Columns to return; None returns all.
     """
-    from skylake.table.aggregate import aggregate_of, merge_tree, merged_by
+    from skylake.table.aggregate import aggregate_of, merged_by
 
-    order = [name for name in schema.names if name == _TIME]
-    merge = merged_by(schema.primary_key, schema.merging, order)
-    rows = merge_tree(merge, list(blocks))
+    rows = merged_by(schema.primary_key, schema.merging, _order(schema))(blocks)
     if rows.num_rows < sum(one.num_rows for one in blocks) and _is_computed(schema, columns):
         rows = aggregate_of(schema.name).finish(rows)
-    return rows.select(list(columns or schema.merged_names))
+    return rows.select(list(schema.merged_names if columns is None else columns))
 
 
 def gather_frame(frame: Any, schema: TableSchema, columns: Sequence[str] | None = None) -> Any:
@@ -54,15 +52,41 @@ def gather_frame(frame: Any, schema: TableSchema, columns: Sequence[str] | None 
 
 def needed(schema: TableSchema, columns: Sequence[str] | None) -> list[str]:
     """Return the columns of the files that merged columns are made from."""
-    if columns is None:
-        return list(schema.merged_names)
-    wanted = {*columns, *schema.primary_key, *(name for name in schema.names if name == _TIME)}
+    wanted = {*schema.primary_key, *_order(schema), *(schema.merged_names if columns is None else columns)}
     if _is_computed(schema, columns):
-        wanted |= {"n_points"} | {name for name, how in schema.merging.items() if how == "concat"}
+        wanted |= {"n_points", *_read_by_finish(schema)}
     nested = [name for name, how in schema.merging.items() if how == "concat"]
     if wanted & set(nested):
         wanted.add(nested[0])  # the time of the points is in the first
-    return [name for name in schema.merged_names if name in wanted]
+    return [name for name in schema.names if name in wanted]
+
+
+def needed_inner(schema: TableSchema, columns: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
+    """Return the inner columns that suffice of the nested columns that are read for computed ones alone."""
+    if columns is None or not _is_computed(schema, columns):
+        return {}
+    nested = [name for name, how in schema.merging.items() if how == "concat"]
+    if not set(nested).isdisjoint(columns):
+        return {}
+    from skylake.table.blocks import ORDER
+
+    inner = _read_by_finish(schema)
+    # Measurements are put in the order of time, for sums of them not to depend on the order of blocks.
+    timed = [one.name for one in schema[nested[0]].columns if one.name in ORDER]
+    return inner | {nested[0]: tuple(dict.fromkeys([*timed, *inner.get(nested[0], ())]))}
+
+
+def _read_by_finish(schema: TableSchema) -> dict[str, tuple[str, ...]]:
+    from skylake.table.aggregate import aggregate_of
+
+    return dict(aggregate_of(schema.name).finish_reads)
+
+
+def _order(schema: TableSchema) -> list[str]:
+    """Return the columns that say which block of a key is the last: its last time or, without any, its night."""
+    if _TIME in schema.names:
+        return [_TIME]
+    return [name for name in ("night", "camera") if name in schema.layout.batch]
 
 
 def _is_computed(schema: TableSchema, columns: Sequence[str] | None) -> bool:
@@ -95,7 +119,8 @@ def gathered_sql(schema: TableSchema, source: str) -> str:
 def _merged(schema: TableSchema, name: str) -> str:
     """Return the expression that merges a column within a group."""
     how = schema.merging[name]
-    order = f' ORDER BY "{_TIME}"' if _TIME in schema.names else ""
+    names = ", ".join(f'"{one}"' for one in _order(schema))
+    order = f" ORDER BY {names}" if names else ""
     if how == "sum":
         return f'sum("{name}")'
     if how in ("min", "max"):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from skylake.errors import UsageError
-from skylake.lake.access.gathered_views import gather, needed
+from skylake.lake.access.gathered_views import gather, needed, needed_inner
 from skylake.lake.storage.slices import read_files
 from skylake.places import arrow_dataset
 from skylake.schema import TableSchema, arrow_schema
@@ -51,6 +51,12 @@ class OpenTable:
         return self.snapshot.n_rows(self.name)
 
     @property
+    def form(self) -> pa.Schema:
+        """Arrow schema of the rows that are read, with units and texts as metadata of its fields."""
+        own = arrow_schema(self.schema)
+        return pa.schema([own.field(name) for name in self.schema.merged_names], metadata=own.metadata)
+
+    @property
     def _version(self) -> Version:
         return self.snapshot.version(self.name)
 
@@ -60,7 +66,12 @@ class OpenTable:
         return self._version.whole_files()
 
     def partitions(self) -> list[list[Path]]:
-        """Return the files of each pixel or, of a table without pixels, each file by itself."""
+        """Return the files of each pixel or, of a table without pixels, each file by itself.
+
+        Without pixels, blocks of a key may be in any file: those of such a table are together.
+        """
+        if self.schema.layout.kind != "hats" and self.schema.in_blocks:
+            return [self.files] if self.files else []
         groups: dict[Path, list[Path]] = {}
         for path in self.files:
             groups.setdefault(path.parent if self.schema.layout.kind == "hats" else path, []).append(path)
@@ -102,25 +113,29 @@ class OpenTable:
         Raises
         ------
         UsageError
-            If there is no such column.
+            If there is no such column, or the filter is none of this table.
         LakeError
             If a cone is asked for of a table without positions.
         """
         self._require(columns)
-        if cone is None and self.schema.in_blocks:
-            return self._merged(columns, filter)
+        named = filtered_by(filter, self.form, self.name)
+        if self.schema.in_blocks:
+            return self._merged(columns, filter, named, cone)
         if cone is None:
             return read_files(self.name, self.files, columns, filter)
         return self.snapshot.cone(self.name, *cone, columns, filter)
 
-    def _merged(self, columns: Columns, filter: Any) -> pa.Table:
-        """Return merged rows. A filter on the key alone selects what is read, any other one what is returned."""
-        schema = self.schema
-        named = {name for name in schema.merged_names if re.search(rf"\b{name}\b", str(filter))}
-        if filter is None or named <= set(schema.primary_key):
-            return self.snapshot.merged(self.name, columns, None, filter)
+    def _merged(
+        self, columns: Columns, filter: Any, named: set[str], cone: tuple[float, float, float] | None
+    ) -> pa.Table:
+        """Return merged rows. A filter by the key alone chooses what is read, another one what is returned."""
         inner = None if columns is None else list(dict.fromkeys([*columns, *sorted(named)]))
-        rows = self.snapshot.merged(self.name, inner, filter)
+        if cone is not None:
+            rows = self.snapshot.cone(self.name, *cone, inner, filter)
+        elif named <= set(self.schema.primary_key):
+            return self.snapshot.merged(self.name, columns, None, filter)
+        else:
+            rows = self.snapshot.merged(self.name, inner, filter)
         return rows if columns is None else rows.select(list(columns))
 
     def pandas(self, columns: Columns = None, **options: Any) -> pd.DataFrame:
@@ -177,6 +192,49 @@ class OpenTable:
                 )
 
 
+def filtered_by(filter: Any, schema: pa.Schema, name: str) -> set[str]:
+    """Return the columns that a filter needs: those without which it cannot be applied.
+
+    Parameters
+    ----------
+    filter : pyarrow.compute.Expression or None
+    schema : pyarrow.Schema
+        Of the rows that it chooses from.
+    name : str
+        Of the table or view, for the sentence of an error.
+
+    Raises
+    ------
+    UsageError
+        If it is no expression, names a column that there is not, or compares what cannot be compared.
+    """
+    import pyarrow.compute as pc
+
+    if filter is None:
+        return set()
+    if not isinstance(filter, pc.Expression):
+        raise UsageError(
+            f"the filter of {name} is no expression of pyarrow, as pyarrow.compute.field({schema.names[0]!r}) > 0"
+        )
+    # Not `schema.empty_table()`, which imports pandas.
+    empty = pa.Table.from_batches([], schema=schema)
+    try:
+        empty.filter(filter)
+    except pa.ArrowException as error:
+        if unknown := re.search(r"No match for FieldRef\.Name\((.*?)\)", str(error)):
+            raise UsageError(
+                f"{name} has no column {unknown[1]!r}; its columns are {', '.join(schema.names)}"
+            ) from error
+        raise UsageError(f"{name}: the filter {filter} cannot be applied ({error})") from error
+    needed = set()
+    for column in schema.names:
+        try:
+            empty.drop_columns([column]).filter(filter)
+        except pa.ArrowInvalid:
+            needed.add(column)
+    return needed
+
+
 def _let_go(snapshot: Snapshot) -> None:
     """Release a snapshot that this pending function has kept."""
 
@@ -190,7 +248,8 @@ def _read_frame(
     """
     schema = snapshot.schema(name)
     if schema.in_blocks:
-        rows = gather([read_files(name, paths, needed(schema, columns))], schema, columns)
+        inner = needed_inner(schema, columns)
+        rows = gather([read_files(name, paths, needed(schema, columns), inner=inner)], schema, columns)
     else:
         rows = read_files(name, paths, columns)
     frame: pd.DataFrame = rows.to_pandas()

@@ -17,6 +17,7 @@ from skylake.lake.commits.new_tables import is_addition
 from skylake.lake.commits.snapshot_history import current_number
 from skylake.lake.commits.table_version import Version
 from skylake.lake.layout import CAMERAS_FOLDER, Layout
+from skylake.lake.storage.schema_versions import user_schema
 from skylake.schema import load, table_names
 from skylake.sky.hats import replace_text
 
@@ -304,7 +305,8 @@ def _unlinked(layout: Layout, table: str) -> Iterator[Path]:
 def _holds(folder: Path, record: dict[str, Any], table: str) -> bool:
     """Return whether a version is finished and holds what the record of a commit says of its table."""
     # What a commit writes last.
-    is_hats = table in table_names() and load(table).layout.kind == "hats"
+    schema = load(table) if table in table_names() else user_schema(folder)
+    is_hats = schema is not None and schema.layout.kind == "hats"
     if not (folder / ("hats.properties" if is_hats else "dataset/_common_metadata")).is_file():
         return False
     version, replaced = Version(folder), record["replaced"].get(table, {})

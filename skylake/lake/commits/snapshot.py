@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from skylake.core.batch import is_plain_name
 from skylake.durable import hold
-from skylake.errors import LakeError
-from skylake.lake.access.gathered_views import gather, gather_frame, needed
+from skylake.errors import LakeError, UsageError
+from skylake.lake.access.gathered_views import gather, gather_frame, needed, needed_inner
 from skylake.lake.commits.new_tables import empty_version, is_addition
 from skylake.lake.commits.table_version import Version
 from skylake.lake.layout import Layout
@@ -171,9 +171,9 @@ class Snapshot:
         if not schema.in_blocks:
             rows = self.read(table, columns, filter=of)
             return rows if filter is None else rows.filter(filter)
-        inner = needed(schema, columns)
+        wanted, inner = needed(schema, columns), needed_inner(schema, columns)
         # All blocks of a key are in one pixel; without pixels they are anywhere.
-        leaves = ([read_files(table, files, inner, of)] for files in [[], *self._leaves(table)])
+        leaves = ([read_files(table, files, wanted, of, inner)] for files in [[], *self._leaves(table)])
         merged = pa.concat_tables([gather(blocks, schema, columns) for blocks in leaves])
         return merged if filter is None else merged.filter(filter)
 
@@ -246,11 +246,21 @@ class Snapshot:
         The rows of a table in blocks are merged, partition by partition.
 
         The snapshot stays for as long as the catalog is used, and whatever is made from it.
+
+        Raises
+        ------
+        UsageError
+            If ``filters`` are given of a table in blocks, which would choose single nights.
         """
         self.version(table).require_files()
         schema = self.schema(table)
         if not schema.in_blocks:
             return open_catalog(self.folder(table), table, self, **options)
+        if options.get("filters") is not None:
+            raise UsageError(
+                f"the files of {table} have a row for each night, which `filters` would choose before the nights are "
+                'merged; filter what lsdb() returns, as in .query("n_points > 30")'
+            )
         wanted = options.pop("columns", None)
         wanted = None if wanted == "all" else wanted
         inner = [name for name in needed(schema, wanted) if name != "_healpix_29"]

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skylake.lake.commits.internal_links import foreign_links, lost_version
+from skylake.lake.commits.new_tables import linked_tables
 from skylake.lake.commits.table_version import Version
 from skylake.lake.integrity.lake_facts import Facts
 from skylake.lake.integrity.recover_part import recorded, recovered
@@ -20,7 +21,7 @@ from skylake.lake.layout import PARTS_FOLDER
 from skylake.lake.storage.bundles import BUNDLES_FOLDER, COMPACTED, Bundle, read_members
 from skylake.lake.storage.fact_relations import UNREADABLE
 from skylake.lake.storage.parts import Part, PartFile, is_as_written
-from skylake.schema import load, table_names
+from skylake.schema import load
 
 #: What to do after going back.
 _THEN = "then run the pipeline again"
@@ -119,7 +120,7 @@ class Repairs:
             "batch": "-",
             "software_version": "unknown",
             "time_utc": before[-1] if before else "1970-01-01T00:00:00+00:00",
-            "tables": list(table_names()),
+            "tables": list(linked_tables(self.facts.layout.snapshot(number))),
             "replaced": {},
             "removed": {},
             "merged": {},

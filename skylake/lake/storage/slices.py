@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from operator import or_
@@ -38,11 +38,26 @@ class Slice:
 
 
 def read_files(
-    table: str, files: Iterable[Path | Slice], columns: Sequence[str] | None = None, filter: Any = None
+    table: str,
+    files: Iterable[Path | Slice],
+    columns: Sequence[str] | None = None,
+    filter: Any = None,
+    inner: Mapping[str, Sequence[str]] | None = None,
 ) -> pa.Table:
     """Return the rows of files or slices of a table; without any, a table without rows.
 
     A file with several of the slices is read once.
+
+    Parameters
+    ----------
+    table : str
+    files : iterable of Path or Slice
+    columns : sequence of str or None
+        None reads all.
+    filter : pyarrow.compute.Expression or None
+        Chooses rows.
+    inner : mapping or None
+        Inner columns to read of nested ones among `columns`; the others are read whole.
 
     Raises
     ------
@@ -52,13 +67,35 @@ def read_files(
     schema = arrow_schema(load(table))
     # Not `schema.empty_table()`, which imports pandas.
     empty = pa.Table.from_batches([], schema=schema)
-    tables = [empty if columns is None else empty.select(list(columns))]
+    wanted: Any = None if columns is None else list(columns)
+    if inner:
+        schema_read = pa.schema([_narrowed(schema.field(name), inner.get(name)) for name in wanted])
+        tables = [pa.Table.from_batches([], schema=schema_read)]
+        wanted = {name: _value(name, inner.get(name)) for name in wanted}
+    else:
+        tables = [empty if columns is None else empty.select(wanted)]
     for keys, paths in _by_keys(files):
         chosen = _both(filter, None if keys is None else _is_one_of(keys))
         with reading(partial(list, paths)):
             dataset = arrow_dataset(paths, schema)
-            tables.append(dataset.to_table(columns=None if columns is None else list(columns), filter=chosen))
+            tables.append(dataset.to_table(columns=wanted, filter=chosen))
     return pa.concat_tables(tables) if len(tables) > 1 else tables[0]
+
+
+def _narrowed(field: pa.Field, names: Sequence[str] | None) -> pa.Field:
+    """Return a field with some inner columns, with all for None."""
+    if names is None:
+        return field
+    return pa.field(field.name, pa.struct([field.type.field(name) for name in names]))
+
+
+def _value(column: str, names: Sequence[str] | None) -> Any:
+    """Return the expression of a column with some inner columns, with all for None."""
+    import pyarrow.compute as pc
+
+    if names is None:
+        return pc.field(column)
+    return pc.make_struct(*(pc.field(column, name) for name in names), field_names=list(names))
 
 
 def read_verified(table: str, where: Slice) -> pa.Table:

@@ -18,15 +18,17 @@ from archive.scenario import ArchiveScenario
 from skylake.cameras import Profile
 from skylake.core.batch import Batch
 from skylake.errors import LakeError
-from skylake.flow.aggregates import AGGREGATES, aggregate, outdated
+from skylake.flow.aggregates import aggregate, outdated
 from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.maintenance.forget_frames import find, forget
 from skylake.flow.staleness import Why
 from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.lake import Lake
+from skylake.lake.access.gathered_views import needed, needed_inner
 from skylake.lake.storage import slices
 from skylake.lake.storage.parts import stage_part
+from skylake.schema import load
 from skylake.settings import Settings
 from skylake.simulate import ScheduleParams, StarParams
 
@@ -107,6 +109,7 @@ def test_maps_are_the_sums_of_their_nights(once: Lake) -> None:
     snapshot = once.snapshot()
     maps = snapshot.pandas("maps")
     assert maps.groupby("night").size().min() > 5
+    assert set(maps["healpix_order"]) == {10}
     matches = snapshot.pandas("matches", ["night"])["night"].value_counts()
     counted = maps.groupby("night")["n_matches"].sum()
     assert (counted <= matches[counted.index]).all() and (counted > 0).all()
@@ -135,6 +138,17 @@ def test_light_curves_are_the_points_of_all_nights_in_order(once: Lake) -> None:
         clean = mine[(mine["flags"] == 0) & mine["mag"].notna()]
         if len(clean) == len(mine):
             assert curve["mag_median"] == pytest.approx(clean["mag"].median(), abs=1e-5)
+
+
+def test_medians_read_of_points_what_they_are_made_from(once: Lake) -> None:
+    snapshot, schema = once.snapshot(), load("lightcurves")
+    columns = ["catalog", "object_id", "band", "mag_median", "mag_scatter"]
+    assert needed_inner(schema, columns) == {"lightcurve": ("frame_id", "mjd_mid", "mag", "flags")}
+    assert needed_inner(schema, [*columns, "lightcurve"]) == needed_inner(schema, columns[:3]) == {}
+    assert "lightcurve_errors" not in needed(schema, columns)
+    some, every = (snapshot.merged(schema.name, names).select(columns) for names in (columns, None))
+    key = [(name, "ascending") for name in columns[:3]]
+    assert some.sort_by(key).equals(every.sort_by(key))
 
 
 def test_readers_see_the_same_curves_after_compaction(made: Lake) -> None:
@@ -213,6 +227,7 @@ def test_a_new_calibration_makes_what_needs_one_anew(made: Lake) -> None:
     }
     versions = made.snapshot().merged("lightcurves", ["version"])["version"]
     assert set(versions.to_pylist()) == {2}
+    assert set(made.snapshot().read("nights")["version"].to_pylist()) == {2}
 
 
 def test_a_setting_makes_what_depends_on_it_anew(made: Lake) -> None:
@@ -296,7 +311,3 @@ def test_damaged_inputs_change_nothing(made: Lake) -> None:
     with pytest.raises(LakeError, match="skylake verify"):
         aggregate(made, ["seeing"], Inline())
     assert made.snapshot().number == snapshot.number
-
-
-def test_the_aggregates_of_skylake_come_in_their_order() -> None:
-    assert AGGREGATES == ("nights", "lightcurves", "forced_lightcurves", "maps", "seeing")

@@ -219,6 +219,16 @@ def test_a_light_curve_is_that_of_the_target_by_default(forced_once: Lake) -> No
     assert found["object_id"] in (hidden.ref_id, hidden.star_id)
 
 
+def test_means_are_the_same_read_without_the_other_columns_of_points(forced_once: Lake) -> None:
+    snapshot = forced_once.snapshot()
+    schema = snapshot.schema("forced_lightcurves")
+    made = [name for name, how in schema.merging.items() if how == "finish"]
+    columns, key = [*schema.primary_key, *made], [(name, "ascending") for name in schema.primary_key]
+    some, every = (snapshot.merged(schema.name, names).select(columns) for names in (columns, None))
+    assert some.num_rows > 100 and len(made) > 5
+    assert some.sort_by(key).equals(every.sort_by(key))
+
+
 def test_a_redo_of_a_night_makes_just_what_follows_stale(
     forced: Lake, truth: SimulationResult, profile: Profile
 ) -> None:

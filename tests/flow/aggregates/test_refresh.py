@@ -171,14 +171,6 @@ def test_points_of_a_constant_star_scatter_as_their_errors(calibrated_once: Lake
     assert 0.5 < np.median(pulls) < 1.5
 
 
-def test_maps_count_every_match_once(calibrated_once: Lake) -> None:
-    snapshot = calibrated_once.snapshot()
-    maps = snapshot.pandas("maps")
-    assert set(maps["healpix_order"]) == {calibrated_once.settings.map_order}
-    assert maps["n_visits"].max() <= 6
-    assert 0 < maps["n_matches"].sum() <= snapshot.n_rows("matches")
-
-
 # Refreshing.
 
 
@@ -240,17 +232,6 @@ def test_light_curves_follow_their_own_night_alone(calibrated: Lake) -> None:
         assert outdated(calibrated)["lightcurves"].why == {f"{part.camera}-20241002": Why.INPUTS}
         report = aggregate(calibrated, ["lightcurves"], Inline())
         assert (report.refreshed["lightcurves"], report.current["lightcurves"]) == (1, 1)
-
-
-def test_aggregates_follow_a_new_version_of_the_calibration(calibrated: Lake) -> None:
-    before = calibrated.snapshot()
-    calibrate(calibrated, Inline(), version=2)
-    report = aggregate(calibrated, [], Inline())
-    assert report.refreshed["nights"] == 2
-    snapshot = calibrated.snapshot()
-    assert set(snapshot.read("nights")["version"].to_pylist()) == {2}
-    assert set(snapshot.read("lightcurves", ["version"])["version"].to_pylist()) == {2}
-    assert snapshot.n_rows("lightcurves") == before.n_rows("lightcurves")
 
 
 def test_nothing_remains_of_a_night_that_is_gone(
