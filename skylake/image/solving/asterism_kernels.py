@@ -119,10 +119,7 @@ def search(
     looked_at : int
         Guesses that were looked at before: the odds that are needed grow with their number.
     """
-    scene, pairs = (
-        Scene(picture, zones, np.empty(_ROOM, np.int64)),
-        np.zeros((2, picture.x.size), np.int64),
-    )
+    scene, pairs = Scene(picture, zones, np.empty(_ROOM, np.int64)), np.zeros((2, picture.x.size), np.int64)
     entries, code, sources = np.empty(_ROOM, np.int64), np.empty(4), np.empty(4, np.int64)
     members, middle, sky = np.empty(4, np.int64), np.empty(2), np.empty(3)
     empty = Guess(np.zeros((3, 3)), np.zeros(3), 1)
