@@ -139,8 +139,8 @@ def _of_python(path: Path) -> Aggregate:
             "skylake.table.aggregate"
         )
     partial, merge, finish = (_Guarded(str(path), one) for one in (found.partial, found.merge, found.finish))
-    finish = _Finish(str(path), _not_batch(found.key), finish)
-    return replace(found, partial=partial, merge=merge, finish=finish)
+    once = _Finish(str(path), _not_batch(found.key), finish)
+    return replace(found, partial=partial, merge=merge, finish=once)
 
 
 def _of_sql(path: Path) -> Aggregate:
