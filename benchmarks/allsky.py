@@ -25,10 +25,10 @@ from skylake.core.sphere import ra_dec, unit_vectors
 from skylake.errors import FrameRejected
 from skylake.flow.astrometry.all_sky_frames import measure_sky_frame
 from skylake.image.allsky.horizon_search import SearchParams
-from skylake.image.allsky.refine_geometry import Detected
+from skylake.image.allsky.refine_geometry import DetectedPlaces
 from skylake.image.allsky.solve_allsky import AllSkySolution, solve_all_sky
 from skylake.image.wcs.header_wcs import CatalogStars
-from skylake.simulate.wholesky import draw_stars
+from skylake.simulate.whole_sky import draw_stars
 
 SHAPE = (1040, 1392)
 NOISE_PX = 0.25
@@ -143,7 +143,7 @@ def rms(values: np.ndarray) -> float:
 
 
 def solve(
-    detected: Detected, shape: tuple[int, int], fwhm_px: float, stars: CatalogStars, horizon: Horizon
+    detected: DetectedPlaces, shape: tuple[int, int], fwhm_px: float, stars: CatalogStars, horizon: Horizon
 ) -> AllSkySolution | str:
     """Return the solution of a frame, or why there is none."""
     try:
@@ -152,8 +152,8 @@ def solve(
         return str(error)
 
 
-def detected_from(places: np.ndarray, flux: np.ndarray) -> Detected:
-    return Detected(places, np.full(len(flux), NOISE_PX), flux)
+def detected_from(places: np.ndarray, flux: np.ndarray) -> DetectedPlaces:
+    return DetectedPlaces(places, np.full(len(flux), NOISE_PX), flux)
 
 
 def draw_scene(catalog: Catalog, seed: int, trees: int = 0) -> tuple:

@@ -77,7 +77,7 @@ STAGES = {
     "hash of the content": (tasks, "new_row"),
     "header and pixels as stored": (reduce_frame, "open_stored"),
     "header values": (reduce_frame, "interpret_header"),
-    "calibrate": (frame_stages, "calibrate"),
+    "detrend": (frame_stages, "detrend_image"),
     "WCS": (reduce_frame, "point"),
     "Sun and Moon": (locate_frame, "sky_row"),
     "count pixels": (frame_stages, "count_pixels"),

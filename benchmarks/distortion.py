@@ -1,20 +1,20 @@
-"""What the distortion of a camera is worth that was learnt from other frames, and how soon its changes are found.
+"""What the distortion of a camera is worth that was learned from other frames, and how soon its changes are found.
 
 Needs: skylake alone. Takes two minutes on 2 cores.
 
 Simulated: a camera of 1024 x 768 pixels over 22 degrees with a distortion of two per cent at the corners, decentred
 and beside the middle of the image. Each frame looks somewhere else, with its own scale (2e-4) and stretch (2e-4), and
 its stars are off by 0.15 px in each coordinate; a fifth of the catalog stars has no source, and as many sources are no
-stars. The distortion is learnt from 30 frames of 60 stars.
+stars. The distortion is learned from 30 frames of 60 stars.
 
 Few stars: frames of 8 to 15 stars are refined from a pointing that is off by some pixels, alone and with what was
-learnt, and compared with the truth all over the image, corners included. The peer is each frame alone.
+learned, and compared with the truth all over the image, corners included. The peer is each frame alone.
 
 Changes: k1 of the camera changes by so much that stars in the corners are 0.3 px off though pointing, scale and
 stretch are fitted; after how many frames of 80 stars of 0.1 px is it found, and how many changes are found in 200
 frames and more without one?
 
-First frames: such a change after the second of the twelve frames from which a camera is first learnt: in how many
+First frames: such a change after the second of the twelve frames from which a camera is first learned: in how many
 cameras of 24 is it found, and how many are divided by one odd frame?
 
 Each claim is one line: ours, peer, ratio, target, met or missed.
@@ -59,9 +59,9 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="fewer frames")
     quick = parser.parse_args().quick
-    learnt = ORIGIN.learn([drawn(CAMERA, number, 60, 0.15) for number in range(30)])
-    print(f"learnt from 30 frames: rms {learnt.rms_px:.3f} px, held out {learnt.held_out_px:.3f} px")
-    claims = few_stars(learnt, 6 if quick else 20) + changes(200 if quick else 1000, 4 if quick else 12)
+    learned = ORIGIN.learn([drawn(CAMERA, number, 60, 0.15) for number in range(30)])
+    print(f"learned from 30 frames: rms {learned.rms_px:.3f} px, held out {learned.held_out_px:.3f} px")
+    claims = few_stars(learned, 6 if quick else 20) + changes(200 if quick else 1000, 4 if quick else 12)
     conclude(claims + first_frames(4 if quick else 24))
 
 
@@ -93,10 +93,10 @@ def away(lens: Lens, truth: Lens) -> float:
     return math.sqrt(float(np.mean((there[0] - x) ** 2 + (there[1] - y) ** 2)))
 
 
-def few_stars(learnt: Epoch, rounds: int) -> list[Claim]:
-    """Refine frames of few stars with and without what was learnt."""
-    print("\nstars  refined alone, learnt   from the truth [px]: alone  learnt   ideal")
-    known, all_alone, all_held = learnt.distortion.expected(SHAPE), [], []
+def few_stars(learned: Epoch, rounds: int) -> list[Claim]:
+    """Refine frames of few stars with and without what was learned."""
+    print("\nstars  refined alone, learned   from the truth [px]: alone  learned   ideal")
+    known, all_alone, all_held = learned.distortion.expected(SHAPE), [], []
     for stars in range(8, 16):
         alone, held = [], []
         for number in range(rounds):
@@ -104,7 +104,7 @@ def few_stars(learnt: Epoch, rounds: int) -> list[Claim]:
             start = Lens(truth.rotation, truth.focal_px * 1.002, 0.5 * SHAPE[1], 0.5 * SHAPE[0])
             one = refine(start, vectors, mag, sources, SHAPE, 25.0)
             two = refine(
-                learnt.distortion.applied(start), vectors, mag, sources, SHAPE, 25.0, known, ["stretch"]
+                learned.distortion.applied(start), vectors, mag, sources, SHAPE, 25.0, known, ["stretch"]
             )
             alone += [] if one is None else [away(one.lens, truth)]
             held += [] if two is None else [away(two.lens, truth)]
@@ -175,8 +175,8 @@ def with_k1(step: float) -> Lens:
 
 def changes(without: int, trials: int) -> list[Claim]:
     """Follow a camera that does not change, and others that do."""
-    learnt = ORIGIN.learn([drawn(CAMERA, number, 80, 0.1) for number in range(30)])
-    follower = Follower(ORIGIN, learnt)
+    learned = ORIGIN.learn([drawn(CAMERA, number, 80, 0.1) for number in range(30)])
+    follower = Follower(ORIGIN, learned)
     false = sum(
         follower.take(drawn(CAMERA, 100_000 + number, 80, 0.1)) is not None for number in range(without)
     )
@@ -185,7 +185,7 @@ def changes(without: int, trials: int) -> list[Claim]:
     for trial in range(trials):
         sign = 1.0 if trial % 2 else -1.0
         now = with_k1(sign * step)
-        follower, first = Follower(ORIGIN, learnt), 200_000 + 1000 * trial
+        follower, first = Follower(ORIGIN, learned), 200_000 + 1000 * trial
         for number in range(first, first + 16):
             follower.take(drawn(CAMERA, number, 80, 0.1))
         for place in range(40):

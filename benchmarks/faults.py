@@ -7,9 +7,9 @@ strace is installed and the run is short, as it makes one of its system calls th
 
 1. the last snapshot is read, every table in three ways: it holds what an undisturbed run has published at one time or
    another, and nothing in between; the queries of ``sql/checks`` find nothing; all older snapshots are whole; a mirror
-   shows one of the snapshots; what was learnt of cameras can be read;
+   shows one of the snapshots; what was learned of cameras can be read;
 2. the same command is run again and must succeed;
-3. every table, and what is learnt of cameras, then has the content that it has after an undisturbed run, row by row,
+3. every table, and what is learned of cameras, then has the content that it has after an undisturbed run, row by row,
    column by column;
 4. after a vacuum nothing lies about that belongs to no snapshot.
 
@@ -44,7 +44,7 @@ from states import (
     State,
     broken_rules,
     fits,
-    learnt,
+    learned,
     litter,
     mirrored,
     must,
@@ -78,7 +78,7 @@ class Reference:
     """What an undisturbed run does: states it publishes, what it learns, exit status, rules it breaks, its length."""
 
     published: list[State]
-    learnt: dict[str, str]
+    learned: dict[str, str]
     status: int
     rules: set[str]
     seconds: float
@@ -295,7 +295,7 @@ def undisturbed(trials: Trials, operation: Operation, place: Path, runs: int) ->
         must(ended.status in (0, 1), f"{operation.name} fails undisturbed: {ended.said}")
     last = lake.snapshot().number
     published = [state_of(lake.snapshot(number)) for number in range(base, last + 1)]
-    rules, known = broken_rules(lake.snapshot()), learnt(lake)
+    rules, known = broken_rules(lake.snapshot()), learned(lake)
     del lake
     shutil.rmtree(place)
     calls = {}
@@ -392,7 +392,7 @@ def _see_remains(operation: Operation, lake: Lake, reference: Reference, base: i
         fits(state_of(snapshot), reference.published),
         f"snapshot {snapshot.number} holds what never was published",
     )
-    must(learnt(lake).keys() <= reference.learnt.keys(), "files of cameras are there that no run leaves")
+    must(learned(lake).keys() <= reference.learned.keys(), "files of cameras are there that no run leaves")
     must(broken_rules(snapshot) <= reference.rules, f"the checks find {broken_rules(snapshot)}")
     for entry in lake.history():
         if entry.kept and entry.snapshot in reference.before:
@@ -431,7 +431,7 @@ def _see_end(operation: Operation, lake: Lake, reference: Reference) -> None:
     """Look at a lake after the next run: it is as if nothing had happened."""
     snapshot = lake.snapshot()
     must(state_of(snapshot) == reference.published[-1], "the content is not that of an undisturbed run")
-    must(learnt(lake) == reference.learnt, "what is learnt of cameras is not as after an undisturbed run")
+    must(learned(lake) == reference.learned, "what is learned of cameras is not as after an undisturbed run")
     must(broken_rules(snapshot) == reference.rules, f"the checks find {broken_rules(snapshot)}")
     if operation.of_mirror:
         number, _ = mirrored(lake)

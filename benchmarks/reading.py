@@ -26,7 +26,7 @@ from claims import Claim, conclude
 
 from skylake.core.camera import Camera, ReductionSteps
 from skylake.core.frame import FileContent, Image
-from skylake.image.detrend.detrend_chain import Conditions, calibrate
+from skylake.image.detrend.detrend_chain import Conditions, detrend_image
 from skylake.image.detrend.linear_pass import LinearPass, run_pass
 from skylake.image.fitsio.read_fits import open_stored
 from skylake.image.masters.master_file import MasterFrame
@@ -69,7 +69,7 @@ def by_astropy(content: FileContent, held: dict[str, MasterFrame], number: int) 
 def by_skylake(content: FileContent, held: dict[str, MasterFrame], steps: ReductionSteps) -> Image:
     """Return the image by the steps of a camera."""
     raw = open_stored(content)
-    return calibrate(raw, Camera("bench", reduction=steps), Conditions(60000.0, 1.5, 8.0, 30.0, held))
+    return detrend_image(raw, Camera("bench", reduction=steps), Conditions(60000.0, 1.5, 8.0, 30.0, held))
 
 
 def in_one_pass(content: FileContent, held: dict[str, MasterFrame], steps: ReductionSteps) -> np.ndarray:

@@ -8,8 +8,8 @@ by 0.01 px in each coordinate. `skylake.image.solving.refined_wcs.refine_pointin
 off, and it is compared with the truth on a grid over the image: root mean square distance, pixels.
 
 Four ways: the lens of the frame alone, whose distortion may follow the air; and the pointing, scale and stretch alone,
-as where the distortion of the camera was learnt; each with the refraction left in (the peer) and taken off. Of several
-frames drawn the median counts. Behind each figure stands how many parameters were fitted.
+as where the distortion of the camera was learned; each with the refraction left in (the peer) and taken off. The
+median of several drawn frames counts. Behind each figure stands how many parameters were fitted.
 
 Each claim is one line: ours, peer, ratio, target, met or missed.
 """
@@ -40,7 +40,7 @@ SHAPE = (768, 1024)
 AIR = Air(740.0, 5.0, 0.545, 2600.0)
 HORIZON = Horizon.of(60400.2, Site("a hill", -70.4, -24.6, 2600.0), AIR)
 AZIMUTH, STARS, NOISE_PX = 70.0, 600, 0.01
-#: Width of the field and altitude of its middle, degrees; what may be left where the distortion was learnt, pixels.
+#: Width of the field and altitude of its middle, degrees; what may be left where the distortion was learned, pixels.
 CASES = ((1.0, 30.0, 0.002), (11.0, 30.0, 0.003), (20.0, 30.0, 0.004), (20.0, 60.0, 0.005), (40.0, 45.0, 0.008),
          (75.0, 60.0, 0.014))  # fmt: skip
 #: Where refraction matters: what is left in is at least so much, and that is what the claims are about.
@@ -54,22 +54,24 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="one frame of each kind, not five")
     frames = 1 if parser.parse_args().quick else 5
-    print("error over the image [px] (parameters): lens of the frame alone, or distortion learnt")
-    print("field  altitude    alone: left in  taken off   learnt: left in  taken off")
+    print("error over the image [px] (parameters): lens of the frame alone, or distortion learned")
+    print("field  altitude    alone: left in  taken off   learned: left in  taken off")
     claims = []
     for field, altitude, most in CASES:
-        alone_in, alone_off, learnt_in, learnt_off = (
-            median([fitted(field, altitude, seed, learnt, off) for seed in range(frames)])
-            for learnt in (False, True)
+        alone_in, alone_off, learned_in, learned_off = (
+            median([fitted(field, altitude, seed, learned, off) for seed in range(frames)])
+            for learned in (False, True)
             for off in (False, True)
         )
         cells = "".join(
-            f"{error:12.4f} ({n:2d})" for error, n in (alone_in, alone_off, learnt_in, learnt_off)
+            f"{error:12.4f} ({n:2d})" for error, n in (alone_in, alone_off, learned_in, learned_off)
         )
         print(f"{field:5.0f} {altitude:9.0f} {cells}")
         if field >= FROM_DEG:
             where = f"{field:.0f} degrees at an altitude of {altitude:.0f}"
-            claims.append(Claim(f"{where}, distortion learnt: error [px]", learnt_off[0], learnt_in[0], most))
+            claims.append(
+                Claim(f"{where}, distortion learned: error [px]", learned_off[0], learned_in[0], most)
+            )
             claims.append(Claim(f"{where}, frame alone: error [px]", alone_off[0], alone_in[0], 0.003))
     conclude(claims)
 
@@ -80,7 +82,7 @@ def median(found: list[tuple[float, int]]) -> tuple[float, int]:
     return float(np.median(errors)), int(np.median(numbers))
 
 
-def fitted(field_deg: float, altitude: float, seed: int, learnt: bool, off: bool) -> tuple[float, int]:
+def fitted(field_deg: float, altitude: float, seed: int, learned: bool, off: bool) -> tuple[float, int]:
     """Fit a lens to a drawn frame; return its error over the image, pixels, and its number of parameters."""
     random = np.random.default_rng(seed)
     middle = horizontal_vectors(altitude, AZIMUTH)
@@ -92,7 +94,7 @@ def fitted(field_deg: float, altitude: float, seed: int, learnt: bool, off: bool
     sources = Sources.ranked(x + moved[0], y + moved[1], np.full(STARS, NOISE_PX), 10.0 ** (-0.4 * mag))
     rough = pointing_of(replace(lens.turned(HORIZON.axes), x0=lens.x0 + 1.0), SHAPE)
     bending = Bending(tuple(HORIZON.axes[2].tolist()), tuple(HORIZON.to_icrs(middle).tolist()), AIR)
-    known = Distortion(lens, 1e-12 * np.eye(len(SHARED)), 0.0, 30, 30 * STARS) if learnt else None
+    known = Distortion(lens, 1e-12 * np.eye(len(SHARED)), 0.0, 30, 30 * STARS) if learned else None
     found = refine_pointing(
         rough, CatalogStars(*stars, mag), sources, SHAPE, 30.0, known, bending if off else None
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from skylake.simulate.wholesky import Fisheye, Twilight, false_lights
+from skylake.simulate.whole_sky import Fisheye, Twilight, false_lights
 
 Floats = npt.NDArray[np.float64]
 

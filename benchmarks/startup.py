@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from archive.__main__ import fill, scenario_of
 from claims import Claim, conclude
 
 from skylake.lake import Lake
@@ -60,8 +61,8 @@ def main() -> None:
 
 def make(lake: Path) -> Path:
     """Make a lake of two nights with light curves."""
-    for arguments in (("simulate", lake, "--tables", "--nights", "2"), ("aggregate", lake)):
-        subprocess.run([*SKYLAKE, *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
+    fill(lake, scenario_of(None, 2), 1)
+    subprocess.run([*SKYLAKE, "aggregate", str(lake)], check=True, stdout=subprocess.DEVNULL)
     return lake
 
 

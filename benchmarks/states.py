@@ -56,13 +56,13 @@ def tables_of(snapshot: Snapshot) -> dict[str, str]:
     return {table: rows_digest(snapshot.read(table)) for table in table_names()}
 
 
-def learnt(lake: Lake) -> dict[str, str]:
-    """Return what is learnt of the cameras of a lake, by file: the digest of its rows. Each must be readable."""
+def learned(lake: Lake) -> dict[str, str]:
+    """Return what is learned of the cameras of a lake, by file: the digest of its rows. Each must be readable."""
     folder = lake.layout.root / "_cameras"
     try:
         return {path.name: rows_digest(pq.read_table(path)) for path in sorted(folder.glob("[!.]*.parquet"))}
     except (OSError, pa.ArrowException) as error:
-        raise Broken(f"what was learnt of a camera cannot be read: {error}") from error
+        raise Broken(f"what was learned of a camera cannot be read: {error}") from error
 
 
 def broken_rules(snapshot: Snapshot) -> set[str]:

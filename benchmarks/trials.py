@@ -26,7 +26,7 @@ from skylake.lake.cameras.stored_geometries import read_geometries, write_geomet
 from skylake.mirror.mirror_lake import mirror_lake
 from skylake.settings import Settings
 from skylake.simulate import MosaicParams, Scenario, ScheduleParams, StarParams, simulate, simulate_camera
-from skylake.simulate.fisheyenights import FisheyeNights, simulate_fisheye
+from skylake.simulate.fisheye_nights import FisheyeNights, simulate_fisheye
 from skylake.sky.catalog_columns import CatalogColumns
 
 SMALL = """
@@ -185,7 +185,7 @@ class Trials:
         return lake
 
     def mosaic(self, target: Path) -> None:
-        """Make a lake with the frames of the camera of two chips, whose places are not learnt yet."""
+        """Make a lake with the frames of the camera of two chips, whose places are not learned yet."""
         lake = Lake.create(target, Settings(cluster="inline", workers=2, pixel_order=_PIXEL_ORDER))
         import_catalog(lake, "simcat", "table", [self.mosaics / "catalog.parquet"], _COLUMNS)
         for chip in cameras.load_chips(str(self.pair)):

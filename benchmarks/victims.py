@@ -36,7 +36,7 @@ _PRELOADED = [
     "psycopg",
     "astropy.io.fits",
 ]
-_LONG_S = 180.0
+_LONG_S = 400.0
 _POLL_S = 0.0001
 #: Workers that lost the process which leads them may go on for a moment.
 _LATER_S = 0.5

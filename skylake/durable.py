@@ -1,4 +1,4 @@
-"""Make changes survive a loss of power, and find out who still uses what.
+"""Make changes survive a loss of power, and lock folders while they are in use.
 
 A commit writes many small files, links and folders. They are forced to disk together, once, before the
 pointer moves; the pointer itself is forced afterwards. Forcing each folder by itself would take as many
@@ -22,7 +22,7 @@ from skylake import logs
 
 _log = logs.get(__name__)
 
-#: For how long a folder counts as held where the file system cannot tell.
+#: For how long a folder counts as held where the file system locks no folders.
 _HELD_S = 86400.0
 #: How the names of folders end that are about to be removed; they begin with a dot.
 GONE = ".gone"
@@ -31,8 +31,8 @@ HELD = ".held"
 #: How the names of files end that are being written; they begin with a dot.
 PARTIAL = ".tmp"
 #: File systems of which it was said that they lock no folders.
-_TOLD: set[int] = set()
-#: What a file system says that knows no hard links.
+_WARNED: set[int] = set()
+#: Errors of a file system without hard links.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EACCES}
 #: Of renameat2(2): paths are those of this process, and both names are to be kept.
 _HERE, _RENAME_EXCHANGE = -100, 2
@@ -154,7 +154,7 @@ class Linker:
 
 @contextmanager
 def in_use(folder: Path) -> Iterator[None]:
-    """Say for a while that a folder is in use; the system forgets it when the process ends, however it ends."""
+    """Hold a folder as in use; the system releases it when the process ends, however it ends."""
     descriptor = hold(folder)
     try:
         yield
@@ -163,7 +163,7 @@ def in_use(folder: Path) -> Iterator[None]:
 
 
 def hold(folder: Path) -> int:
-    """Say that a folder is in use until the file descriptor that is returned is closed.
+    """Hold a folder as in use until the returned file descriptor is closed.
 
     Where the file system locks files only, that is one beside the folder.
 
@@ -180,7 +180,7 @@ def hold(folder: Path) -> int:
             fcntl.flock(descriptor, fcntl.LOCK_SH)
         except OSError as error:
             beside = _hold_beside(folder, error)
-        # Of a folder that was set aside the file beside it is gone too, even if there is another by now.
+        # If a folder was set aside, the file beside it is gone too, even if there is a new one now.
         is_same = beside is None or os.path.samestat(os.fstat(beside), _beside(folder).stat())
         if not (is_same and os.path.samestat(status, folder.stat())):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
@@ -202,7 +202,7 @@ def _beside(folder: Path) -> Path:
 
 def _hold_beside(folder: Path, refusal: OSError) -> int | None:
     """Hold the file beside a folder; None if there is none and none may be made."""
-    _tell(folder, refusal.strerror or str(refusal))
+    _warn_once(folder, refusal.strerror or str(refusal))
     for how in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
         try:
             descriptor = os.open(_beside(folder), how, 0o666)
@@ -217,11 +217,11 @@ def _hold_beside(folder: Path, refusal: OSError) -> int | None:
     return None
 
 
-def _tell(folder: Path, why: str) -> None:
-    """Say once of a file system that it locks no folders."""
+def _warn_once(folder: Path, why: str) -> None:
+    """Log once for each file system that it locks no folders."""
     device = folder.stat().st_dev
-    if device not in _TOLD:
-        _TOLD.add(device)
+    if device not in _WARNED:
+        _WARNED.add(device)
         _log.warning(
             "%s: the file system locks no folders (%s), so files beside them are locked; a reader who may not write "
             "here is protected from a vacuum for a day only",
@@ -233,8 +233,8 @@ def _tell(folder: Path, why: str) -> None:
 def set_aside(folder: Path) -> Path | None:
     """Give a folder that is to be removed another name, in one step; None if it is in use, or gone already.
 
-    Nobody finds it half removed then, not even after the removal was interrupted. Who comes to hold it at the same
-    time either keeps it from being removed or is told that it is gone.
+    So no process finds it half removed, not even after the removal was interrupted. A process that comes to hold
+    it at the same time either prevents the removal or gets an error that it is gone.
     """
     try:
         with _alone(folder):
@@ -256,7 +256,7 @@ def drop_locks(parent: Path) -> None:
 def _alone(folder: Path) -> Iterator[None]:
     """Hold a folder alone; raise BlockingIOError if somebody holds it.
 
-    Some network file systems lock no folders, but files. Where nobody could make a file beside it, a folder counts as
+    Some network file systems lock no folders, but files. If no file can be made beside it, a folder counts as
     held for a day after it was made or changed.
     """
     descriptors = [os.open(folder, os.O_RDONLY)]
@@ -280,7 +280,7 @@ def _lock_beside(folder: Path, refusal: OSError) -> int:
         raise BlockingIOError(
             refusal.errno, "the file system locks no folders, and this one is young"
         ) from refusal
-    # Who comes to hold the folder from now on finds this file.
+    # A process that comes to hold the folder from now on finds this file.
     descriptor = os.open(beside, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -328,7 +328,7 @@ def replace_durably(path: Path, text: str) -> None:
 
 
 def is_in_use(folder: Path) -> bool:
-    """Tell whether a process holds a folder; nobody holds one that is gone."""
+    """Return whether a process holds a folder; False for one that is gone."""
     try:
         with _alone(folder):
             return False

@@ -2,7 +2,7 @@
 
 ::
 
-    SkylakeError                   names the file or key and the mend; exit status 3
+    SkylakeError                   names the file or key and the fix; exit status 3
     ├── UsageError                 the command or its options are wrong; exit status 2
     ├── ConfigurationError         a camera profile, a schema or skylake.toml is wrong
     ├── SchemaError                a table does not fit its schema; names column and row
@@ -11,7 +11,7 @@
     │   └── Superseded             another run has changed what a commit was made from; look again
     ├── CatalogError               a reference catalog cannot be read or used
     ├── MirrorError                the database cannot be reached or written
-    ├── WorkerError                dask workers cannot be had or were lost
+    ├── WorkerError                dask workers cannot be started or were lost
     └── FrameError                 one frame is not usable; becomes a row of ``frames``
         ├── FrameSkipped           nothing to do: not a picture of the sky
         ├── FrameRejected          readable, but not good enough
@@ -19,7 +19,7 @@
             └── FrameUnavailable   cannot be read now; a later run tries again
 
 A :class:`FrameError` never stops a run. It carries the reason code under which the frame is filed
-(:class:`skylake.core.reasons.Reason`), so nothing that was given to skylake vanishes.
+(:class:`skylake.core.reasons.Reason`), so that every frame given to skylake is accounted for.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class FrameError(SkylakeError):
     reason : str
         A code of :class:`skylake.core.reasons.Reason`.
     message : str
-        One sentence that names the mend; the file is named by the row of ``frames``.
+        One sentence that names the fix; the row of ``frames`` names the file.
     corrections : mapping or None
         Keys of the camera profile that the sentence wants to have other values, and these values.
     """
@@ -132,7 +132,7 @@ def reason_of(error: BaseException, with_file: bool = False) -> str:
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Tell whether an error, or one that it comes from, says that a disk or a quota is full."""
+    """Return whether an error, or one that it comes from, says that a disk or a quota is full."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
@@ -141,14 +141,14 @@ def is_full(error: BaseException | None) -> bool:
 
 
 #: What helps against an answer of the system about a file or folder.
-_MENDS = {
+_ADVICE = {
     errno.ENOSPC: "free space on its disk",
     errno.EDQUOT: "free space or have the quota of its disk raised",
     errno.EFBIG: "raise the limit of file sizes (`ulimit -f`)",
     errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
     errno.ENFILE: "raise the limit of open files of this machine",
-    errno.EACCES: "mend its permissions",
-    errno.EPERM: "mend its permissions",
+    errno.EACCES: "fix its permissions",
+    errno.EPERM: "fix its permissions",
     errno.EROFS: "mount its disk for writing",
     errno.EIO: "check its disk",
     errno.ESTALE: "mount its disk anew",
@@ -156,13 +156,13 @@ _MENDS = {
 }
 
 
-def mend_of(error: BaseException) -> str | None:
-    """Return what helps against an error of the system; None where only the sentence around it can tell."""
-    return _MENDS.get(error.errno or 0) if isinstance(error, OSError) else None
+def advice_on(error: BaseException) -> str | None:
+    """Return what helps against an error of the system; None for errors of which the number does not say enough."""
+    return _ADVICE.get(error.errno or 0) if isinstance(error, OSError) else None
 
 
 def cannot_be_written(where: object, error: OSError, what: str = "the lake") -> LakeError:
-    """Return the error that something cannot be written, with the mend that fits what the system answered.
+    """Return the error that something cannot be written, with advice that fits the answer of the system.
 
     Parameters
     ----------
@@ -172,8 +172,8 @@ def cannot_be_written(where: object, error: OSError, what: str = "the lake") -> 
     what : str
         What cannot be written.
     """
-    mend = mend_of(error) or "mend its permissions or free space"
-    return LakeError(f"{where}: {what} cannot be written ({reason_of(error)}); {mend} and run again")
+    advice = advice_on(error) or "fix its permissions or free space"
+    return LakeError(f"{where}: {what} cannot be written ({reason_of(error)}); {advice} and run again")
 
 
 def together(failures: Sequence[SkylakeError], shown: int = 3) -> str:

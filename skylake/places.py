@@ -26,12 +26,12 @@ _EXACT = {"default_cache_type": "none"}
 _OPTIONS: dict[str, dict[str, Any]] = {"s3": _EXACT, "s3a": _EXACT, "file": {"auto_mkdir": True}}
 #: What Arrow's threads take to close files of a store.
 _SETTLING_S = 0.2
-#: Packages whose exceptions tell that a store cannot be reached or used.
+#: Packages whose exceptions mean that a store cannot be reached or used.
 _OF_STORES = {"botocore", "aiobotocore", "aiohttp", "s3fs", "gcsfs", "adlfs", "azure", "google"}
 
 
 def is_url(where: object) -> bool:
-    """Tell whether a text or path names a place by its URL."""
+    """Return whether a text or path names a place by its URL."""
     return "://" in str(where)
 
 
@@ -59,8 +59,8 @@ def place(where: str | Path) -> Path:
         package = (
             "`pip install s3fs`" if protocol in ("s3", "s3a") else "install the package of fsspec for it"
         )
-        mend = f"{package} in the environment of skylake"
-        raise UsageError(f"{url}: URLs of {protocol}:// cannot be read here ({error}); {mend}") from error
+        advice = f"{package} in the environment of skylake"
+        raise UsageError(f"{url}: URLs of {protocol}:// cannot be read here ({error}); {advice}") from error
     return cast(Path, found)
 
 
@@ -159,7 +159,7 @@ class Reaching:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A pipe that is broken is the one that the answer goes to: who reads it has seen enough.
+        # A broken pipe is that of the output, whose reader has closed it.
         if not is_url(self.where) or error is None or isinstance(error, SkylakeError | BrokenPipeError):
             return
         sentence = trouble(error)
@@ -168,7 +168,7 @@ class Reaching:
 
 
 def trouble(error: BaseException) -> str | None:
-    """Return what an exception tells of a store, and the mend; None if it is no exception of a store."""
+    """Return the trouble with a store that an exception reports, and the fix; None for other exceptions."""
     said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     name = type(error).__name__
     if isinstance(error, PermissionError) or "Credentials" in name or "InvalidAccessKey" in said:
@@ -181,5 +181,5 @@ def trouble(error: BaseException) -> str | None:
     if isinstance(error, FileNotFoundError):
         return f"it is not there ({said}); check the name of the bucket and the rest of the URL"
     if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _OF_STORES:
-        return f"the store refuses ({said}); mend that and run again"
+        return f"the store refuses ({said}); fix that and run again"
     return None

@@ -16,7 +16,7 @@ _DIGITS = 7
 def code_version() -> str:
     """Return the version of skylake, as ``0.1.0+g1a2b3c4`` where the code is a git checkout.
 
-    A wheel has the plain version. Changes that are not committed cannot be told from the folder of git alone.
+    A wheel has the plain version. Changes that are not committed do not show in the version.
     """
     commit = checked_out(Path(__file__).parents[1])
     return f"{VERSION}+g{commit[:_DIGITS]}" if commit else VERSION

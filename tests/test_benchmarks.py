@@ -119,7 +119,7 @@ def test_real_frames_are_refined_to_a_quarter_of_a_pixel() -> None:
     assert places == dict.fromkeys(places, "met")
 
 
-def test_the_stages_whose_time_is_told_are_there() -> None:
+def test_the_stages_whose_time_is_reported_are_there() -> None:
     for module, name in (chain.STAGES | throughput.FURTHER).values():
         assert callable(getattr(module, name))
     assert all(callable(getattr(throughput.ingesting, name)) for name in throughput.STAGES.values())

@@ -28,7 +28,7 @@ def refusing(code: int, names: set[str]) -> Link:
 
 
 def put(linker: Linker, folder: Path, names: str) -> list[bool]:
-    """Put a file at some names; tell of each whether it became a link."""
+    """Put a file at some names; return for each whether it became a link."""
     source = folder / "source"
     source.write_text("rows")
     for name in names:
@@ -60,7 +60,7 @@ def test_a_file_with_too_many_names_is_copied_and_no_other(
     assert not caplog.records
 
 
-def test_other_failures_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_failures_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "link", refusing(errno.ENOSPC, {"b"}))
     with pytest.raises(OSError, match="No space left"):
         put(Linker(), tmp_path, "ab")

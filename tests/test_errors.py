@@ -1,4 +1,4 @@
-"""The mend that is told fits what the system answered."""
+"""The advice of an error fits what the system answered."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from skylake.errors import LakeError, cannot_be_written, mend_of
+from skylake.errors import LakeError, advice_on, cannot_be_written
 from skylake.lake import Lake
 
 
@@ -17,19 +17,19 @@ from skylake.lake import Lake
     [
         (errno.ENOSPC, "free space on its disk"),
         (errno.EDQUOT, "quota"),
-        (errno.EACCES, "mend its permissions"),
+        (errno.EACCES, "fix its permissions"),
         (errno.EROFS, "mount its disk for writing"),
-        (errno.ENXIO, "mend its permissions or free space"),
+        (errno.ENXIO, "fix its permissions or free space"),
     ],
 )
-def test_the_mend_fits_what_the_system_answers(number: int, mend: str) -> None:
+def test_the_fix_fits_what_the_system_answers(number: int, mend: str) -> None:
     told = str(cannot_be_written("/lake", OSError(number, "in some language")))
     assert told.startswith(f"/lake: the lake cannot be written ({os.strerror(number)}); ")
     assert mend in told and ("permissions" in told) == ("permissions" in mend)
 
 
-def test_an_error_of_ours_has_its_mend_already() -> None:
-    assert mend_of(LakeError("full; free space")) is None
+def test_an_error_of_ours_has_its_fix_already() -> None:
+    assert advice_on(LakeError("full; free space")) is None
 
 
 def test_a_lake_whose_staging_cannot_be_made_names_the_fix(

@@ -54,5 +54,5 @@ def test_the_version_of_the_code_begins_with_the_package() -> None:
     assert code_version() == skylake.__version__ + (f"+g{commit[:7]}" if commit else "")
 
 
-def test_the_row_of_a_frame_tells_the_code_that_made_it() -> None:
+def test_the_row_of_a_frame_shows_the_code_that_made_it() -> None:
     assert new_row(load("sim"), "night/frame.fits")["software_version"] == code_version()

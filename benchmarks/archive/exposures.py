@@ -13,7 +13,7 @@ from archive.season import season
 from skylake.core.camera import Apertures, Camera
 from skylake.core.ephemeris import barycentric_jd
 from skylake.core.sphere import tangent_basis, unit_vectors
-from skylake.simulate.optics import Pointing
+from skylake.simulate.optics import SimulatedPointing
 from skylake.simulate.stamps import Moffat
 
 _Array = npt.NDArray[np.float64]
@@ -27,7 +27,7 @@ _FWHM_PER_RMS = 2.3548
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """The gnomonic projections of frames, vectorised; see :class:`skylake.simulate.optics.Pointing`.
+    """The gnomonic projections of frames, vectorised; see :class:`skylake.simulate.optics.SimulatedPointing`.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Projection:
     cubic: float
 
     @classmethod
-    def of(cls, pointings: list[Pointing]) -> Projection:
+    def of(cls, pointings: list[SimulatedPointing]) -> Projection:
         """Return the projections of frames of one camera."""
         ra, dec = np.array([(one.ra_deg, one.dec_deg) for one in pointings]).T
         east, north = tangent_basis(ra, dec)
@@ -168,7 +168,7 @@ def exposures(scenario: ArchiveScenario, plan: NightPlan, which: npt.NDArray[np.
     place, detector = here.observatory, plan.camera.detector
     gain, time_s = detector.gain_e_per_adu, scenario.exposure_s
     pointings = [
-        Pointing(ra, dec, turn, place.scale_arcsec, place.shape, optics.distortion, optics.mirrored)
+        SimulatedPointing(ra, dec, turn, place.scale_arcsec, place.shape, optics.distortion, optics.mirrored)
         for ra, dec, turn in zip(
             *(values[which].tolist() for values in (plan.ra_deg, plan.dec_deg, plan.rotation_deg)),
             strict=True,

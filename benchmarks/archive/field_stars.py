@@ -19,7 +19,7 @@ from skylake.core.ids import content_id
 from skylake.core.sphere import arcsec_of_chord, chord, healpix_index, unit_vectors
 from skylake.simulate.catalog import reference_catalog
 from skylake.simulate.colours import magnitude
-from skylake.simulate.population import Stars, stars_of_disc
+from skylake.simulate.population import StarPopulation, stars_of_disc
 
 _Array = npt.NDArray[np.float64]
 _Float32 = npt.NDArray[np.float32]
@@ -66,7 +66,7 @@ class FieldStars:
         Catalog stars within the match radius, itself included.
     blended : ndarray of bool
     kind, period_d, amplitude_mag, epoch_bjd : ndarray
-        As in :class:`skylake.simulate.population.Stars`.
+        As in :class:`skylake.simulate.population.StarPopulation`.
     """
 
     ref_id: npt.NDArray[np.int64]
@@ -108,7 +108,7 @@ def field_catalog(scenario: ArchiveScenario, field: int) -> pa.Table:
     return _field_catalog(scenario, field, _population(scenario, season(scenario), field))
 
 
-def _field_catalog(scenario: ArchiveScenario, field: int, stars: Stars) -> pa.Table:
+def _field_catalog(scenario: ArchiveScenario, field: int, stars: StarPopulation) -> pa.Table:
     # Each field has errors of its own, whatever other fields there are.
     alone = replace(scenario, seed=content_id(str(scenario.seed), "catalog of field", str(field)))
     return reference_catalog(alone, stars, _catalog_limit(scenario, season(scenario)))
@@ -119,7 +119,7 @@ def _catalog_limit(scenario: ArchiveScenario, here: Season) -> float:
     return here.observatory.v_limit + _CATALOG_DEPTH_MAG if limit is None else limit
 
 
-def _population(scenario: ArchiveScenario, here: Season, field: int) -> Stars:
+def _population(scenario: ArchiveScenario, here: Season, field: int) -> StarPopulation:
     """Return all stars of a field that matter, brightest first."""
     deepest = max(_catalog_limit(scenario, here), here.observatory.v_limit + _HOPELESS_MAG)
     law = replace(here.law, faint_mag=min(here.law.faint_mag, deepest))
@@ -174,7 +174,7 @@ def field_stars(scenario: ArchiveScenario, field: int) -> FieldStars:
     return chosen.take(rows[np.argsort(chosen.index[rows])])
 
 
-def _on_image(scenario: ArchiveScenario, here: Season, field: int, stars: Stars) -> _Mask:
+def _on_image(scenario: ArchiveScenario, here: Season, field: int, stars: StarPopulation) -> _Mask:
     """Tell which stars may be on the image, wherever the camera is dithered and turned to."""
     pointing = field_pointing(scenario, here, field)
     x, y = pointing.sky_to_pixel(stars.ra_deg, stars.dec_deg)

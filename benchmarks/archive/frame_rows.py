@@ -20,7 +20,7 @@ from skylake.core.flags import FrameFlag, SourceFlag
 from skylake.core.reasons import GATE_REASONS, Reason, Status
 from skylake.core.sphere import ra_dec, separation_deg
 from skylake.revision import VERSION
-from skylake.simulate.optics import Pointing
+from skylake.simulate.optics import SimulatedPointing
 from skylake.simulate.random_streams import generator
 
 _Array = npt.NDArray[np.float64]
@@ -201,7 +201,9 @@ def _outlines(scenario: ArchiveScenario, plan: NightPlan) -> list[str]:
     y = np.concatenate([zero, step, one, 1 - step]) * height - 0.5
     outlines = []
     for values in zip(plan.ra_deg.tolist(), plan.dec_deg.tolist(), plan.rotation_deg.tolist(), strict=True):
-        pointing = Pointing(*values, place.scale_arcsec, place.shape, optics.distortion, optics.mirrored)
+        pointing = SimulatedPointing(
+            *values, place.scale_arcsec, place.shape, optics.distortion, optics.mirrored
+        )
         ra, dec = pointing.pixel_to_sky(x, y)
         numbers = " ".join(f"{a:.6f} {d:.6f}" for a, d in zip(ra.tolist(), dec.tolist(), strict=True))
         outlines.append(f"POLYGON ICRS {numbers}")

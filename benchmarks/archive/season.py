@@ -12,7 +12,7 @@ from skylake.core.camera import Site
 from skylake.core.sphere import separation_deg
 from skylake.errors import UsageError
 from skylake.simulate.observatory import Observatory, observatory
-from skylake.simulate.optics import Pointing
+from skylake.simulate.optics import SimulatedPointing
 from skylake.simulate.population import CountLaw
 from skylake.simulate.random_streams import generator
 from skylake.simulate.schedule import Field, choose_fields
@@ -76,10 +76,10 @@ def _fields_around(scenario: ArchiveScenario, site: Site) -> tuple[Field, ...]:
     return (target, *survey)
 
 
-def field_pointing(scenario: ArchiveScenario, here: Season, field: int) -> Pointing:
+def field_pointing(scenario: ArchiveScenario, here: Season, field: int) -> SimulatedPointing:
     """Return the astrometric solution of a frame that points at the middle of a field."""
     place, centre, optics = here.observatory, here.fields[field], scenario.optics
-    return Pointing(
+    return SimulatedPointing(
         centre.ra_deg, centre.dec_deg, scenario.schedule.rotation_deg, place.scale_arcsec, place.shape,
         optics.distortion, optics.mirrored,
     )  # fmt: skip

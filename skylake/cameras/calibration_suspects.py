@@ -8,9 +8,9 @@ from pathlib import PurePath
 from skylake.cameras.frame_kinds import CalibrationKind, calibration_kind
 from skylake.cameras.header_values import Cards, HeaderReading, read_text
 
-#: Cards that customarily give the kind of a frame.
+#: Cards that usually give the kind of a frame.
 _KIND_CARDS = ("OBSTYPE", "IMAGETYP", "FRAMETYP", "FRAME", "CCDTYPE", "IMGTYPE")
-#: Words beside that of the kind in the name of a target or a file; stars and nebulae have names of other words.
+#: Words next to the kind in the name of a target or a file; names of stars and nebulae have other words.
 _BESIDE = {"frame", "field", "sky", "dome", "master", "twilight", "light", "test", ""}
 _WORDS = re.compile(r"[a-z]+")
 
@@ -58,7 +58,7 @@ def _sentence(kind: CalibrationKind, why: str, advice: str) -> str:
 
 
 def _only_kind(text: str, reading: HeaderReading) -> CalibrationKind | None:
-    """Return the kind that a text names, which says nothing else but numbers."""
+    """Return the kind that a text names, if it has only numbers otherwise."""
     words = _WORDS.findall(text.lower())
     kinds = {kind for word in words if (kind := calibration_kind(word, reading.camera.header)) is not None}
     others = [

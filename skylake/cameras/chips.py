@@ -57,8 +57,8 @@ def _named(blocks: Any, place: str, where: str) -> list[str]:
 def of_chip(data: Mapping[str, Any], changes: Mapping[str, Any], chip: str, merge: Merge) -> dict[str, Any]:
     """Return the keys of a camera, or of one of its chips, as they are in a period.
 
-    Those of a period change those of the camera, those of the chip change both, and those of the chip in the
-    period have the last word.
+    Keys of a period override those of the camera, keys of the chip override both, and keys of the chip in the period
+    override all.
     """
     whole = _without(merge(_without(data), _without(changes)))
     if not chip:
@@ -85,7 +85,7 @@ def is_pattern(text: str | None) -> bool:
 
 
 def chip_of(cameras: Sequence[Camera], header: Mapping[str, object] | None, file_name: str) -> int | None:
-    """Return which of some detectors, each with files of its own, a file is of.
+    """Return the detector of a file, for detectors with files of their own.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def fits(camera: Camera, header: Mapping[str, object] | None, file_name: str) ->
 
 
 def refuse_other_chip(reading: HeaderReading, header: Mapping[str, object], file_name: str) -> None:
-    """Fail a frame that is none of this detector: what belongs to no chip is filed under the first."""
+    """Fail a frame that is not of this detector: files of no chip are filed under the first."""
     place = reading.camera.place
     if not place.has_own_files or fits(reading.camera, header, file_name):
         return

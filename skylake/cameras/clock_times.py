@@ -12,7 +12,7 @@ from skylake.core.camera import Scale, TimeCards
 
 SECONDS_PER_DAY = 86400.0
 _MJD_ZERO = date(1858, 11, 17)
-#: What was observed was observed between the years 1900 and 2100: MJD of their first days.
+#: Observations are from the years 1900 to 2100: MJD of their first days.
 EARLIEST_MJD, LATEST_MJD = 15020.0, 88069.0
 _HMS = r"(?P<hour>\d\d?):(?P<minute>\d\d)(?::(?P<second>\d\d(?:\.\d*)?))?(?P<zone>Z|[+-](?:0\d|1[0-4])(?::?[0-5]\d)?)?"
 _ISO = re.compile(rf"\s*(?P<year>\d{{4}})-(?P<month>\d\d?)-(?P<day>\d\d?)(?:[T ]{_HMS})?\s*\Z")

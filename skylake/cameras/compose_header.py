@@ -12,7 +12,7 @@ Card = tuple[str, object, str]
 
 @dataclass(frozen=True, slots=True)
 class FrameFacts:
-    """What is to be said in a header."""
+    """The values to write into a header."""
 
     mjd_start: float
     exposure_s: float

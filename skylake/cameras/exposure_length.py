@@ -22,9 +22,9 @@ from skylake.core.reasons import Reason
 _TOLERANCE = 0.01
 #: An exposure shorter than a microsecond, and not 0, is damage.
 _SHORTEST_S = 1e-6
-#: Most frames are exposed for no less and no more: others deserve a look at the unit of the card.
+#: Most exposures are within this range; for others the unit of the card may be wrong.
 _USUAL_S = (0.02, 3600.0)
-#: Where the card is taken to be in a smaller unit than seconds, half a minute of seconds comes out short.
+#: If the card is taken to be in a smaller unit than seconds, half a minute of seconds comes out short.
 _USUAL_SCALED_S = 0.5
 #: Units that cards have, as scales.
 _LADDER = {
@@ -53,7 +53,7 @@ _IN_WORDS = re.compile(rf"\b({'|'.join(_WORDS)})s?\b", re.IGNORECASE)
 
 
 def read_exposure(reading: HeaderReading, cards: Cards) -> None:
-    """Read the exposure of a frame, seconds; one that no frame can have fails it, one that is not known is assumed."""
+    """Read the exposure of a frame, seconds; an impossible one fails the frame, an unknown one is assumed."""
     wanted = reading.camera.header.exposure
     numbers = read_numbers(cards, wanted, "exposure_s")
     broken = numbers.high + [card for card in numbers.usable if 0.0 < card[1] < _SHORTEST_S]
@@ -95,7 +95,7 @@ def read_exposure(reading: HeaderReading, cards: Cards) -> None:
 
 
 def _other_unit(name: str, cards: Cards, wanted: ValueCards) -> str | None:
-    """Return what is wrong if the comment of a card states another unit than the profile; None if it does not."""
+    """Return the problem if the comment of a card states a unit other than the profile; None if it does not."""
     comments = getattr(cards, "comments", None)
     text = "" if comments is None else str(comments[name])
     units = {one.lower() for one in _IN_BRACKETS.findall(text)} or {
@@ -114,14 +114,14 @@ def _other_unit(name: str, cards: Cards, wanted: ValueCards) -> str | None:
 
 
 def _why_none(cards: Cards, wanted: ValueCards, numbers: Numbers) -> str:
-    """Return why no card gives an exposure: what those hold that are there, or which were looked at."""
+    """Return why no card gives an exposure: the values of the present cards, or the names that were tried."""
     reason = "; ".join(filter(None, [numbers.refusal, _unread(cards, wanted)]))
     reason = reason or f"none of {', '.join(wanted.cards)} holds a number of seconds"
     return f"{reason}; 1 s is assumed"
 
 
 def _unread(cards: Cards, wanted: ValueCards) -> str:
-    """Return which cards hold what is no number; empty if none does."""
+    """Return which cards hold no number, as text; empty if all do."""
     sentences = []
     for name in wanted.cards:
         text = read_text(cards, name)

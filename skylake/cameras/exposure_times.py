@@ -35,10 +35,10 @@ _VERDICTS: dict[Reason, Verdict] = {
 
 @dataclass(slots=True)
 class _ClockReadings:
-    """What the time cards of a header say.
+    """The times in the cards of a header.
 
-    ``starts`` holds cards and start of exposure, ``refused`` times that no frame can be of, ``unread`` cards
-    whose values are no times with a sentence on each, ``doubts`` why the clock of a way is not known.
+    ``starts`` holds cards and start of exposure, ``refused`` impossible times, ``unread`` cards whose values are not
+    times, with a sentence on each, and ``doubts`` reasons why a clock is not known.
     """
 
     starts: list[tuple[str, float]] = field(default_factory=list)
@@ -126,7 +126,7 @@ def _scale_and_zone(
 
 
 def _no_time(camera: Camera, unread: list[tuple[tuple[str, ...], str]]) -> str:
-    """Return why no card gives the time: none of them is there, or what they hold is no time."""
+    """Return why no card gives the time: all are missing, or their values are not times."""
     if unread:
         reasons = ", ".join(text for _, text in unread[:_MOST_SHOWN])
         return f"the time cannot be read ({reasons}); correct the header or fix header.time of the profile"
@@ -154,7 +154,7 @@ def _accept(reading: HeaderReading, source: str, start: float, readings: _ClockR
         if readings.refused
         else []
     )
-    # A day alone is no time, but belongs to one where its clock has a card of its own.
+    # A day alone is not a time, but part of one if a card of its own has the clock.
     used = {name for cards, _ in readings.starts for name in cards.split()}
     odd = [text for names, text in readings.unread if not used & set(names)]
     if odd:
@@ -168,7 +168,7 @@ def _accept(reading: HeaderReading, source: str, start: float, readings: _ClockR
 
 
 def _to_come(source: str, start: float, ahead: float) -> str:
-    """Return what is said of a time that the clock of this machine has not reached."""
+    """Return the remark on a time in the future of the clock of this machine."""
     when = f"{24.0 * ahead:.1f} hours" if ahead < 1.0 else f"{ahead:.0f} days"
     zone = ", or give header.time.zone_hours" if ahead < 1.0 else ""
     return (

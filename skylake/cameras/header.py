@@ -70,7 +70,7 @@ def _read_kind(reading: HeaderReading, cards: Cards) -> None:
         reading.kind, note = cut(text, MAX_NAME)
         wanted = tuple(value.lower() for value in header.science_kinds)
         science = text.lower() in wanted if wanted else not _CALIBRATION_KINDS.search(text.lower())
-        # What calib build takes for a master is not also a frame of the sky.
+        # A frame that calib build uses for a master is not also a frame of the sky.
         science = science and calibration_kind(reading.kind, header) is None
         reading.readings.append(Reading("kind", reading.kind, name, "ok", note))
         if not science:
@@ -162,7 +162,7 @@ def _read_detector(reading: HeaderReading, cards: Cards) -> None:
 
 
 def _no_gain(numbers: Numbers, fallback: float) -> str:
-    """Return what is said of a gain that is none, under a profile that has no limit of its own."""
+    """Return the remark on an implausible gain, for a profile without limits of its own."""
     return (
         f"{numbers.refusal}, as a setting of the camera is no gain; {fallback:g} electrons per ADU of "
         "detector.gain_e_per_adu are used: check that they are right, and set header.gain.maximum of the profile"
@@ -182,7 +182,7 @@ def _read_readout(reading: HeaderReading, cards: Cards) -> None:
 def _others(numbers: Numbers, combine: str) -> tuple[Verdict, str]:
     """Return verdict and note on the cards that were not taken.
 
-    The first card is the one to trust, so the frame is processed; a person should know all the same.
+    The first card is used, so the frame is processed; but people should know.
     """
     first = numbers.usable[0][1]
     other = [

@@ -19,7 +19,7 @@ Cards = Mapping[str, object]
 MAX_NAME = 64
 #: Longest name of a target.
 MAX_TITLE = 256
-#: What no camera exceeds, where the profile says nothing: a day, a sensor whose wells are given in 8 bits, an infrared
+#: Limits that no camera exceeds, used without limits in the profile: a day, a sensor with 8-bit wells, an infrared
 #: array … Software for CMOS cameras writes settings such as 139 or 300 into GAIN.
 _PLAUSIBLE: dict[str, tuple[float, float]] = {
     "exposure_s": (0.0, 86400.0),
@@ -32,7 +32,7 @@ _PLAUSIBLE: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one quantity was read as.
+    """The result of reading one quantity.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class Reading:
     verdict : str
         ``ok``, ``assumed``, ``missing``, ``ambiguous`` or ``wrong``.
     note : str
-        What to do about it, if something is to be done.
+        What to do about it, if anything.
     """
 
     quantity: str
@@ -141,13 +141,13 @@ class Numbers:
 
     @property
     def refusal(self) -> str:
-        """What is left out, and why; empty if nothing is."""
+        """Which values are left out, and why; empty if none is."""
         outside = ", ".join(f"{name} = {value:g}" for name, value in self.low + self.high)
         return outside and f"{outside} lies outside {self.limits[0]:g} to {self.limits[1]:g} and is left out"
 
 
 def read_numbers(cards: Cards, wanted: ValueCards, quantity: str) -> Numbers:
-    """Return the numbers that the cards of a quantity hold; a text that is no number is none."""
+    """Return the numbers that the cards of a quantity hold, without texts that are not numbers."""
     low, high = _PLAUSIBLE[quantity]
     low = low if wanted.minimum is None else wanted.minimum
     high = high if wanted.maximum is None else wanted.maximum

@@ -74,7 +74,7 @@ class Profile:
 
     @property
     def call_name(self) -> str:
-        """What ``--camera`` takes for it: the name of a profile that comes with skylake, or the path of its file."""
+        """The name for ``--camera``: that of a profile that comes with skylake, or the path of its file."""
         path, colon, chip = self.source.rpartition(".toml")
         is_shipped = Path(path).parent == _FOLDER
         return f"{Path(path).name}{chip}" if is_shipped else f"{path}{colon}{chip}"
@@ -110,8 +110,8 @@ def load(name_or_path: str | Path) -> Profile:
     Raises
     ------
     ConfigurationError
-        If there is no such profile, it is one of several chips and none is named, or it holds a key or value that
-        means nothing; the sentence names the file and the key.
+        If there is no such profile, it is one of several chips and none is named, or it holds an unknown key or
+        an invalid value; the error names the file and the key.
     """
     chips = load_chips(name_or_path)
     if len(chips) > 1:
@@ -147,14 +147,14 @@ def load_chips(name_or_path: str | Path) -> tuple[Profile, ...]:
 
 
 def absolute_source(profile: Profile) -> str:
-    """Return where a profile was read from, wherever one stands; as it is if that is no file."""
+    """Return the absolute path that a profile was read from; unchanged if it is not a file."""
     return str(Path(profile.source).absolute()) if ".toml" in profile.source else profile.source
 
 
 def of_source(profile: Profile) -> Profile | None:
-    """Return what the file says now that a profile was read from; None if it is gone, or of another camera.
+    """Read the file of a profile again; None if it is gone, or is now of another camera.
 
-    A lake may be somebody else's, and so may the file that it names: one that others can write is left alone.
+    A lake, and the file that it names, may belong to another user: a file that others can write is not read.
 
     Raises
     ------
@@ -272,7 +272,7 @@ def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def _lower_linearity(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, float]:
-    """Return how far pixels respond linearly, where a detector that others take after saturates below that."""
+    """Return the linearity limit, lowered to the saturation that a profile sets below that of its parent."""
     linear, full = old.get("linearity_adu"), new.get("saturation_adu")
     if "linearity_adu" in new or not isinstance(linear, int | float) or not isinstance(full, int | float):
         return {}
@@ -280,11 +280,11 @@ def _lower_linearity(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str
 
 
 def _order_of_gates(old: list[str], new: list[str]) -> list[str]:
-    """Return in which order gates are judged, of which the first that rejects gives the cause.
+    """Return the order in which gates are judged; the first that rejects gives the cause.
 
-    Those that a file names are in its order: new ones before all that it has from another profile, or right after
-    the one of these that it names before them. One of which it changes the limits stays among the others where it was:
-    who wants more sources of a camera does not want to hear of these before clouds.
+    Gates that a file names are in its order: new ones come before all gates of its parent profile, or right after the
+    parent gate that it names before them. A gate whose limits it changes keeps its place: a limit on the number of
+    sources should not be reported before clouds.
     """
     changed = [name for name in new if name in old]
     followers: dict[str | None, list[str]] = {}
@@ -337,7 +337,7 @@ def _build(data: Mapping[str, Any], path: Path, where: str = "") -> Camera:
 
 
 def _check(camera: Camera, place: str) -> None:
-    """Refuse values that are well formed and make no sense."""
+    """Refuse values that are well formed but make no sense."""
     for wrong, key, advice in rules_of_profile(camera):
         if wrong:
             raise ConfigurationError(f"{place}: {key}: {advice}")
@@ -364,7 +364,7 @@ def _sky_checksum(path: Path) -> str:
         known = path.stat()
         return _file_sha256(str(path), known.st_mtime_ns, known.st_size)
     except OSError:
-        # Frames that need it say so.
+        # Frames that need it report that.
         return ""
 
 

@@ -17,13 +17,13 @@ def to_json(profile: Profile) -> str:
 
 
 def to_stored_text(profile: Profile) -> str:
-    """Return a profile as a lake keeps it: its JSON, with the SHA-256 of all the rest of that as the first value."""
+    """Return a profile as a lake keeps it: its JSON, whose first value is the SHA-256 of the rest."""
     text = to_json(profile)
     sha256 = hashlib.sha256(text.encode()).hexdigest()
     return f'{{\n "sha256": "{sha256}",\n' + text.removeprefix("{\n")
 
 
-#: How a kept profile begins; those of an older skylake have no checksum. Either may have a bit that was flipped.
+#: How a kept profile begins; those of an older skylake have no checksum. Both may be damaged.
 _SEAL = re.compile(rb'\{\n "(.{6})": "(.{64})",\n', re.DOTALL)
 
 

@@ -24,7 +24,7 @@ Rule = tuple[bool, str, str]
 _MAX_BAND = 16
 #: Smallest tile of the background; one of fewer pixels would follow the stars.
 _MIN_MESH_PX = 4
-#: Numbers above zero, where they are given at all.
+#: Numbers that must be above zero if they are given.
 _POSITIVE = {
     "header.exposure": "scale",
     "header.gain": "scale",
@@ -43,9 +43,9 @@ _POSITIVE = {
     "calibration": "match_radius_arcsec min_stars max_mag_err colour_term_prior_err",
     "astrometry": "radius_deg pointing_arcsec seconds",
 }
-#: Beyond these sizes a number means nothing in any unit.
+#: A number beyond these sizes makes no sense in any unit.
 _LEAST, _LARGEST = 1e-15, 1e15
-#: Least and largest number of what has a scale of its own.
+#: Least and largest value of keys with limits of their own.
 _LIMITS = {
     "optics.pixel_scale_arcsec": (1e-3, 36_000.0),
     "optics.plate_scale_arcsec_mm": (1e-2, 1e6),
@@ -173,7 +173,7 @@ def _rules_of_apertures(camera: Camera) -> Iterator[Rule]:
         "it lies inside the largest radius of radii_px; give larger radii",
     )
     known = (*camera.apertures.circles, "kron")
-    yield flux not in known, "apertures.flux", f"{flux!r} is none of {', '.join(known)}"
+    yield flux not in known, "apertures.flux", f"{flux!r} is not one of {', '.join(known)}"
 
 
 def _rules_of_names(camera: Camera) -> Iterator[Rule]:
@@ -232,7 +232,7 @@ def _rules_of_gates(camera: Camera) -> Iterator[Rule]:
         )
 
 
-#: Steps that come before another one, where both are there.
+#: Steps that must come before another one if both are used.
 _BEFORE = {
     "overscan": ("bias", "dark", "linearity", "flat", "bayer"),
     "unlit": ("reference", "bias", "dark", "linearity", "flat", "bayer"),
@@ -271,7 +271,7 @@ def _rules_of_reduction(camera: Camera) -> Iterator[Rule]:
     no_border = "reference" in steps and detector.reference_border_px == 0
     yield no_border, "detector.reference_border_px", "the step reference needs a border of reference pixels"
     for kind in camera.reduction.use:
-        # Without the step nothing would be done with it.
+        # Without the step the key would have no effect.
         yield kind not in steps, f"reduction.use.{kind}", f"reduction.steps does not name the step {kind}"
         takes = kind in ("bias", "dark", "flat", "bad_pixels")
         yield not takes, f"reduction.use.{kind}", "only bias, dark, flat and bad_pixels take a master"
@@ -282,7 +282,7 @@ def _rules_of_reduction(camera: Camera) -> Iterator[Rule]:
 
 
 def _rules_of_areas(camera: Camera) -> Iterator[Rule]:
-    """Return the rules of what is where on the detector."""
+    """Return the rules for areas of the detector."""
     detector, steps = camera.detector, camera.reduction.steps
     spans = {key: getattr(detector, key) for key in ("trim_x", "trim_y", "overscan_x", "overscan_y")}
     areas = [(key, span, key[-1]) for key, span in spans.items() if span is not None]

@@ -10,9 +10,9 @@ from skylake.cameras.header_values import Reading
 from skylake.core.camera import Camera, ReductionSteps
 from skylake.errors import ConfigurationError
 
-#: Steps that use a key; without one of them it does nothing.
+#: Steps that use a key; without one of them it has no effect.
 _USED_BY: dict[str, tuple[str, ...]] = {
-    # Flats are made, and pixels filled, colour by colour, also where no plane is taken.
+    # Flats are made, and pixels filled, colour by colour, even if no plane is taken.
     "detector.bayer_pattern": ("bayer", "flat", "bad_pixels", "cosmic_rays"),
     "detector.trim_x": ("trim",),
     "detector.trim_y": ("trim",),
@@ -21,7 +21,7 @@ _USED_BY: dict[str, tuple[str, ...]] = {
     "detector.unlit": ("unlit",),
     "detector.reference_border_px": ("reference",),
     "reduction.colour": ("bayer",),
-    # How sources are hidden serves flats of the sky as well.
+    # Hiding sources is used for flats of the sky as well.
     "reduction.sky.file": ("sky",),
     "reduction.sky.n_frames": ("sky",),
     "reduction.sky.min_frames": ("sky",),
@@ -34,7 +34,7 @@ _ZERO = ("overscan", "unlit", "reference", "bias", "dark")
 def refuse_unused(written: Mapping[str, Any], resolved: Mapping[str, Any], place: str) -> None:
     """Refuse keys that a file sets itself and that do nothing, since no step of it uses them.
 
-    What it has from another profile may be there for that one's steps, and is only noted.
+    Keys from a parent profile may be for the steps of that one, and are only noted.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def _value(block: Mapping[str, Any], key: str) -> Any:
 
 
 def unused_readings(camera: Camera) -> list[Reading]:
-    """Return what `camera check` notes of keys that do nothing in a camera, and of steps that lack another one."""
+    """Return the notes of `camera check` on keys without effect, and on steps that lack another one."""
     steps, plain, readings = camera.reduction.steps, Camera("plain"), []
     for key, (step, *_) in _USED_BY.items():
         value, default = attrgetter(key)(camera), attrgetter(key)(plain)

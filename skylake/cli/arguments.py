@@ -108,7 +108,7 @@ def bits(text: Any) -> int:
 
 
 def output_file(text: Any) -> Path:
-    """Read the name of a file to write, in a folder that is there: a slip of the pen shall make none."""
+    """Read the name of a file to write in an existing folder: a typing error must not make a new one."""
     path = Path(text)
     if not path.parent.exists():
         raise click.BadParameter(f"{path}: there is no folder {path.parent}; make it first")
@@ -154,12 +154,12 @@ def local_lake(text: Any) -> Path:
 def any_lake(text: Any) -> Path:
     """Read the folder of a lake, or the URL of a published one.
 
-    What the store says while the command runs is then reported in one sentence.
+    Errors of the store while the command runs are then reported in one sentence.
     """
     from skylake.places import Reaching, is_url, place
 
     context = click.get_current_context(silent=True)
-    # While the shell asks what could come next no store is looked into.
+    # Completion in the shell does not access object stores.
     if not is_url(text) or (context is not None and context.resilient_parsing):
         return Path(text)
     if context is not None:
@@ -259,14 +259,14 @@ def cluster_options(command: Command) -> Command:
 
 
 def open_lake(path: Path) -> Lake:
-    """Open the lake of an argument. What one command commits is one run."""
+    """Open the lake of an argument. All commits of one command are one run."""
     from skylake.lake import Lake
 
     return Lake(path, new_run())
 
 
 def new_run() -> str:
-    """Return a name for a run that no other has."""
+    """Return a unique name for a run."""
     return secrets.token_hex(8)
 
 

@@ -157,7 +157,7 @@ def _show_build(report: MasterBuildReport, chips: Sequence[Profile]) -> None:
     for row in report.masters:
         if row.get("gain_e_per_adu") is not None:
             click.echo(f"{row['name']}: {_transfer(row)}")
-    # A profile that takes both from photon transfers needs no advice to do so.
+    # A profile that takes both from photon transfers already needs no such advice.
     if not all({"gain", "read_noise"} <= set(chip.base.reduction.measured) for chip in chips):
         for sentence in _two_read_noises(report.masters):
             click.echo(sentence)
@@ -166,7 +166,7 @@ def _show_build(report: MasterBuildReport, chips: Sequence[Profile]) -> None:
 
 
 def _two_read_noises(masters: Sequence[dict[str, Any]]) -> list[str]:
-    """Return why a master bias and a photon transfer of one detector give different read noises, where they do.
+    """Return a sentence if a master bias and a photon transfer of one detector give different read noises.
 
     Of the photon transfers of several filters the first is named.
     """
@@ -236,7 +236,7 @@ def list_(lake: Path, camera_name: str | None, kind: str | None, as_json: bool) 
         if camera_name in (None, row["camera"]) and kind in (None, row["kind"])
     ]
     rows.sort(key=lambda row: (row["camera"], row["kind"], row["mjd_mid"] or 0.0, row["name"]))
-    # What limits the use of a master is said in words.
+    # The limits of the use of a master are given in words.
     worded = [key for key in _LISTED if key not in _LIMITS]
     shown = [key for key in worded if any(row[key] is not None for row in rows)] or worded
     lines = [[*(row[key] for key in shown), moment_text(row["mjd_mid"]), _validity(row)] for row in rows]
@@ -314,9 +314,9 @@ def _draw(lake: Path, row: dict[str, Any], plot: Path) -> None:
     from skylake.cli.output import writing
     from skylake.image.masters.master_file import load_bad, load_master
     from skylake.image.masters.master_library import Master
-    from skylake.report.masterplot import mask_picture, master_picture
+    from skylake.report.master_plot import mask_picture, master_picture
+    from skylake.report.photon_transfer_plot import transfer_picture
     from skylake.report.style import save
-    from skylake.report.transferplot import transfer_picture
 
     root, master = open_lake(lake).root, Master.from_row(row)
     content = load_master(root, master)
@@ -327,7 +327,7 @@ def _draw(lake: Path, row: dict[str, Any], plot: Path) -> None:
         assert content.mask is not None
         figure = mask_picture(content.mask, title)
     else:
-        # Flats are read as what frames are multiplied by.
+        # Flats are shown as the factor that frames are multiplied by.
         pixels = np.float32(1.0) / content.pixels if row["kind"] == "flat" else content.pixels
         label = "response" if row["kind"] == "flat" else f"{row['kind']} [ADU]"
         bad = load_bad(root, master)

@@ -1,4 +1,4 @@
-"""What `skylake camera check` reports of a file: how its header is read, and what an ingest would make of it."""
+"""The report of `skylake camera check` on a file: how its header is read, and what an ingest would do with it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _Made = TypeVar("_Made")
 _SCALE_TOLERANCE = 0.02
 
 
-#: Names that instruments give to cards whose customary ones are missing.
+#: Names that instruments use for cards in place of the usual ones.
 _MAY_HOLD = {
     "exposure_s": (
         "EXPOSED",
@@ -60,7 +60,7 @@ _MAY_HOLD = {
     ),
     "saturation_adu": ("SATURATE", "SATLEVEL", "MAXLIN", "SATURAT", "MAXADU", "DATAMAX"),
 }
-#: What is said of a camera whose headers have no WCS.
+#: Remark on a camera whose headers have no WCS.
 _SOLVED = (
     "headers of this camera have no WCS; an ingest finds it from the stars if the lake has a catalog "
     "(`skylake catalog import`)"
@@ -91,7 +91,7 @@ def _with_dates(readings: list[Reading], header: HeaderReading) -> list[Reading]
 
 
 def _further_images(n_further: int, extension: int) -> Reading:
-    """Report that a file holds more images than the one that is taken."""
+    """Report that a file holds more images than the one that is used."""
     from skylake.cameras import Reading
 
     note = f"only HDU {extension} is taken; name the right one in header.extension of the profile"
@@ -127,7 +127,7 @@ def _scale(pixel_scale_arcsec: float, camera: Camera) -> Reading:
 
 
 def _site(header: HeaderReading) -> list[Reading]:
-    """Report what a profile without a site leaves unknown."""
+    """Report which values are unknown for a profile without a site."""
     from skylake.cameras import Reading
 
     if header.camera.site.known:
@@ -137,7 +137,7 @@ def _site(header: HeaderReading) -> list[Reading]:
 
 
 def _cards_of_use(cards: Any, reading: HeaderReading, rows: list[Reading]) -> list[Reading]:
-    """Name cards that customarily hold what the profile did not find, under names that it does not know."""
+    """Name cards that usually hold a value that was not found, under names that the profile does not have."""
     from skylake.cameras import Reading
 
     header = reading.camera.header
@@ -228,7 +228,7 @@ def _limits(gate: Gate) -> str:
 
 
 def _note_kind(result: dict[str, Any], rows: list[Reading], reading: HeaderReading) -> list[Reading]:
-    """Say as what a bias, dark or flat is taken, and leave out what such a frame does not need."""
+    """Report the kind of a bias, dark or flat, and leave out values that such a frame does not need."""
     from dataclasses import replace
 
     from skylake.cameras.frame_kinds import calibration_kind
@@ -249,13 +249,13 @@ def _note_kind(result: dict[str, Any], rows: list[Reading], reading: HeaderReadi
 
 
 class _Attempt:
-    """Does what may fail, and keeps the first reason why it did in the result."""
+    """Runs actions that may fail, and keeps the first failure in the result."""
 
     def __init__(self, result: dict[str, Any]) -> None:
         self.result = result
 
     def __call__(self, action: Callable[[], _Made]) -> _Made | None:
-        """Return what an action gives; None if the frame cannot be processed because of it."""
+        """Return the result of an action; None if the frame cannot be processed because of it."""
         try:
             return action()
         except FrameError as error:
@@ -269,7 +269,7 @@ class _Attempt:
 
 
 def check_file(file: Path, profile: Profile, snapshot: Snapshot | None = None) -> dict[str, Any]:
-    """Read the header of a file as an ingest would, and try what it would do with the pixels.
+    """Read the header of a file as an ingest would, and try its steps on the pixels.
 
     Parameters
     ----------
@@ -324,7 +324,7 @@ def _library(snapshot: Snapshot | None, profile: Profile) -> Library:
 def _of_header(
     raw: StoredImage, reading: HeaderReading, profile: Profile, result: dict[str, Any]
 ) -> list[Reading]:
-    """Return what is reported of every frame."""
+    """Return the report on every frame."""
     from skylake.cameras import describe_header
     from skylake.cameras.unused_keys import unused_readings
 
@@ -343,7 +343,7 @@ def _of_sky(
     file: Path,
     attempt: _Attempt,
 ) -> list[Reading]:
-    """Return what is reported of a frame of the sky, also where its pixels cannot be prepared."""
+    """Return the report on a frame of the sky, even if its pixels cannot be prepared."""
     from skylake.cli.camera_steps import note_masters, try_steps
 
     camera = reading.camera
@@ -351,13 +351,13 @@ def _of_sky(
     rows = [*rows, *_telescope(raw.header, camera, reading.mjd_mid), *_sun(reading), _gates(camera)]
     if attempt.result["reason"] is None:
         try_steps(raw, reading, library, file, attempt)
-    # What looks like a bias, dark or flat points nowhere.
+    # A frame that looks like a bias, dark or flat has no pointing.
     looks_odd = any(row.quantity == "kind" and row.verdict == "ambiguous" for row in rows)
     return rows if looks_odd else rows + _place(raw, camera, attempt)
 
 
 def _place(raw: StoredImage, camera: Camera, attempt: _Attempt) -> list[Reading]:
-    """Report where the header says that the image is, which takes no pixels."""
+    """Report the pointing of the header, which needs no pixels."""
     from skylake.cameras import Reading
     from skylake.core.reasons import Reason
     from skylake.image.allsky.allsky_pointing import NO_SITE

@@ -16,7 +16,7 @@ def name_in_lake(snapshot: Snapshot, text: str) -> str:
     ----------
     snapshot : Snapshot
     text : str
-        That name, or the path of a profile; one of several chips follows a colon. What is neither is returned
+        That name, or the path of a profile; one of several chips follows a colon. Any other text is returned
         as it is.
 
     Raises
@@ -50,7 +50,7 @@ def require_cameras(snapshot: Snapshot, text: str) -> tuple[str, ...]:
     Raises
     ------
     LakeError, ConfigurationError
-        As :func:`require_camera`, but for several chips.
+        As :func:`require_camera`, for several chips.
     """
     from skylake import cameras
 

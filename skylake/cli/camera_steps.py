@@ -1,4 +1,4 @@
-"""What `skylake camera check` reports of a raw frame: its kind, and the steps and masters that its reduction takes."""
+"""The report of `skylake camera check` on a raw frame: its kind, and the steps and masters of its reduction."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from skylake.image.masters.master_library import Library, MasterQuery
 
 _Made = TypeVar("_Made")
-#: Does what may fail, and keeps why it did.
+#: Runs an action that may fail, and keeps the failure.
 Attempt = Callable[[Callable[[], Any]], Any]
 
 
@@ -43,7 +43,7 @@ def note_masters(
 
 
 def _kind_of(raw: StoredImage, reading: HeaderReading, file: Path) -> list[Reading]:
-    """Return that a frame is taken for one of the sky, where no card says so, and whether it looks like another."""
+    """Return a remark if a frame counts as one of the sky without a card, and whether it looks like another kind."""
     from skylake.cameras import Reading
     from skylake.cameras.calibration_suspects import suspected_kind
 
@@ -120,8 +120,8 @@ def _chosen(
 def try_steps(
     raw: StoredImage, reading: HeaderReading, library: Library, file: Path, attempt: Attempt
 ) -> None:
-    """Do the steps of a frame of the sky, as far as what they need is at hand."""
-    from skylake.image.detrend.detrend_chain import Conditions, calibrate
+    """Run the steps of a frame of the sky, as far as their masters are available."""
+    from skylake.image.detrend.detrend_chain import Conditions, detrend_image
     from skylake.image.detrend.frame_conditions import conditions_of
     from skylake.image.masters.master_library import needed
 
@@ -130,9 +130,9 @@ def try_steps(
     if masters and not library.lake:
         alone = Conditions(reading.saturation_adu, reading.gain, reading.read_noise)
         first = next(step for step in steps if step in masters or step == "sky")
-        attempt(lambda: calibrate(raw, reading.camera, alone, until=first))
+        attempt(lambda: detrend_image(raw, reading.camera, alone, until=first))
         return
     conditions = attempt(lambda: conditions_of(raw, reading, library, None, str(file))[0])
-    # The sky that the near infrared takes off is made of other frames.
+    # The sky that is subtracted in the near infrared is made from other frames.
     if conditions is not None:
-        attempt(lambda: calibrate(raw, reading.camera, conditions, until="sky"))
+        attempt(lambda: detrend_image(raw, reading.camera, conditions, until="sky"))

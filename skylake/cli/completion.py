@@ -1,7 +1,7 @@
-"""What the shell offers while a command line is typed: names of the lake that stands on it already.
+"""Completion in the shell: names from the lake that is already on the command line.
 
-Names are looked for in the folders of the lake: to open a snapshot would take too long between two keys. Nothing is
-offered where there is no lake, or it cannot be read; the command itself says what is wrong when it runs.
+Names come from the folders of the lake, since opening a snapshot would take too long between two keys. Nothing is
+offered if there is no lake, or it cannot be read; the command itself reports the error when it runs.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _of_lake(
         root = Path(os.path.expandvars(lake)).expanduser()
         return _starting(find(Layout(root)), incomplete)
     except (OSError, RuntimeError, pa.ArrowException):
-        # There is no such folder, home or right to read. An error would be printed into the line that is being typed.
+        # The folder or home is missing or not readable. An error would be printed into the line that is being typed.
         return []
 
 

@@ -128,7 +128,7 @@ def _variable_picture(lake: Lake, simulated: Path, out: Path) -> dict[str, Any] 
 def _print_results(
     lake: Lake, folder: Path, simulated: Path, counts: dict[str, int], star: dict[str, Any] | None
 ) -> None:
-    """Print what came out, and where to look."""
+    """Print the results, and where to look."""
     snapshot = lake.snapshot()
     click.echo("\nFrames by status")
     rows = [(row["status"], row["reason"], row["count_all"]) for row in _statuses(snapshot)]

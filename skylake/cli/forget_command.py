@@ -85,7 +85,7 @@ def _ask(report: ForgetReport, yes: bool) -> None:
 
 
 def _text(report: ForgetReport) -> str:
-    """Return what went, or would go, as a sentence."""
+    """Return what was removed, or would be, as a sentence."""
     rows = ", ".join(f"{count} of {table}" for table, count in report.rows.items()) or "none"
     nights = f"; whole nights: {', '.join(report.nights)}" if report.nights else ""
     if report.snapshot is None:

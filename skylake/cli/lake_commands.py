@@ -80,7 +80,8 @@ def status(lake: Path, as_of: str | None, as_json: bool) -> None:
     Parts of derived tables are out of date for one of these reasons: new (not made yet), inputs (the rows that they
     are made from have changed), catalog, parameters, schema, upstream (what they are made from is out of date),
     orphaned (their inputs are gone) and lost (a file is missing). `calibrate` and `aggregate` make just
-    those again. A table with a missing, truncated or unknown file is reported on standard error, with status 1.
+    those again. Light curves are counted in blocks: a star has one for each band, camera and night. A table with a
+    missing, truncated or unknown file is reported on standard error, with status 1.
     """
     from skylake.report.collect import counts_of_status
 
@@ -114,8 +115,11 @@ def status(lake: Path, as_of: str | None, as_json: bool) -> None:
         click.echo()
         states = value["outdated"] or {}
         show.table(
-            [(name, rows, _state_text(states.get(name))) for name, rows in tables.items()],
-            ["table", "rows", "out of date"],
+            [
+                (name, count, snapshot.schema(name).unit_of_count, _state_text(states.get(name)))
+                for name, count in tables.items()
+            ],
+            ["table", "count", "of", "out of date"],
         )
         click.echo()
         show.table(
@@ -142,7 +146,7 @@ def _own_catalogs(lake: Lake, snapshot: Snapshot) -> dict[str, dict[str, str]]:
         try:
             own = lake.catalogs(camera)
         except SkylakeError:
-            continue  # of a profile that cannot be read `_outdated` says so
+            continue  # `_outdated` reports a profile that cannot be read
         if own != lake.settings.catalog:
             catalogs[camera] = dataclasses.asdict(own)
     return catalogs

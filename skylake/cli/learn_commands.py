@@ -143,25 +143,25 @@ def _row(epoch: Epoch) -> dict[str, Any]:
     def date(mjd: float) -> str | None:
         return iso_of_mjd(mjd)[:16] if math.isfinite(mjd) else None
 
-    learnt = epoch.distortion
+    learned = epoch.distortion
     return {
         "name": epoch.name,
         "from": date(epoch.valid_from),
         "to": date(epoch.valid_to),
         "first": date(epoch.first_mjd),
         "last": date(epoch.last_mjd),
-        "n_frames": learnt.n_frames,
-        "n_stars": learnt.n_stars,
+        "n_frames": learned.n_frames,
+        "n_stars": learned.n_stars,
         "n_seen": epoch.n_seen,
         "rms_px": epoch.rms_px,
         "held_out_px": epoch.held_out_px,
-        "scatter_px": learnt.scatter_px,
-        "spread": learnt.spread,
+        "scatter_px": learned.scatter_px,
+        "spread": learned.spread,
         "height_px": epoch.shape[0],
         "width_px": epoch.shape[1],
-        "projection": learnt.model.projection,
+        "projection": learned.model.projection,
         "mirrored": epoch.mirrored,
-        "parameters": learnt.model.parameters().tolist(),
+        "parameters": learned.model.parameters().tolist(),
         "catalog": epoch.catalog,
         "frames_sha256": epoch.frames_sha256,
         "software": epoch.software,

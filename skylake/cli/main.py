@@ -66,7 +66,7 @@ class Commands(click.Group):
             try:
                 return super().invoke(ctx)
             finally:
-                # What is written to a full disk, or to nobody any more, fails here at the latest.
+                # Output to a full disk or a closed pipe fails here at the latest.
                 sys.stdout.flush()
 
 
@@ -85,7 +85,7 @@ class PlainErrors:
         if error is None or isinstance(error, SystemExit | click.exceptions.Exit):
             return
         if isinstance(error, BrokenPipeError):
-            # The reader of our output has gone, as `| head` does; that is no error.
+            # The reader of our output has closed it, as `| head` does; that is not an error.
             _to_nowhere()
             raise SystemExit(0)
         if isinstance(error, click.ClickException):
@@ -111,7 +111,7 @@ class PlainErrors:
 
 
 def _print_usage_error(error: click.ClickException) -> None:
-    """Print what click says of a command line, in one sentence; its help where nothing was asked."""
+    """Print an error of the command line in one sentence, or the help if there are no arguments."""
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
         return
@@ -132,7 +132,7 @@ def _unwritten(error: OSError) -> str | None:
     if error.filename is not None or error.errno not in _OF_OUTPUT:
         return None
     try:
-        # Python keeps what could not be written; where it does not buffer, only what lies below can still say so.
+        # Python keeps output that could not be written; without its buffer only the layer below shows the failure.
         sys.stdout.flush()
         os.write(1, b"")
         if error.errno != errno.ENOSPC or not _is_on_full_disk(1):
@@ -149,7 +149,7 @@ def _is_on_full_disk(descriptor: int) -> bool:
 
 
 def _to_nowhere() -> None:
-    """Let standard output go nowhere, or Python would fail on it again when it ends."""
+    """Discard standard output; otherwise Python would fail on it again at its exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -215,7 +215,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line, and leave with its exit status."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            # It was closed; the next file that is opened would take its place, and what is printed with it.
+            # It was closed; the next file that is opened would take its place, and would get what is printed.
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     with _ERRORS:
         raise SystemExit(cli.main(arguments, prog_name="skylake", standalone_mode=False) or 0)

@@ -29,7 +29,7 @@ _log = logs.get(__name__)
 
 @dataclass(frozen=True, slots=True)
 class NightlyOptions:
-    """What the pipeline works on."""
+    """The options of the nightly pipeline."""
 
     camera: str
     paths: tuple[Path, ...]
@@ -40,7 +40,7 @@ class NightlyOptions:
 
 @dataclass(slots=True)
 class NightlyOutcome:
-    """What the stages did: the report of the ingest, a line of text and values per stage, and what went wrong."""
+    """The results of the stages: the report of the ingest, a line of text and values per stage, and failures."""
 
     ingest: IngestReport = field(default_factory=IngestReport)
     lines: list[str] = field(default_factory=list)

@@ -27,8 +27,8 @@ FORMATS = {
     ".vot": "votable",
     ".xml": "votable",
 }
-#: Units that neither FITS nor VOUnit has, and what they are there: electrons are a number, and of temperatures only
-#: kelvin have a unit. The names of these columns end in _e and _c.
+#: Units that FITS and VOUnit lack, and their replacement: electrons are a number, and kelvin is the only unit of
+#: temperature. The names of these columns end in _e and _c.
 _STANDARD_UNITS = {"electron": "", "electron/adu": "adu**-1", "deg_C": ""}
 
 
@@ -56,7 +56,7 @@ def write_table(table: pa.Table, out: Path | None, form: str | None = None) -> N
 
 @contextmanager
 def writing(out: Path) -> Iterator[None]:
-    """Make the folder of a file that is written within; report what is wrong with it in one sentence."""
+    """Make the folder of a file that the block writes; report its errors in one sentence."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         yield
@@ -106,7 +106,7 @@ def _csv(table: pa.Table) -> str:
 
 
 def _shortest(table: pa.Table) -> pa.Table:
-    """Return the table with single precision as the shortest numbers that mean it: 0.1, not 0.10000000149."""
+    """Return the table with single precision as the shortest decimal numbers: 0.1, not 0.10000000149."""
     import pyarrow as pa
 
     for position, field in enumerate(table.schema):

@@ -62,7 +62,7 @@ class Terminal:
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """Give the progress that fits where standard error goes."""
+    """Give a bar if standard error is a terminal, otherwise lines."""
     if not sys.stderr.isatty():
         yield Lines()
         return

@@ -1,4 +1,4 @@
-"""``skylake sql``, ``lc``, ``cone``, ``map`` and ``flags``: ask a lake."""
+"""``skylake sql``, ``lc``, ``cone``, ``map`` and ``flags``: query a lake."""
 
 from __future__ import annotations
 
@@ -262,7 +262,7 @@ def map_(
 
 
 def _map_rows(snapshot: Snapshot, chosen: dict[str, Any], which: str) -> pa.Table:
-    """Return the rows of ``maps`` whose columns have the chosen values; `which` says so in words."""
+    """Return the rows of ``maps`` whose columns have the chosen values; `which` names these in words."""
     import functools
     import operator
 
@@ -295,7 +295,7 @@ def flags(value: int, table: Literal["sources", "frames"] | None, as_json: bool)
     asked: tuple[Literal["sources", "frames"], ...] = ("sources", "frames") if table is None else (table,)
     bits_of = {name: flag_texts(name) for name in asked}
     largest = {name: sum(bit for bit, _ in texts.values()) for name, texts in bits_of.items()}
-    # A value with bits that one of them does not have is of the other.
+    # A value with bits that one of the two does not have belongs to the other.
     known = [name for name in asked if value >= 0 and not value & ~largest[name]]
     if not known:
         its, are = ("their largest value is", "") if table else ("their largest values are", " and frames")
@@ -316,5 +316,5 @@ def flags(value: int, table: Literal["sources", "frames"] | None, as_json: bool)
         else:
             show.table([row[1:] for row in rows], ["value", "name", "meaning"])
 
-    told = [dict(zip(("table", "value", "name", "meaning"), row, strict=True)) for row in rows]
-    show.result(told, as_json, text)
+    flags = [dict(zip(("table", "value", "name", "meaning"), row, strict=True)) for row in rows]
+    show.result(flags, as_json, text)

@@ -163,7 +163,7 @@ def _refuse_namesakes(frames: Sequence[Path]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Products:
-    """What is written of each frame: where, in which format, with pictures or not, and how many stars are injected."""
+    """The products of each frame: their folder and format, whether to draw pictures, and the stars to inject."""
 
     out: Path
     form: str
@@ -171,7 +171,7 @@ class _Products:
     stars: int
 
     def of(self, path: Path, bench: Bench) -> dict[str, Any]:
-        """Reduce a frame, write its products, and return what is reported of it."""
+        """Reduce a frame, write its products, and return its report."""
         from skylake.cli.run_commands import PLACE
         from skylake.errors import FrameError
         from skylake.flow.ingest.ingest_report import unchecked_files, unexposed_files
@@ -220,7 +220,7 @@ def _draw(frame: SingleFrame, stem: Path) -> list[Path]:
 
     from skylake.cli.output import writing
     from skylake.report.checkplot import annotated_frame, background_maps
-    from skylake.report.masterplot import pixel_histogram
+    from skylake.report.master_plot import pixel_histogram
     from skylake.report.style import save
 
     if frame.image is None or frame.background is None:
@@ -248,10 +248,10 @@ def _draw(frame: SingleFrame, stem: Path) -> list[Path]:
 
 
 def _draw_sky(frame: SingleFrame, bench: Bench, path: Path, stem: Path) -> list[Path]:
-    """Write and draw the sky that was taken off a frame, if its camera has that step."""
+    """Write and draw the sky that was subtracted from a frame, if its camera has that step."""
     from skylake.cli.output import writing
     from skylake.flow.sky.sky_files import write_sky
-    from skylake.report.masterplot import master_picture
+    from skylake.report.master_plot import master_picture
     from skylake.report.style import save
 
     sky = None if frame.image is None else bench.sky_of(path)
@@ -278,11 +278,11 @@ def _inject(frame: SingleFrame, stem: Path, stars: int, zeropoint: float | None)
     from skylake.cli.output import write_table, writing
     from skylake.flow.ingest.single_frames import completeness_of
     from skylake.image.quality.completeness import half_light, half_light_in_cells
-    from skylake.image.quality.star_injection import Trial
+    from skylake.image.quality.star_injection import InjectionTrial
     from skylake.report.checkplot import completeness_curve
     from skylake.report.style import save
 
-    curve = completeness_of(frame, Trial(stars))
+    curve = completeness_of(frame, InjectionTrial(stars))
     if curve is None:
         row = frame.reduced.row
         if row["status"] != "failed":

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from skylake.flow.zeropoints.calibrate_nights import Choice
     from skylake.lake import Lake
 
-#: Columns of ``frames`` that say where a frame points, and by which catalog.
+#: Columns of ``frames`` with the pointing of a frame and the catalog behind it.
 PLACE = ("wcs_catalog", "ra_deg", "dec_deg", "pixel_scale_arcsec", "width_px", "height_px")
 _HALF_SKY_ARCSEC = 180.0 * 3600.0
 _INGEST_EXAMPLE = """\b
@@ -164,7 +164,7 @@ def _show_ingest(report: IngestReport, lake: Lake) -> None:
 
 
 def _one_of_each(sentences: Sequence[str]) -> list[str]:
-    """Return one of the sentences on files that differ in their numbers alone, and how many are like it."""
+    """Return one of several sentences that differ in their numbers only, and how many others are like it."""
     alike: dict[str, list[str]] = {}
     for sentence in sentences:
         _, _, text = sentence.partition(": ")
@@ -175,9 +175,9 @@ def _one_of_each(sentences: Sequence[str]) -> list[str]:
 
 
 def unchecked(files: Sequence[str], lake: Path, row: Mapping[str, Any] | None) -> str:
-    """Return the sentence that names frames which point where the catalog has hardly a star.
+    """Return the sentence that names frames in fields with too few catalog stars.
 
-    `row` is that of the first of them in ``frames``; None where it is not there any more.
+    `row` is the row in ``frames`` of the first of them; None if it is gone.
     """
     more = f" (and {len(files) - 1} more)" if len(files) > 1 else ""
     if row is None:
@@ -196,10 +196,10 @@ def unchecked(files: Sequence[str], lake: Path, row: Mapping[str, Any] | None) -
 
 
 def _first_row(lake: Lake, file: str) -> dict[str, Any] | None:
-    """Return what a lake knows of the place of a frame; None where another run has taken it out in the meantime."""
+    """Return the pointing of a frame in a lake; None if another run has removed the frame in the meantime."""
     import pyarrow.compute as pc
 
-    # Of a file with several chips others may not have a place.
+    # Other chips of a file may not be placed.
     located = (pc.field("file") == file) & pc.field("wcs_catalog").is_valid() & pc.field("ra_deg").is_valid()
     rows = lake.snapshot().read("frames", list(PLACE), filter=located)
     return next(iter(rows.to_pylist()), None)
@@ -215,7 +215,7 @@ def unexposed(files: Sequence[str]) -> str:
 
 
 def half_skies(report: IngestReport) -> str:
-    """Return the line that names nights in which the sky of frames would be another by now."""
+    """Return the line that names nights in which the sky of frames would now differ."""
     nights = ", ".join(str(night) for night in report.half_skies)
     return (
         f"ingest: frames of {nights} took their sky from earlier or later frames alone, and now there are both; "
@@ -312,7 +312,7 @@ def _choice(
     last: int | None,
     profile_name: str | None,
 ) -> Choice:
-    """Return what is to be calibrated."""
+    """Return the choice of nights to calibrate."""
     from skylake import cameras
     from skylake.cli.camera_names import require_cameras
     from skylake.flow.zeropoints.calibrate_nights import Choice
@@ -474,7 +474,7 @@ def run() -> None:
 
 
 def _own_report(lake: Path) -> Path:
-    """Return the folder of a lake's report; a link in its place leads where only the user may send it."""
+    """Return the folder of a lake's report; a link in its place must be allowed by the user."""
     from skylake.errors import LakeError
 
     folder = lake / "report"

@@ -168,7 +168,7 @@ _ALL_SKY = ("camera", "nights", "frames_per_night", "first_night", "exposure_s",
 def make_fisheye(options: dict[str, Any], out: Path) -> dict[str, Any]:
     """Simulate a camera of the whole sky and return what was made."""
     from skylake.errors import SkylakeError, UsageError, reason_of
-    from skylake.simulate.fisheyenights import FisheyeNights, simulate_fisheye
+    from skylake.simulate.fisheye_nights import FisheyeNights, simulate_fisheye
 
     given = {name: value for name, value in options.items() if value is not None}
     for name in given:

@@ -23,7 +23,7 @@ skylake solve night/*.fits --lake LAKE --scale 3.4 3.8
 skylake solve frame.fits --lake LAKE --centre 83.6 -5.4 --radius 3 --write --plot --out solved
 skylake solve night.fits --lake LAKE --camera allsky-magic --all-sky
 """
-#: What people see of a frame; --json shows all.
+#: Columns that people see of a frame; --json shows all.
 _COLUMNS = [
     "file",
     "status",
@@ -201,7 +201,7 @@ def solve(
 
 
 def _files(paths: Sequence[Path]) -> tuple[Path, ...]:
-    """Return files, and the frames in folders; what a run has written itself counts only where it is named."""
+    """Return files, and the frames in folders; files that a run has written itself count only if they are named."""
     from skylake.errors import UsageError
     from skylake.flow.discover_files import find_frames
 
@@ -235,7 +235,7 @@ def _require_different(frames: Sequence[Path], stems: Sequence[Path]) -> None:
 def _solver(
     lake: Path, catalog: str | None, profile: Profile, solver: str, all_sky: bool, hints: dict[str, Any]
 ) -> Callable[[Path], SolvedFrame]:
-    """Return what solves a frame in the way that was asked for."""
+    """Return the function that solves a frame in the chosen way."""
     from skylake.cli.arguments import open_lake
     from skylake.flow.astrometry import astrometry_net
     from skylake.flow.astrometry.solve_frames import known_sky, solve_frame

@@ -86,7 +86,7 @@ def _show(report: VerifyReport) -> None:
             continue
         click.echo(f"\n{check['name']}: {check['sentence']}")
         for finding in check["findings"]:
-            click.echo(f"  {finding['says']}\n    repair: {finding['mend']}")
+            click.echo(f"  {finding['says']}\n    repair: {finding['repair']}")
         more = check["n_found"] - len(check["findings"])
         if more > 0:
             click.echo(f"  … and {more} more")

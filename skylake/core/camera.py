@@ -265,9 +265,9 @@ class ReductionSteps:
     """The way from raw pixels to an image."""
 
     steps: tuple[Step, ...] = ("overscan", "trim")
-    """What is done, in order. A step that needs a master takes it from the calibration library of the lake."""
+    """The steps, in order. A step that needs a master takes it from the calibration library of the lake."""
     measured: tuple[Measurable, ...] = ()
-    """What is taken from the photon transfers of the calibration library, in place of headers and profile."""
+    """Values taken from the photon transfers of the calibration library instead of headers and profile."""
     colour: Literal["R", "G", "G1", "G2", "B"] = "G"
     """Plane that the step bayer takes; G is the mean of the two green pixels of each cell."""
     temperature_tolerance_c: float = 3.0
@@ -375,7 +375,7 @@ class Camera:
         return filter_called(name, {key: (key, *band.aliases) for key, band in self.filters.items()})
 
     def called_filter(self, name: str | None) -> str | None:
-        """Return the one name of a filter for all names of it: that of the profile, or as it is if it is unknown."""
+        """Return the name of a filter in the profile for any name of it; an unknown name is returned unchanged."""
         return self.filter_key(name) or name
 
     def filter_band(self, name: str | None) -> FilterBand | None:
@@ -402,7 +402,7 @@ class Camera:
         """Everything in the profile that can change a result."""
         values: dict[str, Any] = asdict(self)
         del values["description"], values["site"]["name"]
-        # What is not set changes no result, and frames of before stay those of the same configuration.
+        # Keys that are not set change no result, so earlier frames keep the same configuration.
         if self.catalog == Catalogs():
             del values["catalog"]
         bands = ((band, "clear_zeropoint") for band in values["filters"].values())

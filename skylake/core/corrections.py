@@ -1,4 +1,4 @@
-"""Values that a frame wants in the profile of its camera: as data that a report can count, and as advice in words."""
+"""Values that a frame needs in the profile of its camera: as data for reports, and as advice in words."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Scatter beyond stated errors, compiled for fits that need it in each iteration.
 
-What is computed, and why so, is given where it is called, in :mod:`skylake.core.robust`.
+The method is explained where it is used, in :mod:`skylake.core.robust`.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ class StoredImage:
 
 @dataclass(frozen=True, slots=True)
 class SkyPlane:
-    """The sky of a frame, as it is to be subtracted.
+    """The sky to subtract from a frame.
 
     Attributes
     ----------
@@ -110,7 +110,7 @@ class SkyPlane:
     error : ndarray of float32, of the same shape
         Standard error, ADU, finite everywhere.
     unknown : ndarray of bool, of the same shape
-        Pixels of which no frame gives the sky, so that it is made up from those about them.
+        Pixels without a sky in any frame, filled from the pixels around them.
     level : float
         Its median, ADU.
     one_sided : bool
@@ -126,7 +126,7 @@ class SkyPlane:
 
 @dataclass(frozen=True, slots=True)
 class TakenSky:
-    """What is remembered of a sky that was subtracted: level, ADU, and whether it was that of one side alone."""
+    """A sky that was subtracted: its level, ADU, and whether it was made from frames on one side only."""
 
     level: float = 0.0
     one_sided: bool = False
@@ -168,9 +168,9 @@ class Image:
     sky : TakenSky
         The sky that was subtracted; the level is 0 where none was.
     response_error : ResponseError or None
-        What the flat may be wrong by for neighbouring pixels alike; no part of the variances.
+        Error of the flat that neighbouring pixels share; not included in the variances.
     row_variance : float
-        What the pixels of a row have in common of their variance, each row for itself, ADU^2.
+        Variance that the pixels of a row share, for each row, ADU^2.
     unread : Unread or None
         The masked pixels that were not read out; None if all were.
     """

@@ -1,4 +1,4 @@
-"""What the steps of the reduction of a frame give, each for itself; one place puts it together as a row."""
+"""The results of single steps of the reduction of a frame, which are put together as a row in one place."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Notes:
 
 @dataclass(frozen=True, slots=True)
 class RowPart:
-    """What a step adds to the row of ``frames``.
+    """The columns that a step adds to the row of ``frames``.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class RowPart:
 
 @dataclass(frozen=True, slots=True)
 class Step(Generic[Value]):
-    """What a step gives to the next ones, and what it adds to the row."""
+    """The value that a step passes to the next ones, and the columns that it adds to the row."""
 
     value: Value
     part: RowPart = field(default_factory=RowPart)
@@ -70,7 +70,7 @@ class Refused:
 
 
 def with_part(row: FrameRow, part: RowPart) -> FrameRow:
-    """Return a row with what a step adds to it; the row itself stays as it is."""
+    """Return a row with the columns of a step; the given row does not change."""
     flags = (row.get("flags", 0) & ~part.cleared) | part.columns.get("flags", 0)
     found: FrameRow = row | part.columns
     found["flags"] = flags

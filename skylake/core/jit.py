@@ -1,7 +1,7 @@
 """The decorator that compiles functions with numba.
 
-Everybody's first night waits for the compiler, so nothing is compiled for callers in C, of whom there are none. What
-is compiled is kept on disk, by one process for all (:mod:`skylake.core.kernel_cache`); it runs without Python's lock.
+The first night of every user waits for the compiler, so no wrappers for callers in C are compiled. Compiled code is
+kept on disk, by one process for all (:mod:`skylake.core.kernel_cache`), and runs without the lock of Python.
 """
 
 from __future__ import annotations

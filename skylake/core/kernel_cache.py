@@ -1,8 +1,8 @@
 """The cache of compiled kernels on disk: one process compiles, the others load.
 
-Processes that begin together, as the workers of a first night do, miss the same kernels at the same moment. Left alone
-each would compile all of them; and numba reads, extends and writes the list of what is kept of a function without a
-lock, so of two that compile it for different types one would be lost, or stand under the name of the other.
+Processes that begin together, such as the workers of a first night, miss the same kernels at the same moment. By
+default each would compile all of them; and numba reads, extends and writes the index of a function without a lock, so
+if two processes compile it for different types, one result would be lost or filed under the name of the other.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PATIENCE = 120.0
 def compile_once() -> None:
     """Let functions that are decorated from now on, with ``cache=True``, be compiled by one process at a time.
 
-    A process that finds another one at it waits, and loads what that one kept. The lock is a file beside what is kept,
+    A process that finds another one compiling waits, and loads its result. The lock is a file beside the cache,
     and ends with its process. Where there can be none, each process compiles for itself, as without this.
     """
     dispatcher: Any = import_module("numba.core.dispatcher")
@@ -31,7 +31,7 @@ def compile_once() -> None:
 
 def _cache_in_turn(base: Any) -> Any:
     class InTurn(base):  # type: ignore[misc]
-        """What is kept of a function; between a vain look at it and keeping what was compiled stands a lock."""
+        """The cache of a function, locked from a miss until the compiled code is stored."""
 
         def __init__(self, function: Any) -> None:
             super().__init__(function)

@@ -65,9 +65,9 @@ class Reason(StrEnum):
 def is_worse_for_no_fault(held: str | None, status: str) -> bool:
     """Return whether a frame that is good in a lake fails now for what is not its own fault.
 
-    What failed says nothing about a frame that could be used before: its file is gone or damaged by now, a master or
-    the frames around it are lacking, a worker died, or the profile reads its header in another way. Only a verdict
-    on the frame, that it falls short or is none of the sky, can take the place of a good one.
+    A failure says nothing about a frame that could be used before: its file may be gone or damaged now, a
+    master or the frames around it may be missing, a worker may have died, or the profile may read its header in
+    another way. Only a verdict on the frame itself, that it is not good enough or not of the sky, can replace it.
 
     Parameters
     ----------

@@ -77,7 +77,7 @@ class Air:
         )
 
     @classmethod
-    def heeded(cls, camera: Camera, band: str | None = None) -> Air:
+    def of_camera(cls, camera: Camera, band: str | None = None) -> Air:
         """Return the air above the site of a camera; none if its profile says ``astrometry.refraction = false``."""
         air = cls.above(camera.site, band)
         return air if camera.astrometry.refraction else replace(air, pressure_hpa=0.0)

@@ -13,7 +13,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Gradient:
-    """What the mean of some flats has of a gradient by chance: variances and covariance of its two slopes.
+    """Random gradient of the mean of some flats: variances and covariance of its two slopes.
 
     Slopes are parts of the response from the middle of the image to its edge, along x and along y.
     """

@@ -66,7 +66,7 @@ def _walk(root: Path, complaints: list[str]) -> Iterable[Path]:
 
     def complain(error: OSError) -> None:
         complaints.append(
-            f"{error.filename}: the folder cannot be read ({error.strerror}); mend its permissions"
+            f"{error.filename}: the folder cannot be read ({error.strerror}); fix its permissions"
         )
 
     for folder, folders, names in os.walk(root.absolute(), followlinks=True, onerror=complain):

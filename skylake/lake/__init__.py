@@ -1,8 +1,8 @@
 """The lake: the only place that knows paths and snapshots.
 
 A lake is a folder. Its tables are immutable versions; a snapshot is one version of every table; one
-symbolic link says which snapshot is current. Writers build the next snapshot beside it, from hard links
-to all that did not change, and then move the link.
+symbolic link says which snapshot is current. A commit builds the next snapshot
+beside it, with hard links to all files that did not change, and then moves the link.
 """
 
 from skylake.lake.commits.changes import Commit

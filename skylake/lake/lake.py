@@ -1,4 +1,4 @@
-"""A lake: made, opened, read and committed to."""
+"""The lake: create, open, read and commit."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ from skylake.settings import Catalogs, Settings, change_setting, read_settings, 
 from skylake.sky.pixels import PixelTree
 
 if TYPE_CHECKING:
-    # Imported where profiles are read: most questions to a lake need no camera, and the modules of cameras take long.
+    # Imported where profiles are read: most uses of a lake need no camera, and its modules take long to import.
     from skylake.cameras import Profile
 
 _log = logs.get(__name__)
 
-#: Commits between two thinnings; going through the versions of all tables takes its time.
+#: Commits between two removals of old snapshots, since going through the versions of all tables takes time.
 _THINNED_EVERY = 20
 
 
@@ -60,8 +60,8 @@ class Lake:
     root : path or URL
         An existing lake; :meth:`create` makes a new one. URLs are those of fsspec, as in ``s3://bucket/lake``.
     run : str or None
-        A name, unlike any other, for what is going to be committed: it counts as one in the history, and when old
-        snapshots are thinned out. None lets each commit stand for itself.
+        A unique name for the commits to come: they count as one in the history, and when old snapshots are removed.
+        With None each commit counts by itself.
 
     Raises
     ------
@@ -78,12 +78,12 @@ class Lake:
                     f"{root}: this is a file, and a lake is a folder; name the folder of the lake"
                 )
             if not self.layout.has_settings:
-                mend = (
+                command = (
                     f"skylake publish LAKE {root}"
                     if is_url(root)
                     else f"skylake init {shlex.quote(str(root))}"
                 )
-                raise LakeError(f"{root}: there is no lake; make one with `{mend}`")
+                raise LakeError(f"{root}: there is no lake; make one with `{command}`")
             if not is_url(root):
                 require_own(self.layout)
             self.settings = read_settings(self.layout.settings_file)
@@ -139,7 +139,7 @@ class Lake:
         return PixelTree.uniform(self.settings.pixel_order)
 
     def tree_of(self, table: str) -> PixelTree:
-        """Return the pixels into which a table is divided now: those that grew dense were divided further."""
+        """Return the pixels into which a table is divided now; dense pixels were divided further."""
         return self.snapshot().tree(table, self.settings.pixel_order)
 
     def snapshot(self, as_of: str | int | datetime | None = None) -> Snapshot:
@@ -157,7 +157,7 @@ class Lake:
                     return PublishedSnapshot(self.layout, number)
                 return Snapshot(self.layout, number)
             except LakeError:
-                # A commit and a vacuum may come between reading the pointer and holding what it leads to.
+                # A commit and a vacuum may happen between reading the pointer and holding its snapshot.
                 if find_snapshot(self.layout, as_of) == number:
                     raise
 
@@ -205,16 +205,16 @@ class Lake:
         return read_entry(self.layout, number)
 
     def before_last_run(self) -> Snapshot:
-        """Return the snapshot upon which the last run has begun."""
+        """Return the snapshot on which the last run began."""
         return self.snapshot(before_last_run(self.layout))
 
     def rollback(self, as_of: str | int | datetime) -> Snapshot:
-        """Make the lake as it was at a snapshot or time, in a new snapshot; nothing is lost."""
+        """Restore the lake to a snapshot or time, in a new snapshot; nothing is lost."""
         with self._changing():
             return restore(self.layout, self.snapshot(as_of), self.run)
 
     def vacuum(self, retention: Retention | None = None) -> VacuumReport:
-        """Remove snapshots that are not to be kept, and what only they need."""
+        """Remove old snapshots, by default by the settings ``keep_…``, and the files that only they need."""
         with committing(self._writable):
             return vacuum(self.layout, retention or self._retention)
 
@@ -243,7 +243,7 @@ class Lake:
         seen = f"{profile.file_sha256}\n"
         if is_settled(self.layout) and _holds(path, text) and _holds(_seen_file(path), seen):
             return
-        # A rollback that was interrupted is ended first, or it would take this profile away again.
+        # An interrupted rollback is finished first; otherwise it would remove this profile again.
         with self._changing():
             try:
                 path.parent.mkdir(exist_ok=True)
@@ -259,19 +259,19 @@ class Lake:
         return from_json(self.layout.profile(camera))
 
     def profile(self, camera: str, strict: bool = False) -> Profile:
-        """Return the profile of a camera that is in force: the kept one, or its file where that was edited since.
+        """Return the profile of a camera that is in force: the kept one, or its file if that was edited since.
 
         Parameters
         ----------
         camera : str
         strict : bool
-            Whether an edited file that is no profile is an error; else there is a warning, and the kept one is in
-            force.
+            Whether an edited file that is not a valid profile is an error; otherwise it is a warning, and the kept
+            profile is in force.
 
         Raises
         ------
         ConfigurationError
-            If the edited file is no profile, or the kept one cannot be read.
+            If the edited file is not a valid profile, or the kept one cannot be read.
         """
         from skylake.cameras.profile import of_source
 
@@ -289,7 +289,7 @@ class Lake:
             return kept
         if now is None:
             return kept
-        # Not that of the kept profile: after a rollback an older one is kept, and the file has not been edited.
+        # Not the SHA-256 of the kept profile: after a rollback an older one is kept, though the file was not edited.
         seen = _seen_file(self.layout.profile(camera))
         known = seen.read_text(encoding="utf-8").strip() if seen.is_file() else kept.file_sha256
         return kept if now.file_sha256 == known else now
@@ -315,14 +315,14 @@ class Lake:
             try:
                 return folder, hold(folder)
             except FileNotFoundError:
-                # A sweep has taken it for what a killed process left.
+                # Another process has removed it as the leftover of a killed process.
                 continue
 
     @contextmanager
     def lasting_stage(self, name: str) -> Iterator[Path]:
         """Give a folder to write parts in, which is found again if the run is interrupted.
 
-        It is removed when all went well or the disk is full, and after a week in which nobody has come back for it.
+        It is removed after success or if the disk is full, and after a week in which no run has used it.
         """
         folder = self._writable.staging / f"{LASTING}{name}"
         try:
@@ -335,7 +335,7 @@ class Lake:
 
     @contextmanager
     def interruptible_stage(self, name: str) -> Iterator[Path]:
-        """Give a folder as :meth:`lasting_stage` does, but to this run alone: others find it once it has ended."""
+        """Give a folder like :meth:`lasting_stage`, but to this run alone; other runs find it once this has ended."""
         try:
             folder, descriptor = self._staging_folder(f"{LASTING}{name}")
         except OSError as error:
@@ -347,33 +347,33 @@ class Lake:
             os.close(descriptor)
 
     def interrupted_stages(self, name: str) -> list[Path]:
-        """Return the folders of a name that runs have left which were interrupted."""
+        """Return the folders of a name that interrupted runs have left."""
         staging = self.layout.staging
         found = sorted(staging.glob(f"{LASTING}*")) if staging.is_dir() else []
         mine = [folder for folder in found if folder.name.rpartition(".")[0] == f"{LASTING}{name}"]
         return [folder for folder in mine if not is_in_use(folder)]
 
     def drop_lasting(self, name: str) -> None:
-        """Remove what an interrupted run has left in the folder of a name, as nobody comes back for it."""
+        """Remove the folder of a name that an interrupted run has left, when it is no longer needed."""
         shutil.rmtree(self._writable.staging / f"{LASTING}{name}", ignore_errors=True)
 
     @contextmanager
     def compacting(self) -> Iterator[None]:
-        """Be the one who compacts the lake.
+        """Hold the lock of compactions of the lake.
 
         Raises
         ------
         LakeError
-            If somebody else does.
+            If another process compacts it.
         """
         with locked(self._writable.root / "_compacting", wait=False):
             yield
 
     def commit(self, commit: Commit) -> Snapshot:
-        """Publish a commit upon the current snapshot. A commit that changes nothing makes no snapshot.
+        """Publish a commit on the current snapshot. A commit that changes nothing makes no snapshot.
 
-        What interrupted runs have left is swept away before. The first commit of a run, and others now and then, also
-        thin out old snapshots, as the settings ``keep_…`` say.
+        Files that interrupted runs have left are removed first. The first commit of a run, and later ones from time to
+        time, also remove old snapshots by the settings ``keep_…``.
         """
         with self._changing():
             base = self.snapshot()
@@ -388,7 +388,7 @@ class Lake:
             return made
 
     def _thin_out(self) -> None:
-        """Remove snapshots that are not to be kept; a failure is told, and takes nothing from the commit before."""
+        """Remove old snapshots by the settings ``keep_…``; a failure is logged, and the commit stays."""
         try:
             vacuum(self.layout, self._retention, self.run)
         except SkylakeError as error:
@@ -396,16 +396,16 @@ class Lake:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """Be the one that changes the lake, and leave nothing behind when that fails."""
+        """Hold the lock of the committer, and leave nothing behind after a failure."""
         with committing(self._writable):
             sweep(self.layout)
             try:
                 yield
             except OvertakenError:
-                # What lies here now is of somebody else, who is at work.
+                # Unfinished files that exist now belong to the other process, which is still running.
                 raise
             except SkylakeError:
-                # What was built so far takes up room, which may be just what was lacking.
+                # What was built so far takes up space, which may be just what was missing.
                 with suppress(SkylakeError):
                     sweep(self.layout)
                 raise
@@ -413,7 +413,7 @@ class Lake:
 
 @contextmanager
 def _removed_at_the_end(folder: Path) -> Iterator[None]:
-    """Remove a folder when all went well, or the disk is full; what else goes wrong leaves it to the next run."""
+    """Remove a folder after success or if the disk is full; after any other error the next run can use it."""
     try:
         yield
     except (SkylakeError, OSError) as error:
@@ -433,18 +433,18 @@ def _holds(path: Path, text: str) -> bool:
 
 
 def _seen_file(kept: Path) -> Path:
-    """Return the file with the SHA-256 of what the file of a profile said when it was last taken over."""
+    """Return the file with the SHA-256 of the file of a profile when it was last taken over."""
     return kept.with_suffix(".seen")
 
 
 def _replace_if_other(path: Path, text: str) -> None:
-    """Write a text file, unless it says that already."""
+    """Write a text file, unless it has that content already."""
     if not _holds(path, text):
         replace_durably(path, text)
 
 
 def _clear(root: Path, with_folder: bool) -> None:
-    """Remove half a lake, which would stand in the way of the next try, from a folder that was empty."""
+    """Remove an unfinished lake from a folder that was empty, so that it can be created again."""
     with suppress(OSError):
         for path in list(root.iterdir()):
             if path.is_dir() and not path.is_symlink():

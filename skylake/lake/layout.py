@@ -12,9 +12,9 @@ from skylake.sky.pixels import Pixel
 
 #: Folder of a version with one small description per part.
 PARTS_FOLDER = "_parts"
-#: Folder of what is known of cameras: that of the lake is in force, and each snapshot has its own.
+#: Folder of the state of cameras: that of the lake is in force, and each snapshot has its own.
 CAMERAS_FOLDER = "_cameras"
-#: What of it frames are reduced and calibrated with; the rest may be lost.
+#: Its files that frames are reduced and calibrated with; the others may be lost.
 _OF_CAMERAS = ("*.json", "*.geometries.parquet", "*.distortions.parquet", "*.place.parquet")
 
 
@@ -109,7 +109,7 @@ class Layout:
         return sorted(path for pattern in _OF_CAMERAS for path in folder.glob(pattern))
 
     def psf_memory(self, camera: str) -> Path:
-        """Folder of what frames of the last nights gave for the point spread function; it may be lost."""
+        """Folder of the PSF sums of frames of the last nights; it may be lost."""
         return self.root / CAMERAS_FOLDER / f"{camera}.psf"
 
     def calibrations(self, camera: str) -> Path:

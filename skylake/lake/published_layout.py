@@ -1,4 +1,4 @@
-"""Where a published lake keeps its objects, and the descriptions of its snapshots."""
+"""The paths of objects in a published lake, and the descriptions of its snapshots."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Publication:
     snapshot : int
         Number of the snapshot in the lake that it was published from.
     time_utc : str
-        When it was committed there; distinguishes lakes.
+        When it was committed there, which distinguishes lakes.
     tables : dict
         Folder of the version of each table, relative to the root.
     rows : dict
@@ -64,7 +64,7 @@ class Publication:
         Raises
         ------
         LakeError
-            If it is damaged, or was written by a version of skylake that knows more.
+            If it is damaged, or was written by a newer skylake.
         """
         try:
             values: dict[str, Any] = json.loads(text)
@@ -89,9 +89,9 @@ class PublishedLayout(Layout):
         return self.snapshots / f"{number:06d}.json"
 
     def read(self, where: Path) -> bytes | None:
-        """Return an object as it is now; None if it is not there."""
+        """Return an object as it is now; None if it does not exist."""
         fs, name = store(where), key(where)
-        # fsspec remembers what it has listed, and would take what was published since for missing.
+        # fsspec caches its listings, in which newly published objects would be missing.
         fs.invalidate_cache(name)
         try:
             content: bytes = fs.cat_file(name)
@@ -117,7 +117,7 @@ class PublishedLayout(Layout):
         Raises
         ------
         LakeError
-            If there is none of that number, or it is damaged.
+            If no snapshot has that number, or its description is damaged.
         """
         where = self.publication_file(number)
         text = self.read(where)
@@ -150,7 +150,7 @@ class PublishedLayout(Layout):
 
 
 def read_objects(layout: PublishedLayout, folder: str) -> Objects | None:
-    """Return size and SHA-256 of what is below a published folder; None if it is not whole."""
+    """Return size and SHA-256 of the objects below a published folder; None if it is not whole."""
     text = layout.read(layout.root / folder / OBJECTS)
     return None if text is None else objects_of(text)
 

@@ -24,7 +24,7 @@ def parse(url: str) -> sa.URL:
     Raises
     ------
     UsageError
-        If it is no such URL; the sentence does not quote it, since it may hold a password.
+        If it is not such a URL; the error does not quote it, since it may hold a password.
     """
     try:
         address = sa.make_url(url)
@@ -47,7 +47,7 @@ def has_password(url: str) -> bool:
 
 
 def shown(address: sa.URL) -> str:
-    """Return what messages call the database: its URL without password and options, but the host."""
+    """Return the URL of the database for messages: without password and options, except the host."""
     query = {name: text for name, text in address.query.items() if name == "host"}
     bare = sa.URL.create(
         "postgresql", address.username, None, address.host, address.port, address.database, query

@@ -5,7 +5,7 @@ FOLDER and becomes COMMAND. MODE is
 
 ``namespace``
     enter a new user namespace in which the caller, root or a user without a name, is the user UID. Files keep
-    their owner, and nothing outside learns of it;
+    their owner, and the system outside does not change;
 ``user``
     become the user UID for good.
 

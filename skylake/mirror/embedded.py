@@ -27,7 +27,7 @@ from urllib.parse import quote
 from skylake import logs
 from skylake.errors import MirrorError
 from skylake.mirror.binaries import bundled, inspect
-from skylake.mirror.datafolder import (
+from skylake.mirror.data_folder import (
     DATABASE,
     USER,
     WAIT_S,
@@ -94,7 +94,7 @@ class EmbeddedServer:
 
     @property
     def libpq_url(self) -> str:
-        """URL of the running server for psql and all else that speaks libpq.
+        """URL of the running server for psql and other clients of libpq.
 
         Raises
         ------
@@ -128,7 +128,7 @@ class EmbeddedServer:
             with self._start_lock.exclusive():
                 self._data_folder.require_own()
                 if self._stopping.exists():
-                    # Who was killed over it may have asked the server to end, which still answers for a moment.
+                    # A killed process may have asked the server to stop, which then still answers for a moment.
                     self._stop()
                 if not self._is_up():
                     self._launch()
@@ -154,7 +154,7 @@ class EmbeddedServer:
                 self._stop()
 
     def stop(self) -> None:
-        """Stop the server, whoever started or uses it; nothing happens where none runs.
+        """Stop the server, whoever started or uses it; do nothing if none runs.
 
         Raises
         ------
@@ -201,7 +201,7 @@ class EmbeddedServer:
         begin = time.perf_counter()
         self._data_folder.prepare()
         self._server_lock.acquire()
-        # Before it starts: who is killed in between would leave a server that nobody ends.
+        # Before it starts: a process killed in between would leave a server that no other one stops.
         self._stop_when_unused.touch(mode=0o600)
         with ExitStack() as failed:
             failed.callback(self._stop_when_unused.unlink, missing_ok=True)

@@ -30,7 +30,7 @@ _ADVICE_BY_STATE = {
     "53": "give the server more room",
 }
 
-#: libpq gives no code for a connection that failed, so its words have to do.
+#: libpq gives no code for a connection that failed, so its message is searched for words.
 _ADVICE_BY_WORDS = {
     "the database system is": "run the command again when the server is up",
     "password": "give the right user and password in the URL, in PGPASSWORD or in ~/.pgpass",

@@ -36,7 +36,7 @@ class Identity:
     Attributes
     ----------
     mode : {'caller', 'namespace', 'user'}
-        As the caller, as the caller who seems to be `uid` in a user namespace, or as the user `uid`.
+        As the caller, as the caller with the identity `uid` in a user namespace, or as the user `uid`.
     uid, gid : int
         The user and group that the program sees.
     """

@@ -21,7 +21,7 @@ from skylake.settings import misplaced, user_file, user_setting
 
 @dataclass(frozen=True, slots=True)
 class MirrorReport:
-    """What a mirror run did.
+    """The report of a mirror run.
 
     Attributes
     ----------

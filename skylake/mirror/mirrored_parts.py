@@ -59,7 +59,7 @@ class PartWriter:
         self.n_rows_removed = 0
 
     def replace(self, table: str, part: str, checksum: str, rows: pa.Table) -> None:
-        """Put the rows of a part in the place of those that it had. Nested columns are not mirrored.
+        """Replace the rows of a part. Nested columns are not mirrored.
 
         Raises
         ------
@@ -85,7 +85,7 @@ class PartWriter:
         self.touched.add(table)
 
     def finish(self) -> None:
-        """Bring in the rows that were set aside, now that all old rows are gone."""
+        """Copy the rows that were set aside, now that all old rows are gone."""
         for table in sorted(self._set_aside):
             names = _names(list(load(table).flat_names))
             self._cursor.execute(

@@ -74,7 +74,7 @@ class Mirror:
     ----------
     url : str
         ``postgresql://user:password@host:port/database``; also ``postgres://`` and ``postgresql+psycopg://``.
-        What it leaves out comes from the environment, as with psql. The password is never shown.
+        Missing parts come from the environment, as with psql. The password is never shown.
     namespace : str or None
         Schema of the database to work in, created where missing; None takes the user's default.
     patience_s : float
@@ -118,7 +118,7 @@ class Mirror:
             structure.prepare(connection, self.shown)
 
     def rebuild(self) -> None:
-        """Drop the mirror, with what others built upon it, and prepare an empty one.
+        """Drop the mirror, with views of others on it, and prepare an empty one.
 
         Raises
         ------
@@ -167,9 +167,9 @@ class Mirror:
         Parameters
         ----------
         changes : iterable of (table, part, checksum, rows)
-            Parts that are new or differ; read one by one. Those with the recorded checksum are passed over.
+            Parts that are new or differ; read one by one. Those with the recorded checksum are skipped.
         removals : iterable of (table, part)
-            Parts that are gone; unknown ones are passed over.
+            Parts that are gone; unknown ones are skipped.
         snapshot : int
             Number of the lake's snapshot.
 

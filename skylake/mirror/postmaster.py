@@ -24,7 +24,7 @@ _END_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Postmaster:
-    """What a server writes into ``postmaster.pid``.
+    """The content of ``postmaster.pid``, which a server writes.
 
     Attributes
     ----------

@@ -1,1 +1,1 @@
-"""The front door for Python: a lake opened for reading, as ``skylake.open`` returns it."""
+"""The reading interface for Python: a lake as ``skylake.open`` returns it."""

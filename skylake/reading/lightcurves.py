@@ -1,4 +1,4 @@
-"""The light curve of a star, as it is read."""
+"""The light curve of a star that was read from a lake."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ def _points(curve: dict[str, Any]) -> pa.Table:
     fields = {"camera": pa.field("camera", pa.string()), "band": pa.field("band", pa.string())}
     for name in _NESTED:
         nested = table.field(name)
-        told = json.loads(nested.metadata[b"columns"])
+        metadata = json.loads(nested.metadata[b"columns"])
         fields |= {
-            inner.name: pa.field(inner.name, inner.type.value_type, metadata=told[inner.name])
+            inner.name: pa.field(inner.name, inner.type.value_type, metadata=metadata[inner.name])
             for inner in nested.type
         }
     points = curve["points"]

@@ -31,7 +31,7 @@ def answers(
     Parameters
     ----------
     connection : duckdb.DuckDBPyConnection
-        Of the snapshot; restricted before, where it shall only read.
+        To the snapshot; restricted first if it shall only read.
     snapshot : Snapshot
     query : str
     door : Door
@@ -70,7 +70,7 @@ def answers(
 
 
 def _require_one(statements: list[duckdb.Statement], door: Door) -> None:
-    """Refuse more than one answer where there is room for one."""
+    """Refuse more than one answer."""
     n_results = sum(map(_has_answer, statements)) if len(statements) > 1 else 1
     if n_results > 1:
         raise UsageError(
@@ -79,7 +79,7 @@ def _require_one(statements: list[duckdb.Statement], door: Door) -> None:
 
 
 def _has_answer(statement: duckdb.Statement) -> bool:
-    """Tell whether a statement has an answer, which may have no rows; SET has none, nor has CREATE."""
+    """Return whether a statement has an answer, which may have no rows; SET has none, nor has CREATE."""
     import duckdb
 
     kinds, result = statement.expected_result_type, duckdb.ExpectedResultType.QUERY_RESULT
@@ -95,7 +95,7 @@ def _has_answer(statement: duckdb.Statement) -> bool:
 def _answer(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement) -> pa.Table | None:
     """Run a statement; return its answer, None if it has none."""
     relation: duckdb.DuckDBPyRelation | None = connection.query(statement.query)
-    # The rows of a relation that nobody asks for are not computed; those of a CREATE are by now.
+    # Rows of a relation are computed only when they are read; those of a CREATE exist already.
     return relation.to_arrow_table() if relation is not None and _has_answer(statement) else None
 
 

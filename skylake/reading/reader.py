@@ -36,7 +36,7 @@ _DOOR = Door(
 
 
 class Tables(dict[str, Table]):
-    """The tables of a lake by name; as text, their rows and what a row is."""
+    """The tables of a lake by name; as text, the number of their rows and what a row is."""
 
     def __missing__(self, name: str) -> Table:
         raise _unknown(name, self)
@@ -55,7 +55,7 @@ class Tables(dict[str, Table]):
 class LakeReader:
     """A lake as it was at one snapshot, to be read. :func:`skylake.open` makes it.
 
-    All that is read is of that snapshot, whatever is committed meanwhile. Nothing can be written.
+    Everything is read from that snapshot, even if others commit in the meantime. Nothing can be written.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class LakeReader:
     LakeError
         If there is no lake, or it did not exist then.
     UsageError
-        If `as_of` is neither a number nor a time, or nothing is installed that reads such URLs.
+        If `as_of` is neither a number nor a time, or the package for such URLs is not installed.
 
     Examples
     --------
@@ -123,7 +123,7 @@ class LakeReader:
         Raises
         ------
         UsageError
-            If there is none of that name.
+            If there is no table or view of that name.
 
         Examples
         --------
@@ -178,7 +178,7 @@ class LakeReader:
 
     @contextmanager
     def _connection(self, files: list[Path]) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Give a connection that only reads, to one query at a time; of what that makes nothing stays."""
+        """Give a read-only connection to one query at a time; temporary tables of the query are removed."""
         if files:
             with self._restricted(files) as connection:
                 yield connection
@@ -189,13 +189,13 @@ class LakeReader:
                 yield self._kept
             finally:
                 self._kept.execute("ROLLBACK")
-                # Variables are of no transaction.
+                # A rollback does not reset variables.
                 for (name,) in self._kept.execute("SELECT name FROM duckdb_variables()").fetchall():
                     self._kept.execute(f"RESET VARIABLE {quoted(name)}")
 
     @cached_property
     def _kept(self) -> duckdb.DuckDBPyConnection:
-        """Connection for all queries: of a published lake it takes many requests to make one."""
+        """Connection for all queries, since making one takes many requests to a published lake."""
         return self._restricted([])
 
     def _restricted(self, files: list[Path]) -> duckdb.DuckDBPyConnection:

@@ -20,7 +20,7 @@ _SHOWN_ROWS, _SHOWN_COLUMNS = 10, 12
 
 
 class Rows:
-    """The answer to a question: rows in memory.
+    """The result of a query: rows in memory.
 
     Arrow, polars and others also take the object itself, as in ``polars.DataFrame(rows)``.
 
@@ -90,13 +90,13 @@ class Rows:
 
 
 def with_units(table: pa.Table) -> pa.Table:
-    """Return a table whose fields without metadata have the unit and text that their names have in all tables."""
+    """Return a table in which fields without metadata get the unit and description of that name in the lake."""
     known = meanings()
     fields = []
     for field in table.schema:
         unit, text = ("", "") if field.metadata else known.get(field.name, ("", ""))
-        told = {key: value for key, value in (("unit", unit), ("description", text)) if value}
-        fields.append(field.with_metadata(told) if told else field)
+        metadata = {key: value for key, value in (("unit", unit), ("description", text)) if value}
+        fields.append(field.with_metadata(metadata) if metadata else field)
     return pa.Table.from_arrays(table.columns, schema=pa.schema(fields, table.schema.metadata))
 
 
@@ -138,8 +138,8 @@ def html_table(rows: Iterable[Sequence[Any]], header: Sequence[str], caption: st
     head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
     lines = ["".join(f"<td>{html.escape(_shown(value))}</td>" for value in row) for row in rows]
     body = "".join(f"<tr>{line}</tr>" for line in lines)
-    told = f"<caption>{html.escape(caption)}</caption>" if caption else ""
-    return f"<table>{told}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    element = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+    return f"<table>{element}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _shown(value: object) -> str:

@@ -1,4 +1,4 @@
-"""What a lake holds, at a glance."""
+"""A summary of the contents of a lake."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from skylake.reading.rows import html_table
 
 if TYPE_CHECKING:
     from skylake.lake import Snapshot
+    from skylake.schema import TableSchema
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,10 @@ class Summary:
     time_utc : str
         When the snapshot was committed.
     cameras : tuple of Nights
-    tables, descriptions : dict
-        Rows of each table, and what a row is.
+    tables : dict
+        Stored rows of each table. Those of a table in blocks, such as light curves, are blocks, which readers merge.
+    schemas : dict
+        Schema of each table.
     catalogs : tuple of str
     """
 
@@ -55,7 +58,7 @@ class Summary:
     time_utc: str
     cameras: tuple[Nights, ...]
     tables: dict[str, int]
-    descriptions: dict[str, str]
+    schemas: dict[str, TableSchema]
     catalogs: tuple[str, ...]
 
     @property
@@ -73,16 +76,23 @@ class Summary:
         width = max(map(len, filled), default=0)
         digits = len(f"{max(filled.values(), default=0):,}")
         lines = [f"<lake {self.root}>", *(f"{key + ':':<10}{value}" for key, value in self._lines), "tables:"]
-        lines += [f"  {name:<{width}}  {rows:>{digits},} rows" for name, rows in filled.items()]
+        lines += [
+            f"  {name:<{width}}  {rows:>{digits},} {self.schemas[name].unit_of_count}"
+            for name, rows in filled.items()
+        ]
         lines += [f"  without rows: {', '.join(empty)}"] if empty else []
         return "\n".join(lines)
 
     def html(self) -> str:
         """Return the summary as HTML that needs nothing from outside; whatever is in it is text."""
-        told = "<br>".join(f"{key}: {html.escape(value)}" for key, value in self._lines)
-        rows = [(name, f"{count:,}", self.descriptions[name]) for name, count in self.tables.items()]
+        lines = "<br>".join(f"{key}: {html.escape(value)}" for key, value in self._lines)
+        rows = []
+        for name, count in self.tables.items():
+            schema = self.schemas[name]
+            unit = f" {schema.unit_of_count}" if schema.in_blocks else ""
+            rows.append((name, f"{count:,}{unit}", schema.description))
         table = html_table(rows, ["table", "rows", "a row is"])
-        return f"<div><strong>lake {html.escape(self.root)}</strong><br>{told}{table}</div>"
+        return f"<div><strong>lake {html.escape(self.root)}</strong><br>{lines}{table}</div>"
 
 
 def summary(snapshot: Snapshot) -> Summary:
@@ -94,7 +104,7 @@ def summary(snapshot: Snapshot) -> Summary:
         time_utc=f"{entry.time_utc:%Y-%m-%d %H:%M:%S}",
         cameras=_cameras(snapshot),
         tables={name: snapshot.n_rows(name) for name in snapshot.tables},
-        descriptions={name: snapshot.schema(name).description for name in snapshot.tables},
+        schemas={name: snapshot.schema(name) for name in snapshot.tables},
         catalogs=tuple(snapshot.catalogs()),
     )
 

@@ -73,7 +73,7 @@ class Readable(ABC):
             return self._n_rows()
 
     def __bool__(self) -> bool:
-        """Be true without rows too, for it is there, and to count the rows of a view takes time."""
+        """Be true even without rows, since counting the rows of a view takes time."""
         return True
 
     def arrow(self, columns: Columns = None, filter: Any = None, cone: Cone = None) -> pa.Table:
@@ -133,7 +133,7 @@ class Readable(ABC):
             return self._dask(columns)
 
     def lsdb(self, columns: Columns = None, **options: Any) -> Any:
-        """Return a lazy lsdb catalog, for crossmatches and whatever else lsdb computes on the sky.
+        """Return a lazy lsdb catalog, for crossmatches and other computations of lsdb on the sky.
 
         Parameters
         ----------
@@ -168,8 +168,8 @@ class Readable(ABC):
     def _repr_html_(self) -> str:
         rows = []
         for field in self._schema:
-            told = field.metadata or {}
-            unit, text = (told.get(key, b"").decode() for key in (b"unit", b"description"))
+            metadata = field.metadata or {}
+            unit, text = (metadata.get(key, b"").decode() for key in (b"unit", b"description"))
             rows.append((field.name, str(field.type).partition("<")[0], unit, text))
         return html_table(rows, ["column", "type", "unit", "description"], f"{self.name}: {self.description}")
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from skylake.lake import Snapshot
 
 _INDEX = "_healpix_29"
-#: More than what rounding takes from a difference of declinations.
+#: More than the rounding error of a difference of declinations.
 _ROUNDING_DEG = 1e-9
 #: Rows that are filtered at a time.
 _BATCH = 65_536
@@ -133,7 +133,7 @@ class View(Readable):
         return [path for pixel in touched_leaves(leaves, *cone) for path in leaves[pixel]]
 
     def _require_files(self) -> None:
-        """Refuse tables that lack a file or have one too many; who reads some files alone does not look."""
+        """Refuse tables that lack a file or have one too many, which readers of single files do not notice."""
         for name in self._view.inputs:
             self._snapshot.version(name).require_files()
 
@@ -147,7 +147,7 @@ class View(Readable):
         files = self._opened.partitions()
         if not files:
             return dd.from_pandas(meta, npartitions=1)
-        # As in OpenTable.dask: dask would turn what pandas keeps as objects into texts.
+        # As in OpenTable.dask: otherwise dask would turn object columns of pandas into strings.
         with dask.config.set({"dataframe.convert-string": False}):
             return dd.from_map(
                 _read_frame, files, snapshot=self._snapshot, view=self._view, columns=wanted, meta=meta
@@ -185,7 +185,7 @@ def read_view(
         from skylake.core.sphere import within
 
         ra, dec, radius = cone
-        # Statistics of files tell row groups by their declinations; what is within is chosen below.
+        # Statistics of files select row groups by declination; rows within the cone are selected below.
         where = f"WHERE dec_deg BETWEEN {dec - radius - _ROUNDING_DEG!r} AND {dec + radius + _ROUNDING_DEG!r}"
     found = _computed(snapshot, view, select, files, where, filter)
     if cone is None:
@@ -202,7 +202,7 @@ def _computed(
     where: str = "",
     filter: Any = None,
 ) -> pa.Table:
-    """Return what DuckDB computes of a view over some files of its table."""
+    """Return the rows of a view that DuckDB computes over some files of its table."""
     import pyarrow.dataset as pds
 
     with naming_damage(snapshot.layout.root), connect(snapshot, _files(snapshot, view, files)) as connection:
@@ -225,7 +225,7 @@ def _files(snapshot: Snapshot, view: ViewOf, files: Sequence[Path] | None) -> di
 
 
 def _files_of_sources(snapshot: Snapshot, matches: Sequence[Path]) -> list[Path]:
-    """Return the files with the sources of some matches, which lie where their star is and not where they are."""
+    """Return the files with the sources of some matches; a match is in the pixel of its star, not of its source."""
     from skylake.core.sphere import healpix_index
     from skylake.sky.pixels import pixel_range
 
@@ -244,11 +244,11 @@ def _described(schema: pa.Schema, table: str) -> pa.Schema:
     fields = []
     for field in schema:
         if field.name in own.names:
-            told = own.field(field.name).metadata
+            metadata = own.field(field.name).metadata
         else:
             unit, text = known.get(field.name, (_UNITS.get(field.name, ""), ""))
-            told = {key: value for key, value in (("unit", unit), ("description", text)) if value}
-        fields.append(field.with_metadata(told))
+            metadata = {key: value for key, value in (("unit", unit), ("description", text)) if value}
+        fields.append(field.with_metadata(metadata))
     return pa.schema(fields)
 
 
@@ -262,7 +262,7 @@ def _read_frame(
 
 
 def _read_pixel(_: Any, pixel: Any, snapshot: Snapshot, view: ViewOf, columns: list[str]) -> Any:
-    """Read one pixel for lsdb; the rows of its table that lsdb has read are the same, without what is calibrated."""
+    """Read one pixel for lsdb; lsdb has read the same rows of its table, without the calibrated columns."""
     leaves = snapshot.version(view.table).leaves
     return _with_index(read_view(snapshot, view, columns, list(leaves[pixel.order, pixel.pixel])))
 

@@ -1,1 +1,1 @@
-"""What people look at: pictures, and one page that holds them."""
+"""Reports for people: pictures, and one page that holds them."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from skylake.image.wcs.refine_lens import Refinement
     from skylake.image.wcs.residual_field import ResidualField
 
-#: With more stars than this arrows are medians of cells, so many along the shorter side, of so many stars at least.
+#: With more stars than this, arrows are medians of cells: cells along the shorter side, and least stars in a cell.
 _MOST_ARROWS, _CELLS, _FEWEST = 120, 10, 3
 #: The longest arrow, in cells.
 _LONGEST = 2.0
@@ -29,7 +29,7 @@ _LONGEST = 2.0
 _PER_STEP = 12
 #: Points of a distortion map, along the longer side; every so many-th has an arrow.
 _POINTS, _ARROWS = 160, 16
-#: Room that a label of a contour line wants around itself, in parts of the longer side.
+#: Room that a label of a contour line needs around itself, as a share of the longer side.
 _LABEL_ROOM = 0.035
 _NICE = np.array([1.0, 2.0, 5.0, 10.0])
 #: Fewer stars are drawn larger.
@@ -166,7 +166,7 @@ def _on_lengths(axes: Axes, length: Floats, shape: tuple[int, int]) -> Patch:
     pale = ListedColormap(colormaps["Greys"](np.linspace(0.0, 0.45, 256)))
     image = axes.imshow(length, origin="lower", extent=extent, cmap=pale, vmin=0.0)
     axes.figure.colorbar(image, ax=axes, label="length of the mean residual [px]", shrink=0.9)
-    # White is a residual of nothing, so what is not known is hatched.
+    # White means a residual of zero, so unknown cells are hatched.
     hatched: Any = {"hatch": "////", "facecolor": "white", "edgecolor": "#b9bec3", "linewidth": 0.0}
     axes.patch.set(**hatched)
     return Patch(**hatched)
@@ -184,7 +184,7 @@ def residuals_against_radius(residuals: FrameResiduals, title: str) -> Figure:
             (residuals.dx * x + residuals.dy * y) / radius,
             (residuals.dy * x - residuals.dx * y) / radius,
         )
-        # Of few stars each is to be seen.
+        # With few stars each one is shown.
         size, alpha = (7.0, 0.6) if len(radius) < _FEW_STARS else (3.0, 0.35)
         for colour, parts, name in ((BLUE, outward, "away from the middle"), (RED, around, "across that")):
             axes.plot(radius, parts, ".", ms=size, mew=0.0, color=colour, alpha=alpha, rasterized=True)

@@ -81,8 +81,8 @@ def annotated_frame(
 
 
 def _kinds(flags: npt.NDArray[np.int32]) -> list[tuple[str, npt.NDArray[np.bool_], str]]:
-    """Return what flags say of sources: a label, which they are, and a colour."""
-    # What became of the frame says nothing of a source.
+    """Return groups of sources by their flags: a label, which sources, and a colour."""
+    # The verdict on the frame says nothing about a source.
     flags = flags & ~int(SourceFlag.FRAME_REJECTED)
     spoiled, clean = flags & int(SPOILED) != 0, flags & int(UNCLEAN) == 0
     trailed = flags & int(SourceFlag.STREAK) != 0

@@ -1,4 +1,4 @@
-"""What the report shows, read from a snapshot."""
+"""The data of the report, read from a snapshot."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from skylake.report.style import Floats
 from skylake.table.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, Photometry, calibrate_matches
 from skylake.table.matches import matches_name
 
-#: Matches that are read for the pictures at most; a picture of more says nothing more.
+#: Matches that are read for the pictures at most; more would not change a picture.
 _MAX_MATCHES = 200_000
 #: A star needs so many measurements to be shown as a light curve.
 _MIN_POINTS = 8
-#: Of so many stars, those that scatter most for their brightness, single measurements are read.
+#: Single measurements are read for so many stars, those that scatter most for their brightness.
 _MOST_CANDIDATES = 1000
 #: Standard error of a robust scatter of Gaussian values, relative to it, times the square root of their number.
 _SCATTER_OF_SCATTER = 1.17
@@ -35,7 +35,7 @@ _SURE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Calibrated:
+class CalibratedMatches:
     """Matches of one camera with their photometry."""
 
     matches: pa.Table
@@ -48,13 +48,13 @@ class Calibrated:
 
     @property
     def random_err(self) -> Floats:
-        """Errors of magnitudes without what all stars share, which says nothing of how well one is measured."""
+        """Errors of magnitudes without the part that all stars share."""
         shared = self.photometry.zp_systematic_err
         return np.asarray(np.sqrt(np.maximum(self.photometry.mag_err**2 - shared**2, 0.0)))
 
 
 def zeropoints_in_force(snapshot: Snapshot, catalog: str, columns: list[str] | None = None) -> pa.Table:
-    """Return, of each frame, the row of the largest version of a catalog."""
+    """Return, for each frame, the row with the largest version of a catalog."""
     rows = snapshot.read("zeropoints", columns, filter=pc.field("catalog") == catalog)
     if rows.num_rows == 0:
         return rows
@@ -64,7 +64,7 @@ def zeropoints_in_force(snapshot: Snapshot, catalog: str, columns: list[str] | N
     return rows.take(pa.array(order[first]))
 
 
-def calibrated_matches(snapshot: Snapshot, catalog: str, camera: str) -> Calibrated:
+def calibrated_matches(snapshot: Snapshot, catalog: str, camera: str) -> CalibratedMatches:
     """Return matches of the latest nights of a camera, as many as a picture needs."""
     chosen: list[str] = []
     n_rows = 0
@@ -78,7 +78,7 @@ def calibrated_matches(snapshot: Snapshot, catalog: str, camera: str) -> Calibra
     matches = snapshot.read("matches", where=lambda part: part.name in chosen)
     zeropoints = zeropoints_in_force(snapshot, catalog, [*ZEROPOINT_COLUMNS])
     frames = snapshot.read("frames", FRAME_COLUMNS, lambda part: part.camera == camera)
-    return Calibrated(matches, calibrate_matches(matches, frames, zeropoints))
+    return CalibratedMatches(matches, calibrate_matches(matches, frames, zeropoints))
 
 
 def frames_of(snapshot: Snapshot, camera: str, columns: list[str]) -> pa.Table:
@@ -92,17 +92,17 @@ def cameras(snapshot: Snapshot) -> list[str]:
 
 
 def epochs_of_cameras(snapshot: Snapshot) -> list[dict[str, Any]]:
-    """Return the epochs of the distortion of each camera, as they are known by now."""
+    """Return the present epochs of the distortion of each camera."""
     rows = []
     for camera in cameras(snapshot):
         for one in in_force(read_epochs(snapshot.layout, camera)):
-            learnt = one.distortion
+            learned = one.distortion
             rows.append(
                 {
                     "camera": camera,
                     "name": one.name,
-                    "n_frames": learnt.n_frames,
-                    "n_stars": learnt.n_stars,
+                    "n_frames": learned.n_frames,
+                    "n_stars": learned.n_stars,
                     "since": iso_of_mjd(one.valid_from)[:16] if math.isfinite(one.valid_from) else None,
                     "rms_px": one.rms_px,
                     "why": one.why,
@@ -151,7 +151,7 @@ def most_variable(lake: Lake, snapshot: Snapshot, how_many: int) -> list[dict[st
 
     Expected are the random errors of the measurements, or what is usual for stars of that brightness in that band (the
     running median) where that is more. Only measurements that are clean and not blended count; a star of which these
-    are few, or less than half, tells nothing. ``excess`` is how many times the expected a star scatters.
+    are few, or less than half, does not count. ``excess`` is how many times the expected a star scatters.
     """
     columns = ["object_id", "catalog", "band", "ra_deg", "dec_deg", "n_points", "mag_median", "mag_scatter"]
     rows = snapshot.merged("lightcurves", columns, filter=pc.field("n_points") >= _MIN_POINTS)
@@ -164,7 +164,7 @@ def most_variable(lake: Lake, snapshot: Snapshot, how_many: int) -> list[dict[st
     for name in set(band.tolist()):
         mine = np.flatnonzero(band == name)
         usual[mine] = np.maximum(_usual_scatter(mag[mine], scatter[mine]), 1e-4)
-    # Single measurements are read of stars alone that may be among those.
+    # Single measurements are read only for stars that may be among the most variable.
     first = np.argsort(-scatter / usual, kind="stable")[:_MOST_CANDIDATES]
     candidates = rows.take(pa.array(first)).append_column("usual", pa.array(usual[first])).to_pylist()
     points = _points_of(snapshot, [row["object_id"] for row in candidates])

@@ -19,12 +19,12 @@ _REACH_ARCSEC = 60.0
 _MORE_ARCSEC = 5.0
 #: Which measurements of a star: those at its place, detected or not, or its detections.
 Measured = Literal["forced", "detected"]
-#: What is stated of a star once, not for each band.
+#: Values that are given once for a star, not for each band.
 _OF_THE_STAR = ("object_id", "catalog", "version", "ra_deg", "dec_deg")
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
+class _CurveTable:
     """A table of light curves, and its columns of the identifier and catalog of a star."""
 
     name: str
@@ -32,9 +32,9 @@ class _Table:
     catalog: str
 
 
-_TABLES: dict[Measured, _Table] = {
-    "forced": _Table("forced_lightcurves", "ref_id", "origin"),
-    "detected": _Table("lightcurves", "object_id", "catalog"),
+_TABLES: dict[Measured, _CurveTable] = {
+    "forced": _CurveTable("forced_lightcurves", "ref_id", "origin"),
+    "detected": _CurveTable("lightcurves", "object_id", "catalog"),
 }
 
 
@@ -103,7 +103,7 @@ def _kinds(measured: Measured | None) -> tuple[Measured, ...]:
 
 
 def require_curves(snapshot: Snapshot, measured: Measured | None = None) -> None:
-    """Refuse a lake that has no light curves at all, or none of the kind that is asked for, with what makes them.
+    """Refuse a lake without light curves of the wanted kind; the error names the command that makes them.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def curve_at(
         If there is none within reach.
     """
     for kind in _kinds(measured):
-        # Some more, as the blocks of a target may lie where different lists have put it.
+        # With a margin, as the blocks of a target may have positions from different lists.
         rows = snapshot.cone(_TABLES[kind].name, ra_deg, dec_deg, (reach_arcsec + _MORE_ARCSEC) / 3600.0)
         distance = separation_deg(ra_deg, dec_deg, rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy())
         nearest = int(distance.argmin()) if len(distance) else 0
@@ -159,7 +159,7 @@ def _curve(rows: pa.Table, chosen: pa.Table, kind: Measured) -> dict[str, Any]:
     points = [
         {"camera": row.get("camera")} | point | {"band": row["band"]}
         for row in bands
-        # Rows that are older than the parts of errors have none.
+        # Older rows lack the parts of errors.
         for point in _unnest(row.pop("lightcurve") | (row.pop("lightcurve_errors") or {}))
     ]
     star = {name: bands[0][name] for name in _OF_THE_STAR} | {"measured": kind}

@@ -177,7 +177,7 @@ def residual_spread(solution: AllSkySolution, title: str) -> Figure:
 
 
 def sky_chart(solution: AllSkySolution, title: str) -> Figure:
-    """Draw the sky above the site as one sees it who looks up, each star coloured by its residual."""
+    """Draw the sky above the site as seen when looking up, each star coloured by its residual."""
     residuals = solution.residuals
     with canvas(title, (7.2, 6.2)) as (figure, axes):
         if len(residuals.x) == 0:

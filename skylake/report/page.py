@@ -14,7 +14,7 @@ from skylake.core.flags import SPOILED
 from skylake.errors import LakeError, reason_of
 from skylake.lake import Lake, Snapshot
 from skylake.lake.access.open_table import OpenTable
-from skylake.report import cellplots, collect, forcedplots, plots
+from skylake.report import cell_plots, collect, forced_plots, plots
 from skylake.report.curves import curve_of_object
 from skylake.report.pictures import PagePicture, draw
 from skylake.report.style import Floats
@@ -33,7 +33,7 @@ _MAX_STARS = 3
 _BRIGHT_MAG_ERR = 0.03
 #: And of stars with no larger share of light from neighbours.
 _MAX_CROWDING = 0.05
-#: What the points of a light curve are, and what its title says of them.
+#: Kinds of points of a light curve, and their name in its title.
 _MEASURED = {"forced": "forced measurements", "detected": "detections"}
 _MEASURED_TITLE = {"forced": "forced photometry", "detected": "its detections"}
 
@@ -143,19 +143,19 @@ def _map_pictures(snapshot: Snapshot, out: Path) -> list[PagePicture]:
 
 def _cell_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[PagePicture]:
     """Draw how images of stars differ over the field, if a frame shows it."""
-    names = [*cellplots.FWHM_COLUMNS, *cellplots.ELLIPTICITY_COLUMNS]
+    names = [*cell_plots.FWHM_COLUMNS, *cell_plots.ELLIPTICITY_COLUMNS]
     frames = collect.frames_of(snapshot, camera, ["mjd_mid", "n_uneven_cells", *names])
     frames = frames.filter(pc.is_valid(frames["n_uneven_cells"]))
     if frames.num_rows == 0:
         return []
     fwhm, ellipticity = (
         np.column_stack([collect.floats(frames, name) for name in some])
-        for some in (cellplots.FWHM_COLUMNS, cellplots.ELLIPTICITY_COLUMNS)
+        for some in (cell_plots.FWHM_COLUMNS, cell_plots.ELLIPTICITY_COLUMNS)
     )
     mjd, uneven = collect.floats(frames, "mjd_mid"), collect.floats(frames, "n_uneven_cells")
     shown = (mjd, fwhm, ellipticity, uneven, camera)
     caption = f"Width and ellipticity of stars in 3 x 3 parts of the image of {camera}; grey: too few stars."
-    return [draw(out, f"cells-{camera}.png", caption, cellplots.cells_over_time, *shown)]
+    return [draw(out, f"cells-{camera}.png", caption, cell_plots.cells_over_time, *shown)]
 
 
 def _forced_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[PagePicture]:
@@ -166,7 +166,7 @@ def _forced_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[PagePic
         return []
     shown = (*(collect.floats(rows, name) for name in columns), camera)
     caption = f"How well forced photometry of {camera} repeats; the line is what random errors let expect."
-    return [draw(out, f"forced-{camera}.png", caption, forcedplots.scatter_against_magnitude, *shown)]
+    return [draw(out, f"forced-{camera}.png", caption, forced_plots.scatter_against_magnitude, *shown)]
 
 
 def _match_pictures(snapshot: Snapshot, catalog: str, camera: str, out: Path) -> list[PagePicture]:
@@ -214,7 +214,7 @@ def curve_figure(curve: dict[str, Any]) -> Figure:
         np.array([np.nan if point.get(name) is None else point[name] for point in points], float)
         for name in ("mag", "mag_err", "mag_random_err", "mag_systematic_err")
     )
-    # An error that all points share moves them together, and would hide how little they differ.
+    # An error that all points share moves them together, and would hide small differences.
     mag_err = np.where(np.isfinite(random_err), random_err, mag_err)
     bjd = np.array([point["bjd_tdb"] for point in points], float)
     spoiled = np.array([(point["flags"] & int(SPOILED)) != 0 for point in points], bool)
@@ -234,7 +234,7 @@ def _shared_error(band: npt.NDArray[np.object_], shared: Floats) -> str:
 
 
 def _limit(point: dict[str, Any]) -> float:
-    """Return what the star is fainter than on a frame that does not show it; NaN for a detection."""
+    """Return the limit that a star is fainter than on a frame without a detection; NaN for a detection."""
     flux, error, limit = (point.get(name) for name in ("flux", "flux_err", "mag_limit"))
     if flux is None or error is None or limit is None or flux >= DETECTED_SNR * error:
         return float("nan")

@@ -1,7 +1,7 @@
 """Write pictures of the page, only where their content has changed.
 
-A picture holds the digest of what it was drawn of: the values, the version of the code, and the code that draws. A
-file that is whole and has the same digest is left alone, so a night without frames costs no drawing.
+A picture holds the digest of its values, the version of the code, and the code that draws. A whole file with the same
+digest is kept, so that a night without frames costs no drawing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class PagePicture:
 
 
 def draw(folder: Path, file: str, caption: str, plot: Callable[..., Figure], *shown: Any) -> PagePicture:
-    """Write a picture, if the one that is there is not of the same.
+    """Write a picture, unless the file already shows the same.
 
     Parameters
     ----------

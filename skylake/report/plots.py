@@ -253,13 +253,13 @@ def sky_and_seeing(mjd: Floats, sky: Floats, fwhm: Floats, camera: str) -> Figur
             _widen(side, values)
         _label_times(axes)
         handles = [*axes.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
-        # Above the picture: what lies on the right axis is not known to the search for an empty corner.
+        # Above the picture: the search for an empty corner ignores the right axis.
         axes.legend(handles=handles, loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=2, frameon=False)
         return figure
 
 
 def _widen(axes: Axes, values: Floats) -> None:
-    """Let an axis show enough about the median for small changes to look small; what it shows already stays."""
+    """Widen an axis about the median, so that small changes look small."""
     known = values[np.isfinite(values)]
     if known.size:
         middle, (low, high) = float(np.median(known)), axes.get_ylim()

@@ -30,7 +30,7 @@ _SETTINGS: Any = {
     "figure.dpi": 110,
     "savefig.dpi": 110,
 }
-#: What matplotlib would write of itself and the time: without it the same picture has the same bytes.
+#: Metadata of matplotlib with its version and the time; without it the same picture has the same bytes.
 _METADATA = {
     ".png": ("Software",),
     ".svg": ("Date", "Creator"),

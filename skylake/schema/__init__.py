@@ -1,4 +1,4 @@
-"""Schemas as data: one YAML file a table, from which everything that knows columns is made."""
+"""Schemas as data: one YAML file per table, from which all code that depends on columns is made."""
 
 from skylake.schema.arrow import arrow_schema, conform, empty_table
 from skylake.schema.tables import Column, TableLayout, TableSchema, flag_texts, load, meanings, table_names

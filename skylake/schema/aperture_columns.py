@@ -1,7 +1,7 @@
 """Columns of apertures: the first three have columns of their own, all others are nested.
 
-A profile may name any number of radii. Columns of the first three are in every table; what belongs to the fourth and
-later is in the nested column ``more_apertures``, null for profiles without them. Its inner columns have the names of
+A profile may name any number of radii. Columns of the first three are in every table; values of the fourth and later
+ones are in the nested column ``more_apertures``, null for profiles without them. Its inner columns have the names of
 the others without the number: ``flux_aper5`` is the second element of ``more_apertures.flux_aper``.
 """
 
@@ -23,7 +23,7 @@ from skylake.schema.tables import TableSchema
 
 Floats = npt.NDArray[np.float64]
 
-#: The nested column of what belongs to apertures beyond the third.
+#: The nested column of apertures beyond the third.
 MORE = "more_apertures"
 _NAME = re.compile(r"(flux_aper|flux_hybrid|apcor_rel_aper|apcor_aper|aper)(\d+)(_err|_radius_px)?")
 

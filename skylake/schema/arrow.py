@@ -23,7 +23,7 @@ _ARROW = {
     "text": pa.string(),
     "timestamp": pa.timestamp("us", tz="UTC"),
 }
-#: Metadata of a table of a user: its schema, as its YAML file would say it.
+#: Metadata of a table of a user: its schema, in the form of its YAML file.
 SCHEMA = "skylake.schema"
 _VOTABLE = {
     "boolean": "boolean",
@@ -63,7 +63,7 @@ def arrow_schema(schema: TableSchema) -> pa.Schema:
         "IVOA.VOTable-Parquet.content": _votable_header(schema),
     }
     if schema.name not in (*TABLES, "catalog"):
-        # Nothing but the lake itself tells what a table of its user holds.
+        # The schema of a table of a user is in the lake only.
         metadata[SCHEMA] = json.dumps(values_of(schema))
     return pa.schema(fields, metadata=metadata)
 

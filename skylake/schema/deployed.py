@@ -1,7 +1,7 @@
 """The record of all deployed schemas: ``schemas/deployed``.
 
 It holds a copy of each version of each schema, which is never changed, and their checksums in the form of
-``sha256sum``. What was deployed is what lakes out there were written under.
+``sha256sum``. Existing lakes were written with the deployed schemas.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from skylake.schema.tables import TABLES, TableSchema, load, read_schema, read_y
 
 CHECKSUMS = "SHA256SUMS"
 FLAGS = "flags"
-#: All that is recorded: the tables, reference catalogs, and the registry of flag bits.
+#: All that is recorded: tables, reference catalogs, and the registry of flag bits.
 RECORDED = (*TABLES, "catalog", FLAGS)
 _COMMAND = "`make deployed-schemas`"
 
@@ -55,10 +55,10 @@ def _known_schemas(table: str) -> dict[str, TableSchema]:
 
 
 def problems(root: Path | None = None) -> list[str]:
-    """Return what is wrong with the schemas of a folder in the light of its record, a sentence each.
+    """Return the problems of the schemas of a folder, compared with its record, one sentence each.
 
-    None is when no recorded file has changed, each version is an allowed evolution of the one before, and
-    what is declared now is recorded.
+    There is none if no recorded file has changed, each version is an allowed evolution of the one before, and the
+    present schemas are recorded.
     """
     root = root or folder("schemas")
     sentences = _changed_files(root / "deployed")

@@ -66,7 +66,7 @@ def _row_hashes(block: pa.Table) -> Words:
 
 def _column_hashes(array: pa.Array, name: str) -> Words:
     """Return what a column adds to the hash of each row; nothing where it is null."""
-    # Numba is loaded by those who hash.
+    # Numba is imported only when rows are hashed.
     from skylake.schema.hash_kernels import scramble
 
     if pa.types.is_struct(array.type):

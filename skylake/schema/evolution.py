@@ -69,7 +69,7 @@ def _bare(column: Column) -> Column:
 
 
 def _table(old: TableSchema, new: TableSchema) -> Iterator[str]:
-    """Yield what is refused of the table as a whole."""
+    """Yield the refused changes of the table as a whole."""
     advice = "keep it, or make a new table"
     if new.name != old.name:
         yield f"its name is now {new.name!r}; {advice}"
@@ -77,7 +77,7 @@ def _table(old: TableSchema, new: TableSchema) -> Iterator[str]:
         yield f"the key was {', '.join(old.primary_key)} and is {', '.join(new.primary_key)}; {advice}"
     for what in ("kind", "sort", "catalog_type", "ra", "dec", "batch"):
         before, after = getattr(old.layout, what), getattr(new.layout, what)
-        # A table that was never compacted may be from now on: its parts have no keys, and are passed over.
+        # A table that was never compacted may be compacted from now on; old parts without keys are skipped.
         if before != after and not (what == "batch" and not before):
             yield f"the layout's {what} was {_shown(before)} and is {_shown(after)}; {advice}"
 
@@ -87,7 +87,7 @@ def _shown(value: object) -> str:
 
 
 def _columns(old: tuple[Column, ...], new: tuple[Column, ...], parent: str) -> Iterator[str]:
-    """Yield what is refused of columns; `parent` is the nested column that they are in."""
+    """Yield the refused changes of columns; `parent` is the nested column that they are in."""
     before, after = ({column.name: column for column in columns} for columns in (old, new))
     for name, column in before.items():
         if name in after:
@@ -116,7 +116,7 @@ def _first_moved(before: list[str], after: list[str]) -> str:
 
 
 def _column(old: Column, new: Column, name: str) -> Iterator[str]:
-    """Yield what is refused of one column."""
+    """Yield the refused changes of one column."""
     advice = "keep it, or add a new column"
     if new.datatype != old.datatype and new.datatype not in _WIDER.get(old.datatype, ()):
         yield f"the column {name!r} was {old.datatype} and is {new.datatype}, which is not wider; {advice}"

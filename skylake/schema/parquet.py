@@ -28,7 +28,7 @@ ROW_GROUP_ROWS = 24576
 def write_options(schema: pa.Schema) -> dict[str, Any]:
     """Return the keyword arguments for :func:`pyarrow.parquet.write_table` under a schema.
 
-    What all rows of a frame share goes into dictionaries, as do texts, small integers and whatever else;
+    Values that all rows of a frame share are stored in dictionaries, as are texts, small integers and other types;
     other floats are split into byte streams, other integers and times stored as differences. The same
     holds for the leaves of lists and structs.
     """
@@ -47,7 +47,7 @@ def write_options(schema: pa.Schema) -> dict[str, Any]:
         "column_encoding": encodings,
         "row_group_size": ROW_GROUP_ROWS,
         "store_schema": True,
-        # A bit that is flipped on the disk may else decode to another value without an error.
+        # Otherwise a bit that is flipped on the disk may decode to another value without an error.
         "write_page_checksum": True,
     }
 
@@ -122,7 +122,7 @@ class BlockWriter:
         self._waiting, self._weight = [rows.slice(start)], int(total[-1]) - before
 
     def flush(self) -> None:
-        """Write what waits as the last row group."""
+        """Write the remaining rows as the last row group."""
         rows = pa.concat_tables(self._waiting) if self._waiting else None
         if rows is not None and rows.num_rows:
             self._write_group(rows)
@@ -165,7 +165,7 @@ def open_writer(schema: pa.Schema, path: str | Path, durable: bool = True) -> It
     path : str or Path
         Its folder is made if there is none.
     durable : bool
-        Force it to disk; who writes many files does that once for all of them.
+        Force it to disk; a writer of many files does that once for all of them.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

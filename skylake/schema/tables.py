@@ -15,7 +15,7 @@ from skylake.core.ids import config_sha256
 from skylake.errors import ConfigurationError
 from skylake.resources import folder
 
-#: What is no table of a lake among the schemas.
+#: Schemas that are not tables of a lake.
 _NO_TABLES = ("catalog", "flags")
 _FIRST = (
     "frames",
@@ -31,7 +31,7 @@ _FIRST = (
     "masters",
 )
 _FOUND = sorted(path.stem for path in folder("schemas").glob("*.yaml") if path.stem not in _NO_TABLES)
-#: Tables of every lake, in the order in which they are made; a lake may have tables of its users besides.
+#: Tables of every lake, in the order in which they are made; a lake may also have tables of its users.
 TABLES = (*_FIRST, *(name for name in _FOUND if name not in _FIRST))
 
 #: How the rows of one key become one row: added, the least, the greatest, that of the last block, nested rows put
@@ -148,6 +148,11 @@ class TableSchema:
         return any(column.merge for column in self.columns)
 
     @property
+    def unit_of_count(self) -> str:
+        """What its stored rows are: ``rows``, or ``blocks``, several of which readers may merge into one row."""
+        return "blocks" if self.in_blocks else "rows"
+
+    @property
     def merging(self) -> dict[str, Merge]:
         """How each column but those of the key is merged, of a table in blocks: by default as in the last block."""
         names = [name for name in self.merged_names if name not in self.primary_key]
@@ -185,7 +190,7 @@ def table_names() -> tuple[str, ...]:
     return TABLES
 
 
-#: Schemas of tables of users, by name, as the snapshot that was read last has them; and those in force for now.
+#: Schemas of tables of users, by name, of the snapshot that was read last; and those temporarily in force.
 _OF_USERS: dict[str, TableSchema] = {}
 _IN_FORCE: dict[str, TableSchema] = {}
 
@@ -211,7 +216,7 @@ def _load(name: str) -> TableSchema:
 
 
 def register(schemas: Iterable[TableSchema]) -> None:
-    """Let :func:`load` know tables of users, until others of their names are registered."""
+    """Register tables of users for :func:`load`, until others of their names are registered."""
     _OF_USERS.update((schema.name, schema) for schema in schemas)
 
 
@@ -222,7 +227,7 @@ def registered() -> tuple[TableSchema, ...]:
 
 @contextmanager
 def in_force(schema: TableSchema) -> Iterator[None]:
-    """Let :func:`load` give a schema whatever a snapshot has under its name, as while its table is made anew."""
+    """Let :func:`load` return a schema instead of the one of a snapshot, while its table is made again."""
     if schema.name in TABLES:
         yield
         return
@@ -293,7 +298,7 @@ def _schema_of(data: Mapping[str, Any], where: str) -> TableSchema:
 
 
 def values_of(schema: TableSchema) -> dict[str, Any]:
-    """Return what :func:`schema_of` makes a schema of, for a lake that keeps it with a table of its user."""
+    """Return the values from which :func:`schema_of` makes a schema, to be kept with a table of a user."""
     layout = schema.layout
     placed = {"catalog_type": layout.catalog_type, "ra": layout.ra, "dec": layout.dec}
     return {
@@ -419,7 +424,7 @@ def flag_texts(table: Literal["sources", "frames"]) -> dict[str, tuple[int, str]
 def meanings() -> Mapping[str, tuple[str, str]]:
     """Return unit and description of each name of a column that means the same in every table that has it.
 
-    The description is empty where tables word it differently; a name whose unit differs is left out.
+    The description is empty if it differs between tables; a name whose unit differs is left out.
     """
     columns = [column for name in TABLES for column in load(name).columns]
     columns += [inner for column in columns for inner in column.columns]

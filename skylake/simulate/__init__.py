@@ -1,7 +1,6 @@
 """Nights of frames for any camera profile, with known truth."""
 
 from skylake.simulate.calibrations import PlannedCalibration, plan_calibrations, simulate_calibration
-from skylake.simulate.mosaic import simulate_camera
 from skylake.simulate.planning import PlannedFrame, plan
 from skylake.simulate.scenario import (
     AtmosphereParams,
@@ -15,6 +14,7 @@ from skylake.simulate.scenario import (
     SpecialParams,
     StarParams,
 )
+from skylake.simulate.several_chips import simulate_camera
 from skylake.simulate.simulated_frame import simulate_frame
 from skylake.simulate.stamps import Moffat, render
 from skylake.simulate.truth import FrameTruth

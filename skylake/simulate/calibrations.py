@@ -1,4 +1,4 @@
-"""Bias, dark and twilight-flat frames to go with raw frames."""
+"""Bias, dark and twilight-flat frames for raw frames."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from skylake.cameras.compose_header import FrameFacts, compose_header
 from skylake.core.camera import Camera
 from skylake.simulate.detector import detector_maps, read_out
-from skylake.simulate.fitsfile import Card, write_frame
+from skylake.simulate.fits_file import Card, write_frame
 from skylake.simulate.observatory import Observatory, saturation_level
 from skylake.simulate.optics import field_radius
 from skylake.simulate.random_streams import generator

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from skylake.core.sphere import apply_proper_motion, offset
 from skylake.simulate.colours import SIMULATED_BANDS, magnitude
-from skylake.simulate.population import Stars
+from skylake.simulate.population import StarPopulation
 from skylake.simulate.random_streams import generator
 from skylake.simulate.scenario import CatalogParams, Scenario
 from skylake.simulate.variables import Kind
@@ -20,14 +20,14 @@ _Array = npt.NDArray[np.float64]
 _DEG_PER_MAS = 1.0 / 3.6e6
 
 
-def reference_catalog(scenario: Scenario, stars: Stars, limit_mag: float) -> pa.Table:
+def reference_catalog(scenario: Scenario, stars: StarPopulation, limit_mag: float) -> pa.Table:
     """Return a catalog of stars with errors of position, motion and magnitude.
 
     Parameters
     ----------
     scenario : Scenario
         Size of the errors.
-    stars : Stars
+    stars : StarPopulation
         The true stars; the transient is left out.
     limit_mag : float
         Faintest V magnitude.
@@ -37,7 +37,7 @@ def reference_catalog(scenario: Scenario, stars: Stars, limit_mag: float) -> pa.
     pyarrow.Table
         ``id``, ``ra``, ``dec`` (degrees, ICRS, at the epoch in the metadata), ``pmra`` (with cos(dec)),
         ``pmdec`` (mas/yr), for each band ``V`` and ``V_err`` and so on, ``B-V`` and ``g-r``. Errors are
-        the standard deviations that the values were drawn with; outliers do not know that they are some.
+        the standard deviations that the values were drawn with, also for outliers, which lie farther off.
     """
     params = scenario.catalog
     known = stars.take((stars.kind != Kind.TRANSIENT) & (stars.v_mag < limit_mag))
@@ -69,7 +69,9 @@ def magnitude_error(mag: npt.ArrayLike, limit_mag: float, params: CatalogParams)
     return np.asarray(params.mag_error * np.sqrt(1.0 + photons**2))
 
 
-def _positions(known: Stars, params: CatalogParams, random: np.random.Generator) -> tuple[_Array, _Array]:
+def _positions(
+    known: StarPopulation, params: CatalogParams, random: np.random.Generator
+) -> tuple[_Array, _Array]:
     ra, dec = apply_proper_motion(
         known.ra_deg, known.dec_deg, known.pm_ra_mas_yr, known.pm_dec_mas_yr, params.epoch - 2000.0
     )

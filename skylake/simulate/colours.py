@@ -31,12 +31,12 @@ SIMULATED_BANDS = tuple(_LINES)
 
 
 def has_band(band: str) -> bool:
-    """Tell whether simulated stars have a magnitude in a band."""
+    """Return whether simulated stars have a magnitude in a band."""
     return band in _LINES
 
 
 def has_colour(colour: str) -> bool:
-    """Tell whether simulated stars have a colour such as ``g-r``."""
+    """Return whether simulated stars have a colour such as ``g-r``."""
     parts = colour.split("-")
     return len(parts) == 2 and all(has_band(part) for part in parts)
 

@@ -1,4 +1,4 @@
-"""From light to numbers: charge, its noise and overflow, and what the electronics make of it."""
+"""From light to numbers: charge, its noise and overflow, and the electronics."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COLUMN_BIAS_ADU = 1.5
 
 @dataclass(frozen=True, slots=True)
 class DetectorMaps:
-    """What differs from pixel to pixel of the image.
+    """Maps of properties that differ between pixels of the image.
 
     Attributes
     ----------
@@ -108,7 +108,7 @@ def poisson_noise(mean_e: Image, random: np.random.Generator) -> Image:
 def bleed(charge: Image, full_well: float) -> Image:
     """Let charge above the full well run over into the neighbours above and below, in place.
 
-    Half of the excess of every pixel runs up its column and half down, each filling what room it finds.
+    Half of the excess of every pixel runs up its column and half down, each filling the room that it finds.
     What meets the end of the column turns back; only what finds no room at all is lost.
 
     Parameters
@@ -190,7 +190,7 @@ def read_out(
     top = saturation - scenario.detector.bias_adu if scenario.raw else _PLATEAU * saturation
     dark = maps.dark_e_per_s * np.float32(exposure_s)
     charge = poisson_noise(np.add(expected_e, dark, out=expected_e), random)
-    # The wells hold more than the converter can tell: saturated pixels all read the same.
+    # The wells hold more than the converter can represent: saturated pixels all read the same.
     image = bleed(charge, (top + 10.0 * read_noise + 20.0) * gain)
     image /= np.float32(gain)
     stored = random.standard_normal(place.stored_shape, np.float32)

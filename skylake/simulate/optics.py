@@ -21,7 +21,7 @@ _NEWTON_STEPS = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Pointing:
+class SimulatedPointing:
     """The astrometric solution of a frame.
 
     Attributes

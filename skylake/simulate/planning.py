@@ -20,11 +20,11 @@ from skylake.simulate.atmosphere import (
     zeropoint_wander,
 )
 from skylake.simulate.observatory import Observatory
-from skylake.simulate.optics import Pointing
+from skylake.simulate.optics import SimulatedPointing
 from skylake.simulate.random_streams import generator
 from skylake.simulate.scenario import Scenario, WcsKind
 from skylake.simulate.schedule import Slot
-from skylake.simulate.simulated_chips import Telescope, pointing_of_chip, told_pointing
+from skylake.simulate.simulated_chips import Telescope, header_telescope, pointing_of_chip
 from skylake.simulate.streaks import Streak, draw_streak
 from skylake.simulate.world import World, world
 
@@ -47,12 +47,12 @@ class PlannedFrame:
         Index and name of the field.
     mjd_start, exposure_s : float
         Start (MJD, UTC) and length of the exposure.
-    pointing, header_pointing : Pointing, Pointing or None
-        The true astrometric solution, and that which the header tells.
+    pointing, header_pointing : SimulatedPointing, SimulatedPointing or None
+        The true astrometric solution, and that of the header.
     telescope : Telescope
-        What its cards tell of where the telescope points.
+        Where the telescope points by its cards.
     wcs : str
-        ``good``, ``wrong`` or ``absent``: what the header tells.
+        ``good``, ``wrong`` or ``absent``: the WCS of the header.
     airmass : float
         Of the centre of the image at mid-exposure.
     zeropoint : float
@@ -77,8 +77,8 @@ class PlannedFrame:
     object: str
     mjd_start: float
     exposure_s: float
-    pointing: Pointing
-    header_pointing: Pointing | None
+    pointing: SimulatedPointing
+    header_pointing: SimulatedPointing | None
     telescope: Telescope
     wcs: WcsKind
     airmass: float
@@ -127,7 +127,7 @@ def plan(scenario: Scenario) -> list[PlannedFrame]:
     for index, slot in enumerate(here.slots):
         frame = _planned(scenario, here, index, slot, weather[index])
         kind: WcsKind = ("good", "wrong", "absent")[wcs[index]]
-        frame = replace(frame, wcs=kind, header_pointing=_told(scenario, frame, kind))
+        frame = replace(frame, wcs=kind, header_pointing=_header_pointing(scenario, frame, kind))
         frames.append(replace(frame, streak=_streak(scenario, here, frame)) if streaks[index] else frame)
     return frames
 
@@ -183,7 +183,7 @@ def _planned(scenario: Scenario, here: World, index: int, slot: Slot, weather: _
         exposure_s=scenario.exposure_s,
         pointing=pointing,
         header_pointing=None,
-        telescope=told_pointing(scenario, index, axis),
+        telescope=header_telescope(scenario, index, axis),
         wcs="absent",
         airmass=air,
         zeropoint=zeropoint,
@@ -199,10 +199,10 @@ def _planned(scenario: Scenario, here: World, index: int, slot: Slot, weather: _
 
 def _pointing(
     scenario: Scenario, here: World, slot: Slot, mjd_mid: float, random: np.random.Generator
-) -> Pointing:
+) -> SimulatedPointing:
     place, field, optics = here.observatory, here.fields[slot.field], scenario.optics
     turn = _rotation(scenario, place.profile.base.site, field.ra_deg, field.dec_deg, mjd_mid, random)
-    nominal = Pointing(
+    nominal = SimulatedPointing(
         field.ra_deg, field.dec_deg, turn, place.scale_arcsec, place.shape, optics.distortion, optics.mirrored
     )
     shift = random.uniform(-1.0, 1.0, 2) * scenario.schedule.dither_px
@@ -210,7 +210,9 @@ def _pointing(
     return replace(nominal, ra_deg=float(ra), dec_deg=float(dec))
 
 
-def _of_chip(scenario: Scenario, camera: Camera, nominal: Pointing, axis: Telescope) -> Pointing:
+def _of_chip(
+    scenario: Scenario, camera: Camera, nominal: SimulatedPointing, axis: Telescope
+) -> SimulatedPointing:
     """Return the pointing of a detector of a mosaic; another is on the axis of its telescope."""
     if not camera.place.chip:
         return nominal
@@ -235,7 +237,12 @@ def _rotation(
 
 
 def _sky(
-    scenario: Scenario, place: Observatory, camera: Camera, pointing: Pointing, air: float, mjd: float
+    scenario: Scenario,
+    place: Observatory,
+    camera: Camera,
+    pointing: SimulatedPointing,
+    air: float,
+    mjd: float,
 ) -> float:
     state = sun_and_moon(mjd, camera.site)
     bright = sky_brightening(
@@ -244,8 +251,8 @@ def _sky(
     return place.sky_e_per_s / camera.detector.gain_e_per_adu * bright
 
 
-def _told(scenario: Scenario, frame: PlannedFrame, kind: WcsKind) -> Pointing | None:
-    """Return the astrometric solution that the header tells."""
+def _header_pointing(scenario: Scenario, frame: PlannedFrame, kind: WcsKind) -> SimulatedPointing | None:
+    """Return the astrometric solution of the header."""
     if kind != "wrong":
         return frame.pointing if kind == "good" else None
     random = generator(scenario.seed, "wrong wcs", frame.index)

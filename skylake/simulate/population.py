@@ -31,7 +31,7 @@ COLOUR_RANGE = (0.0, 1.8)
 
 
 @dataclass(frozen=True, slots=True)
-class Stars:
+class StarPopulation:
     """Stars, as arrays of equal length.
 
     Attributes
@@ -65,14 +65,16 @@ class Stars:
     def __len__(self) -> int:
         return self.star_id.size
 
-    def take(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Stars:
+    def take(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> StarPopulation:
         """Return the stars that an index or mask selects."""
-        return Stars(*(getattr(self, name.name)[which] for name in fields(self)))
+        return StarPopulation(*(getattr(self, name.name)[which] for name in fields(self)))
 
 
-def joined(parts: Sequence[Stars]) -> Stars:
+def joined(parts: Sequence[StarPopulation]) -> StarPopulation:
     """Return the stars of all parts in one value."""
-    return Stars(*(np.concatenate([getattr(part, name.name) for part in parts]) for name in fields(Stars)))
+    return StarPopulation(
+        *(np.concatenate([getattr(part, name.name) for part in parts]) for name in fields(StarPopulation))
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class CountLaw:
 
 def stars_around(
     ra_deg: float, dec_deg: float, radius_deg: float, law: CountLaw, params: StarParams, seed: int
-) -> Stars:
+) -> StarPopulation:
     """Return the stars within a radius of a position, in order of cell and brightness.
 
     Notes
@@ -116,7 +118,7 @@ def _centres() -> tuple[_Array, _Array]:
 
 def stars_of_cells(
     cells: npt.NDArray[np.int64] | Sequence[int], law: CountLaw, params: StarParams, seed: int
-) -> Stars:
+) -> StarPopulation:
     """Return the stars of cells, those of each cell brightest first."""
     drawn = [_draw_cell(int(cell), law, params, seed) for cell in cells]
     indices = np.concatenate([finest for finest, _ in drawn])
@@ -130,7 +132,7 @@ def stars_of_cells(
 
 def _draw_cell(
     cell: int, law: CountLaw, params: StarParams, seed: int
-) -> tuple[npt.NDArray[np.int64], Stars]:
+) -> tuple[npt.NDArray[np.int64], StarPopulation]:
     """Return the stars of one cell, with indices of HEALPix pixels in place of positions."""
 
     def stream(name: str) -> np.random.Generator:
@@ -144,7 +146,7 @@ def _draw_cell(
     unknown = np.full(count, np.nan)
     pm_ra, pm_dec = _proper_motions(stream("motion"), count)
     kind, period, amplitude, epoch = _variability(stream("variability"), count, params.variable_fraction)
-    return finest, Stars(
+    return finest, StarPopulation(
         ((cell + 1) << _ID_SHIFT) + ranks,
         unknown,
         unknown,
@@ -167,7 +169,7 @@ def stars_of_disc(
     law: CountLaw,
     params: StarParams,
     seed: int,
-) -> Stars:
+) -> StarPopulation:
     """Return the stars of a disc that has a sky of its own, brightest first; they do not move.
 
     Parameters
@@ -194,7 +196,9 @@ def stars_of_disc(
     colours = _colours(stream("colour"), count)
     variability = _variability(stream("variability"), count, params.variable_fraction)
     still = np.zeros(count)
-    stars = Stars(((number + 1) << _ID_SHIFT) + ranks, ra, dec, still, still, v_mag, colours, *variability)
+    stars = StarPopulation(
+        ((number + 1) << _ID_SHIFT) + ranks, ra, dec, still, still, v_mag, colours, *variability
+    )
     return stars.take(stars.v_mag >= law.bright_mag)
 
 

@@ -1,4 +1,4 @@
-"""What is to be simulated: one frozen value, from which every byte of a simulation follows."""
+"""The scenario of a simulation: one frozen value that determines every byte of it."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class OpticsParams:
 
 @dataclass(frozen=True, slots=True)
 class DetectorParams:
-    """What the profile does not say of the detector."""
+    """Properties of the detector that the profile does not have."""
 
     dark_e_per_s: float = 0.05
     hot_fraction: float = 2e-4
@@ -121,7 +121,7 @@ class AtmosphereParams:
 
 @dataclass(frozen=True, slots=True)
 class HeaderParams:
-    """Which frames tell where they point."""
+    """Which headers have a WCS, and which of these are wrong."""
 
     wrong_wcs_fraction: float = 0.0
     absent_wcs_fraction: float = 0.0
@@ -152,7 +152,7 @@ class ScheduleParams:
     target: tuple[float, float] | None = None
     """RA and declination, degrees, of the target field; None takes one that culminates in the first night."""
     fields: int = 0
-    """Survey fields besides the target field."""
+    """Survey fields in addition to the target field."""
     target_fraction: float | None = None
     """Fraction of the frames on the target field; None takes all without survey fields, else half."""
     cadence_s: float | None = None

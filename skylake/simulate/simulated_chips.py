@@ -50,8 +50,8 @@ def pointing_of_chip(scenario: Scenario, camera: Camera, telescope: Telescope) -
     return Telescope(*pointing_of_attitude(matrix_of_place(*true_place(scenario, camera)) @ attitude))
 
 
-def told_pointing(scenario: Scenario, index: int, telescope: Telescope) -> Telescope:
-    """Return what the telescope takes for its pointing, the same for all detectors of an exposure."""
+def header_telescope(scenario: Scenario, index: int, telescope: Telescope) -> Telescope:
+    """Return where the telescope points by its own cards, the same for all detectors of an exposure."""
     params, random = scenario.mosaic, generator(scenario.seed, "telescope", index)
     off = random.standard_normal(2) * params.pointing_arcsec / 3600.0
     angle = telescope.angle_deg + float(random.standard_normal()) * params.rotation_deg
@@ -61,14 +61,17 @@ def told_pointing(scenario: Scenario, index: int, telescope: Telescope) -> Teles
     return Telescope(ra % 360.0, float(np.clip(telescope.dec_deg + off[1], -90.0, 90.0)), angle % 360.0)
 
 
-def telescope_cards(camera: Camera, told: Telescope) -> list[tuple[str, object, str]]:
+def telescope_cards(camera: Camera, telescope: Telescope) -> list[tuple[str, object, str]]:
     """Return the cards of direction and rotation that the profile of a camera names."""
     known = camera.astrometry
     cards: list[tuple[str, object, str]] = []
     for ra, dec in zip(known.ra[:1], known.dec[:1], strict=False):
-        cards += [(ra, told.ra_deg, "telescope, degrees"), (dec, told.dec_deg, "telescope, degrees")]
+        cards += [
+            (ra, telescope.ra_deg, "telescope, degrees"),
+            (dec, telescope.dec_deg, "telescope, degrees"),
+        ]
     if known.rotation:
-        turn = (told.angle_deg - known.rotation_zero_deg + 180.0) % 360.0 - 180.0
+        turn = (telescope.angle_deg - known.rotation_zero_deg + 180.0) % 360.0 - 180.0
         value = known.rotation_sign * turn / _UNITS[known.rotation_unit]
         cards.append((known.rotation[0], value, f"rotation, {known.rotation_unit}"))
     return cards

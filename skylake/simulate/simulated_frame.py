@@ -15,11 +15,11 @@ from skylake.core.sphere import apply_proper_motion, julian_epoch
 from skylake.simulate.atmosphere import airmass_at
 from skylake.simulate.colours import magnitude
 from skylake.simulate.detector import detector_maps, read_out
-from skylake.simulate.fitsfile import Card, write_frame
+from skylake.simulate.fits_file import Card, write_frame
 from skylake.simulate.observatory import Observatory, saturation_level
 from skylake.simulate.optics import field_radius, point_spread
 from skylake.simulate.planning import PlannedFrame
-from skylake.simulate.population import Stars
+from skylake.simulate.population import StarPopulation
 from skylake.simulate.random_streams import generator
 from skylake.simulate.scenario import Scenario
 from skylake.simulate.simulated_chips import telescope_cards
@@ -44,7 +44,7 @@ class VisibleStars:
 
     Attributes
     ----------
-    stars : Stars
+    stars : StarPopulation
         Who they are.
     x_px, y_px : ndarray
         Where they are at mid-exposure.
@@ -56,7 +56,7 @@ class VisibleStars:
         The factor by which this exposure's flux differs.
     """
 
-    stars: Stars
+    stars: StarPopulation
     x_px: _Array
     y_px: _Array
     mag: _Array
@@ -127,7 +127,7 @@ def visible_stars(frame: PlannedFrame, scenario: Scenario, random: np.random.Gen
     return VisibleStars(stars, x, y, mag, 10.0 ** (-0.4 * (mag - zeropoint - colour)), luck)
 
 
-def _change(frame: PlannedFrame, place: Observatory, stars: Stars) -> _Array:
+def _change(frame: PlannedFrame, place: Observatory, stars: StarPopulation) -> _Array:
     """Return how much fainter than usual the stars are."""
     change = np.zeros(len(stars))
     varying = np.flatnonzero(stars.kind != Kind.CONSTANT)

@@ -9,8 +9,8 @@ from skylake.core.ephemeris import barycentric_jd
 from skylake.core.sphere import offset
 from skylake.simulate.colours import magnitude
 from skylake.simulate.observatory import Observatory, saturation_level
-from skylake.simulate.optics import Pointing
-from skylake.simulate.population import Stars
+from skylake.simulate.optics import SimulatedPointing
+from skylake.simulate.population import StarPopulation
 from skylake.simulate.random_streams import generator
 from skylake.simulate.scenario import Scenario
 from skylake.simulate.schedule import Field, Slot
@@ -37,8 +37,8 @@ _SECONDS_PER_DAY = 86400.0
 
 
 def special_stars(
-    scenario: Scenario, place: Observatory, field: Field, slots: list[Slot], others: Stars
-) -> Stars:
+    scenario: Scenario, place: Observatory, field: Field, slots: list[Slot], others: StarPopulation
+) -> StarPopulation:
     """Return the variable stars and the transient of the target field, as the scenario wants them.
 
     Parameters
@@ -51,7 +51,7 @@ def special_stars(
         The target field.
     slots : list of Slot
         All exposures; epochs fall into the first night.
-    others : Stars
+    others : StarPopulation
         The stars around, from which the special ones keep away.
     """
     rows = list(_VARIABLES) if scenario.specials.variables else []
@@ -64,7 +64,7 @@ def special_stars(
     amplitude = [scenario.specials.transit_depth_mag if row[4] is None else row[4] for row in rows]
     period, epoch = _clocks(place, slots, rows, ra, dec)
     zero = np.zeros(count)
-    return Stars(
+    return StarPopulation(
         np.array([row[0] for row in rows], np.int64),
         ra,
         dec,
@@ -90,14 +90,14 @@ def _v_magnitudes(scenario: Scenario, place: Observatory, b_minus_v: _Array) -> 
 
 
 def _lonely_places(
-    scenario: Scenario, place: Observatory, field: Field, others: Stars, v_mag: _Array, count: int
+    scenario: Scenario, place: Observatory, field: Field, others: StarPopulation, v_mag: _Array, count: int
 ) -> tuple[_Array, _Array]:
     """Return the positions, one after the other, that are farthest from every star that matters."""
     random = generator(scenario.seed, "specials")
     reach = 0.32 * min(place.shape) * place.scale_arcsec / 3600.0
     distance, angle = reach * np.sqrt(random.random(_CANDIDATES)), random.uniform(0.0, 360.0, _CANDIDATES)
     ra, dec = offset(np.full(_CANDIDATES, field.ra_deg), np.full(_CANDIDATES, field.dec_deg), distance, angle)
-    plane = Pointing(field.ra_deg, field.dec_deg, 0.0, place.scale_arcsec, place.shape)
+    plane = SimulatedPointing(field.ra_deg, field.dec_deg, 0.0, place.scale_arcsec, place.shape)
     x, y = plane.sky_to_pixel(ra, dec)
     matter = others.take(others.v_mag < v_mag.max(initial=-99.0) + _HARMLESS_MAG)
     free = _nearest(x, y, *plane.sky_to_pixel(matter.ra_deg, matter.dec_deg))

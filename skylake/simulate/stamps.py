@@ -72,7 +72,7 @@ class Moffat:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stars:
+class _CanvasStars:
     """Stars on the padded canvas, one block's worth or all."""
 
     column: npt.NDArray[np.int64]
@@ -84,9 +84,9 @@ class _Stars:
     xy: npt.NDArray[np.float32]
     yy: npt.NDArray[np.float32]
 
-    def take(self, which: npt.NDArray[np.int64]) -> _Stars:
+    def take(self, which: npt.NDArray[np.int64]) -> _CanvasStars:
         """Return some of the stars."""
-        return _Stars(*(getattr(self, name)[which] for name in self.__slots__))
+        return _CanvasStars(*(getattr(self, name)[which] for name in self.__slots__))
 
 
 def render(
@@ -163,7 +163,7 @@ def stamp_half_size(
     return np.asarray(_HALF_SIZES[np.minimum(place, _HALF_SIZES.size - 1)])
 
 
-def _place(x: _Array, y: _Array, flux: _Array, psf: Moffat, pad: int) -> _Stars:
+def _place(x: _Array, y: _Array, flux: _Array, psf: Moffat, pad: int) -> _CanvasStars:
     """Split positions into pixel and rest, and profiles into the coefficients of (r / alpha)^2."""
     column, row = np.rint(x), np.rint(y)
     alpha, angle = psf.alpha_px, np.radians(np.asarray(psf.angle_deg, float))
@@ -174,7 +174,7 @@ def _place(x: _Array, y: _Array, flux: _Array, psf: Moffat, pad: int) -> _Stars:
     def single(values: _Array) -> npt.NDArray[np.float32]:
         return np.broadcast_to(values, x.shape).astype(np.float32)
 
-    return _Stars(
+    return _CanvasStars(
         column.astype(np.int64) + pad,
         row.astype(np.int64) + pad,
         single(x - column),
@@ -186,7 +186,7 @@ def _place(x: _Array, y: _Array, flux: _Array, psf: Moffat, pad: int) -> _Stars:
     )
 
 
-def _add_block(canvas: Image, stars: _Stars, half: int, beta: float) -> None:
+def _add_block(canvas: Image, stars: _CanvasStars, half: int, beta: float) -> None:
     offsets = np.arange(-half, half + 1)
     dx = offsets.astype(np.float32)[None, None, :] - stars.dx[:, None, None]
     dy = offsets.astype(np.float32)[None, :, None] - stars.dy[:, None, None]
@@ -211,7 +211,7 @@ def _add_block(canvas: Image, stars: _Stars, half: int, beta: float) -> None:
     np.add.at(canvas.reshape(-1), index.reshape(-1), values.reshape(-1))
 
 
-def _core(stars: _Stars, beta: float) -> npt.NDArray[np.float32]:
+def _core(stars: _CanvasStars, beta: float) -> npt.NDArray[np.float32]:
     """Return the integrals over the pixels of the core, shape (n, 2 core + 1, 2 core + 1)."""
     pixels = np.arange(-_CORE, _CORE + 1)
     points = (pixels[:, None] + _GAUSS_POINTS).astype(np.float32).reshape(-1)

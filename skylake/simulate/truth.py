@@ -1,4 +1,4 @@
-"""What is true of a simulation, as tables."""
+"""The truth of a simulation, as tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from skylake.core.ephemeris import barycentric_jd
 from skylake.simulate.colours import SIMULATED_BANDS, magnitude
 from skylake.simulate.observatory import Observatory
 from skylake.simulate.planning import PlannedFrame
-from skylake.simulate.population import Stars
+from skylake.simulate.population import StarPopulation
 from skylake.simulate.scenario import Scenario
 from skylake.simulate.streaks import clip_streak
 from skylake.simulate.variables import KIND_NAMES, Kind
@@ -76,7 +76,7 @@ DETECTION_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class FrameTruth:
-    """What is true of one frame: a row of :data:`FRAME_SCHEMA` and a table of :data:`DETECTION_SCHEMA`."""
+    """The truth of one frame: a row of :data:`FRAME_SCHEMA` and a table of :data:`DETECTION_SCHEMA`."""
 
     frame: dict[str, object]
     detections: pa.Table
@@ -149,15 +149,15 @@ def frame_table(rows: list[dict[str, object]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=FRAME_SCHEMA)
 
 
-def star_table(stars: Stars) -> pa.Table:
+def star_table(stars: StarPopulation) -> pa.Table:
     """Return the true properties of stars.
 
     Positions are of epoch 2000, periods in days, epochs BJD (TDB). What period, amplitude and epoch mean
-    for each class is told in :mod:`skylake.simulate.variables`; they are null for constant stars.
+    for each class is described in :mod:`skylake.simulate.variables`; they are null for constant stars.
     """
     constant = stars.kind == Kind.CONSTANT
-    told = {int(kind): name for kind, name in KIND_NAMES.items()}
-    names = [told.get(kind) for kind in stars.kind.tolist()]
+    name_of = {int(kind): name for kind, name in KIND_NAMES.items()}
+    names = [name_of.get(kind) for kind in stars.kind.tolist()]
     columns = {
         "star_id": pa.array(stars.star_id),
         "ra_deg": pa.array(stars.ra_deg),
@@ -176,7 +176,9 @@ def star_table(stars: Stars) -> pa.Table:
     return pa.table(columns).replace_schema_metadata({"epoch": "2000.0"})
 
 
-def transient_table(scenario: Scenario, place: Observatory, stars: Stars, first_mjd: float) -> pa.Table:
+def transient_table(
+    scenario: Scenario, place: Observatory, stars: StarPopulation, first_mjd: float
+) -> pa.Table:
     """Return the new stars: position, peak magnitude in the band of the frames, and when (BJD, TDB).
 
     The flux rises linearly from the onset to the peak, and decays by a factor e in each `decay_d`.

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from skylake.core.sphere import separation_deg
 from skylake.simulate.observatory import Observatory, observatory
-from skylake.simulate.population import CountLaw, Stars, joined, stars_around
+from skylake.simulate.population import CountLaw, StarPopulation, joined, stars_around
 from skylake.simulate.scenario import Scenario
 from skylake.simulate.schedule import Field, Slot, choose_fields, schedule
 from skylake.simulate.simulated_chips import reach_deg
@@ -15,7 +15,7 @@ from skylake.simulate.specials import special_stars
 
 #: Bright stars outside the image still light it; so far away, in pixels.
 _BEYOND_PX = 120.0
-#: What the fastest stars move in the decades since the epoch of their positions.
+#: How far the fastest stars move in the decades since the epoch of their positions.
 _MOTION_DEG = 0.02
 
 
@@ -33,7 +33,7 @@ class World:
         All exposures in the order of time.
     law : CountLaw
         How many stars there are.
-    specials : Stars
+    specials : StarPopulation
         The known variable stars and the transient of the target field.
     """
 
@@ -41,7 +41,7 @@ class World:
     fields: tuple[Field, ...]
     slots: tuple[Slot, ...]
     law: CountLaw
-    specials: Stars
+    specials: StarPopulation
 
 
 @lru_cache(maxsize=4)
@@ -86,13 +86,13 @@ def field_radius_deg(scenario: Scenario, place: Observatory) -> float:
 
 
 @lru_cache(maxsize=2)
-def _population(scenario: Scenario, law: CountLaw, field: Field, radius_deg: float) -> Stars:
+def _population(scenario: Scenario, law: CountLaw, field: Field, radius_deg: float) -> StarPopulation:
     """Return the stars around a field; remembered, for the target field is asked for twice."""
     return stars_around(field.ra_deg, field.dec_deg, radius_deg, law, scenario.stars, scenario.seed)
 
 
 @lru_cache(maxsize=12)
-def field_stars(scenario: Scenario, field: int, extra_deg: float = 0.0) -> Stars:
+def field_stars(scenario: Scenario, field: int, extra_deg: float = 0.0) -> StarPopulation:
     """Return all stars that can light frames of a field, the special ones last.
 
     Parameters

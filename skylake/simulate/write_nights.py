@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from skylake.simulate.calibrations import PlannedCalibration, plan_calibrations, simulate_calibration
 from skylake.simulate.catalog import reference_catalog
 from skylake.simulate.planning import PlannedFrame, plan
-from skylake.simulate.population import Stars, joined
+from skylake.simulate.population import StarPopulation, joined
 from skylake.simulate.scenario import Scenario
 from skylake.simulate.simulated_frame import simulate_frame
 from skylake.simulate.truth import DETECTION_SCHEMA, FrameTruth, frame_table, star_table, transient_table
@@ -30,7 +30,7 @@ _CATALOG_DEPTH_MAG = 1.0
 
 @dataclass(frozen=True, slots=True)
 class SimulationResult:
-    """What was made.
+    """The result of a simulation.
 
     Attributes
     ----------
@@ -171,7 +171,7 @@ def _write_sky(scenario: Scenario, folder: Path) -> tuple[int, int]:
     return len(stars), catalog.num_rows
 
 
-def _all_stars(scenario: Scenario) -> Stars:
+def _all_stars(scenario: Scenario) -> StarPopulation:
     """Return the stars of all fields, each once, in the order of their identifiers.
 
     They reach out farther than the images, by what a wrong header may be off.

@@ -1,4 +1,4 @@
--- Every reference catalog and its margin can be read, and have the rows that their properties tell.
+-- Every reference catalog and its margin can be read, and have the rows that their properties give.
 -- fast
 -- says: the catalog {catalog} ({folder}) is damaged: {problem}
 -- repair: skylake catalog import {lake} {catalog} --replace …

@@ -1,4 +1,4 @@
--- Every file has as many rows as its description tells.
+-- Every file has as many rows as its description says.
 -- fast
 -- says: the file {path} of {table_name} has {n_rows} rows where {n_rows_recorded} are recorded
 -- repair: {file_repair}

@@ -1,4 +1,4 @@
--- The statistics of every file tell that its rows lie in the pixel of its folder.
+-- The statistics of every file show that its rows lie in the pixel of its folder.
 -- fast
 -- says: the file {path} of {table_name} {problem}
 -- repair: {file_repair}

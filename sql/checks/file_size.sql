@@ -1,4 +1,4 @@
--- Every file has the size that its description tells.
+-- Every file has the size that its description gives.
 -- fast
 -- says: the file {path} of {table_name} has {n_bytes} bytes where {n_bytes_recorded} are recorded
 -- repair: {file_repair}

@@ -1,4 +1,4 @@
--- A night has as many frames as its part tells.
+-- A night has as many frames as its part says.
 -- fast
 -- says: the part {part} counts {n_rows_recorded} frames where {n_rows} are of {camera} in the night {night}
 -- repair: skylake ingest {lake} --camera {camera} --redo --from {night} --to {night} PATH…

@@ -1,4 +1,4 @@
--- Where a table has `_metadata`, it tells of the files that are there and of their rows.
+-- Where a table has `_metadata`, it lists the files that are there and their rows.
 -- fast
 -- says: _metadata of {table_name} is stale: {path} has {n_rows} rows, and {n_rows_recorded} there
 -- repair: rm {lake}/{folder}/dataset/_metadata

@@ -33,7 +33,7 @@ from skylake.simulate import (
     ScheduleParams,
     StarParams,
 )
-from skylake.simulate.optics import Pointing
+from skylake.simulate.optics import SimulatedPointing
 
 NIGHT = 20240407
 BAD = TableParams(trailed_fraction=0.08, failed_fraction=0.08)
@@ -110,7 +110,8 @@ def test_the_fast_projection_is_the_projection(
     ra: float, dec: float, turn: float, distortion: float, mirrored: bool, seed: int
 ) -> None:
     pointings = [
-        Pointing(ra, dec, turn + step, 20.0, (300, 400), distortion, mirrored) for step in (0.0, 30.0)
+        SimulatedPointing(ra, dec, turn + step, 20.0, (300, 400), distortion, mirrored)
+        for step in (0.0, 30.0)
     ]
     fast = Projection.of(pointings)
     x, y = np.random.default_rng(seed).uniform(0, 300, (2, 20))
@@ -133,7 +134,7 @@ def test_positions_on_sky_and_image_are_those_of_the_wcs(
     ok = night.frames.filter(pc.equal(night.frames["status"], "ok")).to_pylist()
     for frame in ok[::10]:
         # An astrometric solution that another program reads, made of what the row of the frame says.
-        pointing = Pointing(
+        pointing = SimulatedPointing(
             frame["ra_deg"], frame["dec_deg"], frame["rotation_deg"], frame["pixel_scale_arcsec"],
             (frame["height_px"], frame["width_px"]), scenario.optics.distortion, frame["mirrored"],
         )  # fmt: skip

@@ -100,7 +100,7 @@ def test_what_makes_no_sense_is_refused_with_its_key(
         cameras.load_chips(written(tmp_path, MOSAIC.replace(old, new, 1)))
 
 
-def test_files_of_a_chip_are_told_by_name_or_card(tmp_path: Path) -> None:
+def test_files_of_a_chip_are_recognised_by_name_or_card(tmp_path: Path) -> None:
     by_name = MOSAIC.replace("x_arcsec = 600.0", r"file = '\.A\.', x_arcsec = 600.0").replace(
         "x_mm = -6.0", r"file = '\.B\.', x_mm = -6.0"
     )
@@ -119,7 +119,7 @@ def test_files_of_a_chip_are_told_by_name_or_card(tmp_path: Path) -> None:
     assert "CHIP = '3' is that of no chip of wide" in reading.problem[1]
 
 
-def test_what_the_file_of_a_chip_says_now_is_told_for_the_chip(tmp_path: Path) -> None:
+def test_what_the_file_of_a_chip_says_now_is_read_for_the_chip(tmp_path: Path) -> None:
     path = written(tmp_path, MOSAIC)
     _, second = cameras.load_chips(path)
     assert of_source(second) == second

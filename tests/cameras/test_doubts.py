@@ -1,4 +1,4 @@
-"""What a header tells that can hardly be so is taken, or left out, and told."""
+"""What a header shows that can hardly be so is taken, or left out, and reported."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_clock_is_that_of_the_machine() -> None:
     ("ahead_days", "words"),
     [(-0.1, None), (0.01, None), (0.3, "in 7.2 hours .*zone_hours"), (900.0, "in 900 days")],
 )
-def test_a_time_that_is_still_to_come_is_told(ahead_days: float, words: str | None) -> None:
+def test_a_time_that_is_still_to_come_is_reported(ahead_days: float, words: str | None) -> None:
     reading = read(DATE_OBS=iso_of_mjd(now_mjd() + ahead_days))
     assert is_doubted(reading) == (words is not None)
     (row,) = [one for one in reading.readings if one.quantity == "mjd_start"]
@@ -107,6 +107,6 @@ def test_a_frame_of_no_kind_may_look_like_a_calibration_frame(
         assert told is not None and words in told and "header.kind of lab.toml" in told
 
 
-def test_a_frame_whose_card_tells_its_kind_is_of_that_kind() -> None:
+def test_a_frame_whose_card_shows_its_kind_is_of_that_kind() -> None:
     reading = read({"kind": ("OBSTYPE",)}, OBSTYPE="object")
     assert suspected_kind({"OBSTYPE": "object", "IMAGETYP": "bias"}, reading, "bias.fits") is None

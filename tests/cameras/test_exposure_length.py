@@ -1,4 +1,4 @@
-"""How long a frame was exposed: units, cards that hold no number, and what is told of them."""
+"""How long a frame was exposed: units, cards that hold no number, and what is reported of them."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def test_what_calib_build_takes_is_no_frame_of_the_sky(text: str, kind: str | No
     assert reason == (None if kind is None else Reason.NOT_SCIENCE)
 
 
-def test_a_whole_value_of_the_sky_tells_more_than_a_word_in_it() -> None:
+def test_a_whole_value_of_the_sky_counts_more_than_a_word_in_it() -> None:
     """Ingest and calib build go by the same."""
     header = HeaderDialect(kind=("KIND",), science_kinds=("dark cloud",))
     assert calibration_kind("Dark Cloud", header) is None
@@ -63,7 +63,7 @@ def test_binning_is_read_from_its_cards(cards: dict[str, object], binning: str) 
 
 
 @pytest.mark.parametrize("text", ["2 2", "2,2", "2x2", "2.0 2.0"])
-def test_one_card_may_tell_both_axes(text: str) -> None:
+def test_one_card_may_show_both_axes(text: str) -> None:
     assert read_binning({"CCDSUM": text}, HeaderDialect(binning=("CCDSUM",))) == "2x2"
 
 

@@ -126,7 +126,7 @@ def test_a_setting_of_the_gain_is_no_gain() -> None:
     assert read(GAIN=2.7).gain == 2.7 and not read(GAIN=2.7).flags & FrameFlag.GAIN_ASSUMED
 
 
-def test_gains_that_differ_are_told_and_fail_no_frame() -> None:
+def test_gains_that_differ_are_reported_and_fail_no_frame() -> None:
     reading = read(GAIN=10.0, EGAIN=0.8)
     assert reading.problem is None and reading.gain == 0.8
     assert of(reading, "gain").verdict == "ambiguous" and "GAIN = 10 differs" in of(reading, "gain").note
@@ -142,7 +142,7 @@ def test_the_header_names_its_scale(system: str, ahead: float) -> None:
     assert number.mjd_start == pytest.approx(MJD - ahead * SECOND, abs=1e-3 * SECOND)
 
 
-def test_a_scale_that_cannot_be_told_is_ambiguous() -> None:
+def test_a_scale_that_cannot_be_known_is_ambiguous() -> None:
     reason, sentence = failed(read(TIMESYS="LOCAL"))
     assert (
         reason == "ambiguous_header" and "TIMESYS = 'LOCAL'" in sentence and "header.time.scale" in sentence
@@ -181,7 +181,7 @@ STANDARD: dict[str, tuple[dict[str, Any], float]] = {
 
 
 @pytest.mark.parametrize(("cards", "later"), STANDARD.values(), ids=STANDARD.keys())
-def test_the_standard_cards_tell_the_time(cards: dict[str, Any], later: float) -> None:
+def test_the_standard_cards_show_the_time(cards: dict[str, Any], later: float) -> None:
     reading = read(**({"DATE_OBS": None} | cards))
     assert reading.problem is None
     assert reading.mjd_start == pytest.approx(MJD + later * SECOND, abs=1e-3 * SECOND)

@@ -83,7 +83,7 @@ def test_what_must_be_positive_is_neither_zero_nor_less(made: Made, key: str) ->
     for value in (0, -1):
         said = refused(made, f"{key} = {value}")
         assert f"mine.toml: {key}: give a number above 0" in said and "\n" not in said
-    # What else the key asks for is told with it.
+    # What else the key asks for is stated with it.
     made(f"{key} = 1\n{BESIDE.get(key, '')}")
 
 
@@ -245,7 +245,7 @@ def test_an_inherited_linearity_ends_at_saturation(made: Made) -> None:
     )
     for camera, full in ((profile.base, 45000.0), (profile.at(60400.0), 30000.0)):
         assert (camera.detector.linearity_adu, camera.detector.saturation_adu) == (full, full)
-    # What a file itself says of both is not mended for it.
+    # What a file itself says of both is not changed for it.
     both = "[detector]\nsaturation_adu = 45000.0\nlinearity_adu = 50000.0"
     assert "detector.linearity_adu: it is above saturation_adu" in refused(made, both)
 

@@ -28,7 +28,7 @@ def test_another_sky_of_the_same_name_is_another_configuration(tmp_path: Path) -
     assert first.sha256 == before
 
 
-def test_a_sky_that_is_away_is_told_from_one_that_is_there(tmp_path: Path) -> None:
+def test_a_missing_sky_differs_from_one_that_is_there(tmp_path: Path) -> None:
     away = with_sky(str(tmp_path / "sky.fits"))
     assert away.configuration["sky_files"] == {str(tmp_path / "sky.fits"): ""}
     before = away.sha256

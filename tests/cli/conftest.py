@@ -28,7 +28,7 @@ detector.width_px = 256
 detector.height_px = 256
 gates.n_sources.min = 20
 """
-#: Options that tell the columns of the simulator's catalog.
+#: Options that show the columns of the simulator's catalog.
 COLUMNS = (
     "--ra", "ra", "--dec", "dec", "--id", "id", "--pm", "pmra,pmdec", "--mag", "V=V", "--mag", "B=B",
     "--mag-err", "V=V_err", "--mag-err", "B=B_err", "--colour", "B-V=B-V",
@@ -62,7 +62,7 @@ Run = Callable[..., Answer]
 
 @contextlib.contextmanager
 def loggers_kept() -> Iterator[None]:
-    """Undo what a command tells the loggers, for other tests share them."""
+    """Undo what a command does to the loggers, for other tests share them."""
     names = ["skylake", *(None if name == "root" else name for name in logs._NOISY)]
     before = [
         (logger, logger.level, logger.propagate, logger.handlers[:])
@@ -177,5 +177,5 @@ def new_lake(tmp_path: Path, well: Run) -> Path:
 
 @pytest.fixture(scope="session")
 def columns() -> tuple[str, ...]:
-    """Options that tell the columns of the simulator's catalog."""
+    """Options that show the columns of the simulator's catalog."""
     return COLUMNS

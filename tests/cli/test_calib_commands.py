@@ -57,7 +57,7 @@ def built(profile: Path, frames: Path, tmp_path_factory: pytest.TempPathFactory,
 
 
 def test_two_read_noises_are_shown_with_their_gains() -> None:
-    """Both saw the same noise in ADU; one was told the gain, the other measured it."""
+    """Both saw the same noise in ADU; one had the gain in its profile, the other measured it."""
     here = {"extension": 0, "binning": "1x1", "read_noise_err": 0.02}
     bias = here | {"kind": "bias", "name": "b", "read_noise_e": 8.0}
     transfer = here | {"kind": "transfer", "name": "t", "read_noise_e": 6.4, "gain_e_per_adu": 1.2}
@@ -241,7 +241,7 @@ def test_times_show_seconds_and_photon_transfers_their_gain(built: Path, well: R
     assert ["gain_e_per_adu", f"{row['gain_e_per_adu']:.6g}", "electron/adu"] in shown
 
 
-def test_a_flat_tells_what_it_may_have_of_a_gradient(built: Path, well: Run) -> None:
+def test_a_flat_shows_what_it_may_have_of_a_gradient(built: Path, well: Run) -> None:
     (row,) = well("calib", "list", built, "--kind", "flat", "--json").json
     told = well("calib", "show", built, row["name"], "--json").json
     header = fits.getheader(built / told["file"], 0)
@@ -301,7 +301,7 @@ def test_wrong_use_is_one_sentence(
         (60401.0, 60409.5 - 1e-6, "from 2024-04-01 until 2024-04-09T12:00"),
     ],
 )  # fmt: skip
-def test_a_validity_is_told_also_where_nothing_limits_it(
+def test_a_validity_is_reported_also_where_nothing_limits_it(
     first: float | None, last: float | None, words: str
 ) -> None:
     assert _validity({"valid_from_mjd": first, "valid_to_mjd": last}) == words
@@ -320,7 +320,7 @@ def test_the_validity_of_masters_is_listed_and_shown(built: Path, well: Run) -> 
     assert _validity(rows[0]) in shown
 
 
-def test_a_validity_that_is_told_is_kept(frames: Path, profile: Path, tmp_path: Path, well: Run) -> None:
+def test_a_validity_that_is_reported_is_kept(frames: Path, profile: Path, tmp_path: Path, well: Run) -> None:
     well("init", tmp_path / "lake")
     span = ("--valid-from", "2024-04-01", "--valid-to", "2024-04-09T12:00:00+02:00")
     biases = sorted(frames.rglob("*bias*"))
@@ -332,6 +332,6 @@ def test_a_validity_that_is_told_is_kept(frames: Path, profile: Path, tmp_path: 
     ]
 
 
-def test_an_unknown_master_is_told(built: Path, skylake_command: Run) -> None:
+def test_an_unknown_master_is_reported(built: Path, skylake_command: Run) -> None:
     answer = skylake_command("calib", "show", built, "nothing")
     assert answer.status == 2 and "skylake calib list" in answer.sentence

@@ -159,7 +159,7 @@ def test_a_check_with_generic_says_what_a_profile_needs(
     assert any(note.startswith("saturation_adu: ") and "detector.saturation_adu" in note for note in notes)
 
 
-def test_a_check_tells_what_is_missing_and_the_status_is_1(
+def test_a_check_shows_what_is_missing_and_the_status_is_1(
     frame: Path, sky: Path, camera: Path, tmp_path: Path, skylake_command: Run
 ) -> None:
     good = sky / "frames/20241001/small_20241001_0001.fits"
@@ -252,7 +252,7 @@ def test_a_check_names_the_card_that_no_frame_can_have(
     assert card in checked["message"] and readings(checked)[quantity]["value"] is None
 
 
-def test_a_time_that_cannot_be_read_is_told_as_it_stands(
+def test_a_time_that_cannot_be_read_is_reported_as_it_stands(
     frame: Path, camera: Path, skylake_command: Run
 ) -> None:
     fits.setval(frame, "DATE-OBS", value="yesterday evening")
@@ -279,7 +279,7 @@ def test_a_check_holds_scale_and_sun_against_the_profile(
     assert found["sun_altitude_deg"]["value"] > 0.0 and "the Sun is up" in found["sun_altitude_deg"]["note"]
 
 
-def test_a_check_tells_the_scale_of_raw_pixels_of_a_mosaic(
+def test_a_check_shows_the_scale_of_raw_pixels_of_a_mosaic(
     frame: Path, camera: Path, tmp_path: Path, skylake_command: Run
 ) -> None:
     coloured = tmp_path / "coloured.toml"
@@ -311,7 +311,7 @@ def test_a_check_lists_the_gates_in_force_and_those_missing(
     assert "fwhm_px >= 1.5 and <= 6, " in note and note.endswith("n_sources >= 20"), note
 
 
-def test_a_check_tells_of_images_that_are_not_taken(
+def test_a_check_shows_images_that_are_not_taken(
     frame: Path, camera: Path, tmp_path: Path, new_lake: Path, skylake_command: Run
 ) -> None:
     with fits.open(frame) as file:

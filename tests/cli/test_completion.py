@@ -108,9 +108,7 @@ def test_a_lake_below_the_home_or_a_variable_is_found(
 
 
 @pytest.mark.parametrize("lake", ["/none", "~none/lake", "s3://none/lake", "$NONE", "''"])
-def test_where_there_is_no_lake_nothing_is_offered_and_nothing_said(
-    lake: str, environment: dict[str, str]
-) -> None:
+def test_without_a_lake_nothing_is_offered(lake: str, environment: dict[str, str]) -> None:
     assert offered(environment, "catalog", "show", lake) == []
     assert offered(environment, "calib", "show", lake) == []
     assert offered(environment, "calibrate", lake, "--camera") == ["file,"]

@@ -18,7 +18,7 @@ def test_the_tables_stand_in_the_order_in_which_they_are_made() -> None:
     assert list(SECTIONS) == [*table_names(), "Reference catalogs", "Flag bits"]
 
 
-def test_every_column_is_told_with_type_unit_and_meaning() -> None:
+def test_every_column_is_reported_with_type_unit_and_meaning() -> None:
     for name in (*table_names(), "catalog"):
         schema = load(name)
         wanted = []
@@ -33,7 +33,7 @@ def test_every_column_is_told_with_type_unit_and_meaning() -> None:
             assert row[3].replace("\\|", "|") == column.description
 
 
-def test_every_flag_is_told_with_bit_value_and_meaning() -> None:
+def test_every_flag_is_reported_with_bit_value_and_meaning() -> None:
     for table in ("sources", "frames"):
         for name, (value, text) in flag_texts(table).items():  # type: ignore[arg-type]
             assert f"| {value.bit_length() - 1} | {value} | {name} | {text} |" in SECTIONS["Flag bits"]

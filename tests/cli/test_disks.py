@@ -1,4 +1,4 @@
-"""Disks that are full or cannot be written: a sentence, the last snapshot intact, and all well once that is mended."""
+"""Disks that are full or cannot be written: a sentence, the last snapshot intact, and all well once it is fixed."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def first_frame(root: Path) -> int:
     return int(min(Lake(root).snapshot().read("frames", ["frame_id"])["frame_id"].to_pylist()))
 
 
-def test_a_dry_run_tells_what_goes_and_leaves_it(copy: Path, well: Run) -> None:
+def test_a_dry_run_shows_what_goes_and_leaves_it(copy: Path, well: Run) -> None:
     number = Lake(copy).snapshot().number
     said = well("forget", copy, "--batch", NIGHT, "--dry-run").out
     assert said.startswith("forget: these rows would go: 4 of frames, ")
@@ -30,7 +30,7 @@ def test_a_dry_run_tells_what_goes_and_leaves_it(copy: Path, well: Run) -> None:
     assert Lake(copy).snapshot().number == number
 
 
-def test_what_goes_is_what_the_dry_run_told(copy: Path, well: Run) -> None:
+def test_what_goes_is_what_the_dry_run_showed(copy: Path, well: Run) -> None:
     options = ("forget", copy, "--frame", first_frame(copy), "--batch", "small-20241002")
     told = well(*options, "--dry-run", "--json").json
     done = well(*options, "--yes", "--json").json

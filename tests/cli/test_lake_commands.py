@@ -98,6 +98,8 @@ def test_status_as_text_says_the_same(lake: Path, well: Run) -> None:
     assert {f"{line.split()[0]}": line.split()[1] for line in lines[5 : 5 + len(value["tables"])]} == {
         name: str(count) for name, count in value["tables"].items()
     }
+    in_blocks = {line.split()[0] for line in lines if line.split()[2:3] == ["blocks"]}
+    assert in_blocks == {"lightcurves", "forced_lightcurves"}
     assert ["small", "ok", "8"] in [line.split() for line in lines]
     assert sum(line.split()[:1] == ["small"] and "  20241" in line for line in lines) == 2
 
@@ -152,7 +154,7 @@ def test_damaged_settings_are_named_with_their_key(
     assert f"{new_lake}/{words}" in answer.sentence
 
 
-def test_a_lake_without_its_pointer_is_told(new_lake: Path, skylake_command: Run) -> None:
+def test_a_lake_without_its_pointer_is_reported(new_lake: Path, skylake_command: Run) -> None:
     (new_lake / "current").unlink()
     answer = skylake_command("status", new_lake)
     assert answer.status == 3
@@ -173,7 +175,7 @@ def test_a_lost_file_is_reported_and_gives_no_short_answer(
 
 
 @pytest.mark.parametrize("command", ["status", "sql"])
-def test_a_cut_off_file_is_told_with_what_finds_the_mend(
+def test_a_cut_off_file_is_reported_with_what_finds_the_fix(
     command: str, lake: Path, tmp_path: Path, copy_lake: Callable[[Path, Path], Path], skylake_command: Run
 ) -> None:
     copy = copy_lake(lake, tmp_path / "copy")

@@ -24,7 +24,7 @@ EPOCH = Epoch(
 
 
 @pytest.fixture
-def learnt(lake: Path, tmp_path: Path) -> Path:
+def learned(lake: Path, tmp_path: Path) -> Path:
     """A copy of a lake whose camera has an epoch."""
     import shutil
 
@@ -33,14 +33,16 @@ def learnt(lake: Path, tmp_path: Path) -> Path:
     return copy
 
 
-def test_epochs_are_shown_and_drawn(learnt: Path, well: Run, tmp_path: Path) -> None:
-    (row,) = well("camera", "geometry", learnt, "-c", "small", "--plot", tmp_path / "pictures", "--json").json
+def test_epochs_are_shown_and_drawn(learned: Path, well: Run, tmp_path: Path) -> None:
+    (row,) = well(
+        "camera", "geometry", learned, "-c", "small", "--plot", tmp_path / "pictures", "--json"
+    ).json
     assert row["name"] == EPOCH.name and row["why"] == "the first"
     assert row["from"] is None and row["to"].startswith("2023-03-07") and row["held_out_px"] is None
     names = [f"small-1.1-{what}.png" for what in ("distortion", "residuals", "radius", "histogram", "field")]
     assert [Path(path).name for path in row["pictures"]] == names
     assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in row["pictures"])
-    assert EPOCH.name in well("camera", "geometry", learnt, "-c", "small").out
+    assert EPOCH.name in well("camera", "geometry", learned, "-c", "small").out
 
 
 def test_a_camera_of_which_nothing_is_known_has_no_epoch(lake: Path, well: Run) -> None:
@@ -61,18 +63,18 @@ def test_an_unknown_camera_is_named_with_the_known_ones(
 
 
 def test_a_camera_is_named_by_the_file_of_its_profile_too(
-    learnt: Path, camera: Path, well: Run, skylake_command: Run, tmp_path: Path
+    learned: Path, camera: Path, well: Run, skylake_command: Run, tmp_path: Path
 ) -> None:
-    (row,) = well("camera", "geometry", learnt, "-c", camera, "--json").json
+    (row,) = well("camera", "geometry", learned, "-c", camera, "--json").json
     assert row["name"] == EPOCH.name
-    told = well("camera", "learn", learnt, "-c", camera, "--cluster", "inline", "--json").json
+    told = well("camera", "learn", learned, "-c", camera, "--cluster", "inline", "--json").json
     assert told["camera"] == "small"
-    assert well("map", learnt, "visits", "--camera", camera).out == well("map", learnt, "visits").out
+    assert well("map", learned, "visits", "--camera", camera).out == well("map", learned, "visits").out
     (other := tmp_path / "other.toml").write_text('name = "other"\nlike = "sim"\n')
-    answer = skylake_command("camera", "learn", learnt, "-c", other)
+    answer = skylake_command("camera", "learn", learned, "-c", other)
     assert answer.status == 3 and "no frames of other; it has those of small" in answer.sentence
 
 
-def test_frames_with_right_headers_tell_nothing_to_learn(lake: Path, well: Run) -> None:
+def test_frames_with_right_headers_say_nothing_to_learn(lake: Path, well: Run) -> None:
     told = well("camera", "learn", lake, "-c", "small", "--cluster", "inline", "--json").json
     assert told["n_frames"] == 0 and told["made"] == [] and told["changes"] == []

@@ -68,7 +68,7 @@ def test_the_commands_of_the_contract_are_there() -> None:
 
 
 @pytest.mark.parametrize("names", COMMANDS, ids=" ".join)
-def test_every_command_and_option_tells_what_it_is_for(names: tuple[str, ...], skylake_command: Run) -> None:
+def test_every_command_and_option_shows_what_it_is_for(names: tuple[str, ...], skylake_command: Run) -> None:
     command = COMMANDS[names]
     short = command.get_short_help_str(limit=200)
     assert short.endswith(".") and "\n" not in short and not short.endswith("..")
@@ -87,7 +87,7 @@ def test_the_group_lists_each_command_on_one_line(skylake_command: Run) -> None:
     assert lines[0].split()[0] == "demo"
 
 
-def test_the_version_is_told(process: Run) -> None:
+def test_the_version_is_reported(process: Run) -> None:
     answer = process("--version")
     assert (answer.status, answer.err) == (0, "")
     assert answer.out.startswith("skylake 0.")
@@ -140,14 +140,14 @@ def test_a_group_without_a_command_shows_its_help(group: str, skylake_command: R
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (errors.UsageError("x: mend it"), 2),
-        (errors.LakeError("x: mend it"), 3),
-        (errors.ConfigurationError("x: mend it"), 3),
-        (errors.CatalogError("x: mend it"), 3),
-        (errors.MirrorError("x: mend it"), 3),
-        (errors.WorkerError("x: mend it"), 3),
+        (errors.UsageError("x: fix it"), 2),
+        (errors.LakeError("x: fix it"), 3),
+        (errors.ConfigurationError("x: fix it"), 3),
+        (errors.CatalogError("x: fix it"), 3),
+        (errors.MirrorError("x: fix it"), 3),
+        (errors.WorkerError("x: fix it"), 3),
         (click.UsageError("X:\n\tmend\nit."), 2),
-        (click.ClickException("x: mend it"), 1),
+        (click.ClickException("x: fix it"), 1),
         (KeyboardInterrupt(), 130),
         (click.Abort(), 130),
         (ZeroDivisionError("division by zero"), 3),
@@ -163,7 +163,7 @@ def test_every_error_has_its_status_and_one_line(
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("skylake: ") and err.count("\n") == 1
     if isinstance(error, errors.SkylakeError | click.ClickException):
-        assert "x: mend it" in err
+        assert "x: fix it" in err
     if isinstance(error, ZeroDivisionError):
         assert (
             "internal error: ZeroDivisionError: division by zero (--debug shows where); please report it"

@@ -43,7 +43,7 @@ NESTED = pa.table({"n": [[1, 2], None], "s": [{"a": 0.5}, {"a": None}]})
     ("name", "form"),
     [("x.csv", "csv"), ("x.FITS", "fits"), ("a.b.vot", "votable"), ("x.xml", "votable"), ("x.ecsv", "ecsv")],
 )
-def test_the_suffix_tells_the_format(name: str, form: str) -> None:
+def test_the_suffix_shows_the_format(name: str, form: str) -> None:
     assert format_of(Path(name)) == form
 
 

@@ -58,7 +58,7 @@ def test_the_path_of_a_table_is_what_lsdb_opens(url: str, well: Any) -> None:
     )
 
 
-def test_history_tells_what_can_be_read(url: str, lake: Path, well: Any, skylake_command: Any) -> None:
+def test_history_shows_what_can_be_read(url: str, lake: Path, well: Any, skylake_command: Any) -> None:
     commits = well("history", url, "--json").json
     assert [one["snapshot"] for one in commits] == [
         one["snapshot"] for one in well("history", lake, "--json").json
@@ -86,7 +86,7 @@ def test_writing_commands_refuse_a_url(command: list[str], skylake_command: Any)
     assert "a published lake can only be read" in answer.sentence
 
 
-def test_publish_tells_what_it_did(lake: Path, s3: Any, well: Any) -> None:
+def test_publish_shows_what_it_did(lake: Path, s3: Any, well: Any) -> None:
     url = f"{s3.url}/lake"
     told = well("publish", lake, url, "--dry-run", "--json").json
     assert told["dry_run"] and told["n_sent"] > 0
@@ -96,7 +96,7 @@ def test_publish_tells_what_it_did(lake: Path, s3: Any, well: Any) -> None:
     assert " 0 files with 0.0 MB sent" in well("publish", lake, url).out
 
 
-def test_what_is_wrong_is_told_in_a_sentence(lake: Path, s3: Any, skylake_command: Any) -> None:
+def test_what_is_wrong_is_reported_in_a_sentence(lake: Path, s3: Any, skylake_command: Any) -> None:
     for command, status, words in [
         (["publish", lake, "s3://no-such-bucket/lake"], 3, "check the name of the bucket"),
         (["publish", lake, "there"], 2, "published to a URL"),
@@ -108,7 +108,7 @@ def test_what_is_wrong_is_told_in_a_sentence(lake: Path, s3: Any, skylake_comman
         assert answer.status == status and words in answer.sentence
 
 
-def test_a_snapshot_that_is_gone_is_told_while_it_is_read(
+def test_a_snapshot_that_is_gone_is_reported_while_it_is_read(
     url: str, s3: Any, well: Any, skylake_command: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import s3fs

@@ -61,7 +61,7 @@ def test_every_format_of_a_file_holds_what_the_table_holds(
         assert np.float32(row["sky_adu"]) == np.float32(frame["sky_adu"])
 
 
-def test_the_format_can_be_told_apart_from_the_suffix(lake: Path, tmp_path: Path, well: Run) -> None:
+def test_the_format_can_be_distinguished_from_the_suffix(lake: Path, tmp_path: Path, well: Run) -> None:
     out = tmp_path / "answer.txt"
     well("sql", lake, "SELECT 1 AS a", "--format", "csv", "-o", out)
     assert rows_of(out.read_text()) == [{"a": "1"}]

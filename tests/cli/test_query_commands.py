@@ -227,7 +227,7 @@ def test_a_map_that_cannot_be_had_is_one_sentence(
 # flags
 
 
-def test_flags_are_told_bit_by_bit_and_add_up(skylake_command: Run) -> None:
+def test_flags_are_reported_bit_by_bit_and_add_up(skylake_command: Run) -> None:
     for table in ("sources", "frames"):
         told = skylake_command("flags", "999999999", "--table", table).sentence
         largest = int(told.rpartition(" ")[2])

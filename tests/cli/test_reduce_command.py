@@ -177,7 +177,7 @@ def test_with_a_lake_the_frame_is_as_in_the_lake(
     assert row["magnitudes"] == "calibrated"
 
 
-def test_frames_that_fail_are_told_and_do_not_stop_the_others(
+def test_failed_frames_are_reported_and_do_not_stop_the_others(
     frame: Path, camera: Path, tmp_path: Path, skylake_command: Run
 ) -> None:
     (tmp_path / "empty.fits").touch()

@@ -398,7 +398,7 @@ def test_a_filter_lost_from_the_profile_is_status_1(
     )
 
 
-def test_a_catalog_that_is_not_in_force_is_told_to_be_none(
+def test_a_catalog_that_is_not_in_force_is_reported_to_be_none(
     copied: Path, sky: Path, columns: tuple[str, ...], well: Run
 ) -> None:
     well("catalog", "import", copied, "other", "--format", "table", sky / "catalog.parquet", *columns)

@@ -70,8 +70,8 @@ def test_only_what_is_wanted_is_shown(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_a_complaint_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    show.complain("x: mend it")
-    assert capsys.readouterr() == ("", "skylake: x: mend it\n")
+    show.complain("x: fix it")
+    assert capsys.readouterr() == ("", "skylake: x: fix it\n")
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def simulate(camera: Path, tmp_path: Path, skylake_command: Run) -> Run:
     return go
 
 
-def test_what_is_told_is_what_is_there(simulate: Run, tmp_path: Path) -> None:
+def test_what_is_reported_is_what_is_there(simulate: Run, tmp_path: Path) -> None:
     answer = simulate("my sky", "--first-night", "20241001", "--json")
     out = tmp_path / "my sky"
     assert (answer.status, answer.err) == (0, "")

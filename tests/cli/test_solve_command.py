@@ -110,7 +110,7 @@ def test_a_copy_has_the_new_wcs_and_all_else_of_the_frame(survey: Path, well: Ru
     assert header["OBSERVER"] == "nobody" and "CROTA2" not in header
     assert "IMAGEW" not in header and "catalog made-up" in str(header["HISTORY"])
     assert header["A_FOCUS"] == 3.5 and "A_0_2" not in header
-    # The lens that drew the frame has no distortion, so that there is nothing for SIP to tell.
+    # The lens that drew the frame has no distortion, so that there is nothing for SIP to show.
     assert header["CTYPE1"] == "RA---TAN" and "A_ORDER" not in header
     assert math.isclose(WCS(header).wcs.crval[1], row["dec_deg"])
 
@@ -141,12 +141,12 @@ def test_wrong_hints_are_reported_and_cost_only_time(
     )  # fmt: skip
     assert answer.status == 0
     (row,) = answer.json
-    assert row["status"] == "solved" and not row["mirrored"] and "30 to 50 was told" in row["message"]
+    assert row["status"] == "solved" and not row["mirrored"] and "30 to 50 was given" in row["message"]
     assert float(separation_deg(row["ra_deg"], row["dec_deg"], *CENTRE)) < 0.2 * SCALE_DEG
-    assert "the image is not mirrored" in answer.err and "degrees from where it was told" in answer.err
+    assert "the image is not mirrored" in answer.err and "degrees from the one that was given" in answer.err
 
 
-def test_a_frame_of_no_stars_is_told_unsolved(survey: Path, tmp_path: Path, skylake_command: Run) -> None:
+def test_a_frame_of_no_stars_is_reported_unsolved(survey: Path, tmp_path: Path, skylake_command: Run) -> None:
     random = np.random.default_rng(9)
     x, y = random.uniform(10.0, SIDE - 10.0, (2, 40))
     light = render((SIDE, SIDE), x, y, 10.0 ** random.uniform(4.0, 5.0, 40), Moffat(2.5), 20.0, 1.0)
@@ -156,12 +156,12 @@ def test_a_frame_of_no_stars_is_told_unsolved(survey: Path, tmp_path: Path, skyl
     )
     assert answer.status == 1 and answer.json[0]["status"] == "unsolved"
     assert (
-        "nor does one fit with scale, centre and parity left open, as if none was told"
+        "nor does one fit with scale, centre and parity left open, as if none was given"
         in answer.json[0]["message"]
     )
     assert answer.json[0]["reason"] == "no_wcs" and "no star pattern fits" in answer.err
     assert answer.json[0]["product"] is None
-    # What did not happen has no figure, and the sentence tells what may help.
+    # What did not happen has no figure, and the sentence shows what may help.
     assert answer.json[0]["log_odds"] is None or answer.json[0]["log_odds"] > -100.0
     assert "check the scale" in answer.err or "allow more seconds" in answer.err
 

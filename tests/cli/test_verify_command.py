@@ -36,7 +36,7 @@ def lake(whole: Path, tmp_path: Path, copy_lake: Callable[[Path, Path], Path]) -
     return copy_lake(whole, tmp_path / "it's [a] lake")
 
 
-def test_a_whole_lake_is_told_to_be_well(lake: Path, well: Run) -> None:
+def test_a_whole_lake_is_reported_to_be_well(lake: Path, well: Run) -> None:
     answer = well("verify", lake)
     assert answer.out.splitlines()[-1] == f"{lake}, snapshot 4: all well; --deep reads every row too"
     deep = well("verify", lake, "--deep", "--json").json
@@ -57,7 +57,7 @@ def test_damage_is_shown_with_a_command_to_paste(lake: Path, well: Run, skylake_
     assert well("verify", lake, "--deep")
 
 
-def test_a_broken_pointer_is_told_where_no_other_command_works(
+def test_a_broken_pointer_is_found_where_no_command_works(
     lake: Path, well: Run, skylake_command: Run
 ) -> None:
     (lake / "current").unlink()

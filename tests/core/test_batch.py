@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from skylake.core.batch import UNDATED, Batch, is_plain_name, night_of, night_span
 
-#: Ten microseconds: what a Modified Julian Date of double precision can tell apart, and some more.
+#: Ten microseconds: what a Modified Julian Date of double precision can distinguish, and some more.
 INSTANT = 1e-5 / 86400.0
 
 longitudes = st.floats(-180.0, 180.0)

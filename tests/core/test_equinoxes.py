@@ -32,7 +32,7 @@ from skylake.core.sphere import ra_dec, separation_deg
         ({"EQUINOX": 31.0}, "icrs"),
     ],
 )
-def test_a_header_tells_its_equinox(cards: dict[str, Any], equinox: str) -> None:
+def test_a_header_shows_its_equinox(cards: dict[str, Any], equinox: str) -> None:
     assert equinox_of(cards) == equinox
 
 

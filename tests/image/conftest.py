@@ -83,7 +83,7 @@ class Measured:
 
 @pytest.fixture(scope="session")
 def camera() -> Camera:
-    """A camera with a site and one filter, whose headers tell DATE-OBS and EXPTIME."""
+    """A camera with a site and one filter, whose headers show DATE-OBS and EXPTIME."""
     return Camera(
         name="lab",
         site=Site("a hill", -70.4, -24.6, 2600.0),

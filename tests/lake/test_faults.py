@@ -148,7 +148,7 @@ def test_a_commit_sweeps_away_what_killed_ones_left(lake: Lake, make_rows: MakeR
     assert lake.snapshot().n_rows("frames") == 5
 
 
-def test_who_holds_a_folder_keeps_it_and_who_comes_late_is_told(tmp_path: Path) -> None:
+def test_who_holds_a_folder_keeps_it_and_a_late_one_is_refused(tmp_path: Path) -> None:
     import os
 
     folder = tmp_path / "000001"

@@ -128,7 +128,7 @@ def test_a_damaged_settings_file_is_named_with_its_key(lake: Lake) -> None:
 
 
 @pytest.mark.parametrize("target", [None, "_snapshots/none", "_snapshots/000077"])
-def test_a_broken_pointer_is_told(lake: Lake, target: str | None) -> None:
+def test_a_broken_pointer_is_reported(lake: Lake, target: str | None) -> None:
     lake.layout.current.unlink()
     if target is not None:
         lake.layout.current.symlink_to(target)

@@ -21,7 +21,7 @@ from psycopg import sql
 
 import skylake
 from skylake.mirror import EmbeddedServer, Mirror
-from skylake.mirror.datafolder import _MARK, _new_mark
+from skylake.mirror.data_folder import _MARK, _new_mark
 from skylake.schema import Column, TableSchema, arrow_schema, load
 
 DEBIAN = Path("/usr/lib/postgresql/15/bin")

@@ -19,7 +19,7 @@ import pytest
 
 from skylake.errors import MirrorError
 from skylake.mirror import EmbeddedServer
-from skylake.mirror.datafolder import _MARK, _new_mark
+from skylake.mirror.data_folder import _MARK, _new_mark
 
 Python = Callable[..., subprocess.Popen[str]]
 NOBODY = 65534
@@ -45,7 +45,7 @@ START_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
 from skylake.mirror import EmbeddedServer
-from skylake.mirror.datafolder import DataFolder
+from skylake.mirror.data_folder import DataFolder
 launch = DataFolder.launch
 def die(folder, kept):
     launch(folder, kept)
@@ -271,7 +271,7 @@ def test_initdb_killed_half_way_leaves_nothing_in_the_way(folder: Path, python: 
     assert not list(folder.glob("postgres/initialising-*"))
 
 
-def test_another_major_version_is_refused_with_the_mend(folder: Path, debian: EmbeddedServer) -> None:
+def test_another_major_version_is_refused_with_the_fix(folder: Path, debian: EmbeddedServer) -> None:
     with EmbeddedServer(folder / "postgres", binaries=Path(debian.psql_command.split()[0]).parent):
         pass
     with pytest.raises(

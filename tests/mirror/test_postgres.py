@@ -95,7 +95,7 @@ def test_a_new_snapshot_without_changes_touches_one_row(
 def test_a_replaced_part_replaces_its_rows_alone(
     mirror: Mirror, connection: Connection, make_rows: Rows, read: Rows, as_mirrored: Rows
 ) -> None:
-    # Both parts hold the same camera and night: what tells them apart are their keys.
+    # Both parts hold the same camera and night: what distinguishes them are their keys.
     kept = make_rows("frames", 30, 0, camera="sim", night=20260110)
     mirror.synchronise([("frames", "kept", "1", kept)], [], 1)
     written = versions(connection)["frames"]

@@ -255,7 +255,7 @@ def test_a_user_view_in_the_way_is_named(mirror: Mirror, connection: Connection)
     assert texts(connection, "SELECT to_regclass('mine') IS NULL") == {True}
 
 
-def test_flags_of_frames_are_told_by_their_names(mirror: Mirror, connection: Connection) -> None:
+def test_flags_of_frames_are_reported_by_their_names(mirror: Mirror, connection: Connection) -> None:
     known = flag_texts("frames")
     for value, names in [(0, []), (sum(bit for bit, _ in known.values()), [*known]), (5, [*known][:3:2])]:
         (found,) = connection.execute(sql.SQL("SELECT frame_flags({})").format(value)).fetchone() or ()

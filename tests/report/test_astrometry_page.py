@@ -59,7 +59,7 @@ def test_a_wrong_scale_shows_away_from_the_middle():
     assert np.median(around) == pytest.approx(0.0, abs=0.03)
 
 
-def test_a_distortion_map_tells_pixels():
+def test_a_distortion_map_shows_pixels():
     lens = Lens((0.1, 0.2, 0.3), 2000.0, 399.5, 249.5, radial=(0.3, 0.0, 0.0))
     figure = distortion_map(lens, SHAPE, "a frame")
     (image,) = figure.axes[0].images

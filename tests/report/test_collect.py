@@ -89,7 +89,7 @@ def test_there_are_no_matches_with_another_catalog_or_camera(lake: Lake) -> None
 def test_flags_that_leave_photometry_good_are_clean() -> None:
     flags = [0, int(SourceFlag.BLENDED), int(SourceFlag.SATURATED), int(SourceFlag.BLENDED | SourceFlag.EDGE)]
     matches = pa.table({"flags": pa.array(flags, pa.int32())})
-    assert collect.Calibrated(matches, None).clean.tolist() == [True, True, False, False]  # type: ignore[arg-type]
+    assert collect.CalibratedMatches(matches, None).clean.tolist() == [True, True, False, False]  # type: ignore[arg-type]
 
 
 def test_the_largest_version_of_each_frame_is_in_force(bare: Lake, commit_rows: Any) -> None:

@@ -53,7 +53,7 @@ def test_the_catalog_chooses_among_stars_of_one_number(lake: Lake, star: dict[st
         curve_of_object(lake.snapshot(), star["object_id"], "other")
 
 
-def test_a_star_that_is_not_there_is_an_error_with_the_mend(lake: Lake, bare: Lake) -> None:
+def test_a_star_that_is_not_there_is_an_error_with_the_fix(lake: Lake, bare: Lake) -> None:
     with pytest.raises(LakeError, match="no light curve of the star 123456; `skylake cone`"):
         curve_of_object(lake.snapshot(), 123456)
     for ask in (

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from skylake.report import forcedplots, plots
+from skylake.report import forced_plots, plots
 from skylake.report.fields import separate_fields
 from skylake.report.style import save
 
@@ -23,7 +23,7 @@ def discs(places: list[tuple[float, float]], radius_deg: float, order: int = 8) 
     return np.unique(np.concatenate(found))
 
 
-def test_fields_far_apart_are_told_apart_from_north_to_south() -> None:
+def test_fields_far_apart_are_kept_apart_from_north_to_south() -> None:
     pixels = discs([(0.3, -60.0), (359.0, 20.0), (40.0, -20.0)], 1.0)
     fields = separate_fields(pixels, 8)
     dec = [np.mean(healpy.pix2ang(256, pixels[rows], nest=True, lonlat=True)[1]) for rows in fields]
@@ -66,13 +66,13 @@ def test_scatter_of_targets_is_held_against_their_errors(tmp_path: Path) -> None
     count = np.full(400, 9.0)
     scatter = single * random.uniform(0.7, 1.4, 400)
     mag[5], count[7] = np.nan, 2.0
-    figure = forcedplots.scatter_against_magnitude(mag, single / 3.0, scatter, count, "cam")
+    figure = forced_plots.scatter_against_magnitude(mag, single / 3.0, scatter, count, "cam")
     texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert texts == ["398 light curves", "median", "expected from random errors"]
     _, median, expected = figure.axes[0].lines
     assert median.get_ydata() == pytest.approx(np.array(expected.get_ydata()), rel=0.35)
     save(figure, tmp_path / "forced.png")
-    nothing = forcedplots.scatter_against_magnitude(mag, single, scatter, np.ones(400), "cam")
+    nothing = forced_plots.scatter_against_magnitude(mag, single, scatter, np.ones(400), "cam")
     assert "no target has" in nothing.axes[0].texts[0].get_text()
 
 

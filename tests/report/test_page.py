@@ -97,7 +97,7 @@ def test_the_numbers_of_rows_are_those_of_the_tables(pages: list[Path], lake: La
         assert int(number.replace(",", "")) == len(lake.open(name)) > 0
 
 
-def test_every_night_tells_its_frames_and_its_zeropoint(pages: list[Path], lake: Lake) -> None:
+def test_every_night_shows_its_frames_and_its_zeropoint(pages: list[Path], lake: Lake) -> None:
     nights = Page(pages[0]).tables[2]
     found = [dict(zip(nights[0], row, strict=True)) for row in nights[1:]]
     expected = lake.snapshot().read("nights").to_pylist()

@@ -63,7 +63,7 @@ def test_a_picture_of_other_values_is_drawn(number: int, value: Any, plot: Any, 
     assert (tmp_path / "a.png").read_bytes() != before
 
 
-def test_code_that_draws_otherwise_is_told_from_what_it_was(tmp_path: Path) -> None:
+def test_code_that_draws_otherwise_has_another_digest(tmp_path: Path) -> None:
     folder = Path(pictures.__file__).parent
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     assert code_of(copy) == code_of(folder)

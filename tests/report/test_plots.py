@@ -124,7 +124,7 @@ def test_bright_is_up_and_faint_is_down() -> None:
     assert not zeropoints.yaxis_inverted(), "a larger zeropoint is a clearer sky"
 
 
-def test_a_light_curve_in_two_bands_tells_them_apart() -> None:
+def test_a_light_curve_in_two_bands_distinguishes_them() -> None:
     band = np.where(np.arange(len(MJD)) % 2 == 0, "V", "R").astype(object)
     axes = plots.lightcurve(MJD, MAG, 0 * MAG, NO_FLAG, band, "a star").axes[0]
     handles, labels = axes.get_legend_handles_labels()

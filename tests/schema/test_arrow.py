@@ -48,7 +48,7 @@ def test_fields_carry_what_the_schema_says(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_file_tells_its_table_version_and_votable_header(name: str, tmp_path: Path) -> None:
+def test_a_file_shows_its_table_version_and_votable_header(name: str, tmp_path: Path) -> None:
     schema = load(name)
     write_parquet(empty_table(schema), tmp_path / "rows.parquet")
     metadata = pq.read_schema(tmp_path / "rows.parquet").metadata
@@ -116,7 +116,7 @@ def test_a_column_that_may_not_be_null_may_not_be_missing(table: TableSchema) ->
 
 
 @given(bad=st.integers(0, 40), count=st.integers(1, 41), chunks=st.integers(1, 5))
-def test_the_first_bad_row_is_told_wherever_it_is(
+def test_the_first_bad_row_is_reported_wherever_it_is(
     bad: int, count: int, chunks: int, table: TableSchema
 ) -> None:
     count = max(count, bad + 1)

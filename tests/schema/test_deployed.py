@@ -41,7 +41,7 @@ def another(data: dict[str, Any]) -> None:
 
 
 def test_the_schemas_of_this_tree_follow_the_deployed_ones() -> None:
-    assert problems() == [], "a schema has changed; CONTRIBUTING.md tells what to do"
+    assert problems() == [], "a schema has changed; CONTRIBUTING.md says what to do"
 
 
 def test_every_schema_is_recorded() -> None:
@@ -79,7 +79,7 @@ def test_a_schema_that_changes_under_its_version_is_found(change: Edit, schemas:
 
 
 @pytest.mark.full
-def test_the_mend_is_a_new_version_and_its_record(schemas: Path) -> None:
+def test_the_fix_is_a_new_version_and_its_record(schemas: Path) -> None:
     path, last = schemas / "sources.yaml", max(deployed_files("sources", schemas))
     edit(path, another)
     (sentence,) = problems(schemas)

@@ -1,4 +1,4 @@
-"""Which changes of a schema are allowed, and that each that is refused is told with its mend."""
+"""Which changes of a schema are allowed, and that each that is refused is reported with its fix."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_texts_need_no_new_version(
 
 
 @pytest.mark.parametrize(("name", "change", "sentence"), REFUSED)
-def test_anything_else_is_refused_with_the_mend(
+def test_anything_else_is_refused_with_the_fix(
     name: str, change: dict[str, Any], sentence: str, table: TableSchema, changed: Changed
 ) -> None:
     new = changed(table, name, **change)

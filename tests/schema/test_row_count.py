@@ -28,7 +28,7 @@ def numbers(count: int) -> pa.Table:
 @example(63)
 @example(64)
 @example(8192)
-def test_it_is_the_number_that_the_whole_footer_tells(tmp_path: Path, count: int) -> None:
+def test_it_is_the_number_that_the_whole_footer_shows(tmp_path: Path, count: int) -> None:
     path = tmp_path / "numbers.parquet"
     write_parquet(numbers(count), path)
     assert row_count(path, NUMBERS) == pq.read_metadata(path).num_rows == count

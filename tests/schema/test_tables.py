@@ -58,7 +58,7 @@ def test_texts_say_something_and_types_have_what_they_need(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["flags", "weather", "../schemas/frames", ""])
-def test_what_is_no_table_is_told(name: str) -> None:
+def test_what_is_no_table_is_reported(name: str) -> None:
     with pytest.raises(ConfigurationError, match="the tables are frames, sources, forced_sources"):
         load(name)
     with pytest.raises(KeyError):
@@ -134,7 +134,7 @@ def test_a_file_that_is_no_yaml_of_names_and_values_is_named(text: str, tmp_path
         ("curve.mag", {"unit": "mmag"}),
     ],
 )
-def test_the_checksum_tells_what_readers_depend_on(
+def test_the_checksum_shows_what_readers_depend_on(
     name: str, change: dict[str, Any], table: TableSchema, changed: Changed
 ) -> None:
     assert changed(table, name, **change).sha256 != table.sha256

@@ -8,7 +8,7 @@ import pytest
 from skylake.core.sphere import apply_proper_motion, separation_deg
 from skylake.simulate.catalog import magnitude_error, reference_catalog
 from skylake.simulate.colours import SIMULATED_BANDS, magnitude
-from skylake.simulate.population import CountLaw, Stars, joined, stars_around
+from skylake.simulate.population import CountLaw, StarPopulation, joined, stars_around
 from skylake.simulate.scenario import CatalogParams, Scenario, StarParams
 from skylake.simulate.variables import Kind
 
@@ -16,14 +16,14 @@ LIMIT = 17.0
 
 
 @pytest.fixture(scope="module")
-def stars() -> Stars:
+def stars() -> StarPopulation:
     around = stars_around(80.0, 30.0, 1.4, CountLaw(60.0, 12.0, 0.36, 6.0, 17.5), StarParams(), 3)
     new = around.take(np.array([0]))
     special = replace(new, star_id=np.array([9]), kind=np.array([Kind.TRANSIENT], np.int8))
     return joined([around, special])
 
 
-def test_the_catalog_has_stars_to_its_limit_and_no_transient(stars: Stars) -> None:
+def test_the_catalog_has_stars_to_its_limit_and_no_transient(stars: StarPopulation) -> None:
     table = reference_catalog(Scenario(), stars, LIMIT)
     assert set(table["id"].to_numpy()) == set(stars.star_id[(stars.v_mag < LIMIT) & (stars.star_id != 9)])
     assert table.column_names == [
@@ -33,7 +33,7 @@ def test_the_catalog_has_stars_to_its_limit_and_no_transient(stars: Stars) -> No
 
 
 @pytest.mark.parametrize("band", ["B", "V", "i"])
-def test_magnitudes_are_as_wrong_as_their_errors_say(stars: Stars, band: str) -> None:
+def test_magnitudes_are_as_wrong_as_their_errors_say(stars: StarPopulation, band: str) -> None:
     scenario = Scenario(catalog=CatalogParams(outlier_fraction=0.0))
     table = reference_catalog(scenario, stars, LIMIT).to_pandas()
     known = stars.take((stars.v_mag < LIMIT) & (stars.star_id != 9))
@@ -49,7 +49,7 @@ def test_errors_have_a_floor_and_grow_for_faint_stars() -> None:
     assert error[2] > 0.2
 
 
-def test_few_stars_are_plainly_wrong_in_all_bands_alike(stars: Stars) -> None:
+def test_few_stars_are_plainly_wrong_in_all_bands_alike(stars: StarPopulation) -> None:
     scenario = Scenario(catalog=CatalogParams(outlier_fraction=0.04, mag_error=1e-5))
     table = reference_catalog(scenario, stars, LIMIT).to_pandas()
     known = stars.take((stars.v_mag < LIMIT) & (stars.star_id != 9))
@@ -60,7 +60,7 @@ def test_few_stars_are_plainly_wrong_in_all_bands_alike(stars: Stars) -> None:
 
 
 @pytest.mark.parametrize("epoch", [2000.0, 2016.0])
-def test_positions_are_of_the_epoch_and_off_by_their_error(stars: Stars, epoch: float) -> None:
+def test_positions_are_of_the_epoch_and_off_by_their_error(stars: StarPopulation, epoch: float) -> None:
     scenario = Scenario(catalog=CatalogParams(epoch=epoch, position_error_mas=30.0))
     table = reference_catalog(scenario, stars, LIMIT)
     assert float(table.schema.metadata[b"epoch"]) == epoch

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skylake.core.sphere import separation_deg
-from skylake.simulate.optics import Pointing, field_radius, point_spread
+from skylake.simulate.optics import SimulatedPointing, field_radius, point_spread
 from skylake.simulate.scenario import OpticsParams
 
 pointings = st.builds(
-    Pointing,
+    SimulatedPointing,
     ra_deg=st.floats(0.0, 359.99),
     dec_deg=st.one_of(st.floats(-90.0, 90.0), st.sampled_from([-90.0, 90.0])),
     rotation_deg=st.floats(0.0, 360.0),
@@ -26,7 +26,7 @@ GRID = [axis.ravel() for axis in np.meshgrid(np.linspace(-0.5, 799.5, 9), np.lin
 
 @settings(deadline=None, max_examples=60)
 @given(pointings)
-def test_sky_to_pixel_undoes_pixel_to_sky(pointing: Pointing) -> None:
+def test_sky_to_pixel_undoes_pixel_to_sky(pointing: SimulatedPointing) -> None:
     x, y = pointing.sky_to_pixel(*pointing.pixel_to_sky(*GRID))
     np.testing.assert_allclose(x, GRID[0], atol=1e-5)
     np.testing.assert_allclose(y, GRID[1], atol=1e-5)
@@ -34,7 +34,7 @@ def test_sky_to_pixel_undoes_pixel_to_sky(pointing: Pointing) -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(pointings, st.tuples(st.integers(0, 40), st.integers(0, 40)))
-def test_the_header_says_the_same(pointing: Pointing, origin: tuple[int, int]) -> None:
+def test_the_header_says_the_same(pointing: SimulatedPointing, origin: tuple[int, int]) -> None:
     header = fits.Header([(name, value) for name, value, _ in pointing.cards(origin)])
     ra, dec = WCS(header).all_pix2world(GRID[0] + origin[0], GRID[1] + origin[1], 0)
     assert (
@@ -44,7 +44,7 @@ def test_the_header_says_the_same(pointing: Pointing, origin: tuple[int, int]) -
 
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_rotation_is_the_position_angle_of_the_y_axis(mirrored: bool) -> None:
-    pointing = Pointing(80.0, 10.0, 30.0, 10.0, (101, 101), mirrored=mirrored)
+    pointing = SimulatedPointing(80.0, 10.0, 30.0, 10.0, (101, 101), mirrored=mirrored)
     ra, dec = pointing.pixel_to_sky([50.0, 60.0], [60.0, 50.0])
     east, north = (ra - 80.0) * np.cos(np.radians(10.0)), dec - 10.0
     assert np.degrees(np.arctan2(east, north))[0] == pytest.approx(30.0, abs=0.01)
@@ -55,14 +55,14 @@ def test_rotation_is_the_position_angle_of_the_y_axis(mirrored: bool) -> None:
 
 
 def test_the_other_side_of_the_sky_has_no_pixel() -> None:
-    x, y = Pointing(10.0, 20.0, 0.0, 70.0, (100, 100)).sky_to_pixel([190.0, 10.0], [-20.0, 20.0])
+    x, y = SimulatedPointing(10.0, 20.0, 0.0, 70.0, (100, 100)).sky_to_pixel([190.0, 10.0], [-20.0, 20.0])
     assert np.isnan(x[0]) and np.isnan(y[0])
     assert (x[1], y[1]) == pytest.approx((49.5, 49.5))
 
 
 def test_the_distortion_is_that_of_the_corners() -> None:
-    straight = Pointing(10.0, 0.0, 0.0, 5.0, (400, 300))
-    bent = Pointing(10.0, 0.0, 0.0, 5.0, (400, 300), distortion=0.01)
+    straight = SimulatedPointing(10.0, 0.0, 0.0, 5.0, (400, 300))
+    bent = SimulatedPointing(10.0, 0.0, 0.0, 5.0, (400, 300), distortion=0.01)
     far = [separation_deg(10.0, 0.0, *pointing.pixel_to_sky(0.0, 0.0)) for pointing in (bent, straight)]
     assert np.tan(np.radians(far[0])) / np.tan(np.radians(far[1])) == pytest.approx(1.01, rel=1e-9)
 

@@ -66,7 +66,7 @@ def test_the_zeropoint_holds_extinction_and_clouds(small_scenario: Scenario) -> 
 
 
 def test_zeropoint_and_sky_follow_the_gain_through_dated_blocks() -> None:
-    """The shipped profile tells of a gain of 2.4 before 2024-04-01 and of 1.5 later."""
+    """The shipped profile gives a gain of 2.4 before 2024-04-01 and of 1.5 later."""
     still = AtmosphereParams(night_rms_mag=0.0, drift_mag=0.0, extinction=0.0, moonlight=False)
     frames = plan(Scenario(first_night=20240330, nights=3, frames_per_night=2, atmosphere=still))
     assert frames[-1].zeropoint - frames[0].zeropoint == pytest.approx(2.5 * np.log10(2.4 / 1.5))

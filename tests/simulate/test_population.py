@@ -10,7 +10,7 @@ from skylake.simulate.population import (
     CELL_ORDER,
     COLOUR_RANGE,
     CountLaw,
-    Stars,
+    StarPopulation,
     stars_around,
     stars_of_cells,
     stars_of_disc,
@@ -21,8 +21,8 @@ LAW = CountLaw(40.0, 12.0, 0.38, 6.0, 16.0)
 PARAMS = StarParams()
 
 
-def same(first: Stars, second: Stars) -> None:
-    for name in fields(Stars):
+def same(first: StarPopulation, second: StarPopulation) -> None:
+    for name in fields(StarPopulation):
         np.testing.assert_array_equal(getattr(first, name.name), getattr(second, name.name))
 
 

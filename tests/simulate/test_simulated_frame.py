@@ -91,7 +91,7 @@ CLOCKS = {
 
 
 @pytest.mark.parametrize("clock", CLOCKS.values(), ids=CLOCKS.keys())
-def test_clocks_of_all_kinds_tell_the_true_time(clock: str, profile_file) -> None:
+def test_clocks_of_all_kinds_show_the_true_time(clock: str, profile_file) -> None:
     path = profile_file(
         f'name = "odd"\n[[header.time]]\n{clock}\n'
         '[header]\nkind = ["IMAGETYP"]\nscience_kinds = ["light frame"]\nextension = "SCI"\n'
@@ -213,7 +213,7 @@ def test_the_sky_is_as_bright_and_as_noisy_as_stated(small_scenario: Scenario, t
     assert residual[np.abs(residual) < 3.5 * expected].std() == pytest.approx(expected, rel=0.03)
 
 
-def test_saturated_stars_are_told(small_scenario: Scenario, tmp_path: Path) -> None:
+def test_saturated_stars_are_reported(small_scenario: Scenario, tmp_path: Path) -> None:
     bright = SpecialParams(peak_fraction=4.0, transient=False)
     scenario = replace(small_scenario, stars=StarParams(per_frame=30.0), specials=bright)
     _, truth, path = made(scenario, tmp_path)

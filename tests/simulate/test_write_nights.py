@@ -90,7 +90,7 @@ def test_the_transient_is_true_and_not_in_the_catalog(small_run: Run) -> None:
     assert seen.mag.min() >= new["peak_mag"]
 
 
-def test_magnitudes_follow_the_light_curves_that_are_told(small_run: Run) -> None:
+def test_magnitudes_follow_the_light_curves_that_are_reported(small_run: Run) -> None:
     scenario, result = small_run
     frames, table = pq.read_table(result.truth_frames).to_pandas(), detections(result)
     stars = pq.read_table(result.truth_stars).to_pandas().set_index("star_id")
@@ -126,7 +126,7 @@ def mixed_run(small_profile: str, small_scenario: Scenario, tmp_path_factory: py
     return scenario, simulate(scenario, tmp_path_factory.mktemp("mixed"))
 
 
-def test_truth_tells_clouds_streaks_and_headers(mixed_run: Run) -> None:
+def test_truth_shows_clouds_streaks_and_headers(mixed_run: Run) -> None:
     _, result = mixed_run
     frames = pq.read_table(result.truth_frames).to_pandas()
     assert frames.wcs.value_counts().to_dict() == {"good": 7, "wrong": 2, "absent": 1}
@@ -163,7 +163,7 @@ def test_flux_in_truth_is_that_of_the_zeropoint(mixed_run: Run) -> None:
     zeropoint = (
         table.mag + 2.5 * np.log10(table.flux_adu_per_s) - frame.colour_term * (colour - frame.pivot_colour)
     )
-    # Clouds have a gradient; the middle of the field has what is told.
+    # Clouds have a gradient; the middle of the field has what is stated.
     difference = (zeropoint - frame.zp).groupby(table.frame).median()
     assert np.abs(difference[frames.clear]).max() < 0.002
     assert np.abs(difference[~frames.clear]).max() < 0.1

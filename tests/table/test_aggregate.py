@@ -189,7 +189,7 @@ def test_finished_blocks_merge_as_partials_do(
     require_same(aggregate, finish(merge(data.draw(st.permutations(parts)))), whole)
 
 
-def test_there_is_an_aggregate_for_each_derived_table_and_none_else() -> None:
+def test_each_derived_table_has_its_aggregate() -> None:
     assert list(built_in()) == ["nights", "lightcurves", "forced_lightcurves", "maps", "seeing"]
     for name, one in built_in().items():
         assert one.key == load(name).primary_key

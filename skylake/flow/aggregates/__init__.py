@@ -1,4 +1,4 @@
-"""Aggregates: tables that sum up others, planned, made and committed by one engine."""
+"""Aggregates: tables that are computed from other tables, all planned, made and committed by one engine."""
 
 from skylake.flow.aggregates.run import AGGREGATES, AggregateReport, aggregate
 from skylake.flow.aggregates.stale_parts import Outdated, outdated, uncalibrated

@@ -12,7 +12,7 @@ from skylake.table.matches import matches_name
 
 
 @dataclass(frozen=True, slots=True)
-class Calibrated:
+class CalibrationInForce:
     """The calibration that aggregates use, in a snapshot.
 
     ``in_force`` has the catalog of each camera, empty for none, and the largest version of it; ``versions`` all
@@ -24,7 +24,7 @@ class Calibrated:
     versions: Mapping[str, Sequence[int]]
 
     def configuration(self, frames: Part) -> dict[str, Any]:
-        """Return what tells the calibration of a night, given its part of frames."""
+        """Return what identifies the calibration of a night, given its part of frames."""
         catalog, version = self._in_force(frames)
         return {"catalog": catalog, "version": version}
 
@@ -41,8 +41,8 @@ class Calibrated:
     def part(self, table: str, frames: Part) -> Part | None:
         """Return the part of a table of the night of a part of frames.
 
-        Names are compared whole: one catalog may end as another does. The zeropoints are of an earlier version where
-        the night has not the one in force yet.
+        Names are compared whole, since the name of one catalog may end like that of another. The zeropoints are of an
+        earlier version where the night does not have the one in force yet.
         """
         parts = self.snapshot.parts(table)
         if table != "zeropoints":
@@ -52,7 +52,7 @@ class Calibrated:
         return next((parts[name] for name in names if name in parts), None)
 
 
-def calibration_in_force(lake: Lake, snapshot: Snapshot | None = None) -> Calibrated:
+def calibration_in_force(lake: Lake, snapshot: Snapshot | None = None) -> CalibrationInForce:
     """Return the calibration in force: the catalog that calibrates each camera, and the largest version of it."""
     snapshot = snapshot or lake.snapshot()
     catalogs = {camera: lake.catalogs(camera).calibrate for camera in sorted(cameras_of(snapshot))}
@@ -61,7 +61,7 @@ def calibration_in_force(lake: Lake, snapshot: Snapshot | None = None) -> Calibr
         camera: (name, max(versions_of(snapshot, name, camera), default=1))
         for camera, name in catalogs.items()
     }
-    return Calibrated(snapshot, in_force, versions)
+    return CalibrationInForce(snapshot, in_force, versions)
 
 
 def cameras_of(snapshot: Snapshot) -> set[str]:

@@ -1,4 +1,4 @@
-"""Plans of aggregates: what each part would be made from now, and why the one that the lake has is out of date."""
+"""Plans of aggregates: the inputs that each part would now be made from, and why one in the lake is out of date."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from skylake.cameras import Profile
 from skylake.core.ids import config_sha256
-from skylake.flow.aggregates.calibration import Calibrated, cameras_of
+from skylake.flow.aggregates.calibration import CalibrationInForce, cameras_of
 from skylake.flow.staleness import Why, why_stale
 from skylake.flow.zeropoints.calibration_parameters import calibration_configuration
 from skylake.lake import Lake, Part, Snapshot
@@ -19,16 +19,16 @@ from skylake.schema import TableSchema
 from skylake.sky.lake_catalogs import ReferenceCatalog
 from skylake.table.aggregate import CALIBRATED, REFERENCE, Aggregate
 
-#: Inputs that are not divided into batches: those of a batch are named by what was measured with them.
+#: Inputs that are not divided into batches. The measurements of a batch name which of them were used.
 LISTS = ("targets", REFERENCE)
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A part of an aggregate, of one batch: what it is made from.
+    """The part of an aggregate for one batch, and what it is made from.
 
-    ``parts`` has the part of each input, by table, for those that there are; ``made_from`` the parts of matches and
-    zeropoints that a calibration makes for it, as (table, part).
+    ``parts`` maps the table of each input to its part, for inputs that exist; ``made_from`` holds the parts of matches
+    and zeropoints that a calibration makes for it, as (table, part).
     """
 
     name: str
@@ -41,22 +41,22 @@ class Planned:
     lists: tuple[Part, ...] = ()
 
     def why(self, held: Part | None, schema: TableSchema, lost: Collection[str] = ()) -> Why | None:
-        """Return why the part has to be made anew, given the one that the lake has, and those with lost files."""
+        """Return why the part has to be made anew, given the part in the lake and the parts with lost files."""
         why = why_stale(held, self.inputs, schema.sha256)
         return why or (Why.LOST if self.name in lost else None)
 
 
 @dataclass(frozen=True)
-class Sources:
-    """What plans of all aggregates look up: the calibration in force, profiles, and lists of targets."""
+class PlanSources:
+    """What the plans of all aggregates share: the calibration in force, profiles, catalogs and lists of targets."""
 
     lake: Lake
-    calibrated: Calibrated
+    calibrated: CalibrationInForce
     _origins: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def snapshot(self) -> Snapshot:
-        """The snapshot that is planned upon."""
+        """The snapshot that the plans are for."""
         return self.calibrated.snapshot
 
     @cached_property
@@ -71,13 +71,13 @@ class Sources:
         return {name: ReferenceCatalog.open(self.snapshot.catalog(name)) for name in names}
 
     def lists(self, measured: Part | None) -> tuple[Part, ...]:
-        """Return the lists of targets that forced measurements were made with; a newer one changes nothing."""
+        """Return the lists of targets that forced measurements were made with, even if there are newer ones."""
         named = measured.inputs.get("targets", "").split() if measured is not None else []
         parts = self.snapshot.parts("targets")
         return tuple(parts[name] for name in (one.partition(":")[0] for one in named) if name in parts)
 
     def catalog_checksums(self, lists: tuple[Part, ...]) -> dict[str, str]:
-        """Return the checksums of the catalogs that targets of some lists are from."""
+        """Return the checksums of the catalogs that the targets of some lists come from."""
         origins = {origin for one in lists for origin in self._origins_of(one)}
         return {name: self.catalogs[name].checksum for name in sorted(origins & self.catalogs.keys())}
 
@@ -88,8 +88,8 @@ class Sources:
         return self._origins[part.name]
 
 
-def plan(aggregate: Aggregate, sources: Sources) -> Iterator[Planned]:
-    """Yield what each part of an aggregate would be made from now, one for each batch."""
+def plan(aggregate: Aggregate, sources: PlanSources) -> Iterator[Planned]:
+    """Yield the parts of an aggregate, one for each batch, with the inputs that each would be made from now."""
     calibrated = sources.calibrated
     tables = [one.table for one in aggregate.inputs if one.table not in LISTS]
     needed = {one.table for one in aggregate.inputs if one.is_needed}
@@ -118,7 +118,7 @@ def _reads_lists(aggregate: Aggregate) -> bool:
     return any(one.table in LISTS for one in aggregate.inputs)
 
 
-def _configuration(aggregate: Aggregate, sources: Sources, frames: Part) -> dict[str, Any]:
+def _configuration(aggregate: Aggregate, sources: PlanSources, frames: Part) -> dict[str, Any]:
     """Return the resolved configuration of a part, of which its SHA-256 is an input."""
     found = sources.calibrated.configuration(frames) if aggregate.is_calibrated else {}
     found |= {name: getattr(sources.lake.settings, name) for name in aggregate.settings}

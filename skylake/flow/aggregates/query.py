@@ -1,4 +1,4 @@
-"""The query of a user over the rows of one batch, on a connection of DuckDB that reaches nothing else."""
+"""The query of a user over the rows of one batch, on a DuckDB connection that has access to nothing else."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Query:
 
 
 def _close(connection: duckdb.DuckDBPyConnection) -> None:
-    """Let a connection reach nothing but what is registered; of one thread, its sums do not depend on chance."""
+    """Restrict a connection to what is registered, and to one thread so that its sums do not depend on chance."""
     connection.execute("SET enable_progress_bar = false")
     connection.execute("SET threads = 1")
     close(connection)
@@ -119,7 +119,7 @@ def inputs_of(path: Path, text: str, readable: Sequence[str]) -> dict[str, tuple
     found: dict[str, set[str]] = {}
     for table, columns in _scans(plan for _, value in plans for plan in json.loads(value)):
         found.setdefault(table, set()).update(columns)
-    # A column at least tells how many rows there are.
+    # At least one column is needed to count the rows.
     return {
         table: tuple(name for name in load(table).names if name in columns) or ("camera",)
         for table, columns in sorted(found.items())
@@ -132,8 +132,11 @@ def _scans(plans: Iterable[dict[str, Any]]) -> Iterable[tuple[str, list[str]]]:
     while waiting:
         node = waiting.pop()
         waiting += node.get("children", ())
-        told = node.get("extra_info", {})
-        if "Table" in told:
-            found = told.get("Projections", [])
-            columns = [found] if isinstance(found, str) else found
-            yield str(told["Table"]).rpartition(".")[2], [_INNER.split(one)[0].strip('"') for one in columns]
+        details = node.get("extra_info", {})
+        if "Table" in details:
+            columns_read = details.get("Projections", [])
+            columns = [columns_read] if isinstance(columns_read, str) else columns_read
+            yield (
+                str(details["Table"]).rpartition(".")[2],
+                [_INNER.split(one)[0].strip('"') for one in columns],
+            )

@@ -16,9 +16,9 @@ from skylake.table.matches import catalog_values, reference_columns
 
 Floats = npt.NDArray[np.float64]
 
-#: A catalog star is no farther than this from its target, which lies where it is seen.
+#: A catalog star is no farther than this from its target, whose position is that of the star when it was seen.
 _REACH_DEG = 60.0 / 3600.0
-#: Stars are looked up together that lie in one pixel of this order, about seven degrees wide.
+#: Stars in one pixel of this order, about seven degrees wide, are looked up together.
 _CONE_BITS = 2 * (INDEX_ORDER - 3)
 _SCHEMA = pa.schema(
     {
@@ -40,13 +40,13 @@ def reference_table(
     Parameters
     ----------
     measured : pyarrow.Table
-        Rows of ``forced_sources``, which tell where the targets are.
+        Rows of ``forced_sources``, which have the positions of the targets.
     zeropoints : pyarrow.Table
         With ``band`` and ``colour``.
     listed : pyarrow.Table
         Rows of ``targets``.
     catalogs : mapping
-        Those that targets are from, of those that the lake still has.
+        The catalogs that targets come from, if the lake still has them.
 
     Returns
     -------

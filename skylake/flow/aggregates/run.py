@@ -1,7 +1,7 @@
 """The engine of aggregates: it plans what is out of date, makes it batch by batch on the workers, and commits it.
 
-A part of an aggregate is what one batch has in it, so a night costs that night however many there are. A table whose
-key is not that of a batch is kept in blocks, a row for each batch and key, and merged by who reads it: see
+A part of an aggregate holds the rows of one batch, so a new night costs the same however many there are. A table whose
+key does not contain the batch is kept in blocks, a row for each batch and key, which readers merge: see
 ``skylake.lake.access.gathered_views``.
 """
 
@@ -28,7 +28,7 @@ from skylake.errors import (
     together,
 )
 from skylake.flow.aggregates.calibration import calibration_in_force
-from skylake.flow.aggregates.plan import Planned, Sources, plan
+from skylake.flow.aggregates.plan import Planned, PlanSources, plan
 from skylake.flow.aggregates.reference import reference_table
 from skylake.flow.aggregates.users import UserAggregate, user_aggregates
 from skylake.flow.compaction.unbundle import cut_crowded, in_groups
@@ -78,7 +78,7 @@ class Making:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class PartJob:
     """A part to make, and where its inputs are."""
 
     name: str
@@ -95,7 +95,7 @@ def aggregate(
     progress: Progress | None = None,
     files: Sequence[Path] = (),
 ) -> AggregateReport:
-    """Refresh aggregates; without names all of them. Each is one commit.
+    """Refresh the named aggregates, or all of them without names. Each is one commit.
 
     Without names, files of the user that fail are reported, and keep no other table from being made.
 
@@ -106,12 +106,12 @@ def aggregate(
     workers : Workers
     progress : Progress or None
     files : sequence of Path
-        Files of aggregates of the user, beside those of the user's own folder.
+        Files with aggregates of the user, in addition to those in the user's own folder.
 
     Raises
     ------
     UsageError
-        If there is no such aggregate.
+        If an aggregate of these names does not exist.
     ConfigurationError
         If the file of an aggregate that is named fails.
     """
@@ -150,10 +150,10 @@ def _refresh(
     report: AggregateReport,
     progress: Progress,
 ) -> None:
-    """Make the parts whose inputs have changed, remove those that are planned no more, and commit."""
+    """Make the parts whose inputs have changed, remove those that are no longer planned, and commit."""
     definition, schema = definition_of(made_by)
     table = definition.name
-    sources = Sources(lake, calibration_in_force(lake))
+    sources = PlanSources(lake, calibration_in_force(lake))
     with in_force(schema):
         planned, held, stale = stale_parts(definition, schema, sources)
         gone = set(held) - {one.name for one in planned}
@@ -182,16 +182,16 @@ def definition_of(made_by: Aggregate | UserAggregate) -> tuple[Aggregate, TableS
 
 
 def stale_parts(
-    definition: Aggregate, schema: TableSchema, sources: Sources
+    definition: Aggregate, schema: TableSchema, sources: PlanSources
 ) -> tuple[list[Planned], dict[str, Part], list[Planned]]:
-    """Return all parts that are planned, those that the lake has, and which of the first are out of date."""
+    """Return the planned parts, the parts in the lake, and which of the planned ones are out of date."""
     planned = list(plan(definition, sources))
     version = sources.snapshot.version(definition.name)
     held, lost = version.parts, version.lost()
     return planned, held, [one for one in planned if one.why(held.get(one.name), schema, lost) is not None]
 
 
-def _making(lake: Lake, definition: Aggregate, schema: TableSchema, sources: Sources) -> Making:
+def _making(lake: Lake, definition: Aggregate, schema: TableSchema, sources: PlanSources) -> Making:
     reads = {one.table for one in definition.inputs}
     is_hats = schema.layout.kind == "hats"
     return Making(
@@ -213,7 +213,7 @@ def _made(
     workers: Workers,
     progress: Progress,
 ) -> list[Part]:
-    """Make some parts; inputs that share files with those of other nights are copied out of them before."""
+    """Make some parts; inputs that share files with other nights are first copied to files of their own."""
     table = making.schema.name
     with lake.stage(f"read-{table}") as place:
         copies = _copies(snapshot, planned, place, workers, progress)
@@ -237,7 +237,7 @@ def _made(
 def _copies(
     snapshot: Snapshot, planned: Sequence[Planned], place: Path, workers: Workers, progress: Progress
 ) -> dict[tuple[str, str], Sequence[Slice]]:
-    """Copy inputs out of bundles of which several are read, table by table; return where they are."""
+    """Copy inputs out of bundles that hold several of them, table by table; return where the copies are."""
     names: dict[str, list[str]] = {}
     for one in planned:
         for table, part in one.parts.items():
@@ -250,16 +250,16 @@ def _copies(
     return found
 
 
-def _job(one: Planned, snapshot: Snapshot, copies: Mapping[tuple[str, str], Sequence[Slice]]) -> Job:
+def _job(one: Planned, snapshot: Snapshot, copies: Mapping[tuple[str, str], Sequence[Slice]]) -> PartJob:
     files: dict[str, Sequence[Slice]] = {
         table: copies.get((table, part.name)) or snapshot.version(table).slices_of(part)
         for table, part in one.parts.items()
     }
     files["targets"] = snapshot.version("targets").slices(one.lists) if one.lists else []
-    return Job(one.name, one.camera, one.night, one.inputs, files)
+    return PartJob(one.name, one.camera, one.night, one.inputs, files)
 
 
-def make_part(making: Making, job: Job, staging: Path) -> Part:
+def make_part(making: Making, job: PartJob, staging: Path) -> Part:
     """Make the part of one batch; runs on a worker."""
     definition, schema = making.aggregate, making.schema
     if schema.name not in TABLES:
@@ -270,7 +270,7 @@ def make_part(making: Making, job: Job, staging: Path) -> Part:
 
 
 def of_batch(rows: pa.Table, schema: TableSchema, camera: str, night: int) -> pa.Table:
-    """Return rows with the columns that name their batch, which functions of aggregates need not give."""
+    """Return rows with the columns that name their batch, which functions of aggregates may leave out."""
     values = {"camera": pa.repeat(camera, rows.num_rows), "night": np.full(rows.num_rows, night, np.int32)}
     for name in schema.layout.batch:
         place = rows.schema.get_field_index(name)
@@ -281,7 +281,7 @@ def of_batch(rows: pa.Table, schema: TableSchema, camera: str, night: int) -> pa
     return rows
 
 
-def _given(making: Making, job: Job) -> Given:
+def _given(making: Making, job: PartJob) -> Given:
     """Read what a batch is made from."""
     definition = making.aggregate
     inputs = [one for one in definition.inputs if one.table != REFERENCE]

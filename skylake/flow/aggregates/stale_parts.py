@@ -1,12 +1,12 @@
-"""What is out of date in a lake, from the plans of calibrate and aggregate: it is just what they would make."""
+"""Parts of a lake that are out of date: those that calibrate and aggregate would make by their plans."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
 
-from skylake.flow.aggregates.calibration import Calibrated, calibration_in_force
-from skylake.flow.aggregates.plan import Sources, plan
+from skylake.flow.aggregates.calibration import CalibrationInForce, calibration_in_force
+from skylake.flow.aggregates.plan import PlanSources, plan
 from skylake.flow.aggregates.run import definition_of
 from skylake.flow.aggregates.users import UserAggregate, user_aggregates
 from skylake.flow.staleness import Why
@@ -60,7 +60,7 @@ def outdated(lake: Lake, snapshot: Snapshot | None = None) -> dict[str, Outdated
     calibrated = calibration_in_force(lake, snapshot)
     found = _calibrations(lake, calibrated)
     stale = {(table, name) for table, state in found.items() for name in state.why}
-    sources = Sources(lake, calibrated)
+    sources = PlanSources(lake, calibrated)
     known: dict[str, Aggregate | UserAggregate] = {**built_in(), **user_aggregates()[0]}
     for table, one in known.items():
         found[table] = _aggregate(one, sources, stale)
@@ -68,7 +68,7 @@ def outdated(lake: Lake, snapshot: Snapshot | None = None) -> dict[str, Outdated
 
 
 def uncalibrated(lake: Lake) -> int:
-    """Return how many parts of matches and zeropoints are out of date, without planning what is made from them.
+    """Return how many parts of matches and zeropoints are out of date, without plans of the tables made from them.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def uncalibrated(lake: Lake) -> int:
     return sum(len(state.why) for state in _calibrations(lake, calibration_in_force(lake)).values())
 
 
-def _calibrations(lake: Lake, calibrated: Calibrated) -> dict[str, Outdated]:
+def _calibrations(lake: Lake, calibrated: CalibrationInForce) -> dict[str, Outdated]:
     """Return the state of matches and zeropoints."""
     snapshot = calibrated.snapshot
     found = {"matches": Outdated(), "zeropoints": Outdated()}
@@ -97,7 +97,9 @@ def _calibrations(lake: Lake, calibrated: Calibrated) -> dict[str, Outdated]:
     return found
 
 
-def _aggregate(made_by: Aggregate | UserAggregate, sources: Sources, stale: set[tuple[str, str]]) -> Outdated:
+def _aggregate(
+    made_by: Aggregate | UserAggregate, sources: PlanSources, stale: set[tuple[str, str]]
+) -> Outdated:
     """Return the state of an aggregate, given the parts of matches and zeropoints that are out of date."""
     definition, schema = definition_of(made_by)
     with in_force(schema):

@@ -1,4 +1,4 @@
-"""Aggregates of a user: a file of SQL or Python each, in the user's own folder or named, never in a lake.
+"""Aggregates of a user: each is a file of SQL or Python, in the user's own folder or named by path, never in a lake.
 
 A file of SQL begins with comments that declare it::
 
@@ -128,7 +128,7 @@ def _read(path: Path, sha256: str) -> UserAggregate:
 
 
 def _of_python(path: Path) -> Aggregate:
-    """Return the aggregate of a file of Python; its functions go to workers whole, as none of them can import it."""
+    """Return the aggregate of a file of Python; its functions are sent to workers whole, as these cannot import it."""
     with code_of_user(str(path), "the file cannot be run"):
         found = runpy.run_path(str(path)).get("AGGREGATE")
     if not isinstance(found, Aggregate):
@@ -139,37 +139,38 @@ def _of_python(path: Path) -> Aggregate:
             "skylake.table.aggregate"
         )
     partial, merge, finish = (_Guarded(str(path), one) for one in (found.partial, found.merge, found.finish))
-    once = _Finish(str(path), _not_batch(found.key), finish)
-    return replace(found, partial=partial, merge=merge, finish=once)
+    return replace(
+        found, partial=partial, merge=merge, finish=_Finish(str(path), _not_batch(found.key), finish)
+    )
 
 
 def _of_sql(path: Path) -> Aggregate:
     """Return the aggregate of a file of SQL."""
     text = path.read_text(encoding="utf-8")
-    told = _declared(path, text)
-    key = tuple(_listed(told["key"]))
+    declared = _declared(path, text)
+    key = tuple(_listed(declared["key"]))
     try:
-        granularity = Granularity(told["granularity"])
+        granularity = Granularity(declared["granularity"])
     except ValueError as error:
         kinds = ", ".join(Granularity)
         raise ConfigurationError(
-            f"{path}: the granularity {told['granularity']!r} is none of {kinds}"
+            f"{path}: the granularity {declared['granularity']!r} is not one of {kinds}"
         ) from error
     inputs = tuple(
         Input(table, columns, None) for table, columns in inputs_of(path, text, _readable()).items()
     )
     query = Query(str(path), text, tuple((one.table, one.columns or ()) for one in inputs))
-    merging: dict[str, str] = dict(_merging(path, told.get("merge", "")))
+    merging: dict[str, str] = dict(_merging(path, declared.get("merge", "")))
     # What names the place of a star is the same in all nights.
     merging = dict.fromkeys([name for name in _PLACE if name not in key], "last") | merging
     finish = _Finish(str(path), _not_batch(key), _as_it_is)
     if granularity is Granularity.BATCH:
-        return Aggregate(told["name"], inputs, key, granularity, query, pa.concat_tables, finish)
+        return Aggregate(declared["name"], inputs, key, granularity, query, pa.concat_tables, finish)
     merge = merged_by([*_BATCH, *_not_batch(key)], merging)
     for name in query(Given("", 0, _nothing(inputs))).column_names:
         if name not in (*merging, *key, *_BATCH):
             raise _unmerged(path, name)
-    return Aggregate(told["name"], inputs, key, granularity, query, merge, finish)
+    return Aggregate(declared["name"], inputs, key, granularity, query, merge, finish)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +217,7 @@ class _Finish:
 
 def _declared(path: Path, text: str) -> dict[str, str]:
     """Return what the comments before the query declare; others among them are passed over."""
-    told: dict[str, str] = {}
+    declared: dict[str, str] = {}
     for line in text.splitlines():
         if line.strip() and not line.lstrip().startswith("--"):
             break
@@ -225,13 +226,13 @@ def _declared(path: Path, text: str) -> dict[str, str]:
             continue
         if found[1] not in _KEYS:
             raise ConfigurationError(f"{path}: there is no {found[1]!r} to declare; use {', '.join(_KEYS)}")
-        told[found[1]] = found[2].strip()
-    missing = [name for name in _KEYS[:3] if not told.get(name)]
+        declared[found[1]] = found[2].strip()
+    missing = [name for name in _KEYS[:3] if not declared.get(name)]
     if missing:
         raise ConfigurationError(
             f"{path}: the file does not say its {missing[0]}; begin it with lines such as `-- {missing[0]}: …`"
         )
-    return told
+    return declared
 
 
 def _listed(text: str) -> list[str]:
@@ -265,7 +266,7 @@ def _readable() -> list[str]:
 
 
 def _derived(aggregate: Aggregate, path: Path) -> TableSchema:
-    """Return the schema that follows from what an aggregate gives for a batch without rows."""
+    """Return the schema that follows from the result of an aggregate for a batch without rows."""
     rows = _of_nothing(aggregate, path)
     columns = [
         Column("camera", "string", "Name of the camera", nullable=False, ucd="meta.id;instr", length=64),
@@ -341,7 +342,7 @@ def _unmerged(path: Path, name: str) -> ConfigurationError:
 
 
 def _of_nothing(aggregate: Aggregate, path: Path) -> pa.Table:
-    """Return what an aggregate gives for a batch without rows."""
+    """Return the result of an aggregate for a batch without rows."""
     schema = path.with_suffix(".yaml").name
     with code_of_user(str(path), f"a batch without rows fails; let it pass, or put {schema} beside the file"):
         return aggregate.finish(

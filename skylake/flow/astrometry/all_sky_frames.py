@@ -15,11 +15,11 @@ from skylake.core.refraction import Air
 from skylake.errors import ConfigurationError, FrameFailed, FrameSkipped
 from skylake.image.allsky.allsky_pointing import NO_PLACE, USUAL_FWHM_PX, detected_of
 from skylake.image.allsky.horizon_search import SearchParams
-from skylake.image.allsky.refine_geometry import Detected
+from skylake.image.allsky.refine_geometry import DetectedPlaces
 from skylake.image.allsky.solve_allsky import AllSkySolution, solve_all_sky
 from skylake.image.detection.background import estimate_background, refine_background
 from skylake.image.detection.detect_sources import detect_sources
-from skylake.image.detrend.detrend_chain import calibrate
+from skylake.image.detrend.detrend_chain import detrend_image
 from skylake.image.detrend.frame_conditions import conditions_of
 from skylake.image.fitsio.read_fits import open_stored, read_file
 from skylake.image.masters.master_library import Library
@@ -34,7 +34,7 @@ class AllSkyFrame:
 
     Attributes
     ----------
-    detected : Detected
+    detected : DetectedPlaces
     fwhm_px : float
         Median of the sources.
     shape : tuple of int
@@ -46,7 +46,7 @@ class AllSkyFrame:
         Of its filter.
     """
 
-    detected: Detected
+    detected: DetectedPlaces
     fwhm_px: float
     shape: tuple[int, int]
     mjd_mid: float
@@ -56,7 +56,7 @@ class AllSkyFrame:
     @property
     def horizon(self) -> Horizon:
         """The horizon of the site at the middle of the exposure, under its air if the profile accounts for it."""
-        return Horizon.of(self.mjd_mid, self.camera.site, Air.heeded(self.camera, self.band))
+        return Horizon.of(self.mjd_mid, self.camera.site, Air.of_camera(self.camera, self.band))
 
 
 def solve_all_sky_file(
@@ -111,7 +111,7 @@ def measure_sky_frame(path: Path, profile: Profile, library: Library | None = No
     assert reading.mjd_mid is not None
     conditions, _ = conditions_of(raw, reading, library, None, str(path))
     camera = reading.camera
-    image = calibrate(raw, camera, conditions)
+    image = detrend_image(raw, camera, conditions)
     background = estimate_background(image, camera.extraction)
     signal = image.pixels - background.level
     detections = detect_sources(

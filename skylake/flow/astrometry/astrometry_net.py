@@ -149,7 +149,7 @@ def _processor_s() -> float:
 
 
 def _cards(header: Any) -> Any:
-    """Return the cards of a WCS alone; those of the file that held it would spoil another."""
+    """Return the cards of a WCS, without the cards of its file, which do not fit another file."""
     return type(header)([card for card in header.cards if _WCS_CARD.match(card.keyword)])
 
 

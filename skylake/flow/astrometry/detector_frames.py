@@ -41,7 +41,7 @@ COLUMNS = [
     "astrom_n",
     "astrom_rms_px",
 ]
-#: Columns by which frames are chosen; the others are read of those alone.
+#: Columns by which frames are chosen; the other columns are read for the chosen frames only.
 _CHOOSING = [
     "frame_id",
     "night",
@@ -54,11 +54,11 @@ _CHOOSING = [
     "telescope_offset_arcsec",
     "telescope_rotation_deg",
 ]
-#: Frames that were refused for these point nobody knows where.
+#: The pointing of frames that were rejected for these reasons is unknown.
 _UNPLACED = ("no_wcs", "bad_wcs")
 #: So many exposures give the place of a chip as well as any: the catalog and the scatter limit it then.
 _MOST_EXPOSURES = 1000
-#: No place of a frame is known better, pixels: that of its catalog is not.
+#: No place on a frame is known better, pixels, since the catalog is not.
 _LEAST_SIGMA_PX = 1e-3
 
 
@@ -106,7 +106,7 @@ class Frames:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What decides which frames of the chips of a camera are of use, of all nights; arrays of shape (n,).
+    """Columns that decide which frames of the chips of a camera are of use, for all nights; arrays of shape (n,).
 
     Attributes
     ----------
@@ -128,7 +128,7 @@ class Overview:
 
     @classmethod
     def read(cls, snapshot: Snapshot, chips: Sequence[Profile]) -> Overview:
-        """Read the columns that say so: numbers alone, neither lenses nor names of files."""
+        """Read these columns: numbers only, neither lenses nor file names."""
         tables = [
             snapshot.read("frames", _CHOOSING, _parts(chip.name, None), pc.field("mjd_mid").is_valid())
             for chip in chips

@@ -20,10 +20,10 @@ def followed_back(
     read: Callable[[Sequence[DistortionFrame]], list[MatchedFrame]],
     origin: Origin,
 ) -> tuple[Epoch, int]:
-    """Return the first epoch of a camera as it is with older frames that have its distortion.
+    """Return the first epoch of a camera, extended to older frames that have its distortion.
 
-    They are taken from the newest to the oldest, and judged like frames that come in the order of time. From the
-    first on that want another distortion none is taken: to which epoch they belong only all nights together show.
+    They are taken from the newest to the oldest, and judged like frames that come in the order of time. The first
+    frame with another distortion ends this, since only all nights together show to which epoch older frames belong.
 
     Parameters
     ----------

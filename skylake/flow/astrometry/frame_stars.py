@@ -80,7 +80,7 @@ def _distortion_frames_of(snapshot: Snapshot, camera: str, nights: set[int]) -> 
     wanted = (
         (pc.field("status") == Status.OK.value)
         & pc.field("wcs_lens").is_valid()
-        # Of a camera that has seen the whole sky before it got other optics.
+        # Frames of a camera that saw the whole sky before it got other optics.
         & ~pc.match_substring(pc.field("wcs_lens"), VIEW_MARK)
         & (pc.field("astrom_n") >= _FEWEST_STARS)
     )

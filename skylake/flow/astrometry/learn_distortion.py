@@ -44,10 +44,10 @@ _MOST_CACHED = 1000
 def learn(
     lake: Lake, camera: str, workers: Workers, anew: bool = False, progress: Progress | None = None
 ) -> LearnReport:
-    """Learn the distortion of a camera from the frames of a lake that came since the last time.
+    """Learn the distortion of a camera from frames of a lake that are new since the last run.
 
-    A second run without new frames changes nothing. Frames that are there stay as they are: the distortion is in
-    force for those that are taken in later. Of a camera that sees the whole sky it is the geometry that is learnt.
+    A second run without new frames changes nothing. Frames in the lake do not change: the distortion applies to frames
+    that are ingested later. For a camera that sees the whole sky the geometry is learned instead.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def _sees_whole_sky(lake: Lake, camera: str) -> bool:
 
 
 def _count_older(frames: Sequence[DistortionFrame], epochs: Sequence[Epoch]) -> int:
-    """Return how many frames are older than the first that was looked at of their size."""
+    """Return how many frames are older than the first used frame of their size."""
     first: dict[tuple[int, int], float] = {}
     for epoch in epochs:
         first[epoch.shape] = min(epoch.first_mjd, first.get(epoch.shape, math.inf))
@@ -92,7 +92,7 @@ def _count_older(frames: Sequence[DistortionFrame], epochs: Sequence[Epoch]) -> 
 
 
 def nights_of_other_epoch(snapshot: Snapshot, camera: str, epochs: Sequence[Epoch]) -> list[int]:
-    """Return the nights with frames that were placed with another epoch than the one that holds at their time."""
+    """Return the nights with frames that were placed with an epoch other than that of their time."""
     if not epochs:
         return []
     names = ["night", "mjd_mid", "height_px", "width_px", "wcs_geometry"]
@@ -120,7 +120,7 @@ def nights_of_other_epoch(snapshot: Snapshot, camera: str, epochs: Sequence[Epoc
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """A run: where frames and catalog are, and who does the work."""
+    """A run: its lake, camera, catalog and workers."""
 
     lake: Lake
     snapshot: Snapshot
@@ -181,7 +181,7 @@ class _Work:
 
 
 def _learn(work: _Work, frames: Sequence[DistortionFrame], anew: bool) -> None:
-    """Follow the camera through its frames, those of each size by themselves, and write what was learned."""
+    """Follow the camera through its frames, separately for each image size, and write the epochs."""
     held = read_epochs(work.lake.layout, work.camera)
     epochs = list(held)
     for shape in sorted({frame.shape for frame in frames}):
@@ -235,7 +235,7 @@ def _last(epochs: Sequence[Epoch], shape: tuple[int, int]) -> Epoch | None:
 
 
 def _follow(work: _Work, frames: Sequence[DistortionFrame], follower: Follower) -> list[Epoch]:
-    """Take the frames that came since the last epoch was looked at; some nights are in memory at a time."""
+    """Follow the frames that are new since the last epoch was updated; a few nights are in memory at a time."""
     known = follower.epochs[-1] if follower.epochs else None
     new = [frame for frame in frames if known is None or frame.mjd > known.last_mjd]
     if known is not None and new:
@@ -267,11 +267,11 @@ def _sentence(camera: str, epoch: Epoch) -> str:
 
 def _improved(work: _Work, epoch: Epoch, frames: Sequence[DistortionFrame], fresh: bool) -> Epoch:
     """Return an epoch learned again, if there are many more frames of it than those from which it was learned."""
-    n_learnt = epoch.distortion.n_frames
-    if n_learnt >= _MOST_FRAMES or epoch.n_seen < _MANY_MORE * n_learnt:
+    n_learned = epoch.distortion.n_frames
+    if n_learned >= _MOST_FRAMES or epoch.n_seen < _MANY_MORE * n_learned:
         return epoch
     seen = _of_parity(work.read(_some_of(epoch, frames)), epoch.mirrored)
-    if len(seen) <= n_learnt:
+    if len(seen) <= n_learned:
         return epoch
     origin = Origin(epoch.shape, work.lake.catalogs(work.camera).solve, code_version())
     return replace(origin.learn(seen, epoch), version=epoch.version + (not fresh))
@@ -309,7 +309,7 @@ def stars_of_epoch(
 
 
 def _same(made: Sequence[Epoch], held: Sequence[Epoch]) -> bool:
-    """Return whether epochs are what is held already, whatever their numbers."""
+    """Return whether epochs equal the stored ones, apart from their numbers."""
 
     def plain(epoch: Epoch) -> tuple[str, float]:
         return epoch.name.rpartition("-")[2], epoch.valid_from
@@ -324,7 +324,7 @@ def _with_numbers(
     old = list(epochs)
     first = list(followed[:1]) if known is not None else []
     if known is not None:
-        # The times of all versions of an epoch are those that are known by now.
+        # All versions of an epoch have the times that are known now.
         times = {name: getattr(first[0], name) for name in ("valid_to", "last_mjd", "n_seen")}
         old = [replace(epoch, **times) if epoch.number == known.number else epoch for epoch in old]
         if first[0].version == known.version:

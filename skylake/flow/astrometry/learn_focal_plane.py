@@ -52,7 +52,7 @@ class MosaicReport:
     odd : list of dict
         Frames whose cards give another rotation than those of other exposures, or that contradict their siblings.
     apart : list of str
-        Chips with frames of which no exposure in common leads to the others: nobody knows where they are to them.
+        Chips that share no exposure with the others, directly or through other chips: their place is unknown.
     """
 
     chips: list[dict[str, Any]] = field(default_factory=list)
@@ -174,7 +174,7 @@ def _best_lens(frames: Frames, chip: int, camera: Camera) -> Lens | None:
     if not fitted:
         return placed_lens(camera, shape_of(rows[0]))
     best = lens_of_text(max(fitted, key=lambda row: (n_stars(row), row["mjd_mid"]))["wcs_lens"])
-    # The air of that frame is not that of others.
+    # Refraction of that frame does not apply to others.
     return replace(best, bending=None)
 
 

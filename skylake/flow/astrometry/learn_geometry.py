@@ -39,7 +39,7 @@ _SOURCE_COLUMNS = ["frame_id", "x_px", "y_px", "x_err_px", "y_err_px", "flux_ape
 
 
 @dataclass(frozen=True, slots=True)
-class _Night:
+class _GeometryNight:
     """The good frames of a night that have one size; what its task needs of the camera."""
 
     night: int
@@ -60,11 +60,11 @@ class SkyCamera:
 def learn_geometries(
     lake: Lake, profile: Profile, workers: Workers, anew: bool = False, progress: Progress | None = None
 ) -> LearnReport:
-    """Learn the geometry of a camera from nights of a lake with frames that came since the last time.
+    """Learn the geometry of a camera from nights of a lake with frames that are new since the last run.
 
-    One lens is fitted to the stars of frames all over a night. It belongs to the epoch before it, or begins another
-    one where the camera was moved. A second run without new frames changes nothing. Frames that come later of a night
-    that was looked at, before the newest one, are looked at with `anew` only; what frames name is kept then too.
+    One lens is fitted to the stars of frames spread over a night. It belongs to the epoch before it, or begins a new
+    one if the camera was moved. A second run without new frames changes nothing. Late frames of a night before the
+    newest one are used with `anew` only; geometries that frames name are kept then too.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def _later(epochs: Sequence[Geometry]) -> list[Geometry]:
 
 
 def _same(made: Sequence[Geometry], held: Sequence[Geometry]) -> bool:
-    """Return whether epochs are what is held already, whatever their numbers and versions."""
+    """Return whether epochs equal the stored ones, apart from their numbers and versions."""
 
     def plain(epoch: Geometry) -> Geometry:
         return replace(epoch, number=1, version=1)
@@ -123,8 +123,8 @@ def _frames(snapshot: Snapshot, camera: str) -> pa.Table:
     return rows.sort_by([("mjd_mid", "ascending"), ("frame_id", "ascending")])
 
 
-def _nights_with_news(rows: pa.Table, epochs: Sequence[Geometry]) -> list[_Night]:
-    """Return the nights, of frames of one size each, that have something new; the others stay columns."""
+def _nights_with_news(rows: pa.Table, epochs: Sequence[Geometry]) -> list[_GeometryNight]:
+    """Return the nights with new frames, each with frames of one size; other rows are not converted."""
     names = ["night", "height_px", "width_px"]
     groups = rows.group_by(names).aggregate([("mjd_mid", "min"), ("mjd_mid", "max")]).to_pylist()
     last: dict[tuple[int, int], int] = {}
@@ -136,17 +136,17 @@ def _nights_with_news(rows: pa.Table, epochs: Sequence[Geometry]) -> list[_Night
         shape = group["height_px"], group["width_px"]
         newest = group["night"] == last[shape]
         ends = tuple({"mjd_mid": group[f"mjd_mid_{end}"]} for end in ("min", "max"))
-        if not newest and not _has_news(_Night(group["night"], shape, ends), epochs, newest):
+        if not newest and not _has_news(_GeometryNight(group["night"], shape, ends), epochs, newest):
             continue
         chosen = [pc.equal(rows[name], group[name]) for name in names]
         frames = rows.filter(pc.and_(pc.and_(chosen[0], chosen[1]), chosen[2])).to_pylist()
-        night = _Night(group["night"], shape, tuple(frames))
+        night = _GeometryNight(group["night"], shape, tuple(frames))
         if not newest or _has_news(night, epochs, newest):
             nights.append(night)
     return nights
 
 
-def _has_news(night: _Night, epochs: Sequence[Geometry], newest: bool) -> bool:
+def _has_news(night: _GeometryNight, epochs: Sequence[Geometry], newest: bool) -> bool:
     """Return whether no frame of a night was looked at, or it is the newest and has frames outside of all epochs."""
     mine = [epoch for epoch in epochs if epoch.shape == night.shape]
     times = [frame["mjd_mid"] for frame in night.frames]
@@ -159,7 +159,7 @@ def _learn(
     lake: Lake,
     snapshot: Snapshot,
     profile: Profile,
-    nights: Sequence[_Night],
+    nights: Sequence[_GeometryNight],
     epochs: Sequence[Geometry],
     workers: Workers,
     progress: Progress,
@@ -198,24 +198,24 @@ def _learn(
     return [geometry for some in results for geometry in some]
 
 
-def _spread(night: _Night) -> _Night:
+def _spread(night: _GeometryNight) -> _GeometryNight:
     """Return a night with no more frames than are looked at."""
     places = np.linspace(0, len(night.frames) - 1, min(len(night.frames), _FRAMES)).round().astype(int)
-    return _Night(night.night, night.shape, tuple(night.frames[place] for place in places))
+    return _GeometryNight(night.night, night.shape, tuple(night.frames[place] for place in places))
 
 
-def _sources(snapshot: Snapshot, camera: str, night: _Night) -> Any:
+def _sources(snapshot: Snapshot, camera: str, night: _GeometryNight) -> Any:
     slices = snapshot.slices("sources", lambda part: part.camera == camera and part.night == night.night)
     return dask.delayed(slices, pure=False, traverse=False)
 
 
-def _known(epochs: Sequence[Geometry], night: _Night) -> Lens | None:
+def _known(epochs: Sequence[Geometry], night: _GeometryNight) -> Lens | None:
     known = in_force([epoch for epoch in epochs if epoch.shape == night.shape], night.frames[0]["mjd_mid"])
     return None if known is None else known.lens
 
 
 def learn_night(
-    night: _Night, sources: Sequence[Slice], camera: SkyCamera, known: Lens | None
+    night: _GeometryNight, sources: Sequence[Slice], camera: SkyCamera, known: Lens | None
 ) -> list[Geometry]:
     """Return the geometries that the frames of a night show. Runs on a worker."""
     ids = pa.array([frame["frame_id"] for frame in night.frames], pa.int64())
@@ -234,7 +234,7 @@ def learn_night(
                 frame["fwhm_px"] or USUAL_FWHM_PX,
                 night.shape,
                 frame["mjd_mid"],
-                Horizon.of(frame["mjd_mid"], camera.camera.site, Air.heeded(camera.camera, frame["band"])),
+                Horizon.of(frame["mjd_mid"], camera.camera.site, Air.of_camera(camera.camera, frame["band"])),
                 CatalogStars(*stars.at(0.0, 90.0, 180.0, frame["mjd_mid"], camera.faintest)),
             )
         )

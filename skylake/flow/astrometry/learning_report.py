@@ -15,13 +15,13 @@ class LearnReport:
     n_frames : int
         Frames that were looked at.
     made : list of str
-        Names of the epochs, or versions of them, that were learnt.
+        Names of the epochs, or versions of them, that were learned.
     changes : list of str
         A sentence for each change of the distortion that was found.
     nights : list of int
-        Nights with frames that were placed with the distortion of another epoch than theirs.
+        Nights with frames that were placed with the distortion of an epoch other than theirs.
     n_older : int
-        Frames older than the first epoch, which came later and want another distortion.
+        Frames older than the first epoch that were added later and have another distortion.
     """
 
     camera: str
@@ -39,7 +39,7 @@ class LearnReport:
 
     @property
     def sentences(self) -> list[str]:
-        """What people have to know."""
+        """Sentences for people about what needs their attention."""
         sentences = self.changes.copy()
         if self.n_older:
             sentences.append(

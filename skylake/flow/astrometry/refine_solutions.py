@@ -27,7 +27,7 @@ _MARGIN = 0.5
 
 @dataclass(frozen=True, slots=True)
 class RefinedFrame:
-    """A frame with a lens fitted to its stars, and what its row says of that."""
+    """A frame with a lens fitted to its stars, and the columns of its row on that."""
 
     pointing: RefinedPointing
     stars: CatalogStars

@@ -28,7 +28,7 @@ def field_of_epoch(snapshot: Snapshot, camera: str, epoch: Epoch) -> tuple[Resid
 def field_of_geometry(
     snapshot: Snapshot, camera: str, geometry: Geometry
 ) -> tuple[ResidualField | None, int]:
-    """Return the same of a camera that sees the whole sky, within the time of a geometry."""
+    """Return the mean residual field of a camera that sees the whole sky within the time of a geometry."""
     within = (pc.field("mjd_mid") >= geometry.first_mjd) & (pc.field("mjd_mid") <= geometry.last_mjd)
     return _field(snapshot, camera, geometry.shape, within)
 

@@ -61,7 +61,7 @@ _OLD_CARDS = (
 
 @dataclass(frozen=True, slots=True)
 class SolvedFrame:
-    """What became of one frame.
+    """The result of solving one frame.
 
     Attributes
     ----------
@@ -186,7 +186,7 @@ def solve_frame(path: Path, profile: Profile, sky: KnownSky, params: SolveParams
 
 
 def _with_profile(params: SolveParams, camera: Camera) -> SolveParams:
-    """Return parameters with what a profile knows of scale and parity where nothing else is said."""
+    """Return parameters with scale and parity of a profile where these are not given."""
     scale, mirrored = camera.optics.pixel_scale_arcsec, camera.astrometry.mirrored
     if params.scale_low is None and params.scale_high is None and scale is not None:
         params = replace(params, scale_low=scale / SCALE_FACTOR, scale_high=scale * SCALE_FACTOR)

@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class Patterns:
-    """A solver by the index of a catalog; without one no frame is solved, and the sentence says how to make it.
+    """A solver by the index of a catalog; without an index no frame is solved, and the error says how to make one.
 
     Parameters
     ----------

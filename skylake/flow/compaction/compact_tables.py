@@ -1,6 +1,6 @@
 """Compact tables: merge the files of many nights, pixel by pixel on the workers, and commit table by table.
 
-A compaction that was interrupted finds the files that it had made again, and goes on with the others.
+After an interruption the next compaction reuses the finished files, and goes on with the others.
 """
 
 from __future__ import annotations
@@ -24,8 +24,14 @@ from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.execution.task_guard import value_of
 from skylake.lake import Commit, Lake
 from skylake.lake.commits.snapshot import Snapshot
-from skylake.lake.maintenance.compaction_plan import BundlePlan, Job, dense_pixels, divide, plan_compaction
-from skylake.lake.storage.merge_files import Merged, merge_files
+from skylake.lake.maintenance.compaction_plan import (
+    BundlePlan,
+    MergeJob,
+    dense_pixels,
+    divide,
+    plan_compaction,
+)
+from skylake.lake.storage.merge_files import MergedFile, merge_files
 from skylake.lake.storage.parts import PartFile, is_as_written
 from skylake.schema import load
 from skylake.sky.hats import pixel_of, replace_text
@@ -41,12 +47,12 @@ def compacted(snapshot: Snapshot) -> tuple[str, ...]:
 
 @dataclass(slots=True)
 class CompactReport:
-    """What a compaction did.
+    """The report of a compaction.
 
     Attributes
     ----------
     tables : dict
-        By table that was rewritten: parts, rows, files before and after, pixels that were divided.
+        For each rewritten table: parts, rows, files before and after, pixels that were divided.
     """
 
     tables: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -59,7 +65,7 @@ def compact(
     everything: bool = False,
     progress: Progress | None = None,
 ) -> CompactReport:
-    """Merge the files of tables where that gains something; each table is one commit.
+    """Merge the files of tables where that reduces their number; each table is one commit.
 
     The content of the tables stays the same, which is verified before each commit; their files become few,
     sorted by position and time.
@@ -121,7 +127,7 @@ def _compact_table(
 
 
 def _drop_others(staging: Path, wanted: Collection[str]) -> None:
-    """Remove what was made for other bundles, or has been committed since: nothing needs it any more."""
+    """Remove files that were made for other bundles, or have been committed since."""
     for path in list(staging.iterdir()):
         if path.name not in wanted:
             shutil.rmtree(path)
@@ -143,7 +149,7 @@ def _divided(
     return {pixel: pixels for pixel, pixels in pixels_of.items() if pixels != [pixel]}
 
 
-def _run(plan: BundlePlan, staging: Path, workers: Workers, progress: Progress) -> list[Merged | None]:
+def _run(plan: BundlePlan, staging: Path, workers: Workers, progress: Progress) -> list[MergedFile | None]:
     """Make the files of a bundle."""
     task = dask.delayed(run_job, pure=False)
     makers = [partial(task, job, staging) for job in plan.jobs]
@@ -154,7 +160,7 @@ def _values(results: Sequence[Any]) -> list[Any]:
     return [value_of(result, "the compaction ended", "run it again to go on from here") for result in results]
 
 
-def run_job(job: Job, staging: Path) -> Merged | None:
+def run_job(job: MergeJob, staging: Path) -> MergedFile | None:
     """Make one file, unless an interrupted compaction has made it already; runs on a worker."""
     target = staging / job.merge.path
     note = staging / "_done" / f"{job.merge.path.replace('/', '_')}.json"
@@ -173,17 +179,17 @@ def run_job(job: Job, staging: Path) -> Merged | None:
     return merged
 
 
-def _identity(job: Job) -> str:
-    """Return what a job's result depends on, beside the content that the name of its file states."""
+def _identity(job: MergeJob) -> str:
+    """Return what the result of a job depends on, in addition to the content stated by the name of its file."""
     merge = job.merge
     form = load(merge.table).sha256
     return config_sha256({"keys": merge.keys, "pixel": merge.pixel, "path": merge.path, "schema": form})
 
 
-def _read_note(note: Path) -> tuple[str | None, Merged | None]:
-    """Return what an interrupted compaction noted: for which job, None if there is no note, and what was made.
+def _read_note(note: Path) -> tuple[str | None, MergedFile | None]:
+    """Return the note of an interrupted compaction: its job, None without a note, and the file that was made.
 
-    Notes are not forced to disk one by one: what a loss of power has left of one is no note.
+    Notes are not forced to disk one by one; one that a loss of power has cut short does not count.
     """
     try:
         values = json.loads(note.read_text(encoding="utf-8"))
@@ -191,7 +197,7 @@ def _read_note(note: Path) -> tuple[str | None, Merged | None]:
         if merged is None:
             return job, None
         shares = {int(number): (rows, digest) for number, (rows, digest) in merged["shares"].items()}
-        return job, Merged(PartFile(**merged["file"]), shares)
+        return job, MergedFile(PartFile(**merged["file"]), shares)
     except FileNotFoundError:
         return None, None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

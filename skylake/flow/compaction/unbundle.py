@@ -1,7 +1,7 @@
 """Give parts in bundles files of their own again, before they are replaced or read one by one.
 
 A night in a bundle shares its files with many others. To read or replace many such nights one after the other would
-go through these files once for each; here they are gone through once for all.
+read these files once for each night; here they are read once for all.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Item = TypeVar("Item")
 
 
 def in_groups(items: Sequence[Item], workers: Workers) -> Iterator[Sequence[Item]]:
-    """Yield what reads from bundles in groups: for each what it reads is copied out once."""
+    """Yield readers of bundles in groups; the parts that a group reads are copied out once."""
     size = max(WINDOW * workers.count, math.ceil(len(items) / _PASSES))
     for start in range(0, len(items), size):
         yield items[start : start + size]

@@ -1,7 +1,7 @@
 """Workers of a run: in this process, on local processes, or on a cluster.
 
 The same ``dask.delayed`` tasks run on all of them. A task that fails, or whose worker dies, gives its
-error as its result, so one bad task never takes its neighbours along.
+error as its result, so one bad task never stops the others.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Workers(Protocol):
     def run(self, tasks: Sequence[Any], done: Done | None = None) -> list[Any]:
         """Run tasks; return their results, or the exceptions that they ended with, in order.
 
-        They are begun about in their order. ``done`` is called with the number and result of each task as soon as it
+        They begin in about this order. ``done`` is called with the number and result of each task as soon as it
         has ended.
         """
 
@@ -111,7 +111,7 @@ class Distributed:
         return self._connect()
 
     def _declare(self, client: Any) -> None:
-        """Let workers, those that come later too, know the tables of users that this process knows."""
+        """Register the tables of users of this process on all workers, including those that start later."""
         schemas = registered()
         if schemas != self._declared:
             client.register_plugin(_plugin(schemas), name="skylake-tables-of-users")
@@ -128,7 +128,7 @@ class Distributed:
         # A client that connects has settings of its own, which are not to be mixed with these.
         client = self.client
         self._declare(client)
-        # Of itself dask would begin them in the order of their names, which are random. What they share comes first.
+        # By default dask would begin them in the order of their names, which are random. Shared objects come first.
         turn = {task.key: -number for number, task in enumerate(tasks)}
         with dask.annotate(priority=lambda key: turn.get(key, 1)):
             futures = client.compute(list(tasks))
@@ -152,18 +152,18 @@ def _plugin(schemas: tuple[TableSchema, ...]) -> Any:
     """Return a plugin of workers that registers tables of users."""
     from distributed import WorkerPlugin
 
-    class Tables(WorkerPlugin):  # type: ignore[misc]
+    class UserTablesPlugin(WorkerPlugin):  # type: ignore[misc]
         def setup(self, worker: Any) -> None:
             register(schemas)
 
-    return Tables()
+    return UserTablesPlugin()
 
 
 @contextmanager
 def workers(where: str, count: int) -> Iterator[Workers]:
     """Start or join workers, and release them at the end.
 
-    Local ones are started when there is something for them to do, as that takes seconds.
+    Local workers are started with the first tasks, since starting takes seconds.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ def workers(where: str, count: int) -> Iterator[Workers]:
     UsageError
         If `where` is none of these.
     WorkerError
-        If the workers cannot be had; of local ones this is raised by the first tasks.
+        If the workers cannot be started or reached; for local workers the first tasks raise it.
     """
     count = count or len(os.sched_getaffinity(0))
     if where == "inline":
@@ -209,14 +209,14 @@ def _local(count: int) -> Iterator[Any]:
 
     # One thread per worker: sep holds the interpreter lock, and numpy must not start threads of its own.
     threads = {"distributed.nanny.pre-spawn-environ": dict.fromkeys(_THREAD_VARIABLES, "1")}
-    # The profile of dask, which nobody sees here, looks at all threads a hundred times a second; a thread that starts
+    # The profiler of dask, which is not used here, samples all threads a hundred times a second; a thread that starts
     # at that moment can block the worker for ever (CPython 3.11). The nannies look after workers that are lost.
     settings = threads | {
         "distributed.worker.daemon": False,
         "distributed.worker.profile.enabled": False,
         "distributed.deploy.lost-worker-timeout": "1 day",
     }
-    # What connects to a scheduler or worker of dask may run code there. So they listen to this machine alone, where
+    # Whoever connects to a scheduler or worker of dask can run code there. So they listen on this machine only, where
     # everybody else is kept out by certificates that only the memory of these processes holds.
     security = Security.temporary()
     with dask.config.set(settings), _interrupts_deferred() as heard:
@@ -264,9 +264,9 @@ def _local_cluster(count: int, security: Any) -> Any:
 
 
 def _scratch_folder() -> str:
-    """Return a folder for what workers keep on disk, which nobody else has made or can enter.
+    """Return a folder for the files of workers, which nobody else has made or can enter.
 
-    That of dask may be anybody's; and Python looks for modules in it.
+    The default folder of dask may belong to another user, and Python looks for modules in it.
     """
     import dask
 

@@ -16,8 +16,8 @@ def ahead(paths: Sequence[str]) -> Iterator[str]:
     """Yield paths in their order; while one is in hand, the system brings the file of the next into its memory.
 
     A thread asks for no more than one file at a time, and what it reads is the operating system's to keep, so the
-    process does not grow. Whoever takes a path reads the file as ever: its bytes and its errors are those of that
-    moment, whatever became of the attempt before.
+    process does not grow. The caller then reads the file as usual, with the bytes and
+    errors of that moment, whether or not the prefetch succeeded.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def ahead(paths: Sequence[str]) -> Iterator[str]:
 
 
 def fetch(path: str) -> None:
-    """Bring a file into the memory of the system; one that cannot be read is left to who reads it."""
+    """Bring a file into the memory of the system; errors are left to the reader."""
     with suppress(OSError), Path(path).open("rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         if hasattr(os, "posix_fadvise"):

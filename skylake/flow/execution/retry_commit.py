@@ -10,24 +10,24 @@ from skylake.flow.execution.run_progress import Progress
 
 Result = TypeVar("Result")
 
-#: Other runs may come between so often before the run gives up; each time they have got on with theirs.
+#: Times that other runs may commit first before this run gives up; each time they have made progress.
 _TRIES = 4
 
 
 def retry_superseded(work: Callable[[], Result], progress: Progress) -> Result:
-    """Do some work, again if another run has changed its inputs in the meantime.
+    """Do some work, and repeat it if another run has changed its inputs in the meantime.
 
     Parameters
     ----------
     work : callable
-        Reads the lake as it is when called, and commits; what is done already it leaves alone.
+        Reads the lake as it is when called, and commits; it skips what is done already.
     progress : Progress
         Reports that it begins again.
 
     Raises
     ------
     Superseded
-        If other runs came between each time.
+        If other runs committed first each time.
     """
     for left in reversed(range(_TRIES)):
         try:

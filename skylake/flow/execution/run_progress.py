@@ -27,7 +27,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Progress that nobody watches."""
+    """Progress that is not shown."""
 
     def begin(self, what: str, total: int) -> None:
         """See :class:`Progress`."""

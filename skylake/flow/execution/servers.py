@@ -1,6 +1,6 @@
 """The scheduler, workers and nannies that a run starts on this machine.
 
-They are those of dask but for two things. They serve no HTTP, for which dask asks nobody for a certificate; and a
+They differ from those of dask in two ways: they serve no HTTP, which dask does not protect with certificates; and a
 worker that is killed while it starts is started again.
 """
 

@@ -40,7 +40,7 @@ def slurm(count: int) -> Iterator[Any]:
     ConfigurationError
         If the user's dask configuration does not say what to ask for.
     WorkerError
-        If Slurm refuses the jobs, or cannot be had.
+        If Slurm refuses the jobs, or is not available.
     """
     import dask
     from distributed import Client
@@ -54,7 +54,7 @@ def slurm(count: int) -> Iterator[Any]:
         ) from error
     from skylake.flow.execution.servers import ClosedScheduler
 
-    # With the one that dask-jobqueue sets, a run that is interrupted would end as if all were well.
+    # With the handler that dask-jobqueue sets, an interrupted run would end as if it had succeeded.
     signal.signal(signal.SIGINT, handler)
     # Cores, memory, queue and walltime come from the user's dask configuration (jobqueue.slurm).
     asked = dask.config.get("jobqueue.slurm")
@@ -92,7 +92,7 @@ def slurm(count: int) -> Iterator[Any]:
 
 
 def _security(folder: Path) -> Any:
-    """Return certificates of this run, in a folder that the jobs of the user see too, and nobody else."""
+    """Return certificates of this run, in a folder that only the user and the jobs of the user can read."""
     from distributed.security import Security
 
     files = {}
@@ -127,7 +127,7 @@ def _submit(cluster: Any, count: int) -> None:
 
     async def submit() -> None:
         cluster.scale(count)
-        # What nobody awaits fails unheard.
+        # A task that is not awaited would fail without a message.
         await cluster
 
     # It would print a traceback of what is reported here.

@@ -13,10 +13,9 @@ Result = TypeVar("Result")
 
 
 def guard(work: Callable[[], Result]) -> Result | FrameError:
-    """Return what some work on one frame gives, or why it failed.
+    """Return the result of some work on one frame, or the error that ended it.
 
-    This is the boundary of a task: whatever a frame does, the others go on, so
-    every exception is caught.
+    This is the boundary of a task: the other frames go on whatever happens to one, so every exception is caught.
     """
     try:
         return work()
@@ -29,14 +28,14 @@ def guard(work: Callable[[], Result]) -> Result | FrameError:
 
 
 def value_of(result: Any, failure: str, advice: str = "run again") -> Any:
-    """Return what a task gave, as :func:`~skylake.flow.execution.cluster.run_in_windows` returns it.
+    """Return the result of a task, as :func:`~skylake.flow.execution.cluster.run_in_windows` returns it.
 
     Parameters
     ----------
     result : object
         The value, or the error that ended the task.
     failure, advice : str
-        What could not be done, and what to do, for an error that has no sentence of its own.
+        What failed, and what to do, for an error that has no sentence of its own.
 
     Raises
     ------
@@ -51,7 +50,7 @@ def value_of(result: Any, failure: str, advice: str = "run again") -> Any:
 
 
 def cause_of(error: BaseException) -> str:
-    """Return what an error of dask comes from, in one line."""
+    """Return the cause of an error of dask, in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
     return " ".join(str(error).split()) or type(error).__name__
@@ -59,7 +58,7 @@ def cause_of(error: BaseException) -> str:
 
 @contextmanager
 def code_of_user(file: str, failed: str) -> Iterator[None]:
-    """Run code from a file of the user: what it raises is an error of the file.
+    """Run code from a file of the user; report its exceptions as errors of the file.
 
     Raises
     ------

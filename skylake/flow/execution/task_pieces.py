@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TypeVar
 
-#: A night, or what else files belong to.
+#: A night, or another group that files belong to.
 Night = TypeVar("Night")
 
-#: Pieces that each worker has of frames at least; the last ones are no more of those that are left than one of so many
+#: Pieces of frames for each worker, at least; towards the end a piece is what remains divided by this number of pieces
 #: for each worker.
 _EACH, _LEFT_EACH = 4, 2
 
 
 def shared_out(files: Sequence[str], count: int, most: int) -> list[Sequence[str]]:
-    """Return files in pieces by which each worker gets as many, but for one in each piece.
+    """Return files in pieces that give each worker the same number, to within one file per piece.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def shrinking_pieces(
     for night, files in nights.items():
         start = 0
         while start < len(files):
-            # A worker by itself waits for nobody.
+            # A single worker does not wait for others.
             size = largest if few or count == 1 else min(largest, math.ceil(left / (_LEFT_EACH * count)))
             pieces.append((night, list(files[start : start + size])))
             left -= len(pieces[-1][1])

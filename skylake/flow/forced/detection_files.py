@@ -14,7 +14,7 @@ _MOST = 64
 
 @dataclass(frozen=True, slots=True)
 class DetectionFiles:
-    """A file for each frame, that is gone once it was asked for; bounded in number.
+    """A file for each frame, removed once it was read; bounded in number.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class DetectionFiles:
         return kept
 
     def keep(self, frame_id: int, kept: Kept) -> None:
-        """Keep what was found on a frame; where there is no room it is found again."""
+        """Keep what was found on a frame; without room on the disk it is searched again later."""
         if not self.may_add:
             return
         path = self._path(frame_id)

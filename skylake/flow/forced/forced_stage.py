@@ -40,14 +40,14 @@ class Forcing:
     def corrections(self, extracted: Extracted) -> ApertureCorrections:
         """Return the aperture corrections of a frame, those of its night where its own stars are too few.
 
-        A form that cannot be drawn leaves those that were assumed: it spoils the targets, which say why, but not the
+        A form that cannot be drawn leaves the assumed corrections: it spoils the targets, which state why, but not the
         detections.
         """
         own = guard(lambda: corrections_of(extracted, self.usual(extracted)))
         return extracted.corrections if isinstance(own, FrameError) else own
 
     def finisher(self, find_targets: TargetFinder) -> Finisher:
-        """Return what measures the targets of a frame."""
+        """Return the function that measures the targets of a frame."""
 
         def finish(extracted: Extracted) -> Step[ForcedMeasurements | None]:
             row, version = extracted.row, self.targets.version

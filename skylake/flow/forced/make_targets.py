@@ -67,7 +67,7 @@ _SHARP_SHARE = 0.6
 
 @dataclass(frozen=True, slots=True)
 class TargetOptions:
-    """What makes a target.
+    """Which stars become targets.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class TargetOptions:
     faint : float or None
         Magnitude of the faintest stars; None takes all.
     seen : int
-        Frames on which something that the catalog does not have must have been detected; 0 takes none of it.
+        Frames on which a star that is not in the catalog must have been detected; 0 takes no such stars.
     share : float
         Share of the frames of its field on which it must have been detected.
     """
@@ -92,7 +92,7 @@ class TargetOptions:
 
 @dataclass(slots=True)
 class TargetReport:
-    """What became of the list: its version, whether it is new, and how many targets of which kind it has.
+    """The list that was made: its version, whether it is new, and how many targets of each kind it has.
 
     `n_fainter` counts stars of the catalog that were detected and are fainter than the limit: they are no targets.
     """

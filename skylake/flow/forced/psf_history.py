@@ -1,6 +1,7 @@
 """Store the PSF sums of frames of the last nights, so that a growing night reads each frame once.
 
-A file beside the profile of the camera, which may be lost at any time: frames are then asked again, and say the same.
+The file lies beside the profile of the camera. It may be deleted at any time: its frames are then measured again, with
+the same result.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from skylake.image.masters.master_library import Library
 from skylake.image.psf.psf_model import N_BASIS, N_FIELD, PsfSums
 from skylake.revision import code_version
 
-#: Nights that are remembered: the one that is under way, and those that may still get late frames.
+#: Nights that are kept: the present one, and those that may still get late frames.
 _NIGHTS = 3
 _N_TERMS = N_BASIS * N_FIELD
 _UPPER = np.triu_indices(_N_TERMS)
 
 
 class HeaderSummary(NamedTuple):
-    """What the header of a science frame says: its time (MJD, UTC), filter, and height and width."""
+    """Columns of the header of a science frame: time (MJD, UTC), filter, height and width."""
 
     mjd: float
     filter: str | None
@@ -43,16 +44,16 @@ Stamp = tuple[int, int]
 
 @dataclass(slots=True)
 class PsfMemory:
-    """What the files of one night gave.
+    """Headers and PSF sums of the files of one night.
 
     Attributes
     ----------
     headers : dict
-        File to its stamp, and what its header says; None for one that is no science frame.
+        File to its stamp and header; None for the header of a file that is not a science frame.
     sums : dict
-        File to its stamp, and what its stars give; None where they give nothing.
+        File to its stamp and the sums of its stars; None where these give nothing.
     changed : bool
-        Whether something was learnt.
+        Whether something was added since it was read.
     """
 
     headers: dict[str, tuple[Stamp, HeaderSummary | None]] = field(default_factory=dict)
@@ -60,7 +61,7 @@ class PsfMemory:
     changed: bool = False
 
     def of(self, files: Sequence[str]) -> PsfMemory:
-        """Return what is known of some files as they are now."""
+        """Return the entries of files that have not changed since."""
         now = {file: stamp_of(file) for file in files}
         headers = {file: header for file, header in self.headers.items() if header[0] == now.get(file)}
         return PsfMemory(
@@ -101,7 +102,7 @@ def recall(folder: Path, night: int, digest: str, files: Sequence[str]) -> PsfMe
     try:
         content = io.BytesIO(_path(folder, night).read_bytes())
         with np.load(content, allow_pickle=False) as held:
-            stored = json.loads(bytes(held["told"]))
+            stored = json.loads(bytes(held["index"]))
             if stored["made_with"] != digest:
                 return PsfMemory()
             numbers, sizes = held["numbers"], held["sizes"]
@@ -140,7 +141,7 @@ def remember(folder: Path, night: int, digest: str, memory: PsfMemory) -> None:
     buffer = io.BytesIO()
     np.savez(
         buffer,
-        told=np.frombuffer(json.dumps(content).encode(), np.uint8),
+        index=np.frombuffer(json.dumps(content).encode(), np.uint8),
         numbers=np.array([_numbers(psf_sum) for psf_sum in sums]),
         sizes=np.array([psf_sum.size for psf_sum in sums], np.int64).reshape(len(sums), 2),
     )

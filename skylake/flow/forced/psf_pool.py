@@ -32,7 +32,7 @@ from skylake.image.reduction.reduce_frame import reduce_frame
 
 _log = logs.get(__name__)
 
-#: Frames of a night, filter and size from which its point spread function is made, at most; how often those that
+#: Frames of a night, filter and size from which its point spread function is made, at most; how often frames that
 #: give nothing are replaced by others; frames in one task, and headers.
 _FRAMES = 20
 _ROUNDS = 3
@@ -43,7 +43,7 @@ _RANK_BITS = 20
 
 
 class PsfKey(NamedTuple):
-    """What frames have in common that are measured with one point spread function.
+    """What the frames share that are measured with one point spread function.
 
     The filter is as the camera calls it, whatever names headers have for it; the size is height and width.
     """
@@ -71,25 +71,25 @@ def pool_psfs(
 ) -> dict[PsfKey, PsfModel]:
     """Return the point spread functions of nights, from frames that are spread over them.
 
-    A pass of its own over some twenty frames, rather than sums collected while all are reduced: all frames of a run
-    are then measured with one and the same function, whichever worker has them, and no frame has to be read twice in
-    a long night. The sums of a frame are small, and add up in the order in which frames are chosen. The files are to
-    be those of the whole night, with what the lake holds: a frame that comes by itself would else have a function of
-    one frame. Frames that give nothing are replaced. Cameras that take the sky off keep frames of it in `scratch`
-    while they are needed; `neighbours` are those that give it, if they are known already.
+    This is a pass of its own over some twenty frames, instead of sums collected while all frames are reduced. So all
+    frames of a run are measured with the same function, whichever worker reduces them. The sums of a frame are small,
+    and add up in the order in which frames are chosen. The files must be those of the whole night, including those in
+    the lake; otherwise a frame that comes by itself would have a function from one frame. Frames that give nothing are
+    replaced. If the sky is subtracted, frames of it are kept in `scratch` while they are needed; `neighbours` are the
+    frames it is made from, if they are known already.
 
-    Which frames are chosen follows from their times alone, and a frame that comes later takes the place of few: with
-    a folder `keep`, in which the sums of the last nights are remembered, a night that comes frame by frame asks each
-    once, and ends with the same functions as one that comes as a whole. Where the sky is taken off, what a frame
-    gives follows from its neighbours too, and nothing is remembered.
+    The choice of frames depends on their times alone, and a frame that comes later replaces few of them. With a folder
+    `keep`, in which the sums of the last nights are stored, a night that comes frame by frame reduces each frame once
+    for this, and ends with the same functions as a night that comes as a whole. If the sky is subtracted, the sums of
+    a frame depend on its neighbours too, and nothing is stored.
 
-    The folder `detections` gets a file for each of some frames, with what was found on them, so that the frames
-    that are reduced afterwards are not searched twice (:class:`~skylake.flow.forced.detection_files.DetectionFiles`).
+    The folder `detections` gets a file for each of some frames with the detections on it, so that these frames are
+    not searched twice (:class:`~skylake.flow.forced.detection_files.DetectionFiles`).
     """
     if neighbours is None:
         neighbours = sky_frames(nights, profile, workers)
     files = None if detections is None or takes_sky(profile) else DetectionFiles(detections, may_add=True)
-    camera = _Camera(profile, library, tuple(neighbours), scratch, files)
+    camera = _ReductionOfCamera(profile, library, tuple(neighbours), scratch, files)
     shared = dask.delayed(camera, pure=False, traverse=False)
     digest, folder = made_with(profile, library), None if takes_sky(profile) else keep
     memories = {
@@ -115,7 +115,7 @@ def pool_psfs(
 
 
 def _warn_of(asked: Iterable[PsfKey], measured: Iterable[PsfKey]) -> None:
-    """Log the nights none of whose frames gave anything; targets are not measured on frames without a time."""
+    """Log the nights without a point spread function; targets are not measured on frames without a time."""
     for night in sorted({group.night for group in asked} - {key.night for key in measured} - {UNDATED}):
         names = sorted({group.filter or "no filter" for group in asked if group.night == night})
         _log.warning(
@@ -129,7 +129,7 @@ def _warn_of(asked: Iterable[PsfKey], measured: Iterable[PsfKey]) -> None:
 def _sums_of_frames(
     chosen: Mapping[PsfKey, Sequence[str]], memories: Mapping[int, PsfMemory]
 ) -> Iterator[tuple[PsfKey, PsfSums]]:
-    """Yield what frames give, those of each group in their order."""
+    """Yield the sums of frames, those of each group in their order."""
     for group, files in chosen.items():
         for file in files:
             _, sums = memories[group.night].sums.get(file, (None, None))
@@ -143,7 +143,7 @@ def _ask_frames(
     workers: Workers,
     memories: Mapping[int, PsfMemory],
 ) -> None:
-    """Reduce those of some frames of which it is not remembered what they give, and remember it."""
+    """Reduce the frames whose sums are not stored yet, and store these."""
     task = dask.delayed(sum_frames, pure=False)
     pieces = []
     for group, files in chosen.items():
@@ -199,7 +199,7 @@ def _ranked(moments: Mapping[float, Sequence[str]]) -> list[str]:
 def _ask_headers(
     nights: Mapping[int, Sequence[str]], profile: Profile, workers: Workers, memories: Mapping[int, PsfMemory]
 ) -> None:
-    """Read those of some headers of which it is not remembered what they give, and remember it."""
+    """Read the headers that are not stored yet, and store them."""
     peek = dask.delayed(peek_frames, pure=False)
     pieces = []
     for night, files in nights.items():
@@ -225,7 +225,7 @@ def _rank(mjd: float) -> tuple[int, float]:
 
 
 def peek_frames(paths: Sequence[str], profile: Profile) -> list[HeaderSummary | None]:
-    """Return what the header of each file says; None for those that are no science frame. Runs on a worker."""
+    """Return the header of each file; None for files that are not science frames. Runs on a worker."""
     headers = [guard(partial(_peek, path, profile)) for path in paths]
     return [None if isinstance(header, FrameError) else header for header in headers]
 
@@ -241,7 +241,7 @@ def _peek(path: str, profile: Profile) -> HeaderSummary | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Camera:
+class _ReductionOfCamera:
     """What the frames of a camera are reduced with: masters, and neighbours for the sky if it is taken off."""
 
     profile: Profile
@@ -251,8 +251,8 @@ class _Camera:
     detections: DetectionFiles | None = None
 
 
-def sum_frames(paths: Sequence[str], camera: _Camera) -> list[PsfSums | None]:
-    """Return what the stars of each frame say of the point spread function, None for nothing; runs on a worker."""
+def sum_frames(paths: Sequence[str], camera: _ReductionOfCamera) -> list[PsfSums | None]:
+    """Return the sums of the stars of each frame for the point spread function, or None; runs on a worker."""
     if not camera.neighbours:
         return _sum_frames(paths, camera, None)
     try:
@@ -267,7 +267,9 @@ def sum_frames(paths: Sequence[str], camera: _Camera) -> list[PsfSums | None]:
         ) from error
 
 
-def _sum_frames(paths: Sequence[str], camera: _Camera, sky: SkySource | None) -> list[PsfSums | None]:
+def _sum_frames(
+    paths: Sequence[str], camera: _ReductionOfCamera, sky: SkySource | None
+) -> list[PsfSums | None]:
     params = ReduceParams(
         library=camera.library,
         sky=sky,

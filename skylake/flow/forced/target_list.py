@@ -86,7 +86,7 @@ class _Finder:
 
     def __init__(self, targets: TargetList) -> None:
         self.targets = targets
-        # One value, which is replaced as a whole: after a list that cannot be read it is as it was.
+        # One value, which is replaced as a whole, so that it stays unchanged if a list cannot be read.
         self._field: tuple[float, float, float, pa.Table] | None = None
 
     def __call__(self, ra_deg: float, dec_deg: float, radius_deg: float, mjd: float) -> TargetStars:

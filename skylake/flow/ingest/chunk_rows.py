@@ -1,7 +1,7 @@
-"""Rows of reduced frames on their way from the task that measured them to the one that gathers their night.
+"""Files with the rows of reduced frames, written by the tasks that measure and read by those that gather a night.
 
-They are written once and read once within a run, so they stand in the files as they stand in memory: nothing is
-encoded, and the rows of a pixel are a piece of the file that is mapped, not copied.
+They are written once and read once within a run, so the files have the layout of memory: nothing is encoded, and the
+rows of a pixel are a piece of the file that is mapped, not copied.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Chunk:
     repeated : tuple of str
         Files whose content is that of another file.
     corrections : mapping
-        frame_id to the keys of the profile that the message of the frame wants to have other values, and these.
+        frame_id to the keys of the profile that the message of the frame says to change, and their new values.
     """
 
     frames: pa.Table
@@ -46,7 +46,7 @@ class Chunk:
     corrections: Mapping[int, Corrections] = field(default_factory=dict)
 
     def __reduce__(self) -> tuple[Callable[..., Chunk], tuple[object, ...]]:
-        """Go to another process with the rows as one message."""
+        """Pickle the rows as one message."""
         others = self.sources, self.repeated, self.forced, self.corrections
         return (_chunk_of, (message_of(self.frames), *others))
 
@@ -112,8 +112,8 @@ def read_rows(path: Path) -> pa.Table:
 def message_of(rows: pa.Table) -> bytes:
     """Return rows as one message, as they stand in memory.
 
-    Between processes a table goes column by column, with an object for each and for each type: for the hundreds of
-    columns of ``frames`` that takes a thousand times as long as the bytes themselves.
+    Pickling a table makes an object of each column and each type: for the hundreds of columns of ``frames`` that takes
+    a thousand times as long as to copy the bytes.
     """
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, rows.schema) as writer:
@@ -133,12 +133,12 @@ def pixels_of(rows: pa.Table, tree: PixelTree) -> set[Pixel]:
 
 
 def rows_of_pixel(rows: pa.Table, pixel: Pixel) -> pa.Table:
-    """Return those of sorted rows that lie in a pixel, without copying them."""
+    """Return the rows of a sorted table that lie in a pixel, without copying them."""
     first, last = np.searchsorted(rows[_INDEX].to_numpy(), pixel_range(*pixel))
     return rows.slice(first, last - first)
 
 
 def rows_of_frames(rows: pa.Table, frame_ids: pa.Array) -> pa.Table:
-    """Return the rows of some frames; all of them, as they are, where there are no others."""
+    """Return the rows of some frames; the table itself if it has no others."""
     chosen = pc.is_in(rows["frame_id"], frame_ids)
     return rows if pc.all(chosen).as_py() else rows.filter(chosen)

@@ -1,4 +1,4 @@
-"""Publish the nights of an ingest: what the lake holds of them, what moves between them, and what becomes of it."""
+"""Commit the nights of an ingest, with the rows that the lake already has and the frames that move between nights."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ _log = logs.get(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Moves:
-    """Frames of the lake that leave a night, since they are in another one now.
+    """Frames of the lake that leave a night because they now belong to another one.
 
     A frame moves when the site of its camera was corrected, for example, or its file holds a frame of another
-    night now. Published one after the other, the two nights would both have it for a while, or neither.
+    night now. If the two nights were committed one after the other, both or neither would have the frame in between.
 
     Attributes
     ----------
     frames : dict
-        frame_id of the frames that leave, by the night that they leave and the night for which they do.
+        frame_id of the frames that leave, by the pair of nights: the one that they leave and the one that they go to.
     """
 
     frames: Mapping[tuple[int, int], frozenset[int]]
 
     @classmethod
     def find(cls, chunks: Mapping[int, Iterable[Chunk]], known: Known) -> Moves:
-        """Find what moves when new frames, given by night, come to those that the lake has."""
+        """Find the frames that move when new frames, given by night, are added to those in the lake."""
         found: dict[tuple[int, int], set[int]] = {}
         for night, some in chunks.items():
             ids: set[int] = set()
@@ -49,7 +49,7 @@ class Moves:
                     old = known.frames.of_file(name)
                     if old is not None and old.night != night:
                         found.setdefault((old.night, night), set()).add(old.frame_id)
-            # The file of a frame may have another name by now.
+            # The file of a frame may have been renamed.
             for other, same in known.frames.nights_of(ids).items():
                 if other != night:
                     found.setdefault((other, night), set()).update(same)
@@ -109,7 +109,7 @@ def existing_parts(
 
 
 def _some_stay(known: Known, night: int, chunks: Iterable[Chunk]) -> bool:
-    """Tell whether a night has frames in the lake that no new one replaces."""
+    """Return whether a night has frames in the lake that no new one replaces."""
     ids, files = set(), set()
     for chunk in chunks:
         ids.update(chunk.frames["frame_id"].to_pylist())
@@ -127,13 +127,13 @@ def failure(batch: Batch, error: BaseException, n_waiting: int = 0) -> LakeError
     """Return the error of a night that could not be gathered, for which some others have to wait."""
     why = reason_of(error, with_file=True)
     others = f", nor {n_waiting} others published that exchange frames with it" if n_waiting else ""
-    return LakeError(f"{batch}: the night could not be gathered ({why}){others}; mend that and run again")
+    return LakeError(f"{batch}: the night could not be gathered ({why}){others}; fix that and run again")
 
 
 def is_held(snapshot: Snapshot, part: Part) -> bool:
-    """Tell whether a lake holds a part as it is, or has none where it has no rows.
+    """Return whether a lake holds a part unchanged, or has no such part where this one has no rows.
 
-    Rows that are not those that were written do not count: a night that is done anew mends them, in whatever files.
+    A part in the lake whose files are damaged does not count, so ingesting the night again repairs it.
     """
     held = snapshot.part(part.table, part.name)
     if held is None:
@@ -145,15 +145,15 @@ def is_held(snapshot: Snapshot, part: Part) -> bool:
 def loosen_changed(
     lake: Lake, parts: Iterable[Part], later: Collection[str], workers: Workers, progress: Progress
 ) -> None:
-    """Take nights that are going to be replaced out of their bundles, if some are.
+    """Take nights that are going to be replaced out of the bundles that hold them.
 
-    Where two nights of a bundle have changed, those that are still to come are taken to change as well.
+    If two nights of a bundle have changed, later nights of the run in that bundle are expected to change as well.
 
     Parameters
     ----------
     lake : Lake
     parts : iterable of Part
-        What has been made.
+        Parts that have been made.
     later : collection of str
         Names of the parts that are made after these.
     workers : Workers
@@ -172,7 +172,7 @@ def loosen_changed(
     try:
         unbundle(lake, workers, names, progress)
     except LakeError as error:
-        # Nights can be replaced one by one as well; that mends a bundle that cannot be read whole.
+        # Nights can be replaced one by one as well, which repairs a bundle that cannot be read whole.
         _log.warning("%s; the nights are replaced one by one", error)
 
 
@@ -184,10 +184,10 @@ def commit_nights(
     base: int,
     checksums: Mapping[str, str] | None = None,
 ) -> None:
-    """Publish the parts of some batches in one commit, but for those that the lake holds already.
+    """Commit the parts of some batches together, except those that the lake holds already.
 
     The files of a part are in a folder of `staging` that is named after its batch and table. `checksums` are those of
-    the masters that frames may have been reduced with; the ledger keeps which.
+    the masters that frames may have been reduced with; the ledger records which were used.
     """
     commit = Commit("ingest", ", ".join(map(str, made)), base=base)
     commit.configure(profile.configurations)

@@ -1,9 +1,9 @@
-"""Frames in tasks of many, whose chunks outlive their run: one that is killed, or loses its power, does not lose them.
+"""Chunks: reduced frames on disk, which the next run takes up if this one is killed or the power fails.
 
-A chunk is a folder that gets its name when all of it is written, with a note of what is in it: the files of the
-frames as they were, what the rows were made with, and size and digest of each file of rows. Nothing is forced to
-disk, which would cost more than it may save: what a loss of power has cut short does not fit its note. The next
-ingest of these frames takes up the chunks that fit, and drops the others.
+A chunk is a folder that gets its name when all of it is written. A note in it lists the files of its frames with size
+and time, a digest of what the rows were made with, and size and digest of each file of rows. Nothing is forced to
+disk, which would cost more than it may save: files that a loss of power cut short do not match the note. The next
+ingest of these frames takes up the chunks that match and removes the others.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ from skylake.lake.storage.parts import file_sha256
 
 #: Frames in one task at most; dask spends some milliseconds on each task.
 _CHUNK = 64
-#: Frames in one task that are reduced again with what their neighbours say.
+#: Frames in one task that are reduced again with the pointing of their neighbours.
 _PLACED_CHUNK = 4
 #: A chunk is closed after so many seconds of work: no more of it can be lost.
 _SPAN_S = 5.0
 _NOTE, _FRAMES = "chunk.json", "frames.arrow"
 
 Piece = tuple[str, Chunk]
-"""The first file of a chunk, and the chunk: files of a night are reduced in order, so this tells its place."""
+"""The first file of a chunk, which gives its place as the files of a night are reduced in order, and the chunk."""
 
 
 def without_repeats(chunk: Chunk, seen: Seen) -> Chunk:
-    """Leave out frames whose content another file has, and note the others as known.
+    """Leave out frames with the same content as another file, and note the others as known.
 
-    Tasks that run side by side do not know of each other's frames.
+    Tasks that run at the same time do not know each other's frames.
     """
     rows = chunk.frames.select(["frame_id", "file"]).to_pylist()
     first = [seen.setdefault(row["frame_id"], row["file"]) == row["file"] for row in rows]
@@ -67,14 +67,14 @@ def reduce_frames(
     left: LeftChunks,
     progress: Progress,
 ) -> dict[int, list[Chunk]]:
-    """Return the reduced chunks of each night, with those that an interrupted run has left.
+    """Return the reduced chunks of each night, including those that an interrupted run has left.
 
     A chunk that kills its worker is tried frame by frame.
     """
     taken = left.take(window, kept)
     progress.advance(sum(len(some) for some in taken.values()))
     todo = {(night, part[0]): part for night, files in window.items() for part in gaps(files, taken[night])}
-    # Neighbours that tell the sky are reduced anew for each piece.
+    # Neighbours that the sky is made from are reduced anew for each piece.
     pieces = shrinking_pieces(todo, workers.count, _CHUNK, few=bool(reduction.neighbours))
     reduce = dask.delayed(reduce_kept, pure=False)
     # One object in the graph, however many tasks share it.
@@ -105,7 +105,7 @@ def reduce_frames(
 
 
 def _one_by_one(files: list[str], reduction: Reduction, workers: Workers, out: Path) -> list[Piece]:
-    """Reduce frames on one of which a worker has died; those on which one dies again are lost."""
+    """Reduce the frames of a task whose worker has died one by one; a frame on which one dies again is lost."""
     singles = _run_chunks([[file] for file in files], reduction, workers, out)
     return [
         (file, one if isinstance(one, Chunk) else lost_frame(file, reduction.profile, one))
@@ -114,7 +114,7 @@ def _one_by_one(files: list[str], reduction: Reduction, workers: Workers, out: P
 
 
 def reduce_again(files: list[str], reduction: Reduction, workers: Workers, out: Path) -> list[Chunk]:
-    """Return frames that were reduced once more, with what others tell by now; those that cannot be are left out."""
+    """Reduce frames once more, now that others give their pointing; those that cannot be reduced are left out."""
     pieces = [files[i : i + _PLACED_CHUNK] for i in range(0, len(files), _PLACED_CHUNK)]
     results = _run_chunks(pieces, reduction, workers, out)
     return [one for one in results if isinstance(one, Chunk)]
@@ -128,7 +128,7 @@ def _run_chunks(pieces: list[list[str]], reduction: Reduction, workers: Workers,
 
 
 def _run(tasks: list[Any], sizes: list[int], workers: Workers, progress: Progress) -> list[Any]:
-    """Run tasks of some frames each; raise what a lake is to blame for."""
+    """Run tasks of some frames each; raise errors that the lake is to blame for."""
     results = workers.run(tasks, lambda number, _: progress.advance(sizes[number]))
     for result in results:
         if isinstance(result, SkylakeError):
@@ -137,7 +137,7 @@ def _run(tasks: list[Any], sizes: list[int], workers: Workers, progress: Progres
 
 
 def _file_by_night(chunks: dict[int, list[Chunk]], night: int, chunk: Chunk) -> None:
-    """File a chunk under the night of its frames: a header that changed meanwhile has the last word."""
+    """File a chunk under the night of its frames, which differs from the planned one if a header has changed."""
     nights = set(chunk.frames["night"].to_pylist())
     if nights <= {night}:
         chunks.setdefault(night, []).append(chunk)
@@ -154,23 +154,23 @@ def _file_by_night(chunks: dict[int, list[Chunk]], night: int, chunk: Chunk) -> 
 
 @dataclass(frozen=True, slots=True)
 class KeptChunks:
-    """Where a run keeps chunks, and what those of each night are made with.
+    """The folder where a run keeps chunks, and a digest of what those of each night are made with.
 
     Attributes
     ----------
     folder : Path
         In the staging folder of the lake, which all workers see.
     made_with : dict
-        Night to the digest of all that rows follow from, but for the frames.
+        Night to the digest of all that the rows depend on, except the frames.
     """
 
     folder: Path
     made_with: Mapping[int, str]
 
     def keep(self, name: str, night: int, stamps: Mapping[str, Stamp | None], chunk: Chunk) -> Chunk:
-        """Note what is in the folder of a chunk that is written, and give it its name; return the chunk there.
+        """Write the note of a finished chunk, and give its folder its name; return the chunk there.
 
-        Frames that had better be tried again, and copies, are not noted, so nobody takes them up.
+        Frames that should be tried again, and copies, are not in the note, so that no run takes them up.
 
         Raises
         ------
@@ -184,7 +184,7 @@ class KeptChunks:
         noted = {file: stamp for file, stamp in stamps.items() if as_text(file) not in left}
         try:
             frames.parent.mkdir(parents=True, exist_ok=True)
-            # Rows of detections of the others stay: only those of the frames of a chunk are read.
+            # The files keep the detections of the others, but only those of the frames of a chunk are read.
             lasting = pc.invert(pa.array(again, pa.bool_()))
             frames.write_bytes(message_of(chunk.frames.filter(lasting)))
             paths = {"frames": frames, **chunk.tables}
@@ -209,11 +209,11 @@ class KeptChunks:
         return _chunk(folder, paths, chunk)
 
     def partial(self, name: str) -> Path:
-        """Return the folder in which this process writes a chunk: one that was taken for dead may write it too."""
+        """Return the folder where this process writes a chunk; one taken for dead may be writing the same chunk."""
         return self.folder / f".{name}.{os.getpid()}.tmp"
 
     def of_task(self, name: str, night: int) -> list[tuple[list[str], Chunk]]:
-        """Return the chunks that a task has finished, each with its files: its worker may have died since."""
+        """Return the chunks that a task has finished, each with its files, although its worker may have died since."""
         notes = [_Note.read(folder) for folder in sorted(self.folder.glob(f"{name}-*"))]
         fit = [note for note in notes if note is not None and note.fits(night, self.made_with.get(night))]
         found = [(list(note.stamps), note.chunk()) for note in fit]
@@ -223,7 +223,7 @@ class KeptChunks:
 def reduce_kept(
     paths: Sequence[str], reduction: Reduction, night: int, kept: KeptChunks, name: str
 ) -> list[Piece]:
-    """Reduce frames one after the other, in chunks of some seconds that are kept; runs on a worker."""
+    """Reduce frames one after the other and keep a chunk every few seconds; runs on a worker."""
     done = kept.of_task(name, night)
     found = [(files[0], chunk) for files, chunk in done]
     known = {file for files, _ in done for file in files}
@@ -231,7 +231,7 @@ def reduce_kept(
     if not left:
         return found
     stamps = {path: stamp_of(path) for path in left}
-    # Those that are not noted have their number too.
+    # Chunks without a note are counted too.
     first = len(list(kept.folder.glob(f"{name}-*")))
 
     def out(number: int) -> Path:
@@ -246,7 +246,7 @@ def reduce_kept(
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """What a chunk tells of itself."""
+    """The note of a chunk: its files, and what it was made with."""
 
     folder: Path
     made_with: str | None
@@ -259,15 +259,15 @@ class _Note:
     def read(cls, folder: Path) -> _Note | None:
         """Read the note of a chunk; None if there is none, or it was cut short."""
         try:
-            told: dict[str, Any] = json.loads((folder / _NOTE).read_text(encoding="utf-8"))
-            stamps = {file: (stamp[0], stamp[1]) if stamp else None for file, *stamp in told["files"]}
-            corrections = dict(told["corrections"])
-            return cls(folder, told["made_with"], told["night"], stamps, told["tables"], corrections)
+            note: dict[str, Any] = json.loads((folder / _NOTE).read_text(encoding="utf-8"))
+            stamps = {file: (stamp[0], stamp[1]) if stamp else None for file, *stamp in note["files"]}
+            corrections = dict(note["corrections"])
+            return cls(folder, note["made_with"], note["night"], stamps, note["tables"], corrections)
         except (OSError, ValueError, KeyError, IndexError):
             return None
 
     def fits(self, night: int, made_with: str | None) -> bool:
-        """Tell whether the frames would be reduced in the same way now, and their files are what they were."""
+        """Return whether the frames would be reduced in the same way now, and their files have not changed."""
         same = made_with is not None and (self.night, self.made_with) == (night, made_with)
         return same and all(
             stamp is not None and stamp_of(file) == stamp for file, stamp in self.stamps.items()
@@ -287,7 +287,7 @@ class _Note:
 
 
 def _chunk(folder: Path, paths: Mapping[str, Path | None], chunk: Chunk) -> Chunk:
-    """Return a chunk whose folder has another name by now."""
+    """Return a chunk whose folder was renamed."""
     sources, forced = (
         None if path is None else folder / path.name for path in (paths["sources"], paths["forced_sources"])
     )
@@ -295,14 +295,14 @@ def _chunk(folder: Path, paths: Mapping[str, Path | None], chunk: Chunk) -> Chun
 
 
 class LeftChunks:
-    """The chunks of frames of a camera that runs have left which were interrupted.
+    """The chunks of a camera that interrupted runs have left.
 
     Parameters
     ----------
     lake : Lake
     camera : str
     files : collection of str
-        Those that this run is about. Chunks of other frames are left to whoever comes back for them.
+        The files of this run. Chunks of other frames stay for a run that names them.
     """
 
     def __init__(self, lake: Lake, camera: str, files: Collection[str]) -> None:
@@ -317,7 +317,7 @@ class LeftChunks:
                     self._notes.append(note)
 
     def take(self, window: Mapping[int, Sequence[str]], kept: KeptChunks) -> dict[int, dict[str, Piece]]:
-        """Take what fits of the frames of some nights over to a run; return file to chunk by night."""
+        """Take over the chunks of some nights that can be used; return, by night, file to chunk."""
         found: dict[int, dict[str, Piece]] = {night: {} for night in window}
         wanted = {night: set(files) for night, files in window.items()}
         for number, note in enumerate(self._notes):
@@ -342,7 +342,7 @@ class LeftChunks:
         return found
 
     def drop(self) -> None:
-        """Remove what was of no use, and the folders that are empty."""
+        """Remove chunks of the files of this run that were not taken, and folders that are empty."""
         for note in self._notes:
             shutil.rmtree(note.folder, ignore_errors=True)
         for folder in self._folders:
@@ -351,7 +351,7 @@ class LeftChunks:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """Return what is in a folder that another run may remove."""
+    """Return the entries of a folder; none if another run has removed it."""
     try:
         return list(folder.iterdir())
     except FileNotFoundError:
@@ -364,7 +364,7 @@ def stage_name(camera: str) -> str:
 
 
 def gaps(files: Sequence[str], taken: Collection[str]) -> Iterator[list[str]]:
-    """Yield the files that are left between those that were taken, in order: no chunk reaches over another."""
+    """Yield runs of files between those that were taken, in order, so that no new chunk spans a taken one."""
     gap: list[str] = []
     for file in files:
         if file not in taken:

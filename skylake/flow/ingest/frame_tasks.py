@@ -54,14 +54,14 @@ from skylake.table.sources import sources_table, whole_sky_site
 
 @dataclass(frozen=True, slots=True)
 class Reduction:
-    """How frames are reduced: the camera, the catalog to check pointings with, the targets, and what is known.
+    """How frames are reduced: the profile, the catalog to check pointings with, the targets, and what is known.
 
     ``forcing`` is None for a camera without targets. ``known`` maps the frame_id of every frame in the lake to its
     file, so that the same bytes under another name are recognised before they are measured. ``library`` holds the
     masters of the camera, and ``neighbours`` the frames of the nights, for cameras that take the sky of a frame from
-    the others. ``epochs`` tell the distortion of the camera, and ``guide`` where the detector is in the focal plane.
-    ``priors`` tells, by file, what neighbours know of frames that do not tell where they point, and ``kept`` what was
-    found on frames that were reduced before, in the same way.
+    the others. ``epochs`` holds the distortion of the camera, and ``guide`` the place of the detector in the focal
+    plane. ``priors`` has, by file, where neighbours put frames whose own stars do not show it, and ``kept`` the
+    detections on frames that were reduced before in the same way.
     """
 
     profile: Profile
@@ -82,7 +82,7 @@ class Reduction:
 
     @classmethod
     def in_force(cls, lake: Lake, snapshot: Snapshot, profile: Profile) -> Reduction:
-        """Return how a lake has frames of a camera reduced: catalog, masters, targets and distortion in force."""
+        """Return how frames of a camera are reduced: with the catalog, masters, targets and distortion in force."""
         name = profile.base.catalog.over(lake.settings.catalog).solve
         targets = TargetList.in_force(snapshot, profile.name)
         return cls(
@@ -98,7 +98,7 @@ class Reduction:
         )
 
     def params(self, sky: SkyFinder | None, finish: Finisher | None) -> ReduceParams:
-        """Return what each frame is reduced with, given what makes its sky and what measures its targets."""
+        """Return what each frame is reduced with, given the functions for its sky and its targets."""
         find_stars = star_finder(self)
         reference = None
         if find_stars is not None:
@@ -114,14 +114,14 @@ class Reduction:
 
 
 def made_with(reduction: Reduction, night: int, files: Collection[str]) -> str:
-    """Return the digest of all that the rows of frames of a night follow from, but for the frames themselves.
+    """Return the digest of all that the rows of a night depend on, except the frames themselves.
 
     Parameters
     ----------
     reduction : Reduction
     night : int
     files : collection of str
-        All files of the night, those that the lake holds too.
+        All files of the night, including those in the lake.
     """
     from dask.tokenize import tokenize
 
@@ -135,7 +135,7 @@ def made_with(reduction: Reduction, night: int, files: Collection[str]) -> str:
             None if catalog is None else (catalog.name, catalog.checksum, stamp_of(str(index_path(catalog)))),
             None if reduction.library is None else sorted(reduction.library.checksums.items()),
             None if forcing is None else forcing.targets.name,
-            # Frames without a filter have None, which is neither more nor less than a name.
+            # Frames without a filter have None, which cannot be compared with a name.
             sorted(
                 ((tuple(key), psf) for key, psf in psfs.items()),
                 key=lambda one: (one[0][0], one[0][1] or "", one[0][2]),
@@ -155,8 +155,8 @@ def _forms() -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
-    """One frame as tables: its row, and its detections and targets or None; and what it wants in the profile."""
+class _FrameTables:
+    """One frame as tables: its row, its detections and targets or None, and corrections of the profile."""
 
     frame_id: int
     file: str
@@ -167,7 +167,7 @@ class _Rows:
 
 
 def peek_nights(paths: Sequence[str], profile: Profile) -> list[int]:
-    """Return the night of each file, from its header or name alone; 0 where it cannot be told."""
+    """Return the night of each file, from its header or name alone; 0 where it is unknown."""
     nights = [guard(partial(_peek, path, profile)) for path in paths]
     return [UNDATED if isinstance(night, FrameError) else night for night in nights]
 
@@ -192,7 +192,7 @@ def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk
     Raises
     ------
     LakeError
-        If the detections cannot be written; the frames are not to blame.
+        If the detections cannot be written, which is no fault of the frames.
     """
     ((_, chunk),) = reduce_pieces(paths, reduction, lambda _: out, out.with_suffix(".sky"))
     return chunk
@@ -205,7 +205,7 @@ def reduce_pieces(
     scratch: Path,
     seconds: float = math.inf,
 ) -> Iterator[tuple[list[str], Chunk]]:
-    """Reduce frames one after the other, and yield some at a time: their files, and what became of them.
+    """Reduce frames one after the other, and yield them some at a time: their files, and the chunk.
 
     Parameters
     ----------
@@ -214,9 +214,9 @@ def reduce_pieces(
     out : callable
         Gives the file to write for the first piece, the second and so on; see :func:`reduce_chunk`.
     scratch : Path
-        Folder for what is kept between frames, which is gone at the end.
+        Folder for temporary files, removed at the end.
     seconds : float
-        A piece ends with the first frame that is done so long after it was begun.
+        A piece ends with the first frame that is finished this long after the piece began.
     """
     known, profile = dict(reduction.known), reduction.profile
     sky = (
@@ -224,7 +224,7 @@ def reduce_pieces(
     )
     params = reduction.params(sky, _finisher(reduction))
 
-    def measure(content: FileContent, row: FrameRow) -> _Rows:
+    def measure(content: FileContent, row: FrameRow) -> _FrameTables:
         prior = reduction.priors.get(row["file"])
         return _tables(reduce_frame(content, profile, params, prior, row), profile)
 
@@ -247,10 +247,10 @@ def reduce_pieces(
 
 @dataclass(slots=True)
 class _Piece:
-    """Frames that are reduced, and not written yet."""
+    """Frames that are reduced but not written yet."""
 
     files: list[str] = field(default_factory=list)
-    reduced: list[_Rows] = field(default_factory=list)
+    reduced: list[_FrameTables] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
 
     def written(self, out: Path) -> Chunk:
@@ -265,7 +265,7 @@ class _Piece:
 
 
 def _finisher(reduction: Reduction) -> Finisher | None:
-    """Return what measures the targets of frames; None for a camera without targets."""
+    """Return the function that measures the targets of frames; None for a camera without targets."""
     if reduction.forcing is None:
         return None
     return reduction.forcing.finisher(reduction.forcing.targets.finder())
@@ -275,8 +275,8 @@ def _reduce(
     path: str,
     profile: Profile,
     known: dict[int, str],
-    measure: Callable[[FileContent, FrameRow], _Rows],
-) -> _Rows | None:
+    measure: Callable[[FileContent, FrameRow], _FrameTables],
+) -> _FrameTables | None:
     """Reduce one frame to tables; None if its content is known under another name."""
     content = guard(partial(read_file, path))
     if isinstance(content, FrameError):
@@ -289,29 +289,29 @@ def _reduce(
     return _failed(path, profile, content, rows) if isinstance(rows, FrameError) else rows
 
 
-def _failed(path: str, profile: Profile, content: FileContent | None, error: FrameError) -> _Rows:
-    """Return the row of a frame that nobody foresaw to fail, with what its header tells, for its night is there."""
+def _failed(path: str, profile: Profile, content: FileContent | None, error: FrameError) -> _FrameTables:
+    """Return the row of a frame that failed unexpectedly, with the columns of its header, which give its night."""
     row = new_row(profile, path, content)
-    told = FrameRow() if content is None else guard(partial(_told_by_header, path, profile))
-    if not isinstance(told, FrameError):
-        rows = guard(partial(_filed, row | told, profile, error))
+    header = FrameRow() if content is None else guard(partial(_header_columns, path, profile))
+    if not isinstance(header, FrameError):
+        rows = guard(partial(_filed, row | header, profile, error))
         if not isinstance(rows, FrameError):
             return rows
-    # Reading the header, or what it tells, is what went wrong.
+    # The header cannot be read, or its columns do not fit the schema.
     return _filed(row, profile, error)
 
 
-def _told_by_header(path: str, profile: Profile) -> FrameRow:
+def _header_columns(path: str, profile: Profile) -> FrameRow:
     header = peek_header(path, profile.base.header.extension)
     return {} if header is None else header_row(read_header(header, profile, Path(path).name))
 
 
-def _filed(row: FrameRow, profile: Profile, error: FrameError) -> _Rows:
+def _filed(row: FrameRow, profile: Profile, error: FrameError) -> _FrameTables:
     return _tables(failed_frame(row, error), profile)
 
 
-def _tables(reduced: ReducedFrame, profile: Profile) -> _Rows:
-    """Return a frame as tables that fit their schemas, so that none spoils those of the others."""
+def _tables(reduced: ReducedFrame, profile: Profile) -> _FrameTables:
+    """Return a frame as tables that fit their schemas, so that a bad one does not spoil the others."""
     row, sources = reduced.row.copy(), None
     row["file"] = as_text(row["file"])
     site = whole_sky_site(profile.at(row.get("mjd_mid")))
@@ -321,7 +321,9 @@ def _tables(reduced: ReducedFrame, profile: Profile) -> _Rows:
     if isinstance(forced, FrameError):
         row |= failure_row(row, forced)
         forced = None
-    return _Rows(row["frame_id"], row["file"], frames_table([row]), sources, forced, reduced.corrections)
+    return _FrameTables(
+        row["frame_id"], row["file"], frames_table([row]), sources, forced, reduced.corrections
+    )
 
 
 def as_text(path: str) -> str:
@@ -341,7 +343,7 @@ def lost_frame(path: str, profile: Profile, error: BaseException) -> Chunk:
 
 
 def _bare(rows: pa.Table) -> pa.Table:
-    """Return rows without what their schema tells of each column: it is larger than they, and travels along."""
+    """Return rows without the metadata of their columns, which is larger than they and would be sent with them."""
     return rows.cast(pa.schema([field.remove_metadata() for field in rows.schema]))
 
 
@@ -358,12 +360,12 @@ def star_finder(reduction: Reduction) -> StarFinder | None:
         return CatalogStars(*field_of.at(ra_deg, dec_deg, radius_deg, mjd))
 
     def find_all(ra_deg: float, dec_deg: float, radius_deg: float, mjd: float) -> CatalogStars:
-        # Wherever it points, a camera of the whole sky shows half of it: all of it is read once.
+        # A camera of the whole sky shows half of it, wherever it points, so all of it is read once.
         return CatalogStars(*field_of.at(0.0, 90.0, 180.0, mjd, known.all_sky_mag))
 
     return find_all if known.all_sky else find
 
 
 def plate_solver(reduction: Reduction) -> Solver | None:
-    """Return what tells where frames point by the patterns of their stars; None without a catalog."""
+    """Return the solver that finds where frames point from patterns of stars; None without a catalog."""
     return None if reduction.catalog is None else Patterns(reduction.catalog)

@@ -1,4 +1,4 @@
-"""Gather a night: new frames and those that the lake holds already become the parts of a batch."""
+"""Gather a night: write new frames, and those that the lake holds already, as the parts of a batch."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ from skylake.schema.arrow import arrow_schema
 from skylake.sky.hats import pixel_of
 from skylake.sky.pixels import Pixel, PixelTree
 
-#: So many pixels of a tree are few kilobytes.
+#: A tree of so many pixels takes a few kilobytes.
 _FEW_PIXELS = 1024
-#: Tables of a batch, and how two tasks share them, so that a night that comes alone keeps more than one worker busy.
+#: Tables of a batch, and how two tasks share them, so that a single night keeps more than one worker busy.
 TABLES = ("frames", "sources", "forced_sources")
 SHARED = (TABLES[:2], TABLES[2:])
 
 
 @dataclass(frozen=True, slots=True)
 class Existing:
-    """What a lake holds of a batch already.
+    """The rows of a batch that a lake holds already.
 
     Attributes
     ----------
     frames, sources, forced : tuple of Slice
         Where the rows of the parts are.
     dropped : frozenset of int
-        Frames that are gone: their file holds another content now, and that belongs to another night.
+        Frames that are gone: their files now hold frames of another night.
     inputs : dict
-        What the two parts were made from.
+        What the parts were made from.
     """
 
     frames: tuple[Slice, ...] = ()
@@ -64,16 +64,16 @@ class Existing:
 
 @dataclass(frozen=True, slots=True)
 class MadeFrom:
-    """What new frames were reduced with, which is among what parts are made from.
+    """What new frames were reduced with, as inputs of their parts.
 
     Attributes
     ----------
     profile_sha256 : str
-        That of the profile.
+        SHA-256 of the profile.
     checksums : mapping
         Name to SHA-256 of the masters that they may have been reduced with.
     targets : str
-        The list of targets that was measured on them; empty if there is none.
+        The list of targets that were measured on them; empty if there is none.
     """
 
     profile_sha256: str
@@ -92,7 +92,7 @@ def gather_batch(
 ) -> tuple[Part, ...]:
     """Write the parts of a batch, or those of some tables; memory is bounded by one pixel of the night.
 
-    A frame that is new replaces the one of the same content, and the one that had its file's name.
+    A new frame replaces the frame with the same content, and the frame that had the name of its file.
 
     Returns
     -------
@@ -123,8 +123,8 @@ def gather_batch(
 def for_tasks(tree: PixelTree) -> Any:
     """Return a tree as an argument of tasks.
 
-    A large one travels once. Of a small one each task has its own: tasks that share something go to the worker that
-    holds it, and those of a night that comes alone are to go to two.
+    A large tree is sent to the workers once. Of a small tree each task has a copy: tasks that share an object go to
+    the worker that holds it, and the tasks of a single night should go to two workers.
     """
     if len(tree.pixels) <= _FEW_PIXELS:
         return tree
@@ -132,7 +132,7 @@ def for_tasks(tree: PixelTree) -> Any:
 
 
 def joined(results: Sequence[Any], each: int) -> list[Any]:
-    """Return the parts of batches from those of their tasks, so many for each; an error where a task has one."""
+    """Return the parts of each batch from the results of its tasks; an error where one of them has failed."""
     found: list[Any] = []
     for start in range(0, len(results), each):
         some = results[start : start + each]
@@ -149,7 +149,7 @@ def _part(batch: Batch, table: str, files: tuple[PartFile, ...], inputs: dict[st
 
 
 def _inputs(frames: pa.Table, made_from: MadeFrom, before: Mapping[str, str]) -> dict[str, str]:
-    """Return what a night is made from: the content of its files, and the profiles they were reduced with."""
+    """Return the inputs of a night: the content of its files, and the profiles they were reduced with."""
     profile_sha256 = made_from.profile_sha256
     inputs = {"configuration": profile_sha256, "files": files_sha256(frames)}
     earlier = {*before.get("earlier_configurations", "").split(), before.get("configuration", profile_sha256)}
@@ -164,7 +164,7 @@ def _inputs(frames: pa.Table, made_from: MadeFrom, before: Mapping[str, str]) ->
 def masters_configuration(frames: pa.Table, checksums: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """Return the masters that frames were reduced with, name to SHA-256, as a configuration; empty if there are none.
 
-    The SHA-256 of a master that the library does not have any more is the part of it that is in its name.
+    The SHA-256 of a master that is no longer in the library is the part of it that is in its name.
     """
     names = {name for text in pc.unique(frames["masters"]).to_pylist() for name in (text or "").split()}
     return (
@@ -177,7 +177,7 @@ def masters_configuration(frames: pa.Table, checksums: Mapping[str, str]) -> dic
 def files_sha256(frames: pa.Table) -> str:
     """Return the SHA-256 over identifier and size of the frames of a night.
 
-    The identifier is the hash of the pixels and header of a frame, so this tells from which pixels a night came.
+    The identifier is the hash of the pixels and header of a frame, so this identifies the pixels behind a night.
     """
     rows = frames.select(["frame_id", "file_bytes"]).sort_by("frame_id").to_pydict()
     digest = hashlib.sha256()
@@ -187,7 +187,7 @@ def files_sha256(frames: pa.Table) -> str:
 
 
 def _first_of_each(tables: Sequence[pa.Table]) -> pa.Table:
-    """Return the rows of new frames, each frame once: the same content may lie in two files."""
+    """Return the rows of new frames, each frame once, since two files may have the same content."""
     rows = pa.concat_tables([arrow_schema(load("frames")).empty_table(), *tables])
     _, first = np.unique(rows["frame_id"].to_numpy(), return_index=True)
     return rows.take(pa.array(np.sort(first)))
@@ -203,7 +203,7 @@ def _kept(existing: Existing, fresh: pa.Table) -> pa.Table:
     )
     dropped = pc.is_in(old["frame_id"], pa.array(sorted(existing.dropped), pa.int64()))
     kept = old.filter(pc.invert(pc.or_(replaced, dropped)))
-    # Where nothing is kept, a damaged file is on its way out.
+    # Where no row is kept, a damaged file does not matter: it is being replaced.
     for rows, where in zip(held, existing.frames, strict=True) if kept.num_rows else ():
         require_written(rows, where)
     return kept
@@ -222,7 +222,7 @@ def _gather_rows(
     schema = load(table)
     wanted = _wanted(chunks, table)
     old_files: dict[Pixel | None, list[Slice]] = {}
-    # Files of which nothing is kept are not read: a night whose files are damaged can be done anew.
+    # Files of which no row is kept are not read, so that a night whose files are damaged can be ingested again.
     for one in existing.slices(table) if kept else ():
         old_files.setdefault(pixel_of(one.path), []).append(one)
     old_ids = pc.field("frame_id").isin(pa.array(sorted(kept), pa.int64()))
@@ -241,7 +241,7 @@ def _gather_rows(
 
 
 def _wanted(chunks: Sequence[Chunk], table: str) -> list[tuple[Path, pa.Array]]:
-    """Return each chunk's file with the frames that no earlier chunk has."""
+    """Return the file of each chunk with the frames that no earlier chunk has."""
     seen: set[int] = set()
     wanted = []
     for chunk in chunks:

@@ -33,7 +33,14 @@ from skylake.flow.ingest.frame_chunks import (
 from skylake.flow.ingest.frame_tasks import Reduction, made_with, peek_nights
 from skylake.flow.ingest.gather_night import SHARED, TABLES, MadeFrom, for_tasks, gather_batch, joined
 from skylake.flow.ingest.ingest_report import IngestOptions, IngestReport
-from skylake.flow.ingest.known_files import Known, identify, lacked_by, read_tried, write_repeats, write_tried
+from skylake.flow.ingest.known_files import (
+    Known,
+    identify,
+    inputs_by_reason,
+    read_tried,
+    write_repeats,
+    write_tried,
+)
 from skylake.flow.ingest.multi_detector import LOST, ingest_chips
 from skylake.flow.ingest.neighbour_pass import Priors, place_lost
 from skylake.flow.ingest.profile_contradictions import ReportedFrame, contradictions, overlapping
@@ -42,7 +49,7 @@ from skylake.flow.sky.sky_frames import nights_with_later_sky, sky_frames
 from skylake.lake import Lake
 from skylake.lake.cameras.stored_geometries import read_geometries
 
-#: Frames in flight per worker: nights are taken together until there are so many.
+#: Frames per worker in a window: nights are taken together until there are so many.
 _WINDOW = 128
 #: Headers read in one task.
 _PEEK_CHUNK = 256
@@ -58,9 +65,9 @@ def ingest_frames(
 ) -> IngestReport:
     """Ingest frames of a camera of one chip or of several.
 
-    Parameters and errors are those of :func:`ingest`, but for `chips`: what :func:`skylake.cameras.load_chips` gives.
-    Chips of one camera are ingested one after the other, and help each other to where they point. Of a camera of the
-    whole sky frames whose geometry was not known are reduced again, if others have shown it.
+    Parameters and errors are those of :func:`ingest`, except that `chips` is what :func:`skylake.cameras.load_chips`
+    returns. The chips of a camera are ingested one after the other, and frames of one help to place those of another.
+    For a camera of the whole sky, frames whose geometry was unknown are reduced again once other frames have shown it.
     """
     options = options or IngestOptions()
 
@@ -90,15 +97,15 @@ def ingest(
 ) -> IngestReport:
     """Ingest frames of one camera.
 
-    Files that the lake holds already are left alone unless ``options.redo``, or there is by now what they lacked; each
-    night that gets new frames is one commit, and so are nights together that exchange frames. Targets that the camera
-    has at the start are measured.
+    Files that the lake holds already are skipped, unless ``options.redo`` is set or the lake now has what they lacked.
+    Each night that gets new frames is one commit; nights that exchange frames share one. The targets are those that
+    the camera has at the start.
 
     Raises
     ------
     LakeError
         If there is nothing to read, the lake cannot be written or lacks what good frames were made with. A night
-        that cannot be gathered is named only after all the others are committed.
+        that cannot be gathered raises only after all the others are committed.
     CatalogError
         If the catalog, or the index by which good frames were placed, is lost or damaged.
     """
@@ -113,7 +120,9 @@ def ingest(
     reduction = Reduction.in_force(lake, start, profile)
     reduction = replace(reduction, guide=replace(reduction.guide, attitudes=options.attitudes))
     has_catalog = reduction.catalog is not None
-    known = Known.read(lake, profile.name, options.redo, options.retry, lacked_by(reduction), has_catalog)
+    known = Known.read(
+        lake, profile.name, options.redo, options.retry, inputs_by_reason(reduction), has_catalog
+    )
     fresh = files if options.redo else [path for path in files if not known.holds(path)]
     report.n_known = len(files) - len(fresh)
     nights = _plan(fresh, profile, workers, options, progress)
@@ -125,9 +134,9 @@ def ingest(
         lake, start, reduction, {file for file in planned if known.frames.of_file(file) is not None}
     )
     failures: list[LakeError] = []
-    run = _Run(lake, workers, progress, known, report, options.neighbours, left)
+    run = _IngestRun(lake, workers, progress, known, report, options.neighbours, left)
     progress.begin("frames", sum(len(found) for found in nights.values()))
-    # Nights of the whole sky start from the geometry of those before, of which a run that was killed has not learnt.
+    # Nights of the whole sky start from the geometry of earlier nights, which a killed run may not have learned.
     reduction = _with_geometry(run, reduction, failures)
     size = 1 if profile.base.astrometry.all_sky else _WINDOW * workers.count
     for window in _windows(nights, size):
@@ -152,7 +161,7 @@ def ingest(
 
 
 def _count_otherwise(lake: Lake, profile: Profile) -> int:
-    """Return how many nights of a camera were made with another configuration than the one in force."""
+    """Return how many nights of a camera were made with a configuration other than the one in force."""
     parts = [part.inputs for part in lake.snapshot().parts("frames").values() if part.camera == profile.name]
     return sum(one.get("configuration") != profile.sha256 or "earlier_configurations" in one for one in parts)
 
@@ -199,7 +208,7 @@ def _plan(
 
 
 def _windows(nights: dict[int, list[str]], size: int) -> Iterable[dict[int, list[str]]]:
-    """Yield nights together until there is work for all workers."""
+    """Yield windows of nights, each with work for all workers."""
     window: dict[int, list[str]] = {}
     for night, files in nights.items():
         window[night] = files
@@ -211,7 +220,7 @@ def _windows(nights: dict[int, list[str]], size: int) -> Iterable[dict[int, list
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class _IngestRun:
     """What the windows of an ingest share."""
 
     lake: Lake
@@ -225,21 +234,21 @@ class _Run:
     shown: list[ReportedFrame] = field(default_factory=list)
 
     def asks_neighbours(self, reduction: Reduction) -> bool:
-        """Tell whether frames before and after are asked where lost frames point."""
+        """Return whether frames before and after are asked where lost frames point."""
         way = reduction.profile.base.astrometry
         wanted = self.neighbours and way.neighbours != "never" and not way.all_sky
         return wanted and reduction.catalog is not None
 
 
 def _ingest_window(
-    run: _Run, window: dict[int, list[str]], reduction: Reduction, later: Sequence[int]
+    run: _IngestRun, window: dict[int, list[str]], reduction: Reduction, later: Sequence[int]
 ) -> list[LakeError]:
     """Reduce the frames of some nights, gather them and commit them.
 
-    Returns the errors of the nights that could not be gathered; they do not take the others along.
+    Returns the errors of the nights that could not be gathered; the other nights are committed.
     """
     profile, whole = reduction.profile, run.known.whole(window)
-    # Workers get to know the frames of these nights alone; all of a large lake would be many megabytes.
+    # Workers get the known frames of these nights only; those of a large lake would be many megabytes.
     known, neighbours = run.known.of_nights(window), sky_frames(whole, profile, run.workers)
     reduction = replace(reduction, known=known, neighbours=neighbours)
     with (
@@ -267,8 +276,8 @@ def _ingest_window(
         if run.asks_neighbours(reduction):
 
             def again(files: list[str], priors: Priors) -> list[Chunk]:
-                told = replace(reduction, priors=priors)
-                return reduce_again(files, told, run.workers, staging / "placed")
+                with_priors = replace(reduction, priors=priors)
+                return reduce_again(files, with_priors, run.workers, staging / "placed")
 
             chunks = place_lost(chunks, run.lake.snapshot(), profile, run.workers, again)
         for night, some in chunks.items():
@@ -287,28 +296,28 @@ def _ingest_window(
 
 
 def _not_empty(chunks: Mapping[int, list[Chunk]]) -> dict[int, list[Chunk]]:
-    """Return the nights that have frames: where all files repeat others there is nothing to gather."""
+    """Return the nights that have frames; a night whose files all repeat others has nothing to gather."""
     return {night: some for night, some in chunks.items() if any(one.frames.num_rows for one in some)}
 
 
-def _with_geometry(run: _Run, reduction: Reduction, failures: list[LakeError]) -> Reduction:
+def _with_geometry(run: _IngestRun, reduction: Reduction, failures: list[LakeError]) -> Reduction:
     """Learn the geometry of a camera of the whole sky from its frames, so that the next ones start from it."""
     profile = reduction.profile
     if not profile.base.astrometry.all_sky or reduction.catalog is None:
         return reduction
     try:
-        learnt = learn_geometries(run.lake, profile, run.workers)
+        learned = learn_geometries(run.lake, profile, run.workers)
         known = read_geometries(run.lake.layout, profile.name)
     except LakeError as error:
         failures.append(error)
         return reduction
-    for line in learnt.changes:
+    for line in learned.changes:
         run.progress.line(line)
     return replace(reduction, guide=replace(reduction.guide, geometries=known))
 
 
 def _publish_window(
-    run: _Run,
+    run: _IngestRun,
     chunks: dict[int, list[Chunk]],
     reduction: Reduction,
     staging: Path,
@@ -317,7 +326,7 @@ def _publish_window(
 ) -> list[LakeError]:
     """Gather reduced frames with those that the lake holds, and commit night by night.
 
-    Nights that exchange frames are one commit, or all of them stay as they were. Those that are published are `done`.
+    Nights that exchange frames are one commit, or all of them stay as they were. Committed nights are added to `done`.
     """
     staging = Path(tempfile.mkdtemp(prefix="publish-", dir=staging))
     snapshot, profile = run.lake.snapshot(), reduction.profile

@@ -1,4 +1,4 @@
-"""What an ingest is asked for, and what it reports."""
+"""The options of an ingest, and its report."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class IngestOptions:
     first_night, last_night : int or None
         Nights (YYYYMMDD) to take; frames without a time are then left out.
     attitudes : dict
-        File to how the telescope pointed, of frames whose siblings in a mosaic tell.
+        File to how the telescope pointed, for frames whose siblings in a mosaic show it.
     neighbours : bool
-        Whether frames before and after are asked where a frame points that does not tell it.
+        Whether a frame whose stars do not show where it points is placed by the frames before and after.
     retry : frozenset of str
-        Reasons of frames to reduce again, whether or not there is something new for them.
+        Reasons of frames to reduce again, even if the lake has nothing new for them.
     """
 
     redo: bool = False
@@ -48,7 +48,7 @@ class IngestOptions:
     retry: frozenset[str] = frozenset()
 
     def takes(self, night: int) -> bool:
-        """Tell whether a night is to be taken."""
+        """Return whether a night is to be taken."""
         first = self.first_night is None or night >= self.first_night
         return first and (self.last_night is None or night <= self.last_night)
 
@@ -70,23 +70,23 @@ class IngestReport:
     repeated : list of str
         Files with the content of another.
     complaints : list of str
-        What was wrong with the folders named.
+        Sentences about folders that cannot be read.
     n_otherwise : int
         Nights of the camera in the lake that were made, all or in part, with another configuration of it.
     unchecked : list of str
         Good files whose WCS could not be checked, since the catalog has too few stars where it points.
     unexposed : list of str
-        Good files whose cards tell no exposure, though the profile names some that should.
+        Good files without an exposure in their header, although the profile names cards for it.
     contradicting : list of str
-        Good files whose stars contradict the profile, or whose header or pixels are told of, with a sentence.
+        Good files whose stars contradict the profile, or with a message on header or pixels, each with its sentence.
     contradictions : list of Contradiction
-        What several frames say against the profile in the same way.
+        Values of the profile that several frames contradict in the same way.
     half_skies : list of int
-        Nights in the lake with frames whose sky was taken from one side of them alone though both are there by now.
+        Nights with frames whose sky was made from frames on one side only, although both sides are in the lake now.
     overlapping : list of str
         A sentence for each camera whose exposures last beyond the start of the next frame.
     kept : list of str
-        A sentence for each file that failed or found no place, of which the lake keeps the good frame that it has.
+        A sentence for each file that failed or could not be placed now, and whose good frame the lake keeps.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -134,7 +134,7 @@ class IngestReport:
         self.half_skies = sorted({*self.half_skies, *further.half_skies})
 
     def replace(self, camera: str, again: IngestReport, files: Collection[str]) -> None:
-        """Put what became of frames of a camera the second time in place of what became of them at first."""
+        """Replace the results of some frames of a camera by those of their second reduction."""
         for batch in again.batches:
             for one in self.batches:
                 if (one["camera"], one["night"]) == (batch["camera"], batch["night"]):
@@ -178,7 +178,7 @@ class IngestReport:
 
 
 def _reported(chunk: Chunk) -> list[dict[str, Any]]:
-    """Return what is reported of the frames of a chunk."""
+    """Return the columns of the frames of a chunk that are reported."""
     rows: list[dict[str, Any]] = chunk.frames.select(_REPORTED).to_pylist()
     return [row | {"corrections": chunk.corrections.get(row["frame_id"], {})} for row in rows]
 
@@ -189,7 +189,7 @@ def unchecked_files(frames: pa.Table) -> list[str]:
     return [
         row["file"]
         for row in rows
-        # Without a catalog nothing is expected, which is no surprise.
+        # Without a catalog no stars are expected; such frames need no report.
         if row["status"] == Status.OK
         and row["flags"] & FrameFlag.WCS_UNCHECKED
         and row["wcs_expected"] is not None
@@ -197,7 +197,7 @@ def unchecked_files(frames: pa.Table) -> list[str]:
 
 
 def contradicting_files(frames: pa.Table) -> list[str]:
-    """Return the good frames that have a message, as one that contradicts the profile, each with that sentence."""
+    """Return the files of good frames that have a message, each with its message."""
     rows = frames.select(["file", "status", "reason", "message"]).to_pylist()
     return [
         f"{row['file']}: {row['message']}"
@@ -207,7 +207,7 @@ def contradicting_files(frames: pa.Table) -> list[str]:
 
 
 def unexposed_files(frames: pa.Table, camera: Camera) -> list[str]:
-    """Return the files of good frames whose cards tell no exposure, though the profile names some that should."""
+    """Return the files of good frames without an exposure in their header, although the profile names cards for it."""
     rows = frames.select(["file", "status", "flags"]).to_pylist() if camera.header.exposure.cards else []
     return [
         row["file"]

@@ -1,4 +1,4 @@
-"""What a lake knows of the files of a camera: their frames, and which hold the same bytes as another."""
+"""The files of a camera that a lake knows: their frames, and files that hold the same bytes as another."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from skylake.sky.asterism_index import index_name
 
 Ints = npt.NDArray[np.int64]
 
-#: Columns of ``frames`` of which this is made.
+#: Columns of ``frames`` that are read.
 COLUMNS = ("file", "frame_id", "file_bytes", "file_modified_ns", "reason", "night")
-#: Names that are texts of Python at a time.
+#: Names that are converted to Python strings at a time.
 _BLOCK = 65536
 
 
-#: What may go better another time; such frames are taken up again by the next run.
+#: Reasons that may be gone another time; the next run tries such frames again.
 _RETRIED = {
     Reason.UNREADABLE.value,
     Reason.WORKER_LOST.value,
@@ -48,7 +48,7 @@ _RETRIED = {
 
 
 def is_retried(reason: str | None) -> bool:
-    """Tell whether a frame may go better another time."""
+    """Return whether a frame should be tried again by the next run."""
     return reason in _RETRIED
 
 
@@ -61,14 +61,14 @@ _REPEATS = pa.schema(
 )
 
 
-#: What the table of frames says of a WCS that was taken as it is.
+#: Columns that show whether the WCS of a header was checked.
 _CHECKED = ("flags", "wcs_expected")
 
 
 def _unchecked(frames: pa.Table) -> frozenset[str]:
     """Return the files of good frames whose WCS was not checked, as there was no catalog."""
     flagged = pc.not_equal(pc.bit_wise_and(frames["flags"], int(FrameFlag.WCS_UNCHECKED)), 0)
-    # Of a frame that a catalog has too few stars for it is known how many there were.
+    # A frame that was checked with too few stars of a catalog has their number.
     unchecked = pc.and_(pc.and_(flagged, pc.is_null(frames["wcs_expected"])), pc.is_null(frames["reason"]))
     return frozenset(frames.filter(unchecked)["file"].to_pylist())
 
@@ -84,7 +84,7 @@ class Held(NamedTuple):
 
 
 class HeldFrames:
-    """Frames of the lake, about 100 bytes for each; a dictionary of them would take 600.
+    """Frames of the lake, in about 100 bytes each; a dictionary would take 600.
 
     Parameters
     ----------
@@ -98,18 +98,18 @@ class HeldFrames:
         self._nights: Ints = table["night"].to_numpy().astype(np.int64)
         self._ids: Ints = table["frame_id"].to_numpy()
         self._by_id: Ints = np.argsort(self._ids, kind="stable")
-        # Names are found by a hash, and then compared: it differs from process to process.
+        # Names are found by their hash, which differs from process to process, and then compared.
         hashes = _hashes(table["file"])
         self._by_hash: Ints = np.argsort(hashes, kind="stable")
         self._hashes = hashes[self._by_hash]
         self._table = table
 
     def __reduce__(self) -> tuple[type[HeldFrames], tuple[pa.Table]]:
-        """Make it anew in another process."""
+        """Build it again in another process, where hashes differ."""
         return (HeldFrames, (self._table,))
 
     def of_file(self, name: str) -> Held | None:
-        """Return the frame of a file; None if there is none. Of several it is the one of the latest night."""
+        """Return the frame of a file, the one of the latest night if there are several; None if there is none."""
         wanted = hash(name)
         place = int(np.searchsorted(self._hashes, wanted, "right")) - 1
         while place >= 0 and self._hashes[place] == wanted:
@@ -126,12 +126,12 @@ class HeldFrames:
         return dict(zip(self._ids[first:end].tolist(), files, strict=True))
 
     def file_of(self, frame_id: int) -> str | None:
-        """Return the file of a frame; None if there is no such frame. Of several it is the one of the latest night."""
+        """Return the file of a frame, the one of the latest night if there are several; None if there is none."""
         found = self._rows_of(np.array([frame_id]))
         return None if not found.size else str(self._table["file"][int(found.max())].as_py())
 
     def nights_of(self, frame_ids: Iterable[int]) -> dict[int, set[int]]:
-        """Return the nights in which frames are, and those frames in each."""
+        """Return the nights that hold some of the frames, each with these frames."""
         found: dict[int, set[int]] = {}
         rows = self._rows_of(np.array(sorted(frame_ids), np.int64))
         for night, frame in zip(self._nights[rows].tolist(), self._ids[rows].tolist(), strict=True):
@@ -139,14 +139,14 @@ class HeldFrames:
         return found
 
     def _rows_of(self, frame_ids: Ints) -> Ints:
-        """Return the rows of some frames; one that is in two nights has two."""
+        """Return the rows of some frames; a frame that is in two nights has two."""
         held = self._by_id
         first, end = (np.searchsorted(self._ids, frame_ids, side, sorter=held) for side in ("left", "right"))
         return np.concatenate([held[:0], *(held[a:b] for a, b in zip(first, end, strict=True) if a < b)])
 
 
 def _hashes(names: pa.ChunkedArray) -> Ints:
-    """Return the hash of each text, of which few at a time become texts of Python."""
+    """Return the hash of each text; only few texts at a time are converted to Python strings."""
     found = np.empty(len(names), np.int64)
     for start in range(0, len(names), _BLOCK):
         found[start : start + _BLOCK] = [hash(name) for name in names.slice(start, _BLOCK).to_pylist()]
@@ -154,12 +154,12 @@ def _hashes(names: pa.ChunkedArray) -> Ints:
 
 
 class Seen:
-    """Files of frames that are not to be taken in again under another name: those of the lake, and those of this run.
+    """Files of frames that are not ingested again under another name: those of the lake and of this run.
 
     Parameters
     ----------
     held : HeldFrames or None
-        Of the lake; None if all its frames are done anew.
+        Frames of the lake; None if all of them are reduced again.
     """
 
     def __init__(self, held: HeldFrames | None) -> None:
@@ -170,14 +170,14 @@ class Seen:
         return self.get(frame_id) is not None
 
     def get(self, frame_id: int, default: str | None = None) -> str | None:
-        """Return the file of a frame, or something else if none was seen."""
+        """Return the file of a frame, or the default if none was seen."""
         found = self._new.get(frame_id)
         if found is None and self._held is not None:
             found = self._held.file_of(frame_id)
         return default if found is None else found
 
     def setdefault(self, frame_id: int, file: str) -> str:
-        """Return the file of a frame; if none was seen it is this one from now on."""
+        """Return the file of a frame; if none was seen, record and return the given one."""
         found = self.get(frame_id)
         if found is None:
             found = self._new[frame_id] = file
@@ -195,23 +195,23 @@ class Known:
     repeats : dict
         File to :data:`Repeat`, of files that have no row since another with the same bytes has it.
     seen : Seen
-        Every frame that is not to be taken in again under another name: those of the lake, unless they are done anew,
-        and those of this run.
+        Frames that are not ingested again under another name: those of the lake, unless they are reduced again, and
+        those of this run.
     again : frozenset of str
-        Reasons of frames that are to be tried again.
-    lacked : dict
-        Reason to what the lake has now of what frames with this reason lacked (:func:`lacked_by`).
+        Reasons of frames to try again.
+    inputs : dict
+        Reason to a digest of the present inputs that frames with this reason lacked (:func:`inputs_by_reason`).
     tried : dict
-        File to what the lake had of that when the frame was last tried.
+        File to the same digest when the frame was last tried.
     unchecked : frozenset of str
-        Files whose WCS was taken unchecked for want of a catalog, and can be checked now.
+        Files whose WCS was not checked because there was no catalog, and can be checked now.
     """
 
     frames: HeldFrames
     repeats: dict[str, Repeat]
     seen: Seen
     again: frozenset[str] = frozenset()
-    lacked: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
     tried: dict[str, str] = field(default_factory=dict)
     unchecked: frozenset[str] = frozenset()
 
@@ -222,10 +222,13 @@ class Known:
         camera: str,
         redo: bool = False,
         again: Iterable[str] = (),
-        lacked: Mapping[str, str] | None = None,
+        inputs: Mapping[str, str] | None = None,
         has_catalog: bool = False,
     ) -> Known:
-        """Read them; with `redo` no frame counts as seen. Without `lacked` no frame is tried again for want of it."""
+        """Read the known files of a camera from a lake.
+
+        With `redo` no frame counts as seen. Without `inputs` no frame is tried again because it lacked one.
+        """
         rows = lake.snapshot().read("frames", [*COLUMNS, *_CHECKED], lambda part: part.camera == camera)
         frames = HeldFrames(rows)
         repeats = {
@@ -233,13 +236,13 @@ class Known:
             for file, one in read_repeats(lake, camera).items()
             if frames.file_of(one[0]) is not None
         }
-        seen, lacked = Seen(None if redo else frames), lacked or {}
-        tried = read_tried(lake, camera) if lacked else {}
+        seen, inputs = Seen(None if redo else frames), inputs or {}
+        tried = read_tried(lake, camera) if inputs else {}
         unchecked = _unchecked(rows) if has_catalog else frozenset[str]()
-        return cls(frames, repeats, seen, frozenset(again), lacked, tried, unchecked)
+        return cls(frames, repeats, seen, frozenset(again), inputs, tried, unchecked)
 
     def holds(self, path: Path) -> bool:
-        """Tell whether a file is known and has not changed, and another try is of no use."""
+        """Return whether a file is known, has not changed, and need not be tried again."""
         known, repeat = self.frames.of_file(str(path)), self.repeats.get(str(path))
         try:
             status = path.stat()
@@ -251,26 +254,25 @@ class Known:
         return repeat is not None and repeat[1:] == now
 
     def _is_due(self, file: str, reason: str | None) -> bool:
-        """Tell whether a frame that ended with a reason is to be tried again."""
+        """Return whether a frame that ended with a reason is to be tried again."""
         if reason is None:
             return file in self.unchecked
         if reason in _RETRIED or reason in self.again:
             return True
-        return reason in self.lacked and self.tried.get(file) != self.lacked[reason]
+        return reason in self.inputs and self.tried.get(file) != self.inputs[reason]
 
     def note_tried(self, problems: Iterable[Mapping[str, Any]], reduction: Reduction) -> None:
-        """Note what frames were tried with that have been reduced again in vain."""
-        lacked = lacked_by(reduction)
+        """Note, for frames that were tried again without success, what the lake had at that time."""
+        inputs = inputs_by_reason(reduction)
         for problem in problems:
-            if problem["reason"] in lacked:
-                self.tried[problem["file"]] = lacked[problem["reason"]]
+            if problem["reason"] in inputs:
+                self.tried[problem["file"]] = inputs[problem["reason"]]
 
     def of_nights(self, nights: Iterable[int]) -> dict[int, str]:
         """Return the frames of some nights, frame_id to file.
 
-        A copy of a frame has its header, and so its night: these are all that a worker needs to know to
-        leave copies alone. The few that escape it, as when the site of the camera has moved, are found by
-        :attr:`seen`.
+        A copy of a frame has the same header, and so the same night: workers need no other frames to recognise copies.
+        The few that they miss, for example because the site of the camera has moved, are found by :attr:`seen`.
         """
         return {
             frame: file
@@ -280,17 +282,17 @@ class Known:
         }
 
     def whole(self, nights: Mapping[int, Sequence[str]]) -> dict[int, list[str]]:
-        """Return the files of nights with those that the lake holds of them, so that it is all one what is new."""
+        """Return the files of nights, including those in the lake, so that it does not matter which are new."""
         return {
             night: sorted({*files, *self.frames.of_night(night).values()}) for night, files in nights.items()
         }
 
 
-def lacked_by(reduction: Reduction) -> dict[str, str]:
-    """Return, by reason, a digest of what the lake has of what frames with this reason lacked.
+def inputs_by_reason(reduction: Reduction) -> dict[str, str]:
+    """Return, by reason, a digest of the present inputs that frames with this reason lacked.
 
-    It is another one where a frame that found no place, or no master, may find it: after an import, a new index, a
-    geometry that was learnt, new masters, or a change of the profile. Versions of a geometry do not count, of which
+    The digest changes when a frame without a pointing or a master may get one: after an import, a new index, a new
+    epoch of the geometry, new masters, or a change of the profile. New versions of a geometry do not change it, since
     there may be one every night.
     """
     catalog, way = reduction.catalog, reduction.profile.base.astrometry
@@ -309,7 +311,7 @@ def lacked_by(reduction: Reduction) -> dict[str, str]:
 
 
 def identify(paths: Sequence[str], profile: Profile) -> list[Repeat | None]:
-    """Return what is remembered of files with known content; None for those that cannot be read any more."""
+    """Return the record of each file with known content; None for those that can no longer be read."""
     found: list[Repeat | None] = []
     for path in paths:
         try:
@@ -323,17 +325,17 @@ def identify(paths: Sequence[str], profile: Profile) -> list[Repeat | None]:
 
 
 def read_tried(lake: Lake, camera: str) -> dict[str, str]:
-    """Return what the lake had of what frames lacked when they were last tried, by file."""
+    """Return, by file, the digest of :func:`inputs_by_reason` when frames were last tried."""
     try:
         found: dict[str, str] = json.loads(_tried_path(lake, camera).read_bytes())
     except (OSError, ValueError):
-        # Nothing is lost: such frames are tried once more.
+        # No data are lost: such frames are tried once more.
         return {}
     return found
 
 
 def write_tried(lake: Lake, camera: str, tried: Mapping[str, str]) -> None:
-    """Remember what the lake had of what frames lacked.
+    """Write, by file, the digest of :func:`inputs_by_reason` when frames were last tried.
 
     Raises
     ------
@@ -360,21 +362,21 @@ def _path(lake: Lake, camera: str) -> Path:
 
 
 def read_repeats(lake: Lake, camera: str) -> dict[str, Repeat]:
-    """Return the files of a camera that are remembered as repeating another."""
+    """Return the files of a camera that are recorded as repeating another."""
     try:
         content = _path(lake, camera).read_bytes()
         if damage_of(content):
             return {}
         rows = pq.read_table(pa.BufferReader(content), schema=_REPEATS)
     except (OSError, pa.ArrowInvalid):
-        # Nothing is lost: such files are read once more.
+        # No data are lost: such files are read once more.
         return {}
     names, *values = (rows[name].to_pylist() for name in _REPEATS.names)
     return {os.fsdecode(name): one for name, one in zip(names, zip(*values, strict=True), strict=True)}
 
 
 def write_repeats(lake: Lake, camera: str, repeats: dict[str, Repeat]) -> None:
-    """Remember the files of a camera that repeat another.
+    """Write the files of a camera that repeat another.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Ingest of a camera of several chips: each is a camera of its own, and they help each other to where they point."""
+"""Ingest of a camera of several chips: each is a camera of its own, and chips with stars place those without."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from skylake.lake.cameras.stored_focal_planes import read_focal_plane
 _PEEK_CHUNK = 256
 #: Reasons of frames that others can place.
 LOST = {Reason.NO_WCS.value, Reason.BAD_WCS.value}
-#: A frame with fewer stars tells nothing to its siblings.
+#: A frame with fewer stars does not place its siblings.
 _LEAST_STARS = 6
 
 #: Ingests files and folders of one chip.
@@ -48,7 +48,7 @@ def ingest_chips(
     options: IngestOptions,
     run: IngestChip,
 ) -> IngestReport:
-    """Ingest frames of a camera, chip after chip; then place those whose own stars were too few by their siblings.
+    """Ingest frames of a camera, chip after chip; then place frames with too few stars of their own by their siblings.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def ingest_chips(
         raise LakeError("; ".join(complaints) or "no files were named; name files or folders with frames")
     report = IngestReport(complaints=complaints)
     of_chip = _assigned(lake, chips, files, workers)
-    # Siblings of an exposure know better where a frame points than frames before and after: they are asked first.
+    # Siblings of an exposure place a frame better than the frames before and after, so they come first.
     alone = replace(options, neighbours=False)
     for profile, some in zip(chips, of_chip, strict=True):
         if some:
@@ -110,7 +110,7 @@ def build_camera_masters(
 
 
 def _assigned(lake: Lake, chips: Sequence[Profile], files: list[Path], workers: Workers) -> list[list[Path]]:
-    """Return the files of each chip; those of none are the first one's, which tells what is wrong with them."""
+    """Return the files of each chip; files of no chip go to the first one, whose ingest reports what is wrong."""
     if not any(profile.base.place.has_own_files for profile in chips):
         return [files for _ in chips]
     found: dict[Path, int] = {}
@@ -131,7 +131,7 @@ def _assigned(lake: Lake, chips: Sequence[Profile], files: list[Path], workers: 
 
 
 def chips_of_files(files: Sequence[str], chips: Sequence[Profile]) -> list[int]:
-    """Return the chip of each file by its name or header, 0 for one that is of none."""
+    """Return the chip of each file by its name or header; 0 for a file of no chip."""
     cameras = [profile.base for profile in chips]
     by_card = any(camera.place.card is not None for camera in cameras)
     found = []
@@ -149,7 +149,7 @@ def _place(
     options: IngestOptions,
     run: IngestChip,
 ) -> None:
-    """Reduce frames again whose place their siblings know."""
+    """Reduce frames again that their siblings can place."""
     placed = [read_focal_plane(lake.layout, profile.name) for profile in chips]
     frames = Frames.read(lake.snapshot(), chips, nights)
     attitudes = _attitudes(frames, placed)
@@ -186,21 +186,21 @@ def _place_by_neighbours(
 
 
 def _attitudes(frames: Frames, placed: Sequence[tuple[PlacedChip, ...]]) -> dict[tuple[int, str], Attitude]:
-    """Return how the telescope pointed for each frame that is lost and has siblings that are not."""
+    """Return how the telescope pointed, for each lost frame with siblings that are placed."""
     found: dict[tuple[int, str], Attitude] = {}
     for rows in frames.exposures():
         lost = [row for row in rows if frames.rows[row]["reason"] in LOST]
         mjd = frames.rows[rows[0]]["mjd_mid"]
         here = [next((one for one in epochs if one.holds_at(mjd)), None) for epochs in placed]
-        told = [row for row in rows if is_located(frames.rows[row], _LEAST_STARS)]
-        told = [
+        located = [row for row in rows if is_located(frames.rows[row], _LEAST_STARS)]
+        located = [
             row
-            for row in told
+            for row in located
             if here[frames.chip[row]] is not None and frames.rows[row]["wcs_source"] != "mosaic"
         ]
-        if not lost or not told:
+        if not lost or not located:
             continue
-        attitude = _attitude(frames.taken(told), here)
+        attitude = _attitude(frames.taken(located), here)
         found.update({(int(frames.chip[row]), frames.rows[row]["file"]): attitude for row in lost})
     return found
 

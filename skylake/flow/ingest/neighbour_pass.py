@@ -1,8 +1,8 @@
-"""Frames that do not tell where they point are reduced once more, with what the frames before and after tell.
+"""Frames whose stars do not show where they point are reduced again with the pointing of the frames before and after.
 
-Neighbours are the frames of the whole night that tell their place themselves, those that the lake holds among them,
-and never one that was placed by others. So it is all one in which tasks, runs and order frames come; a frame whose
-neighbours have changed since is reduced again.
+Neighbours are all frames of the night that are placed by their own stars, in the lake or new, and never frames that
+were placed by others. So the result does not depend on the order of frames, tasks and runs; a frame whose neighbours
+have changed since is reduced again.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _COLUMNS = [
 _LOST = {Reason.NO_WCS.value, Reason.BAD_WCS.value}
 
 Priors = dict[str, Prior | None]
-"""What neighbours tell of frames, by file; None of one that is to be reduced without them."""
+"""Where neighbours put frames, by file; None for a frame that is to be reduced without them."""
 
 Asked = dict[tuple[int, str], Prior | None]
 """The same by frame_id and file."""
@@ -62,14 +62,14 @@ Asked = dict[tuple[int, str], Prior | None]
 def changed_priors(
     chunks: Mapping[int, Sequence[Chunk]], snapshot: Snapshot, profile: Profile, workers: Workers
 ) -> dict[int, Asked]:
-    """Return what is to be reduced again, by night: frames of which neighbours tell something else than before.
+    """Return the frames to reduce again, by night: those whose neighbours give another pointing than before.
 
     Parameters
     ----------
     chunks : mapping
         New frames by night, each in one chunk alone.
     snapshot : Snapshot
-        Tells of the others.
+        Has the other frames.
     profile : Profile
     workers : Workers
         Read headers.
@@ -97,7 +97,7 @@ def changed_priors(
 def prior_from_lake(
     row: Mapping[str, Any], snapshot: Snapshot, profile: Profile, workers: Workers
 ) -> Prior | None:
-    """Return what the frames of its night in a lake tell of a frame that does not tell itself where it points.
+    """Return where the frames of its night in a lake put a frame whose own stars do not show where it points.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def prior_from_lake(
 
 
 def priors_of(rows: Sequence[Mapping[str, Any]], lenses: Mapping[str, Lens]) -> Asked:
-    """Return what neighbours tell of the frames of a night, where it is something else than before.
+    """Return where neighbours put the frames of a night, for frames where this has changed.
 
     Parameters
     ----------
@@ -130,11 +130,11 @@ def priors_of(rows: Sequence[Mapping[str, Any]], lenses: Mapping[str, Lens]) -> 
     lenses : mapping
         Lenses of headers, by file.
     """
-    told: dict[tuple[int, int], list[Neighbour]] = {}
+    placed: dict[tuple[int, int], list[Neighbour]] = {}
     for row in rows:
-        if _tells(row) and (one := _neighbour(row, lenses)) is not None:
-            told.setdefault(_size(row), []).append(one)
-    nights = {size: Neighbours.of(frames, size) for size, frames in told.items()}
+        if _is_placed(row) and (one := _neighbour(row, lenses)) is not None:
+            placed.setdefault(_size(row), []).append(one)
+    nights = {size: Neighbours.of(frames, size) for size, frames in placed.items()}
     found: Asked = {}
     for row in rows:
         if not _is_lost(row):
@@ -150,25 +150,27 @@ def _size(row: Mapping[str, Any]) -> tuple[int, int]:
     return row["height_px"], row["width_px"]
 
 
-def _tells(row: Mapping[str, Any]) -> bool:
-    """Tell whether the stars of a frame tell themselves where it points."""
+def _is_placed(row: Mapping[str, Any]) -> bool:
+    """Return whether a frame is placed by its own stars."""
     if row["wcs_source"] in (None, NEIGHBOURS, INTERPOLATED) or row["mjd_mid"] is None:
         return False
-    # Of a frame that was refused chance may have found the stars.
+    # The matches of a frame that was refused may be due to chance.
     found = WcsCheck(row["wcs_expected"] or 0, row["wcs_matched"] or 0, 0.0, row["reason"] not in _LOST)
     return found.passed
 
 
 def _headers_wanted(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, tuple[int, int]]]:
-    """Return the files whose headers alone have the WCS, and their sizes, which are near a frame that is lost."""
-    telling = sorted((row for row in rows if _tells(row)), key=lambda row: (row["mjd_mid"], row["frame_id"]))
-    times = [row["mjd_mid"] for row in telling]
+    """Return the files, with sizes, of frames near a lost frame whose WCS is only in their header."""
+    placed = sorted(
+        (row for row in rows if _is_placed(row)), key=lambda row: (row["mjd_mid"], row["frame_id"])
+    )
+    times = [row["mjd_mid"] for row in placed]
     near: set[int] = set()
     for row in rows:
         if _is_lost(row):
             place = bisect_left(times, row["mjd_mid"])
             near.update(range(max(place - EACH_SIDE, 0), min(place + EACH_SIDE, len(times))))
-    some = (telling[number] for number in sorted(near))
+    some = (placed[number] for number in sorted(near))
     return [(row["file"], _size(row)) for row in some if row["wcs_lens"] is None]
 
 
@@ -188,7 +190,7 @@ def _neighbour(row: Mapping[str, Any], lenses: Mapping[str, Lens]) -> Neighbour 
 
 
 def _is_lost(row: Mapping[str, Any]) -> bool:
-    """Tell whether a frame that was read does not tell where it points."""
+    """Return whether a frame was read but is not placed by its own stars."""
     if row["status"] not in (Status.OK, Status.REJECTED) or None in (row["mjd_mid"], row["width_px"]):
         return False
     if row["wcs_source"] in (None, NEIGHBOURS, INTERPOLATED):
@@ -197,9 +199,9 @@ def _is_lost(row: Mapping[str, Any]) -> bool:
 
 
 def with_placed(chunks: Sequence[Chunk], placed: Sequence[Chunk], asked: Asked) -> list[Chunk]:
-    """Return the chunks of a night with frames that were reduced again in place of what they were.
+    """Return the chunks of a night, with frames that were reduced again in place of their first rows.
 
-    A file that cannot be read any more, or holds another frame by now, leaves what there is as it is.
+    A frame keeps its first rows if its file can no longer be read, or holds another frame now.
     """
     good, wanted = [], {frame for frame, _ in asked}
     for chunk in placed:
@@ -223,7 +225,7 @@ def place_lost(
     workers: Workers,
     reduce: Callable[[list[str], Priors], list[Chunk]],
 ) -> dict[int, list[Chunk]]:
-    """Reduce the frames again that their neighbours can place, and return the chunks of each night.
+    """Reduce frames again that their neighbours can place, and return the chunks of each night.
 
     Parameters
     ----------
@@ -233,7 +235,7 @@ def place_lost(
     profile : Profile
     workers : Workers
     reduce : callable
-        Reduces some files with what is told of them.
+        Reduces some files with the given priors.
     """
     asked = changed_priors(chunks, snapshot, profile, workers)
     priors = {file: one for some in asked.values() for (_, file), one in some.items()}

@@ -1,4 +1,4 @@
-"""What many frames of a run say against the profile of their camera, in one sentence: wrong values, a wrong unit."""
+"""Values of a profile that many frames of a run contradict, and exposures in a wrong unit, in one sentence each."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from skylake.core.reasons import Status
 from skylake.errors import Corrections
 from skylake.lake import Snapshot
 
-#: Values that differ by no more than this part say the same.
+#: Values that differ by no more than this share agree.
 _ALIKE = 0.02
 
 _OVERLAP_COLUMNS = ["file", "mjd_start", "exposure_s", "status", "flags"]
 _SECONDS_PER_DAY = 86400.0
-#: An exposure so many times longer than the time to the next start is no matter of rounded or shifted times.
+#: An exposure so many times longer than the time to the next start is not explained by rounded or shifted times.
 _LONGER = 2.0
-#: So many frames must do so, and they must be the larger part: a single one was broken off.
+#: At least so many frames must have one, and more than half: a single one may have been aborted.
 _FEWEST = 2
 
 
 @dataclass(slots=True)
 class Contradiction:
-    """Frames that want the same values in the profile of their camera.
+    """Frames that need the same values in the profile of their camera.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class ReportedFrame:
     night : int
     mjd_mid : float or None
     corrections : mapping
-        Keys of the profile that it wants to have other values, and these values.
+        Keys of the profile that the frame contradicts, and the values that it needs.
     """
 
     file: str
@@ -72,9 +72,9 @@ class ReportedFrame:
 
 
 def contradictions(frames: Sequence[ReportedFrame], profile: Profile) -> list[Contradiction]:
-    """Return what all frames of nights say in the same way, and at least two.
+    """Return the contradictions that all frames of a night share, if there are at least two frames.
 
-    A few frames of another camera among many good ones say nothing of the profile; each has its own sentence.
+    A few frames of another camera among many good ones do not contradict the profile; each has its own message.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def contradictions(frames: Sequence[ReportedFrame], profile: Profile) -> list[Co
 
 
 def _of_whole_nights(group: Sequence[ReportedFrame], counts: Mapping[int, int]) -> list[ReportedFrame]:
-    """Return what a group has of the nights all of whose frames are in it."""
+    """Return the frames of a group from nights whose frames are all in it."""
     mine = Counter(frame.night for frame in group)
     return [frame for frame in group if mine[frame.night] == counts[frame.night]]
 
@@ -132,7 +132,7 @@ def _contradiction(group: Sequence[ReportedFrame], profile: Profile) -> Contradi
 
 
 def _advice(values: Corrections, profile: Profile, camera: Camera) -> str:
-    """Return the advice, with the place to follow it: a shipped profile is no file of the user's."""
+    """Return the advice, naming the file to change: a profile that skylake includes cannot be edited."""
     advice = correction(values)
     dated = any(_value(camera, key) != _value(profile.base, key) for key in values)
     if profile.call_name == profile.source:
@@ -155,11 +155,11 @@ def _shown(value: Any) -> str:
 
 
 def overlapping(snapshot: Snapshot, profile: Profile, nights: Collection[int]) -> list[str]:
-    """Return a sentence if exposures of a camera overlap the start of the frames after them; else nothing.
+    """Return a sentence if exposures of a camera last beyond the start of the next frame; else nothing.
 
-    The frames of a detector follow each other, so an exposure that lasts far beyond the next start is in another unit
-    than the profile takes it for. Starts that are alike, as of a series faster than the clock, tell nothing of it, nor
-    do exposures that no card tells.
+    A detector takes one frame at a time, so an exposure that lasts far beyond the next start has another unit than the
+    profile says. Frames with equal starts, as in a series faster than the clock, do not count, nor do exposures that
+    are not from the header.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def overlapping(snapshot: Snapshot, profile: Profile, nights: Collection[int]) -
     start = rows["mjd_start"].to_numpy()
     if start.size <= _FEWEST:
         return []
-    # The last frame of each moment is the one that the next moment follows.
+    # Of frames with the same start the last one is compared with the next start.
     last = np.flatnonzero(np.diff(start) > 0.0)
     gap = (start[last + 1] - start[last]) * _SECONDS_PER_DAY
     exposure = rows["exposure_s"].to_numpy()[last]

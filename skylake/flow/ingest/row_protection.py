@@ -1,4 +1,4 @@
-"""Good rows stay good: what is wrong with a lake is found before the first frame, and what fails replaces nothing."""
+"""Good rows are protected: a damaged lake is refused before the first frame, and failures do not replace good rows."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ _COLUMNS = [
     "frame_id",
     "config_sha256",
 ]
-#: What the row of a frame follows from, but for the lake and the code.
+#: What the row of a frame depends on, apart from the lake and the code.
 _MADE = ["frame_id", "config_sha256"]
 _KEPT = "the lake keeps the good frame that it has of this file"
 
 
 def require_means(lake: Lake, snapshot: Snapshot, reduction: Reduction, redone: Collection[str]) -> None:
-    """Refuse to begin where the lake lacks what frames are reduced with; nothing has changed then.
+    """Refuse to begin, before anything changes, if the lake has lost what good frames were reduced with.
 
-    A lake that never had a catalog, an index or masters is whole: its frames tell what they lack, one by one, and are
-    tried again. What good frames were made with has to be there before they are done anew.
+    A lake that never had a catalog, an index or masters is accepted: each frame reports what it lacks, and is tried
+    again later. But good frames are only reduced again if the lake still has what they were made with.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def require_means(lake: Lake, snapshot: Snapshot, reduction: Reduction, redone: 
     snapshot : Snapshot
     reduction : Reduction
     redone : collection of str
-        Files that are going to be reduced though the lake holds them.
+        Files that are going to be reduced although the lake holds them.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def _good(snapshot: Snapshot, profile: Profile, files: Collection[str]) -> pa.Ta
 
 
 def _require_whole(catalog: ReferenceCatalog) -> None:
-    """Refuse a catalog of which a pixel has lost its file: there would be no stars, and no sign of that."""
+    """Refuse a catalog that has lost the file of a pixel: stars would be missing without an error."""
     pixels = read_pixels(catalog.root)
     there = {pixel for pixel, path in leaf_files(catalog.root, pixels) if path.stat().st_size}
     lost = [pixel for pixel in pixels if pixel not in there]
@@ -108,7 +108,7 @@ def _require_catalog(lake: Lake, reduction: Reduction, rows: pa.Table) -> None:
 
 def _require_masters(reduction: Reduction, rows: pa.Table) -> None:
     names = {name for text in pc.unique(rows["masters"]).to_pylist() for name in (text or "").split()}
-    # As their names are made: camera, kind, night, checksum.
+    # Names of masters consist of camera, kind, night and checksum.
     used = {name.rsplit("-", 3)[1] for name in names if name.count("-") >= 3}
     profile, library = reduction.profile, reduction.library
     cameras = [profile.base, *(period.camera for period in profile.periods)]
@@ -123,7 +123,7 @@ def _require_masters(reduction: Reduction, rows: pa.Table) -> None:
 
 
 def without_worse(chunks: Iterable[Chunk], held: HeldFrames) -> tuple[list[Chunk], list[str]]:
-    """Leave out frames that fail now, but are good in the lake.
+    """Leave out frames that fail now but are good in the lake.
 
     Returns
     -------
@@ -144,17 +144,17 @@ def without_worse(chunks: Iterable[Chunk], held: HeldFrames) -> tuple[list[Chunk
 def without_misplaced(
     chunks: Iterable[Chunk], held: HeldFrames, snapshot: Snapshot, reduction: Reduction
 ) -> tuple[list[Chunk], list[str]]:
-    """Leave out frames that find no place now, but are good in the lake by means that are not in force any more.
+    """Leave out frames that cannot be placed now, but are good in the lake by means that are no longer in force.
 
-    Another catalog or index, or a geometry of the whole sky that is gone, is to blame then, and not the frame. It is
-    for the time after neighbours had their say.
+    Then another catalog or index, or a lost geometry of the whole sky, is to blame, and not the frame. Call it after
+    frames were placed by their neighbours.
 
     Parameters
     ----------
     chunks : iterable of Chunk
     held : HeldFrames
     snapshot : Snapshot
-        Tells what good frames were placed with.
+        Has what good frames were placed with.
     reduction : Reduction
         What frames are placed with now.
 
@@ -183,14 +183,14 @@ def without_misplaced(
     }
 
     def why(row: dict[str, Any]) -> str | None:
-        told = means.get(row["file"]) if row["file"] in lost else None
-        return told and f"{row['status']}/{row['reason']}, though it was good {told}; {_KEPT}"
+        changed = means.get(row["file"]) if row["file"] in lost else None
+        return changed and f"{row['status']}/{row['reason']}, though it was good {changed}; {_KEPT}"
 
     return _without(chunks, why)
 
 
 def _lost_means(row: dict[str, Any], reduction: Reduction) -> str | None:
-    """Return which means that placed a good frame is not in force any more, and how to have it again."""
+    """Return which means that placed a good frame is no longer in force, and how to restore it."""
     name, catalog = row["wcs_catalog"], reduction.catalog_name
     if name is not None and name != catalog:
         return (
@@ -202,13 +202,13 @@ def _lost_means(row: dict[str, Any], reduction: Reduction) -> str | None:
     if camera.astrometry.all_sky and row["wcs_geometry"] is not None and row["wcs_geometry"] not in known:
         return (
             f"with a geometry of {camera.name} that the lake has lost: ingest brighter frames of these nights, from "
-            f"which it is learnt again, or bring _cameras/{camera.name}.geometries.parquet back"
+            f"which it is learned again, or bring _cameras/{camera.name}.geometries.parquet back"
         )
     return None
 
 
 def _changed_means(row: dict[str, Any], now: dict[str, Any], same_code: Collection[int | None]) -> str | None:
-    """Return what must have changed if the same bytes were solved with the same profile and code, and are not now."""
+    """Return what must have changed if a frame was solved with the same bytes, profile and code, but is not now."""
     same = row["night"] in same_code and all(row[name] == now[name] for name in _MADE)
     if row["wcs_source"] != "solved" or now["reason"] != Reason.NO_WCS or not same:
         return None
@@ -221,7 +221,7 @@ def _changed_means(row: dict[str, Any], now: dict[str, Any], same_code: Collecti
 def _without(
     chunks: Iterable[Chunk], why: Callable[[dict[str, Any]], str | None]
 ) -> tuple[list[Chunk], list[str]]:
-    """Leave out the frames for which there is a reason, and return the others and a sentence for each of these."""
+    """Return the chunks without the frames for which there is a reason, and a sentence for each of these frames."""
     found, kept = [], []
     for chunk in chunks:
         rows = chunk.frames.select(["file", "status", "reason", "message"]).to_pylist()

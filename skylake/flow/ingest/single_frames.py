@@ -30,14 +30,14 @@ from skylake.flow.ingest.neighbour_pass import prior_from_lake
 from skylake.flow.sky.sky_frames import SkySource, sky_frames, takes_sky
 from skylake.image.detection.background import Background, estimate_background, refine_background
 from skylake.image.detection.detect_sources import detect_sources
-from skylake.image.detrend.detrend_chain import calibrate
+from skylake.image.detrend.detrend_chain import detrend_image
 from skylake.image.detrend.frame_conditions import conditions_of
 from skylake.image.fitsio.read_fits import open_stored, read_file
 from skylake.image.photometry.growth_curves import aperture_corrections
 from skylake.image.photometry.measure_sources import measure_sources
 from skylake.image.psf.extracted_frame import Extracted
 from skylake.image.quality.completeness import Completeness
-from skylake.image.quality.star_injection import Frame, Trial, inject
+from skylake.image.quality.star_injection import Frame, InjectionTrial, inject
 from skylake.image.reduction.frame_record import Finisher, ReducedFrame
 from skylake.image.reduction.reduce_frame import reduce_frame
 from skylake.image.solving.neighbour_frames import Prior
@@ -59,9 +59,9 @@ class SingleFrame:
         Calibrated pixels; None for a frame that failed.
     background : Background or None
     extracted : Extracted or None
-        All that is known of a frame whose sources have positions on the sky.
+        The measurements of a frame whose sources have positions on the sky.
     reading : HeaderReading or None
-        What the header of another frame tells.
+        The header, for a frame whose sources have no positions on the sky.
     """
 
     reduced: ReducedFrame
@@ -72,7 +72,7 @@ class SingleFrame:
 
     @property
     def sources(self) -> pa.Table | None:
-        """Sources as rows of the table ``sources``, without places on the sky where none are known, or None."""
+        """Sources as rows of the table ``sources``, without positions on the sky if these are not known, or None."""
         found = self.reduced
         if found.sources is None:
             return None
@@ -99,7 +99,7 @@ class SingleFrame:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What frames are reduced with by themselves; see :func:`bench_for`."""
+    """What single frames are reduced with; see :func:`bench_for`."""
 
     reduction: Reduction
     sky: SkySource | None
@@ -113,10 +113,10 @@ class Bench:
         Raises
         ------
         FrameError
-            If the file cannot be opened, or by an error of skylake; all other failures are in the row.
+            If the file cannot be opened, or for an error of skylake; all other failures are in the row.
         """
         file, profile = str(path.absolute()), self.reduction.profile
-        kept = _Keeper(self.finish)
+        kept = _SingleFrameFinisher(self.finish)
         content = read_file(file)
         work = partial(reduce_frame, content, profile, self.reduction.params(self.sky, kept))
         reduced = guard(work)
@@ -133,18 +133,18 @@ class Bench:
         raw = open_stored(content, profile.base.header.extension)
         reading = read_header(raw.header, profile, path.name)
         conditions, _ = conditions_of(raw, reading, self.reduction.library, self.sky, file)
-        image = calibrate(raw, reading.camera, conditions)
+        image = detrend_image(raw, reading.camera, conditions)
         background = estimate_background(image, reading.camera.extraction)
         return SingleFrame(reduced, image, background, reading=reading)
 
     def _prior(self, reduced: ReducedFrame) -> Prior | None:
-        """Return what the frames of its night in the lake tell of a frame that is lost; None without a lake."""
+        """Return where the frames of its night in the lake put a lost frame; None without a lake."""
         if self.snapshot is None or self.reduction.catalog is None:
             return None
         return prior_from_lake(reduced.row, self.snapshot, self.reduction.profile, Inline())
 
     def sky_of(self, path: Path) -> SkyPlane | None:
-        """Return the sky that is taken off a frame; None for a camera without that step.
+        """Return the sky to subtract from a frame; None for a camera without that step.
 
         Raises
         ------
@@ -157,7 +157,7 @@ class Bench:
         if self.sky is None or "sky" not in reading.camera.reduction.steps:
             return None
         conditions, _ = conditions_of(raw, reading, self.reduction.library, None, file)
-        return self.sky(file, calibrate(raw, reading.camera, conditions, until="sky"))
+        return self.sky(file, detrend_image(raw, reading.camera, conditions, until="sky"))
 
     def zeropoint(self, frame: SingleFrame) -> float | None:
         """Return the zeropoint of a frame that is in force in the lake; None if there is none."""
@@ -174,15 +174,15 @@ class Bench:
         return None if found is None else found["zp"]
 
 
-class _Keeper:
-    """Keeps what is known of a frame, and measures its targets if it has some."""
+class _SingleFrameFinisher:
+    """Keeps the measurements of a frame, and measures its targets if it has some."""
 
     def __init__(self, finish: Finisher | None) -> None:
         self._finish = finish
         self.extracted: Extracted | None = None
 
     def __call__(self, extracted: Extracted) -> Step[Any]:
-        # The pixels with their sky are gone by now, and the signal may change.
+        # The pixels with their sky are no longer in memory, and the signal may change.
         pixels = extracted.signal + extracted.background.level
         self.extracted = replace(extracted, image=replace(extracted.image, pixels=pixels))
         return Step(None) if self._finish is None else self._finish(extracted)
@@ -190,11 +190,11 @@ class _Keeper:
 
 @contextmanager
 def bench_for(paths: Sequence[Path], profile: Profile, lake: Lake | None = None) -> Iterator[Bench]:
-    """Give what frames are reduced with, as an ingest of their folders into a lake would.
+    """Give what single frames are reduced with, the same as in an ingest of their folders into a lake.
 
-    The catalog that the pointing is checked with, the masters and the targets are those of the lake. The sky of a
-    camera that takes it off, and the point spread function that targets are measured with, come from the frames of
-    the same nights: those beside the frames, in the same folders, and those of the lake.
+    The catalog that the pointing is checked with, the masters and the targets are those of the lake. For a camera
+    whose sky is subtracted, the sky comes from the frames of the same nights, and so does the point spread function
+    that targets are measured with: from frames in the same folders, and from those of the lake.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def bench_for(paths: Sequence[Path], profile: Profile, lake: Lake | None = None)
         The frames.
     profile : Profile
     lake : Lake or None
-        It is only read. Without a lake there are no masters, no catalog and no targets.
+        Only read. Without a lake there are no masters, no catalog and no targets.
 
     Raises
     ------
@@ -239,16 +239,16 @@ def bench_for(paths: Sequence[Path], profile: Profile, lake: Lake | None = None)
 
 
 def _memory(lake: Lake | None, profile: Profile, folder: Path) -> Path:
-    """Return a copy of what a lake remembers of the point spread functions of a camera, so that it stays as it is."""
+    """Return a copy of the stored point spread functions of a camera, so that those in the lake do not change."""
     if lake is not None:
-        # It may change meanwhile, or not be there: what is missing is measured again.
+        # Files may change meanwhile, or not exist: missing ones are measured again.
         with suppress(OSError):
             shutil.copytree(lake.layout.psf_memory(profile.name), folder)
     return folder
 
 
 def _nights(paths: Sequence[Path], profile: Profile, lake: Lake | None) -> dict[int, list[str]]:
-    """Return the files of the nights of some frames: those in their folders, and those that a lake holds."""
+    """Return the files of the nights of some frames, from their folders and from a lake."""
     wanted = set(peek_nights([str(path.absolute()) for path in paths], profile))
     beside = frames_beside(paths)
     nights: dict[int, list[str]] = {night: [] for night in sorted(wanted)}
@@ -258,8 +258,8 @@ def _nights(paths: Sequence[Path], profile: Profile, lake: Lake | None) -> dict[
     return nights if lake is None else Known.read(lake, profile.name).whole(nights)
 
 
-def completeness_of(frame: SingleFrame, trial: Trial) -> Completeness | None:
-    """Inject stars into a frame; None for one without measured sources. It need not be known where it points."""
+def completeness_of(frame: SingleFrame, trial: InjectionTrial) -> Completeness | None:
+    """Return the completeness of a frame from injected stars; None without sources. The pointing may be unknown."""
     known = frame.extracted
     measured = _unplaced(frame)
     if known is not None:
@@ -276,7 +276,7 @@ def completeness_of(frame: SingleFrame, trial: Trial) -> Completeness | None:
 
 
 def _unplaced(frame: SingleFrame) -> Frame | None:
-    """Return a frame without positions on the sky as its reduction measured it; None for one without sources."""
+    """Return the measurements of a frame without positions on the sky; None for a frame without sources."""
     image, background, reading = frame.image, frame.background, frame.reading
     if image is None or background is None or reading is None:
         return None

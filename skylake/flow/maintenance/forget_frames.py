@@ -38,7 +38,7 @@ _BY_FRAME = tuple(
 
 @dataclass(frozen=True, slots=True)
 class ForgetRequest:
-    """What is to be forgotten.
+    """Nights and frames to forget.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class ForgetRequest:
     frames : dict
         Frames that go, by the night that keeps others.
     base : int
-        Snapshot in which they were found. What others do to these nights afterwards is not forgotten unseen.
+        Snapshot in which they were found. If others change these nights afterwards, the commit is refused.
     """
 
     nights: frozenset[Batch]
@@ -62,7 +62,7 @@ class ForgetRequest:
 
 @dataclass(slots=True)
 class ForgetReport:
-    """What was forgotten, or would be.
+    """What was forgotten, or would be in a dry run.
 
     Attributes
     ----------
@@ -146,8 +146,8 @@ def forget(
 ) -> ForgetReport:
     """Take frames and nights, and all that was measured on them, out of the lake.
 
-    A night that loses some of its frames keeps the zeropoints of the others until it is calibrated again. The files
-    are taken up again by a later ingest, should they still be where they were.
+    A night that loses some of its frames keeps the zeropoints of the others until it is calibrated again. A later
+    ingest takes the files again if they are still there.
 
     Raises
     ------
@@ -171,7 +171,7 @@ def forget(
 
 
 def _touch_new(now: Snapshot, snapshot: Snapshot, commit: Commit, wanted: ForgetRequest) -> None:
-    """Let a commit touch what others have made of the nights since, upon which it is refused."""
+    """Let a commit touch parts that others have made of the nights since, so that it is refused."""
     for table in now.tables:
         if table in snapshot.tables and now.folder(table) == snapshot.folder(table):
             continue
@@ -242,7 +242,7 @@ def _jobs(
 
 
 def _inputs(snapshot: Snapshot, part: Part, wanted: ForgetRequest) -> dict[str, str]:
-    """Return what a part without some frames is made from: its files are others, if it names them."""
+    """Return the inputs of a part without some frames, with another list of files if it names them."""
     batch = _batch(part)
     if "files" not in part.inputs or batch is None:
         return part.inputs

@@ -68,7 +68,7 @@ class VerifyOptions:
 
 @dataclass(slots=True)
 class VerifyReport:
-    """What was found.
+    """The report of a verification.
 
     Attributes
     ----------
@@ -240,7 +240,7 @@ def _run_shares(
 
 
 def _add(outcome: CheckOutcome, share: CheckOutcome, show: int) -> None:
-    """Add what was found in a share to what is known of a check."""
+    """Add the findings in a share to those of a check."""
     outcome.rows = [*outcome.rows, *share.rows][:show]
     outcome.n_found += share.n_found
     outcome.error = outcome.error or share.error

@@ -16,7 +16,7 @@ from skylake.core.response_settings import Gradient
 from skylake.errors import LakeError, reason_of
 from skylake.flow.execution.cluster import run_in_windows
 from skylake.flow.masters.master_entries import BuiltMaster, MasterBuilder, describe, write_entry
-from skylake.flow.masters.master_groups import Group
+from skylake.flow.masters.master_groups import MasterGroup
 from skylake.flow.masters.master_tasks import PreparedFile, Term, coarse_term, combine_rows, hide_sources
 from skylake.image.combine.bad_pixels import dead_pixels, hot_pixels, unstable_pixels
 from skylake.image.combine.combine_frames import Combined, block_rows, join
@@ -25,7 +25,7 @@ from skylake.image.combine.make_masters import FlatForm, Quality, combine_option
 from skylake.image.masters.master_file import gradient_cards, read_master
 from skylake.image.masters.master_library import rules_of
 
-#: Differences of flats behind a master, at least: a single one would say nothing of its error.
+#: Differences of flats behind a master, at least: a single one would give no error.
 _LEAST_DIFFERENCES = 2
 #: Flats of which there are so many.
 DIFFERENCE_FLATS = 2 * _LEAST_DIFFERENCES
@@ -35,7 +35,9 @@ _LEAST_NOISE = 0.1
 _SAMPLES, _SAMPLE_ROWS = 9, 128
 
 
-def image_master(builder: MasterBuilder, group: Group, prepared: Mapping[str, PreparedFile]) -> BuiltMaster:
+def image_master(
+    builder: MasterBuilder, group: MasterGroup, prepared: Mapping[str, PreparedFile]
+) -> BuiltMaster:
     """Combine prepared frames to a master, and write its file."""
     camera, files = builder.camera(group), list(prepared.values())
     form: FlatForm = builder.form if group.kind == "flat" else "plain"
@@ -84,8 +86,8 @@ def _variance_of_masters(
 ) -> Pixels:
     """Return the variance that a master has from those that all its frames were reduced with.
 
-    What is subtracted from all frames alike counts as often as it is in the terms, so that in differences of flats the
-    bias does not count at all.
+    A master that is subtracted from all frames counts as often as it is in the terms, so that the bias does not count
+    at all in differences of flats.
     """
     weights = [term.weight for term in terms]
     zero = float(np.average([term.zero for term in terms], weights=weights))
@@ -102,14 +104,14 @@ def _variance_of_masters(
         if master.kind == "dark" and scalable:
             weight = (seconds / master.exposure_s) ** 2 if master.exposure_s else 0.0
         elif master.kind == "bias":
-            # Of a bias that is in the dark as well only the rest is left, and the error of the dark has its part.
+            # A bias that is in the dark as well partly cancels; the error of the dark contains the rest.
             part = sum(seconds / dark.exposure_s for dark in darks if name in dark.used and dark.exposure_s)
             weight = zero**2 - 2.0 * zero * part
         total += np.float32(weight) * master.error**2
     return np.maximum(total, np.float32(0.0), out=total)
 
 
-def _chance_gradient(builder: MasterBuilder, group: Group, terms: Sequence[Term]) -> Gradient:
+def _chance_gradient(builder: MasterBuilder, group: MasterGroup, terms: Sequence[Term]) -> Gradient:
     """Return what the mean of flats has of a gradient by chance, since the light of each has another one."""
     step = _step(terms)
     task = dask.delayed(coarse_term, pure=False)
@@ -117,7 +119,7 @@ def _chance_gradient(builder: MasterBuilder, group: Group, terms: Sequence[Term]
     return chance_gradient(maps, [term.weight for term in terms])
 
 
-def _bad_bits(group: Group, combined: Combined, camera: Camera) -> MaskPlane:
+def _bad_bits(group: MasterGroup, combined: Combined, camera: Camera) -> MaskPlane:
     """Return the bits of the pixels that a combination shows to be bad."""
     limits = camera.reduction.bad_pixels
     mask = unstable_pixels(combined, limits)
@@ -128,8 +130,8 @@ def _bad_bits(group: Group, combined: Combined, camera: Camera) -> MaskPlane:
     return mask
 
 
-def _terms(group: Group, prepared: Mapping[str, PreparedFile], form: FlatForm) -> list[Term]:
-    """Return what is combined; the light of flats is the noise of their pixels, so they count as their levels do."""
+def _terms(group: MasterGroup, prepared: Mapping[str, PreparedFile], form: FlatForm) -> list[Term]:
+    """Return the terms to combine; the noise of flats is that of their light, so their weight is their level."""
     if group.kind != "flat":
         return [Term(file.path) for file in prepared.values()]
     exposures = {frame.file: frame.wanted.exposure_s or 0.0 for frame in group.frames}
@@ -155,11 +157,11 @@ def _terms(group: Group, prepared: Mapping[str, PreparedFile], form: FlatForm) -
 
 
 def _step(terms: Sequence[Term]) -> int:
-    """Return of how many rows one is read where a sample will do."""
+    """Return the step between the rows of a sample."""
     return int(np.load(terms[0].path, mmap_mode="r").shape[0] // _SAMPLE_ROWS * 2 + 1)
 
 
-def _combine(builder: MasterBuilder, group: Group, terms: Sequence[Term], form: FlatForm) -> Combined:
+def _combine(builder: MasterBuilder, group: MasterGroup, terms: Sequence[Term], form: FlatForm) -> Combined:
     """Combine rows on the workers; memory is bounded by a block, and by the master itself."""
     shape = np.load(terms[0].path, mmap_mode="r").shape
     samples = [term.sample(_step(terms)) for term in terms[:_SAMPLES]]
@@ -169,7 +171,7 @@ def _combine(builder: MasterBuilder, group: Group, terms: Sequence[Term], form: 
     return join(results_of(builder, group, makers))
 
 
-def _masked(builder: MasterBuilder, group: Group, terms: Sequence[Term], first: Pixels) -> list[Term]:
+def _masked(builder: MasterBuilder, group: MasterGroup, terms: Sequence[Term], first: Pixels) -> list[Term]:
     """Return frames of the sky without their sources, which are found by the flat that they gave at first."""
     folder = builder.staging / "masked" / terms[0].path.parent.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -181,8 +183,8 @@ def _masked(builder: MasterBuilder, group: Group, terms: Sequence[Term], first: 
     return [replace(term, path=path) for term, path in zip(terms, paths, strict=True)]
 
 
-def results_of(builder: MasterBuilder, group: Group, makers: Sequence[Callable[[], Any]]) -> list[Any]:
-    """Return what tasks give.
+def results_of(builder: MasterBuilder, group: MasterGroup, makers: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Return the results of tasks.
 
     Raises
     ------

@@ -22,10 +22,10 @@ from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.masters.assemble_master import DIFFERENCE_FLATS, image_master
 from skylake.flow.masters.bad_pixel_masks import bad_pixel_rows
 from skylake.flow.masters.bias_levels import of_one_level, several_levels
-from skylake.flow.masters.master_entries import BuiltMaster, MasterBuilder
-from skylake.flow.masters.master_groups import Group, group
-from skylake.flow.masters.master_tasks import Exposure, PreparedFile, look_at, prepare_file
 from skylake.flow.masters.gain_measurements import drop_pixels, read_noise, transfer_row
+from skylake.flow.masters.master_entries import BuiltMaster, MasterBuilder
+from skylake.flow.masters.master_groups import MasterGroup, group
+from skylake.flow.masters.master_tasks import Exposure, PreparedFile, look_at, prepare_file
 from skylake.flow.masters.sky_masks import MASK_FRAMES, sky_mask_row, thinned
 from skylake.image.combine.make_masters import FlatForm
 from skylake.image.masters.master_library import Library, Master
@@ -181,7 +181,7 @@ class _Build:
                     frames.append(outcome)
         return frames
 
-    def make(self, group: Group) -> None:
+    def make(self, group: MasterGroup) -> None:
         """Make the master of a group, if enough of its frames can be used."""
         prepared = self._prepare(group)
         if group.kind == "bias":
@@ -205,7 +205,7 @@ class _Build:
         drop_pixels(made)
         self.made.append(made)
 
-    def make_mask(self, group: Group) -> None:
+    def make_mask(self, group: MasterGroup) -> None:
         """Make the mask of bad pixels that frames of the sky show, if there are enough and their stars move."""
         group = thinned(group)
         prepared = self._prepare(group)
@@ -226,7 +226,7 @@ class _Build:
         for file in files:
             self.report.leave_out(file, Reason.BAD_CALIBRATION, why)
 
-    def _warn(self, group: Group, kind: str) -> None:
+    def _warn(self, group: MasterGroup, kind: str) -> None:
         steps = self.profile.at(group.mjd).reduction.steps
         if kind not in steps:
             self.report.warnings.append(
@@ -234,7 +234,7 @@ class _Build:
                 f"with its master; add {kind!r} to reduction.steps of the profile"
             )
 
-    def _prepare(self, group: Group) -> dict[str, PreparedFile]:
+    def _prepare(self, group: MasterGroup) -> dict[str, PreparedFile]:
         """Prepare the frames of a group; return those that can be used, by file."""
         task = dask.delayed(prepare_file, pure=False)
         folder = self.staging / "prepared" / f"{len(self.made):03d}-{group.kind}-{len(self.report.left_out)}"
@@ -258,7 +258,7 @@ class _Build:
                 files[frame.file] = prepared
         return self._of_one_shape(group, files)
 
-    def _of_one_shape(self, group: Group, files: dict[str, PreparedFile]) -> dict[str, PreparedFile]:
+    def _of_one_shape(self, group: MasterGroup, files: dict[str, PreparedFile]) -> dict[str, PreparedFile]:
         """Return the frames that have the shape that most have."""
         shapes = [prepared.shape for prepared in files.values()]
         usual = max(shapes, key=shapes.count) if shapes else None
@@ -272,7 +272,7 @@ class _Build:
                 )
         return {file: prepared for file, prepared in files.items() if prepared.shape == usual}
 
-    def _of_one_level(self, group: Group, files: dict[str, PreparedFile]) -> dict[str, PreparedFile]:
+    def _of_one_level(self, group: MasterGroup, files: dict[str, PreparedFile]) -> dict[str, PreparedFile]:
         """Return bias frames of one level: a few of another are left out, and of two series no master is made."""
         pieces = of_one_level(files)
         advice = (

@@ -22,7 +22,7 @@ from skylake.image.masters.master_library import Library, Master, MasterRules, c
 _PAIRS = 8
 #: Parts of a flat's level by which the level of another lamp or twilight may differ.
 _LEVEL_ERROR = 1e-3
-#: By such a part a response that nobody knows departs from a straight line at the level of the brightest flat.
+#: Relative nonlinearity assumed for an unknown response, at the level of the brightest flat.
 _UNKNOWN_RESPONSE = 0.01
 
 
@@ -106,7 +106,7 @@ def read_noise(builder: MasterBuilder, bias: BuiltMaster) -> dict[str, float | N
 
 
 def drop_pixels(made: BuiltMaster) -> None:
-    """Remove prepared pixels that are needed no more; a few bias frames wait for a photon transfer."""
+    """Remove prepared pixels that are no longer needed; a few bias frames are kept for a photon transfer."""
     needed = 2 * _PAIRS if made.group.kind == "bias" else 0
     for file in list(made.prepared.values())[needed:]:
         file.path.unlink(missing_ok=True)
@@ -115,8 +115,8 @@ def drop_pixels(made: BuiltMaster) -> None:
 def _curvature(linear: dict[str, float | None], camera: Camera, brightest: float) -> tuple[float, float]:
     """Return c2 that prepared flats still have, and its error: as measured, or as in the profile, or unknown.
 
-    Of an unknown one the error is what detectors may have at the level of the brightest flat: the gain is then known
-    to three times that part, unless flats of other levels show more.
+    The error of an unknown c2 is the nonlinearity that detectors may have at the level of the brightest flat: the gain
+    is then known to three times that share, unless flats of other levels show more.
     """
     curve = camera.detector.linearity
     applied = curve[0] if curve and "linearity" in steps_for("flat", camera.reduction) else 0.0

@@ -13,7 +13,7 @@ from skylake.core.camera import Camera
 from skylake.core.ids import config_sha256
 from skylake.errors import cannot_be_written
 from skylake.flow.execution.cluster import Workers
-from skylake.flow.masters.master_groups import Group, validity
+from skylake.flow.masters.master_groups import MasterGroup, validity
 from skylake.flow.masters.master_tasks import PreparedFile
 from skylake.image.combine.make_masters import FlatForm
 from skylake.image.masters.master_file import write_master
@@ -25,7 +25,7 @@ _DIGITS = 12
 
 @dataclass(frozen=True, slots=True)
 class MasterBuilder:
-    """What the making of masters shares."""
+    """The context that all masters of a build share."""
 
     layout: Layout
     profile: Profile
@@ -33,7 +33,7 @@ class MasterBuilder:
     form: FlatForm
     staging: Path
 
-    def camera(self, group: Group) -> Camera:
+    def camera(self, group: MasterGroup) -> Camera:
         """Return the camera as it was when the frames of a group were taken."""
         return self.profile.at(group.mjd)
 
@@ -44,7 +44,7 @@ class BuiltMaster:
 
     Attributes
     ----------
-    group : Group
+    group : MasterGroup
     prepared : mapping
         The frames behind it, by file; their pixels may be gone.
     mask : Path
@@ -53,21 +53,21 @@ class BuiltMaster:
         Its row of ``masters``.
     """
 
-    group: Group
+    group: MasterGroup
     prepared: Mapping[str, PreparedFile]
     mask: Path
     row: dict[str, Any] = field(default_factory=dict)
 
     @property
     def use(self) -> tuple[Any, ...]:
-        """What masks have in common with the masters that they follow from: chip, binning, night, period."""
+        """What a mask shares with the masters that it follows from: chip, binning, night, period."""
         first = self.group.first
         return first.wanted.extension, first.wanted.binning, self.group.night, first.config_sha256
 
 
 def describe(
     builder: MasterBuilder,
-    group: Group,
+    group: MasterGroup,
     prepared: Mapping[str, PreparedFile],
     kind: str,
     used: Mapping[str, str] | None = None,

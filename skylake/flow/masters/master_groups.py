@@ -15,14 +15,14 @@ from skylake.core.camera import ReductionSteps
 from skylake.flow.masters.master_tasks import Exposure
 from skylake.image.masters.master_library import SAME_GAIN
 
-#: Flats between which so much time passes, days, are of two series, such as those of dusk and dawn.
+#: Flats that are so far apart in time, days, are of two series, such as those of dusk and dawn.
 _SERIES_GAP_D = 2.0 / 24.0
 
 Thing = TypeVar("Thing")
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class MasterGroup:
     """Frames of one kind that become one master, in the order of their times."""
 
     kind: CalibrationKind
@@ -84,7 +84,9 @@ class Group:
         return f"{' '.join(parts)} of night {self.night:08d}"
 
 
-def group(frames: Sequence[Exposure], profile: Profile, by_night: bool = True, least: int = 1) -> list[Group]:
+def group(
+    frames: Sequence[Exposure], profile: Profile, by_night: bool = True, least: int = 1
+) -> list[MasterGroup]:
     """Return the groups of frames that become masters, bias before darks before flats.
 
     Frames of one group are of one kind, chip, binning, gain and readout of their headers, night, period of the camera
@@ -119,7 +121,7 @@ def group(frames: Sequence[Exposure], profile: Profile, by_night: bool = True, l
         for piece in _alike(some, reduction):
             order = sorted(piece, key=lambda frame: (_finite(frame.wanted.mjd) or 0.0, frame.file))
             series = _series(order, least) if some[0].kind == "flat" and by_night else [order]
-            groups += [Group(some[0].kind, tuple(series_frames)) for series_frames in series]
+            groups += [MasterGroup(some[0].kind, tuple(series_frames)) for series_frames in series]
     kinds = ("bias", "dark", "flat")
     return sorted(
         groups, key=lambda one: (kinds.index(one.kind), one.night, one.filter or "", one.first.file)
@@ -180,7 +182,7 @@ def split(
     return pieces
 
 
-def validity(group: Group, profile: Profile) -> tuple[float | None, float | None]:
+def validity(group: MasterGroup, profile: Profile) -> tuple[float | None, float | None]:
     """Return from when to when a master of a group is valid, MJD, UTC; None for ever.
 
     It reaches so many days as the profile says beyond its frames, and never beyond the period of the camera in which
@@ -197,7 +199,7 @@ def validity(group: Group, profile: Profile) -> tuple[float | None, float | None
 
 
 def _period(profile: Profile, mjd: float) -> tuple[float, float]:
-    """Return between which instants a camera is as it is at one."""
+    """Return the period, from and to which instant, of the profile that holds at a time."""
     camera = profile.at(mjd)
     bounds = sorted(
         {bound for period in profile.periods for bound in (period.start, period.end) if abs(bound) < 1e9}

@@ -1,4 +1,4 @@
-"""The tasks of ``calib build`` that run on workers: look at frames, prepare them, combine rows of all of them."""
+"""The tasks of ``calib build`` that run on workers: read headers, prepare frames, combine their rows."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from skylake.image.combine.flat_gradients import coarse_map
 from skylake.image.combine.make_masters import normalised, prepare, steps_for
 from skylake.image.combine.sky_frame import without_sources
 from skylake.image.detrend.detrend_chain import Conditions
-from skylake.image.detrend.frame_conditions import told_exposure, wanted_masters
+from skylake.image.detrend.frame_conditions import stated_exposure, wanted_masters
 from skylake.image.fitsio.read_fits import open_stored, read_file
 from skylake.image.masters.master_file import load_master
 from skylake.image.masters.master_library import Library, Master, MasterQuery, choose, needed, rules_of
 
-#: What is wrong with a header and does not matter for a calibration frame.
+#: Reasons of headers that do not matter for a calibration frame.
 _HARMLESS = {Reason.NOT_SCIENCE, Reason.NO_TIME}
 
 
@@ -94,10 +94,10 @@ class Term:
     less : Path or None
         The other one.
     weight : float
-        What it counts beside others, as one over the variance of its pixels.
+        Its weight, as one over the variance of its pixels.
     zero, seconds : float
-        How often a zero level that was taken off all frames alike is in it, and for how many seconds a dark current,
-        both over the level.
+        How often a zero level that was subtracted from all frames is in it, and for how many seconds a dark current,
+        both divided by the level.
     """
 
     path: Path
@@ -108,11 +108,11 @@ class Term:
     seconds: float = 0.0
 
     def rows(self, start: int, end: int) -> Pixels:
-        """Return some rows."""
+        """Return some rows of the term."""
         return self._cut(slice(start, end), start)
 
     def sample(self, step: int) -> Pixels:
-        """Return every so manieth row; an odd step keeps the rows of a mosaic in turns."""
+        """Return every n-th row; an odd step takes both kinds of rows of a Bayer mosaic in turn."""
         return self._cut(slice(None, None, step), 0)
 
     def _cut(self, rows: slice, first_row: int) -> Pixels:
@@ -125,14 +125,14 @@ class Term:
 def look_at(
     paths: Sequence[str], profile: Profile, kind: CalibrationKind | None
 ) -> list[Exposure | FrameError]:
-    """Return what the headers of some files say, or why they are left out.
+    """Return the headers of some files, or why the files are left out.
 
     Parameters
     ----------
     paths : sequence of str
     profile : Profile
     kind : str or None
-        What all of them are; None goes by their headers.
+        The kind of all files; None takes it from their headers.
     """
     return [guard(lambda path=path: _look_at(path, profile, kind)) for path in paths]  # type: ignore[misc]
 
@@ -150,7 +150,7 @@ def _look_at(path: str, profile: Profile, kind: CalibrationKind | None) -> Expos
             Reason.BAD_CALIBRATION,
             f"the frame is no bias, dark or flat ({stated}); name the kind with --kind",
         )
-    if frame_kind == "dark" and told_exposure(reading) is None:
+    if frame_kind == "dark" and stated_exposure(reading) is None:
         raise FrameFailed(
             Reason.BAD_CALIBRATION, "the exposure of the dark is unknown; fix header.exposure of the profile"
         )
@@ -220,7 +220,7 @@ def combine_rows(terms: Sequence[Term], rows: tuple[int, int], options: CombineO
 
 
 def coarse_term(term: Term, step: int) -> Pixels:
-    """Return a term in few numbers, from every so manieth row."""
+    """Return a coarse sample of a term, from every n-th row."""
     return coarse_map(term.sample(step))
 
 

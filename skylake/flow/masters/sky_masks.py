@@ -15,12 +15,12 @@ from skylake.core.flags import PixelFlag
 from skylake.flow.execution.scratch_planes import keep_plane
 from skylake.flow.masters.assemble_master import results_of
 from skylake.flow.masters.master_entries import MasterBuilder, describe, write_entry
-from skylake.flow.masters.master_groups import Group
+from skylake.flow.masters.master_groups import MasterGroup
 from skylake.flow.masters.master_tasks import PreparedFile, Term, combine_rows
 from skylake.image.combine.bad_pixels_from_sky import high_passed, sky_mask, steep_places
 from skylake.image.combine.combine_frames import CombineOptions, block_rows, frame_noise, join
 
-#: Stars leave too few values of a pixel if there are fewer frames; more than so many take room and show little more.
+#: With fewer frames stars leave too few values of a pixel; more frames than so many take room and show little more.
 MASK_FRAMES, _MOST_FRAMES = 12, 400
 #: Frames from which noise is measured.
 _SAMPLES = 9
@@ -28,7 +28,7 @@ _SAMPLES = 9
 _CLIP_SIGMA = 2.5
 
 
-def thinned(group: Group) -> Group:
+def thinned(group: MasterGroup) -> MasterGroup:
     """Return a group of no more frames than a mask takes, evenly over their time."""
     count = len(group.frames)
     if count <= _MOST_FRAMES:
@@ -38,7 +38,7 @@ def thinned(group: Group) -> Group:
 
 
 def sky_mask_row(
-    builder: MasterBuilder, group: Group, prepared: Mapping[str, PreparedFile]
+    builder: MasterBuilder, group: MasterGroup, prepared: Mapping[str, PreparedFile]
 ) -> dict[str, Any] | str:
     """Write the mask of bad pixels that frames of the sky show, and return its row.
 
@@ -85,9 +85,9 @@ def sky_mask_row(
 
 
 def pass_high(path: Path, is_mosaic: bool) -> Path:
-    """Put in place of a prepared frame what single pixels exceed those about them by, in a file of another name.
+    """Replace a prepared frame by the excess of single pixels over their neighbours, in a file of another name.
 
-    Runs on a worker, and again if that dies: what is done is not done twice.
+    Runs on a worker, and again if that dies; a finished file is not written twice.
 
     Returns
     -------

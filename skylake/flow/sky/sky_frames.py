@@ -26,7 +26,7 @@ from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.scratch_planes import keep_plane
 from skylake.flow.sky.sky_files import read_sky
 from skylake.image.combine.sky_frame import above_zero, combined_sky, subtracted_sky, without_sources
-from skylake.image.detrend.detrend_chain import calibrate
+from skylake.image.detrend.detrend_chain import detrend_image
 from skylake.image.detrend.frame_conditions import conditions_of
 from skylake.image.fitsio.read_fits import open_stored, peek_header, peeked_size, read_file
 from skylake.image.masters.master_library import Library
@@ -257,7 +257,7 @@ class SkySource:
                 raw = open_stored(read_file(frame.file), self._profile.base.header.extension)
                 reading = read_header(raw.header, self._profile, Path(frame.file).name)
                 conditions, _ = conditions_of(raw, reading, self._library, None, frame.file)
-                image = calibrate(raw, reading.camera, conditions, until="sky")
+                image = detrend_image(raw, reading.camera, conditions, until="sky")
             except FrameError:
                 self._kept[path] = None
                 return None

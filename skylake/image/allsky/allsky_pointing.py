@@ -19,7 +19,7 @@ from skylake.errors import FrameRejected
 from skylake.image.allsky.geometry_epochs import CHANGED_PX, Geometry, in_force
 from skylake.image.allsky.geometry_errors import covariance_of, turned_covariance, view_err_px
 from skylake.image.allsky.horizon_search import SkyStars
-from skylake.image.allsky.refine_geometry import Detected, Refined, apart_px, follow, refine
+from skylake.image.allsky.refine_geometry import DetectedPlaces, Refined, apart_px, follow, refine
 from skylake.image.allsky.solve_allsky import solve_all_sky
 from skylake.image.photometry.measure_sources import Measurements
 from skylake.image.wcs.field_refraction import APPLIED, OFF
@@ -49,7 +49,7 @@ class SkyScene:
 
     Attributes
     ----------
-    detected : Detected
+    detected : DetectedPlaces
     fwhm_px : float
     shape : tuple of int
         Height and width.
@@ -60,7 +60,7 @@ class SkyScene:
         Of the whole sky, at the epoch of the frame.
     """
 
-    detected: Detected
+    detected: DetectedPlaces
     fwhm_px: float
     shape: tuple[int, int]
     mjd: float
@@ -91,7 +91,7 @@ class SkyScene:
         width = measured.fwhm[np.isfinite(measured.fwhm) & ((measured.flags & NO_PLACE) == 0)]
         fwhm = float(np.median(width)) if width.size else USUAL_FWHM_PX
         stars = find_stars(0.0, 90.0, 180.0, mjd)
-        horizon = Horizon.of(mjd, site, Air.heeded(camera, band))
+        horizon = Horizon.of(mjd, site, Air.of_camera(camera, band))
         return cls(detected, fwhm, shape, mjd, horizon, stars)
 
     @property
@@ -105,11 +105,11 @@ class SkyScene:
         return SkyStars(directions[up], self.stars.mag[up], np.flatnonzero(up))
 
 
-def detected_of(x: Any, y: Any, x_err: Any, y_err: Any, flux: Any, flags: Any) -> Detected:
+def detected_of(x: Any, y: Any, x_err: Any, y_err: Any, flux: Any, flags: Any) -> DetectedPlaces:
     """Return the sources that have their places; arrays of shape (n,)."""
     clear = ((flags & NO_PLACE) == 0) & (flux > 0.0) & np.isfinite(x_err) & np.isfinite(y_err)
     errors = np.hypot(x_err, y_err) / np.sqrt(2.0)
-    return Detected(np.stack([x, y], axis=1)[clear], errors[clear], flux[clear])
+    return DetectedPlaces(np.stack([x, y], axis=1)[clear], errors[clear], flux[clear])
 
 
 def refraction_word(horizon: Horizon) -> str:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from skylake.image.allsky.geometry_errors import covariance_of, mean_square_matrix
 from skylake.image.allsky.horizon_search import SkyStars
-from skylake.image.allsky.refine_geometry import Detected, refine
+from skylake.image.allsky.refine_geometry import DetectedPlaces, refine
 from skylake.image.wcs.lens import Lens
 
 Floats = npt.NDArray[np.float64]
@@ -43,9 +43,9 @@ class Geometry:
     covariance : ndarray, shape (13, 13)
         Of a step of the lens (:meth:`~skylake.image.wcs.lens.Lens.moved`).
     number, version : int
-        Of the epochs of a camera in the order in which they were found, and of what was learnt of one.
+        Number of the epoch among those of the camera, in the order in which they were found, and of the fit to it.
     retired : bool
-        Whether all was learnt anew since: it is kept because frames name it, and holds for none that come.
+        Whether all geometries were learned anew since. It is kept because frames name it; new frames do not use it.
     """
 
     lens: Lens
@@ -120,7 +120,7 @@ def _directions() -> Floats:
 
 def night_geometry(
     lens: Lens,
-    frames: Sequence[tuple[float, Detected, SkyStars]],
+    frames: Sequence[tuple[float, DetectedPlaces, SkyStars]],
     shape: tuple[int, int],
     fwhm_px: float,
 ) -> Geometry | None:
@@ -130,7 +130,7 @@ def night_geometry(
     ----------
     lens : Lens
         Right to some pixels, such as that of one of the frames.
-    frames : sequence of (float, Detected, SkyStars)
+    frames : sequence of (float, DetectedPlaces, SkyStars)
         Middle of the exposure (MJD, UTC), what the frame shows, and the stars above the horizon then.
     shape : tuple of int
     fwhm_px : float
@@ -195,7 +195,7 @@ def _neighbours(epochs: Sequence[Geometry], new: Geometry) -> list[Geometry]:
 
 
 def newest(versions: Sequence[Geometry]) -> tuple[Geometry, ...]:
-    """Return the newest version of each epoch in the order of time, without those that were learnt anew since."""
+    """Return the newest version of each epoch in the order of time, without those that were learned anew since."""
     last_versions = {
         version.number: version
         for version in sorted(versions, key=lambda version: version.version)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from skylake.image.allsky.refine_geometry import LEAST_ALTITUDE_DEG, TURNS, Detected, Refined
+from skylake.image.allsky.refine_geometry import LEAST_ALTITUDE_DEG, TURNS, DetectedPlaces, Refined
 from skylake.image.allsky.star_fit import CUT, free, prior_precision, spread_of
 from skylake.image.wcs.lens import NAMES, Lens
 
@@ -19,7 +19,7 @@ _UNSEEN = 0.2
 _GRID = 24
 
 
-def covariance_of(frames: Sequence[tuple[Refined, Detected]]) -> Floats:
+def covariance_of(frames: Sequence[tuple[Refined, DetectedPlaces]]) -> Floats:
     """Return the covariance of the lens that frames have in common, of a step of :meth:`Lens.moved`.
 
     Residuals of one star in many frames are not independent: its catalog position, its neighbours and the lens where
@@ -42,7 +42,7 @@ def covariance_of(frames: Sequence[tuple[Refined, Detected]]) -> Floats:
     return covariance
 
 
-def turned_covariance(refined: Refined, seen: Detected, known: Floats) -> Floats:
+def turned_covariance(refined: Refined, seen: DetectedPlaces, known: Floats) -> Floats:
     """Return the covariance of a geometry that was turned to the stars of a frame, of a step of :meth:`Lens.moved`.
 
     The turn takes what it can of the errors of the geometry; its own come from the stars of the frame.
@@ -50,7 +50,7 @@ def turned_covariance(refined: Refined, seen: Detected, known: Floats) -> Floats
     Parameters
     ----------
     refined : Refined
-    seen : Detected
+    seen : DetectedPlaces
     known : ndarray, shape (13, 13)
         The covariance of the geometry.
 
@@ -83,7 +83,7 @@ def view_err_px(lens: Lens, shape: tuple[int, int], covariance: Floats) -> float
     return float(np.sqrt(max(float(np.trace(mean_square_matrix(lens, high) @ covariance)), 0.0)))
 
 
-def _information(frames: Sequence[tuple[Refined, Detected]]) -> tuple[Floats, Floats]:
+def _information(frames: Sequence[tuple[Refined, DetectedPlaces]]) -> tuple[Floats, Floats]:
     """Return the information of the stars: the slope of their gradient with the lens and its scatter, (13, 13)."""
     lens = frames[0][0].lens
     bread, scores, stars = np.zeros((len(NAMES), len(NAMES))), [], []

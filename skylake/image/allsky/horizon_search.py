@@ -1,7 +1,7 @@
 """Blind search for the geometry of a camera of the whole sky, given one frame, its site and its time.
 
 Bright stars vote for the place of the zenith under every turn, parity, focal length and kind of lens. The best of
-these are refined by matching and fitting in turn. Half of the stars take no part in that: they give the verdict.
+these are refined by matching and fitting in turn. Half of the stars are left out of that, and give the verdict.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class SkyStars:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A geometry that the search came upon, and the odds of the stars that it did not know."""
+    """A geometry that the search has found, and the odds from stars that it did not use."""
 
     lens: Lens
     pairs: StarMatches
@@ -133,8 +133,8 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
-    """What a search found.
+class HorizonSearch:
+    """The result of a search.
 
     Attributes
     ----------
@@ -157,7 +157,7 @@ class Search:
 
 def search(
     places: Floats, flux: Floats, shape: tuple[int, int], stars: SkyStars, params: SearchParams
-) -> Search:
+) -> HorizonSearch:
     """Search for the geometry of an image of the whole sky.
 
     Parameters
@@ -179,12 +179,12 @@ def search(
     chosen = stars[np.flatnonzero(high)[np.argsort(stars.mag[high], kind="stable")]]
     if len(places) < _FEWEST or len(chosen) < _FEWEST:
         text = f"{len(places)} detections and {len(chosen)} stars are too few for a search"
-        return Search(None, 0.0, text, thread_time() - begin)
+        return HorizonSearch(None, 0.0, text, thread_time() - begin)
     working, judging = chosen[0::2][:_MOST], chosen[1::2][:_MOST]
     best = _best_candidate(places, shape, working, judging, params)
     best = _polished(best, places, working, judging, shape)
     reason = _fault(best, shape, params)
-    return Search(
+    return HorizonSearch(
         best.lens if reason is None else None, best.log_odds, reason, thread_time() - begin, best.lens
     )
 
@@ -206,9 +206,9 @@ def _spread(places: Floats, reach: float) -> Floats:
 
 def _make_ready() -> None:
     """Let the kernel be compiled or loaded, by votes for nothing, before the clock runs."""
-    nobody = Voters(np.zeros((1, 0)), np.zeros(0), np.zeros((2, 0), np.intp))
+    no_voters = Voters(np.zeros((1, 0)), np.zeros(0), np.zeros((2, 0), np.intp))
     vote(
-        nobody,
+        no_voters,
         np.zeros(0),
         np.zeros(0),
         np.ones(1),

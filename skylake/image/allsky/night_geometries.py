@@ -65,7 +65,7 @@ def geometries_of_night(scenes: Sequence[SkyScene], known: Lens | None) -> list[
 
 
 def _credible(stretches: Sequence[_Stretch], known: Lens | None) -> Sequence[_Stretch]:
-    """Return those of frames of which no two agree that have the geometry before; all if none has."""
+    """Return the frames, no two of which agree, that have the previous geometry; all of them if none has."""
     if known is None:
         return stretches
     borne_out = [

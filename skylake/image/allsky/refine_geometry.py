@@ -44,8 +44,8 @@ _BRIGHT = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Detected:
-    """What a frame shows: places (m, 2), their errors (m,) in pixels, and fluxes (m,)."""
+class DetectedPlaces:
+    """Detections on a frame: places (m, 2), their errors (m,) in pixels, and fluxes (m,)."""
 
     places: Floats
     errors: Floats
@@ -90,13 +90,13 @@ class Refined:
         # The brightest come first.
         return float(np.count_nonzero(self.pairs.star < number)) / number if number else float("nan")
 
-    def numbers(self, seen: Detected, shape: tuple[int, int]) -> dict[str, Any]:
+    def numbers(self, seen: DetectedPlaces, shape: tuple[int, int]) -> dict[str, Any]:
         """Return what is left of its stars, by their place on the image, as columns of ``frames``; NaN is None.
 
         Parameters
         ----------
-        seen : Detected
-            What the frame shows.
+        seen : DetectedPlaces
+            Detections on the frame.
         shape : tuple of int
             Height and width of the image.
         """
@@ -119,7 +119,7 @@ class _Sample:
     number: npt.NDArray[np.intp]
 
     @classmethod
-    def of(cls, scenes: list[tuple[SkyStars, Detected]], pairs: list[StarMatches]) -> _Sample:
+    def of(cls, scenes: list[tuple[SkyStars, DetectedPlaces]], pairs: list[StarMatches]) -> _Sample:
         """Gather the pairs of frames."""
         return cls(
             np.concatenate(
@@ -200,7 +200,7 @@ def united(stars: SkyStars, lens: Lens, fwhm_px: float) -> SkyStars:
 
 
 def refine(
-    lens: Lens, frames: Sequence[tuple[Detected, SkyStars]], shape: tuple[int, int], fwhm_px: float
+    lens: Lens, frames: Sequence[tuple[DetectedPlaces, SkyStars]], shape: tuple[int, int], fwhm_px: float
 ) -> list[Refined] | None:
     """Refine the geometry that frames have in common; None if hardly any star is found.
 
@@ -208,7 +208,7 @@ def refine(
     ----------
     lens : Lens
         Right to some pixels.
-    frames : sequence of (Detected, SkyStars)
+    frames : sequence of (DetectedPlaces, SkyStars)
         What each frame shows, and the stars above the horizon at its time, deeper than it shows: as many of the
         brightest are taken as there are detections.
     shape : tuple of int
@@ -239,7 +239,7 @@ def refine(
 
 
 def follow(
-    lens: Lens, seen: Detected, stars: SkyStars, shape: tuple[int, int], fwhm_px: float
+    lens: Lens, seen: DetectedPlaces, stars: SkyStars, shape: tuple[int, int], fwhm_px: float
 ) -> Refined | None:
     """Turn a geometry to the stars of one frame, and leave all else of it as it is; None if hardly any is found.
 
@@ -260,13 +260,13 @@ def follow(
     return Refined(lens, shown, pairs, residuals, float("nan"), int(TURNS.sum()))
 
 
-def _by_chance(lens: Lens, stars: SkyStars, seen: Detected, n_pairs: int) -> bool:
+def _by_chance(lens: Lens, stars: SkyStars, seen: DetectedPlaces, n_pairs: int) -> bool:
     """Return whether so many pairs are no more than the same detections make somewhat beside their places."""
     from scipy.special import pdtrc
 
     turns = np.arange(_BESIDE) * (2.0 * np.pi / _BESIDE)
     steps = _BESIDE_PX * np.column_stack([np.cos(turns), np.sin(turns)])
-    moved = [Detected(seen.places + step, seen.errors, seen.flux) for step in steps]
+    moved = [DetectedPlaces(seen.places + step, seen.errors, seen.flux) for step in steps]
     expected = float(
         np.mean([len(_matched(lens, stars, moved_places, _RADII_PX[-1]).star) for moved_places in moved])
     )
@@ -274,7 +274,7 @@ def _by_chance(lens: Lens, stars: SkyStars, seen: Detected, n_pairs: int) -> boo
     return bool(pdtrc(n_pairs - 1 - _FITTED, expected) > _FALSE_ALARM)
 
 
-def apart_px(lens: Lens, own: Refined, seen: Detected) -> float:
+def apart_px(lens: Lens, own: Refined, seen: DetectedPlaces) -> float:
     """Return how far a geometry has the stars of a frame from where they are, beyond what a fit of its own leaves.
 
     Root mean square, pixels.
@@ -286,7 +286,9 @@ def apart_px(lens: Lens, own: Refined, seen: Detected) -> float:
     return float(np.sqrt(max(excess, 0.0)))
 
 
-def _shown(lens: Lens, stars: SkyStars, seen: Detected, shape: tuple[int, int], fwhm_px: float) -> SkyStars:
+def _shown(
+    lens: Lens, stars: SkyStars, seen: DetectedPlaces, shape: tuple[int, int], fwhm_px: float
+) -> SkyStars:
     number = len(seen.flux)
     faint = visible(lens, stars, shape, 0.0, _DEEPER * number)
     return visible(lens, united(faint, lens, fwhm_px), shape, LEAST_ALTITUDE_DEG, number)
@@ -302,11 +304,11 @@ def visible(
     return stars[inside[np.argsort(stars.mag[inside], kind="stable")[:number]]]
 
 
-def _matched(lens: Lens, stars: SkyStars, detected: Detected, radius_px: float) -> StarMatches:
+def _matched(lens: Lens, stars: SkyStars, detected: DetectedPlaces, radius_px: float) -> StarMatches:
     return _alike(pair(lens, stars.directions, detected.places, radius_px), stars, detected)
 
 
-def _alike(pairs: StarMatches, stars: SkyStars, detected: Detected) -> StarMatches:
+def _alike(pairs: StarMatches, stars: SkyStars, detected: DetectedPlaces) -> StarMatches:
     """Return the pairs whose brightness is that of their neighbours in the image, as clouds and vignetting have it."""
     from scipy.spatial import cKDTree
 

@@ -13,7 +13,7 @@ from skylake.core.reasons import Reason
 from skylake.core.sphere import ARCSEC_PER_RADIAN, unit_vectors
 from skylake.errors import FrameRejected
 from skylake.image.allsky.horizon_search import SearchParams, SkyStars, search, tilt_deg
-from skylake.image.allsky.refine_geometry import Detected, Refined, refine, visible
+from skylake.image.allsky.refine_geometry import DetectedPlaces, Refined, refine, visible
 from skylake.image.allsky.star_fit import pair
 from skylake.image.wcs.header_wcs import CatalogStars
 from skylake.image.wcs.lens import Lens
@@ -105,7 +105,7 @@ class AllSkySolution:
 
 
 def solve_all_sky(
-    detected: Detected,
+    detected: DetectedPlaces,
     shape: tuple[int, int],
     fwhm_px: float,
     stars: CatalogStars,
@@ -117,7 +117,7 @@ def solve_all_sky(
 
     Parameters
     ----------
-    detected : Detected
+    detected : DetectedPlaces
     shape : tuple of int
         Height and width of the image.
     fwhm_px : float
@@ -166,7 +166,7 @@ def solve_all_sky(
 
 
 def _searched(
-    detected: Detected, shape: tuple[int, int], above: SkyStars, params: SearchParams
+    detected: DetectedPlaces, shape: tuple[int, int], above: SkyStars, params: SearchParams
 ) -> tuple[Lens, float, float]:
     """Return the lens that a search finds, its log odds, and the seconds that it took."""
     result = search(detected.places, detected.flux, shape, above, params)
@@ -176,7 +176,7 @@ def _searched(
 
 
 def _refined(
-    known: Lens, detected: Detected, above: SkyStars, shape: tuple[int, int], fwhm_px: float
+    known: Lens, detected: DetectedPlaces, above: SkyStars, shape: tuple[int, int], fwhm_px: float
 ) -> Refined:
     frames = refine(known, [(detected, above)], shape, fwhm_px)
     if frames is None:
@@ -186,7 +186,7 @@ def _refined(
     return frames[0]
 
 
-def _residuals(refined: Refined, detected: Detected) -> Residuals:
+def _residuals(refined: Refined, detected: DetectedPlaces) -> Residuals:
     star, x, y = refined.pairs.star, *detected.places[refined.pairs.detection].T
     wanted = refined.stars.directions[star]
     chords = np.linalg.norm(refined.lens.to_vectors(x, y) - wanted, axis=1)

@@ -136,7 +136,7 @@ def _beside_others(
     """
     bad = ~np.isfinite(pixels)
     for _ in range(_PASSES):
-        # What was found does not hide its neighbours any more.
+        # Bad pixels found so far no longer hide their neighbours.
         outlying = _in_lines(pixels, bad, excess, noise, halves)
         outlying |= _in_lines(pixels.T, bad.T, excess, noise.T, halves).T
         if not np.any(outlying & ~bad):

@@ -100,7 +100,7 @@ def combine(stack: Pixels, options: CombineOptions, weights: npt.ArrayLike | Non
     stack = np.ascontiguousarray(stack, np.float32)
     weight = np.ones(len(stack)) if weights is None else np.asarray(weights, np.float64)
     weight = weight / weight.mean()
-    # What is expected of a value shows in the neighbourhood of its pixel, outliers of single pixels included.
+    # The expected scatter of a value follows from the neighbourhood of its pixel, which may include outliers.
     planes, counts = _run(stack, weight, np.inf, options.start, np.zeros(stack.shape[1:], np.float32))
     shown = planes[1] if options.start == "median" else planes[2] ** 2
     noise = np.sqrt(_pooled(shown, _model(planes[0], options), counts[0], options.step))
@@ -246,7 +246,7 @@ def own_noise(frame: Pixels) -> float:
 def block_rows(n_frames: int, shape: tuple[int, int]) -> list[tuple[int, int]]:
     """Return the ranges of rows in which frames are combined, so that memory does not grow with their number.
 
-    Blocks are whole tiles high, but for the last one, where memory allows.
+    Blocks are whole tiles high, except the last one, if memory allows.
     """
     height, width = shape
     rows = max(1, _BLOCK_BYTES // max(4 * n_frames * width, 1))

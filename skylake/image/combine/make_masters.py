@@ -15,7 +15,7 @@ from skylake.core.frame import Image, Pixels, RawImage, StoredImage
 from skylake.core.reasons import Reason
 from skylake.errors import FrameFailed
 from skylake.image.combine.combine_frames import Combined, CombineOptions, frame_noise, frame_step, own_noise
-from skylake.image.detrend.detrend_chain import Conditions, calibrate
+from skylake.image.detrend.detrend_chain import Conditions, detrend_image
 
 FlatForm = Literal["plain", "difference", "super", "mask"]
 
@@ -87,7 +87,7 @@ def prepare(
     """
     steps = _with_trim(steps_for(kind, camera.reduction), camera.reduction)
     here = replace(camera, reduction=replace(camera.reduction, steps=steps))
-    image = calibrate(raw, here, conditions)
+    image = detrend_image(raw, here, conditions)
     _refuse_bad(image, kind)
     left_out = image.having(UNUSABLE_PIXEL | PixelFlag.SATURATED)
     unknown = left_out

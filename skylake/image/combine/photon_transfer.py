@@ -37,8 +37,8 @@ _DRIFT = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Tiles:
-    """What the tiles of a pair of frames show; arrays of shape (n,), ADU and ADU^2.
+class PairTiles:
+    """Measurements in the tiles of a pair of frames; arrays of shape (n,), ADU and ADU^2.
 
     Attributes
     ----------
@@ -121,7 +121,7 @@ class Linearity:
     coefficient_err: float
 
 
-def pair_tiles(first: Pixels, second: Pixels, match_levels: bool = True) -> Tiles:
+def pair_tiles(first: Pixels, second: Pixels, match_levels: bool = True) -> PairTiles:
     """Return what the tiles of a pair of frames show.
 
     Parameters
@@ -139,7 +139,7 @@ def pair_tiles(first: Pixels, second: Pixels, match_levels: bool = True) -> Tile
             tile = _tile(np.asarray(first[here], float), np.asarray(second[here], float), match_levels)
             if tile is not None:
                 rows.append(tile)
-    return Tiles(*np.array(rows, float).reshape(-1, 4).T)
+    return PairTiles(*np.array(rows, float).reshape(-1, 4).T)
 
 
 def _tile(first: Floats, second: Floats, match_levels: bool) -> tuple[float, float, float, float] | None:
@@ -161,7 +161,7 @@ def _tile(first: Floats, second: Floats, match_levels: bool) -> tuple[float, flo
     # A few cosmic rays would else move all pixels by more than their noise.
     clipped = np.clip(difference, middle - furthest, middle + furthest)
     difference -= design @ np.linalg.lstsq(design, clipped, rcond=None)[0]
-    # What a whole row has in common, such as the noise of its overscan, is no noise of pixels.
+    # Noise that a whole row shares, such as that of its overscan, is not noise of pixels.
     spread = 1.4826 * float(np.median(np.abs(difference - np.median(difference))))
     counts = np.bincount(y)
     rows = [piece for piece in np.split(difference, np.cumsum(counts)[:-1]) if piece.size]

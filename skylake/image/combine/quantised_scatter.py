@@ -13,7 +13,7 @@ Floats = npt.NDArray[np.float64]
 _APART = 0.01
 #: As many values are looked at, and a value that noise comes back to is there so many times.
 _SAMPLE, _FEWEST = 20000, 5
-#: What is so few steps off the usual value belongs to the noise, however small that is.
+#: Differences of so few steps from the usual value count as noise, however small the noise is.
 KEPT_STEPS = 2.5
 #: The median deviation gives the scatter of values to a few per cent where the step is below this share of it.
 _FINE = 0.2

@@ -152,7 +152,7 @@ def subtracted_sky(image: Image, sky: UnitSky, one_sided: bool = False) -> SkyPl
 
 
 def _level_of_good(image: Image, sky: Pixels) -> float:
-    """Return :func:`sky_level` of the pixels that say something of the sky."""
+    """Return :func:`sky_level` of the pixels that show the sky."""
     ratio = np.where(image.masked, np.float32(np.nan), image.pixels)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio /= sky

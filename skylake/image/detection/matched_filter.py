@@ -81,7 +81,7 @@ _NO_STAR = np.uint8(UNUSABLE_PIXEL | PixelFlag.SATURATED | PixelFlag.NEAR_SATURA
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """What is known of the noise of an image.
+    """The noise of an image.
 
     Attributes
     ----------

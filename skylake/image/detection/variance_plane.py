@@ -31,7 +31,7 @@ class Agreement:
     scale : float
         Factor of the plane, photons of stars included.
     squares : ndarray or None
-        What the plane times the factor has between the stars, in squares of 64 pixels; None where nothing is added.
+        The plane times the factor between the stars, in squares of 64 pixels; None if nothing is added.
     """
 
     scale: float = 1.0

@@ -20,7 +20,7 @@ _PLACES = ((3, 5), (3, 6), (11, 21), (11, 22), (19, 11), (19, 12), (28, 27), (28
 _MOST_EQUAL = 0.6
 #: Where less than this share of the tiles has noise, the constant is what is usual in the frame.
 _LEAST_ALIVE = 0.2
-#: What is brighter than this percentage of the others may be light that is clipped, whatever the profile says.
+#: Values brighter than this percentage of the others may be clipped light, whatever the profile says.
 _BRIGHT_PERCENT = 90
 #: More values than this are no amplifiers.
 _MOST_VALUES = 4

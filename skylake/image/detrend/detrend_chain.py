@@ -41,7 +41,7 @@ _VARIANCE_STEPS = ("bias", "dark", "flat")
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What the steps need to know of a frame beyond its pixels.
+    """What the steps need of a frame apart from its pixels.
 
     Attributes
     ----------
@@ -69,13 +69,13 @@ class Conditions:
     gain_known: bool = False
 
 
-def calibrate(
+def detrend_image(
     raw: RawImage | StoredImage,
     camera: Camera,
     conditions: Conditions | float | None,
     until: Step | None = None,
 ) -> Image:
-    """Prepare the raw image of a camera for measurement. The raw image stays as it is.
+    """Prepare the raw image of a camera for measurement. The raw image is not changed.
 
     A pixel that is not finite, beyond all measure or not read out, or whose row has no overscan that is finite, is
     masked and filled with the median of the image.

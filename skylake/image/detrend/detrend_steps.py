@@ -28,7 +28,7 @@ _SMOOTH_ROWS, _FEWEST_ROWS = 201, 64
 _LOCAL_ROWS, _SIGNIFICANT = 31, 4.0
 #: Levels are means of what is so many standard deviations from the median; noise is given by what is within more.
 _NEAR, _CLIP = 3.5, 4.0
-#: What is so few steps from the usual value belongs to the noise, however small that is.
+#: Differences of so few steps from the usual value count as noise, however small the noise is.
 _KEPT_STEPS = 4.0
 
 

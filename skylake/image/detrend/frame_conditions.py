@@ -22,7 +22,7 @@ from skylake.image.masters.missing_master import why_missing
 SkyFinder = Callable[[str, Image], SkyPlane]
 
 
-def told_exposure(reading: HeaderReading) -> float | None:
+def stated_exposure(reading: HeaderReading) -> float | None:
     """Return the exposure by which darks are scaled, seconds: that of the header, or None."""
     return None if FrameFlag.EXPOSURE_ASSUMED in reading.flags else reading.exposure_s
 
@@ -51,7 +51,7 @@ def wanted_masters(raw: StoredImage, reading: HeaderReading) -> MasterQuery:
         raw.extension,
         read_binning(raw.header, camera.header),
         reading.filter,
-        told_exposure(reading),
+        stated_exposure(reading),
         reading.ccd_temperature_c,
         reading.header_gain,
         reading.readout,
@@ -85,7 +85,7 @@ def conditions_of(
         reading.saturation_adu,
         reading.gain,
         reading.read_noise,
-        told_exposure(reading),
+        stated_exposure(reading),
         {kind: load_master(library.root, master) for kind, master in chosen.items()},
         None if sky is None else partial(sky, file),
         gain_known(reading),

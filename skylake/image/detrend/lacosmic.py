@@ -69,13 +69,13 @@ def search(
     gain, read_noise : float
         Electrons per ADU, and electrons.
     excess : float
-        What the variance of a pixel is above the stated one, electrons squared.
+        Variance of a pixel in excess of the stated one, electrons squared.
     """
     shape = (image.pixels.shape[0], image.pixels.shape[1])
     hits = np.zeros(shape, bool)
     if min(shape) < _LEAST_SIDE:
         return hits
-    detector = _Detector(image, left_out, params, gain, read_noise, excess)
+    detector = _CosmicRaySearch(image, left_out, params, gain, read_noise, excess)
     filled = detector.fill(hits)
     pieces = list(_pieces(shape, _FIRST_PX))
     for _ in range(params.iterations):
@@ -90,7 +90,7 @@ def search(
     return hits
 
 
-class _Detector:
+class _CosmicRaySearch:
     """The search on pieces of one image.
 
     It is put together from the filters of astroscrappy, since its ``detect_cosmics`` (1.3.0) never gives back some of

@@ -24,7 +24,7 @@ _SAMPLE_PX, _SAMPLE_ROWS = 8, 64
 
 @dataclass(slots=True)
 class LinearPass:
-    """What one pass over the pixels is to do; planes are of the shape of the window.
+    """The operations of one pass over the pixels; planes have the shape of the window.
 
     Attributes
     ----------
@@ -117,7 +117,7 @@ def run_pass(
     Parameters
     ----------
     source : StoredImage
-        Stays as it is.
+        It is not changed.
     window : tuple of slice
         Rows and columns that are wanted.
     work : LinearPass
@@ -178,7 +178,7 @@ def unlit_variance(before: float, pixels: Pixels, work: LinearPass) -> float:
     pixels : ndarray of float32
         After the pass.
     work : LinearPass
-        What was done.
+        The operations that were done.
     """
     step = max(_SAMPLE_PX, pixels.shape[0] // _SAMPLE_ROWS)
     some = slice(step // 2 if pixels.shape[0] > step else 0, None, step), slice(None, None, _SAMPLE_PX)

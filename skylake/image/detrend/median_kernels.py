@@ -65,7 +65,7 @@ def medians_of_five(values: Values, step: int, medians: Values) -> None:
     step : int
         One along the rows of an image that lie one after the other, their length along its columns.
     medians : ndarray of float32, shape (n,)
-        Gets the medians, but for places that are too near to either end.
+        Gets the medians, except at places too near to either end.
     """
     for k in range(2 * step, values.size - 2 * step):
         medians[k] = _of_five(

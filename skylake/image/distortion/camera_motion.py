@@ -110,7 +110,7 @@ class Track:
     metric : ndarray, shape (3, 3)
         Mean square, over the image, of the way (pixels) of a small turn about the axes of the camera (rad).
     misfit_px : float
-        How far the lenses of the frames are from the shared one when turned upon it, root mean square.
+        Root mean square distance of the lenses of the frames from the shared one, after turning them to it.
     """
 
     mjd: Floats

@@ -1,6 +1,6 @@
 """Detection of changes of the distortion of a camera, frame by frame in the order of time.
 
-Each frame shows how far the common parameters of its lens are from those that were learnt, and how well. The
+Each frame shows how far the common parameters of its lens are from those that were learned, and how well. The
 information of frames adds up, so the last few of them are judged together: a generalised likelihood ratio over
 windows that end with the newest frame (Willsky & Jones 1976, IEEE Trans. Autom. Control 21, 108). One frame that is
 spoilt is no change of the camera: the others must show it too.
@@ -37,7 +37,7 @@ _WITHOUT_ONE_OF_SOME, _DISAGREEING = 1e-3, 1e-3
 #: Starts whose sum of squares is less than that of the best by no more may be the right one: one frame in a thousand
 #: adds as much by chance (chi-square of seven numbers). Pauses count that are so many times that before the best.
 _NEARLY, _PAUSE = 25.0, 3.0
-#: Frames on either side of a change among those that a distortion is first learnt from.
+#: Frames on either side of a change among those that a distortion is first learned from.
 _FEWEST_BESIDE = 2
 #: How far a change must move stars to matter (pixels, root mean square over the image).
 _LEAST_CHANGE_PX = 0.03
@@ -46,7 +46,7 @@ _GRID = 12
 
 @dataclass(frozen=True, slots=True)
 class Information:
-    """Fisher information of frames on the common parameters, less those learnt, in units of what is expected.
+    """Fisher information of frames on the common parameters, less those learned, in units of what is expected.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ def information_of(
     Parameters
     ----------
     distortion : Distortion
-        As it was learnt before.
+        As it was learned before.
     lens : Lens
         Of the frame, to some pixels.
     pairs : StarPairs
@@ -108,7 +108,7 @@ def information_of(
     units = expected.sigma[SHARED]
     away = (free.lens.parameters() - distortion.model.parameters())[SHARED] / units
     known = inverse(free.covariance[np.ix_(SHARED, SHARED)]) * np.outer(units, units)
-    # What is expected of any lens pulls the fit towards what was learnt; the stars alone are wanted.
+    # The prior of any lens pulls the fit towards the learned values; here only the stars should count.
     return Information(known - np.eye(len(SHARED)), known @ away)
 
 
@@ -185,7 +185,7 @@ def _likeliest(judged: Mapping[int, float], times: Sequence[float]) -> int:
 def likely_division(
     distortion: Distortion, frames: Sequence[Information], times: Sequence[float], shape: tuple[int, int]
 ) -> int | None:
-    """Return where frames that a distortion was learnt from divide best into those before and after a change.
+    """Return where frames that a distortion was learned from divide best into those before and after a change.
 
     Such a distortion lies between the old one and the new, so that neither side need contradict it: the two
     sides are compared with each other. Their information is linear about it, so it need not be right. At least two
@@ -194,7 +194,7 @@ def likely_division(
     Parameters
     ----------
     distortion : Distortion
-        Learnt from all of them.
+        Learned from all of them.
     frames : sequence of Information
     times : sequence of float
         Of the frames.
@@ -204,7 +204,7 @@ def likely_division(
     -------
     int or None
         The first frame after the change, by its place; None where chance alone would divide them so. Whether it
-        is a change is to be judged by :func:`shows_division`, against what is learnt from one side.
+        is a change is to be judged by :func:`shows_division`, against what is learned from one side.
     """
     starts = range(_FEWEST_BESIDE, len(frames) - _FEWEST_BESIDE + 1)
     if not starts:
@@ -244,7 +244,7 @@ def shows_division(distortion: Distortion, beside: Sequence[Information], shape:
     Parameters
     ----------
     distortion : Distortion
-        Learnt from the other side.
+        Learned from the other side.
     beside : sequence of Information
         At least two.
     shape : tuple of int
@@ -271,7 +271,7 @@ def shows_change(
     Parameters
     ----------
     distortion : Distortion
-        Learnt from other frames.
+        Learned from other frames.
     window : sequence of Information
         At least two.
     shape : tuple of int
@@ -301,8 +301,8 @@ def _judge(
         return 0.0, 0, np.zeros(len(SHARED))
     ways, strength = ways[:, used], strength[used]
     away = (ways.T @ information.gradient) / strength
-    learnt = ways.T @ (distortion.covariance / np.outer(units, units)) @ ways
-    variance = np.diag(1.0 / strength) + learnt
+    learned = ways.T @ (distortion.covariance / np.outer(units, units)) @ ways
+    variance = np.diag(1.0 / strength) + learned
     return float(away @ np.linalg.solve(variance, away)), int(used.sum()), (ways @ away) * units
 
 

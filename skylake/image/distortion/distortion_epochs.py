@@ -20,14 +20,14 @@ _DIGITS = 10
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """A distortion, when it holds, what it was learnt from, and how well stars fit.
+    """A distortion, when it holds, what it was learned from, and how well stars fit.
 
     Attributes
     ----------
     number : int
         Of the epochs of a camera, from 1 on in the order in which they were found.
     version : int
-        An epoch is learnt anew when there are many more frames of it.
+        An epoch is learned anew when there are many more frames of it.
     valid_from, valid_to : float
         MJD, UTC; infinite where nothing is known before or after.
     first_mjd, last_mjd : float
@@ -43,7 +43,7 @@ class Epoch:
     catalog : str
         The stars were those of this one.
     frames_sha256 : str
-        Over the identifiers of the frames that it was learnt from.
+        Over the identifiers of the frames that it was learned from.
     software : str
     why : str
         Why it was made, a sentence.
@@ -149,7 +149,7 @@ def epoch_at(epochs: Sequence[Epoch], mjd: float, shape: tuple[int, int]) -> Epo
 def in_force(epochs: Sequence[Epoch]) -> tuple[Epoch, ...]:
     """Return the newest version of each epoch, in the order of their numbers.
 
-    When all is learnt anew, the first epoch that then comes takes the place of all that were before.
+    When all is learned anew, the first epoch that then comes takes the place of all that were before.
     """
     newest = {epoch.number: epoch for epoch in sorted(epochs, key=lambda epoch: epoch.version)}
     first = {epoch.shape: number for number, epoch in sorted(newest.items()) if math.isinf(epoch.valid_from)}

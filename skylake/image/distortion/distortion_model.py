@@ -1,4 +1,4 @@
-"""Distortion of a camera, learnt from the stars of many frames."""
+"""Distortion of a camera, learned from the stars of many frames."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _GRID = 12
 
 @dataclass(frozen=True, slots=True)
 class Distortion:
-    """What the lenses of all frames of a camera have in common, over the time of its epoch.
+    """The parameters that the lenses of all frames of a camera share during an epoch.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Distortion:
     scatter_px : float
         Of each coordinate about the lenses, beyond the stated errors.
     n_frames, n_stars : int
-        What it was learnt from; a star that was seen in many frames counts once.
+        What it was learned from; a star that was seen in many frames counts once.
     spread : float
         How many times the variance that stars explain the frames differ by among themselves; at least 1.
     """
@@ -79,7 +79,7 @@ class Distortion:
 
 @dataclass(frozen=True, slots=True)
 class DistortionCheck:
-    """Whether a frame has the distortion that was learnt.
+    """Whether a frame has the distortion that was learned.
 
     Attributes
     ----------
@@ -137,7 +137,7 @@ def learn_distortion(
         raise ValueError("a camera has one projection and one parity, and at least one frame")
     known = LensPrior.default(lenses[0], shape) if expected is None else expected
     stars = identities(frames)
-    # What is wrong with the place of a star is so in all frames: only other stars say more.
+    # The error of the place of a star is the same in all frames, so only other stars add information.
     n_stars = 1 + max(int(star.max()) for star in stars)
     able = [group for group in affordable(n_stars) if not set(GROUPS[group]) & set(OWN)]
     joint = fit_jointly(lenses, frames, known, able)
@@ -188,7 +188,7 @@ def _with_unknown(covariance: Floats, known: LensPrior) -> Floats:
 def compare_distortion(
     distortion: Distortion, lens: Lens, pairs: StarPairs, shape: tuple[int, int]
 ) -> DistortionCheck | None:
-    """Return whether the stars of a frame want another distortion than the one that was learnt.
+    """Return whether the stars of a frame want another distortion than the one that was learned.
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ def compare_distortion(
         return None
     expected = distortion.expected(shape)
     held = fit_lens(distortion.applied(lens), pairs, OWN, expected)
-    # What the stars do not constrain stays what it was, and makes no difference.
+    # Parameters that the stars do not constrain keep their values, and make no difference.
     free = fit_lens(held.lens, pairs, np.arange(len(NAMES)), expected)
     difference = (free.lens.parameters() - distortion.model.parameters())[SHARED]
     covariance = free.covariance[np.ix_(SHARED, SHARED)] + distortion.covariance

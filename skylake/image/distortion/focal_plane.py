@@ -100,7 +100,7 @@ def fit_focal_plane(frames: Orientations, start: Floats, n_exposures: int) -> Fo
     """
     places, attitudes = start.copy(), _first_attitudes(frames, start, n_exposures)
     scatter, weights = (0.0, 0.0), np.ones(len(frames.chip))
-    normal = _Normal.of(frames, places, attitudes, scatter, weights)
+    normal = _FocalPlaneEquations.of(frames, places, attitudes, scatter, weights)
     for number in range(_ROUNDS):
         turns, shifts = normal.steps()
         places = np.array([rotation_matrix(turn) @ place for turn, place in zip(turns, places, strict=True)])
@@ -112,11 +112,11 @@ def fit_focal_plane(frames: Orientations, start: Floats, n_exposures: int) -> Fo
         if number:
             scatter = _scatter(frames, residuals)
             weights = _weights(frames, residuals, scatter)
-        normal = _Normal.of(frames, places, attitudes, scatter, weights)
+        normal = _FocalPlaneEquations.of(frames, places, attitudes, scatter, weights)
         if number > 2 and max(np.abs(turns).max(), np.abs(shifts).max()) < _STILL:
             break
     # Residuals of a normal distribution lose hardly any information by the weights; those without weight gave nothing.
-    normal = _Normal.of(frames, places, attitudes, scatter, (weights > 0.0).astype(float))
+    normal = _FocalPlaneEquations.of(frames, places, attitudes, scatter, (weights > 0.0).astype(float))
     known = _connected(frames, weights, len(places))
     places, attitudes = _gauged(places, attitudes, start, known)
     return FocalPlane(places, normal.covariance(known), attitudes, normal.residuals, scatter, weights)
@@ -181,7 +181,9 @@ def attitude_from(
     )
     attitude = _first_attitudes(orientations, places, 1)
     for _ in range(_ROUNDS):
-        normal = _Normal.of(orientations, places, attitude, scatter, np.ones(len(orientations.chip)))
+        normal = _FocalPlaneEquations.of(
+            orientations, places, attitude, scatter, np.ones(len(orientations.chip))
+        )
         shift = normal.inverse[0] @ normal.gradient[0]
         attitude = np.array([rotation_matrix(shift) @ attitude[0]])
         if np.abs(shift).max() < _STILL:
@@ -210,7 +212,7 @@ def _residuals(frames: Orientations, places: Floats, attitudes: Floats) -> Float
 
 def _scatter(frames: Orientations, residuals: Floats) -> tuple[float, float]:
     """Return the scatter of directions and angles beyond the stated errors."""
-    # What the places and the attitudes have taken of the scatter.
+    # The part of the scatter that the places and attitudes have absorbed.
     taken = len(np.unique(frames.chip)) - 1 + len(np.unique(frames.exposure))
     direction = intrinsic_scatter(residuals[:, :2].ravel(), frames.sigma[:, :2].ravel(), 2 * taken)
     return direction, intrinsic_scatter(residuals[:, 2], frames.sigma[:, 2], taken)
@@ -222,7 +224,7 @@ def _weights(frames: Orientations, residuals: Floats, scatter: tuple[float, floa
 
 
 @dataclass(frozen=True, slots=True)
-class _Normal:
+class _FocalPlaneEquations:
     """The normal equations: of each exposure its inverse and gradient, and those of the places that are left.
 
     The inverse is 0 where no frame constrains an exposure.
@@ -244,7 +246,7 @@ class _Normal:
         attitudes: Floats,
         scatter: tuple[float, float],
         weights: Floats,
-    ) -> _Normal:
+    ) -> _FocalPlaneEquations:
         residuals = _residuals(frames, places, attitudes)
         precision = weights[:, None] / (frames.sigma**2 + np.array([scatter[0], scatter[0], scatter[1]]) ** 2)
         own, gradient = np.zeros_like(attitudes), np.zeros((len(attitudes), 3))

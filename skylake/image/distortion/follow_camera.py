@@ -1,4 +1,4 @@
-"""Distortion of a camera through its frames in the order of time: learnt anew when it changes."""
+"""Distortion of a camera through its frames in the order of time: learned anew when it changes."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from skylake.image.wcs.lens import NAMES, Lens
 from skylake.image.wcs.lens_fit import LensPrior, StarPairs, fit_lens
 from skylake.image.wcs.lens_order import with_projection
 
-#: Frames from which a distortion is first learnt, and the fewest of them; with fewer stars altogether it is not.
+#: Frames from which a distortion is first learned, and the fewest of them; with fewer stars altogether it is not.
 _FIRST_FRAMES, _FEWEST_FRAMES, _FEWEST_STARS = 12, 3, 100
-#: Frames from which the distortion before a change is learnt: if there are only two, they agree with each other.
+#: Frames from which the distortion before a change is learned: if there are only two, they agree with each other.
 _FEWEST_AGAIN = 2
 
 
@@ -156,7 +156,7 @@ def _sha256(frames: Sequence[MatchedFrame]) -> str:
 def divided(frames: Sequence[MatchedFrame], origin: Origin) -> list[list[MatchedFrame]]:
     """Return frames in the order of time, those of one distortion together.
 
-    The longer part of the likeliest division is learnt, and the other one must contradict it: as a
+    The longer part of the likeliest division is learned, and the other one must contradict it: as a
     whole, and whichever of its frames is left out. Then each part is looked at by itself.
 
     Parameters
@@ -170,14 +170,14 @@ def divided(frames: Sequence[MatchedFrame], origin: Origin) -> list[list[Matched
     list of list of MatchedFrame
         One list if nothing has changed.
     """
-    return [some for some, _ in _learnt_parts(frames, origin)]
+    return [some for some, _ in _learned_parts(frames, origin)]
 
 
-def _learnt_parts(
-    frames: Sequence[MatchedFrame], origin: Origin, learnt: Epoch | None = None
+def _learned_parts(
+    frames: Sequence[MatchedFrame], origin: Origin, learned: Epoch | None = None
 ) -> list[tuple[list[MatchedFrame], Epoch]]:
-    """Return the parts of :func:`divided`, and what is learnt from each; `learnt` is that of all, if it is known."""
-    whole = origin.learn(frames) if learnt is None else learnt
+    """Return the parts of :func:`divided` with the epoch learned from each; `learned` is that of all, if known."""
+    whole = origin.learn(frames) if learned is None else learned
     distortion, shape = whole.distortion, origin.shape
     information = [information_of(distortion, frame.lens, frame.pairs, shape) for frame in frames]
     start = likely_division(distortion, information, [frame.mjd for frame in frames], shape)
@@ -191,7 +191,9 @@ def _learnt_parts(
         known, [information_of(known, frame.lens, frame.pairs, shape) for frame in shorter], shape
     ):
         return [(list(frames), whole)]
-    return [part for side in sides for part in _learnt_parts(side, origin, other if side is longer else None)]
+    return [
+        part for side in sides for part in _learned_parts(side, origin, other if side is longer else None)
+    ]
 
 
 class Follower:
@@ -215,8 +217,8 @@ class Follower:
         self._origin, self._number = origin, number
         self.epochs = [] if epoch is None else [epoch]
         self._waiting: list[MatchedFrame] = []
-        #: Those that the last epoch was learnt from, if it began here.
-        self._learnt: list[MatchedFrame] = []
+        #: Those that the last epoch was learned from, if it began here.
+        self._learned: list[MatchedFrame] = []
         self._last: list[tuple[MatchedFrame, Information]] = []
         self._before = -math.inf if epoch is None else epoch.first_mjd
 
@@ -259,9 +261,9 @@ class Follower:
         if len(frames) < _FEWEST_FRAMES or stars < _FEWEST_STARS:
             self._waiting = frames
             return
-        (first, learnt), *others = _learnt_parts(frames, self._origin)
-        self.epochs = [replace(learnt, number=self._number)]
-        self._before, self._learnt = first[0].mjd, first
+        (first, learned), *others = _learned_parts(frames, self._origin)
+        self.epochs = [replace(learned, number=self._number)]
+        self._before, self._learned = first[0].mjd, first
         for frame in first:
             self._note(frame)
         for some, _ in others:
@@ -294,18 +296,18 @@ class Follower:
             f"stars are {change.corner_px:.2f} px from where epoch {epoch.number} puts them in the worst corner, "
             f"{change.shift_px:.2f} px root mean square, though frames are pointed anew"
         )
-        learnt = self._origin.learn(new, why=why)
+        learned = self._origin.learn(new, why=why)
         self.epochs.append(
-            replace(learnt, number=epoch.number + 1, valid_from=since, valid_to=epoch.valid_to)
+            replace(learned, number=epoch.number + 1, valid_from=since, valid_to=epoch.valid_to)
         )
-        self._last, self._before, self._learnt = [], before, new
+        self._last, self._before, self._learned = [], before, new
         for frame in new:
             self._note(frame)
 
     def _without(self, epoch: Epoch, last_mjd: float) -> Epoch:
-        """Return an epoch learnt without the last of its frames, where these turn out to have another distortion."""
-        mine = [frame for frame in self._learnt if frame.mjd <= last_mjd]
-        if len(mine) == len(self._learnt) or len(mine) < _FEWEST_AGAIN:
+        """Return an epoch learned without the last of its frames, where these turn out to have another distortion."""
+        mine = [frame for frame in self._learned if frame.mjd <= last_mjd]
+        if len(mine) == len(self._learned) or len(mine) < _FEWEST_AGAIN:
             return epoch
         again = self._origin.learn(mine, why=epoch.why)
         return replace(again, number=epoch.number, valid_from=epoch.valid_from, n_seen=epoch.n_seen)

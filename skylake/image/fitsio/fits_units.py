@@ -26,9 +26,9 @@ _MAX_UNIT_BYTES = 1 << 50
 _MAX_PIXELS = 1 << 29
 #: Most bytes of a file, unpacked.
 MAX_BYTES = 1 << 32
-#: What unpacks to no more than this many bytes does no harm.
+#: Files that unpack to no more than this many bytes are harmless.
 SMALL_BYTES = 1 << 26
-#: What is more becomes smaller than this by no packing: noise does not, and constants 130 times by Rice.
+#: Larger images are not packed by more than this factor: noise is not, and constants by 130 with Rice.
 MAX_PACKING = 200
 #: With a smaller scale all pixels are alike, and with a larger one they are no numbers of single precision.
 _MIN_SCALE, _MAX_SCALE = 1e-30, 1e30

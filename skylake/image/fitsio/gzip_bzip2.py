@@ -59,7 +59,7 @@ def _large(content: _Unpacked, n_bytes: int) -> bytes:
         try:
             unit = next(units)
         except (StopIteration, FrameFailed):
-            break  # What is wrong with a header is reported by those who look for the image.
+            break  # A bad header is reported when the image is looked for.
         end = unit.data_offset + unit.data_bytes
         refuse_inflated(end, n_bytes)
     if content.reach(end + SMALL_BYTES):

@@ -45,7 +45,7 @@ _STORED = {1: (np.uint8, np.uint8), 2: (np.int16, np.uint16), 4: (np.int32, np.u
 
 
 @dataclass(frozen=True, slots=True)
-class _Tiles:
+class _CompressedTiles:
     """Where the bytes of the tiles are, and how they are packed; `size` is the bytes of a pixel."""
 
     shape: tuple[int, int]
@@ -166,7 +166,7 @@ def _fits(packed: bytes, packing: str, n_pixels: int) -> bool:
     return True
 
 
-def _find_tiles(data: bytes, unit: Unit) -> _Tiles | None:
+def _find_tiles(data: bytes, unit: Unit) -> _CompressedTiles | None:
     """Return the tiles of integers that are all packed by Rice; None for other units."""
     header = unit.header
     options = {header.get(f"ZNAME{n}"): header.get(f"ZVAL{n}") for n in range(1, 10)}
@@ -195,7 +195,7 @@ def _find_tiles(data: bytes, unit: Unit) -> _Tiles | None:
     # A tile without bytes is held in another column.
     if lengths.min() < 1 or starts.min() < 0 or (lengths + starts).max() > unit.data_offset + unit.data_bytes:
         return None
-    return _Tiles((height, width), tile, starts.copy(), lengths.copy(), block, size)
+    return _CompressedTiles((height, width), tile, starts.copy(), lengths.copy(), block, size)
 
 
 def _descriptors(data: bytes, unit: Unit, kind: str) -> Places | None:
@@ -215,7 +215,7 @@ def _count(header: Any, name: str, default: int = 0) -> int:
     return value if type(value) is int else -1
 
 
-def _unpacked(data: bytes, unit: Unit, tiles: _Tiles) -> StoredImage:
+def _unpacked(data: bytes, unit: Unit, tiles: _CompressedTiles) -> StoredImage:
     stored, bits = _STORED[tiles.size]
     pixels = np.empty(tiles.shape, bits)
     packed = np.frombuffer(data, np.uint8)

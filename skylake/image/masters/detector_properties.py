@@ -55,7 +55,7 @@ def take_measured(reading: HeaderReading, wanted: MasterQuery, library: Library)
 
 def _choose(quantity: Measurable, reading: HeaderReading, wanted: MasterQuery, library: Library) -> Master:
     some = [
-        master for master in library.masters if master.kind == _KIND and _tells(quantity, master, reading)
+        master for master in library.masters if master.kind == _KIND and _is_usable(quantity, master, reading)
     ]
     chosen = choose(some, _KIND, wanted, rules_of(reading.camera.reduction))
     if isinstance(chosen, str):
@@ -74,7 +74,7 @@ def _value(quantity: Measurable, master: Master) -> float | None:
     return master.read_noise_e if quantity == "read_noise" else master.linearity_c2
 
 
-def _tells(quantity: Measurable, master: Master, reading: HeaderReading) -> bool:
+def _is_usable(quantity: Measurable, master: Master, reading: HeaderReading) -> bool:
     """Return whether a photon transfer has a value that can be used."""
     value = _value(quantity, master)
     if value is None or quantity != "linearity":

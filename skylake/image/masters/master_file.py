@@ -27,7 +27,7 @@ from skylake.image.masters.master_library import Master
 
 Floats = npt.NDArray[np.float64]
 
-#: Masters that a worker keeps at hand: one night of a camera with some filters.
+#: Masters that a worker keeps in memory: one night of a camera with some filters.
 _KEPT = 6
 #: Bytes of the head of a gzip stream, of which the fifth to eighth give a time.
 _GZIP_HEAD = 10
@@ -56,7 +56,7 @@ class MasterFrame:
     n_frames : int
         Frames behind it; 0 if unknown.
     gradient : Gradient or None
-        What a flat has of a gradient by chance; None where its file does not say.
+        Random gradient of a flat; None if its file does not state it.
     tables : mapping
         The curves of a photon transfer: name to columns, of float64.
     """
@@ -214,7 +214,7 @@ def _bytes_of(path: str, sha256: str) -> bytes:
 
 @contextmanager
 def _opened(path: str) -> Iterator[None]:
-    """Say of a file that cannot be read as a master what to do about it."""
+    """Raise an error that says what to do about a file that cannot be read as a master."""
     try:
         yield
     except (OSError, ValueError, LookupError, TypeError, re.error, zlib.error, FrameFailed) as error:

@@ -89,7 +89,7 @@ class Master:
 
 @dataclass(frozen=True, slots=True)
 class MasterQuery:
-    """What a master has to fit: a frame's time (MJD, UTC), chip, binning, filter, exposure, temperature and readout.
+    """The properties that a master has to fit: time (MJD, UTC), chip, binning, filter, exposure, temperature, readout.
 
     Gain and readout are those of its header, None where it gives none; then any fits. Sizes are width and
     height, as the frame comes and as trimming leaves it; None if they do not matter.

@@ -1,4 +1,4 @@
-"""Why a frame lacks a master, where more is to be said than that none fits."""
+"""Why a frame lacks a master, in cases that have an explanation of their own."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ def why_missing(header: Any, reading: HeaderReading, file_name: str, kind: str) 
         return None
     known = ", ".join(camera.filters) or "none"
     return (
-        f"the filter {reading.filter!r} of the frame is none of {reading.profile} ({known}): give it as one of the "
+        f"the filter {reading.filter!r} of the frame is not one of {reading.profile} ({known}): give it as one of the "
         "aliases of its filter there, or a [filters] section of its own"
     )

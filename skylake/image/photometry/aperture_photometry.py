@@ -36,7 +36,7 @@ UNUSABLE = int(UNUSABLE_PIXEL)
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class PhotometryScene:
     """What is measured: the signal of an image with its mask and noise.
 
     Attributes
@@ -93,7 +93,7 @@ class Scene:
 
 def make_scene(
     image: Image, background: Background, signal: Pixels, segments: npt.NDArray[np.int32], gain: float
-) -> Scene:
+) -> PhotometryScene:
     """Return what is measured of an image.
 
     A variance plane is made to agree with the measured noise of the background, so that a wrong read noise, or a gain
@@ -113,7 +113,7 @@ def make_scene(
     mask = np.ascontiguousarray(image.mask)
     variance = _NO_PLANE if image.variance is None else np.ascontiguousarray(image.variance, np.float32)
     agreement = agreement_of(image, background.rms, segments)
-    return Scene(
+    return PhotometryScene(
         np.ascontiguousarray(signal, np.float32),
         mask,
         background.rms,
@@ -139,7 +139,7 @@ def nearest_pixel(position: Floats, size: int) -> npt.NDArray[np.intp]:
 
 
 def circular_fluxes(
-    scene: Scene, x: Floats, y: Floats, radii: tuple[float, ...]
+    scene: PhotometryScene, x: Floats, y: Floats, radii: tuple[float, ...]
 ) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
     """Return fluxes in circles, with the exact overlap of circle and pixel.
 
@@ -150,7 +150,7 @@ def circular_fluxes(
 
     Parameters
     ----------
-    scene : Scene
+    scene : PhotometryScene
     x, y : ndarray, shape (n,)
         Centres, 0-based pixels.
     radii : tuple of float
@@ -169,13 +169,13 @@ def circular_fluxes(
 
 
 def elliptical_fluxes(
-    scene: Scene, x: Floats, y: Floats, a: Floats, b: Floats, theta: Floats, scale: Floats
+    scene: PhotometryScene, x: Floats, y: Floats, a: Floats, b: Floats, theta: Floats, scale: Floats
 ) -> tuple[Floats, Floats]:
     """Return fluxes and errors in ellipses of `scale` times the half axes, cut into five slices of each row.
 
     Parameters
     ----------
-    scene : Scene
+    scene : PhotometryScene
     x, y, a, b : ndarray, shape (n,)
         Centres and half axes, pixels.
     theta : ndarray, shape (n,)
@@ -186,7 +186,7 @@ def elliptical_fluxes(
 
 
 def elliptical_sums(
-    scene: Scene, x: Floats, y: Floats, a: Floats, b: Floats, theta: Floats, scale: Floats
+    scene: PhotometryScene, x: Floats, y: Floats, a: Floats, b: Floats, theta: Floats, scale: Floats
 ) -> Floats:
     """Return the sums in ellipses from which fluxes follow, shape (n, 6)."""
     sums = np.zeros((len(x), columns.N_SUMS))
@@ -199,7 +199,7 @@ def elliptical_sums(
 
 
 def kron_radii(
-    scene: Scene, x: Floats, y: Floats, a: Floats, b: Floats, theta: Floats, reach: float
+    scene: PhotometryScene, x: Floats, y: Floats, a: Floats, b: Floats, theta: Floats, reach: float
 ) -> Floats:
     """Return the mean radius of the light within `reach`, in units of a and b (Kron 1980, ApJS 43, 305).
 
@@ -215,7 +215,7 @@ def kron_radii(
 
 
 def radial_profiles(
-    scene: Scene, x: Floats, y: Floats, total: Floats, reach: Floats, edges: tuple[float, ...]
+    scene: PhotometryScene, x: Floats, y: Floats, total: Floats, reach: Floats, edges: tuple[float, ...]
 ) -> tuple[Floats, Floats]:
     """Return the square of the full width at half maximum, and the radius that holds half of the light.
 
@@ -224,7 +224,7 @@ def radial_profiles(
 
     Parameters
     ----------
-    scene : Scene
+    scene : PhotometryScene
     x, y : ndarray, shape (n,)
         Centres, 0-based pixels.
     total : ndarray, shape (n,)
@@ -254,7 +254,7 @@ def radial_profiles(
     return squares, half_light
 
 
-def bits_in_circles(scene: Scene, x: Floats, y: Floats, radius: float) -> npt.NDArray[np.uint8]:
+def bits_in_circles(scene: PhotometryScene, x: Floats, y: Floats, radius: float) -> npt.NDArray[np.uint8]:
     """Return the bits of the pixels whose centres are within a radius of each place."""
     bits = np.zeros(len(x), np.uint8)
     circle_bits(scene.mask, scene.tiles, TILE_PX, _plain(x), _plain(y), radius, bits)
@@ -262,7 +262,7 @@ def bits_in_circles(scene: Scene, x: Floats, y: Floats, radius: float) -> npt.ND
 
 
 def bits_in_footprints(
-    scene: Scene, segments: npt.NDArray[np.int32], n: int, bits: int
+    scene: PhotometryScene, segments: npt.NDArray[np.int32], n: int, bits: int
 ) -> npt.NDArray[np.uint8]:
     """Return, of some bits, those of the pixels of each of n footprints."""
     held = np.zeros(n + 1, np.uint8)
@@ -271,13 +271,13 @@ def bits_in_footprints(
     return held[1:]
 
 
-def _circle_sums(scene: Scene, x: Floats, y: Floats, radii: tuple[float, ...]) -> Floats:
+def _circle_sums(scene: PhotometryScene, x: Floats, y: Floats, radii: tuple[float, ...]) -> Floats:
     sums = np.zeros((len(x), len(radii), columns.N_SUMS))
     circle_sums(scene.planes(), _plain(x), _plain(y), np.array(radii, float), sums)
     return sums
 
 
-def fluxes_of(scene: Scene, sums: Floats, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+def fluxes_of(scene: PhotometryScene, sums: Floats, x: Floats, y: Floats) -> tuple[Floats, Floats]:
     """Return flux and error from sums of shape (…, n, 6), scaled up by the area that is obscured."""
     sky = sums[..., columns.SQUARES] * scene.rms_at(x, y) ** 2
     seen, obscured = sums[..., columns.AREA], sums[..., columns.OBSCURED]

@@ -11,7 +11,7 @@ from skylake.core.flags import SPOILED, SourceFlag
 from skylake.image.detection.detect_sources import Detections
 from skylake.image.photometry import centroid_kernels as kernel
 from skylake.image.photometry.aperture_photometry import (
-    Scene,
+    PhotometryScene,
     circular_fluxes,
     nearest_pixel,
     radial_profiles,
@@ -41,7 +41,7 @@ _RINGS_PX = (0.75, 1.25, 1.75, 2.25, 2.75, 3.5, 4.5, 6.0, 8.0)
 
 
 def windowed_centroids(
-    scene: Scene, detections: Detections, order: npt.NDArray[np.int32]
+    scene: PhotometryScene, detections: Detections, order: npt.NDArray[np.int32]
 ) -> tuple[Floats, Floats, Floats, Floats, npt.NDArray[np.bool_]]:
     """Return windowed centroids of detections, as SExtractor's XWIN_IMAGE, in another order.
 
@@ -70,12 +70,14 @@ def windowed_centroids(
     return x, y, x_err, y_err, failed
 
 
-def window_places(scene: Scene, x: Floats, y: Floats, sigma: Floats, leash: Floats, common: float) -> Floats:
+def window_places(
+    scene: PhotometryScene, x: Floats, y: Floats, sigma: Floats, leash: Floats, common: float
+) -> Floats:
     """Return centroids under Gaussian windows, and their errors.
 
     Parameters
     ----------
-    scene : Scene
+    scene : PhotometryScene
     x, y : ndarray, shape (n,)
         Where to start, 0-based pixels.
     sigma, leash : ndarray, shape (n,)
@@ -95,7 +97,7 @@ def window_places(scene: Scene, x: Floats, y: Floats, sigma: Floats, leash: Floa
     return centroids.T
 
 
-def _frame_window(scene: Scene, detections: Detections) -> float:
+def _frame_window(scene: PhotometryScene, detections: Detections) -> float:
     """Return the standard deviation of a window of the median half-light radius of the stars."""
     noise = scene.rms_at(detections.x, detections.y) * np.sqrt(detections.n_pixels)
     whole = (detections.flags & int(SPOILED)) == 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from skylake.image.photometry.aperture_photometry import UNUSABLE, Scene, elliptical_sums, fluxes_of
+from skylake.image.photometry.aperture_photometry import UNUSABLE, PhotometryScene, elliptical_sums, fluxes_of
 from skylake.image.photometry.obscured_star_kernels import Profile
 from skylake.image.photometry.pixel_sum_kernels import FLUX, OBSCURED
 
@@ -42,7 +42,9 @@ class Filled:
     wrong: float
 
     @classmethod
-    def of(cls, scene: Scene, some: Places, places: Floats, strength: Floats, profile: Profile) -> Filled:
+    def of(
+        cls, scene: PhotometryScene, some: Places, places: Floats, strength: Floats, profile: Profile
+    ) -> Filled:
         """Return what stands in for the bad pixels of sources at places, shape (2, n)."""
         table, step = profile.table, profile.step
         reach = step * (len(table) - 1)
@@ -56,7 +58,7 @@ class Filled:
         return cls(some, strength, pixel // width, pixel % width, values, profile.wrong)
 
     @contextmanager
-    def shown(self, scene: Scene) -> Iterator[None]:
+    def shown(self, scene: PhotometryScene) -> Iterator[None]:
         """Give a scene the light of the stars in these pixels within a context; no image is copied."""
         here = self.rows, self.columns
         before = scene.signal[here], scene.mask[here]
@@ -67,7 +69,7 @@ class Filled:
             scene.signal[here], scene.mask[here] = before
 
     def ellipses(
-        self, scene: Scene, x: Floats, y: Floats, a: Floats, b: Floats, theta: Floats
+        self, scene: PhotometryScene, x: Floats, y: Floats, a: Floats, b: Floats, theta: Floats
     ) -> tuple[Floats, Floats]:
         """Return fluxes and errors of the sources in ellipses; arguments are those of all sources.
 
@@ -92,7 +94,7 @@ class Filled:
         return np.where(known, flux, plain[0]), np.where(known, error, plain[1])
 
 
-def _bad_around(scene: Scene, x: Floats, y: Floats, half: int) -> tuple[Places, Places, Places]:
+def _bad_around(scene: PhotometryScene, x: Floats, y: Floats, half: int) -> tuple[Places, Places, Places]:
     """Return unusable pixels in squares around places: which place, row and column."""
     height, width = scene.mask.shape
     around = np.arange(-half, half + 1)

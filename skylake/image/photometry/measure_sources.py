@@ -15,7 +15,7 @@ from skylake.image.detection.background import Background
 from skylake.image.detection.detect_sources import Detections
 from skylake.image.photometry.annulus import LocalSky, local_sky, starless
 from skylake.image.photometry.aperture_photometry import (
-    Scene,
+    PhotometryScene,
     bits_in_circles,
     bits_in_footprints,
     circular_fluxes,
@@ -191,7 +191,7 @@ class _IsophotalShapes:
 
 
 def _widths(
-    scene: Scene, x: Floats, y: Floats, total: Floats, reach: Floats, filled: Filled | None
+    scene: PhotometryScene, x: Floats, y: Floats, total: Floats, reach: Floats, filled: Filled | None
 ) -> tuple[Floats, Floats]:
     """Return full widths at half maximum and half-light radii, NaN where noise hides them.
 
@@ -211,7 +211,7 @@ def _widths(
 
 
 def _circle_fluxes(
-    scene: Scene, shapes: _IsophotalShapes, apertures: Apertures, places: Floats, flags: Integers
+    scene: PhotometryScene, shapes: _IsophotalShapes, apertures: Apertures, places: Floats, flags: Integers
 ) -> tuple[tuple[Floats, Floats], Filled | None]:
     """Return fluxes and errors in circles, shape (radii, n), and what stands in for bad pixels.
 
@@ -229,7 +229,7 @@ def _circle_fluxes(
 
 
 def _aperture_fluxes(
-    scene: Scene,
+    scene: PhotometryScene,
     background: Background,
     apertures: Apertures,
     x: Floats,
@@ -261,7 +261,12 @@ def _edge_distance(shape: tuple[int, ...], x: Floats, y: Floats) -> Floats:
 
 
 def _local_sky(
-    scene: Scene, detections: Detections, apertures: Apertures, x: Floats, y: Floats, flags: Integers
+    scene: PhotometryScene,
+    detections: Detections,
+    apertures: Apertures,
+    x: Floats,
+    y: Floats,
+    flags: Integers,
 ) -> LocalSky:
     """Return the sky in an annulus above the background map, zero where none is asked.
 
@@ -278,7 +283,7 @@ def _local_sky(
 
 
 def _kron_flux(
-    scene: Scene,
+    scene: PhotometryScene,
     shapes: _IsophotalShapes,
     apertures: Apertures,
     places: tuple[Floats, Floats],
@@ -338,7 +343,7 @@ def _set_crowding(measured: Measurements, flux: Floats, apertures: Apertures) ->
 
 
 def _flag_saturation(
-    scene: Scene,
+    scene: PhotometryScene,
     detections: Detections,
     order: Integers,
     apertures: Apertures,

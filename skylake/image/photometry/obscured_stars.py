@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.flags import PixelFlag
-from skylake.image.photometry.aperture_photometry import UNUSABLE, Scene, bits_in_circles
+from skylake.image.photometry.aperture_photometry import UNUSABLE, PhotometryScene, bits_in_circles
 from skylake.image.photometry.filled_pixels import Filled
 from skylake.image.photometry.obscured_star_kernels import Profile, fill_circles
 
@@ -32,7 +32,7 @@ _BETA = 3.5
 
 
 def fill_obscured(
-    scene: Scene,
+    scene: PhotometryScene,
     places: Floats,
     flux: Floats,
     error: Floats,
@@ -49,7 +49,7 @@ def fill_obscured(
 
     Parameters
     ----------
-    scene : Scene
+    scene : PhotometryScene
     places : ndarray, shape (4, n)
         x, y and their errors; changed where they are found anew.
     flux, error : ndarray, shape (radii, n)
@@ -93,7 +93,7 @@ def fill_obscured(
 
 
 def _radial_profile(
-    scene: Scene,
+    scene: PhotometryScene,
     places: Floats,
     flux: Floats,
     error: Floats,
@@ -122,7 +122,7 @@ def _radial_profile(
     return np.asarray(np.interp(radii, middles, values), float)
 
 
-def _pixels_of(scene: Scene, places: Floats, flux: Floats, reach: float) -> tuple[Floats, Floats]:
+def _pixels_of(scene: PhotometryScene, places: Floats, flux: Floats, reach: float) -> tuple[Floats, Floats]:
     """Return distances of pixels from the centres of stars, and their signal as a share of the flux."""
     half = int(np.ceil(reach))
     height, width = scene.signal.shape

@@ -17,7 +17,7 @@ def with_response_error(
 ) -> dict[str, Floats]:
     """Return the errors of fluxes with what the flat may be wrong by at their places.
 
-    It is no noise, and all fluxes of a source share it; so it comes last, when nothing more is to be learnt from how
+    It is no noise, and all fluxes of a source share it; so it comes last, when nothing more is to be learned from how
     fluxes scatter.
 
     Parameters

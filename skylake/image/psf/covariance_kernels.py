@@ -236,7 +236,7 @@ def local_variance(
 
     The system of a star and its strongest neighbours is inverted: its own element of the
     inverse is what the whole inverse has there, but for neighbours of neighbours. What the ridge moves from one star
-    to another counts as an error: light of stars that cannot be separated is shared out, whosever it is.
+    to another counts as an error: light of stars that cannot be separated is divided among them.
 
     Parameters
     ----------

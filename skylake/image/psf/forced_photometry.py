@@ -268,7 +268,7 @@ def _variances(extracted: Extracted) -> Variances | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sums:
+class _ForcedSums:
     """Fluxes of apertures in ADU, contamination and unusable pixels."""
 
     flux: dict[str, Floats]
@@ -277,7 +277,7 @@ class _Sums:
     bad: Integers
 
 
-def _sum(fit: StarFit, apertures: Apertures, row_variance: float) -> _Sums:
+def _sum(fit: StarFit, apertures: Apertures, row_variance: float) -> _ForcedSums:
     main = apertures.radii_px.index(apertures.calibrated_radius_px)
     flux = {
         f"{kind}{number}": np.full(len(fit.flux), np.nan)
@@ -301,7 +301,7 @@ def _sum(fit: StarFit, apertures: Apertures, row_variance: float) -> _Sums:
     # No pixel holds such a star, and what stands in for it would be a flux of zero.
     for values in (*flux.values(), *flux_err.values(), contamination):
         values[np.isnan(fit.flux)] = np.nan
-    return _Sums(flux, flux_err, contamination, fit.bad.astype(np.int32))
+    return _ForcedSums(flux, flux_err, contamination, fit.bad.astype(np.int32))
 
 
 def _made_up(fit: StarFit, share: Floats, common: Floats) -> Floats:

@@ -29,7 +29,7 @@ _HALVINGS = 12
 _PLACES = 3
 
 
-class Sums(Protocol):
+class GrowthSums(Protocol):
     """Fluxes of apertures in ADU, without neighbours, and their contamination."""
 
     @property
@@ -44,7 +44,7 @@ def growth_normalisation(
     extracted: Extracted,
     psf: FramePsf,
     fit: StarFit,
-    sums: Sums,
+    sums: GrowthSums,
     flags: Integers,
     relative: dict[str, Floats],
 ) -> tuple[float, float]:
@@ -58,7 +58,7 @@ def growth_normalisation(
     extracted : Extracted
     psf : FramePsf
     fit : StarFit
-    sums : Sums
+    sums : GrowthSums
     flags : ndarray of int32, shape (n,)
     relative : dict of ndarray
         Factors of the aperture corrections at the stars on top of those of the frame; NaN for 1.
@@ -86,7 +86,7 @@ def growth_normalisation(
 
 
 def _brought_to_total(
-    extracted: Extracted, sums: Sums, relative: dict[str, Floats], number: int
+    extracted: Extracted, sums: GrowthSums, relative: dict[str, Floats], number: int
 ) -> tuple[Floats, Floats]:
     """Return total fluxes and errors from an aperture without neighbours."""
     here = relative[f"aper{number}"]

@@ -74,7 +74,7 @@ class StarFit:
     Attributes
     ----------
     flux, variance : ndarray
-        ADU and ADU^2; NaN for a star of which no good pixel is there. The variance holds the noise of the sky, of the
+        ADU and ADU^2; NaN for a star without good pixels. The variance holds the noise of the sky, of the
         photons of all stars, and what is not known of the neighbours; it is positive.
     taken : ndarray
         Flux with which the star was subtracted; it differs a little from the final flux.

@@ -16,14 +16,14 @@ Floats = npt.NDArray[np.float64]
 
 #: So many times more sources than stars are searched for them: bands differ, and colours.
 _SOURCES_PER_STAR = 4
-#: A star counts for no more than so many of the faintest, or a single one would decide.
+#: A star counts for no more than so many of the faintest, so that a single one does not decide.
 _LARGEST_WEIGHT = 10.0
-#: Where more places than these have a source by chance, nothing can be told.
+#: Where more places than this share have a source by chance, the share of stars found is unknown.
 _CROWDED = 0.9
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundStars:
     """How many stars were expected, and the share of them that was found.
 
     ``missing`` are the fluxes that the others would have had, in the unit of the sources, if they were as much
@@ -35,7 +35,7 @@ class Found:
     missing: Floats | None = None
 
     def too_faint(self, limit: float) -> bool:
-        """Tell whether half of the missing stars and more are fainter than a flux that a frame still shows."""
+        """Return whether half of the missing stars and more are fainter than a flux that a frame still shows."""
         return self.missing is not None and self.missing.size > 0 and bool(np.median(self.missing) < limit)
 
 
@@ -61,7 +61,7 @@ class ExpectedStars:
     inside: npt.NDArray[np.intp] | None = None
 
 
-def count_found(field: ExpectedStars, x: Floats, y: Floats, flux: Floats, radius_arcsec: float) -> Found:
+def count_found(field: ExpectedStars, x: Floats, y: Floats, flux: Floats, radius_arcsec: float) -> FoundStars:
     """Look for the stars that a clear frame shows, each of which counts by the square root of its flux.
 
     A bright star that is missing is surely behind a cloud, a faint one may be lost in the noise.
@@ -76,7 +76,7 @@ def count_found(field: ExpectedStars, x: Floats, y: Floats, flux: Floats, radius
 
     Returns
     -------
-    Found
+    FoundStars
         The share is NaN if no star is expected; stars that have a source by chance are not in it.
     """
     from scipy.spatial import cKDTree
@@ -85,12 +85,12 @@ def count_found(field: ExpectedStars, x: Floats, y: Floats, flux: Floats, radius
     inside = stars_inside(pointing, shape, stars) if field.inside is None else field.inside
     wanted = _expected(inside, stars, field.clear)
     if wanted.size == 0:
-        return Found(0, float("nan"))
+        return FoundStars(0, float("nan"))
     ranked = np.argsort(-np.nan_to_num(flux), kind="stable")[: _SOURCES_PER_STAR * wanted.size]
     sources = unit_vectors(*pointing.to_sky(x[ranked], y[ranked])).reshape(-1, 3)
     ranked, sources = ranked[np.isfinite(sources).all(axis=1)], sources[np.isfinite(sources).all(axis=1)]
     if len(sources) == 0:
-        return Found(int(wanted.size), 0.0)
+        return FoundStars(int(wanted.size), 0.0)
     places = unit_vectors(stars.ra_deg[wanted], stars.dec_deg[wanted])
     distance, nearest = cKDTree(sources).query(places)
     found = arcsec_of_chord(np.minimum(distance, 2.0)) <= radius_arcsec
@@ -99,7 +99,7 @@ def count_found(field: ExpectedStars, x: Floats, y: Floats, flux: Floats, radius
     others = int(np.count_nonzero(cKDTree(places).query(sources)[0] > chord(radius_arcsec / 3600.0)))
     reach_px = radius_arcsec / pointing.pixel_scale_arcsec
     share = _without_chance(share, others, np.pi * reach_px**2 / (shape[0] * shape[1]), wanted.size)
-    return Found(int(wanted.size), share, _missing(stars.mag[wanted], found, flux[ranked][nearest]))
+    return FoundStars(int(wanted.size), share, _missing(stars.mag[wanted], found, flux[ranked][nearest]))
 
 
 def _expected(inside: npt.NDArray[np.intp], stars: CatalogStars, clear: ClearSky) -> npt.NDArray[np.intp]:
@@ -110,9 +110,9 @@ def _expected(inside: npt.NDArray[np.intp], stars: CatalogStars, clear: ClearSky
 
 
 def _without_chance(share: float, others: int, covered: float, n_stars: int) -> float:
-    """Return the share of stars that were found from that of stars with a source near by, whosever it is.
+    """Return the share of stars that were found from the share of stars with any source near by.
 
-    Sources far from all stars tell how many others there are: one of them lies near a star with the probability
+    Sources far from all stars show how many others there are: one of them lies near a star with the probability
     1 - exp(-n), where n is what is expected of them within its reach. NaN where nearly every place has one.
 
     Parameters

@@ -11,12 +11,12 @@ from skylake.image.quality.field_cells import SIDE
 
 Floats = npt.NDArray[np.float64]
 
-#: Stars of a cell that tell where its completeness falls, and fluxes at which that may be.
+#: Stars of a cell that show where its completeness falls, and fluxes at which that may be.
 _FEWEST_IN_CELL, _CENTRES = 15, 401
 #: The steepest fall that noise lets be, in the decimal logarithm of flux: that of stars that are found from S/N 29 on.
 #: Were it nearer to falls that occur, only wider ones would be likely for these, and their errors too large.
 _LEAST_WIDTH = 0.015
-#: A fall narrower than this share of the distance between two fluxes is a step wherever it lies; no counts tell how
+#: A fall narrower than this share of the distance between two fluxes is a step wherever it lies; no counts show how
 #: narrow it is.
 _STEP = 0.2
 #: Points of the grid over height, place and width of the fall, how often it closes in on what is likely, and which
@@ -36,8 +36,8 @@ class Completeness:
         Total flux in the middle of a bin, ADU per second.
     n_injected, n_found : ndarray of int
     n_chance : ndarray of int
-        Stars that fell where the frame has a source like them without their help. It cannot be told whether they are
-        found, so they do not count.
+        Stars that fell where the frame has a source like them anyway. Whether they are found is unknown, so they
+        do not count.
     fraction, low, high : ndarray
         Share that is found, and its 68 % interval (Wilson 1927, JASA 22, 209).
     limiting_flux : float
@@ -74,7 +74,7 @@ class HalfLight:
     Attributes
     ----------
     flux, flux_err : float
-        Total flux, ADU per second; NaN where the counts do not tell it.
+        Total flux, ADU per second; NaN where the counts do not determine it.
     bright : float
         Share of bright stars that is found: what blends and bad pixels leave.
     width : float
@@ -160,7 +160,7 @@ def half_light_in_cells(curve: Completeness, half: HalfLight) -> Floats:
     """Return the total flux at which completeness falls to half in each of 3 x 3 cells, ADU per second.
 
     The fall has the width and the height of that of the whole image, and its place is that of the largest likelihood;
-    it is NaN for cells of few stars, or where the counts do not tell it.
+    it is NaN for cells of few stars, or where the counts do not determine it.
     """
     from scipy.special import ndtr
 

@@ -83,7 +83,7 @@ def _medians(values: Floats, cell: npt.NDArray[np.intp]) -> tuple[Floats, Floats
 
 
 def _stand_out(values: Floats, errors: Floats, least: Floats) -> npt.NDArray[np.bool_]:
-    """Tell which cells are above the mean of all by their standard deviation, by so much, and beyond noise.
+    """Return which cells are above the mean of all by their standard deviation, by so much, and beyond noise.
 
     So do those that are above the best cell by twice as much, and beyond the noise of both.
     """

@@ -1,4 +1,4 @@
-"""The verdict on a frame: its metrics and limits, and what the gates of its camera say of them, as columns."""
+"""The verdict on a frame as columns: its metrics and limits, and the verdict of the gates of its camera."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from skylake.errors import FrameRejected
 from skylake.image.detection.background import Background
 from skylake.image.detection.mask_bits import count_bits
 from skylake.image.photometry.growth_curves import ApertureCorrections, apcor_row
-from skylake.image.quality.cloud_cover import ExpectedStars, Found, count_found
+from skylake.image.quality.cloud_cover import ExpectedStars, FoundStars, count_found
 from skylake.image.quality.field_cells import cell_columns
 from skylake.image.quality.limiting_magnitudes import flux_limits
 from skylake.image.quality.source_metrics import judge, source_metrics
@@ -70,7 +70,7 @@ def count_pixels(image: Image) -> RowPart:
 
 
 def doubted_header(header: Any, lost: FrameRejected | None) -> RowPart:
-    """Say of a frame that is placed that the WCS of its header is none; `lost` is what is said of the header alone."""
+    """Return a note and a flag if the WCS of the header of a placed frame is left out; `lost` is its error."""
     sentence = left_out(header, lost)
     if sentence is None:
         return RowPart()
@@ -147,7 +147,7 @@ def time_of(row: FrameRow) -> float:
     return mjd
 
 
-def apply_gates(row: FrameRow, camera: Camera, found: Found | None = None) -> RowPart:
+def apply_gates(row: FrameRow, camera: Camera, found: FoundStars | None = None) -> RowPart:
     """Hold what is known of a frame against the gates of its camera, and return the verdict.
 
     Parameters
@@ -155,7 +155,7 @@ def apply_gates(row: FrameRow, camera: Camera, found: Found | None = None) -> Ro
     row : FrameRow
         The row of ``frames`` so far.
     camera : Camera
-    found : Found or None
+    found : FoundStars or None
         Which of the stars that a clear frame shows were found.
     """
     verdict = judge(row, camera.gates)
@@ -172,7 +172,7 @@ def apply_gates(row: FrameRow, camera: Camera, found: Found | None = None) -> Ro
 
 
 def judge_frame(
-    row: FrameRow, frame: Frame, corrections: ApertureCorrections, found: Found | None
+    row: FrameRow, frame: Frame, corrections: ApertureCorrections, found: FoundStars | None
 ) -> RowPart:
     """Return the limits of a frame, its metrics, and the verdict of the gates of its camera.
 
@@ -183,7 +183,7 @@ def judge_frame(
     frame : Frame
         With the aperture corrections of its sources.
     corrections : ApertureCorrections
-    found : Found or None
+    found : FoundStars or None
         Which of the stars that a clear frame shows were found.
     """
     measured, camera = frame.measured, frame.camera
@@ -206,7 +206,7 @@ def flags_of_all(row: FrameRow) -> SourceFlag:
 
 
 def _is_below_zero(row: FrameRow) -> bool:
-    """Tell whether a sky is farther below zero than noise explains."""
+    """Return whether a sky is farther below zero than noise explains."""
     level, rms = row.get("sky_adu"), row.get("sky_rms_adu")
     return level is not None and rms is not None and level < -_BELOW_ZERO * rms
 
@@ -226,7 +226,7 @@ def _too_dark(row: FrameRow, camera: Camera) -> str:
 
 
 def _explained(
-    row: FrameRow, camera: Camera, found: Found | None, reason: Reason, message: str
+    row: FrameRow, camera: Camera, found: FoundStars | None, reason: Reason, message: str
 ) -> tuple[Reason, str]:
     """Return why a frame is rejected: its sources are too few for clouds if it does not reach stars that it should."""
     gate = camera.gates.get("found_fraction")
@@ -274,7 +274,7 @@ def clear_sky_of(row: FrameRow, camera: Camera) -> ClearSky:
     """Return which stars a clear frame shows: none that the noise of the sky would hide however clear it is.
 
     Clouds take light of stars and leave the noise of the sky about as it is, so that in a field of few bright stars
-    the zeropoint of a clear night and this noise tell how faint those are that count.
+    the zeropoint of a clear night and this noise give how faint those are that count.
 
     Parameters
     ----------

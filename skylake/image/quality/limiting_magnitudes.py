@@ -1,4 +1,4 @@
-"""How faint a frame sees, told in three ways: by the noise of the sky, by counts of sources, and by injected stars."""
+"""How faint a frame sees, measured in three ways: from the noise of the sky, counts of sources, and injected stars."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from skylake.core.frame_row import FrameRow
 from skylake.image.quality.completeness import half_light, half_light_in_cells
 from skylake.image.quality.field_cells import SIDE
 from skylake.image.quality.source_metrics import frame_limit
-from skylake.image.quality.star_injection import Frame, Trial, inject
+from skylake.image.quality.star_injection import Frame, InjectionTrial, inject
 
 Floats = npt.NDArray[np.float64]
 
 #: Width of the bins of the histogram, magnitudes; its counts are smoothed with weights over neighbouring bins.
 _BIN_MAG = 0.1
 _WEIGHTS = np.array([1.0, 2.0, 3.0, 4.0, 3.0, 2.0, 1.0]) / 16.0
-#: One of so many pixels in x and y tells the noise of a cell.
+#: One of so many pixels in x and y gives the noise of a cell.
 _STRIDE = 8
-#: Fewer sources tell nothing.
+#: Fewer sources give no limit.
 _FEWEST = 50
 
 
@@ -37,7 +37,7 @@ def flux_limits(frame_id: int, frame: Frame) -> FrameRow:
     Returns
     -------
     FrameRow
-        NaN where there are too few sources. Without what injected stars tell if the profile injects none, or the
+        NaN where there are too few sources. Without the columns of injected stars if the profile injects none, or the
         frame has no limit.
     """
     clean = (frame.measured.flags & int(UNCLEAN)) == 0
@@ -49,7 +49,7 @@ def flux_limits(frame_id: int, frame: Frame) -> FrameRow:
     stars = frame.camera.injection.stars
     if stars == 0 or not np.isfinite(frame.limit):
         return limits
-    curve = inject(frame, Trial(stars, seed=frame_id))
+    curve = inject(frame, InjectionTrial(stars, seed=frame_id))
     half = half_light(curve)
     injected: FrameRow = {
         "n_injected": int(curve.n_injected.sum()),

@@ -24,7 +24,7 @@ _MIN_STARS = 10
 LIMIT_SNR = 5.0
 #: Points along each axis of a pixel by which the overlap of an aperture is found.
 _SUBPIXELS = 10
-#: The kurtosis of fewer orientations scatters too much to tell a trailed frame.
+#: The kurtosis of fewer orientations scatters too much to recognise a trailed frame.
 _MIN_ORIENTATIONS = 60
 
 
@@ -45,7 +45,7 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the gates say.
+    """The verdict of the gates.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ def source_metrics(measured: Measurements) -> Metrics:
     orientations at random, and larger where all sources point one way, as in a trailed frame; NaN for
     fewer than 60 sources. ``mean_ellipticity`` takes both into account, how long stars are and whether they
     point one way: it is the length of the mean of (a^2 - b^2) / (a^2 + b^2) as a vector of twice the angle.
-    ``fwhm_px`` takes twice the half-light radius of stars that are too wide for their profile to tell it.
+    ``fwhm_px`` takes twice the half-light radius of stars that are too wide to measure their profile.
     """
     clean, stars = (measured.flags & int(UNCLEAN)) == 0, judged_stars(measured)
     elongation = measured.a / np.maximum(measured.b, np.finfo(float).tiny)
@@ -146,7 +146,7 @@ def _median(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
 
 
 def judged_stars(measured: Measurements) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Tell on which sources shapes are judged: clean bright ones, or all clean ones where those are too few."""
+    """Return on which sources shapes are judged: clean bright ones, or all clean ones where those are too few."""
     clean = (measured.flags & int(UNCLEAN)) == 0
     snr = measured.flux["aper1"] / np.maximum(measured.flux_err["aper1"], np.finfo(float).tiny)
     stars = clean & (snr > _SHAPE_SNR)

@@ -1,4 +1,4 @@
-"""Completeness by injection: stars of known flux are put into a real frame, and it is seen which are found."""
+"""Completeness by injection: stars of known flux are put into a real frame, and those that are found are counted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _APART_WIDTHS, _APART_PX = 8.0, 20.0
 _AREA_PX, _FEWEST = 64**2, 8
 #: More stars than are missing are tried, as some do not count.
 _SPARE = 1.1
-#: Stars of a bin have so many fluxes within it: where they are found from one flux on, only those near it tell which.
+#: Stars of a bin have so many fluxes within it: where they are found from one flux on, only those near it show which.
 _STEPS = 5
 #: Half width of the stamp of a star, in full widths.
 _STAMP_WIDTHS = 4.0
@@ -81,7 +81,7 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class InjectionTrial:
     """How stars are injected.
 
     Attributes
@@ -102,11 +102,11 @@ class Trial:
     seed: int = 1
 
 
-def inject(frame: Frame, trial: Trial) -> Completeness:
+def inject(frame: Frame, trial: InjectionTrial) -> Completeness:
     """Put stars into a frame again and again, detect and measure all anew, and count which are found.
 
-    Stars have the mean profile of bright stars of the frame and the photon noise of their flux, of which the variance
-    plane is told. They fall anywhere, on other stars too: what confusion hides counts as not found. Those that a
+    Stars have the mean profile of bright stars of the frame and the photon noise of their flux, which is added to the
+    variance plane. They fall anywhere, on other stars too: what confusion hides counts as not found. Those that a
     source of the frame would be taken for without them are left out.
     """
     fluxes = frame.limit * np.geomspace(*trial.range, trial.bins)
@@ -248,7 +248,7 @@ def _measured_anew(frame: Frame, image: Image) -> Measurements | None:
 def _among(
     frame: Frame, measured: Measurements, x: Floats, y: Floats, flux: Floats, reach: float
 ) -> npt.NDArray[np.bool_]:
-    """Tell which stars are among sources: one lies within reach, with their total flux (ADU/s) up to a factor."""
+    """Return which stars are among sources: one lies within reach, with their total flux (ADU/s) up to a factor."""
     from scipy.spatial import cKDTree
 
     if len(measured.x) == 0:

@@ -1,4 +1,4 @@
-"""What was found on a frame, as bytes: a frame that is reduced a second time need not be searched again."""
+"""Detections on a frame as bytes, so that a frame that is reduced a second time need not be searched again."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Kept:
     trails: tuple[Trail, ...]
 
     def write(self, file: BinaryIO) -> None:
-        """Write all to a file: arrays one after the other, after a text that tells which they are."""
+        """Write all to a file: arrays one after the other, after a text that lists them."""
         places: list[list[Any]] = []
         arrays: dict[str, list[Any]] = {}
         scalars = {}
@@ -44,14 +44,14 @@ class Kept:
                     some = arrays.setdefault(f"{value.dtype.str} {len(value)}", [])
                     places.append([owner, name, f"{value.dtype.str} {len(value)}", len(some)])
                     some.append(value)
-        told = {
+        contents = {
             "places": places,
             "kinds": list(arrays),
             "scalars": scalars,
             "trails": [asdict(one) for one in self.trails],
             "shape": self.detections.segments.shape,
         }
-        _save(file, np.frombuffer(json.dumps(told).encode(), np.uint8))
+        _save(file, np.frombuffer(json.dumps(contents).encode(), np.uint8))
         _save(file, list_runs(np.ascontiguousarray(self.detections.segments, np.int32)))
         for some in arrays.values():
             _save(file, np.stack(some))
@@ -65,24 +65,24 @@ class Kept:
         ValueError, KeyError, EOFError
             If it is damaged.
         """
-        told = json.loads(bytes(_load(file)))
-        segments = np.zeros(told["shape"], np.int32)
+        contents = json.loads(bytes(_load(file)))
+        segments = np.zeros(contents["shape"], np.int32)
         fill_runs(segments, _load(file))
-        arrays = {kind: _load(file) for kind in told["kinds"]}
+        arrays = {kind: _load(file) for kind in contents["kinds"]}
         values: dict[str, dict[str, Any]] = {"detections": {}, "measured": {}}
-        for owner, name, kind, place in told["places"]:
+        for owner, name, kind, place in contents["places"]:
             name, _, key = name.partition(".")
             one = arrays[kind][place]
             if key:
                 values[owner].setdefault(name, {})[key] = one
             else:
                 values[owner][name] = one
-        detections = Detections(**values["detections"], segments=segments, **told["scalars"])
-        trails = tuple(Trail(**one) for one in told["trails"])
+        detections = Detections(**values["detections"], segments=segments, **contents["scalars"])
+        trails = tuple(Trail(**one) for one in contents["trails"])
         return cls(detections, Measurements(**values["measured"]), trails)
 
 
-class Keeper(Protocol):
+class DetectionKeeper(Protocol):
     """Keeps what was found on frames."""
 
     def recall(self, frame_id: int) -> Kept | None:

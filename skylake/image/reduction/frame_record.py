@@ -1,4 +1,4 @@
-"""What goes into the reduction of a frame, what comes out, and the one place where its row is put together."""
+"""Inputs and results of the reduction of a frame, and the one place where its row is put together."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from skylake.image.photometry.measure_sources import Measurements
 from skylake.image.psf.default_growth import UsualCorrections
 from skylake.image.psf.extracted_frame import Extracted
 from skylake.image.quality.frame_verdicts import flags_of_all, sky_of_flood
-from skylake.image.reduction.detection_cache import Keeper
+from skylake.image.reduction.detection_cache import DetectionKeeper
 from skylake.image.solving.located_frame import Reference
 from skylake.image.wcs.header_wcs import Pointing
 from skylake.revision import code_version
 
 Value = TypeVar("Value")
-#: What is done with a frame whose sources are measured and whose WCS is right, such as forced photometry.
+#: A function for frames with measured sources and a right WCS, such as forced photometry.
 Finisher = Callable[[Extracted], Step[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class ReduceParams:
-    """What the frames of a camera are reduced with.
+    """The inputs that the frames of a camera are reduced with.
 
     Attributes
     ----------
@@ -48,8 +48,8 @@ class ReduceParams:
     finish : callable or None
         Is called once the sources are measured and the WCS is right; what it gives is kept.
     unplaced : bool
-        Whether `finish` is called for a frame too of which nobody knows where it points.
-    keeper : Keeper or None
+        Whether `finish` is also called for a frame whose pointing is unknown.
+    keeper : DetectionKeeper or None
         Keeps what is found on frames, and knows what was found on those that were reduced before in the same way.
     usual : callable or None
         Gives the aperture corrections of a frame, for which those of its night stand in where it has few stars.
@@ -60,7 +60,7 @@ class ReduceParams:
     sky: SkyFinder | None = None
     finish: Finisher | None = None
     unplaced: bool = False
-    keeper: Keeper | None = None
+    keeper: DetectionKeeper | None = None
     usual: UsualCorrections | None = None
 
 
@@ -79,9 +79,9 @@ class ReducedFrame:
     sources : Measurements or None
         None for a frame in which none were measured.
     ra_deg, dec_deg : ndarray or None
-        Positions of the sources, ICRS; None for a frame of which nobody knows where it points.
+        Positions of the sources, ICRS; None for a frame whose pointing is unknown.
     finished : Any
-        What the finisher gave; None for a frame that did not come so far.
+        The result of the finisher; None for a frame that did not reach it.
     corrections : mapping
         Keys of the profile that the message wants to have other values, and these values.
     """
@@ -100,7 +100,7 @@ class ReducedFrame:
 
 
 class FrameRecord:
-    """What is known of a frame while it is reduced.
+    """The state of a frame during its reduction.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ class FrameRecord:
 
 
 def new_row(profile: Profile, path: str, content: FileContent | None = None) -> FrameRow:
-    """Return the row of a frame of which nothing is known but its file."""
+    """Return the row of a frame with its file only."""
     extension = profile.base.header.extension
     # An empty file has no content to go by; like an unreadable one it is known by its path.
     identity: str | bytes = content.data if content is not None and content.data else path

@@ -1,4 +1,4 @@
-"""The stages of the reduction, each a function: header, calibrated image, background, sources, what is extracted."""
+"""The stages of the reduction, each a function: header, calibrated image, background, sources, extraction."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from skylake.core.reasons import Reason
 from skylake.errors import FrameError, FrameFailed, FrameRejected, FrameSkipped
 from skylake.image.detection.background import Background, estimate_background, refine_background
 from skylake.image.detection.detect_sources import Detections, detect_sources
-from skylake.image.detrend.detrend_chain import calibrate
+from skylake.image.detrend.detrend_chain import detrend_image
 from skylake.image.detrend.frame_conditions import conditions_of
 from skylake.image.fitsio.read_fits import refuse_constant
 from skylake.image.photometry.growth_curves import aperture_corrections
@@ -26,7 +26,7 @@ from skylake.image.psf.default_growth import UsualCorrections
 from skylake.image.psf.extracted_frame import Extracted
 from skylake.image.quality.frame_verdicts import count_pixels, empty_frame, sky_columns
 from skylake.image.quality.inverted_frames import refuse_inverted
-from skylake.image.reduction.detection_cache import Keeper, Kept
+from skylake.image.reduction.detection_cache import DetectionKeeper, Kept
 from skylake.image.reduction.frame_record import ReduceParams
 from skylake.image.solving.located_frame import Located, pointing_row, sky_row
 from skylake.image.solving.neighbour_frames import Prior
@@ -38,7 +38,7 @@ _ASSUMED = FrameFlag.GAIN_ASSUMED | FrameFlag.READ_NOISE_ASSUMED
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ImageAndBackground:
     """An image and its background.
 
     Attributes
@@ -63,15 +63,15 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Detected:
-    """What was detected on a frame, and the background refined by it.
+class DetectedSources:
+    """The sources detected on a frame, and the background refined by them.
 
     Attributes
     ----------
     detections : Detections
     background : Background
     known : Kept or None
-        What was found when the frame was reduced before.
+        The detections of an earlier reduction of the frame.
     """
 
     detections: Detections
@@ -80,7 +80,7 @@ class Detected:
 
 
 @dataclass(frozen=True, slots=True)
-class FoundSources:
+class MeasuredSources:
     """Detections, measurements and trails of a frame, and the background that they were measured above."""
 
     background: Background
@@ -119,7 +119,7 @@ def interpret_header(stored: StoredImage, profile: Profile, file: str) -> Step[H
     stored : StoredImage
     profile : Profile
     file : str
-        Path of the file, whose name may tell the time.
+        Path of the file, whose name may contain the time.
     """
     reading = read_header(stored.header, profile, file.rpartition("/")[2])
     columns = header_row(reading)
@@ -156,29 +156,35 @@ def detrend(
     }
     part = RowPart(columns, cleared=_ASSUMED)
     try:
-        image = calibrate(stored, reading.camera, conditions)
+        image = detrend_image(stored, reading.camera, conditions)
     except FrameError as error:
         return Refused(error, part)
     return Step(image, joined(part, count_pixels(image)))
 
 
-def subtract_background(row: FrameRow, image: Image, reading: HeaderReading) -> Step[Picture]:
+def subtract_background(row: FrameRow, image: Image, reading: HeaderReading) -> Step[ImageAndBackground]:
     """Estimate the background of an image, and take it off."""
     background = estimate_background(image, reading.camera.extraction)
     columns = sky_columns(row, image, background, reading.saturation_adu)
-    return Step(Picture(reading, image, background, image.pixels - background.level), RowPart(columns))
+    return Step(
+        ImageAndBackground(reading, image, background, image.pixels - background.level), RowPart(columns)
+    )
 
 
 def detect(
-    row: FrameRow, picture: Picture, pointing: Pointing | None, params: ReduceParams, prior: Prior | None
-) -> Step[Detected] | Refused:
+    row: FrameRow,
+    picture: ImageAndBackground,
+    pointing: Pointing | None,
+    params: ReduceParams,
+    prior: Prior | None,
+) -> Step[DetectedSources] | Refused:
     """Detect the sources of a frame, unless they are known, and refine the background by them.
 
     Parameters
     ----------
     row : FrameRow
         The row of ``frames`` so far.
-    picture : Picture
+    picture : ImageAndBackground
     pointing : Pointing or None
         That of the header.
     params : ReduceParams
@@ -201,13 +207,17 @@ def detect(
         "sky_adu": background.median_level + image.sky.level,
         "flags": FrameFlag.THRESHOLD_RAISED if found.raised else FrameFlag(0),
     }
-    return Step(Detected(found, background, known), RowPart(columns))
+    return Step(DetectedSources(found, background, known), RowPart(columns))
 
 
 def _search(
-    row: FrameRow, picture: Picture, pointing: Pointing | None, params: ReduceParams, prior: Prior | None
+    row: FrameRow,
+    picture: ImageAndBackground,
+    pointing: Pointing | None,
+    params: ReduceParams,
+    prior: Prior | None,
 ) -> Detections | Refused:
-    """Find sources; where there are none, or holes in their place, say why."""
+    """Find sources, or return the reason why there are none, or holes in their place."""
     image, signal, background = picture.image, picture.signal, picture.background
     reading, camera = picture.reading, picture.reading.camera
     searched = background, image.mask, camera.extraction
@@ -230,16 +240,18 @@ def _search(
     return found
 
 
-def measure(row: FrameRow, picture: Picture, detected: Detected, keeper: Keeper | None) -> Step[FoundSources]:
+def measure(
+    row: FrameRow, picture: ImageAndBackground, detected: DetectedSources, keeper: DetectionKeeper | None
+) -> Step[MeasuredSources]:
     """Measure the sources of a frame, unless they are known, and find its trails.
 
     Parameters
     ----------
     row : FrameRow
         The row of ``frames`` so far.
-    picture : Picture
-    detected : Detected
-    keeper : Keeper or None
+    picture : ImageAndBackground
+    detected : DetectedSources
+    keeper : DetectionKeeper or None
         Keeps what was found.
     """
     image, signal, reading, known = picture.image, picture.signal, picture.reading, detected.known
@@ -247,7 +259,7 @@ def measure(row: FrameRow, picture: Picture, detected: Detected, keeper: Keeper 
     rms, apertures = row["sky_rms_adu"] or 0.0, reading.camera.apertures
     if known is not None:
         _, counts = mark_trails(rms, image, signal, detections, known.measured, apertures, known.trails)
-        return Step(FoundSources(background, known), RowPart(counts))
+        return Step(MeasuredSources(background, known), RowPart(counts))
     measured = measure_sources(
         image, background, signal, detections, reading.camera, reading.image_gain, reading.exposure_s
     )
@@ -255,11 +267,15 @@ def measure(row: FrameRow, picture: Picture, detected: Detected, keeper: Keeper 
     kept = Kept(detections, measured, trails)
     if keeper is not None:
         keeper.keep(row["frame_id"], kept)
-    return Step(FoundSources(background, kept), RowPart(counts))
+    return Step(MeasuredSources(background, kept), RowPart(counts))
 
 
 def extract(
-    row: FrameRow, picture: Picture, found: FoundSources, located: Located, usual: UsualCorrections | None
+    row: FrameRow,
+    picture: ImageAndBackground,
+    found: MeasuredSources,
+    located: Located,
+    usual: UsualCorrections | None,
 ) -> Extracted:
     """Return all that is known of a frame whose sources are measured, with their aperture corrections.
 
@@ -267,8 +283,8 @@ def extract(
     ----------
     row : FrameRow
         The row of ``frames`` so far.
-    picture : Picture
-    found : FoundSources
+    picture : ImageAndBackground
+    found : MeasuredSources
     located : Located
     usual : callable or None
         Gives the aperture corrections of a frame, those of its night where its own stars are too few.
@@ -299,7 +315,7 @@ def extract(
 
 
 def extract_nothing(
-    row: FrameRow, picture: Picture, prior: Prior | None, usual: UsualCorrections | None
+    row: FrameRow, picture: ImageAndBackground, prior: Prior | None, usual: UsualCorrections | None
 ) -> Extracted | None:
     """Return what is known of a frame without detections, if its neighbours place it: non-detections are data.
 
@@ -307,16 +323,16 @@ def extract_nothing(
     ----------
     row : FrameRow
         The row of ``frames``, with its status.
-    picture : Picture
+    picture : ImageAndBackground
     prior : Prior or None
-        What the neighbours say.
+        Where the neighbours put the frame.
     usual : callable or None
         Gives the aperture corrections of a frame, those of its night where its own stars are too few.
 
     Returns
     -------
     Extracted or None
-        None for a frame that nobody places, on which detection failed otherwise, or whose image has no noise, as that
+        None for a frame without a pointing, on which detection failed otherwise, or whose image has no noise, as that
         of a closed shutter.
     """
     placed = row["flags"] & FrameFlag.WCS_INTERPOLATED and row.get("n_detected") == 0
@@ -324,7 +340,7 @@ def extract_nothing(
         return None
     kept = Kept(_no_detections(picture.shape), _no_sources(picture.reading.camera.apertures.fluxes), ())
     where = Located(pointing_of_lens(prior.between.lens, picture.shape))
-    return extract(row, picture, FoundSources(picture.background, kept), where, usual)
+    return extract(row, picture, MeasuredSources(picture.background, kept), where, usual)
 
 
 def _no_detections(shape: tuple[int, int]) -> Detections:

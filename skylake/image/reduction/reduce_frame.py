@@ -1,4 +1,4 @@
-"""The whole way of one frame: file in, a row of ``frames`` and measured sources out."""
+"""The reduction of one frame: file in, a row of ``frames`` and measured sources out."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _reduce(
     stored = open_stored(content, profile.base.header.extension)
     reading, header = take(interpret_header(stored, profile, file)), stored.header
     image = take(detrend(stored, reading, params, file))
-    # What was unpacked is half as large as the image, and has done its part.
+    # The unpacked pixels are half as large as the image, and are no longer needed.
     del stored
     given = take(point(header, reading, image))
     picture = take(subtract_background(record.row, image, reading))

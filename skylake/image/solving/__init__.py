@@ -1,1 +1,1 @@
-"""Find out where a frame points."""
+"""Find where a frame points."""

@@ -119,7 +119,10 @@ def search(
     looked_at : int
         Guesses that were looked at before: the odds that are needed grow with their number.
     """
-    scene, pairs = Scene(picture, zones, np.empty(_ROOM, np.int64)), np.zeros((2, picture.x.size), np.int64)
+    scene, pairs = (
+        Scene(picture, zones, np.empty(_ROOM, np.int64)),
+        np.zeros((2, picture.x.size), np.int64),
+    )
     entries, code, sources = np.empty(_ROOM, np.int64), np.empty(4), np.empty(4, np.int64)
     members, middle, sky = np.empty(4, np.int64), np.empty(2), np.empty(3)
     empty = Guess(np.zeros((3, 3)), np.zeros(3), 1)
@@ -161,19 +164,19 @@ def _vary(
     code: FloatArray,
     sources: IntArray,
 ) -> bool:
-    """Write an asterism under other names of its stars, where errors may have exchanged them; tell whether they may.
+    """Write an asterism under other names of its stars, where errors may have exchanged them; return whether they may.
 
     Variant 1 exchanges C and D, 2 exchanges A and B (and so the order of C and D), 3 only A and B.
     """
-    told, named = asterisms.codes[quad], asterisms.sources[quad]
+    stored, named = asterisms.codes[quad], asterisms.sources[quad]
     swaps_ends, swaps_others = variant >= 2, variant == 1 or variant == 2
-    if swaps_ends and abs(told[0] + told[2] - 1.0) > 2.0 * tolerance:
+    if swaps_ends and abs(stored[0] + stored[2] - 1.0) > 2.0 * tolerance:
         return False
-    if (variant == 1 or variant == 3) and abs(told[0] - told[2]) > 2.0 * tolerance:
+    if (variant == 1 or variant == 3) and abs(stored[0] - stored[2]) > 2.0 * tolerance:
         return False
     ends, others = (1, 0) if swaps_ends else (0, 1), (1, 0) if swaps_others else (0, 1)
     for k in range(2):
-        x, y = told[2 * others[k]], told[2 * others[k] + 1]
+        x, y = stored[2 * others[k]], stored[2 * others[k] + 1]
         code[2 * k] = 1.0 - x if swaps_ends else x
         code[2 * k + 1] = -parity * y if swaps_ends else parity * y
         sources[k], sources[2 + k] = named[ends[k]], named[2 + others[k]]
@@ -210,7 +213,7 @@ def _look_up(quads: Quads, code: FloatArray, size: float, wanted: Wanted, entrie
 
 @kernel
 def _name(quads: Quads, entry: int, zones: Zones, members: IntArray) -> bool:
-    """Write the stars of an asterism; tell whether there are such stars: a file may be damaged while it is mapped."""
+    """Write the stars of an asterism; return whether they exist: a file may be damaged while it is mapped."""
     for i in range(4):
         members[i] = quads.stars[entry, i]
         if members[i] >= zones.ra.size:
@@ -228,7 +231,7 @@ def _orient(
     wanted: Wanted,
     focal: float,
 ) -> bool:
-    """Write the guess that puts A and B where their stars are; tell whether hints allow it."""
+    """Write the guess that puts A and B where their stars are; return whether hints allow it."""
     a, b = zones.vectors[members[0]], zones.vectors[members[1]]
     towards = a[0] * wanted.centre[0] + a[1] * wanted.centre[1] + a[2] * wanted.centre[2]
     if towards < wanted.cosine:

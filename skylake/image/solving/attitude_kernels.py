@@ -87,7 +87,7 @@ def fill_nearest(
 
 @kernel
 def place_star(guess: Guess, half: float, vector: npt.NDArray[np.float32], place: FloatArray) -> bool:
-    """Write pixel x, y and gnomonic X, Y of a star to `place`; tell whether it is before the camera."""
+    """Write pixel x, y and gnomonic X, Y of a star to `place`; return whether it is before the camera."""
     r = guess.rotation
     depth = r[2, 0] * vector[0] + r[2, 1] * vector[1] + r[2, 2] * vector[2]
     if depth < _BEHIND:
@@ -128,7 +128,7 @@ def derive(guess: Guess, half: float, place: FloatArray, slopes: FloatArray) -> 
 
 @kernel
 def inside(picture: Picture, place: FloatArray) -> bool:
-    """Tell whether a place is in the picture."""
+    """Return whether a place is in the picture."""
     return abs(place[0]) < 0.5 * picture.width and abs(place[1]) < 0.5 * picture.height
 
 

@@ -25,9 +25,9 @@ from skylake.image.wcs.lens import Lens
 Floats = npt.NDArray[np.float64]
 
 _DEGREES = {"deg": 1.0, "arcmin": 1.0 / 60.0, "arcsec": 1.0 / 3600.0, "rad": math.degrees(1.0), "hour": 15.0}
-#: Siblings tell a place to some pixels at worst; matches are looked for no nearer and no farther than this.
+#: Siblings give a place to some pixels at worst; matches are looked for no nearer and no farther than this.
 _LEAST_RADIUS_PX, _MOST_RADIUS_PX = 4.0, 60.0
-#: Standard deviations of a place that its siblings tell.
+#: Standard deviations of a place that its siblings give.
 _SIGMAS = 5.0
 
 
@@ -56,7 +56,7 @@ class Seed:
 
 @dataclass(frozen=True, slots=True)
 class PlacedChip:
-    """A detector in the focal plane, from some time on to another, as many exposures tell.
+    """A detector in the focal plane, from some time on to another, measured from many exposures.
 
     Attributes
     ----------
@@ -90,13 +90,13 @@ class PlacedChip:
     scatter_deg: float
 
     def holds_at(self, mjd: float) -> bool:
-        """Tell whether it is of that time."""
+        """Return whether it is of that time."""
         return self.period_mjd[0] <= mjd < self.period_mjd[1]
 
 
 @dataclass(frozen=True, slots=True)
 class Attitude:
-    """How the telescope pointed in an exposure, as the detectors tell whose stars were found.
+    """How the telescope pointed in an exposure, from the detectors whose stars were found.
 
     Attributes
     ----------
@@ -113,12 +113,12 @@ class Attitude:
 
 @dataclass(frozen=True, slots=True)
 class Guide:
-    """What is known of where the frames of a camera point besides their headers.
+    """What is known of where the frames of a camera point, apart from their headers.
 
     Attributes
     ----------
     chips : tuple of PlacedChip
-        Where the detector is in the focal plane, epoch by epoch; without one the profile tells.
+        Where the detector is in the focal plane, epoch by epoch; without one it is the place in the profile.
     attitudes : dict
         File to the attitude of the telescope, of frames whose siblings are placed already.
     geometries : tuple of Geometry
@@ -141,16 +141,16 @@ class Guide:
         attitude = self.attitudes.get(file)
         if attitude is not None and placed is not None:
             found.append(_by_siblings(placed, attitude))
-        told = telescope_attitude(header, camera, mjd)
-        if told is not None:
+        rotation = telescope_attitude(header, camera, mjd)
+        if rotation is not None:
             known = camera.astrometry
             radius = known.pointing_arcsec * lens.focal_px / ARCSEC_PER_RADIAN
-            found.append(Seed(lens.turned(told), radius, known.rotation_error_deg, "seeded"))
+            found.append(Seed(lens.turned(rotation), radius, known.rotation_error_deg, "seeded"))
         return found
 
 
 def _by_siblings(chip: PlacedChip, attitude: Attitude) -> Seed:
-    """Return the seed of a detector whose siblings tell how the telescope points."""
+    """Return the seed of a detector whose siblings show how the telescope points."""
     pixel = ARCSEC_PER_RADIAN / chip.lens.focal_px
     off = math.hypot(*chip.sigma_arcsec, attitude.sigma_arcsec, chip.scatter_arcsec)
     turn = math.hypot(chip.sigma_angle_deg, attitude.sigma_deg, chip.scatter_deg)
@@ -179,7 +179,7 @@ def placed_lens(camera: Camera, shape: tuple[int, int], raw_step: int = 1) -> Le
 
 
 def telescope_attitude(header: Any, camera: Camera, mjd: float | None) -> Floats | None:
-    """Return the rotation from ICRS to the focal plane that cards tell, shape (3, 3); None if they tell none.
+    """Return the rotation from ICRS to the focal plane by the cards, shape (3, 3); None if they have none.
 
     Position angles count from the north of the equinox that the cards refer to, as directions do.
     """
@@ -190,7 +190,7 @@ def telescope_attitude(header: Any, camera: Camera, mjd: float | None) -> Floats
 
 
 def position_angle_deg(header: Any, camera: Camera) -> float | None:
-    """Return the position angle of the focal plane's y axis, east of north; None if nothing tells it."""
+    """Return the position angle of the focal plane's y axis, east of north; None if it is not known."""
     known = camera.astrometry
     if known.rotation_deg is not None:
         return known.rotation_deg % 360.0

@@ -1,4 +1,4 @@
-"""A frame with few stars, placed by the lens of its neighbours: three of them tell its attitude."""
+"""A frame with few stars, placed by the lens of its neighbours: three of them give its attitude."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _FAR_PX = 1e6
 
 @dataclass(frozen=True, slots=True)
 class FewStars:
-    """A lens whose attitude few stars have told.
+    """A lens whose attitude comes from few stars.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ def place_by_few_stars(
     Parameters
     ----------
     start : Lens
-        Right but for its attitude.
+        Right except for its attitude.
     vectors : ndarray, shape (n, 3)
         Unit vectors of catalog stars at the epoch of the frame.
     mag : ndarray, shape (n,)
@@ -78,8 +78,8 @@ def place_by_few_stars(
     radius_px : float
         How far off the start may be.
     err_px : float or None
-        How well the start is known, root mean square over the image, if it is: then it counts as much as stars that
-        would tell it so well.
+        Error of the start, root mean square over the image, if it is known: the start then counts as much as stars
+        that would give it this error.
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """Kernels that judge a guess of where a picture points by its stars, and make it better.
 
 The odds compare two explanations of the sources around the place of each star: that they are spread at random, or
-that one of them may be this star besides. Each star contributes the factor ``1 - q + q N(d; s) / b``: q is the
+that one of them may be this star. Each star contributes the factor ``1 - q + q N(d; s) / b``: q is the
 chance that a star is seen, d the distance of the nearest source, s the error of the place, b the number of sources per
 pixel.
 """

@@ -125,13 +125,13 @@ def _located(field: MeasuredField, header: Any, given: HeaderPointing, prior: Pr
 
 
 def _without_stars(lost: FrameRejected | None, camera: Camera) -> FrameRejected | None:
-    """Return why a frame is lost where no catalog is at hand, with what helps if its header never does."""
+    """Return why a frame is lost without a catalog, with advice if its header never has a WCS."""
     if lost is None or camera.header.wcs != "none":
         return lost
-    mend = (
-        "its stars tell where it points, given a lake with a catalog (--lake, and `skylake catalog import`)"
+    advice = (
+        "its stars show where it points, given a lake with a catalog (--lake, and `skylake catalog import`)"
     )
-    return _both(lost, FrameRejected(Reason.NO_WCS, mend))
+    return _both(lost, FrameRejected(Reason.NO_WCS, advice))
 
 
 def _asked(lost: FrameRejected) -> FrameRejected:
@@ -172,7 +172,7 @@ def _placed(
 
 
 def _wants_refinement(judged: Judged, camera: Camera) -> bool:
-    """Tell whether the profile asks to refine a pointing that is not wrong."""
+    """Return whether the profile asks to refine a pointing that is not wrong."""
     wanted = camera.astrometry.refine
     far = judged.offset_px > camera.astrometry.refine_above_px
     return judged.check.passed and (wanted == "always" or (wanted == "needed" and far))

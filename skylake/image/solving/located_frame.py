@@ -20,7 +20,7 @@ from skylake.core.sphere import ra_dec, separation_deg
 from skylake.errors import Corrections, FrameRejected
 from skylake.image.distortion.distortion_epochs import Epoch, epoch_at
 from skylake.image.photometry.measure_sources import Measurements
-from skylake.image.quality.cloud_cover import ExpectedStars, Found, count_found, is_cloudy
+from skylake.image.quality.cloud_cover import ExpectedStars, FoundStars, count_found, is_cloudy
 from skylake.image.quality.frame_verdicts import check_radius_arcsec, clear_sky_of, time_of
 from skylake.image.solving.catalog_crowding import catalog_crowding
 from skylake.image.solving.expected_pointing import Guide
@@ -35,7 +35,7 @@ from skylake.image.wcs.star_matching import Sources
 
 Floats = npt.NDArray[np.float64]
 
-#: Tells where 0-based sources of some flux, on an image of some height and width, point.
+#: Finds where an image points, from 0-based sources with fluxes, and its height and width.
 Solver = Callable[[Floats, Floats, Floats, tuple[int, int], SolveParams], Solution | Unsolved]
 
 #: What helps where the profile keeps the stars from being asked.
@@ -66,7 +66,7 @@ class Judged:
     stars : CatalogStars
         Around the field.
     check : WcsCheck
-    found : Found
+    found : FoundStars
     radius_arcsec : float
         Within which a source is a star.
     columns : FrameRow
@@ -78,7 +78,7 @@ class Judged:
     pointing: Pointing
     stars: CatalogStars
     check: WcsCheck
-    found: Found
+    found: FoundStars
     radius_arcsec: float
     columns: FrameRow = field(default_factory=FrameRow)
     corrections: Corrections = field(default_factory=dict)
@@ -112,7 +112,7 @@ class Located:
         Light that neighbours bring into the apertures of sources, where the catalog confirms the pointing.
     stars : CatalogStars or None
         Catalog stars, if it does.
-    found : Found or None
+    found : FoundStars or None
         Which of the stars that a clear frame shows are there, if it does.
     """
 
@@ -120,7 +120,7 @@ class Located:
     lost: FrameRejected | None = None
     crowding: Floats | None = None
     stars: CatalogStars | None = None
-    found: Found | None = None
+    found: FoundStars | None = None
 
 
 def require_right(located: Located, row: FrameRow, camera: Camera) -> Pointing:
@@ -141,7 +141,7 @@ def require_right(located: Located, row: FrameRow, camera: Camera) -> Pointing:
 
 
 def pointing_row(pointing: Pointing) -> FrameRow:
-    """Return the columns of ``frames`` that a pointing fills, besides where it came from."""
+    """Return the columns of ``frames`` that a pointing fills, except where it came from."""
     return {
         "ra_deg": pointing.ra_deg,
         "dec_deg": pointing.dec_deg,
@@ -182,7 +182,7 @@ def sky_row(reading: HeaderReading, pointing: Pointing | None) -> FrameRow:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What a lake knows: stars, a solver by their patterns, the distortion of the camera, where it should point.
+    """Reference data of a lake: stars, a solver by their patterns, the distortion of the camera, expected pointings.
 
     Attributes
     ----------
@@ -254,7 +254,7 @@ class MeasuredField:
         return Judged(pointing, stars, check, counted, radius)
 
     def cloudy(self, judged: Judged) -> bool:
-        """Tell whether clouds explain that stars are not found."""
+        """Return whether clouds explain that stars are not found."""
         count: FrameRow = {"n_detected": len(self.measured)}
         return is_cloudy(self.row | judged.found_columns | count, self.camera)
 
@@ -270,7 +270,7 @@ class MeasuredField:
         return Sources.ranked(found.x[stars], found.y[stars], found.x_err[stars], found.flux["aper1"][stars])
 
     def refine(self, judged: Judged, source: str) -> Judged:
-        """Fit a lens to the stars of the frame; a pointing that cannot be refined stays as it is."""
+        """Fit a lens to the stars of the frame; a pointing that cannot be refined is returned unchanged."""
         radius = max(_SOLVED_PX, judged.radius_arcsec / judged.pointing.pixel_scale_arcsec)
         bending, word = self.refraction(judged.pointing)
         better, known = refine_known(

@@ -1,4 +1,4 @@
-"""What the frames before and after tell of a frame that does not tell itself where it points."""
+"""Where a frame points whose own stars do not show it, from the frames before and after."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from skylake.image.wcs.lens_text import lens_text
 #: Frames on either side, at most, and how long before or after they may be.
 EACH_SIDE = 5
 _LONGEST_DAYS = 1.0 / 24.0
-#: So many frames of a field tell how well they predict each other; where there are fewer, so many other fields do.
+#: So many frames of a field show how well they predict each other; where there are fewer, so many other fields do.
 _ENOUGH, _FIELDS = 4, 8
 #: A frame lies within so many errors, and no nearer or farther than this, of where its neighbours put it (pixels).
 _SIGMAS = 4.0
@@ -26,7 +26,7 @@ _NEAR_PX, _FAR_PX = 3.0, 20.0
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A frame whose stars tell where it points.
+    """A frame whose stars show where it points.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class Prior:
     between : InterpolatedLens or None
         Its place by interpolation; None if neighbours do not enclose it or are of different fields.
     text : str
-        The frames before and after, by frame_id, and a digest of what they tell.
+        The frames before and after, by frame_id, and a digest of what follows from them.
     """
 
     hints: tuple[tuple[Lens, float], ...]
@@ -71,7 +71,7 @@ class Prior:
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """The frames of a night and one size that tell where they point, in the order of time."""
+    """The frames of a night and one size whose pointing is known, in the order of time."""
 
     frames: tuple[Neighbour, ...]
     shape: tuple[int, int]
@@ -88,7 +88,7 @@ class Neighbours:
         return cls(ordered, shape, ground, tuple(slewed.tolist()))
 
     def prior(self, mjd: float) -> Prior | None:
-        """Return what they tell of a frame of some time; None if there is none near it."""
+        """Return where a frame of some time may point; None if no other frame is near in time."""
         times = [one.mjd for one in self.frames]
         place = int(np.searchsorted(times, mjd))
         before = [one for one in self._before(place) if mjd - one.mjd <= _LONGEST_DAYS]
@@ -138,7 +138,7 @@ class Neighbours:
             float(np.sqrt(np.mean(np.square(values))))
             for values in ([one.fit_px for one in frames], [one.bias_px for one in frames])
         )
-        # With four frames these tell by themselves how well they predict each other.
+        # Four frames show by themselves how well they predict each other.
         others = self._elsewhere(before[0], after[0]) if len(frames) < _ENOUGH else []
         found = track.between(mjd, len(before) - 1, fit_px, others)
         return None if found is None else replace(found, err_px=math.hypot(found.err_px, bias_px))
@@ -167,6 +167,6 @@ class Neighbours:
 
 
 def _digest(hints: Sequence[tuple[Lens, float]], between: InterpolatedLens | None) -> str:
-    told = [(lens_text(lens), radius) for lens, radius in hints]
-    content = repr([told, None if between is None else between.err_px])
+    lenses = [(lens_text(lens), radius) for lens, radius in hints]
+    content = repr([lenses, None if between is None else between.err_px])
     return hashlib.sha256(content.encode()).hexdigest()[:16]

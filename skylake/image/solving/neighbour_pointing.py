@@ -52,7 +52,7 @@ def few_stars(
 
 
 def few_stars_row(found: FewStars) -> FrameRow:
-    """Return the columns of ``frames`` that tell of a frame that few stars placed."""
+    """Return the columns of ``frames`` of a frame that few stars placed."""
     return {
         "wcs_source": NEIGHBOURS,
         "wcs_err_px": found.err_px,

@@ -1,4 +1,4 @@
-"""What is known of where a frame points before it is solved: by its profile, its cards and a WCS that may be wrong."""
+"""Hints on where a frame points before it is solved: from its profile, its cards and a WCS that may be wrong."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from skylake.image.wcs.header_wcs import Pointing
 SCALE_FACTOR = 1.2
 #: This share of the time belongs to the attempt near a hint, which may be wrong.
 _NEAR_SHARE = 0.3
-#: And this share of the rest to the attempt that believes nothing; it gets what the others leave besides.
+#: And this share of the rest to the attempt that believes nothing; it gets what the others leave as well.
 _LOST_SHARE = 0.2
 _WHOLE_SKY = "one of the whole sky needs site, time and --all-sky (astrometry.all_sky in a profile)"
 #: Hours, minutes and seconds, or degrees, with blanks or colons between them.
@@ -42,7 +42,7 @@ def attempts(
     raw_step : int
         Raw pixels from one pixel to the next.
     pointing : Pointing or None
-        What the header tells, and the catalog does not confirm.
+        The pointing of the header that the catalog does not confirm.
     mjd : float or None
         Of the exposure, UTC, for cards that refer to the equinox of the date.
     """
@@ -66,7 +66,7 @@ def attempts(
 
 
 def with_nothing_known(params: SolveParams) -> list[SolveParams]:
-    """Return an attempt, and one that believes nothing of what it was told, if it was told something."""
+    """Return an attempt and, if it has hints, another that believes none of them."""
     nothing = replace(
         params,
         scale_low=None,
@@ -76,18 +76,18 @@ def with_nothing_known(params: SolveParams) -> list[SolveParams]:
         parity=None,
         seconds=_LOST_SHARE * params.seconds,
     )
-    if _told(params) == _told(nothing):
+    if _hints(params) == _hints(nothing):
         return [params]
     return [replace(params, seconds=(1.0 - _LOST_SHARE) * params.seconds), nothing]
 
 
 def of_profile(tries: Iterable[SolveParams]) -> SolveParams:
-    """Return what attempts take from the profile alone: where it points is no word of it, and may differ."""
+    """Return what attempts take from the profile alone: where it points is not part of it, and may differ."""
     first = next((one for one in tries if one.centre is None), SolveParams())
     return replace(first, rotation_deg=None)
 
 
-def _told(params: SolveParams) -> tuple[Any, ...]:
+def _hints(params: SolveParams) -> tuple[Any, ...]:
     return params.scale_low, params.scale_high, params.centre, params.rotation_deg, params.parity
 
 
@@ -103,11 +103,11 @@ def in_turn(
         spare = max(lent.seconds - answer.seconds, 0.0)
 
 
-def why_unsolved(answers: Iterable[Solution | Unsolved], told: SolveParams) -> str:
+def why_unsolved(answers: Iterable[Solution | Unsolved], hints: SolveParams) -> str:
     """Return why a frame is not solved.
 
-    That is what a search says for which there were no patterns, or the one that looked at most. If nobody told how
-    wide the picture is, it may show the whole sky.
+    That is the reason of a search for which there were no patterns, or else of the one with the most guesses. If the
+    width of the picture was not given, it may show the whole sky.
     """
     unsolved = [one for one in answers if isinstance(one, Unsolved)]
     why = max(unsolved, key=lambda one: (one.without_patterns, one.n_guesses))
@@ -115,33 +115,33 @@ def why_unsolved(answers: Iterable[Solution | Unsolved], told: SolveParams) -> s
         return why.message
     words = [why.message]
     if len(unsolved) > 1 and not why.without_index:
-        words.append("nor does one fit with scale, centre and parity left open, as if none was told")
-    if told.scale_high is None:
+        words.append("nor does one fit with scale, centre and parity left open, as if none was given")
+    if hints.scale_high is None:
         words.append(_WHOLE_SKY)
     return "; ".join(words)
 
 
-def contradicted(told: SolveParams, found: Solution) -> str | None:
-    """Return in words what a solution says against what was told, with figures; None if it says nothing."""
+def contradicted(hints: SolveParams, found: Solution) -> str | None:
+    """Return how a solution contradicts the hints, in words with figures; None if it does not."""
     words = []
-    low, high = told.scale_low or 0.0, told.scale_high or math.inf
+    low, high = hints.scale_low or 0.0, hints.scale_high or math.inf
     if not low <= found.scale_arcsec <= high:
         words.append(
-            f"the scale is {found.scale_arcsec:.4g} arcsec per pixel, and {low:.4g} to {high:.4g} was told"
+            f"the scale is {found.scale_arcsec:.4g} arcsec per pixel, and {low:.4g} to {high:.4g} was given"
         )
-    if told.parity is not None and found.parity != told.parity:
-        is_, was = ("is", "not to be") if found.parity > 0 else ("is not", "to be")
-        words.append(f"the image {is_} mirrored, and was told {was}")
-    if told.centre is not None:
-        reach = told.radius_deg + 0.5 * math.hypot(*found.shape) * found.scale_arcsec / 3600.0
-        away = float(separation_deg(*told.centre, *found.centre))
+    if hints.parity is not None and found.parity != hints.parity:
+        is_, was = ("is", "not mirrored") if found.parity > 0 else ("is not", "mirrored")
+        words.append(f"the image {is_} mirrored, and was given as {was}")
+    if hints.centre is not None:
+        reach = hints.radius_deg + 0.5 * math.hypot(*found.shape) * found.scale_arcsec / 3600.0
+        away = float(separation_deg(*hints.centre, *found.centre))
         if away > reach:
-            words.append(f"the centre is {away:.3g} degrees from where it was told")
-    if told.rotation_deg is not None:
-        turn = (found.rotation_deg - told.rotation_deg + 180.0) % 360.0 - 180.0
-        if abs(turn) > told.rotation_tolerance_deg:
+            words.append(f"the centre is {away:.3g} degrees from the one that was given")
+    if hints.rotation_deg is not None:
+        turn = (found.rotation_deg - hints.rotation_deg + 180.0) % 360.0 - 180.0
+        if abs(turn) > hints.rotation_tolerance_deg:
             words.append(
-                f"the rotation is {found.rotation_deg:.4g} degrees, and {told.rotation_deg:g} was told"
+                f"the rotation is {found.rotation_deg:.4g} degrees, and {hints.rotation_deg:g} was given"
             )
     return "; ".join(words) or None
 
@@ -154,20 +154,20 @@ def _around(scale: float | None) -> dict[str, Any]:
 
 
 def hinted_centre(header: Any, camera: Camera, mjd: float | None = None) -> tuple[float, float] | None:
-    """Return right ascension and declination (degrees, ICRS) that cards of a header tell; None if they tell none.
+    """Return right ascension and declination (degrees, ICRS) of the cards of a header; None if there are none.
 
     Numbers are degrees; text such as ``05 35 17.3`` is hours for a right ascension.
     """
-    told = centre_of_cards(header, camera)
+    centre = centre_of_cards(header, camera)
     turn = card_equator(header, camera, mjd)
-    if told is None or np.array_equal(turn, np.eye(3)):
-        return told
-    ra, dec = ra_dec(turn.T @ unit_vectors(*told))
+    if centre is None or np.array_equal(turn, np.eye(3)):
+        return centre
+    ra, dec = ra_dec(turn.T @ unit_vectors(*centre))
     return float(ra), float(dec)
 
 
 def centre_of_cards(header: Any, camera: Camera) -> tuple[float, float] | None:
-    """Return what the cards tell, degrees of their own equinox."""
+    """Return the centre of the cards, degrees of their own equinox; None if there is none."""
     for ra_card, dec_card in zip(camera.astrometry.ra, camera.astrometry.dec, strict=False):
         ra, dec = angle_of(header.get(ra_card), 15.0), angle_of(header.get(dec_card), 1.0)
         if ra is not None and dec is not None and -360.0 <= ra <= 360.0 and -90.0 <= dec <= 90.0:
@@ -182,7 +182,7 @@ def card_equator(header: Any, camera: Camera, mjd: float | None) -> npt.NDArray[
 
 
 def angle_of(value: Any, degrees_per_unit: float, degrees_per_number: float = 1.0) -> float | None:
-    """Return an angle in degrees; None if a card tells none.
+    """Return the angle of a card in degrees; None if it has none.
 
     Parameters
     ----------

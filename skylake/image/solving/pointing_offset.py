@@ -3,7 +3,7 @@
 Every catalog star that should be near the image votes with every source for the shift between them. Wrong pairs spread
 over all shifts, right ones gather in one place, however many sources are no stars. A place is believed if so many
 votes there by chance, in any place and for any turn, are less likely than one in ten thousand; the fit that follows,
-and the catalog, have a say after that. What chance brings is told by the votes around the place: where stars and
+and the catalog, have a say after that. The votes around the place show what chance brings: where stars and
 sources are clumped, wrong pairs agree on the shift between the clumps, but not as closely as right ones.
 """
 
@@ -31,7 +31,7 @@ _MOST_TURNS = 61
 #: Shifts are counted in so many places at most.
 _MOST_CELLS = 1000
 _LEAST_VOTES = 5
-#: Two rings about a place, in cells, tell what wrong pairs bring there: a scale that is wrong leaves them empty.
+#: Two rings about a place, in cells, show what wrong pairs bring there: a scale that is wrong leaves them empty.
 _RINGS = ((3.5, 6.0), (6.0, 10.0))
 _LOG_CHANCE = math.log(1e-4)
 

@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float64]
 _LEAST_STARS = 6
 #: Matches are so many times more than chance would give.
 _ABOVE_CHANCE = 3.0
-#: Sources in the neighbourhood of a place that tell how dense they are there, on the mean.
+#: Sources in the neighbourhood of a place from which their density there is taken, on the mean.
 _NEIGHBOURS = 8.0
 
 
@@ -53,7 +53,7 @@ class RefinedPointing:
     def numbers(self, shape: tuple[int, int]) -> dict[str, Any]:
         """Return what is worth keeping of a frame, as columns of ``frames``; NaN is None."""
         found = self.refinement
-        told: dict[str, float] = {
+        figures: dict[str, float] = {
             "astrom_rms_px": found.rms_px,
             "astrom_rms_arcsec": found.rms_arcsec,
             "astrom_held_out_px": found.held_out_px,
@@ -63,7 +63,7 @@ class RefinedPointing:
             **found.rings(shape),
         }
         return {
-            **{name: value if math.isfinite(value) else None for name, value in told.items()},
+            **{name: value if math.isfinite(value) else None for name, value in figures.items()},
             "astrom_n": len(found.stars),
             "astrom_parameters": len(found.fit.freed),
             "astrom_field": found.residual_field(shape).text(),
@@ -92,8 +92,8 @@ def refine_pointing(
         Height and width of the image.
     radius_px : float
     distortion : Distortion, optional
-        That of the camera, if it was learnt: then only attitude, focal length and, where stars ask for it, the stretch
-        are fitted.
+        That of the camera, if it was learned: then only attitude, focal length and, where stars require it, the
+        stretch are fitted.
     bending : Bending, optional
         Refraction over the field, taken off the stars before the lens is fitted.
 
@@ -138,7 +138,7 @@ def refine_known(
     pointing, stars, sources, shape, radius_px, bending
         As for :func:`refine_pointing`.
     epoch : Epoch or None
-        What was learnt of the camera, if anything.
+        The learned distortion of the camera, if any.
 
     Returns
     -------
@@ -178,7 +178,7 @@ def _by_chance(found: Refinement, vectors: Floats, sources: Sources, shape: tupl
     """Return how many stars would have a source within the radius by chance.
 
     Sources are taken to lie anywhere, but as densely as they do around each star, whose own is left out: clumps of
-    stars upon clumps of something else have many neighbours.
+    stars on clumps of something else have many neighbours.
     """
     from scipy.spatial import cKDTree
 

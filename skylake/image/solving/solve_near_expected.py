@@ -55,14 +55,14 @@ def seek(
     mjd : float
         Epoch of the stars.
     epoch : Epoch or None
-        What was learnt of the distortion of the camera.
+        The learned distortion of the camera.
     bend : callable, optional
         Returns the refraction over a field.
 
     Returns
     -------
     Sought or None
-        None if the stars are not found; what is trusted without them comes back as it is.
+        None if the stars are not found, unless the pointing is trusted without them.
     """
     half_px = 0.5 * math.hypot(*shape)
     x, y = 0.5 * (shape[1] - 1), 0.5 * (shape[0] - 1)
@@ -93,11 +93,11 @@ def pointing_of(lens: Lens, shape: tuple[int, int]) -> Pointing:
 
 def telescope_row(pointing: Pointing, right: bool, seeds: Sequence[Seed], shape: tuple[int, int]) -> FrameRow:
     """Return how far a frame is from where the cards of the telescope put it: columns of ``frames``."""
-    told = next((seed.lens for seed in seeds if not seed.trusted), None)
-    if told is None or not right:
+    expected = next((seed.lens for seed in seeds if not seed.trusted), None)
+    if expected is None or not right:
         return {}
     found = attitude_of(pointing.ra_deg, pointing.dec_deg, pointing.rotation_deg)
-    wanted = frame_matrix(told, shape)
+    wanted = frame_matrix(expected, shape)
     apart = 2.0 * math.asin(min(0.5 * float(np.linalg.norm(found[2] - wanted[2])), 1.0))
     # The turn about the axis, whatever the tilt between them: the twist of the rotation.
     turn = found @ wanted.T

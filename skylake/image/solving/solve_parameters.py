@@ -1,4 +1,4 @@
-"""What is known of a picture that is to be solved, and how long the search may take."""
+"""The known parameters of a picture to solve, and the time that the search may take."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SolveParams:
-    """What is known of a picture, and how long it may take.
+    """The known parameters of a picture, and the time that its search may take.
 
     Attributes
     ----------

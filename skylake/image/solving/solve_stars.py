@@ -49,7 +49,7 @@ _BLOCK = 200
 _MOST_SOURCES = 400
 _FEWEST_SOURCES = 6
 _FEWEST_PAIRS = 6
-#: Width of the narrowest pictures of which nothing is known.
+#: Width of the narrowest pictures without hints.
 _NARROWEST_DEG = 0.5
 #: Stars in the narrowest pictures that an index is made for.
 _NARROWEST_STARS = 16.0
@@ -161,7 +161,7 @@ class Unsolved:
 
 
 @dataclass(slots=True)
-class _Search:
+class _PatternSearch:
     """The state of a search: sources from the centre of the picture, brightest first, and the best guess so far."""
 
     x: FloatArray
@@ -222,7 +222,7 @@ def solve(
         return Unsolved(Reason.TOO_FEW_SOURCES, message, -math.inf, 0, time.thread_time() - began)
     _make_ready(bands)
     x, y, flux = (np.asarray(values, float)[chosen] for values in (x, y, flux))
-    state = _Search(
+    state = _PatternSearch(
         x - 0.5 * (shape[1] - 1),
         y - 0.5 * (shape[0] - 1),
         -2.5 * np.log10(flux),
@@ -270,7 +270,9 @@ def usable_sources(x: FloatArray, y: FloatArray, flux: FloatArray) -> IntArray:
     return np.asarray(good[kept])
 
 
-def _attempts(state: _Search, bands: Sequence[AsterismBand]) -> Iterator[tuple[float, AsterismBand, float]]:
+def _attempts(
+    state: _PatternSearch, bands: Sequence[AsterismBand]
+) -> Iterator[tuple[float, AsterismBand, float]]:
     """Yield scales (radians per pixel), bands and ranks of sources to try, the likeliest first."""
     params, (height, width) = state.params, state.shape
     side = math.sqrt(width * height)
@@ -298,7 +300,7 @@ def _fitting(bands: Sequence[AsterismBand], densities: list[float], steradians: 
 
 
 def _attempt(
-    state: _Search, band: AsterismBand, rank: float, scale: float
+    state: _PatternSearch, band: AsterismBand, rank: float, scale: float
 ) -> tuple[Answer, Picture, IntArray] | None:
     """Search one band at one scale."""
     params, focal = state.params, 1.0 / scale
@@ -353,7 +355,10 @@ def _wanted(params: SolveParams, half_view: float) -> Wanted:
 
 
 def _solution(
-    found: tuple[Answer, Picture, IntArray], band: AsterismBand, state: _Search, chosen: IntArray
+    found: tuple[Answer, Picture, IntArray],
+    band: AsterismBand,
+    state: _PatternSearch,
+    chosen: IntArray,
 ) -> Solution:
     """Return an accepted guess as a solution."""
     answer, picture, some = found

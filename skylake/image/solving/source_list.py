@@ -12,7 +12,7 @@ from skylake.core.frame import StoredImage
 from skylake.core.sphere import FloatArray
 from skylake.image.detection.background import estimate_background
 from skylake.image.detection.detect_sources import detect_sources
-from skylake.image.detrend.detrend_chain import calibrate
+from skylake.image.detrend.detrend_chain import detrend_image
 from skylake.image.photometry.aperture_photometry import make_scene
 from skylake.image.photometry.centroids import windowed_centroids
 
@@ -61,7 +61,7 @@ def star_list(raw: StoredImage, camera: Camera) -> StarList:
         If it has no valid pixels, another size than the camera, or no sources.
     """
     steps = camera.reduction.steps
-    image = calibrate(raw, camera, None, steps[0] if steps else None)
+    image = detrend_image(raw, camera, None, steps[0] if steps else None)
     background = estimate_background(image, camera.extraction)
     signal = image.pixels - background.level
     found = detect_sources(signal, background.rms, image.mask, camera.extraction, 1.0, image.variance)

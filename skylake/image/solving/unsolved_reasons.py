@@ -12,11 +12,11 @@ WIDEST_DEG = 60.0
 
 def too_few(n_sources: int, n_needed: int) -> str:
     """Return why so few usable sources are not searched for."""
-    told = {0: "no usable source is", 1: "1 usable source is"}.get(
+    sources = {0: "no usable source is", 1: "1 usable source is"}.get(
         n_sources, f"{n_sources} usable sources are"
     )
     return (
-        f"{told} too few to tell where the frame points, {n_needed} are needed: "
+        f"{sources} too few to find where the frame points, {n_needed} are needed: "
         "clouds, a short exposure, or too high a threshold of detection"
     )
 
@@ -37,14 +37,14 @@ def why_no_pattern(
         What :func:`beyond_patterns` says.
     """
     spent = f"among {n_guesses} guesses"
-    mend = beyond or "check the scale, and that the catalog is as deep as the frame"
+    advice = beyond or "check the scale, and that the catalog is as deep as the frame"
     if timed_out:
         spent = f"within {params.seconds:g} s"
-        mend = beyond or "allow more seconds, or tell scale or centre more closely"
+        advice = beyond or "allow more seconds, or give scale or centre more closely"
     odds = "no guess came near"
     if math.isfinite(best):
         odds = f"the best guess has log odds of {best:.1f}, {params.log_odds:g} are needed"
-    return f"no star pattern fits {spent}; {odds}; {mend}"
+    return f"no star pattern fits {spent}; {odds}; {advice}"
 
 
 def beyond_patterns(
@@ -62,13 +62,13 @@ def beyond_patterns(
     tried : bool
         Whether any pattern was looked up.
     index : str
-        The lake and the catalog of the index, as a command takes them; empty where nobody knows.
+        The lake and the catalog of the index, as a command takes them; empty if unknown.
     """
     longest, side = max(shape) / 3600.0, math.sqrt(shape[0] * shape[1]) / 3600.0
     if params.scale_low and params.scale_low * longest > WIDEST_DEG / 1.2:
         return (
             f"pictures of {params.scale_low * longest:.3g} degrees and more are wider than patterns are made for, "
-            f"{WIDEST_DEG:g}; for a camera that looks up tell site and time, and --all-sky or astrometry.all_sky"
+            f"{WIDEST_DEG:g}; for a camera that looks up give site and time, and --all-sky or astrometry.all_sky"
         )
     if params.scale_high and params.scale_high * side < narrowest_deg:
         low, high = (params.scale_low or 0.0) * side, params.scale_high * side
@@ -79,6 +79,6 @@ def beyond_patterns(
             f"{WIDEST_DEG:g}` makes one for it"
         )
     if not tried:
-        told = "" if not params.scale_high else f" of {params.scale_high * longest:.3g} degrees and less"
-        return f"the index has too few stars for pictures{told}; make it with --scales for them, of a deeper catalog"
+        width = "" if not params.scale_high else f" of {params.scale_high * longest:.3g} degrees and less"
+        return f"the index has too few stars for pictures{width}; make it with --scales for them, of a deeper catalog"
     return None

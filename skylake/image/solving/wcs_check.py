@@ -135,7 +135,7 @@ def _met(sources: Floats, wanted: Floats) -> Floats:
 
 
 def _beyond(found: npt.NDArray[np.intp], n: int, chance: Floats) -> bool:
-    """Tell whether more of `n` stars were found within one of the radii than chance explains."""
+    """Return whether more of `n` stars were found within one of the radii than chance explains."""
     # The survival function of the binomial distribution; scipy.stats, which has it too, takes a second to load.
     from scipy.special import bdtrc
 

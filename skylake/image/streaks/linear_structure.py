@@ -187,7 +187,7 @@ def _is_exact(strip: Floats, noise: float, width: float) -> bool:
     if (light <= 0.0).any():
         return False
     centres = np.array([profile @ place[near] for profile in profiles]) / light
-    # What is about the middle of a part is between its ends.
+    # Pixels around the middle of a part lie between its ends.
     drift = (centres[-1] - centres[0]) * _PARTS / (_PARTS - 1)
     spread = np.sqrt(np.sum(place[near] ** 2) * _PARTS / strip.shape[1])
     error = 1.25 * np.sqrt(2.0) * noise * spread / float(np.median(light)) * _PARTS / (_PARTS - 1)

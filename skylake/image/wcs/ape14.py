@@ -11,8 +11,8 @@ from astropy.wcs.wcsapi import BaseLowLevelWCS
 from skylake.core.sphere import FloatArray
 
 
-class View(Protocol):
-    """What turns pixels into the sky and back."""
+class SkyMapping(Protocol):
+    """A mapping from pixels to the sky and back."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -30,10 +30,10 @@ class ViewWCS(BaseLowLevelWCS):  # type: ignore[misc] # astropy has no types
 
     Parameters
     ----------
-    view : View
+    view : SkyMapping
     """
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: SkyMapping) -> None:
         self.view = view
 
     @property
@@ -48,7 +48,7 @@ class ViewWCS(BaseLowLevelWCS):  # type: ignore[misc] # astropy has no types
 
     @property
     def world_axis_physical_types(self) -> list[str]:
-        """What the axes of the sky are, as UCD1+."""
+        """The axes of the sky as UCD1+."""
         return ["pos.eq.ra", "pos.eq.dec"]
 
     @property

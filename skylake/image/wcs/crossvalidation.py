@@ -38,7 +38,7 @@ class CrossValidationRms:
 
 @dataclass(frozen=True, slots=True)
 class LinearProblem:
-    """What is left of stars after a fit, and how it changes with a further step of the parameters.
+    """Residuals of stars after a fit, and their change with a further step of the parameters.
 
     Attributes
     ----------

@@ -79,8 +79,8 @@ def _steps(
         steps = (spread @ wanted[..., None])[..., 0]
         # The widths are those of the fit to all stars: at first half a Cauchy distribution, then what is left.
         moment = (steps - off) ** 2 + np.diagonal(spread, axis1=1, axis2=2)
-        learnt = np.sqrt(0.5 * (core**2 + moment)) if number < _ROUNDS // 2 else np.sqrt(moment)
-        width = np.where(known, learnt, np.inf)
+        learned = np.sqrt(0.5 * (core**2 + moment)) if number < _ROUNDS // 2 else np.sqrt(moment)
+        width = np.where(known, learned, np.inf)
     return steps
 
 

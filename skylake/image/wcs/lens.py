@@ -64,7 +64,7 @@ class Lens:
         False if, with y up, the image shows a right-handed frame as from within the sphere: north up, east to the
         left.
     bending : Bending or None
-        What the air does to directions before they come to the lens; None for directions as they appear.
+        Refraction of directions before they reach the lens; None for apparent directions.
     """
 
     rotation: tuple[float, float, float]

@@ -59,7 +59,7 @@ class StarPairs:
 
 @dataclass(frozen=True, slots=True)
 class LensPrior:
-    """What is known of a lens before its stars are seen.
+    """Prior knowledge of a lens, before its stars are used.
 
     Attributes
     ----------

@@ -1,10 +1,10 @@
 """Choice of the parameters of a lens: as many as predict held-out stars.
 
-What the stars do not ask for is not known to be nothing. All parameters are fitted, each under a prior whose width is
-learnt: a Cauchy distribution about what is expected, as narrow as real lenses are, which lets parameters go
-where the stars put them. Those that unseen stars have no need of are held as near to what is expected as the stars
-allow (automatic relevance determination; MacKay 1992, Neural Computation 4, 415), and are part of the error that is
-given.
+A parameter that the stars do not require is not known to be zero. So all parameters are fitted, each under a prior
+whose width is learned: a Cauchy distribution about the expected value, as narrow as real lenses are, which lets
+parameters go where the stars put them. Those that held-out stars do not need are kept as near to the expected value as
+the stars allow (automatic relevance determination; MacKay 1992, Neural Computation 4, 415), and are part of the error
+that is given.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ GROUPS = {
 BASIC = (0, 1, 2, 3)
 #: Stars that it takes to free so many groups, in that order: each fit keeps some coordinates for each parameter.
 _STARS_FOR_GROUPS = (8, 14, 24, 32, 40, 48)
-#: Half of all lenses are as near to what is expected, as a share of how far any is.
+#: Half of all lenses are as near to the expected values, as a share of how far any is.
 _CORE = 0.1
 #: Many stars that show no distortion are wrong in so many cases: the share of the variance of what is held.
 _UNSEEN = 0.2
-#: How often the widths of priors are learnt from what they leave: more would forget what the stars do not constrain,
+#: How often the widths of priors are learned from what they leave: more would forget what the stars do not constrain,
 #: above all of a lens that shows some distortion, and so is likely to have more.
 _ROUNDS, _ROUNDS_DISTORTED = 2, 1
 #: To begin with fits need not be nearer than that; nor when parameters are chosen.
 _NEAR_PX, _STILL_PX = 1e-2, 1e-3
-#: A power of the radius stands upon the lower ones.
+#: A power of the radius is used only with the lower ones.
 POWERS = (("k1", "k2", "k3"),)
 
 
@@ -145,7 +145,7 @@ def fitted_again(fit: LensFit, pairs: StarPairs) -> LensFit:
     """
     wide = fit_lens(fit.lens, pairs, fit.fitted, fit.expected)
     held = np.setdiff1d(fit.fitted, BASIC)
-    # Of a camera whose distortion was learnt there is no such choice: its stretch is that of each frame.
+    # Of a camera whose distortion was learned there is no such choice: its stretch is that of each frame.
     asked = fit.freed.size > len(BASIC) or fit.fitted.size < len(NAMES)
     if asked or len(pairs.x) < _STARS_FOR_GROUPS[-1]:
         return replace(wide, freed=fit.freed)

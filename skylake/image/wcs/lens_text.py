@@ -25,7 +25,7 @@ _AXES = ("east", "north", "up")
 
 def lens_text(lens: Lens) -> str:
     """Return a lens as JSON: projection, whether it is mirrored, its parameters that are not 0, and refraction."""
-    return json.dumps(_told_of_lens(lens))
+    return json.dumps(_values_of_lens(lens))
 
 
 def lens_of_text(text: str) -> Lens:
@@ -51,7 +51,7 @@ def view_text(view: SkyView) -> str:
     horizon = view.horizon
     axes = {name: axis.tolist() for name, axis in zip(_AXES, horizon.axes, strict=True)}
     air = {"velocity": horizon.velocity.tolist(), "refraction": list(horizon.refraction.coefficients)}
-    return json.dumps({**_told_of_lens(view.lens), _HORIZON: {**axes, **air}})
+    return json.dumps({**_values_of_lens(view.lens), _HORIZON: {**axes, **air}})
 
 
 def view_of_text(text: str, shape: tuple[int, int]) -> SkyView:
@@ -80,7 +80,7 @@ def view_of_text(text: str, shape: tuple[int, int]) -> SkyView:
     return SkyView(_lens_of_values(values, text), Horizon(axes, velocity, refraction), shape)
 
 
-def _told_of_lens(lens: Lens) -> dict[str, Any]:
+def _values_of_lens(lens: Lens) -> dict[str, Any]:
     numbers = {name: float(value) for name, value in zip(NAMES, lens.parameters(), strict=True) if value}
     air = {} if lens.bending is None else {"refraction": lens.bending.values()}
     return {"projection": lens.projection, "mirrored": lens.mirrored, **numbers, **air}

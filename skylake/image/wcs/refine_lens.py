@@ -138,7 +138,7 @@ def refine(
     expected : LensPrior, optional
         What is known of the lens, as from other frames of the camera.
     groups : list of str, optional
-        What may be fitted besides attitude and focal length if cross-validation asks for it; by default all.
+        What may be fitted as well as attitude and focal length if cross-validation asks for it; by default all.
 
     Returns
     -------
@@ -248,7 +248,7 @@ def _other_projection(
         start = with_projection(lens, projection)
         known = LensPrior.default(start, shape)
         full = fit_lens(start, pairs, indices(affordable(len(pairs.x))), known, _STILL_PX)
-        # What cannot follow the stars that it is fitted to does not predict others.
+        # A lens that cannot follow the stars it is fitted to does not predict others.
         if _misfit(full, best, pairs) >= _misfit(best, best, pairs):
             continue
         fit, distance = fit_best_lens(full.lens, pairs, known)

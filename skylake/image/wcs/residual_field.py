@@ -49,7 +49,7 @@ class ResidualField:
         column = np.clip(((x + 0.5) * columns / shape[1]).astype(int), 0, columns - 1)
         cell = row * columns + column
         total = np.bincount(cell, weights, minlength=rows * columns)
-        # What the lens does not show has no residual and no weight.
+        # Cells that the lens does not show have no residual and no weight.
         sums = [
             np.bincount(cell, weights * np.nan_to_num(values), minlength=rows * columns)
             for values in residuals

@@ -103,9 +103,9 @@ def to_sip(
     """
     kinds = _kinds(lens, shape)
     judged = _judged(lens, shape)
-    trials = [_Trial.of(lens, shape, kind, judged) for kind in kinds]
+    trials = [_SipTrial.of(lens, shape, kind, judged) for kind in kinds]
     orders = range(1, MAX_ORDER + 1) if order is None else (order,)
-    best: tuple[float, _Trial, _Polynomials] | None = None
+    best: tuple[float, _SipTrial, _Polynomials] | None = None
     for number in orders:
         for trial in trials:
             polynomials = trial.fitted(number)
@@ -194,7 +194,7 @@ class _Polynomials:
 
 
 @dataclass(frozen=True, slots=True)
-class _Trial:
+class _SipTrial:
     """Pixels about a reference pixel, and where they are in a plane about its direction (degrees)."""
 
     kind: LensProjection
@@ -207,7 +207,7 @@ class _Trial:
     judged_plane: Floats
 
     @classmethod
-    def of(cls, lens: Imaging, shape: tuple[int, int], kind: LensProjection, judged: Floats) -> _Trial:
+    def of(cls, lens: Imaging, shape: tuple[int, int], kind: LensProjection, judged: Floats) -> _SipTrial:
         """Project directions all over the image, and at places where polynomials are judged, shape (2, n)."""
         x0, y0 = lens.x0, lens.y0
         if not (0.0 <= x0 <= shape[1] - 1.0 and 0.0 <= y0 <= shape[0] - 1.0):

@@ -22,7 +22,7 @@ class SkyView:
     """A lens that knows apparent directions (east, north, up), and the horizon at an instant.
 
     All methods are vectorised. Positions are degrees, ICRS or apparent altitude and azimuth (from north through east);
-    pixels are 0-based. What the lens does not show is NaN.
+    pixels are 0-based. Places that the lens does not show are NaN.
 
     Attributes
     ----------

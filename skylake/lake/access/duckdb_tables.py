@@ -48,7 +48,7 @@ _BEGINNINGS = {
 
 
 class ReadableSnapshot(Protocol):
-    """What a connection asks of a snapshot, on disk or in an object store."""
+    """The methods of a snapshot, on disk or in an object store, that a connection needs."""
 
     @property
     def layout(self) -> Layout:
@@ -78,7 +78,7 @@ class ReadableSnapshot(Protocol):
         ...
 
     def n_rows(self, table: str) -> int:
-        """Return the number of rows of a table."""
+        """Return the number of rows in the files of a table; of a table in blocks, of blocks."""
         ...
 
     def catalogs(self) -> list[str]:
@@ -126,14 +126,15 @@ def connect(
 
     Tables in blocks are there with merged rows under their names, and block by block in the schema ``blocks``.
 
-    The function ``skylake_snapshot()`` tells its number. The views ``ledger``, ``parts`` and ``configurations`` of
-    a lake on disk tell where the rows come from. Only the row groups and columns that a query needs are read.
+    The function ``skylake_snapshot()`` returns the number of the snapshot. The views ``ledger``, ``parts`` and
+    ``configurations`` of a lake on disk show where the rows come from. Only the row groups and columns that a query
+    needs are read.
 
     Parameters
     ----------
     snapshot : ReadableSnapshot
     files : mapping of str to sequence of Path, or None
-        Files of some tables, which then have the rows of these alone; neither catalogs nor a ledger are there then.
+        Files of some tables, to have their rows only; then there are no catalogs and no ledger.
 
     Raises
     ------
@@ -146,10 +147,10 @@ def connect(
     if is_url(snapshot.layout.root):
         # Through fsspec: DuckDB's own reader of S3 is an extension that it would have to download.
         connection.register_filesystem(store(snapshot.layout.root))
-        # What was published never changes: what DuckDB has read once it need not read again.
+        # Published files never change, so DuckDB need not read anything twice.
         connection.execute("SET validate_external_file_cache = 'NO_VALIDATION'")
-    # DuckDB looks into the files of a view when it is made, and again for each view upon it. So the views that join
-    # tables are made upon tables without rows, which then give way to the files.
+    # DuckDB opens the files of a view when it is made, and again for each view on top of it. So the views that join
+    # tables are made on tables without rows, which views of the files then replace.
     _add_empty_tables(connection, snapshot)
     for name in ("flags", "views"):
         connection.execute((folder("sql") / "duckdb" / f"{name}.sql").read_text(encoding="utf-8"))
@@ -175,9 +176,9 @@ def in_memory() -> duckdb.DuckDBPyConnection:
 def restrict(
     connection: duckdb.DuckDBPyConnection, snapshot: ReadableSnapshot, files: Iterable[Path] = ()
 ) -> None:
-    """Let a connection of :func:`connect` reach nothing but the tables, catalogs and ledger of its snapshot.
+    """Restrict a connection of :func:`connect` to the tables, catalogs and ledger of its snapshot.
 
-    It loads no extension, and no setting of it can be changed any more. DuckDB would write where it may read, so
+    It loads no extension, and its settings can no longer be changed. DuckDB can write wherever it may read, so
     statements have to pass :func:`require_reading` too.
 
     Parameters
@@ -200,7 +201,7 @@ def restrict(
 
 
 def close(connection: duckdb.DuckDBPyConnection) -> None:
-    """Let a connection reach nothing but what it was given, load no extension, and change no setting any more."""
+    """Restrict a connection to what it was given; it loads no extension, and no setting can be changed."""
     for setting in _READING:
         connection.execute(f"SET {setting}")
 
@@ -233,7 +234,7 @@ def require_no_copy(
 ) -> None:
     """Refuse a statement that passed :func:`require_reading` and has a COPY as a common table expression.
 
-    The plan tells it from the word in a text. It can be made only when what stands before the statement has run.
+    The plan distinguishes a COPY from the word in a text. It can only be made once the statements before it have run.
 
     Raises
     ------
@@ -249,7 +250,7 @@ def _no_copy(door: Door) -> UsageError:
 
 
 def _copies(connection: duckdb.DuckDBPyConnection, text: str) -> bool:
-    """Tell whether the plan of a statement writes files."""
+    """Return whether the plan of a statement writes files."""
     rows = connection.execute(f"EXPLAIN (FORMAT json) {text}").fetchall()
     waiting = [plan for _, value in rows for plan in json.loads(value)]
     while waiting:
@@ -361,8 +362,8 @@ def _view(
 ) -> None:
     """Make a view of all files of a folder, or of some.
 
-    Of a store they are named one by one. A pattern would be listed anew for every query, and while a later publish
-    removes the folder that gives the rows of what is left.
+    Files in a store are named one by one. A pattern would be listed again for every query, and would give only part of
+    the rows while a later publish removes the folder.
     """
     if some is not None:
         files = _named(some)

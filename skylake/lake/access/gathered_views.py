@@ -1,7 +1,7 @@
-"""Tables in blocks as who reads them by name sees them: the rows of one key from all batches as one row.
+"""Merged views of tables in blocks: the rows of one key from all batches become one row.
 
-A row of the files of such a table is what one night of a camera adds to a key, as a light curve. The schema says for
-each column how blocks merge; what follows from the merged columns, as a median, the aggregate computes anew.
+A row of the files of such a table is what one night of a camera adds to a key, such as a light curve. The schema says
+for each column how blocks merge; values that follow from merged columns, such as a median, are computed again.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def _add_finish(connection: duckdb.DuckDBPyConnection, schema: TableSchema) -> N
     made = [column for column in schema.columns if column.merge == "finish"]
 
     def compute(merged: Any) -> pa.Array:
-        # Not before a query needs it: short queries shall start fast.
+        # Only when a query needs it, so that short queries start fast.
         from skylake.table.aggregate import aggregate_of
 
         finish = aggregate_of(schema.name).finish

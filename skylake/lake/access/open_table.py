@@ -1,4 +1,4 @@
-"""A table opened for reading, with whatever the reader works in: Arrow, pandas, polars, dask, DuckDB or lsdb."""
+"""A table opened for reading with Arrow, pandas, polars, dask, DuckDB or lsdb."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ class OpenTable:
         groups = self.partitions()
         if not groups:
             return dd.from_pandas(meta, npartitions=1)
-        # Or dask would turn what pandas keeps as objects, as true, false or null and nested rows, into texts.
+        # Otherwise dask would turn object columns of pandas, such as nullable booleans and nested rows, into strings.
         with dask.config.set({"dataframe.convert-string": False}):
             return dd.from_map(
                 _read_frame,
@@ -236,7 +236,7 @@ def filtered_by(filter: Any, schema: pa.Schema, name: str) -> set[str]:
 
 
 def _let_go(snapshot: Snapshot) -> None:
-    """Be done with a snapshot, which was kept only because this function waited with it."""
+    """Release a snapshot that this pending function has kept."""
 
 
 def _read_frame(
@@ -244,7 +244,7 @@ def _read_frame(
 ) -> pd.DataFrame:
     """Read one partition; dask narrows `columns` to those that a query needs.
 
-    The snapshot travels with the task, and is held by whoever runs it.
+    The snapshot is sent with the task, and the process that runs it holds the snapshot.
     """
     schema = snapshot.schema(name)
     if schema.in_blocks:

@@ -1,1 +1,1 @@
-"""What a lake keeps of each camera beside its tables."""
+"""Data of each camera that a lake keeps outside its tables."""

@@ -1,4 +1,4 @@
-"""Small Parquet tables of what a lake knows of its cameras, stored beside their profiles."""
+"""Small Parquet tables with the state of cameras, stored beside their profiles."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def read_rows(
     schema : pyarrow.Schema
         What the columns are.
     what, advice : str
-        What is in the file, and what people do once they have removed one that cannot be read.
+        What is in the file, and what to do after a damaged one was removed.
     later : sequence of str
-        Columns that a file of an older program may lack; they are None then.
+        Columns that a file of an older version may lack; they are None then.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def read_rows(
 
 
 def replace_rows(layout: Layout, path: Path, rows: pa.Table) -> None:
-    """Write such a table in place of the one that is there.
+    """Write such a table in place of the present one.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def replace_rows(layout: Layout, path: Path, rows: pa.Table) -> None:
 
 
 def keep_cameras(layout: Layout, snapshot: Path, wanted: Path | None = None) -> None:
-    """Let a snapshot that is being made keep what is known of cameras, so that a rollback brings it back.
+    """Keep the state of cameras in a snapshot that is being made, so that a rollback restores it.
 
     Parameters
     ----------
@@ -113,19 +113,19 @@ def keep_cameras(layout: Layout, snapshot: Path, wanted: Path | None = None) -> 
     snapshot : Path
         Its folder.
     wanted : Path or None
-        Folder of the snapshot whose knowledge it gets; None, or one of an older skylake, gets what is in force.
+        Folder of the snapshot whose state it gets; None, or one of an older skylake, gets the state in force.
     """
     held = None if wanted is None else wanted / CAMERAS_FOLDER
     files = layout.of_cameras() if held is None or not held.is_dir() else list(held.iterdir())
     (snapshot / CAMERAS_FOLDER).mkdir()
     link = Linker()
     for path in files:
-        # They are only ever replaced as a whole, so another name for a file is as good as a copy.
+        # Files are only ever replaced as a whole, so a hard link is as good as a copy.
         link(path, snapshot / CAMERAS_FOLDER / path.name)
 
 
 def restore_cameras(layout: Layout, snapshot: Path) -> None:
-    """Put in force what a snapshot knows of cameras, and nothing else; after an interruption it is done again."""
+    """Put the camera state of a snapshot in force, and nothing else; after an interruption it is done again."""
     held = snapshot / CAMERAS_FOLDER
     if not held.is_dir():
         return
@@ -134,7 +134,7 @@ def restore_cameras(layout: Layout, snapshot: Path) -> None:
     retained = {path.name for path in held.iterdir()}
     for name in retained:
         target, partial = folder / name, folder / f".{name}.tmp"
-        # To rename a file to another of its names would leave both.
+        # Renaming a file to another hard link of it would leave both names.
         if not (target.exists() and target.samefile(held / name)):
             partial.unlink(missing_ok=True)
             link(held / name, partial)

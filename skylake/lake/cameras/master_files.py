@@ -44,10 +44,10 @@ def add_master_scans(layout: Layout, relations: Relations) -> None:
 
 
 def unneeded_files(layout: Layout) -> list[Path]:
-    """Return the files that no snapshot needs and no run that is under way has made.
+    """Return the files that no snapshot needs and no active run has made.
 
     Must be called with the lock of the committer held: a run whose folder in the staging area is gone has committed
-    what it made, or never will. That folder is looked for after the files, so that none is younger.
+    its files, or never will. The folders are listed after the files, so that no file is newer than its run.
     """
     there = files_there(layout)
     if not there:
@@ -56,7 +56,7 @@ def unneeded_files(layout: Layout) -> list[Path]:
     try:
         needed = files_needed(layout)
     except (*UNREADABLE, pa.ArrowException):
-        # What a damaged table lists is not known; `skylake verify` names it.
+        # The files of a damaged table are unknown; `skylake verify` names it.
         return []
     return [
         layout.root / file

@@ -79,7 +79,7 @@ def _epoch(row: dict[str, Any]) -> Epoch:
 
 
 def write_epochs(layout: Layout, camera: str, epochs: Sequence[Epoch]) -> None:
-    """Write the epochs of a camera in place of those that are there.
+    """Write the epochs of a camera in place of the present ones.
 
     Raises
     ------

@@ -68,7 +68,7 @@ def read_focal_plane(layout: Layout, camera: str) -> tuple[PlacedChip, ...]:
 
 
 def write_focal_plane(layout: Layout, camera: str, epochs: Sequence[PlacedChip]) -> None:
-    """Write the places of a detector over those that are there.
+    """Write the places of a detector in place of the present ones.
 
     Raises
     ------

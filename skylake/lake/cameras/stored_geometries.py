@@ -78,12 +78,12 @@ def read_geometries(layout: Layout, camera: str) -> tuple[Geometry, ...]:
 
 
 def _older(row: dict[str, Any], place: int) -> dict[str, Any]:
-    """Return what files of older programs do not have: a row of those was an epoch."""
+    """Return the columns that files of older versions lack, in which each row was an epoch."""
     return {} if row["number"] is not None else {"number": place, "version": 1, "retired": False}
 
 
 def write_geometries(layout: Layout, camera: str, epochs: Sequence[Geometry]) -> None:
-    """Write the geometries of a camera in place of those that are there.
+    """Write the geometries of a camera in place of the present ones.
 
     Raises
     ------

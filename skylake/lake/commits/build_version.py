@@ -40,7 +40,7 @@ def bundle_name(table: str, level: int, members: Iterable[Part]) -> str:
 
 
 def build_version(folder: Path, table: str, base: Path, commit: Commit) -> Path:
-    """Make a new version of a table, in a folder that is not there yet, from a base and the changes of a commit.
+    """Make a new version of a table in a new folder, from a base and the changes of a commit.
 
     Returns
     -------
@@ -84,13 +84,13 @@ class _Builder:
     def __init__(self, base: Version, folder: Path, table: str) -> None:
         self.base, self.folder, self.table = base, folder, table
         self.is_hats = load(table).layout.kind == "hats"
-        # As the descriptions say: a count that went wrong once would be carried on for ever.
+        # From the descriptions, as a count that was wrong once would stay wrong for ever.
         self.n_rows = base.n_rows if self.is_hats else 0
         self.link = Linker()
         self._tree: PixelTree | None = None
 
     def keep(self, gone: set[str]) -> None:
-        """Link all that stays; bundles of which some members go are written without them."""
+        """Link all that stays; bundles that lose some members are written without them."""
         replaced = set()
         for part in self.base.parts_named(gone):
             self.n_rows -= part.n_rows
@@ -177,16 +177,16 @@ class _Builder:
         self.n_rows += part.n_rows
 
     def tree(self, files: Iterable[PartFile]) -> PixelTree:
-        """Return the division of what is in the version before new parts come."""
+        """Return the pixels of the version before new parts are added."""
         if self._tree is None:
             order = min(file.pixel[0] for file in files if file.pixel is not None)
             own = find_pixels(self.folder)
-            # A pixel whose rows are all replaced stays a pixel.
+            # A pixel stays a pixel even if all of its rows are replaced.
             self._tree = PixelTree.completed([*own, *_disjoint(self.base.pixels, own)], order)
         return self._tree
 
     def repartition_retained(self) -> None:
-        """Divide parts that came after a compaction had begun as it has divided the table."""
+        """Divide parts that were committed since a compaction began in the same way as it has divided the table."""
         bundles = Version(self.folder).bundles.values()
         leaves = {file.pixel for bundle in bundles for file in bundle.files if file.pixel is not None}
         if not leaves:
@@ -232,7 +232,7 @@ def _moved(part: Part, table: str, stem: str) -> Part:
 
 
 def refit(part: Part, folder: Path, tree: PixelTree) -> Part:
-    """Divide the files of a part, which lie in a folder, anew if they do not lie in the pixels of a tree.
+    """Divide the files of a part in a folder again if they do not lie in the pixels of a tree.
 
     Files that fit stay as they are.
     """
@@ -270,10 +270,10 @@ def _link_files(base: Path, version: Path, known: set[str], gone: set[str], link
     Raises
     ------
     LakeError
-        If no description lists a file: readers that go by descriptions do not see its rows and others do, and they
-        would stay beside those of a night that is done again.
+        If no description lists a file: some readers see its rows and others do not, and they would stay in addition
+        to the rows of a night that is ingested again.
     """
-    # Paths are plain texts here: there may be thousands, and they are what a commit takes time for.
+    # Paths are plain strings here: there may be thousands, which take most of the time of a commit.
     start, made, folders = len(str(base)), {f"{version}/dataset"}, [f"{base}/dataset"]
     while folders:
         folder, stays = folders.pop(), []
@@ -285,7 +285,7 @@ def _link_files(base: Path, version: Path, known: set[str], gone: set[str], link
                     owner = entry.name.removesuffix(".parquet")
                     if owner not in known:
                         raise LakeError(
-                            f"{entry.path}: no description lists this file, so nothing can be committed upon it; "
+                            f"{entry.path}: no description lists this file, so nothing can be committed on top of it; "
                             "`skylake verify` shows the command that repairs it"
                         )
                     if owner not in gone:
@@ -298,7 +298,7 @@ def _link_files(base: Path, version: Path, known: set[str], gone: set[str], link
 
 
 def _make_folder(folder: str, made: set[str]) -> None:
-    """Make a folder and those above it, but for those that are made."""
+    """Make a folder and its parents, except those that were made before."""
     if folder not in made:
         parent, _, _ = folder.rpartition("/")
         _make_folder(parent, made)
@@ -307,7 +307,7 @@ def _make_folder(folder: str, made: set[str]) -> None:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Move a file into a folder, which is made if it is not there."""
+    """Move a file into a folder, which is made if it is missing."""
     try:
         source.rename(target)
     except FileNotFoundError:

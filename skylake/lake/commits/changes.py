@@ -15,7 +15,7 @@ from skylake.schema import table_names
 
 @dataclass(frozen=True, slots=True)
 class StagedBundle:
-    """A bundle that is to be published, its members, and the folder in which its files are."""
+    """A bundle to publish, its members, and the folder of its files."""
 
     bundle: Bundle
     members: tuple[Part, ...]
@@ -24,7 +24,7 @@ class StagedBundle:
 
 @dataclass(slots=True)
 class Commit:
-    """Changes that become visible together, or not at all.
+    """Changes that become visible together or not at all.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Commit:
         Resolved configurations that the parts were made with, by their SHA-256; the ledger keeps them.
     base : int or None
         Snapshot from which the parts were made. If another process has changed one of them since, the commit is
-        refused rather than undo that; None asks for no such care.
+        refused, so that it does not undo that; None does not check.
     run : str or None
         The run that makes it, for the ledger; :class:`skylake.lake.Lake` fills it in.
     """
@@ -68,7 +68,7 @@ class Commit:
         self.staged.setdefault(part.table, []).append((part, staging))
 
     def unbundle(self, part: Part, staging: Path) -> None:
-        """Publish a part that is in a bundle in files of its own, with the rows that it has."""
+        """Publish a part of a bundle with files of its own and unchanged rows."""
         self.replace(part, staging)
         self.unbundled.setdefault(part.table, set()).add(part.name)
 

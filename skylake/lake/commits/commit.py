@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from skylake.durable import on_each_file_system, sync_folder, sync_tree
-from skylake.errors import LakeError, mend_of, reason_of
+from skylake.errors import LakeError, advice_on, reason_of
 from skylake.lake.cameras.camera_state import keep_cameras
 from skylake.lake.commits.build_version import build_version
 from skylake.lake.commits.changes import Commit
@@ -25,7 +25,7 @@ from skylake.schema import table_names
 
 
 def committing(layout: Layout) -> AbstractContextManager[None]:
-    """Hold the lock of the one committer of a lake whose own folders are no links: not even since it was opened."""
+    """Hold the lock of the committer of a lake, whose own folders must still not be links."""
     require_own(layout)
     return locked(layout.lock_file)
 
@@ -55,12 +55,12 @@ def publish(layout: Layout, base: Snapshot, commit: Commit) -> Snapshot:
     except OSError as error:
         raise LakeError(
             f"{layout.root}: the commit of {commit.stage} {commit.batch} could not be written "
-            f"({reason_of(error)}); the lake is as it was before: {mend_of(error) or 'fix that'} and run again"
+            f"({reason_of(error)}); the lake is as it was before: {advice_on(error) or 'fix that'} and run again"
         ) from error
 
 
 def restore(layout: Layout, wanted: Snapshot, run: str | None = None) -> Snapshot:
-    """Make the lake as it was at a snapshot: a new snapshot with the versions of the old one.
+    """Restore the lake to a snapshot: make a new snapshot with the versions of the old one.
 
     Must be called with the lock held.
     """
@@ -75,14 +75,14 @@ def restore(layout: Layout, wanted: Snapshot, run: str | None = None) -> Snapsho
     except OSError as error:
         raise LakeError(
             f"{layout.root}: the lake could not be rolled back ({reason_of(error)}); it is as before: "
-            f"{mend_of(error) or 'fix that'} and run again"
+            f"{advice_on(error) or 'fix that'} and run again"
         ) from error
 
 
 def _versions(reservation: Reservation, snapshot: Snapshot, touched: Collection[str]) -> dict[str, Path]:
     """Return the version of each table in a snapshot.
 
-    Tables that are younger than it are added to the lake; of those that are touched a version is built anyway.
+    Tables that are newer than the snapshot are added to the lake; touched tables get a new version anyway.
     """
     layout, versions = reservation.layout, {}
     for name in dict.fromkeys([*snapshot.tables, *touched]):
@@ -99,7 +99,7 @@ def _publish_versions(
 ) -> None:
     """Write a snapshot of some versions, force all to disk, then move the pointer.
 
-    What it knows of cameras is what is in force, or what another snapshot knew, given by its folder.
+    Its camera state is that in force, or that of another snapshot, given by its folder.
     """
     layout, folder = reservation.layout, reservation.folder
     for name, version in versions.items():
@@ -112,9 +112,9 @@ def _publish_versions(
     reservation.require()
     reservation.require_base()
     _point(layout.current, Path("_snapshots") / folder.name)
-    # Between looking and moving there is an instant in which another process may still have begun.
+    # Another process may still begin in the instant between this check and the move.
     reservation.require()
-    # The commit is made: where there is no room left for the rest, the next change does it.
+    # The commit is made. If the disk has no room for the rest, the next change does it.
     with suppress(OSError):
         settle(layout, reservation.number)
 
@@ -145,14 +145,14 @@ def create_empty(layout: Layout) -> Snapshot:
 
 
 def _link_table(layout: Layout, table: str) -> None:
-    """Make the link to a table in force, if it is not there."""
+    """Make the link to the current version of a table, if it is missing."""
     link = layout.root / table
     if not link.is_symlink():
         link.symlink_to(Path("current") / table)
 
 
 def _point(link: Path, target: Path) -> None:
-    """Let a symbolic link point elsewhere in one step that readers see either before or after."""
+    """Move a symbolic link in one step, so that readers see either the old or the new target."""
     partial = link.with_name(f".{link.name}.tmp")
     partial.unlink(missing_ok=True)
     partial.symlink_to(target)

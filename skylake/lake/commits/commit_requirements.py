@@ -19,9 +19,9 @@ from skylake.schema import arrow_schema, load
 from skylake.schema.digest import add_digests
 from skylake.schema.row_count import row_count
 
-#: What comes from the frames themselves; all else is made from it.
+#: Tables that come from the frames themselves; all others are made from these.
 _OBSERVED = ("frames", "sources")
-#: Of the lake that this process has committed to last.
+#: Frame identifiers of the lake that this process has committed to last.
 _FRAME_IDS = FrameIds()
 
 
@@ -31,14 +31,14 @@ def require(base: Snapshot, commit: Commit) -> None:
     Parameters
     ----------
     base : Snapshot
-        The current snapshot, upon which the commit is to be built.
+        The current snapshot, which the commit is based on.
     commit : Commit
 
     Raises
     ------
     LakeError
-        If a staged file is not what its part says, a table has another schema, a part was changed by
-        somebody else since it was read, or a frame would be in the lake twice.
+        If a staged file does not match its part, a table has another schema, another process has changed a part
+        since it was read, or a frame would be in the lake twice.
     """
     for parts in commit.staged.values():
         for part, staging in parts:
@@ -72,7 +72,7 @@ def _require_schema(part: Part) -> None:
 
 
 def _require_files(table: str, files: Iterable[PartFile], staging: Path) -> None:
-    """Refuse files that are not what is known of them."""
+    """Refuse staged files that do not match their descriptions."""
     schema = arrow_schema(load(table))
     for file in files:
         path = staging / file.path
@@ -88,7 +88,7 @@ def _require_files(table: str, files: Iterable[PartFile], staging: Path) -> None
 
 
 def _require_nothing_lost(staged: StagedBundle, base: Version) -> None:
-    """Refuse a bundle that does not hold the rows of its members, all of them and no others."""
+    """Refuse a bundle that does not hold exactly the rows of its members."""
     bundle = staged.bundle
     held = {part.name: (part.checksum, part.inputs) for part in base.parts_named(bundle.names)}
     expected = {part.name: (part.checksum, part.inputs) for part in staged.members}
@@ -101,7 +101,7 @@ def _require_nothing_lost(staged: StagedBundle, base: Version) -> None:
 
 
 def _require_unchanged(parts: Iterable[Part], base: Version) -> None:
-    """Refuse parts that were taken out of a bundle if the lake holds others of their names by now."""
+    """Refuse parts taken out of a bundle if the lake now holds other parts of the same names."""
     parts = list(parts)
     held = {part.name: (part.checksum, part.inputs) for part in base.parts_named(part.name for part in parts)}
     for part in parts:
@@ -118,9 +118,9 @@ def _changed(base: Snapshot, table: str, name: str) -> Superseded:
 
 
 def _require_nights_kept(then: Snapshot, base: Snapshot, commit: Commit) -> None:
-    """Refuse what was made from frames or detections that were removed since, or changed.
+    """Refuse parts that were made from frames or detections that were since removed or changed.
 
-    Rows that sum up a night may be out of date, as they are after any change of it; then it only has to be there.
+    Rows that summarise a night may be out of date, as after any change of it; for them the night only has to exist.
     """
     nights = _nights_read(commit)
     for table in _OBSERVED:
@@ -136,7 +136,7 @@ def _require_nights_kept(then: Snapshot, base: Snapshot, commit: Commit) -> None
 
 
 def _nights_read(commit: Commit) -> dict[str, bool]:
-    """Return the nights that staged parts are made from, and whether any of their rows are those of one frame."""
+    """Return the nights that staged parts are made from, and whether any of their rows belong to single frames."""
     nights: dict[str, bool] = {}
     for table, staged in commit.staged.items():
         unbundled = commit.unbundled.get(table, ())
@@ -148,7 +148,7 @@ def _nights_read(commit: Commit) -> dict[str, bool]:
 
 
 def _names_frames(table: str) -> bool:
-    """Tell whether rows of a table, or what is nested in them, are of one frame each."""
+    """Return whether rows of a table, or rows nested in them, belong to one frame each."""
     schema = load(table)
     nested = (inner.name for column in schema.columns for inner in column.columns)
     return "frame_id" in schema.primary_key or "frame_id" in nested
@@ -157,7 +157,7 @@ def _names_frames(table: str) -> bool:
 def changed_parts(old: Version, new: Version) -> set[str]:
     """Return the names of the parts that differ between two versions of a table, wherever their rows lie.
 
-    What did not change is the same file under two names, which is found without reading it.
+    An unchanged part is the same file under two names, which is found without reading it.
     """
     if old.folder == new.folder:
         return set()
@@ -179,7 +179,7 @@ def _descriptions(version: Version) -> dict[str, int]:
 
 
 def _require_frames_once(base: Snapshot, commit: Commit) -> None:
-    """Refuse frames that would be in the lake twice: in the commit, or in it and in what it leaves as it is."""
+    """Refuse frames that would be in the lake twice: in the commit alone, or in it and in parts that stay."""
     import pyarrow.compute as pc
 
     unbundled = commit.unbundled.get("frames", set())
@@ -203,9 +203,9 @@ def _require_frames_once(base: Snapshot, commit: Commit) -> None:
 
 
 def _frames_present(base: Snapshot, ids: pa.Array, gone: set[str]) -> list[int]:
-    """Return those of some frames that are in the lake, but for some of its parts.
+    """Return which of some frames are in the lake, without some of its parts.
 
-    This reads one column of the table, and of files that the last commit has left as they were not even that.
+    This reads one column of the table, and nothing of files that the last commit has not changed.
     """
     import pyarrow.compute as pc
 

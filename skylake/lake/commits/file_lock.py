@@ -1,4 +1,4 @@
-"""Locks on files of a lake, and who holds them."""
+"""Locks on files of a lake, with the process that holds each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from skylake.errors import LakeError, cannot_be_written
 
 _log = logs.get(__name__)
 
-#: For how long a commit waits for others before it says so, seconds. A commit of a night takes less than one.
+#: Seconds that a commit waits for others before it warns. A commit of a night takes less than one.
 _PATIENCE_S = 10.0
 _ASKED_EVERY_S = 0.02
 #: The errors of a lock that another process holds.
@@ -29,7 +29,7 @@ _HELD = {errno.EAGAIN, errno.EACCES}
 def locked(path: Path, wait: bool = True, patience_s: float = _PATIENCE_S) -> Iterator[None]:
     """Hold the lock on a file of a lake. The system frees it when the process ends, however it ends.
 
-    The file says who has locked it, or was killed over it.
+    The file names the process that has locked it, or was killed while it had.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def locked(path: Path, wait: bool = True, patience_s: float = _PATIENCE_S) -> It
     wait : bool
         Whether to wait, as long as it takes, while another process holds it.
     patience_s : float
-        For how long to wait before a warning names them, seconds.
+        Seconds to wait before a warning names the other process.
 
     Raises
     ------
@@ -87,19 +87,19 @@ def _lock(path: Path, descriptor: int, seconds: float) -> bool:
 
 
 def _sign(path: Path, descriptor: int) -> None:
-    """Write into a locked file who has locked it."""
+    """Write into a locked file which process has locked it."""
     since = datetime.now(UTC).isoformat(timespec="seconds")
     text = json.dumps({"host": socket.gethostname(), "process": os.getpid(), "since": since})
     try:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{text}\n".encode(), 0)
     except OSError as error:
-        # A disk may be full, which a vacuum is about to change.
+        # The disk may be full, and the lock may be for a vacuum that frees space.
         _log.debug("%s: the owner of the lock could not be written (%s)", path, error.strerror)
 
 
 def _owner(descriptor: int) -> str:
-    """Return who has locked a file, in words."""
+    """Return which process has locked a file, in words."""
     try:
         values = json.loads(os.pread(descriptor, 4096, 0))
         return f"process {values['process']} on {values['host']}, since {values['since']}"

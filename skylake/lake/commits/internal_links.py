@@ -1,4 +1,4 @@
-"""The links inside a lake: lost ones and where they led, and foreign ones."""
+"""The links inside a lake: lost links and their targets, and foreign links."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from skylake.sky.hats import replace_text
 
 #: What in a record of the ledger shows that its commit has touched a table.
 _TOUCHING = ("replaced", "removed", "merged", "loosened")
-#: Folders of a lake that hold folders of its own, and how deep. Below `_ledger` lie files, too many to be looked at.
+#: Folders of a lake that hold folders of its own, and how deep. Below `_ledger` lie files, too many to check.
 _OWN = {
     "_snapshots": 1,
     "_versions": 2,
@@ -34,9 +34,9 @@ _OWN = {
     "calibrations": 1,
     "_ledger/configurations": 0,
 }
-#: Those of them that hold no link at all, however deep: what is read here belongs to the lake.
+#: Those that may hold no link at any depth, so that all that is read there belongs to the lake.
 _WITHOUT_LINKS = ("_versions", "_cameras", "catalogs", "calibrations")
-#: What is rebuilt where it is missing: what a link in its place leads to is not copied.
+#: Folders that are rebuilt if they are missing: the target of a link in their place is not copied.
 _REBUILT = ("_staging", "_lock", "_compacting", "_newest")
 
 
@@ -49,7 +49,7 @@ class Links:
     needed : frozenset of (table, version)
         Names of the versions that a snapshot leads to.
     lost : tuple of (snapshot, table)
-        Links that should be there, and are not, or lead to no version.
+        Links that are missing, or lead to no version.
     """
 
     needed: frozenset[tuple[str, str]]
@@ -75,21 +75,21 @@ class ForeignLink:
 
 
 def require_own(layout: Layout) -> None:
-    """Refuse a lake with a link in the place of one of its own folders, or one of whose own links leads out of it.
+    """Refuse a lake with a link in place of one of its folders, or with a link that leads out of it.
 
-    This lists a dozen folders, and asks the system about no file.
+    This lists a dozen folders, and checks no single file.
 
     Raises
     ------
     LakeError
-        That names the link, and the command that replaces it.
+        It names the link, and the command that replaces it.
     """
     for link in foreign_links(layout):
         raise LakeError(f"{link.path}: {link.why}; replace the link with `{link.repair}`")
 
 
 def foreign_links(layout: Layout, deep: bool = False) -> Iterator[ForeignLink]:
-    """Yield the symbolic links of a lake that have no place in it.
+    """Yield the symbolic links of a lake that do not belong there.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def _repoint_command(layout: Layout) -> str:
 
 
 def _in_place_of_own(layout: Layout, path: Path) -> ForeignLink:
-    """Return a link in the place of what is the lake's own: what it leads to is copied, never moved into the lake."""
+    """Return a link in place of a folder of the lake; the repair copies its target, and never moves it."""
     target, link = path.resolve(), shlex.quote(str(path))
     why = f"this is a link to {path.readlink()}, and skylake writes and deletes here"
     repair = f"rm {link}"
@@ -177,12 +177,12 @@ def _in_place_of_own(layout: Layout, path: Path) -> ForeignLink:
 
 
 def mark_current(layout: Layout, number: int) -> None:
-    """Note that a snapshot has become current: it is no remainder of an interrupted commit."""
+    """Note that a snapshot has become current, so that it is not taken for an unfinished commit."""
     replace_text(layout.newest_file, f"{number}\n")
 
 
 def settle(layout: Layout, number: int) -> None:
-    """Do what is left to do once a snapshot is current; where that was interrupted, the next change does it."""
+    """Finish a commit whose snapshot is current; after an interruption the next change does it."""
     record = _record(layout, number)
     if record is not None and record["stage"] == "rollback":
         restore_cameras(layout, layout.snapshot(number))
@@ -190,7 +190,7 @@ def settle(layout: Layout, number: int) -> None:
 
 
 def is_settled(layout: Layout) -> bool:
-    """Return whether nothing is left to do of the last commit."""
+    """Return whether the last commit is finished."""
     return newest_ever(layout) == current_number(layout)
 
 
@@ -204,10 +204,10 @@ def newest_ever(layout: Layout) -> int:
 
 
 def pointed_back(layout: Layout, current: int) -> int | None:
-    """Return the newest of the snapshots after the current one that were current before it; None if there is none.
+    """Return the newest snapshot after the current one that once was current; None if there is none.
 
-    There are such where a user has pointed the lake to an older snapshot by hand. An interrupted commit leaves one
-    after the current one at most, which never was current.
+    Such snapshots exist if a user has pointed the lake to an older one by hand. An interrupted commit leaves at most
+    one snapshot after the current one, which never was current.
     """
     later = [int(path.name) for path in layout.snapshots.iterdir() if path.name.isdecimal()]
     later = [number for number in later if number > current]
@@ -216,7 +216,7 @@ def pointed_back(layout: Layout, current: int) -> int | None:
 
 
 def require_newest(layout: Layout, current: int) -> None:
-    """Refuse to go on from a snapshot after which there are others that were current.
+    """Refuse to go on from a snapshot if later ones were current.
 
     Raises
     ------
@@ -259,10 +259,10 @@ def read_links(layout: Layout) -> Links:
 
 
 def lost_version(layout: Layout, number: int, table: str) -> str | None:
-    """Return the name of the version that a lost link of a snapshot has led to; None where that is not certain.
+    """Return the name of the version that a lost link of a snapshot has led to; None if that is not certain.
 
-    A commit that did not touch the table has left it at the version of the snapshot that it was built upon, or the
-    next commit says. Else it is the one version that no link names and that holds what the record says.
+    If the commit did not touch the table, it is the version of the base snapshot, and likewise that of the next
+    snapshot if its commit did not. Otherwise it is the only version without a link that holds what the record says.
     """
     record = _record(layout, number)
     if record is None:
@@ -287,7 +287,7 @@ def _record(layout: Layout, number: int) -> dict[str, Any] | None:
 
 
 def _source(record: dict[str, Any], table: str) -> int | None:
-    """Return the snapshot from which a commit took its version of a table as it was; None if it made one."""
+    """Return the snapshot whose version of a table a commit has kept; None if it made a new one."""
     if not record or any(table in record[kind] for kind in _TOUCHING):
         return None
     number = str(record["batch"]).removeprefix("to ") if record["stage"] == "rollback" else record["base"]

@@ -1,4 +1,4 @@
-"""The ledger: what each commit ran, from which inputs, with which configuration and code, and what it changed.
+"""The ledger: the command, inputs, configuration, code and changes of each commit.
 
 There is one record per commit. The resolved configurations that records and tables name by their SHA-256 are kept
 beside them, each once: the name of the file is the SHA-256 of its content as JSON without blanks, keys sorted.
@@ -25,9 +25,9 @@ from skylake.sky.hats import replace_text
 
 _log = logs.get(__name__)
 
-#: By so much clocks of machines differ, and are set back, without anything being wrong.
+#: Clocks of machines may differ, and be set back, by so much without harm.
 _SMALL_STEP = timedelta(minutes=1)
-#: Inputs of a part up to which a record names each.
+#: A record names each input of a part up to this number.
 _FEW_INPUTS = 16
 
 
@@ -39,7 +39,7 @@ def write_record(
     tables: Sequence[str],
     token: str | None = None,
 ) -> None:
-    """Write the record of a commit that makes the snapshot of a number, with some tables, out of another.
+    """Write the record of a commit that makes a snapshot with some tables from another snapshot.
 
     The token distinguishes its writer from all others.
     """
@@ -83,14 +83,14 @@ def write_record(
 
 
 def _time_after(layout: Layout, base: int | None) -> datetime:
-    """Return the time, or an instant after that of the base if the clock is behind: times grow with the numbers."""
+    """Return the time, or an instant after that of the base if the clock is behind, so that times always grow."""
     now = datetime.now(UTC)
     if base is None or not is_recorded(layout, base):
         return now
     try:
         earlier = read_entry(layout, base).time_utc
     except LakeError as error:
-        # The rows are not to blame for it; `skylake verify` names it as well.
+        # The rows are not affected; `skylake verify` reports it as well.
         _log.warning("%s; the commit after it takes the time of this machine", error)
         return now
     if now > earlier:
@@ -108,9 +108,9 @@ def _time_after(layout: Layout, base: int | None) -> datetime:
 
 
 def _made_from(part: Part) -> dict[str, Any]:
-    """Return what a record says of the inputs of a part: their digest, and themselves only where they are few.
+    """Return the inputs of a part for a record: their digest, and the inputs themselves only if they are few.
 
-    A part that is made from all nights would else make each record longer than the one before.
+    Otherwise a part that is made from all nights would make each record longer than the one before.
     """
     return {
         "inputs": part.inputs if len(part.inputs) <= _FEW_INPUTS else None,
@@ -120,14 +120,14 @@ def _made_from(part: Part) -> dict[str, Any]:
 
 
 def keep_configurations(layout: Layout, configurations: Mapping[str, Mapping[str, Any]]) -> None:
-    """Keep resolved configurations, given by their SHA-256; one that is kept already stays as it is.
+    """Keep resolved configurations, given by their SHA-256; one that is kept already does not change.
 
     The commit that names them forces them to disk with all the rest.
     """
     for sha256, configuration in configurations.items():
         path = layout.configurations / f"{sha256}.json"
         text = json.dumps(configuration, sort_keys=True, indent=1, default=str) + "\n"
-        # What a loss of power left of a commit that never became current may be cut short.
+        # A file from a commit that a power failure interrupted may be cut short.
         if not path.is_file() or path.read_bytes() != text.encode():
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_text(path, text)
@@ -160,7 +160,7 @@ def damage_of_configuration(path: Path) -> str | None:
         configuration = json.loads(text)
     except (OSError, ValueError) as error:
         return f"it cannot be read ({error})"
-    # In the order that they are read in: numbers that are keys were sorted as numbers, and are texts by now.
+    # In the order in which they are read: keys that were numbers were sorted as numbers, and are strings now.
     plain = json.dumps(configuration, separators=(",", ":"))
     is_same = hashlib.sha256(plain.encode()).hexdigest() == path.stem
     if not is_same or json.dumps(configuration, indent=1) + "\n" != text:

@@ -1,4 +1,4 @@
-"""Read records of the ledger one by one, since reading all of them takes too long."""
+"""Read records of the ledger one by one, since reading all of them would take too long."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from skylake.places import Reaching
 
 #: Times of commits are written to the microsecond.
 INSTANT = timedelta(microseconds=1)
-#: Records that are fetched from a store at the same time: few at first, as often no more are wanted.
+#: Records that are fetched from a store at the same time: few at first, as often these are enough.
 _FIRST, _TOGETHER = 64, 1000
-#: Batches of a run up to which each is named.
+#: The batches of a run are named up to this number.
 _FEW_NAMES = 3
 #: Longest time between two commits of a run.
 _PAUSE = timedelta(days=1)
@@ -35,7 +35,7 @@ class LedgerEntry:
     snapshot : int
         Number of the snapshot that it made.
     base : int or None
-        Snapshot that it was built upon.
+        Snapshot that it was based on.
     time_utc : datetime
         When it was committed.
     stage, batch : str
@@ -44,13 +44,13 @@ class LedgerEntry:
     rows : dict
         Rows of the new parts, by table.
     parts : dict
-        Names of the parts that it wrote or removed, by table; what a compaction moved is not among them.
+        Names of the parts that it wrote or removed, by table, without those that a compaction moved.
     n_removed : int
         Parts that were removed.
     kept : bool
         Whether the snapshot is still there.
     run : str or None
-        The command that made the commit, with others; None of a commit of its own.
+        The run of several commits that it belongs to; None for a commit of its own.
     """
 
     snapshot: int
@@ -76,8 +76,8 @@ class LedgerEntry:
 def in_runs(entries: Iterable[LedgerEntry]) -> Iterator[list[LedgerEntry]]:
     """Yield commits, the newest first, by the runs that made them: each run at the place of its last commit.
 
-    Commits of runs at the same time are between each other. A run has ended where a day before its oldest commit
-    has none of it, or all records would be read to find the last run.
+    The commits of simultaneous runs are interleaved. A run is taken to begin where the day before its oldest commit
+    has none of it; otherwise all records would be read to find the last run.
     """
     waiting: dict[str | int, list[LedgerEntry]] = {}
     for entry in entries:

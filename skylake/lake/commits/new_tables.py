@@ -1,4 +1,4 @@
-"""Tables that a lake gets with a newer skylake: empty in older snapshots, created by the next commit."""
+"""Tables that a newer skylake adds to a lake: empty in older snapshots, created by the next commit."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from skylake.schema import load, table_names
 def is_addition(layout: Layout, number: int, table: str) -> bool:
     """Return whether a table came into skylake after a snapshot was made, which has no link for it then.
 
-    The record of each commit names the tables that its snapshot has. Where it cannot be read, a missing link is taken
-    for what it would else be: damage.
+    The record of each commit names the tables of its snapshot. If it cannot be read, a missing link counts as damage.
     """
     if (layout.snapshot(number) / table).is_symlink():
         return False
@@ -29,7 +28,7 @@ def is_addition(layout: Layout, number: int, table: str) -> bool:
 
 
 def linked_tables(folder: Path) -> tuple[str, ...]:
-    """Return the tables of a snapshot, given its folder: skylake's own, then those of users that it has links for."""
+    """Return the tables of a snapshot, given its folder: those of skylake, then those of users with a link."""
     own = table_names()
     links = sorted(path.name for path in folder.iterdir() if path.is_symlink()) if folder.is_dir() else []
     return (*own, *(name for name in links if name not in own))

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 class Snapshot:
     """One version of every table of a lake.
 
-    A snapshot is resolved once, when it is made; what is committed later is not seen. All ways of
+    A snapshot is resolved once, when it is made; it does not see later commits. All ways of
     reading give the same rows.
 
     Parameters
@@ -61,7 +61,7 @@ class Snapshot:
         return (Snapshot, (self.layout, self.number))
 
     def __dask_tokenize__(self) -> tuple[str, int]:
-        """Return the key of dask: how this is pickled may depend on what its file system remembers of the store."""
+        """Return the key for dask, since the pickle may depend on what its file system has cached of the store."""
         return (str(self.layout.root), self.number)
 
     @property
@@ -70,7 +70,7 @@ class Snapshot:
         return (*table_names(), *self._of_users)
 
     def schema(self, table: str) -> TableSchema:
-        """Return the schema of a table: of one of a user that with which this snapshot has it."""
+        """Return the schema of a table; for a table of a user, the schema in this snapshot."""
         if table in self._of_users:
             register([self._of_users[table]])
         return load(table)
@@ -115,7 +115,7 @@ class Snapshot:
         return self.version(table).parts
 
     def part(self, table: str, name: str) -> Part | None:
-        """Return one part of a table, without reading about the others; None if there is none of that name."""
+        """Return one part of a table without reading the descriptions of others; None if it does not exist."""
         return self.version(table).part(name)
 
     def read_part(self, table: str, name: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -165,7 +165,7 @@ class Snapshot:
         filter : pyarrow.compute.Expression or None
             Chooses rows by any column of those that are returned.
         of : pyarrow.compute.Expression or None
-            Chooses rows by what all blocks of a key have alike, as the key itself: others are not read.
+            Selects rows by columns that all blocks of a key share, such as the key itself; other rows are not read.
         """
         schema = self.schema(table)
         if not schema.in_blocks:
@@ -185,7 +185,10 @@ class Snapshot:
         return list(groups.values())
 
     def n_rows(self, table: str) -> int:
-        """Return the number of rows in the files of a table, from what is known of its parts."""
+        """Return the number of rows in the files of a table, from the descriptions of its parts.
+
+        Of a table in blocks it is the number of blocks: a light curve has one for each camera and night.
+        """
         return self.version(table).n_rows
 
     def cone(

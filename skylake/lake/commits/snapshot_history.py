@@ -26,7 +26,7 @@ from skylake.lake.layout import Layout
 from skylake.lake.published_layout import PublishedLayout
 from skylake.places import Reaching
 
-#: A day in ISO 8601; what follows is one character of any kind and a time of day.
+#: A day in ISO 8601, optionally followed by any one character and a time of day.
 _DAY = re.compile(r"\d{4}(?:-\d\d-\d\d|\d{4}|-W\d\d(?:-\d)?|W\d\d\d?)")
 
 
@@ -63,7 +63,7 @@ def history(
 ) -> list[LedgerEntry]:
     """Return the commits of a lake, the oldest first.
 
-    A commit that was interrupted before it became current is none.
+    A commit that was interrupted before it became current does not count.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def runs(
 
 
 def before_last_run(layout: Layout) -> int:
-    """Return the number of the snapshot upon which the last run has begun.
+    """Return the number of the snapshot on which the last run began.
 
     Raises
     ------
@@ -163,9 +163,9 @@ def find_snapshot(layout: Layout, as_of: str | int | datetime | None) -> int:
 
 
 def _number_at(layout: Layout, time: datetime, current: int, asked: str) -> int:
-    """Return the number of the snapshot that was current at a time, `asked` as so. Times grow with the numbers.
+    """Return the number of the snapshot that was current at a time, given by the user as `asked`.
 
-    Of the commits of a night only the last is published: the last published one before a time is meant.
+    Times grow with the numbers. In a published lake, which may lack snapshots, it is the last one before the time.
     """
     published = isinstance(layout, PublishedLayout)
     numbers = (retained_numbers if published else recorded_numbers)(layout, current)
@@ -199,9 +199,9 @@ def _number_or_time(as_of: str | int | datetime) -> int | datetime:
 
 
 def _end_of(text: str) -> datetime:
-    """Return the last instant of a time as precise as it is written: of a day, a minute, a second.
+    """Return the last instant of a time with the precision it is written in: of a day, a minute or a second.
 
-    So a time that was read off `skylake history`, which shows seconds, is one at which that commit had been made.
+    So a time copied from `skylake history`, which shows seconds, includes that commit.
     """
     time = datetime.fromisoformat(text)
     day = _DAY.match(text)

@@ -1,9 +1,9 @@
-"""Reservation of the number of the next snapshot by one committer, which finds out if a lock did not keep others away.
+"""Reservation of the number of the next snapshot, by which a committer finds out that a lock has failed.
 
-Some file systems lock files on one machine only, or lose a lock that a process holds. Two committers then build upon
-the same snapshot, and the one that moves the pointer last would take away what the other has published. Whoever
-begins a commit removes what unfinished ones have left, the reservations of others first. So a committer whose
-reservation is still there when it is about to move the pointer is the last that has begun.
+Some file systems lock files on one machine only, or lose a lock that a process holds. Two committers may then build
+on the same snapshot, and the one that moves the pointer last would discard what the other has published. A new commit
+removes what unfinished ones have left, beginning with their reservations. So a committer whose reservation still
+exists when it is about to move the pointer is the last that has begun.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from skylake.errors import OvertakenError
 from skylake.lake.commits.snapshot_history import current_number
 from skylake.lake.layout import Layout
 
-#: What is said of a folder that was removed, on a disk and over a network.
+#: Errors for a folder that was removed, on a disk and over a network.
 _GONE = {errno.ENOENT, errno.ESTALE}
 
 
@@ -78,7 +78,7 @@ class Reservation:
     def is_valid(self) -> bool:
         """Return whether the folder is still the one that was reserved."""
         try:
-            # Opened, as a network file system answers what it remembers when it is only asked.
+            # The folder is opened, since a network file system may answer a mere query from its cache.
             descriptor = os.open(self.folder, os.O_RDONLY)
         except OSError as error:
             if error.errno in _GONE:
@@ -104,12 +104,12 @@ class Reservation:
 
 @contextmanager
 def reserve(layout: Layout, base: int) -> Iterator[Reservation]:
-    """Reserve the number after that of a snapshot, which is the current one.
+    """Reserve the number after that of the current snapshot.
 
     Raises
     ------
     OvertakenError
-        If another process has reserved it, or reserves it before this ends and so takes away what was built.
+        If another process has reserved it, or reserves it in the meantime and so removes what was built.
     OSError
         If the lake cannot be written.
     """

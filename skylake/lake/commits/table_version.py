@@ -64,9 +64,9 @@ class Version:
         return {part.name: part for part in sorted(parts, key=lambda part: part.name)}
 
     def lost(self) -> set[str]:
-        """Return the parts with files of their own of which one is missing, or has another size than was written.
+        """Return the parts with files of their own that lack a file, or have one of a wrong size.
 
-        Those of a published lake count as there: to ask a store for each would take long.
+        Files of a published lake are not checked, since a query to the store for each would take too long.
         """
         if is_url(str(self.folder)):
             return set()
@@ -82,11 +82,11 @@ class Version:
             return False
 
     def part(self, name: str) -> Part | None:
-        """Return one part, without reading about the others; None if there is none of that name."""
+        """Return one part without reading the descriptions of others; None if it does not exist."""
         return next(self.parts_named([name]), None)
 
     def parts_named(self, names: Iterable[str]) -> Iterator[Part]:
-        """Yield those parts of some names that there are."""
+        """Yield the parts of some names, as far as they exist."""
         wanted = frozenset(names)
         for name in sorted(wanted & self.fresh.keys()):
             yield _read_part(self.fresh[name])
@@ -118,7 +118,7 @@ class Version:
     def has_whole(self, part: Part) -> bool:
         """Return whether the rows of a part are those that were written.
 
-        The bytes of its files decide. Where those of a bundle are others, its own rows may be whole nevertheless.
+        The bytes of its files decide. In a bundle with changed bytes the rows of the part may still be whole.
         """
         own = {file.path: file for file in part.files}
         if part.name in self.bundle_of:
@@ -136,9 +136,9 @@ class Version:
         return True
 
     def rest(self, names: Collection[str]) -> tuple[list[Path], list[Slice]]:
-        """Return where all rows are but those of some parts: in whole files, and in others together with these.
+        """Return slices with all rows except those of some parts: whole files, and files shared with these parts.
 
-        A file is named after its part or bundle, so only bundles that hold one of the parts are read about.
+        A file is named after its part or bundle, so only descriptions of bundles with one of the parts are read.
         """
         gone = frozenset(names)
         mixed = [bundle for bundle in self.bundles.values() if not gone.isdisjoint(bundle.names)]
@@ -152,7 +152,7 @@ class Version:
 
     @cached_property
     def described_files(self) -> dict[str, PartFile]:
-        """What is known of each file of the table, by its path below the folder, sorted.
+        """Description of each file of the table, by its path below the folder, sorted.
 
         Raises
         ------
@@ -165,7 +165,7 @@ class Version:
         return {file.path: file for file in sorted([*own, *merged], key=lambda file: file.path)}
 
     def _require_rows(self, n_rows: int) -> None:
-        """Refuse descriptions that do not list all rows of a HATS catalog: with one, its files would be lost."""
+        """Refuse descriptions that do not list all rows of a HATS catalog, as a lost one would hide its files."""
         properties = self.folder / "hats.properties"
         if properties.is_file():
             with _described(properties):
@@ -187,9 +187,9 @@ class Version:
         return files_by_pixel
 
     def require_files(self) -> None:
-        """Refuse a version that lacks a file or has one too many, for readers that look into its folders themselves.
+        """Refuse a version that lacks a file or has one too many, for readers that list its folders themselves.
 
-        Files of a published lake count as there: to ask a store for each would take long.
+        Files of a published lake are not checked, since a query to the store for each would take too long.
 
         Raises
         ------
@@ -212,7 +212,7 @@ def _descriptions(folder: Path) -> dict[str, Path]:
 
 @dataclass(frozen=True, slots=True)
 class _Description:
-    """A file that does not change, by what is the same under all of its names."""
+    """A file that does not change, identified by what all of its hard links share."""
 
     identity: tuple[int, ...]
     path: Path = field(compare=False)
@@ -243,7 +243,7 @@ def _read_bundle(path: Path) -> Bundle:
 
 @lru_cache(maxsize=128)
 def _read_known(description: _Description) -> Bundle:
-    """Return a bundle; versions have most of their bundles in common, and a commit asks each version for all."""
+    """Return a bundle; cached, as versions share most of their bundles and a commit reads all of each version."""
     return Bundle.read(description.path)
 
 
@@ -254,7 +254,7 @@ def _read_part(path: Path) -> Part:
 
 @contextmanager
 def _described(path: Path) -> Iterator[None]:
-    """Say which description cannot be understood."""
+    """Name the description that cannot be understood."""
     try:
         yield
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:

@@ -51,7 +51,7 @@ class Check:
     share : str or None
         Column by whose values the tables are divided, so that memory is bounded.
     says, repair : str
-        Templates: an offending row in words, and the command that repairs it.
+        Templates: the offending row in words, and the command that repairs it.
     sql : str
         The query.
     """
@@ -73,7 +73,7 @@ class Check:
 
 @dataclass(slots=True)
 class CheckOutcome:
-    """What became of a check.
+    """The result of a check.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class CheckOutcome:
     n_found : int
         All of them, counted up to :data:`MOST_FOUND` in each share.
     error : str or None
-        Why the check could not be made.
+        Why the check could not be run.
     seconds : float
     """
 
@@ -143,7 +143,7 @@ def read_check(path: Path) -> Check:
 def run_check(connection: duckdb.DuckDBPyConnection, check: Check, show: int) -> CheckOutcome:
     """Run a check on a connection that knows the relations and tables that it asks.
 
-    A check that cannot be made, because of what is damaged, says so.
+    A check that cannot be run because of damage returns the error.
     """
     import time
 
@@ -164,7 +164,7 @@ def run_check(connection: duckdb.DuckDBPyConnection, check: Check, show: int) ->
 
 
 class _Lenient(string.Formatter):
-    """Fills templates; what is null is left out, what is not there is asked for."""
+    """Fills templates: null values are left out, and missing ones are worked out."""
 
     def __init__(self, ask: Mapping[str, Callable[[], str]]) -> None:
         self.ask = ask
@@ -179,5 +179,5 @@ class _Lenient(string.Formatter):
 
 
 def fill(template: str, row: Mapping[str, Any], ask: Mapping[str, Callable[[], str]] | None = None) -> str:
-    """Return a template filled with the values of a row; `ask` gives those that are worked out on demand."""
+    """Return a template filled with the values of a row; `ask` works out others on demand."""
     return _Lenient(ask or {}).vformat(template, (), row)

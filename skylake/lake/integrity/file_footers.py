@@ -58,7 +58,7 @@ def _read_file(
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an error says, without the pages that some libraries add."""
+    """Return the first line of an error, without the pages that some libraries add."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
@@ -92,7 +92,7 @@ def _drift(
 ) -> str | None:
     """Return how a file departs from the schema that it names; None if it does not.
 
-    Files of one form are compared only once: taking a schema apart costs more than reading it.
+    Files of one form are compared only once, since comparing a schema costs more than reading it.
     """
     texts = metadata.metadata or {}
     form = texts.get(b"ARROW:schema", b"")
@@ -137,7 +137,7 @@ def add_catalogs(
     named : mapping
         Catalogs that should be there, by who names them.
     foreign : sequence of Path
-        Links that have no place in the lake: what is behind them says nothing of a catalog.
+        Links that do not belong in the lake; their targets are not checked.
     """
     folders = sorted(path for path in layout.catalogs.glob("[!.]*") if path.is_dir())
     for path in folders:
@@ -196,9 +196,9 @@ def _add_catalog_files(relations: Relations, layout: Layout, collection: Path) -
 def add_catalog_scans(layout: Layout, relations: Relations) -> None:
     """Read every file of every catalog, and the indexes of catalogs.
 
-    Of a catalog that does not state the checksums of its files at least the pages of these have some.
+    If a catalog does not state the checksums of its files, at least the pages of these have some.
     """
-    # It loads the compiler of kernels, for which the fast checks have no use.
+    # It loads the compiler of kernels, which the fast checks do not need.
     from skylake.sky.asterism_file import damage_of
 
     columns = ("file", "sha256", "n_bytes")
@@ -216,7 +216,7 @@ def add_catalog_scans(layout: Layout, relations: Relations) -> None:
 
 
 def _scan_catalog_file(path: Path, is_listed: bool) -> tuple[str | None, str | None]:
-    """Return the SHA-256 of a file of a catalog, and what is wrong with it as far as it says."""
+    """Return the SHA-256 of a file of a catalog, and the problem with it, if its own checksums show one."""
     try:
         if not is_listed and path.suffix == ".parquet":
             with pq.ParquetFile(path, page_checksum_verification=True) as file:

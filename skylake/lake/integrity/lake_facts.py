@@ -87,7 +87,7 @@ def gather_facts(layout: Layout, number: int | None = None) -> Facts:
         if table not in table_names() and table not in user_schemas({table: folder}):
             relations.problem(f"_snapshots/{chosen:06d}/{table}", "table", "its schema is missing", table)
             continue
-        # What a link in it leads to is not the lake's, and says nothing of it.
+        # The target of a link in it does not belong to the lake.
         is_own = not any(link.path.is_relative_to(folder) for link in foreign)
         if is_own and folder.is_dir() and folder.parent == layout.versions(table):
             folders[table] = folder
@@ -138,7 +138,7 @@ def _add_camera(layout: Layout, relations: Relations, path: Path) -> Profile | N
 
 
 def _add_table(layout: Layout, relations: Relations, table: str, folder: Path) -> None:
-    """Add what the metadata of a version say."""
+    """Add the metadata of a version."""
     schema = load(table)
     values: dict[str, Any] = {"has_metadata": (folder / "dataset" / "_metadata").is_file()}
     place = str(folder.relative_to(layout.root))

@@ -1,4 +1,4 @@
-"""Collect where the links of a lake lead and what its ledger says, even if the lake cannot be opened."""
+"""Collect the targets of the links of a lake and the records of its ledger, even if it cannot be opened."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from skylake.sky.hats import replace_text
 
 
 def recovered(layout: Layout, folder: Path, table: str, name: str) -> Part | None:
-    """Return a part as its description gave it; None if its files do not hold what the ledger says of it.
+    """Return a part with the lost description rebuilt; None if its files do not match the ledger.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def recovered(layout: Layout, folder: Path, table: str, name: str) -> Part | Non
 
 
 def _read(folder: Path, path: Path, schema: TableSchema) -> tuple[PartFile, Key, str]:
-    """Return what is known of a file, the key of its rows, and the schema that they were written under."""
+    """Return the description of a file, the key of its rows, and the schema that they were written under."""
     form = (pq.read_schema(path).metadata or {})[b"skylake.schema_sha256"].decode()
     rows = read_files(schema.name, [path])
     place, size = str(path.relative_to(folder)), path.stat().st_size
@@ -76,11 +76,11 @@ def _read(folder: Path, path: Path, schema: TableSchema) -> tuple[PartFile, Key,
 
 
 def recorded(layout: Layout, table: str, name: str) -> dict[str, Any] | None:
-    """Return what the newest record of the ledger that has a part says of it; None if none has."""
+    """Return the entry of a part in the newest record of the ledger that has one; None without such a record."""
     for path in sorted(layout.ledger.glob("[0-9]*.json"), reverse=True):
         try:
             text = path.read_text(encoding="utf-8")
-            # Most are of other nights, and long.
+            # Most records are for other nights, and are long.
             part: dict[str, Any] | None = (
                 json.loads(text)["replaced"].get(table, {}).get(name) if name in text else None
             )
@@ -97,7 +97,7 @@ def recover(lake: Lake, table: str, name: str) -> Path:
     Raises
     ------
     LakeError
-        If the description is there, or the files do not hold what the ledger says of the part.
+        If the description exists, or the files do not match the ledger.
     """
     with committing(lake.layout):
         snapshot = lake.snapshot()
@@ -115,7 +115,7 @@ def recover(lake: Lake, table: str, name: str) -> Path:
 
 
 def main(arguments: Sequence[str]) -> str | None:
-    """Recover the part that the arguments name; return what went wrong."""
+    """Recover the part that the arguments name; return the error, if any."""
     try:
         lake, table, name = arguments
         recover(Lake(lake), table, name)

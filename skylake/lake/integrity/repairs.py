@@ -37,7 +37,7 @@ class Repairs:
     facts : Facts
     """
 
-    #: What a template may ask for.
+    #: Names that a template may use.
     NAMES: ClassVar = frozenset(
         f"{name}_repair"
         for name in (
@@ -69,7 +69,7 @@ class Repairs:
         return shlex.quote(str(self.facts.layout.root))
 
     def of(self, row: Mapping[str, Any]) -> dict[str, Callable[[], str]]:
-        """Return the repairs that a template may ask for, to be worked out from an offending row."""
+        """Return functions that work out the repairs of a template from an offending row."""
         return {
             "lake": lambda: self.lake,
             "file_repair": lambda: self.file(row["table_name"], row["path"]),
@@ -86,7 +86,7 @@ class Repairs:
         }
 
     def pointer(self, link: str, wanted: str | None) -> str:
-        """Return the command that sets a link right."""
+        """Return the command that repairs a link."""
         place = self.facts.layout.root / link
         if wanted is None:
             return f"restore {self.lake} from a copy"
@@ -96,7 +96,7 @@ class Repairs:
         return made
 
     def snapshot(self, number: int, table: str, is_verified: bool) -> str:
-        """Return the command that sets the link of a snapshot right, or ends the snapshot."""
+        """Return the command that repairs the link of a snapshot, or removes the snapshot."""
         lost = lost_version(self.facts.layout, number, table)
         if lost is not None:
             link = (self.facts.layout.snapshot(number) / table).relative_to(self.facts.layout.root)
@@ -110,7 +110,7 @@ class Repairs:
         return f"skylake rollback {self.lake} {newest}, rm -r {folder}, {_THEN}"
 
     def record(self, number: int) -> str:
-        """Return how to live without a record of the ledger: one that says that it was lost."""
+        """Return the command that replaces a lost record of the ledger by one that says so."""
         times = dict(self.facts.relations.values("ledger", "snapshot", "time_utc"))
         before = [time for other, time in sorted(times.items()) if other < number]
         record: dict[str, Any] = {
@@ -158,7 +158,7 @@ class Repairs:
         record = self._records.get((table, path))
         target = self.facts.folders[table] / path
         if record is None or is_as_written(self.facts.folders[table], record["file"]):
-            # The file is as it was written, or nothing describes it: it is the description that is lost or wrong.
+            # The file is as it was written, or has no description: then the description is lost or wrong.
             owner = target.stem if record is None else record["owner"]
             description = self._copied_description(table, owner, target)
             if description is not None:
@@ -173,7 +173,7 @@ class Repairs:
         return again or self.before(table, record["owner"])
 
     def _undescribed(self, table: str, target: Path) -> str:
-        """Return what becomes of a file that no description lists: it may hold the only copy of its rows."""
+        """Return what to do with a file that no description lists: it may hold the only copy of its rows."""
         layout, owner = self.facts.layout, target.stem
         if recovered(layout, self.facts.folders[table], table, owner) is not None:
             return f"python -m skylake.lake.integrity.recover_part {self.lake} {table} {shlex.quote(owner)}"
@@ -186,9 +186,9 @@ class Repairs:
         return self.version(table) if path is None else self.file(table, path)
 
     def _rebuild_command(self, table: str, record: dict[str, Any], target: Path) -> str | None:
-        """Return the command that makes the part of a file again, and nothing else; None where there is none.
+        """Return the command that makes only the part of a file again; None if there is none.
 
-        A file that is there, with the wrong content, is taken away first: then the part is out of date.
+        A file with wrong content is removed first, so that the part is out of date.
         """
         night = record["night"]
         if table in ("sources", "forced_sources"):
@@ -209,7 +209,7 @@ class Repairs:
         return f"rm -f {shlex.quote(str(target))} && {command}"
 
     def before(self, table: str, owner: str) -> str:
-        """Return the way back to before a part or bundle was made."""
+        """Return the rollback to before a part or bundle was made."""
         for number, versions in sorted(self.snapshots.items(), reverse=True):
             version = Version(versions[table])
             if owner not in version.fresh and owner not in version.bundle_descriptions:
@@ -217,7 +217,7 @@ class Repairs:
         return f"restore {owner} of {table} from a copy of the lake"
 
     def version(self, table: str) -> str:
-        """Return the way back to before the version of a table was made."""
+        """Return the rollback to before the version of a table was made."""
         mine = self.facts.folders.get(table)
         for number, versions in sorted(self.snapshots.items(), reverse=True):
             if versions[table] != mine:
@@ -311,7 +311,7 @@ class Repairs:
 
 
 def _learn_command(lake: str, name: str) -> str:
-    """Return the command that learns again what a table of a camera held; nothing where the next run does so."""
+    """Return the command that learns the state of a camera again; nothing if the next run does so."""
     camera, _, what = name.removesuffix(".parquet").rpartition(".")
     learn = {"geometries": "learn", "distortions": "learn", "place": "mosaic"}.get(what)
     return f" && skylake camera {learn} {lake} --camera {camera}" if learn else ""

@@ -1,6 +1,6 @@
 """Verify a lake: run the checks of ``sql/checks`` over its facts and its tables.
 
-Nothing here writes to the lake. What is damaged is reported by the checks that are for it, and left out by the others.
+Nothing here writes to the lake. Damaged files are reported by the checks for them, and left out by all others.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 Files = Mapping[str, tuple[str, ...]]
 """Paths of the files of each table that can be read."""
 
-#: Memory of DuckDB in a worker; what needs more goes to a temporary folder.
+#: Memory of DuckDB in a worker; larger intermediate results go to a temporary folder.
 _MEMORY = "2GB"
 #: Rows of the largest table in a share.
 _SHARE_ROWS = 10_000_000
-#: Rows that are read by checks which share a connection; to open one takes as long as to read some 100,000 rows.
+#: Rows read by the checks that share a connection; opening one takes as long as reading some 100,000 rows.
 _CONNECTION_ROWS = 1_000_000
 
 
@@ -45,7 +45,7 @@ class Share:
     files : mapping
         Files of the tables that the check reads.
     number, count : int
-        The share, of so many; a row belongs to the share that its value leaves when divided by the count.
+        Number of the share and of all shares; a row belongs to the share whose number is its value modulo the count.
     n_rows : int
         Rows that are read for it, of all tables.
     show : int
@@ -61,7 +61,7 @@ class Share:
 
 
 def readable_files(facts: Facts) -> dict[str, tuple[str, ...]]:
-    """Return the files of each table that can be read as far as is known: neither foreign nor broken."""
+    """Return the files of each table that seem readable: neither foreign nor broken."""
     relations = facts.relations
     recorded = set(relations.values("lake_files", "table_name", "path"))
     recorded -= {
@@ -82,7 +82,7 @@ def _place(row: Sequence[Any]) -> tuple[str, str]:
 
 
 def recorded_files(facts: Facts) -> list[RecordedFile]:
-    """Return every file that is there, with what the descriptions say of it."""
+    """Return every existing file, with what the descriptions say of it."""
     relations = facts.relations
     keys: dict[tuple[str, str], Key] = {}
     for table, part, text in relations.values("lake_parts", "table_name", "part", "batch_key"):
@@ -153,7 +153,7 @@ def _text(value: str) -> str:
 
 
 def chosen_checks(names: Sequence[str], deep: bool, hats: bool) -> list[Check]:
-    """Return the checks to run: those of the lake's body before those that read its tables."""
+    """Return the checks to run: those of files and metadata before those that read tables."""
     kinds = {"fast"} | ({"deep", "hats"} if deep else set()) | ({"hats"} if hats else set())
     checks = [check for check in load_checks() if (check.name in names if names else check.kind in kinds)]
     return sorted(checks, key=lambda check: (check.share is not None, bool(check.tables)))
@@ -181,7 +181,7 @@ def shares_of(facts: Facts, check: Check, files: Files, show: int) -> list[Share
 
 
 def together(shares: Sequence[Share]) -> list[list[Share]]:
-    """Return shares in groups that a worker runs on one connection: the same rows of each table, and few of them."""
+    """Return shares in groups that a worker runs on one connection: with the same rows of each table, and few rows."""
     groups: list[list[Share]] = []
     for share in sorted(shares, key=lambda share: (share.check.share or "", share.number, share.count)):
         first = groups[-1][0] if groups else share
@@ -215,8 +215,8 @@ def findings(facts: Facts, outcome: CheckOutcome) -> list[dict[str, str]]:
     for row in outcome.rows:
         asked = repairs.of(row)
         check = outcome.check
-        results.append({"says": fill(check.says, row, asked), "mend": fill(check.repair, row, asked)})
+        results.append({"says": fill(check.says, row, asked), "repair": fill(check.repair, row, asked)})
     if outcome.error is not None:
         says = f"the check could not be made: {outcome.error}"
-        results.append({"says": says, "mend": "repair what the other checks find, then verify again"})
+        results.append({"says": says, "repair": "repair what the other checks find, then verify again"})
     return results

@@ -26,13 +26,13 @@ from skylake.sky.pixels import pixel_range
 
 #: Rows that are read together.
 _BLOCK = 32768
-#: A position may be so far from the centre of its cell of order 29; the cells are 0.4 milliarcseconds wide.
+#: Largest distance of a position from the centre of its cell of order 29; cells are 0.4 milliarcseconds wide.
 _CELL_ARCSEC = 0.002
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedFile:
-    """A file, and what the lake says of it.
+    """A file, and what the lake has recorded of it.
 
     Attributes
     ----------
@@ -188,7 +188,7 @@ def _count_places(scan: Scan, block: pa.Table, schema: TableSchema) -> None:
 
 
 def _unsorted(rows: pa.Table, schema: TableSchema) -> int:
-    """Return how many rows come before the one above them in the order of the schema."""
+    """Return how many rows should come before the row above them in the order of the schema."""
     names = dict.fromkeys([*schema.layout.sort, *schema.primary_key])
     equal = np.ones(max(rows.num_rows - 1, 0), bool)
     smaller = np.zeros(len(equal), bool)
@@ -202,7 +202,7 @@ def _unsorted(rows: pa.Table, schema: TableSchema) -> int:
 
 
 def _ranks(column: pa.ChunkedArray) -> npt.NDArray[Any]:
-    """Return values that compare as those of a column do, nulls last."""
+    """Return ranks that compare like the values of a column, nulls last."""
     if column.null_count or pa.types.is_string(column.type):
         ranks = pc.rank(column, "ascending", tiebreaker="dense")
         return np.asarray(ranks.to_numpy())
@@ -231,7 +231,7 @@ class _ColumnRange:
 def _compare_statistics(
     scan: Scan, metadata: pq.FileMetaData, number: int, ends: dict[str, _ColumnRange]
 ) -> None:
-    """Note statistics that would make a reader leave rows out."""
+    """Report statistics that would make a reader skip rows."""
     group = metadata.row_group(number)
     for place in range(group.num_columns):
         column = group.column(place)

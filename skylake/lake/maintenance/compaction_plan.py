@@ -21,16 +21,16 @@ from skylake.lake.commits.changes import StagedBundle
 from skylake.lake.commits.table_version import Version
 from skylake.lake.layout import part_file
 from skylake.lake.storage.bundles import Bundle
-from skylake.lake.storage.merge_files import INDEX, Merge, Merged
+from skylake.lake.storage.merge_files import INDEX, Merge, MergedFile
 from skylake.lake.storage.parts import Part, PartFile
 from skylake.lake.storage.slices import Slice, read_files
 from skylake.schema import load
 from skylake.sky.pixels import Pixel, pixel_range
 
-#: So many parts, or bundles of one level, are merged into one bundle. The least number makes the fewest files, for
-#: which every commit and every question pays, and rewrites most, for which one run a night pays.
+#: Parts, or bundles of one level, that are merged into one bundle. A small number gives few files, which speeds up
+#: every commit and query, but rewrites more rows in the one compaction of a night.
 FAN_IN = 2
-#: Values, rows times columns, above which files of a table without pixels are merged no more: they are sorted in
+#: Values, rows times columns, above which files of a table without pixels are not merged, since they are sorted in
 #: memory.
 _FLAT_VALUES = 20_000_000
 #: Finest pixels; one star with more rows than a pixel should have cannot be divided.
@@ -38,8 +38,8 @@ _FINEST_ORDER = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """One file of a bundle to be.
+class MergeJob:
+    """One file of a bundle that is planned.
 
     Attributes
     ----------
@@ -47,13 +47,13 @@ class Job:
         Its rows, and where they are.
     members : tuple of int
         Number among the members of the bundle of each key of `merge`.
-    carried : Merged or None
-        Set if the file is taken over as it is: all of its rows lie in the one source.
+    carried : MergedFile or None
+        Set if the file is reused unchanged because all of its rows lie in the one source.
     """
 
     merge: Merge
     members: tuple[int, ...]
-    carried: Merged | None = None
+    carried: MergedFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class BundlePlan:
     level : int
     parts : tuple of Part
         Members, as they are now.
-    jobs : tuple of Job
+    jobs : tuple of MergeJob
         Files of the bundle.
     """
 
@@ -74,17 +74,17 @@ class BundlePlan:
     name: str
     level: int
     parts: tuple[Part, ...]
-    jobs: tuple[Job, ...]
+    jobs: tuple[MergeJob, ...]
 
-    def staged(self, results: Sequence[Merged | None], staging: Path) -> StagedBundle:
-        """Return the bundle from what became of the jobs, in their order."""
+    def staged(self, results: Sequence[MergedFile | None], staging: Path) -> StagedBundle:
+        """Return the bundle from the results of the jobs, in their order."""
         made = [(job, merged) for job, merged in zip(self.jobs, results, strict=True) if merged is not None]
         made.sort(key=lambda pair: pair[1].file.path)
         files: list[list[PartFile]] = [[] for _ in self.parts]
         for job, merged in made:
             for number, (n_rows, digest) in merged.shares.items():
                 files[job.members[number]].append(PartFile(merged.file.path, n_rows, digest))
-        # What is carried is of the present schema, what is merged becomes so.
+        # Reused files have the present schema, and merged files get it.
         form = load(self.table).sha256
         members = tuple(
             replace(part, files=tuple(own), schema_sha256=form)
@@ -96,7 +96,7 @@ class BundlePlan:
 
 
 @dataclass(slots=True)
-class _Group:
+class _BundleGroup:
     """Parts that have their own files, and bundles, that become one bundle."""
 
     fresh: list[str] = field(default_factory=list)
@@ -114,8 +114,8 @@ class _Group:
 def dense_pixels(version: Version, most_rows: int, everything: bool = False) -> list[Pixel]:
     """Return the pixels of a HATS table that have more than so many rows and may be divided.
 
-    One whose rows lie all in one place was found not to be divisible when its largest file was made. It is
-    looked at again when it has twice as many rows, or with `everything`.
+    A pixel whose rows lie all in one place was found to be indivisible when its largest file was made. It is
+    checked again when it has twice as many rows, or with `everything`.
     """
     merged = [file for bundle in version.bundles.values() for file in bundle.files]
     fresh = [file for part in version.parts_named(version.fresh) for file in part.files]
@@ -163,7 +163,7 @@ def plan_compaction(
     everything: bool = False,
     divided: Mapping[Pixel, Sequence[Pixel]] | None = None,
 ) -> list[BundlePlan]:
-    """Return the bundles to make of a table; none where there is nothing to gain.
+    """Return the bundles to make of a table; none if that would not help.
 
     Parameters
     ----------
@@ -176,21 +176,23 @@ def plan_compaction(
     """
     divided = divided or {}
     groups = _groups(version, table, everything, bool(divided))
-    groups += [_Group([], [bundle]) for bundle in _untouched(version, groups) if _lies_in(bundle, divided)]
+    groups += [
+        _BundleGroup([], [bundle]) for bundle in _untouched(version, groups) if _lies_in(bundle, divided)
+    ]
     return [_plan(version, table, group, divided) for group in groups]
 
 
-def _groups(version: Version, table: str, everything: bool, take_fresh: bool) -> list[_Group]:
-    """Choose what is merged."""
+def _groups(version: Version, table: str, everything: bool, take_fresh: bool) -> list[_BundleGroup]:
+    """Return the groups of parts and bundles to merge."""
     mergeable = {part.name: part for part in version.parts_named(version.fresh) if part.key or not part.files}
     bundles = [bundle for bundle in version.bundles.values() if not _is_full(bundle.n_rows, table)]
     if everything:
-        group = _Group(sorted(mergeable), bundles)
+        group = _BundleGroup(sorted(mergeable), bundles)
         gains = group.fresh or len(bundles) > 1 or _has_outdated(version, group)
         return _bounded(version, table, group) if gains else []
     if len(mergeable) < FAN_IN and not (take_fresh and mergeable):
         return []
-    group = _Group(sorted(mergeable))
+    group = _BundleGroup(sorted(mergeable))
     while True:
         lower = [bundle for bundle in bundles if bundle.level < group.level and bundle not in group.bundles]
         equal = [bundle for bundle in bundles if bundle.level == group.level and bundle not in group.bundles]
@@ -200,30 +202,30 @@ def _groups(version: Version, table: str, everything: bool, take_fresh: bool) ->
         group.bundles += more
 
 
-def _bounded(version: Version, table: str, group: _Group) -> list[_Group]:
-    """Divide what is merged of a table without pixels, which is sorted in memory."""
+def _bounded(version: Version, table: str, group: _BundleGroup) -> list[_BundleGroup]:
+    """Divide the groups of a table without pixels, whose rows are sorted in memory."""
     schema = load(table)
     if schema.layout.kind == "hats":
         return [group]
-    groups, values = [_Group()], 0
+    groups, values = [_BundleGroup()], 0
     holders: list[tuple[int, str | Bundle]] = [(bundle.n_rows, bundle) for bundle in group.bundles]
     holders += [(part.n_rows, part.name) for part in version.parts_named(group.fresh)]
     for n_rows, holder in holders:
         values += n_rows * len(schema.names)
         if values > _FLAT_VALUES and groups[-1].n_parts:
-            groups.append(_Group())
+            groups.append(_BundleGroup())
             values = n_rows * len(schema.names)
         if isinstance(holder, Bundle):
             groups[-1].bundles.append(holder)
         else:
             groups[-1].fresh.append(holder)
-    # A bundle that is alone gains nothing, unless it is to be brought under the present schema.
+    # A single bundle need not be rewritten, except to bring it to the present schema.
     return [
         group for group in groups if group.fresh or len(group.bundles) > 1 or _has_outdated(version, group)
     ]
 
 
-def _has_outdated(version: Version, group: _Group) -> bool:
+def _has_outdated(version: Version, group: _BundleGroup) -> bool:
     """Return whether bundles of a group have rows of an older schema."""
     return any(
         part.schema_sha256 != load(part.table).sha256
@@ -237,7 +239,7 @@ def _is_full(n_rows: int, table: str) -> bool:
     return schema.layout.kind != "hats" and n_rows * len(schema.names) > _FLAT_VALUES
 
 
-def _untouched(version: Version, groups: Iterable[_Group]) -> list[Bundle]:
+def _untouched(version: Version, groups: Iterable[_BundleGroup]) -> list[Bundle]:
     taken = {bundle.name for group in groups for bundle in group.bundles}
     return [bundle for bundle in version.bundles.values() if bundle.name not in taken]
 
@@ -247,7 +249,7 @@ def _lies_in(bundle: Bundle, pixels: Iterable[Pixel]) -> bool:
 
 
 def _plan(
-    version: Version, table: str, group: _Group, divided: Mapping[Pixel, Sequence[Pixel]]
+    version: Version, table: str, group: _BundleGroup, divided: Mapping[Pixel, Sequence[Pixel]]
 ) -> BundlePlan:
     names = [*group.fresh, *(name for bundle in group.bundles for name in bundle.names)]
     parts = tuple(sorted(version.parts_named(names), key=lambda part: part.name))
@@ -280,9 +282,9 @@ def _jobs(
     pixel: Pixel | None,
     sources: _Sources,
     divided: Mapping[Pixel, Sequence[Pixel]],
-) -> list[Job]:
+) -> list[MergeJob]:
     """Return the jobs of one pixel: one, or as many as it is divided into."""
-    # In the order of members, whatever files they lie in: notes of an interrupted compaction count on it.
+    # In the order of members, whatever files they lie in: the notes of an interrupted compaction rely on it.
     members = sorted({(number, part.key) for held in sources.values() for number, part, _ in held})
     numbers, keys = tuple(number for number, _ in members), tuple(key for _, key in members)
     slices = tuple(Slice(version.folder / path) for path in sorted(sources))
@@ -290,21 +292,21 @@ def _jobs(
         merges = [
             Merge(table, part_file(table, name, child), slices, keys, child) for child in divided[pixel]
         ]
-        return [Job(merge, numbers) for merge in merges]
+        return [MergeJob(merge, numbers) for merge in merges]
     merge = Merge(table, part_file(table, name, pixel), slices, keys, pixel)
-    return [Job(merge, numbers, _carried(version, merge, sources) if len(sources) == 1 else None)]
+    return [MergeJob(merge, numbers, _carried(version, merge, sources) if len(sources) == 1 else None)]
 
 
-def _carried(version: Version, merge: Merge, sources: _Sources) -> Merged | None:
-    """Return what the only source holds, if it is a file of a bundle: that is sorted already."""
+def _carried(version: Version, merge: Merge, sources: _Sources) -> MergedFile | None:
+    """Return the file of the only source if it belongs to a bundle, and so is sorted already."""
     ((path, held),) = sources.items()
     if any(part.schema_sha256 != load(part.table).sha256 for _, part, _ in held):
         return None
     bundle = version.bundles.get(version.bundle_of.get(held[0][1].name, ""))
     if bundle is None:
         own = held[0][2]
-        return Merged(replace(own, path=merge.path), {0: (own.n_rows, own.digest)})
+        return MergedFile(replace(own, path=merge.path), {0: (own.n_rows, own.digest)})
     whole = next(file for file in bundle.files if file.path == path)
     held = sorted(held, key=lambda one: one[0])
     shares = {number: (file.n_rows, file.digest) for number, (_, _, file) in enumerate(held)}
-    return Merged(replace(whole, path=merge.path), shares)
+    return MergedFile(replace(whole, path=merge.path), shares)

@@ -18,9 +18,9 @@ from skylake.errors import LakeError
 from skylake.lake.commits.build_version import bundle_name
 from skylake.lake.commits.table_version import Version
 from skylake.lake.layout import part_file
-from skylake.lake.maintenance.compaction_plan import BundlePlan, Job
+from skylake.lake.maintenance.compaction_plan import BundlePlan, MergeJob
 from skylake.lake.storage.bundles import Bundle, read_members
-from skylake.lake.storage.merge_files import Merge, Merged, blocks, member_of_rows
+from skylake.lake.storage.merge_files import Merge, MergedFile, blocks, member_of_rows
 from skylake.lake.storage.parts import Key, Part, PartFile, write_part_file
 from skylake.lake.storage.slices import Slice
 from skylake.schema import load
@@ -49,7 +49,7 @@ class BundleCut:
 
 
 def crowded(version: Version, names: Iterable[str]) -> set[str]:
-    """Return those of some parts that share a bundle with another of them."""
+    """Return the parts that share a bundle with another one of the given parts."""
     by_bundle: dict[str, set[str]] = {}
     for name in names:
         if name in version.bundle_of:
@@ -141,9 +141,9 @@ def cut_parts(
 
 
 def plan_rest(version: Version, bundle: Bundle, gone: Collection[str]) -> BundlePlan:
-    """Return the plan of what is left of a bundle without some of its members.
+    """Return the plan of a bundle without some of its members.
 
-    Files in which they have no rows are taken over.
+    Files in which these have no rows are reused.
     """
     members = list(read_members(version.bundle_descriptions[bundle.name]))
     stay = tuple(part for part in members if part.name not in gone)
@@ -165,15 +165,15 @@ def plan_rest(version: Version, bundle: Bundle, gone: Collection[str]) -> Bundle
 
 def _job(
     version: Version, table: str, name: str, file: PartFile, stay: Mapping[int, Part], touched: set[str]
-) -> Job:
-    """Return the job that makes one file of what is left of a bundle."""
+) -> MergeJob:
+    """Return the job that makes one file of the remaining bundle."""
     keys = tuple(part.key for part in stay.values())
     source = Slice(version.folder / file.path, keys if file.path in touched else None)
     merge = Merge(table, part_file(table, name, file.pixel), (source,), keys, file.pixel)
     if file.path in touched:
-        return Job(merge, tuple(stay))
+        return MergeJob(merge, tuple(stay))
     shares = {}
     for number, part in enumerate(stay.values()):
         own = next(one for one in part.files if one.path == file.path)
         shares[number] = (own.n_rows, own.digest)
-    return Job(merge, tuple(stay), Merged(replace(file, path=merge.path), shares))
+    return MergeJob(merge, tuple(stay), MergedFile(replace(file, path=merge.path), shares))

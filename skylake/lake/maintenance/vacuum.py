@@ -12,7 +12,7 @@ from pathlib import Path
 
 from skylake import logs
 from skylake.durable import GONE, drop_locks, set_aside
-from skylake.errors import LakeError, cannot_be_written, mend_of, reason_of
+from skylake.errors import LakeError, advice_on, cannot_be_written, reason_of
 from skylake.lake.cameras.master_files import unneeded_files
 from skylake.lake.commits.internal_links import newest_ever, read_links, require_newest, settle
 from skylake.lake.commits.ledger_records import (
@@ -28,9 +28,9 @@ from skylake.sky.hats import partial_path
 
 _log = logs.get(__name__)
 
-#: How the names of folders in the staging area begin that an interrupted run goes on with.
+#: How the names of folders in the staging area begin that are kept for the next run after an interruption.
 LASTING = "lasting-"
-#: For how long they wait.
+#: For how long they are kept.
 _WAITED_S = 7 * 86400.0
 
 
@@ -43,7 +43,7 @@ class Retention:
     months: int = 12
 
     def keeps(self, entries: Iterable[LedgerEntry], under_way: str | None = None) -> set[int]:
-        """Return the numbers of the snapshots that stay: the last of each run, the newest of one under way."""
+        """Return the numbers of the snapshots that stay: the last of each run, and the newest of an active run."""
         retained = sorted((entry for entry in entries if entry.kept), key=lambda entry: entry.snapshot)
         ends = [commits[0] for commits in in_runs(reversed(retained))][::-1]
         newest = max(self.newest, 1)
@@ -64,7 +64,7 @@ def _name(time: datetime, span: str) -> str:
 
 @dataclass(slots=True)
 class VacuumReport:
-    """What a vacuum removed.
+    """The report of a vacuum.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class VacuumReport:
     n_bytes : int
         Bytes that were freed; a file that another version holds too frees none.
     n_in_use : int
-        Snapshots that would have gone but for a reader.
+        Snapshots that were only kept because of a reader.
     n_masters : int
         Files of masters that are gone.
     """
@@ -88,23 +88,23 @@ class VacuumReport:
 
 
 def vacuum(layout: Layout, retention: Retention, under_way: str | None = None) -> VacuumReport:
-    """Remove snapshots that are not to be kept, and all that only they or nothing needs.
+    """Remove old snapshots, and all files that no remaining snapshot needs.
 
     Must be called with the lock of the committer held. Snapshots that a reader holds stay. `under_way` is the run that
-    calls for it, if it is not at its end.
+    calls this, if it has not ended.
 
     Raises
     ------
     LakeError
-        If the lake cannot be written, was pointed back by hand, or a snapshot has lost a table: what it led to would
-        go as well.
+        If the lake cannot be written, was pointed back by hand, or a snapshot has lost the link of a table, whose
+        files would be removed as well.
     """
     current = current_number(layout)
     require_newest(layout, current)
     retained = retained_numbers(layout, current)
     if lost := [link for link in read_links(layout).lost if link[0] in retained]:
         raise LakeError(_lost_links_message(layout, lost))
-    # A snapshot without a record has no time, so it stays until a user has restored that.
+    # A snapshot without a record has no time, so it stays until a user has restored the record.
     entries = [read_entry(layout, number) for number in retained if is_recorded(layout, number)]
     keep = retention.keeps(entries, under_way)
     report = VacuumReport([])
@@ -122,13 +122,13 @@ def vacuum(layout: Layout, retention: Retention, under_way: str | None = None) -
     except OSError as error:
         raise LakeError(
             f"{layout.root}: the lake could not be vacuumed ({reason_of(error)}); "
-            f"{mend_of(error) or 'fix its permissions'}"
+            f"{advice_on(error) or 'fix its permissions'}"
         ) from error
     return report
 
 
 def sweep(layout: Layout) -> None:
-    """Remove what commits that were interrupted, and processes that were killed, left behind.
+    """Remove files that interrupted commits and killed processes have left.
 
     Must be called with the lock of the committer held.
 
@@ -157,8 +157,8 @@ def _sweep(layout: Layout, report: VacuumReport) -> None:
 def _drop_unfinished(layout: Layout) -> None:
     """Remove snapshots that never became current, and the records of them.
 
-    An interrupted commit leaves the next number. Records of more are there where a user has removed the newest
-    snapshots by hand. All are found by their names: the ledger is too long to be listed in every commit.
+    An interrupted commit leaves the next number. There are more records if a user has removed the newest snapshots by
+    hand. All are found by their names, as the ledger is too long to be listed in every commit.
 
     Raises
     ------
@@ -183,7 +183,7 @@ def _drop_unfinished(layout: Layout) -> None:
 
 
 def _records(layout: Layout, number: int) -> tuple[Path, Path]:
-    """Return where the record of a commit is, and where it is while it is written."""
+    """Return the path of the record of a commit, and its path while it is written."""
     record = layout.record(number)
     return record, partial_path(record)
 
@@ -224,7 +224,7 @@ def _drop_masters(layout: Layout, report: VacuumReport) -> None:
 
 
 def _freed(folder: Path) -> int:
-    """Return the bytes of the files below a folder that are nowhere else."""
+    """Return the bytes of the files below a folder that have no other hard link."""
     n_bytes, folders = 0, [os.fspath(folder)]
     while folders:
         with os.scandir(folders.pop()) as entries:
@@ -238,7 +238,7 @@ def _freed(folder: Path) -> int:
 
 
 def _drop_staging(layout: Layout) -> None:
-    """Remove what processes that were killed left in the staging area."""
+    """Remove folders that killed processes have left in the staging area."""
     if layout.staging.is_dir():
         for folder in list(layout.staging.iterdir()):
             if not folder.is_dir() or _is_waited_for(folder):
@@ -249,5 +249,5 @@ def _drop_staging(layout: Layout) -> None:
 
 
 def _is_waited_for(folder: Path) -> bool:
-    """Return whether an interrupted run may still come back for what it has made."""
+    """Return whether the next run may still use the files of an interrupted one."""
     return folder.name.startswith(LASTING) and time.time() - folder.stat().st_mtime < _WAITED_S

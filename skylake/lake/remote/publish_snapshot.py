@@ -1,8 +1,7 @@
 """Publish a snapshot to an object store: new objects first, the pointer last, old snapshots removed after it.
 
-What the store holds already is not sent again: a table that did not change is left alone, and files that did not
-change are copied within the store. A publish that is killed leaves the last one as it was; the next one finds
-what was sent.
+Objects in the store are not sent again: an unchanged table is skipped, and unchanged files are copied within the
+store. A publish that is killed leaves the last one unchanged; the next one finds the files that were sent.
 """
 
 from __future__ import annotations
@@ -40,14 +39,14 @@ _KNOWN = {
 
 @dataclass(slots=True)
 class PublishReport:
-    """What a publish did, or with `dry_run` would do.
+    """The report of a publish, or with `dry_run` its plan.
 
     Attributes
     ----------
     url : str
     snapshot : int
     tables : dict
-        By table or ``catalogs/<name>`` that changed: files that were sent, copied within the store, or there already.
+        For each table or ``catalogs/<name>`` that changed: files sent, copied within the store, or present already.
     n_sent, bytes_sent : int
         Files and bytes that were sent.
     n_copied, bytes_copied : int
@@ -77,7 +76,7 @@ class PublishOptions:
     keep : int
         Published snapshots that stay, the newest of them.
     dry_run : bool
-        Only find out what there is to do.
+        Only find out what would be done.
     begin : callable or None
         Called with the number of files that will be sent or copied.
     step : callable or None
@@ -104,10 +103,10 @@ def publish_snapshot(snapshot: Snapshot, url: str, options: PublishOptions | Non
     Raises
     ------
     UsageError
-        If it is no URL, or no package is there for it.
+        If it is not a URL, or its package is not installed.
     LakeError
-        If something else or another lake is there, it cannot be reached or written, or the lake is being published
-        by another process.
+        If the place holds something else or another lake, or cannot be reached or written, or another process is
+        publishing the lake.
     """
     if not is_url(url):
         local = Path(url).absolute().as_uri()
@@ -134,7 +133,7 @@ class _Publisher:
             plan = self.filler.plan(contents, last)
             folders[contents.name] = plan.folder if isinstance(plan, UploadPlan) else plan
             if isinstance(plan, UploadPlan):
-                self._tell(plan)
+                self._report_plan(plan)
                 plans.append(plan)
         if self.options.dry_run:
             self.report.removed = sorted(self._outdated())
@@ -149,7 +148,7 @@ class _Publisher:
         return self.report
 
     def _last(self) -> Publication | None:
-        """Return what was published last, if that was of this lake and not of a later state of it."""
+        """Return the last publication, if it is of this lake and not of a later state of it."""
         number = self.target.current_number()
         if number is None:
             strange = sorted(set(self.filler.names("")) - _KNOWN)
@@ -167,14 +166,14 @@ class _Publisher:
         return last
 
     def _contents(self, last: Publication | None) -> Iterable[FolderContents]:
-        """Yield what is to be published."""
+        """Yield the contents of the folders to publish."""
         for name in self.snapshot.tables:
             yield table_contents(self.snapshot, name)
         for name in self.snapshot.catalogs():
             held = last.folders.get(f"catalogs/{name}") if last else None
             yield catalog_contents(self.snapshot, name, read_objects(self.target, held) or {} if held else {})
 
-    def _tell(self, plan: UploadPlan) -> None:
+    def _report_plan(self, plan: UploadPlan) -> None:
         sent = [transfer.n_bytes for transfer in plan.transfers if transfer.source is None]
         copied = [transfer.n_bytes for transfer in plan.transfers if transfer.source is not None]
         counts = {"sent": len(sent), "copied": len(copied), "there": plan.n_there}
@@ -260,7 +259,7 @@ class _Publisher:
                 self.filler.fs.rm(self.filler.key(f"{FOLDER}/{name}"))
 
     def _outdated(self) -> set[int]:
-        """Return the published snapshots that go."""
+        """Return the published snapshots to remove."""
         published = self.target.published() | {self.snapshot.number}
         return published - set(sorted(published)[-self.options.keep :]) - {self.snapshot.number}
 
@@ -290,7 +289,7 @@ class _Publisher:
 
 
 def _time_of(layout: Layout, number: int) -> str | None:
-    """Return when a snapshot was committed, from the ledger; None if the lake knows of no such commit."""
+    """Return when a snapshot was committed, from the ledger; None if it has no such commit."""
     try:
         record = json.loads((layout.ledger / f"{number:06d}.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -299,7 +298,7 @@ def _time_of(layout: Layout, number: int) -> str | None:
 
 
 def _open_settings(path: Path) -> str:
-    """Return the settings without an address of a mirror from former days, in which there may be a password."""
+    """Return the settings without the address of a mirror from older versions, which may hold a password."""
     import tomlkit
 
     document = tomlkit.parse(path.read_text(encoding="utf-8"))

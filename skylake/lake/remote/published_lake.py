@@ -1,7 +1,7 @@
-"""Read a lake that was published to an object store: the same reading as of a lake on disk, without links.
+"""Read a lake that was published to an object store, in the same ways as a lake on disk, but without links.
 
-A store knows neither links nor a rename that is atomic. So `current` is a small object with the name of the
-snapshot in force, and a snapshot is an object that says where its tables and catalogs are::
+A store has neither links nor an atomic rename. So `current` is a small object with the name of the snapshot in force,
+and a snapshot is an object with the folders of its tables and catalogs::
 
     current                               _snapshots/000042.json
     _snapshots/000042.json                where each table and catalog is
@@ -47,13 +47,13 @@ class PublishedVersion(Version):
     ----------
     folder : Path
     n_recorded : int
-        Rows of the table, as the publisher counted them. A store lists what is there at the moment: while a later
-        publish removes the version that is some of the descriptions, and then none.
+        Rows of the table, as the publisher counted them. A store lists the objects of the moment: while a later
+        publish removes the version, these are only some of the descriptions, and finally none.
 
     Raises
     ------
     LakeError
-        By whatever reads descriptions, if not all of them are there.
+        From anything that reads descriptions, if some of them are missing.
     """
 
     def __init__(self, folder: Path, n_recorded: int) -> None:
@@ -117,7 +117,7 @@ class PublishedVersion(Version):
 class PublishedSnapshot(Snapshot):
     """A snapshot of a published lake.
 
-    Nobody knows that it is read: it stays for as long as the publisher keeps it.
+    Reading does not keep it: it stays for as long as the publisher keeps it.
     """
 
     def __init__(self, layout: Layout, number: int) -> None:
@@ -141,7 +141,7 @@ class PublishedSnapshot(Snapshot):
         """Return the place of a table: a HATS catalog or a folder of Parquet files, which never changes."""
         self.schema(table)
         place = self.publication.tables.get(table)
-        # What was published before skylake had the table has no rows of it.
+        # Snapshots published before skylake had this table have no rows of it.
         return empty_version(table) if place is None else self.layout.root / place
 
     def version(self, table: str) -> Version:
@@ -156,13 +156,13 @@ class PublishedSnapshot(Snapshot):
     def require_there(self) -> None:
         """Require that the snapshot is still published.
 
-        A publish that removes it removes what refers to it before any of its files: what was listed before this holds
-        was all there.
+        A publish removes the references to a snapshot before any of its files. So if this holds, all files that were
+        listed before existed.
 
         Raises
         ------
         LakeError
-            If it is published no more.
+            If it is no longer published.
         """
         assert isinstance(self.layout, PublishedLayout)
         text = self.layout.read(self.layout.publication_file(self.number))
@@ -181,7 +181,7 @@ class PublishedSnapshot(Snapshot):
     ) -> pa.Table:
         """Return the rows of a HATS table within a cone, those of them for which a filter holds.
 
-        The list of objects says which files there are, so that one that is removed in the meantime is missed.
+        The files come from the list of objects, so that one that is removed in the meantime is an error.
         """
         try:
             return super().cone(table, ra_deg, dec_deg, radius_deg, columns, filter)

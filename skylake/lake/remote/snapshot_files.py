@@ -44,7 +44,7 @@ class FolderContents:
 
 
 def table_contents(snapshot: Snapshot, table: str) -> FolderContents:
-    """Return what is in the version of a table. Checksums of data are those of the descriptions."""
+    """Return the files of the version of a table, with the checksums of the descriptions."""
     root, version = snapshot.folder(table), snapshot.version(table)
     known: dict[str, PartFile] = {}
     for path in version.fresh.values():
@@ -61,15 +61,15 @@ def table_contents(snapshot: Snapshot, table: str) -> FolderContents:
 
 
 def catalog_contents(snapshot: Snapshot, name: str, held: Objects) -> FolderContents:
-    """Return what is in a reference catalog and its margin.
+    """Return the files of a reference catalog and its margin.
 
     Parameters
     ----------
     snapshot : Snapshot
     name : str
     held : dict
-        What was published of it. A catalog of an older skylake does not state the checksums of its files, but its
-        properties name one of its content: where they are the same, files of the same size are not read.
+        Its published files. A catalog of an older skylake does not state the checksums of its files, but its
+        properties have one of its content: if that is the same, files of the same size are not read.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def catalog_contents(snapshot: Snapshot, name: str, held: Objects) -> FolderCont
             "`skylake catalog import --replace`"
         ) from error
     if recorded is not None:
-        # What differs from it is not sent, and named.
+        # Files that differ from the list are not sent, but reported.
         objects = {path: recorded.get(path) or _object(file) for path, file in files.items()}
         return FolderContents(f"catalogs/{name}", root, f"catalogs/{name}", objects)
     properties = {path: _object(file) for path, file in files.items() if path.endswith(".properties")}

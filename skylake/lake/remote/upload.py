@@ -16,7 +16,7 @@ from skylake.lake.storage.parts import file_sha256
 from skylake.places import key, read_together, store
 from skylake.sky.hats import OBJECTS, Objects, objects_of, objects_text
 
-#: Folder of the store that says what a publish under way is sending where.
+#: Folder of the store with notes of what an active publish is sending where.
 UNFINISHED = "_unfinished"
 #: Transfers at a time: a store answers many as fast as one.
 _TRANSFERS = 10
@@ -38,7 +38,7 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True)
 class UploadPlan:
-    """What a folder of the store still lacks.
+    """The objects that a folder of the store still lacks.
 
     Attributes
     ----------
@@ -67,10 +67,10 @@ class Uploader:
         self.fs: Any = store(target.root)
 
     def plan(self, contents: FolderContents, last: Publication | None) -> UploadPlan | str:
-        """Return what is to be done for a folder of a lake; its place in the store where there is nothing to do.
+        """Return the plan for a folder of a lake, or its place in the store if nothing is to be done.
 
-        Numbers of versions come again after a rollback and a vacuum, and a catalog may be imported again: where a
-        place is taken by other content, there is a second one.
+        Numbers of versions are used again after a rollback and a vacuum, and a catalog may be imported again: if other
+        content is in the usual place, there is a second one.
         """
         folder = contents.folder
         held = read_objects(self.target, folder)
@@ -109,7 +109,7 @@ class Uploader:
         return {known: self.key(f"{folder}/{path}") for path, known in objects.items()}
 
     def _begun(self, name: str) -> Iterator[tuple[str, Objects]]:
-        """Yield the folders, and what was to go into them, of publishes that did not end."""
+        """Yield the folders, and their planned content, of publishes that did not end."""
         for text in read_together(self.target.root / UNFINISHED / name, ".json").values():
             yield json.loads(text)["folder"], objects_of(text)
 
@@ -120,10 +120,10 @@ class Uploader:
         return {name[len(root) + 1 :]: info["size"] for name, info in objects.items()}
 
     def fill(self, plan: UploadPlan, step: Callable[[], None]) -> None:
-        """Make the objects of a folder, and then the list of them, which says that it is whole."""
+        """Make the objects of a folder, and then the list of them, which marks it as whole."""
         begun = self.target.root / UNFINISHED / plan.contents.name / f"{plan.folder.replace('/', '-')}.json"
         objects = objects_text(plan.contents.objects)
-        # What is left of other content goes before it is said what will be there.
+        # Leftovers of other content are removed before the note of the new content is written.
         for stale in plan.stale:
             self.fs.rm(stale)
         self.write(begun, json.dumps({"folder": plan.folder} | json.loads(objects)))
@@ -138,7 +138,7 @@ class Uploader:
             for _ in pool.map(self._make, transfers):
                 step()
         finally:
-            # After an error or an interruption, what has not begun does not begin.
+            # After an error or an interruption no further transfer begins.
             pool.shutdown(cancel_futures=True)
 
     def _make(self, transfer: Transfer) -> None:
@@ -150,7 +150,7 @@ class Uploader:
             raise LakeError(
                 f"{transfer.file}: the file has not the size that it was written with; restore it from a copy"
             )
-        # Readers trust what the list of objects says of this.
+        # Readers trust the list of objects.
         if transfer.sha256 is not None and file_sha256(transfer.file) != transfer.sha256:
             raise LakeError(
                 f"{transfer.file}: the file has not the bytes that it was written with; `skylake verify --deep` "
@@ -168,7 +168,7 @@ class Uploader:
         return sorted(name.rstrip("/").rpartition("/")[2] for name in keys)
 
     def remove(self, folder: str) -> None:
-        """Remove a folder; first the list of what is in it, so that nobody takes the rest for whole."""
+        """Remove a folder, beginning with its list of objects, so that the rest is not taken for whole."""
         for name in (f"{folder}/{OBJECTS}", folder):
             self.fs.invalidate_cache()
             if self.fs.exists(self.key(name)):
@@ -179,7 +179,7 @@ class Uploader:
         return key(self.target.root / path) if path else key(self.target.root)
 
     def write(self, where: Path, content: str | bytes) -> None:
-        """Write an object whole. A folder of this machine needs a second name for that; stores do so themselves."""
+        """Write an object whole. A folder on disk needs a temporary name for that; stores do it themselves."""
         whole = content.encode() if isinstance(content, str) else content
         if "file" not in self.fs.protocol:
             self.fs.pipe_file(key(where), whole)

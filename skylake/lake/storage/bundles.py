@@ -1,8 +1,8 @@
 """Bundles: files into which compaction has merged many parts, and the description of each.
 
 A bundle has one file in every pixel that its members touch. Its description is a file of JSON lines: first
-the bundle with the names of its members, then one line per member. Who wants to know of one part reads the
-first line and that of the part.
+the bundle with the names of its members, then one line per member. To look up one part, the first line and
+the line of the part are enough.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Bundle:
     ----------
     table, name : str
     level : int
-        How often its rows were merged.
+        Number of times that its rows were merged.
     files : tuple of PartFile
         Its files, whole.
     names : tuple of str
@@ -81,7 +81,7 @@ def read_members(path: Path, names: frozenset[str] | None = None) -> Iterator[Pa
     ----------
     path : Path
     names : frozenset of str or None
-        Those that are wanted; None wants all.
+        Members to read; None reads all.
     """
     with path.open(encoding="utf-8") as stream:
         bundle = Bundle._of(stream.readline())

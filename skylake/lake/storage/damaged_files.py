@@ -1,7 +1,7 @@
 """Errors for lost or damaged files of a lake: they name the file and the command that shows the repair.
 
-A reader that finds its files by looking into folders would give a short answer where one is lost, and a doubled one
-where one is too many. So the files that a version has are compared with those that its descriptions name.
+A reader that finds its files by listing folders would return too few rows if one is lost, and rows twice if there is
+one too many. So the files of a version are compared with those that its descriptions name.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skylake.errors import LakeError, mend_of, reason_of
+from skylake.errors import LakeError, advice_on, reason_of
 from skylake.places import is_url, key
 
 #: Folder of a lake that all files of its tables are below.
@@ -25,7 +25,7 @@ _FILE = re.compile(r"['\"]([^'\"]+\.parquet)['\"]")
 
 
 def damaged(path: Path, why: str) -> LakeError:
-    """Return the error that a file of a lake is not what the lake says of it."""
+    """Return the error for a file that does not match its description in the lake."""
     if is_url(path):
         return LakeError(f"{path}: {why}; open the lake again, or publish it again if that does not help")
     return LakeError(f"{path}: {why}; `skylake verify {_lake_of(path)}` shows the command that repairs it")
@@ -38,7 +38,7 @@ def _lake_of(path: Path) -> str:
 
 
 def require_files(folder: Path, sizes: Mapping[str, int]) -> None:
-    """Refuse a version on disk whose data files are not those that it is said to have.
+    """Refuse a version on disk whose data files are not those that its descriptions name.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def require_files(folder: Path, sizes: Mapping[str, int]) -> None:
 
 
 def _data_files(folder: str, name: str) -> Iterator[tuple[str, int]]:
-    """Yield path and size of the files below a folder that readers of Parquet take for data."""
+    """Yield path and size of the files below a folder that readers of Parquet treat as data."""
     try:
         entries = list(os.scandir(folder))
     except FileNotFoundError:
@@ -79,14 +79,14 @@ def _data_files(folder: str, name: str) -> Iterator[tuple[str, int]]:
 
 @contextmanager
 def reading(files: Callable[[], list[Path]]) -> Iterator[None]:
-    """Name which of some files was the one that could not be read; they are asked for only then.
+    """Name the file that could not be read in an error; the files are listed only then.
 
-    Errors that have nothing to do with the files, as of a filter that does not fit its column, pass.
+    Errors that have nothing to do with the files pass, for example of a filter that does not fit its column.
 
     Raises
     ------
     LakeError
-        If a file is missing or is no Parquet file any more.
+        If a file is missing or is no longer a Parquet file.
     """
     try:
         yield
@@ -100,7 +100,7 @@ def reading(files: Callable[[], list[Path]]) -> Iterator[None]:
 def _blamed(error: BaseException, files: list[Path]) -> LakeError | None:
     """Return the error that names a file; None if none of them is to blame."""
     if files and is_url(files[0]) and not isinstance(error, pa.ArrowException | FileNotFoundError):
-        return None  # what stores say of themselves is reported where they are reached
+        return None  # errors of stores are reported where they are reached
     said = str(error)
     for path in sorted(files, key=lambda file: key(file) not in said):
         why = _trouble(path)
@@ -123,7 +123,7 @@ def _trouble(path: Path) -> LakeError | None:
     except pa.ArrowException as error:
         return damaged(path, f"the file cannot be read ({_first_line(error)})")
     except OSError as error:
-        if advice := mend_of(error):
+        if advice := advice_on(error):
             return LakeError(f"{path}: the file cannot be read ({reason_of(error)}); {advice}")
         return damaged(path, f"the file cannot be read ({reason_of(error)})")
     return None

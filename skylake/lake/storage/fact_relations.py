@@ -10,7 +10,7 @@ import pyarrow as pa
 
 _TEXT, _COUNT, _YES, _WORD = pa.string(), pa.int64(), pa.bool_(), pa.uint64()
 
-#: What reading a damaged description may raise.
+#: Exceptions that a damaged description may raise.
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
 #: Columns of every relation. A `problem` says in words what is wrong, and is null where nothing is.
 RELATIONS: dict[str, dict[str, pa.DataType]] = {
@@ -49,7 +49,7 @@ RELATIONS: dict[str, dict[str, pa.DataType]] = {
     },
     "pixels": {"table_name": _TEXT, "norder": _COUNT, "npix": _COUNT, "is_listed": _YES, "n_files": _COUNT},
     "metadata_files": {"table_name": _TEXT, "path": _TEXT, "n_rows": _COUNT},
-    # What the descriptions say: parts, bundles, the rows of parts in files, and whole files.
+    # From the descriptions: parts, bundles, the rows of parts in files, and whole files.
     "lake_parts": {
         "table_name": _TEXT,
         "part": _TEXT,
@@ -98,7 +98,7 @@ RELATIONS: dict[str, dict[str, pa.DataType]] = {
         "index_from": _COUNT,
         "index_to": _COUNT,
     },
-    # What is on the disk, from sizes and footers.
+    # From the disk: sizes and footers.
     "disk_files": {
         "table_name": _TEXT,
         "path": _TEXT,
@@ -131,7 +131,7 @@ RELATIONS: dict[str, dict[str, pa.DataType]] = {
     },
     # Files of masters, relative to the lake.
     "master_files": {"file": _TEXT, "n_bytes": _COUNT},
-    # What only reading every row can show: `verify --deep`.
+    # From reading every row: `verify --deep`.
     "file_scans": {
         "table_name": _TEXT,
         "path": _TEXT,
@@ -156,7 +156,7 @@ RELATIONS: dict[str, dict[str, pa.DataType]] = {
     "master_scans": {"file": _TEXT, "sha256": _TEXT},
     "catalog_scans": {"file": _TEXT, "sha256": _TEXT, "problem": _TEXT},
     "index_scans": {"catalog": _TEXT, "file": _TEXT, "problem": _TEXT},
-    # What the validation of the hats package says: `verify --hats`.
+    # From the validation by the hats package: `verify --hats`.
     "hats_validations": {"name": _TEXT, "folder": _TEXT, "problem": _TEXT},
 }
 
@@ -183,7 +183,7 @@ class Relations:
         self.add("documents", path=path, kind=kind, table_name=table_name, problem=text)
 
     def values(self, relation: str, *columns: str) -> list[tuple[Any, ...]]:
-        """Return some columns of the rows that are there so far."""
+        """Return some columns of the rows added so far."""
         names = list(RELATIONS[relation])
         places = [names.index(column) for column in columns]
         return [tuple(row[place] for place in places) for row in self.rows[relation]]

@@ -13,7 +13,7 @@ Ints = npt.NDArray[np.int64]
 
 
 class FrameIds:
-    """Column ``frame_id`` of files of ``frames``, in order, remembered from one question to the next.
+    """Column ``frame_id`` of files of ``frames``, in order, cached between calls.
 
     Files of a lake do not change, and of small ones opening is what takes time: an ingest of a thousand nights would
     open half a million of them. It takes 8 bytes for each frame.
@@ -23,7 +23,7 @@ class FrameIds:
         self._known: dict[tuple[int, ...], Ints] = {}
 
     def held(self, paths: Iterable[Path], ids: Ints) -> list[int]:
-        """Return those of some frames that some files hold, and remember no other files.
+        """Return which of some frames the given files hold; other files are dropped from the cache.
 
         Parameters
         ----------

@@ -46,7 +46,7 @@ class Merge:
     keys : tuple of Key
         Keys of the parts that the rows belong to.
     pixel : (order, number) or None
-        Takes only rows in this pixel of a HATS table.
+        Only rows in this pixel of a HATS table are used.
     """
 
     table: str
@@ -57,8 +57,8 @@ class Merge:
 
 
 @dataclass(frozen=True, slots=True)
-class Merged:
-    """A file that was made: the whole of it, and what each part has in it.
+class MergedFile:
+    """A merged file: the whole of it, and the rows of each part in it.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class Merged:
     shares: dict[int, tuple[int, str]]
 
 
-def merge_files(merge: Merge, folder: Path) -> Merged | None:
+def merge_files(merge: Merge, folder: Path) -> MergedFile | None:
     """Write the merged file below a folder; None if there are no rows.
 
     The same rows give the same bytes, in whatever files they were.
@@ -89,11 +89,11 @@ def merge_files(merge: Merge, folder: Path) -> Merged | None:
             writer.write(block)
     n_rows, digest = sum(rows for rows, _ in shares.values()), add_digests(one for _, one in shares.values())
     file = PartFile(merge.path, n_rows, digest, target.stat().st_size, file_sha256(target))
-    return Merged(file, shares)
+    return MergedFile(file, shares)
 
 
 def _count(block: pa.Table, keys: Sequence[Key], shares: dict[int, tuple[int, str]]) -> None:
-    """Add what each part has in a block."""
+    """Add the rows of each part in a block."""
     member = member_of_rows(block, keys)
     counts = np.bincount(member, minlength=len(keys))
     for number, digest in enumerate(group_digests(block, member, len(keys))):
@@ -124,7 +124,7 @@ def blocks(merge: Merge, schema: TableSchema) -> Iterator[pa.Table]:
 
 
 def _width(schema: TableSchema) -> int:
-    """Return about how many values a row has: a nested column of a light curve has some for each of its own."""
+    """Return about how many values a row has; a nested column has several values for each of its fields."""
     inner = sum(len(column.columns) for column in schema.columns if column.merge == "concat")
     return len(schema.names) + _POINTS * inner
 

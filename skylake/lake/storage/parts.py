@@ -91,8 +91,8 @@ class Part:
     night : int or None
         Batch that the part belongs to, if it belongs to one.
     key : tuple of (str, value)
-        What distinguishes its rows from those of other parts in the same file; empty where nothing does, and then
-        the part is never merged with others.
+        What distinguishes its rows from those of other parts in the same file. If it is empty, the part is never
+        merged with others.
     inputs : dict
         What the part was made from: names to checksums. Equal inputs make equal parts. The one named
         ``configuration`` is that of the resolved configuration, which the ledger keeps.
@@ -138,7 +138,7 @@ class Part:
         return "{\n" + ",\n".join(lines) + "\n}\n"
 
     def to_values(self) -> dict[str, Any]:
-        """Return the values of the description; sums over the files are there for who reads it as plain JSON."""
+        """Return the values of the description; sums over the files are for readers of the plain JSON."""
         # Field by field: asdict copies every text, and a part may have hundreds of files.
         own = {one.name: getattr(self, one.name) for one in fields(self)}
         files = [{one.name: getattr(file, one.name) for one in fields(file)} for file in self.files]
@@ -225,7 +225,7 @@ def stage_sorted_part(
 
 
 def key_of(rows: pa.Table, schema: TableSchema) -> Key:
-    """Return the key of a part from its rows; empty if they are not of one batch."""
+    """Return the key of a part from its rows; empty if they belong to several batches."""
     import pyarrow.compute as pc
 
     key: list[tuple[str, str | int]] = []
@@ -239,7 +239,7 @@ def key_of(rows: pa.Table, schema: TableSchema) -> Key:
 
 
 def sort_rows(rows: pa.Table, schema: TableSchema) -> pa.Table:
-    """Return rows in the order of the schema; the primary key, then the batch, decides where that finds rows equal."""
+    """Return rows in the order of the schema; ties are broken by the primary key, then the batch."""
     blocks = schema.layout.batch if schema.in_blocks else ()
     names = dict.fromkeys([*schema.layout.sort, *schema.primary_key, *blocks])
     return rows.sort_by([(name, "ascending") for name in names])

@@ -1,4 +1,4 @@
-"""Read files of older schemas under the current schema, and refuse files of newer ones.
+"""Read files of older schemas with the current schema, and refuse files of newer ones.
 
 A version of a table may mix files of all schemas that were deployed until it was made; its ``_common_metadata``
 names the newest of them.
@@ -53,7 +53,7 @@ def require_known(root: Path, snapshot: Path) -> dict[str, TableSchema]:
 
 
 def user_schemas(folders: Mapping[str, Path]) -> dict[str, TableSchema]:
-    """Return the schemas of those tables that are of a user, and register them.
+    """Return the schemas of the tables of users, and register them.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def user_schemas(folders: Mapping[str, Path]) -> dict[str, TableSchema]:
 
 
 def user_schema(root: Path) -> TableSchema | None:
-    """Return the schema that a version of a table of a user keeps; None where there is none that can be used."""
+    """Return the schema that a version of a table of a user keeps; None if there is no usable one."""
     try:
         if is_url(str(root)):
             return _user_schema(str(root))
@@ -91,7 +91,7 @@ def _user_schema(root: str) -> TableSchema | None:
         schema = schema_of(values, root)
         require_plain_names(schema)
     except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError, ConfigurationError):
-        # Not what a table of a user keeps: who opens the lake says so.
+        # The schema of a table of a user is checked when the lake is opened.
         return None
     return schema
 
@@ -132,14 +132,14 @@ def form_of(root: Path) -> tuple[int, str] | None:
     try:
         status = (root / "dataset" / "_common_metadata").stat()
     except OSError:
-        # A lake of the first schemas has none beside flat tables. Damage is reported by its readers.
+        # A lake of the first schemas has none for flat tables. Readers report damage.
         return None
     return _form_of(str(root), status.st_ino, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=256)
 def _form_of(root: str, *_: int) -> tuple[int, str] | None:
-    """Return the form of a version, which does not change while its file of metadata is the same."""
+    """Return the form of a version, cached as long as its metadata file is the same."""
     try:
         metadata = read_common_metadata(Path(root)).metadata or {}
         return int(metadata[b"skylake.schema_version"]), metadata[b"skylake.schema_sha256"].decode()
@@ -150,8 +150,8 @@ def _form_of(root: str, *_: int) -> tuple[int, str] | None:
 def open_catalog(root: Path, table: str, holder: object = None, **options: Any) -> Any:
     """Open a version of a HATS table with lsdb, under the present schema.
 
-    lsdb reads every file under the schema of ``_common_metadata``. Where that is an older one, lsdb is shown
-    a folder with the present one, whose leaves are those of `root`; the lake is not written to.
+    lsdb reads every file with the schema of ``_common_metadata``. If that is an older one, lsdb gets a folder with the
+    present schema, whose leaves are those of `root`; nothing is written to the lake.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def open_catalog(root: Path, table: str, holder: object = None, **options: Any) 
         Folder of the version, free of links.
     table : str
     holder : object
-        What lives for as long as the catalog, and all that is made from it.
+        An object to keep for as long as the catalog and all that is made from it.
     **options
         For :func:`lsdb.open_catalog`.
     """
@@ -168,11 +168,11 @@ def open_catalog(root: Path, table: str, holder: object = None, **options: Any) 
 
     keep_compiled()
     schema = arrow_schema(load(table))
-    # For Arrow, which lsdb reads files with.
+    # For Arrow, with which lsdb reads files.
     options = {"page_checksum_verification": True} | options
     held = {"path_generator": partial(_leaf, root, holder)} | options
     if read_common_metadata(root).equals(schema):
-        # Nobody has to hold what was published: only a later publish removes it.
+        # A published lake need not be held: only a later publish removes its files.
         return lsdb.open_catalog(root, **(options if is_url(root) else held))
     with tempfile.TemporaryDirectory(prefix="skylake-schema-") as folder:
         for name in ("hats.properties", "partition_info.csv"):
@@ -185,7 +185,7 @@ def open_catalog(root: Path, table: str, holder: object = None, **options: Any) 
 
 
 def _leaf(root: Path, holder: object, _: Any, *leaf: Any) -> Any:
-    """Return the path of a leaf of `root`, wherever lsdb takes it to be.
+    """Return the path of a leaf of `root`, given the path that lsdb expects.
 
     lsdb keeps this function with the catalog and with all that is made from it, and so the holder lives as long.
     """

@@ -27,9 +27,9 @@ class Slice:
     ----------
     path : Path
     keys : tuple of Key or None
-        Batches whose rows are meant; None means the whole file.
+        Batches whose rows it holds; None for the whole file.
     expected : PartFile or None
-        What is known of these rows since they were written; None where nothing is.
+        Description of these rows from when they were written; None if there is none.
     """
 
     path: Path
@@ -46,7 +46,7 @@ def read_files(
 ) -> pa.Table:
     """Return the rows of files or slices of a table; without any, a table without rows.
 
-    A file of which several slices are wanted is read once.
+    A file with several of the slices is read once.
 
     Parameters
     ----------
@@ -104,8 +104,8 @@ def read_verified(table: str, where: Slice) -> pa.Table:
     Raises
     ------
     LakeError
-        If they are not those that were written once, as far as that is known: a new file would get a digest of its
-        own, and then nothing would show any more that a bit was flipped or a row lost.
+        If they are not the rows that were written, as far as their digest is known. A new file would get a new digest,
+        and a flipped bit or a lost row could no longer be found.
     """
     rows = read_files(table, [where])
     require_written(rows, where)
@@ -113,7 +113,7 @@ def read_verified(table: str, where: Slice) -> pa.Table:
 
 
 def require_written(rows: pa.Table, where: Slice) -> None:
-    """Refuse rows of a slice, all of them, that are not those that were written."""
+    """Refuse the rows of a slice if they are not those that were written."""
     expected = where.expected
     if expected is not None and (rows.num_rows, rows_digest(rows)) != (expected.n_rows, expected.digest):
         raise LakeError(
@@ -123,7 +123,7 @@ def require_written(rows: pa.Table, where: Slice) -> None:
 
 
 def _by_keys(files: Iterable[Path | Slice]) -> Iterator[tuple[frozenset[Key] | None, list[Path]]]:
-    """Yield the files from which the same batches are wanted, each file once."""
+    """Yield the files that share the same wanted batches, each file once."""
     wanted: dict[Path, set[Key] | None] = {}
     for file in files:
         piece = file if isinstance(file, Slice) else Slice(file)
@@ -147,7 +147,7 @@ def _both(first: Any, second: Any) -> Any:
 def _is_one_of(keys: Iterable[Key]) -> Any:
     """Return the expression that holds for rows of any of some batches.
 
-    Most keys differ in the night alone; they make one comparison with a set.
+    Most keys differ only in the night; these are compared with a set at once.
     """
     import pyarrow.compute as pc
 

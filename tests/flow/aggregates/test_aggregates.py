@@ -151,7 +151,7 @@ def test_medians_read_of_points_what_they_are_made_from(once: Lake) -> None:
     assert some.sort_by(key).equals(every.sort_by(key))
 
 
-def test_all_readers_see_the_same_curves_before_and_after_compaction(made: Lake) -> None:
+def test_readers_see_the_same_curves_after_compaction(made: Lake) -> None:
     def curves(lake: Lake) -> list[pd.DataFrame]:
         snapshot, table = lake.snapshot(), lake.open("lightcurves")
         with snapshot.duckdb() as connection:

@@ -137,7 +137,7 @@ def test_a_redone_night_makes_exactly_its_products_stale(
     assert described(whole.snapshot(), FIRST) == first
 
 
-def test_why_is_told_by_what_has_changed(calibrated: Lake, profile: Profile, tmp_path: Path) -> None:
+def test_why_is_reported_by_what_has_changed(calibrated: Lake, profile: Profile, tmp_path: Path) -> None:
     path = tmp_path / "small.toml"
     path.write_text(Path(profile.source).read_text() + "calibration.colour_range = [0.0, 1.0]\n")
     calibrated.keep_profile(cameras.load(path))

@@ -210,7 +210,7 @@ def test_a_new_frame_renews_only_what_it_touches(
     assert checksums(lake, *AGGREGATES) == checksums(twin, *AGGREGATES)
 
 
-def test_light_curves_of_a_night_follow_its_matches_and_zeropoints_alone(calibrated: Lake) -> None:
+def test_light_curves_follow_their_own_night_alone(calibrated: Lake) -> None:
     held = calibrated.snapshot().parts("lightcurves")
     assert held.keys() == calibrated.snapshot().parts("frames").keys()
     told = {"matches", "zeropoints", "configuration"}

@@ -220,7 +220,7 @@ def test_a_file_may_be_named(calibrated: Lake, tmp_path: Path) -> None:
     ("text", "why"),
     [
         ("SELECT 1", "does not say its name"),
-        (WIDTHS.replace("batch", "hour"), "the granularity 'hour' is none of batch"),
+        (WIDTHS.replace("batch", "hour"), "the granularity 'hour' is not one of batch"),
         (WIDTHS.replace("FROM frames", "FROM nights"), "Table with name nights does not exist"),
         (WIDTHS.replace("widest FROM", "widest, list(band) AS bands FROM"), "which no table has; cast it"),
         (WIDTHS.replace("name: widths", "name: sources"), "the name 'sources' is taken"),
@@ -235,7 +235,7 @@ def test_a_file_may_be_named(calibrated: Lake, tmp_path: Path) -> None:
         ("import os", "there is no Aggregate of the name AGGREGATE"),
     ],
 )
-def test_a_file_that_is_no_aggregate_is_named_with_what_is_wrong(own: Path, text: str, why: str) -> None:
+def test_a_file_that_is_no_aggregate_is_named(own: Path, text: str, why: str) -> None:
     put(own, text)
     found, (error,) = user_aggregates()
     assert not found

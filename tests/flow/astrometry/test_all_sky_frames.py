@@ -87,7 +87,7 @@ def test_a_frame_without_time_fails(tmp_path, small):
     assert failed.value.reason == "no_time"
 
 
-def test_a_profile_without_site_is_told(tmp_path):
+def test_a_profile_without_site_is_reported(tmp_path):
     path = write_frame(tmp_path / "a.fits", **{"DATE-OBS": "2018-08-17T01:00:00", "EXPTIME": 60.0})
     with pytest.raises(ConfigurationError, match="longitude_deg"):
         solve_all_sky_file(path, cameras.load("generic"), no_stars)

@@ -20,7 +20,7 @@ from skylake.flow.ingest.ingest_frames import ingest
 from skylake.lake import Lake
 from skylake.lake.cameras.stored_geometries import read_geometries
 from skylake.settings import Settings
-from skylake.simulate.fisheyenights import FisheyeNights, FisheyeResult, simulate_fisheye
+from skylake.simulate.fisheye_nights import FisheyeNights, FisheyeResult, simulate_fisheye
 from skylake.sky.catalog_columns import CatalogColumns
 
 #: A quarter of the air that stands over such a peak.
@@ -85,8 +85,8 @@ def test_the_geometry_of_a_night_excludes_the_air(
     truth = FisheyeNights().lens(0).to_pixels(low)
     off = np.stack(geometry.lens.to_pixels(low), axis=1) - truth
     away = (truth - truth.mean(axis=0)) / np.linalg.norm(truth - truth.mean(axis=0), axis=1, keepdims=True)
-    learnt = float(np.mean(np.sum(off * away, axis=1)))
-    assert abs(learnt) < 0.05
+    learned = float(np.mean(np.sum(off * away, axis=1)))
+    assert abs(learned) < 0.05
 
 
 def test_refraction_left_to_the_lens_is_not_taken_off(
@@ -109,7 +109,7 @@ def test_refraction_left_to_the_lens_is_not_taken_off(
         (geometry,) = read_geometries(lake.layout, "thin")
         lift = json.loads(row["wcs_lens"])["horizon"]["refraction"]
         told.append((row["astrom_refraction"], any(lift), geometry.lens.to_pixels(low)))
-    (heeded, air, here), (ignored, none, there) = told
-    assert (heeded, air, ignored, none) == ("applied", True, "off", False)
-    # The learnt lens has what the air does to low stars, which are 1.2 arcminutes higher.
+    (refracted, air, here), (ignored, none, there) = told
+    assert (refracted, air, ignored, none) == ("applied", True, "off", False)
+    # The learned lens has what the air does to low stars, which are 1.2 arcminutes higher.
     assert float(np.hypot(*np.subtract(here, there))) > 0.02

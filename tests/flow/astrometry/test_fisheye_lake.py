@@ -19,7 +19,7 @@ from skylake.core.horizon import Horizon, altitude_azimuth, horizontal_vectors
 from skylake.core.sphere import separation_deg, unit_vectors
 from skylake.flow.astrometry.frame_stars import distortion_frames
 from skylake.flow.astrometry.learn_distortion import learn
-from skylake.flow.astrometry.learn_geometry import _has_news, _Night
+from skylake.flow.astrometry.learn_geometry import _GeometryNight, _has_news
 from skylake.flow.astrometry.solve_all_sky_frames import AllSkySolver
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline
@@ -30,7 +30,7 @@ from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.image.allsky.allsky_pointing import SkyScene
 from skylake.image.allsky.geometry_epochs import Geometry
 from skylake.image.allsky.night_geometries import geometries_of_night
-from skylake.image.allsky.refine_geometry import Detected
+from skylake.image.allsky.refine_geometry import DetectedPlaces
 from skylake.image.wcs.header_wcs import CatalogStars
 from skylake.image.wcs.lens import Lens
 from skylake.image.wcs.lens_text import view_of_text
@@ -40,14 +40,14 @@ from skylake.lake import Lake
 from skylake.lake.access.duckdb_tables import connect
 from skylake.lake.cameras.stored_geometries import geometries_file, read_geometries
 from skylake.settings import Settings
-from skylake.simulate.fisheyenights import (
+from skylake.simulate.fisheye_nights import (
     EXTINCTION,
     ZEROPOINT,
     FisheyeNights,
     FisheyeResult,
     simulate_fisheye,
 )
-from skylake.simulate.wholesky import Twilight
+from skylake.simulate.whole_sky import Twilight
 from skylake.sky.catalog_columns import CatalogColumns
 from skylake.sky.lake_catalogs import ReferenceCatalog, StarField
 from skylake.table.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
@@ -114,7 +114,7 @@ def test_a_twilight_frame_has_the_geometry_of_later_frames(tmp_path: Path):
     dim = rows(lake, "frames")[0]
     assert dim["wcs_source"] == "refined" and dim["wcs_geometry"].startswith("1.") and dim["astrom_n"] > 15
     assert off_px(view_of(dim).lens, 0) < 0.3
-    # With the geometry lost, and the frames that told it, it has no place of its own; it keeps the one that it had.
+    # With the geometry lost, and the frames that showed it, it has no place of its own; it keeps the one that it had.
     others = [row["frame_id"] for row in rows(lake, "frames")[1:]]
     forget(lake, find(lake.snapshot(), others, []), Inline())
     before = lake.snapshot().parts("frames")
@@ -147,7 +147,7 @@ def test_frames_get_their_place_from_site_and_time_alone(first: Lake, archive: F
 
 
 def test_a_frame_solved_alone_points_where_its_row_does(first: Lake, archive: FisheyeResult):
-    """The optical axis is some pixels from the middle of the image, which both tell."""
+    """The optical axis is some pixels from the middle of the image, which both show."""
     snapshot = first.snapshot()
     told = AllSkySolver(snapshot, "simcat", PROFILE)(archive.frames[0]).row
     (row,) = [row for row in rows(first, "frames") if row["file"].endswith(archive.frames[0].name)]
@@ -207,7 +207,7 @@ def test_learning_again_changes_nothing(lake: Lake):
     assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
 
 
-def test_what_a_killed_run_did_not_learn_is_learnt_next(lake: Lake, archive: FisheyeResult):
+def test_what_a_killed_run_did_not_learn_is_learned_next(lake: Lake, archive: FisheyeResult):
     """A run ends between its commit and the geometry: the same command again gives the lake of a run that was not."""
     path = geometries_file(lake.layout, "sim-fisheye")
     known = read_geometries(lake.layout, "sim-fisheye")
@@ -305,7 +305,7 @@ def test_sources_have_altitudes_and_residuals_by_place(first: Lake):
     seen = horizon.to_horizon(unit_vectors(mine.ra_deg, mine.dec_deg))
     altitude, azimuth = altitude_azimuth(seen)
     lift = altitude - mine.altitude_deg.to_numpy()
-    # The horizon tells where stars appear, the column where they are.
+    # The horizon shows where stars appear, the column where they are.
     # A place that aberration moves by 20 arcsec stays within 0.006 degrees of it; refraction is 1' at 45 degrees.
     assert np.abs(lift[altitude > 60.0]).max() < 0.02 and lift[altitude < 10.0].min() > 0.05
     turn = (azimuth - mine.azimuth_deg.to_numpy() + 180.0) % 360.0 - 180.0
@@ -324,7 +324,7 @@ def test_a_profile_without_site_says_so(tmp_path: Path, archive: FisheyeResult, 
     assert (problem["reason"], "under [site]" in problem["message"]) == ("no_wcs", True)
 
 
-def test_the_truth_is_told(archive: FisheyeResult):
+def test_the_truth_is_reported(archive: FisheyeResult):
     told = json.loads((archive.out / "truth" / "lens.json").read_text())
     assert [one["night"] for one in told] == [20240301, 20240302]
     assert told[1]["turn_deg"] - told[0]["turn_deg"] == pytest.approx(0.5)
@@ -332,7 +332,7 @@ def test_the_truth_is_told(archive: FisheyeResult):
 
 
 def test_an_old_night_with_an_epoch_is_not_looked_at_again():
-    night = _Night(20240301, (640, 640), ({"mjd_mid": 100.1}, {"mjd_mid": 100.4}))
+    night = _GeometryNight(20240301, (640, 640), ({"mjd_mid": 100.1}, {"mjd_mid": 100.4}))
     lens = Lens.aimed([0, 0, 1], [0, 1, 0], 196.0, (320.0, 320.0), "equidistant")
     within = Geometry(lens, (640, 640), 100.2, 100.3, 2, 900, 0.2, 0.2)
     assert _has_news(night, (), newest=False) and _has_news(night, (within,), newest=True)
@@ -353,7 +353,7 @@ def drawn_night(first: Lake, late_s: tuple[float, ...]) -> list[SkyScene]:
         places, flux = draw_list(
             random, WANTED.lens(0), (640, 640), shown, above.mag, SkyListParams(5.5, cloud_mag=0.0)
         )
-        detected = Detected(places, np.full(len(flux), 0.25), flux)
+        detected = DetectedPlaces(places, np.full(len(flux), 0.25), flux)
         scenes.append(SkyScene(detected, 2.2, (640, 640), mjd, Horizon.of(mjd, site), above))
     return scenes
 

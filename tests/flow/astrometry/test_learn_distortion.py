@@ -1,4 +1,4 @@
-"""The distortion of a camera: learnt from the frames of a lake, used for later ones, and followed when it changes."""
+"""The distortion of a camera: learned from the frames of a lake, used for later ones, and followed when it changes."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def early(profile: Profile, tmp_path_factory: pytest.TempPathFactory) -> Simulat
 
 
 @pytest.fixture(scope="module")
-def learnt_once(
+def learned_once(
     early: SimulationResult,
     always: Profile,
     columns: CatalogColumns,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Lake:
-    """A lake with two nights, from which the distortion was learnt. Tests do not change it."""
-    lake = Lake.create(tmp_path_factory.mktemp("learnt") / "lake", Settings(cluster="inline", pixel_order=5))
+    """A lake with two nights, from which the distortion was learned. Tests do not change it."""
+    lake = Lake.create(tmp_path_factory.mktemp("learned") / "lake", Settings(cluster="inline", pixel_order=5))
     import_catalog(lake, "simcat", "table", [early.catalog], columns)
     assert ingest(lake, always, early.frames, Inline()).counts == {"ok": 12}
     report = learn(lake, always.name, Inline())
@@ -68,8 +68,8 @@ def learnt_once(
 
 
 @pytest.fixture
-def lake(learnt_once: Lake, tmp_path: Path) -> Lake:
-    return Lake(shutil.copytree(learnt_once.root, tmp_path / "lake", symlinks=True))
+def lake(learned_once: Lake, tmp_path: Path) -> Lake:
+    return Lake(shutil.copytree(learned_once.root, tmp_path / "lake", symlinks=True))
 
 
 class Matched(Silent):
@@ -94,7 +94,7 @@ def test_a_run_without_new_frames_changes_no_byte(lake: Lake, always: Profile) -
     assert (path.read_bytes(), path.stat().st_mtime_ns) == before
 
 
-def test_an_epoch_tells_where_it_comes_from_and_how_good_it_is(lake: Lake, always: Profile) -> None:
+def test_an_epoch_shows_where_it_comes_from_and_how_good_it_is(lake: Lake, always: Profile) -> None:
     (epoch,) = read_epochs(lake.layout, always.name)
     assert epoch.shape == (256, 256) and epoch.catalog == "simcat" and epoch.n_seen == 12
     rows = rows_of(lake)
@@ -146,7 +146,7 @@ def test_late_older_frames_join_the_first_epoch_or_differ(
     matched = Matched()
     anew = learn(lake, always.name, Inline(), anew=True, progress=matched)
     assert (anew.n_older, anew.n_frames) == (0, 24)
-    # Of the newer epoch there are many more frames than began it; these are learnt from, and not matched, again.
+    # Of the newer epoch there are many more frames than began it; these are learned from, and not matched, again.
     assert max(one.distortion.n_frames for one in in_force(read_epochs(lake.layout, always.name))) > 12
     assert matched.nights == 4
 

@@ -100,7 +100,7 @@ def drawn_row(
     }  # fmt: skip
 
 
-def test_places_are_learnt_within_their_errors(tmp_path: Path) -> None:
+def test_places_are_learned_within_their_errors(tmp_path: Path) -> None:
     (tmp_path / "four.toml").write_text(FOUR)
     chips = cameras.load_chips(tmp_path / "four.toml")
     start = np.array([matrix_of_place(*one.base.place_arcsec, one.base.place.angle_deg) for one in chips])

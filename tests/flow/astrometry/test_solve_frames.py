@@ -80,7 +80,7 @@ def test_real_frames_are_solved_and_refined(camera, scale, number, most_px, leas
     assert len(found) == number and all(one is not None for one in found)
     assert max(one.refinement.rms_px for one in found) < most_px
     # Stars that a fit has seen are nearer by what it took from them, others farther by what it does not know: of
-    # twenty stars one may tell that of its frame.
+    # twenty stars one may show that of its frame.
     assert max(one.refinement.held_out_px for one in found) < most_px
     ratios = [one.refinement.held_out_px / one.refinement.rms_px for one in found]
     assert min(ratios) > 0.99

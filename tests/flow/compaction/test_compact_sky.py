@@ -87,7 +87,7 @@ def test_the_leaves_have_several_orders(divided: Lake) -> None:
     assert len({order for order, _ in pixels}) >= 3
 
 
-def test_lsdb_finds_the_pairs_that_all_distances_tell(divided: Lake) -> None:
+def test_lsdb_finds_the_pairs_that_all_distances_show(divided: Lake) -> None:
     """All pairs within the radius, from the distances of everything to everything."""
     import lsdb
 
@@ -116,7 +116,7 @@ def test_lsdb_finds_the_pairs_that_all_distances_tell(divided: Lake) -> None:
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_cones_find_the_rows_that_all_distances_tell(divided: Lake, place: tuple[float, float]) -> None:
+def test_cones_find_the_rows_that_all_distances_show(divided: Lake, place: tuple[float, float]) -> None:
     table = divided.open("sources")
     rows = table.arrow()
     for radius in (0.001, 0.1, 0.6):

@@ -194,7 +194,7 @@ def bundled_once(tmp_path_factory: pytest.TempPathFactory, put_nights: Put) -> L
     return lake
 
 
-def test_the_ledger_tells_what_was_loosened_and_who_made_it(bundled: Lake) -> None:
+def test_the_ledger_shows_what_was_loosened_and_who_made_it(bundled: Lake) -> None:
     chosen = [name(night) for night in NIGHTS[:2]]
     after = go(bundled, sources=chosen)
     with after.duckdb() as connection:

@@ -58,7 +58,7 @@ def test_what_cannot_be_read_ahead_is_no_error(tmp_path: Path) -> None:
     assert results == [None, None, None]
 
 
-def test_only_the_file_that_cannot_be_read_is_told_so(
+def test_only_the_file_that_cannot_be_read_is_reported(
     frames: list[Path], profile: Any, tmp_path: Path
 ) -> None:
     frames[1].write_bytes(b"")

@@ -85,7 +85,7 @@ def test_two_calibrations_at_once_leave_what_one_does(ingested: Lake, calibrated
     assert workers.other is None and contents(ingested) == contents(calibrated_once)
 
 
-def test_a_lake_that_never_rests_is_told_in_the_end() -> None:
+def test_a_lake_that_never_rests_is_reported_in_the_end() -> None:
     tries = []
 
     def work() -> None:

@@ -104,8 +104,8 @@ def sky_of(x: Floats, y: Floats, frame: Floats, drift: float) -> tuple[Floats, F
 
 
 @pytest.mark.parametrize(("drift", "told"), [(0.3, True), (0.0, False)])
-def test_what_stays_on_its_pixel_while_the_field_drifts_is_told(drift: float, told: bool) -> None:
-    """As sharp stars are no wider than a pixel, width tells nothing here."""
+def test_what_stays_on_its_pixel_in_a_drifting_field_is_found(drift: float, told: bool) -> None:
+    """As sharp stars are no wider than a pixel, width says nothing here."""
     random = np.random.default_rng(3)
     frame = np.repeat(np.arange(12.0), 40)
     star = np.tile(np.arange(40), 12)

@@ -44,7 +44,7 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def pooled(frames: list[str], plain_profile: Profile, folder: Path) -> list[Path]:
-    """The files that are kept when frames have told their point spread function."""
+    """The files that are kept when frames have given their point spread function."""
     pool_psfs({20240407: frames}, plain_profile, Inline(), detections=folder)
     return sorted(folder.iterdir())
 

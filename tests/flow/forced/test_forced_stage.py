@@ -160,7 +160,7 @@ def test_a_frame_uses_the_psf_of_its_filter_by_any_name(
     assert found.forced is not None and row["n_targets"] > 20
 
 
-def test_a_broken_list_is_told_and_measured_once_it_is_mended(
+def test_a_broken_list_is_reported_and_measured_once_fixed(
     listed: Lake, frames: list[Path], run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept = Path(shutil.copytree(listed.root, tmp_path / "kept", symlinks=True))

@@ -34,7 +34,7 @@ from skylake.flow.ingest.ingest_report import IngestOptions
 from skylake.flow.ingest.single_frames import bench_for, completeness_of
 from skylake.flow.maintenance.forget_frames import find, forget
 from skylake.flow.maintenance.verify_lake import VerifyOptions, open_facts, verify
-from skylake.image.quality.star_injection import Trial
+from skylake.image.quality.star_injection import InjectionTrial
 from skylake.lake import Lake
 from skylake.simulate import SimulationResult
 
@@ -112,7 +112,7 @@ def test_a_frame_by_itself_is_what_the_lake_holds_of_it(
         assert ours.num_rows == theirs.num_rows > 0
         assert [one for one in ours.column_names if not ours[one].equals(theirs[one])] == []
     assert frame.reduced.row["n_expected"] > 10 and frame.reduced.row["psf_stars"] > 0
-    curve = completeness_of(frame, Trial(stars=100, bins=4))
+    curve = completeness_of(frame, InjectionTrial(stars=100, bins=4))
     assert curve is not None and curve.limiting_flux == frame.reduced.row["flux_limit"]
 
 
@@ -292,7 +292,7 @@ def test_targets_on_rejected_frames_are_measured_and_flagged(
     after = rows(measured).to_pandas().set_index(["frame_id", "star_id"]).sort_index()
     assert after.index.equals(before.index)
     assert (after["flags"] & int(SourceFlag.FRAME_REJECTED) != 0).all()
-    # There is no good frame to tell the point spread function; plain apertures hardly mind.
+    # There is no good frame to show the point spread function; plain apertures hardly mind.
     off = (after.flux_aper2 - before.flux_aper2).abs() / before.flux_aper2_err
     assert off.median() < 0.2
     assert off.quantile(0.9) < 0.5
@@ -311,7 +311,7 @@ def test_a_list_of_few_targets_is_shifted_by_the_catalog(
         assert short[name].to_numpy() == pytest.approx(long[name].to_numpy(), abs=0.15)
 
 
-def test_a_camera_without_frames_is_told(lake: Lake) -> None:
+def test_a_camera_without_frames_is_reported(lake: Lake) -> None:
     with pytest.raises(UsageError, match="no frame of small in the lake is good"):
         targets(lake, catalog=None)
 
@@ -359,7 +359,7 @@ def test_a_frame_that_comes_later_has_the_psf_of_its_night(
     assert found.psf_stars[str(later)] == others + alone
 
 
-def test_frames_tell_how_their_targets_were_measured(measured_once: Lake, ingested_once: Lake) -> None:
+def test_frames_show_how_their_targets_were_measured(measured_once: Lake, ingested_once: Lake) -> None:
     frames_table, forced = rows(measured_once, "frames"), rows(measured_once)
     counts = dict(zip(*np.unique(forced["frame_id"].to_numpy(), return_counts=True), strict=True))
     assert frames_table["n_targets"].to_pylist() == [

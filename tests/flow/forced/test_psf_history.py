@@ -59,7 +59,7 @@ def whole(night: list[str], plain_profile: Profile) -> dict[PsfKey, PsfModel]:
 
 @pytest.fixture(scope="module")
 def night(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Twenty-six frames, of which two tell nothing."""
+    """Twenty-six frames, of which two say nothing."""
     folder = tmp_path_factory.mktemp("night")
     return [write_frame(folder / f"{i:02d}.fits", 3 * i, None if i in (4, 9) else 3.0) for i in range(26)]
 

@@ -1,4 +1,4 @@
-"""Which frames tell the point spread function of a night, and which frames it is for."""
+"""Which frames show the point spread function of a night, and which frames it is for."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_names_of_one_filter_share_one(plain_profile: Profile, tmp_path: Path) -
     assert n_frames(files, plain_profile) == wanted
 
 
-def test_frames_that_tell_nothing_are_replaced(plain_profile: Profile, tmp_path: Path) -> None:
+def test_frames_that_say_nothing_are_replaced(plain_profile: Profile, tmp_path: Path) -> None:
     empty = {0, 3, 6, 9, 12, 15, 18, 21}
     files = [write_frame(tmp_path / f"{i:02d}.fits", i, fwhm=None if i in empty else 3.0) for i in range(25)]
     assert n_frames(files, plain_profile) == {(1, "V", (160, 160)): 17}
@@ -94,7 +94,7 @@ def test_a_filter_without_a_psf_takes_another_of_its_night(plain_profile: Profil
     assert psf_for(found, own._replace(size=(192, 192))) is None
 
 
-def test_frames_without_a_wcs_tell_it_as_well(plain_profile: Profile, tmp_path: Path) -> None:
+def test_frames_without_a_wcs_show_it_as_well(plain_profile: Profile, tmp_path: Path) -> None:
     told = [write_frame(tmp_path / f"told-{i}.fits", i) for i in range(2)]
     blind = []
     for number, file in enumerate(told):

@@ -99,7 +99,7 @@ def rows(
     return found
 
 
-def test_a_good_frame_has_nothing_to_tell(rows: pd.DataFrame) -> None:
+def test_a_good_frame_has_nothing_to_show(rows: pd.DataFrame) -> None:
     row = rows.loc["good"]
     assert row.status == "ok" and pd.isna(row.message) and not row["flags"] & FrameFlag.HEADER_DOUBTED
 
@@ -163,5 +163,5 @@ def test_sentences_are_not_cut(rows: pd.DataFrame) -> None:
     assert row.message.startswith(
         "the WCS of the header has a scale of zero along an axis (CD1_1 = 0, CD1_2 = 0, "
     )
-    assert row.message.endswith("scale, centre and parity left open, as if none was told")
+    assert row.message.endswith("scale, centre and parity left open, as if none was given")
     assert len(row.message) > 290

@@ -28,7 +28,7 @@ def texts(paths: list[Path]) -> list[str]:
     return [str(path) for path in paths]
 
 
-def test_nights_are_told_without_reading_pixels(frames: list[Path], profile: Any) -> None:
+def test_nights_are_known_without_reading_pixels(frames: list[Path], profile: Any) -> None:
     """Headers are enough: the pixels of these files are gone."""
     for path in frames[::2]:
         header = path.read_bytes()[: 2880 * 2]
@@ -36,7 +36,7 @@ def test_nights_are_told_without_reading_pixels(frames: list[Path], profile: Any
     assert peek_nights(texts(frames), profile) == [20241001] * 6 + [20241002] * 6
 
 
-def test_a_file_that_tells_no_night_is_of_night_zero(frames: list[Path], profile: Any) -> None:
+def test_a_file_that_shows_no_night_is_of_night_zero(frames: list[Path], profile: Any) -> None:
     frames[0].write_bytes(b"")
     frames[1].write_text("no FITS")
     frames[2].unlink()
@@ -45,7 +45,7 @@ def test_a_file_that_tells_no_night_is_of_night_zero(frames: list[Path], profile
     assert peek_nights([*texts(frames[:3]), str(packed)], profile) == [0, 0, 0, 20241001]
 
 
-def test_a_name_that_tells_the_time_tells_the_night(tmp_path: Path, profile: Any) -> None:
+def test_a_name_that_shows_the_time_shows_the_night(tmp_path: Path, profile: Any) -> None:
     path = tmp_path / "named.toml"
     pattern = r"(?P<year>\d{4})(?P<month>\d\d)(?P<day>\d\d)_(?P<hour>\d\d)(?P<minute>\d\d)"
     path.write_text(f"{Path(profile.source).read_text()}header.file_time = '{pattern}'\n")
@@ -110,7 +110,7 @@ def test_the_second_name_of_a_content_is_repeated(frames: list[Path], profile: A
     again = reduce_chunk([str(frames[0])], Reduction(profile, None, known), tmp_path / "again.arrow")
     assert again.frames.equals(both.frames), "known under its own name it is reduced"
     reduce_chunk([str(frames[1])], Reduction(profile, None, known), tmp_path / "other.arrow")
-    assert list(known) == both.frames["frame_id"].to_pylist(), "what was told is not changed"
+    assert list(known) == both.frames["frame_id"].to_pylist(), "the argument is not changed"
 
 
 def test_a_full_disk_is_not_the_fault_of_the_frames(frames: list[Path], profile: Any, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_lost_frame_has_the_identity_that_it_has_when_found(
     assert gone["reason"] == "worker_lost"
 
 
-def test_the_catalog_tells_which_stars_are_in_the_field(
+def test_the_catalog_shows_which_stars_are_in_the_field(
     lake: Lake, archive: Any, columns: Any, profile: Any
 ) -> None:
     import_catalog(lake, "simcat", "table", [archive.catalog], columns)
@@ -149,7 +149,7 @@ def test_the_catalog_tells_which_stars_are_in_the_field(
     assert len(stars.ra_deg) > 50
 
 
-def test_a_wrong_pointing_is_told_by_the_catalog_alone(
+def test_a_wrong_pointing_is_found_by_the_catalog_alone(
     lake: Lake, frames: list[Path], archive: Any, columns: Any, profile: Any, tmp_path: Path
 ) -> None:
     from astropy.io import fits

@@ -39,7 +39,7 @@ Gather = Callable[..., tuple[Part, ...]]
 
 
 def frame_rows(numbers: list[int], filter_name: str = "V", files: dict[int, str] | None = None) -> pa.Table:
-    """Rows of `frames`; the filter tells which reduction they are from."""
+    """Rows of `frames`; the filter shows which reduction they are from."""
     rows = [
         {
             "frame_id": number, "camera": "c", "night": BATCH.night,
@@ -231,7 +231,7 @@ def test_rows_that_changed_on_the_disk_get_no_new_digest(gather: Gather, table: 
     with pytest.raises(LakeError, match=f"{damaged}: the rows are not those that were written"):
         gather([(frame_rows([3]), source_rows([3]))], existing)
     made, _, _ = gather([(frame_rows([1, 2]), source_rows([1, 2]))], existing)
-    assert made.checksum == parts[0].checksum, "where nothing is kept, the night is mended"
+    assert made.checksum == parts[0].checksum, "where nothing is kept, the night is repaired"
 
 
 def test_tasks_that_share_a_night_make_the_parts_of_one(gather: Gather, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What becomes of frames that are spoiled: their own rows tell it, and no other frame notices."""
+"""What becomes of frames that are spoiled: their own rows show it, and no other frame notices."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ def test_bleeding_columns_are_saturated_and_no_stars(spoilt: Spoilt) -> None:
     assert not any((abs(beside.x_px - x) < 3.0).any() for x, _, _ in BRIGHT)
 
 
-def test_holes_are_told_and_hold_no_stars(spoilt: Spoilt) -> None:
+def test_holes_are_reported_and_hold_no_stars(spoilt: Spoilt) -> None:
     row, found = spoilt.row("holes"), spoilt.found("holes")
     assert row["flags"] & FrameFlag.NAN_PIXELS and not spoilt.row("good")["flags"] & FrameFlag.NAN_PIXELS
     assert row.n_masked_px == 80 * 100 + 212

@@ -1,4 +1,4 @@
-"""Files that hold the same bytes as another: found once, remembered, and told again when that is due."""
+"""Files that hold the same bytes as another: found once, remembered, and reported again when that is due."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_copy_among_frames_of_another_night_takes_nothing(lake: Lake, frames: 
     assert report.repeated == [str(copy)]
 
 
-def test_workers_are_told_of_the_frames_of_their_nights_alone(
+def test_workers_get_the_frames_of_their_nights_alone(
     ingested: Lake, archive: Any, profile: Any, tmp_path: Path
 ) -> None:
     copy = Path(shutil.copy2(archive.frames[4], tmp_path / "copy.fits"))

@@ -1,4 +1,4 @@
-"""Nights whose headers do not tell where frames point, or tell it wrongly."""
+"""Nights whose headers do not show where frames point, or show it wrongly."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from skylake.flow.execution.cluster import Inline
 from skylake.flow.ingest.frame_tasks import Reduction
 from skylake.flow.ingest.ingest_frames import ingest
 from skylake.flow.ingest.ingest_report import IngestOptions
-from skylake.flow.ingest.known_files import lacked_by
+from skylake.flow.ingest.known_files import inputs_by_reason
 from skylake.image.masters.master_library import Master
 from skylake.image.solving.solve_parameters import SolveParams
 from skylake.image.solving.solve_stars import Solution
@@ -89,7 +89,7 @@ def test_frames_without_headers_have_the_same_values(
     slew = separation_deg(told.ra_deg.iloc[0], told.dec_deg.iloc[0], told.ra_deg, told.dec_deg)
     assert slew.max() > 5.0
     away = separation_deg(told.ra_deg, told.dec_deg, found.ra_deg, found.dec_deg) * 3600.0 / SCALE
-    # Some two hundred stars of 0.15 px tell the centre to 0.02 px; what the header says is true.
+    # Some two hundred stars of 0.15 px show the centre to 0.02 px; what the header says is true.
     assert away.max() < 0.06
     turned = (told.rotation_deg - found.rotation_deg + 180.0) % 360.0 - 180.0
     # At a hundred pixels from the centre, as far as stars are: 0.02 px.
@@ -97,8 +97,8 @@ def test_frames_without_headers_have_the_same_values(
     np.testing.assert_allclose(found.pixel_scale_arcsec, told.pixel_scale_arcsec, rtol=1e-3)
     # Distortion is fitted along with the scale at the centre, and takes some of it. Faint stars have 0.3 px of noise.
     assert (found.wcs_log_odds > 40.0).all() and (found.astrom_rms_px < 0.45).all()
-    # It is told like the rms: by a lens that has not seen them stars are little farther off. The last match, by which
-    # the rms is told, may have a star more or less.
+    # It is stated like the rms: by a lens that has not seen them stars are little farther off. The last match, which
+    # gives the rms, may have a star more or less.
     assert (found.astrom_held_out_px > 0.99 * found.astrom_rms_px).all()
     assert (found.astrom_held_out_px < 1.1 * found.astrom_rms_px).all()
     assert (found.astrom_rms_ring4_px < 0.6).all() and (found.astrom_radial_ring4_px.abs() < 0.1).all()
@@ -137,7 +137,7 @@ def test_a_frame_whose_header_is_wrong_is_solved(
     assert row.wcs_matched > 0.9 * row.wcs_expected
 
 
-def test_a_profile_that_is_wrong_costs_time_and_is_told(
+def test_a_profile_that_is_wrong_costs_time_and_is_reported(
     slewing: SimulationResult, blind: Profile, lake: Lake
 ) -> None:
     way = replace(blind.base.astrometry, mirrored=True, seconds=60.0)
@@ -149,7 +149,7 @@ def test_a_profile_that_is_wrong_costs_time_and_is_told(
     assert row.wcs_source == "solved" and row.pixel_scale_arcsec == pytest.approx(SCALE, rel=1e-3)
     (told,) = report.contradicting
     assert told.startswith(str(slewing.frames[0])) and "the profile is wrong" in told
-    assert "the scale is 8" in told and "3.333 to 4.8 was told" in told and "is not mirrored" in told
+    assert "the scale is 8" in told and "3.333 to 4.8 was given" in told and "is not mirrored" in told
 
 
 def test_a_picture_too_narrow_for_the_index_names_the_command(lake: Lake) -> None:
@@ -165,7 +165,7 @@ def test_without_patterns_the_sentence_says_how_to_make_them(
     slewing: SimulationResult, blind: Profile, lake: Lake
 ) -> None:
     lake.layout.catalog("simcat").with_name("simcat.asterisms").unlink()
-    # Of a scale that is told there would be a second attempt without it.
+    # Of a scale that is given there would be a second attempt without it.
     told = replace(
         blind, base=replace(blind.base, optics=replace(blind.base.optics, pixel_scale_arcsec=SCALE))
     )
@@ -260,15 +260,15 @@ def test_another_geometry_or_master_is_something_new(
     before = Reduction.in_force(lake, lake.snapshot(), blind)
     assert learn(lake, blind.name, Inline()).made
     after = Reduction.in_force(lake, lake.snapshot(), blind)
-    first, second = lacked_by(before), lacked_by(after)
+    first, second = inputs_by_reason(before), inputs_by_reason(after)
     assert {reason for reason in first if first[reason] != second[reason]} == {"no_wcs", "bad_wcs"}
-    # It is learnt anew from more frames now and then, which helps no frame that it has not helped.
+    # It is learned anew from more frames now and then, which helps no frame that it has not helped.
     newer = replace(after, epochs=tuple(replace(one, version=one.version + 1) for one in after.epochs))
-    assert lacked_by(newer) == second
+    assert inputs_by_reason(newer) == second
     master = Master("flat-1", "flat", "flat-1.fits", "0" * 64, 0, "1x1")
     assert before.library is not None
     library = replace(before.library, masters=(*before.library.masters, master))
-    third = lacked_by(replace(after, library=library))
+    third = inputs_by_reason(replace(after, library=library))
     assert {reason for reason in third if third[reason] != second[reason]} == {"no_master"}
 
 

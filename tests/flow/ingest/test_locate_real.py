@@ -20,7 +20,7 @@ from skylake.sky.catalog_columns import CatalogColumns
 pytestmark = pytest.mark.skipif(
     "SKYLAKE_REAL_DATA" not in os.environ, reason="SKYLAKE_REAL_DATA names no folder of real frames"
 )
-#: The names of the files tell the time.
+#: The names of the files show the time.
 WIDE = r"""
 name = "wide"
 like = "generic"
@@ -28,7 +28,7 @@ header.wcs = "none"
 header.file_time = '(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)T(?P<hour>\d\d)(?P<minute>\d\d)(?P<second>\d\d)'
 optics.pixel_scale_arcsec = 40.0
 """
-#: Cards that tell where a frame of SkyCamZ points.
+#: Cards that show where a frame of SkyCamZ points.
 WCS_CARDS = re.compile(r"(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA)\d|(CD|PC)\d_\d|WCSAXES|RADE(CSYS|SYS)|EQUINOX")
 
 

@@ -1,4 +1,4 @@
-"""Nights of a camera of four chips, whose headers tell where the telescope points and nothing else."""
+"""Nights of a camera of four chips, whose headers show where the telescope points and nothing else."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from skylake.simulate import (
     StarParams,
     simulate_camera,
 )  # fmt: skip
-from skylake.simulate.simulated_chips import Telescope, told_pointing, true_place
+from skylake.simulate.simulated_chips import Telescope, header_telescope, true_place
 from skylake.sky.asterism_index import build_index
 from skylake.sky.catalog_columns import CatalogColumns
 from skylake.sky.lake_catalogs import ReferenceCatalog
@@ -160,7 +160,7 @@ def test_seeds_place_frames_and_wrong_rotations_are_found(
     rows = rows_of(ingested)
     wrong = rows.telescope_rotation_deg.abs() > 5.0
     axis = Telescope(0.0, 0.0, ROTATION_DEG)
-    told = np.array([told_pointing(scenario, number, axis).angle_deg for number in range(5)])
+    told = np.array([header_telescope(scenario, number, axis).angle_deg for number in range(5)])
     # In exposures whose card is wrong all four chips are solved by patterns.
     assert wrong.groupby("mjd_mid").sum().tolist() == (4 * (np.abs(told - ROTATION_DEG) > 5.0)).tolist()
     assert 0 < wrong.sum() < 12
@@ -181,7 +181,7 @@ def gauged(places: np.ndarray, start: np.ndarray) -> np.ndarray:
 
 
 def pulls_of(report: MosaicReport, scenario: Scenario, chips: tuple[Profile, ...]) -> np.ndarray:
-    """Places as learnt less true ones, in standard errors; the mean of all chips is that of the profile."""
+    """Places as learned less true ones, in standard errors; the mean of all chips is that of the profile."""
     start = np.array([matrix_of_place(*one.base.place_arcsec, one.base.place.angle_deg) for one in chips])
     true = np.array([matrix_of_place(*true_place(scenario, one.base)) for one in chips])
     pulls = []
@@ -195,7 +195,7 @@ def pulls_of(report: MosaicReport, scenario: Scenario, chips: tuple[Profile, ...
     return np.array(pulls)
 
 
-def test_places_of_chips_are_learnt_within_their_errors(
+def test_places_of_chips_are_learned_within_their_errors(
     ingested: Lake, chips: tuple[Profile, ...], scenario: Scenario
 ) -> None:
     report = learn_focal_plane(ingested, chips)
@@ -230,7 +230,7 @@ def test_a_chip_with_few_stars_is_placed_by_its_siblings(
     lake, folder = copy_of(empty, tmp_path), tmp_path / "frames"
     folder.mkdir()
     axis = Telescope(0.0, 0.0, ROTATION_DEG)
-    right = [n for n in range(5) if abs(told_pointing(scenario, n, axis).angle_deg - ROTATION_DEG) < 5.0]
+    right = [n for n in range(5) if abs(header_telescope(scenario, n, axis).angle_deg - ROTATION_DEG) < 5.0]
     files = [Path(shutil.copy2(night.frames[number], folder)) for number in right]
     hidden_but_four(files[1], night, right[1])
     report = ingest_frames(lake, chips, files, Inline())
@@ -249,7 +249,7 @@ def test_a_chip_with_few_stars_is_placed_by_its_siblings(
     assert rows_of(lake).equals(rows)
 
 
-def test_chips_with_files_of_their_own_are_told_apart(
+def test_chips_with_files_of_their_own_are_kept_apart(
     chips: tuple[Profile, ...], night: SimulationResult, empty: Lake, tmp_path: Path
 ) -> None:
     lake, folder = copy_of(empty, tmp_path), tmp_path / "frames"

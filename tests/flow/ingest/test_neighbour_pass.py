@@ -119,7 +119,7 @@ def night(stars: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Nigh
 
 @pytest.fixture(scope="module")
 def camera(profile: Profile) -> Profile:
-    """The camera: no header tells where it points, and no gate is in the way."""
+    """The camera: no header shows where it points, and no gate is in the way."""
     header = replace(profile.base.header, wcs="none")
     return replace(profile, base=replace(profile.base, header=header, gates={}))
 
@@ -172,11 +172,11 @@ def test_every_frame_of_a_night_with_clouds_and_slew_is_placed(placed: Lake, nig
         ]
     )
     assert off[others.index].max() < 0.15
-    # In the middle of cells, as errors are told of the image; places of blended stars are off by more than they tell.
+    # In the middle of cells, as errors are of the image; places of blended stars are off by more than these.
     inner = [distance_px(lens_of_text(rows.wcs_lens[n]), night.lenses[n], 0.1 * SIZE) for n in others.index]
     assert 0.3 < np.median(inner / others.wcs_err_px) < 1.5
     assert (inner < 5.0 * others.wcs_err_px).all() and others.wcs_err_px.max() < 0.05
-    # The wind moves each frame by 0.14 px, and two others tell the place.
+    # The wind moves each frame by 0.14 px, and two others show the place.
     assert off[few].max() < 0.6
     assert (off[few] < 4.0 * rows.wcs_err_px[few]).all()
     assert rows.wcs_err_px[few].between(0.03, 0.5).all()

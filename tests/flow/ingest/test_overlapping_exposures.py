@@ -1,4 +1,4 @@
-"""Exposures that last beyond the start of the next frame are told at the end of an ingest."""
+"""Exposures that last beyond the start of the next frame are reported at the end of an ingest."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_single_frames_are_compared_with_their_night(lake: Lake, draw: Draw, pla
     ],
     ids=["long", "rounded times", "faster than the clock", "one broken off", "assumed"],
 )
-def test_exposures_that_can_be_are_not_told(
+def test_exposures_that_can_be_are_not_reported(
     lake: Lake, draw: Draw, plain_profile: Profile, told: list[tuple[str, float]]
 ) -> None:
     assert ingest(lake, plain_profile, draw(told), Inline()).overlapping == []

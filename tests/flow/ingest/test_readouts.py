@@ -15,7 +15,7 @@ from skylake.cameras import Profile, read_header
 from skylake.errors import FrameFailed
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.masters.build_masters import MasterBuildReport, build_masters, library_of
-from skylake.image.detrend.detrend_chain import calibrate
+from skylake.image.detrend.detrend_chain import detrend_image
 from skylake.image.detrend.frame_conditions import conditions_of
 from skylake.image.fitsio.read_fits import open_stored, read_file
 from skylake.image.masters.master_library import Library
@@ -80,7 +80,7 @@ def reduced(lake: Lake, camera: Profile, path: Path) -> tuple[float, float, list
     raw = open_stored(read_file(str(path)), None)
     reading = read_header(raw.header, camera, path.name)
     conditions, names = conditions_of(raw, reading, library_of(lake.snapshot(), "two"), None, str(path))
-    image = calibrate(raw, reading.camera, conditions)
+    image = detrend_image(raw, reading.camera, conditions)
     return float(np.median(image.pixels)), conditions.gain, names
 
 
@@ -136,11 +136,11 @@ def test_without_a_gain_card_there_is_one_master_of_each_kind(lake: Lake, tmp_pa
     rows = build(lake, camera, paths)
     assert sorted(row["kind"] for row in rows) == ["bad_pixels", "bias", "flat", "transfer"]
     assert {row["header_gain"] for row in rows} == {None}
-    # What tells no gain fits whatever a frame tells, and the other way round.
+    # What shows no gain fits whatever a frame shows, and the other way round.
     assert reduced(lake, camera, frame(tmp_path, "EXPOSE", 30))[0] == pytest.approx(SKY_E, rel=0.02)
 
 
-def test_modes_that_a_card_tells_are_kept_apart(lake: Lake, tmp_path: Path) -> None:
+def test_modes_that_a_card_shows_are_kept_apart(lake: Lake, tmp_path: Path) -> None:
     camera = profile(tmp_path, 'header.readout = ["READOUTM", "OFFSET"]\n')
     modes = {"Fast  Mode": 1000.0, "slow": 2000.0}
     paths = [
@@ -228,7 +228,7 @@ def test_masters_without_a_frame_size_fit_by_their_own(lake: Lake, tmp_path: Pat
         conditions_of(raw, read_header(raw.header, camera), old, None, "")
 
 
-def test_of_one_night_the_master_that_tells_its_gain_is_taken(lake: Lake, tmp_path: Path) -> None:
+def test_of_one_night_the_master_that_shows_its_gain_is_taken(lake: Lake, tmp_path: Path) -> None:
     camera = profile(tmp_path, "reduction.measured = []\n")
     build(lake, camera, series(tmp_path, "BIAS") + series(tmp_path, "FLAT"))
     held = library_of(lake.snapshot(), "two")

@@ -167,7 +167,7 @@ def test_a_frame_whose_file_is_gone_or_damaged_stays_as_it_was(
     assert len(report.kept) == 2 + len(gone)
     assert all("failed/" in one and "the lake keeps the good frame" in one for one in report.kept)
     assert content(lake) == before
-    # Without --redo too; the next run tells of it again.
+    # Without --redo too; the next run reports it again.
     again = run(lake, frames[0].parent)
     assert len(again.kept) == 2 + len(gone) and content(lake) == before
 

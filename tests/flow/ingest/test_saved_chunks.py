@@ -107,7 +107,7 @@ def test_with_targets_a_run_may_be_interrupted_again_and_again(
 ) -> None:
     make_targets(ingested, "small", TargetOptions("simcat", seen=0), Inline())
     for chunks in (1, 1, 2, 2):
-        # What was taken up is told first, as one: the second run is interrupted as soon as it has done so.
+        # What was taken up is stated first, as one: the second run is interrupted as soon as it has done so.
         interrupted(ingested, profile, frames, chunks, redo=True)
     report = ingest(ingested, profile, frames, Inline(), IngestOptions(redo=True))
     assert report.counts == {"ok": 12} and sorted(counted) == sorted(map(str, frames))

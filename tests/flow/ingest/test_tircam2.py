@@ -13,7 +13,7 @@ from skylake.core.frame import Image
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.masters.build_masters import BuildOptions, build_masters, library_of
 from skylake.image.detection.background import estimate_background
-from skylake.image.detrend.detrend_chain import calibrate
+from skylake.image.detrend.detrend_chain import detrend_image
 from skylake.image.detrend.frame_conditions import conditions_of
 from skylake.image.fitsio.read_fits import open_stored, read_file
 from skylake.lake import Lake
@@ -52,9 +52,9 @@ def test_the_background_noise_is_at_most_twelve_adu(tmp_path: Path) -> None:
         reading = read_header(raw.header, profile, frame.name)
         conditions, names = conditions_of(raw, reading, library, None, str(frame))
         assert len(names) == 3
-        image: Image = calibrate(raw, reading.camera, conditions)
+        image: Image = detrend_image(raw, reading.camera, conditions)
         background = estimate_background(image, reading.camera.extraction)
         assert background.median_rms <= 12.0
         assert 350.0 < background.median_level < 450.0
-        untouched = calibrate(raw, cameras.load("generic").base, None)
+        untouched = detrend_image(raw, cameras.load("generic").base, None)
         assert estimate_background(untouched, reading.camera.extraction).median_rms > 1000.0

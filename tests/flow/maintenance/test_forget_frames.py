@@ -219,7 +219,7 @@ def test_a_night_redone_meanwhile_is_not_overwritten(ingested: Lake, monkeypatch
 
 
 def test_no_file_is_made_of_rows_that_changed_on_the_disk(whole: Lake) -> None:
-    """A bit that was flipped and decodes: the digest of the rows tells, and must go on telling."""
+    """A bit that was flipped and decodes: the digest of the rows shows it, and must go on showing it."""
     version = whole.snapshot().version("sources")
     file = version.parts[str(FIRST)].files[0]
     path = version.folder / file.path

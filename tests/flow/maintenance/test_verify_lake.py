@@ -1,4 +1,4 @@
-"""A whole lake passes; each kind of damage is found, named, and told with the command that mends it."""
+"""A whole lake passes; each kind of damage is found, named, and reported with the command that repairs it."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Patient:
         path.write_bytes(data)
 
     def rewrite(self, path: Path, rows: pa.Table, honest: bool = True, **options: Any) -> None:
-        """Give a file other rows; an honest writer tells them in the description too."""
+        """Give a file other rows; an honest writer shows them in the description too."""
         path.unlink()
         if options:
             pq.write_table(rows, path, **options)
@@ -143,9 +143,9 @@ def patient(whole: Path, tmp_path: Path, copy_lake: Callable[[Path, Path], Path]
 
 
 def told(report: VerifyReport, check: str) -> str:
-    """What a check found and the mends, as one text."""
+    """What a check found and the repairs, as one text."""
     (found,) = [one for one in report.checks if one["name"] == check]
-    return "\n".join(f"{one['says']} => {one['mend']}" for one in found["findings"])
+    return "\n".join(f"{one['says']} => {one['repair']}" for one in found["findings"])
 
 
 @pytest.mark.parametrize("deep", [False, True])
@@ -380,7 +380,7 @@ def lose_a_description(patient: Patient) -> str:
 
 
 def lose_a_name(patient: Patient) -> str:
-    """A member that neither the list of names nor a line tells of; its rows are still in the files."""
+    """A member that neither the list of names nor a line mentions; its rows are still in the files."""
     path = patient.description(patient.bundled())
     bundle, members = Bundle.read(path), list(read_members(path))
     patient.write(path, dataclasses.replace(bundle, names=bundle.names[1:]).to_json(members[1:]))
@@ -527,7 +527,7 @@ def match_a_star_twice(patient: Patient) -> str:
 
 Damage = Callable[[Patient], str]
 LINK, ROLLBACK, INGEST = r"ln -f \S+ ", "skylake rollback ", "skylake ingest .* --redo --from 2024"
-#: Damage, the check that names it, the mend. These are found in seconds, without reading rows.
+#: Damage, the check that names it, the repair. These are found in seconds, without reading rows.
 FAST: list[tuple[Damage, str, str]] = [
     (lose_a_file, "file_present", LINK),
     (lose_a_bundled_file, "file_present", LINK),
@@ -632,14 +632,14 @@ def test_verifying_a_damaged_lake_changes_nothing(
         make_the_pointer_a_file, dangle_a_table, add_a_file, lose_the_link_of_a_table, leave_row_groups_stale,
     ],
 )  # fmt: skip
-def test_the_command_that_is_told_mends_the_damage(damage: Damage, patient: Patient) -> None:
+def test_the_command_that_is_given_repairs_the_damage(damage: Damage, patient: Patient) -> None:
     damage(patient)
     report = patient.verify(deep=True)
     commands = {
-        finding["mend"]
+        finding["repair"]
         for check in report.checks
         for finding in check["findings"]
-        if finding["mend"].split()[0] in ("ln", "rm", "mv", "sed", "mkdir")
+        if finding["repair"].split()[0] in ("ln", "rm", "mv", "sed", "mkdir")
     }
     assert commands
     for command in sorted(commands):
@@ -650,7 +650,7 @@ def test_the_command_that_is_told_mends_the_damage(damage: Damage, patient: Pati
 @pytest.mark.parametrize("damage", [lose_a_record, spoil_a_record])
 def test_one_can_live_without_a_record_of_the_ledger(damage: Damage, patient: Patient) -> None:
     damage(patient)
-    (mend,) = {finding["mend"] for check in patient.verify().checks for finding in check["findings"]}
+    (mend,) = {finding["repair"] for check in patient.verify().checks for finding in check["findings"]}
     subprocess.run(mend.partition("only the history lacks it: ")[2], shell=True, check=True)
     assert patient.verify(deep=True).failed == []
     lake = Lake(patient.root)
@@ -685,7 +685,7 @@ def test_a_snapshot_of_the_past_is_verified_as_it_was(patient: Patient) -> None:
     assert "file_present" in patient.verify(as_of="5").failed
 
 
-def test_all_tables_are_told_of_though_one_is_lost(patient: Patient) -> None:
+def test_all_tables_are_reported_though_one_is_lost(patient: Patient) -> None:
     dangle_a_table(patient)
     lose_a_file(patient)
     facts = open_facts(patient.root)
@@ -751,7 +751,7 @@ def test_row_groups_are_checked_where_each_pixel_has_one_file(patient: Patient) 
 
 @pytest.mark.parametrize("table", ["matches", "zeropoints", "nights", "lightcurves", "maps"])
 def test_a_derived_part_with_a_lost_file_is_made_again(table: str, calibrated: Lake) -> None:
-    """And nothing else is made, by the command that is told."""
+    """And nothing else is made, by the command that is given."""
     patient = Patient(calibrated.root)
     before = calibrated.snapshot().read(table)
     lost = max(patient._files(table), key=lambda path: path.name)
@@ -821,7 +821,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
     return Kept(lake, again)
 
 
-#: What flips are tried in, the check that finds them, and the mend that it tells.
+#: What flips are tried in, the check that finds them, and the repair that it gives.
 BESIDES = [
     (
         "catalogs/sky/sky/dataset/*/*/*/*.parquet",
@@ -854,7 +854,7 @@ def test_a_bit_that_is_flipped_anywhere_is_found(files: str, checks: str, mend: 
         flipped[place // 8] ^= 1 << (place % 8)
         path.write_bytes(flipped)
         found = "\n".join(kept.failed(*names).values())
-        name = "" if path.name == "_objects.json" else path.name  # one that tells of another file blames that
+        name = "" if path.name == "_objects.json" else path.name  # one that names another file blames that
         assert re.search(f"{name}.*=> .*{mend}", found), (place, found)
     if mend in ("mv ", "rm "):
         command = found.partition("=> ")[2]

@@ -116,7 +116,7 @@ def test_errors_of_flats_of_many_levels_are_real(tmp_path: Path, gradient: float
     assert abs(float(np.mean(square))) < 0.1
     noise, flat = 1.0 / np.sqrt(GAIN * 181e3), flat_of(here)
     assert float(np.median(flat.error)) < 1.15 * noise
-    # What neighbours have in common is told beside it.
+    # What neighbours have in common is stated beside it.
     assert flat.gradient is not None
     slopes = np.sqrt([flat.gradient.xx, flat.gradient.yy])
     assert np.all((slopes > 0.3 * gradient / np.sqrt(8.0)) & (slopes < 2.5 * gradient / np.sqrt(8.0) + 1e-3))

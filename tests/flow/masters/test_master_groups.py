@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from skylake import cameras
 from skylake.cameras import Profile
-from skylake.flow.masters.master_groups import Group, group, validity
+from skylake.flow.masters.master_groups import MasterGroup, group, validity
 from skylake.flow.masters.master_tasks import Exposure
 from skylake.image.masters.master_library import Master, MasterQuery, MasterRules, choose
 
@@ -142,24 +142,26 @@ def test_the_order_of_files_does_not_matter(profile: Profile, frames: list[Expos
 def test_masters_are_valid_for_a_while_within_their_period(
     profile: Profile, mjd: float, expected: tuple[float | None, float | None]
 ) -> None:
-    assert validity(Group("bias", (exposure(mjd=mjd),)), profile) == expected
+    assert validity(MasterGroup("bias", (exposure(mjd=mjd),)), profile) == expected
 
 
 def test_without_days_masters_are_valid_while_the_camera_stays(tmp_path: Path) -> None:
     path = tmp_path / "g.toml"
     path.write_text(PROFILE.replace("validity_days = 30.0", ""))
     profile = cameras.load(path)
-    spans = [validity(Group("bias", (exposure(mjd=mjd),)), profile) for mjd in (60000.0, 60400.0, 61000.0)]
+    spans = [
+        validity(MasterGroup("bias", (exposure(mjd=mjd),)), profile) for mjd in (60000.0, 60400.0, 61000.0)
+    ]
     assert spans == [(None, START), (START, END), (END, None)]
 
 
 def test_a_group_says_what_it_is() -> None:
-    flat = Group(
+    flat = MasterGroup(
         "flat", (exposure("flat", filter="V", exposure_s=5.0), exposure("flat", filter="V", exposure_s=9.0))
     )
     assert flat.text == "flat V of night 20240401" and flat.exposure_s is None and flat.filter == "V"
-    dark = Group("dark", (exposure("dark", exposure_s=30.0, temperature_c=-20.0),))
+    dark = MasterGroup("dark", (exposure("dark", exposure_s=30.0, temperature_c=-20.0),))
     assert (
         dark.text == "dark 30 s of night 20240401" and dark.exposure_s == 30.0 and dark.temperature_c == -20.0
     )
-    assert Group("bias", (exposure(), exposure(night=20240402))).night == 0
+    assert MasterGroup("bias", (exposure(), exposure(night=20240402))).night == 0

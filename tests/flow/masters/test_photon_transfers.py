@@ -101,7 +101,7 @@ def test_an_unknown_response_is_in_the_error_of_the_gain(lake: Lake, tmp_path: P
     assert row["gain_err"] == pytest.approx(0.03 * GAIN, rel=0.15)
 
 
-def test_a_master_bias_of_the_library_tells_the_read_noise(lake: Lake, tmp_path: Path) -> None:
+def test_a_master_bias_of_the_library_shows_the_read_noise(lake: Lake, tmp_path: Path) -> None:
     bench, camera = Bench(tmp_path), profile(tmp_path)
     (bias,) = build_masters(lake, camera, bench.bias(3), Inline()).masters
     assert abs(bias["read_noise_e"] - READ_E) < 4.0 * bias["read_noise_err"] < 0.4

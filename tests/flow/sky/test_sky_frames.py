@@ -25,9 +25,9 @@ from skylake.flow.ingest.ingest_report import IngestOptions
 from skylake.flow.ingest.single_frames import bench_for, completeness_of
 from skylake.flow.sky.sky_files import write_sky
 from skylake.flow.sky.sky_frames import SkyFrame, SkySource, sky_frames
-from skylake.image.detrend.detrend_chain import calibrate
+from skylake.image.detrend.detrend_chain import detrend_image
 from skylake.image.fitsio.read_fits import open_stored, read_file
-from skylake.image.quality.star_injection import Trial
+from skylake.image.quality.star_injection import InjectionTrial
 from skylake.lake import Lake
 from skylake.settings import Settings
 from skylake.simulate import Moffat, render
@@ -98,7 +98,7 @@ def frames_of(paths: list[Path], profile: Profile) -> tuple[SkyFrame, ...]:
 
 
 def image_of(path: Path, profile: Profile) -> Image:
-    return calibrate(open_stored(read_file(path)), profile.base, None, until="sky")
+    return detrend_image(open_stored(read_file(path)), profile.base, None, until="sky")
 
 
 def test_the_sky_is_that_of_the_frame_and_memory_is_bounded(
@@ -113,7 +113,7 @@ def test_the_sky_is_that_of_the_frame_and_memory_is_bounded(
         assert len(list((tmp_path / "sky").iterdir())) <= 36
 
 
-def test_too_few_neighbours_are_told(profile: Profile, night: list[Path], tmp_path: Path) -> None:
+def test_too_few_neighbours_are_reported(profile: Profile, night: list[Path], tmp_path: Path) -> None:
     source = SkySource(frames_of(night, profile), profile, None, tmp_path / "sky")
     with pytest.raises(FrameFailed, match=r"only 0 usable frames .* within 20 minutes") as caught:
         source(str(night[9]), image_of(night[9], profile))
@@ -132,7 +132,7 @@ def test_the_psf_of_a_night_is_that_of_frames_without_their_sky(profile: Profile
     assert not list(scratch.iterdir())
 
 
-def test_a_night_without_a_psf_is_told(
+def test_a_night_without_a_psf_is_reported(
     profile: Profile, night: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert pool_psfs({20240407: [str(night[9])]}, profile, Inline()) == {}
@@ -161,7 +161,7 @@ def test_a_single_frame_takes_the_sky_of_its_folder(
 
 def test_completeness_is_known_after_sky_subtraction(profile: Profile, night: list[Path]) -> None:
     with bench_for([night[4]], profile) as bench:
-        curve = completeness_of(bench.reduce(night[4]), Trial(stars=100, bins=4))
+        curve = completeness_of(bench.reduce(night[4]), InjectionTrial(stars=100, bins=4))
     assert curve is not None and curve.fraction[-1] > 0.5
 
 
@@ -243,7 +243,7 @@ def test_names_of_one_filter_show_each_others_sky(profile: Profile, tmp_path: Pa
 
 
 def test_frames_of_one_moment_are_copies_only_by_their_bytes(profile: Profile, tmp_path: Path) -> None:
-    """A series four times a second, whose headers tell whole seconds, and a copy of each of its frames."""
+    """A series four times a second, whose headers show whole seconds, and a copy of each of its frames."""
     paths = draw_night(tmp_path)[:8]
     for number, path in enumerate(paths):
         fits.setval(path, "DATE-OBS", value=f"2024-04-08T03:00:{number // 4:02d}")
@@ -267,7 +267,7 @@ def test_a_redone_night_is_reported_no_more(profile: Profile, tmp_path: Path) ->
     assert report.counts["ok"] == 5 and report.half_skies == []
 
 
-def test_neighbours_without_a_sky_above_zero_are_told(profile: Profile, tmp_path: Path) -> None:
+def test_neighbours_without_a_sky_above_zero_are_reported(profile: Profile, tmp_path: Path) -> None:
     paths = draw_night(tmp_path)
     for path in paths[1:]:
         with fits.open(path, mode="update") as units:

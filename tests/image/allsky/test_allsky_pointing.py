@@ -12,7 +12,7 @@ from skylake.core.rotations import rotation_matrix
 from skylake.core.sphere import ra_dec
 from skylake.image.allsky.allsky_pointing import SkyScene, place_by_geometry
 from skylake.image.allsky.geometry_epochs import Geometry, night_geometry
-from skylake.image.allsky.refine_geometry import Detected
+from skylake.image.allsky.refine_geometry import DetectedPlaces
 from skylake.image.photometry.measure_sources import Measurements
 from skylake.image.wcs.header_wcs import CatalogStars
 from skylake.image.wcs.lens import Lens
@@ -35,7 +35,7 @@ def stars():
 
 
 def placed(stars, places):
-    seen = Detected(places, np.full(len(places), 0.1), np.linspace(2.0, 1.0, len(places)))
+    seen = DetectedPlaces(places, np.full(len(places), 0.1), np.linspace(2.0, 1.0, len(places)))
     scene = SkyScene(seen, 2.2, SHAPE, MJD, HORIZON, stars)
     known = Geometry(LENS, SHAPE, MJD - 0.1, MJD + 0.1, 5, 500, 0.2, 0.2)
     return place_by_geometry(scene, [known]), known
@@ -55,7 +55,9 @@ def test_a_frame_of_no_stars_says_that_the_geometry_places_it(stars, number):
 
 @pytest.mark.parametrize("number", [14, 150])
 def test_a_frame_with_stars_says_so(stars, number):
-    scene = SkyScene(Detected(np.zeros((0, 2)), np.zeros(0), np.zeros(0)), 2.2, SHAPE, MJD, HORIZON, stars)
+    scene = SkyScene(
+        DetectedPlaces(np.zeros((0, 2)), np.zeros(0), np.zeros(0)), 2.2, SHAPE, MJD, HORIZON, stars
+    )
     above = scene.above
     high = above[np.argsort(above.mag)]
     high = high[high.directions[:, 2] > 0.3][:number]
@@ -76,8 +78,10 @@ def truth_px(lens, turn):
 
 @pytest.mark.parametrize(("few", "own"), [(30, False), (200, False), (200, True)])
 def test_errors_of_places_are_those_that_there_are(stars, few, own):
-    """Of a frame that its geometry places, which was learnt from a frame and has errors, and of one by itself."""
-    empty = SkyScene(Detected(np.zeros((0, 2)), np.zeros(0), np.zeros(0)), 0.01, SHAPE, MJD, HORIZON, stars)
+    """Of a frame that its geometry places, which was learned from a frame and has errors, and of one by itself."""
+    empty = SkyScene(
+        DetectedPlaces(np.zeros((0, 2)), np.zeros(0), np.zeros(0)), 0.01, SHAPE, MJD, HORIZON, stars
+    )
     above, pulls = empty.above, []
     high = above[np.argsort(above.mag)]
     high = high[high.directions[:, 2] > 0.15]
@@ -89,7 +93,7 @@ def test_errors_of_places_are_those_that_there_are(stars, few, own):
             shown = ((places > 0.0) & (places < (SHAPE[1] - 1, SHAPE[0] - 1))).all(axis=1)
             places = places[np.flatnonzero(shown)[:number]]
             errors = np.full(len(places), 0.3)
-            return Detected(
+            return DetectedPlaces(
                 places + random.normal(0.0, 0.3, places.shape), errors, np.linspace(9.0, 1.0, len(places))
             )
 
@@ -104,7 +108,9 @@ def test_errors_of_places_are_those_that_there_are(stars, few, own):
 
 
 def test_a_frame_without_stars_is_as_well_known_as_its_geometry(stars):
-    scene = SkyScene(Detected(np.zeros((0, 2)), np.zeros(0), np.zeros(0)), 2.2, SHAPE, MJD, HORIZON, stars)
+    scene = SkyScene(
+        DetectedPlaces(np.zeros((0, 2)), np.zeros(0), np.zeros(0)), 2.2, SHAPE, MJD, HORIZON, stars
+    )
     covariance = np.zeros((13, 13))
     covariance[4, 4] = 0.3**2
     known = Geometry(LENS, SHAPE, MJD - 0.1, MJD + 0.1, 5, 500, 0.2, 0.2, covariance)

@@ -17,9 +17,9 @@ from skylake.image.allsky.geometry_epochs import (
     recorded,
 )
 from skylake.image.allsky.horizon_search import SkyStars
-from skylake.image.allsky.refine_geometry import Detected
+from skylake.image.allsky.refine_geometry import DetectedPlaces
 from skylake.image.wcs.lens import Lens
-from skylake.simulate.wholesky import Fisheye, draw_stars
+from skylake.simulate.whole_sky import Fisheye, draw_stars
 
 SHAPE = (1040, 1392)
 SITE = Site("", -17.9, 28.8, 2200.0)
@@ -38,7 +38,7 @@ def frames(times, fisheye=FISHEYE, **params):
         random = np.random.default_rng(seed)
         places, flux = draw_list(random, fisheye, SHAPE, shown, MAG, SkyListParams(**params))
         stars = SkyStars(Horizon.of(mjd, SITE).to_horizon(ICRS), MAG)
-        found.append((mjd, Detected(places, np.full(len(flux), 0.25), flux), stars))
+        found.append((mjd, DetectedPlaces(places, np.full(len(flux), 0.25), flux), stars))
     return found
 
 
@@ -50,7 +50,7 @@ def off_truth(lens):
     return np.sqrt(np.mean(off**2))
 
 
-def test_a_night_tells_the_geometry_better_than_a_frame():
+def test_a_night_shows_the_geometry_better_than_a_frame():
     times = 58347.0 + np.arange(6) / 24.0
     one = night_geometry(NEAR, frames(times[:1]), SHAPE, 0.01)
     whole = night_geometry(NEAR, frames(times), SHAPE, 0.01)
@@ -64,7 +64,7 @@ def test_a_night_tells_the_geometry_better_than_a_frame():
 
 def test_no_stars_are_no_geometry():
     ((mjd, seen, stars),) = frames([58347.0])
-    nothing = Detected(seen.places[:5], seen.errors[:5], seen.flux[:5])
+    nothing = DetectedPlaces(seen.places[:5], seen.errors[:5], seen.flux[:5])
     assert night_geometry(NEAR, [(mjd, nothing, stars)], SHAPE, 0.01) is None
 
 
@@ -85,7 +85,7 @@ def test_nights_of_one_geometry_are_one_epoch():
     ]  # fmt: skip
     assert [(one.number, one.version, one.lens) for one in versions] == [(1, 1, NEAR), (1, 2, moved(0.1))]
     assert versions[0].name == name
-    # A night before the others, with no more stars, tells only that the epoch is older.
+    # A night before the others, with no more stars, shows only that the epoch is older.
     older = recorded(versions, epoch(99.0, 99.4, moved(0.05), 10))
     assert [one.name for one in older] == [one.name for one in versions]
     assert {one.first_mjd for one in older} == {99.0}
@@ -130,7 +130,7 @@ def test_names_never_dangle_and_small_steps_add_up(nights, creeps):
             assert max(places) - min(places) <= CHANGED_PX + 1e-6
 
 
-def test_what_was_learnt_anew_holds_no_more_and_keeps_its_name():
+def test_what_was_learned_anew_holds_no_more_and_keeps_its_name():
     held = recorded((), epoch(100.0, 104.4))
     retired = tuple(replace(one, retired=True) for one in held)
     assert newest(retired) == () and in_force(retired, 101.0) is None
@@ -179,7 +179,7 @@ def test_nights_with_few_stars_are_no_moves_and_a_push_is_one(short_nights):
 
 
 def test_held_out_stars_are_held_out_of_all_frames():
-    """A star that is off in the catalog is off in all frames of a night: half of them tell it of the others."""
+    """A star that is off in the catalog is off in all frames of a night: half of them show it of the others."""
     told, new = [], []
     for seed in range(4):
         random = np.random.default_rng(seed)
@@ -190,7 +190,7 @@ def test_held_out_stars_are_held_out_of_all_frames():
             places = np.stack(NEAR.to_pixels(stars.directions[up]), axis=1) + shift[up]
             places += random.normal(0.0, 0.1, places.shape)
             scenes.append(
-                (mjd, Detected(places, np.full(len(up), 0.1), 10.0 ** (-0.4 * stars.mag[up])), stars)
+                (mjd, DetectedPlaces(places, np.full(len(up), 0.1), 10.0 ** (-0.4 * stars.mag[up])), stars)
             )
         found = night_geometry(NEAR, scenes, SHAPE, 0.01)
         grid = horizontal_vectors(

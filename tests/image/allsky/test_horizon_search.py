@@ -11,11 +11,11 @@ from skylake.core.horizon import Horizon
 from skylake.core.sphere import ra_dec
 from skylake.errors import FrameRejected
 from skylake.image.allsky.horizon_search import SearchParams, SkyStars, search, tilt_deg
-from skylake.image.allsky.refine_geometry import Detected, united
+from skylake.image.allsky.refine_geometry import DetectedPlaces, united
 from skylake.image.allsky.solve_allsky import solve_all_sky
 from skylake.image.wcs.header_wcs import CatalogStars
 from skylake.image.wcs.lens import Lens
-from skylake.simulate.wholesky import Fisheye, draw_stars
+from skylake.simulate.whole_sky import Fisheye, draw_stars
 
 SHAPE = (1040, 1392)
 SITE = Site("", -17.9, 28.8, 2200.0)
@@ -31,7 +31,7 @@ GRID = GRID[GRID[:, 2] > np.sin(np.radians(15.0))]
 class Scene:
     fisheye: Fisheye
     horizon: Horizon
-    detected: Detected
+    detected: DetectedPlaces
 
     def worst_and_rms(self, lens):
         truth = self.fisheye.to_pixels(GRID)
@@ -46,7 +46,7 @@ def draw(seed, site=SITE, mjd=MJD, fisheye=None, **params):
     fisheye = fisheye or draw_fisheye(random, SHAPE)
     horizon = Horizon.of(mjd, site)
     places, flux = draw_list(random, fisheye, SHAPE, horizon.to_horizon(ICRS), MAG, SkyListParams(**params))
-    return Scene(fisheye, horizon, Detected(places, np.full(len(flux), 0.25), flux))
+    return Scene(fisheye, horizon, DetectedPlaces(places, np.full(len(flux), 0.25), flux))
 
 
 def solve(scene, horizon=None):
@@ -139,7 +139,9 @@ def test_a_turn_known_by_tilt_alone_names_possible_errors():
 def test_a_frame_of_clouds_is_refused_at_once():
     places = np.random.default_rng(0).uniform(0.0, 1000.0, (12, 2))
     with pytest.raises(FrameRejected, match="12 detections"):
-        solve_all_sky(Detected(places, np.ones(12), np.ones(12)), SHAPE, 2.5, STARS, Horizon.of(MJD, SITE))
+        solve_all_sky(
+            DetectedPlaces(places, np.ones(12), np.ones(12)), SHAPE, 2.5, STARS, Horizon.of(MJD, SITE)
+        )
 
 
 def test_a_known_geometry_needs_no_search():

@@ -145,7 +145,7 @@ def test_memory_of_a_block_does_not_grow_with_the_frames(n_frames: int, height: 
     assert largest == 1 or 4 * n_frames * width * largest <= 64 << 20
 
 
-def test_the_noise_of_frames_is_told_by_their_differences() -> None:
+def test_the_noise_of_frames_is_measured_by_their_differences() -> None:
     random = np.random.default_rng(7)
     pattern = random.normal(0.0, 100.0, (300, 200))
     slope = np.linspace(0.0, 1.0, 200)
@@ -158,7 +158,7 @@ def test_the_noise_of_frames_is_told_by_their_differences() -> None:
 @pytest.mark.parametrize(
     ("kind", "level", "noise"), [("flat", 1.0, 0.02), ("bias", 300.0, 6.0), ("dark", 40.0, 8.0)]
 )
-def test_a_single_frame_has_the_error_that_its_own_noise_tells(kind: Any, level: float, noise: float) -> None:
+def test_a_single_frame_has_the_error_that_its_own_noise_shows(kind: Any, level: float, noise: float) -> None:
     random = np.random.default_rng(8)
     vignette = np.linspace(-0.1, 0.1, 256)[:, None] * np.linspace(-1.0, 1.0, 128) if kind == "flat" else 0.0
     columns = random.normal(0.0, 3.0, 128) if kind == "bias" else 0.0

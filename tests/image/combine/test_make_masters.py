@@ -19,7 +19,7 @@ VIGNETTE = 1.0 - 0.3 * ((X - 159.5) ** 2 + (Y - 119.5) ** 2) / (159.5**2 + 119.5
 
 
 def flat_at(level: float, random: np.random.Generator, pattern: str | None = None) -> Prepared:
-    """A flat whose middle has a level, of a detector that tells too little of light above its linear range."""
+    """A flat whose middle has a level, of a detector that shows too little of light above its linear range."""
     light = level * VIGNETTE
     if pattern:
         light[1::2, 1::2] *= 0.5

@@ -49,7 +49,7 @@ def test_pulls_of_gain_and_read_noise_are_normal() -> None:
 
 
 def test_pulls_of_the_gain_hold_a_response_that_nobody_knows() -> None:
-    """Detectors that are short or long by about 1 % at the flats: one level tells nothing of it, two levels do."""
+    """Detectors that are short or long by about 1 % at the flats: one level says nothing of it, two levels do."""
     pulls: dict[bool, list[float]] = {False: [], True: []}
     errors: dict[bool, list[float]] = {False: [], True: []}
     for seed in range(30):
@@ -170,11 +170,11 @@ def test_a_curved_response_does_not_spoil_the_gain(short: float) -> None:
     assert abs(shown.gain - gain) < 3.0 * shown.gain_err and shown.gain_err < guessed.gain_err
 
 
-def test_flats_of_one_exposure_tell_nothing_of_linearity() -> None:
+def test_flats_of_one_exposure_say_nothing_of_linearity() -> None:
     assert linearity([100.0, 200.0, 300.0], [5.0, 5.0, 5.0], [1.0, 1.0, 1.0]) is None
 
 
-def test_twilight_tells_nothing_of_linearity() -> None:
+def test_twilight_says_nothing_of_linearity() -> None:
     random = np.random.default_rng(9)
     for fall, repeats, wait in [(-160.0, 1, 35.0), (-160.0, 2, 35.0), (-600.0, 3, 20.0), (300.0, 2, 10.0)]:
         times = np.repeat([3.0, 4.0, 6.0, 9.0, 14.0, 20.0], repeats)

@@ -28,7 +28,7 @@ def true_noise(noise: float) -> float:
 
 
 @pytest.mark.parametrize("noise", [0.2, 0.25, 0.35, 0.5, 0.7, 1.0, 3.0])
-def test_bias_frames_in_whole_numbers_tell_their_noise(noise: float) -> None:
+def test_bias_frames_in_whole_numbers_show_their_noise(noise: float) -> None:
     pulls, true = [], true_noise(noise)
     for seed in range(4):
         frames = rounded(seed, noise, 4)

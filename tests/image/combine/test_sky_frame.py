@@ -104,14 +104,14 @@ def flat_image(level: float, more: Any = 0.0) -> Image:
 
 
 @pytest.mark.parametrize("level", [0.0, -20.0])
-def test_a_frame_without_a_level_above_zero_is_told(level: float) -> None:
+def test_a_frame_without_a_level_above_zero_is_reported(level: float) -> None:
     unit = combined_sky([np.ones(SHAPE, np.float32)] * 3, [1.0] * 3)
     with pytest.raises(FrameFailed, match=r"level of .* ADU before the step sky") as caught:
         subtracted_sky(flat_image(level), unit)
     assert caught.value.reason == "no_sky_frame"
 
 
-def test_frames_whose_sky_is_next_to_nothing_tell_no_pattern() -> None:
+def test_frames_whose_sky_is_next_to_nothing_show_no_pattern() -> None:
     assert above_zero([100.0, 90.0, 5.0, 0.0, -3.0, 110.0]) == [True, True, False, False, False, True]
     assert above_zero([0.0, -1.0]) == [False, False]
 

@@ -56,7 +56,7 @@ def test_a_higher_threshold_finds_a_part(grid_field: Callable[..., Any], paramet
     assert numbers == sorted(numbers, reverse=True) and numbers[-1] < 0.7 * numbers[0]
 
 
-def test_smoothing_tells_faint_stars_from_noise(grid_field: Callable[..., Any]) -> None:
+def test_smoothing_separates_faint_stars_from_noise(grid_field: Callable[..., Any]) -> None:
     field = grid_field(22, flux=(400.0, 900.0))
     true, false = {}, {}
     for kernel in ("pyramid", "none"):

@@ -116,7 +116,7 @@ def test_the_noise_on_a_trail_does_not_widen_the_filter(grid_field: Callable[...
     assert star_width(trailed, rms, mask) == pytest.approx(usual, rel=0.02)
 
 
-def test_too_few_bright_stars_tell_no_width(make_field: Callable[..., Any]) -> None:
+def test_too_few_bright_stars_show_no_width(make_field: Callable[..., Any]) -> None:
     field = make_field([60.0, 100.0], [60.0, 100.0], [1e5, 2e5], (160, 160))
     rms = np.full(field.pixels.shape, field.sky_noise, np.float32)
     assert star_width(field.pixels - field.sky, rms, np.zeros(rms.shape, np.uint8)) is None

@@ -1,4 +1,4 @@
-"""A plane of variances that the sky contradicts: what is mended, for faint stars and for bright ones."""
+"""A plane of variances that the sky contradicts: what is repaired, for faint stars and for bright ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from skylake.core.camera import Camera, ReductionSteps
 from skylake.core.frame import Image, RawImage
 from skylake.image.detection.matched_filter import Noise
 from skylake.image.detection.variance_plane import Agreement, agree, agreement_of
-from skylake.image.detrend.detrend_chain import Conditions, calibrate
+from skylake.image.detrend.detrend_chain import Conditions, detrend_image
 from skylake.image.masters.master_file import MasterFrame
 from skylake.image.photometry.aperture_photometry import circular_fluxes, make_scene
 from skylake.image.psf.circle_tables import Circles
@@ -36,7 +36,7 @@ def field_of(make_field: Callable[..., Any], seed: int) -> Any:
 
 
 def reduced(field: Any, true_e: float, told_e: float, known: bool = True) -> Image:
-    """The field as a detector of some read noise shows it, reduced with what its header tells."""
+    """The field as a detector of some read noise shows it, reduced with what its header shows."""
     from skylake.simulate import render
 
     random = np.random.default_rng(round(1e6 * float(field.pixels.sum()) % 2**31))
@@ -46,7 +46,7 @@ def reduced(field: Any, true_e: float, told_e: float, known: bool = True) -> Ima
     master = MasterFrame("bias", plane, np.zeros_like(plane), None, (0, 0))
     camera = Camera("lab", reduction=ReductionSteps(("bias",)))
     conditions = Conditions(gain=GAIN, read_noise=told_e, masters={"bias": master}, gain_known=known)
-    return calibrate(RawImage(raw.astype(np.float32), {}, 0), camera, conditions)
+    return detrend_image(RawImage(raw.astype(np.float32), {}, 0), camera, conditions)
 
 
 @pytest.mark.full
@@ -154,4 +154,4 @@ def test_the_read_noise_of_an_image_needs_a_known_gain(known: bool, expected: An
     bias = MasterFrame("bias", plane, np.zeros_like(plane), None, (0, 0))
     conditions = Conditions(gain=2.0, read_noise=5.0, masters={"bias": bias}, gain_known=known)
     camera = Camera("lab", reduction=ReductionSteps(("bias",)))
-    assert calibrate(RawImage(plane, {}, 0), camera, conditions).read_variance == expected
+    assert detrend_image(RawImage(plane, {}, 0), camera, conditions).read_variance == expected

@@ -40,7 +40,7 @@ def test_a_plane_has_its_colour_wherever_the_image_was_trimmed(
     assert (x, y) == ((0.5, 0.5) if colour == "G" else cells[0])
 
 
-def test_the_two_greens_are_told_apart_and_bits_of_both_count() -> None:
+def test_the_two_greens_are_kept_apart_and_bits_of_both_count() -> None:
     (first,), (second,) = (bayer_cells("RGGB", one, (0, 0)) for one in ("G1", "G2"))  # type: ignore[arg-type]
     assert first == (1, 0) and second == (0, 1)
     mask = np.zeros((4, 4), np.uint8)
@@ -81,6 +81,6 @@ def test_the_wcs_puts_pixels_where_they_were(
     np.testing.assert_allclose(found, wanted, atol=1e-9)
 
 
-def test_an_image_smaller_than_a_cell_is_told() -> None:
+def test_an_image_smaller_than_a_cell_is_reported() -> None:
     with pytest.raises(Exception, match="smaller than a cell"):
         take_plane(np.zeros((1, 9), np.float32), [(0, 0)])

@@ -12,7 +12,7 @@ from skylake.core.camera import Camera
 from skylake.core.flags import PixelFlag
 from skylake.core.frame import StoredImage
 from skylake.image.detrend.blank_blocks import find_unread
-from skylake.image.detrend.detrend_chain import Conditions, calibrate
+from skylake.image.detrend.detrend_chain import Conditions, detrend_image
 
 SIDE = 512
 WHOLE = slice(0, SIDE), slice(0, SIDE)
@@ -95,7 +95,7 @@ def test_an_image_smaller_than_a_tile_has_no_blocks() -> None:
 
 def test_pixels_that_were_not_read_out_are_invalid_and_filled() -> None:
     pixels = holed(noisy(), slice(0, 200), slice(0, 300))
-    image = calibrate(whole_numbers(pixels), Camera("lab"), Conditions(saturation_adu=60000.0))
+    image = detrend_image(whole_numbers(pixels), Camera("lab"), Conditions(saturation_adu=60000.0))
     np.testing.assert_array_equal(image.having(PixelFlag.INVALID), pixels == 0.0)
     assert np.unique(image.pixels[:200, :300]) == np.median(np.rint(pixels[pixels != 0.0]))
     assert str(image.unread) == "23% of the raw pixels hold 0, as if not read out; they are left out"

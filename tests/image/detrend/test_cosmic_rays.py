@@ -15,7 +15,7 @@ from skylake.core.flags import PixelFlag
 from skylake.core.frame import Image, RawImage
 from skylake.core.reduction_settings import CosmicRays
 from skylake.image.detrend.cosmic_rays import find_cosmic_rays
-from skylake.image.detrend.detrend_chain import Conditions, calibrate
+from skylake.image.detrend.detrend_chain import Conditions, detrend_image
 from skylake.simulate import Moffat, render
 
 GAIN, READ_NOISE, SKY = 1.5, 8.0, 300.0
@@ -163,7 +163,7 @@ class Mosaic:
         )
         camera = Camera("mosaic", detector=detector, reduction=ReductionSteps(steps=steps, colour=colour))
         raw = RawImage(self.pixels.copy(), fits.Header(), 0)
-        return calibrate(raw, camera, Conditions(None, GAIN, READ_NOISE, gain_known=True))
+        return detrend_image(raw, camera, Conditions(None, GAIN, READ_NOISE, gain_known=True))
 
 
 def mosaic(sky_e: float, fwhm: float = 3.0) -> Mosaic:

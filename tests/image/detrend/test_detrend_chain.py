@@ -13,7 +13,7 @@ from skylake.core.camera import Camera, Detector, ReductionSteps
 from skylake.core.flags import PixelFlag
 from skylake.core.frame import Image, RawImage, SkyPlane
 from skylake.errors import FrameFailed
-from skylake.image.detrend.detrend_chain import Conditions, calibrate
+from skylake.image.detrend.detrend_chain import Conditions, detrend_image
 from skylake.image.masters.master_file import MasterFrame
 
 pictures = hnp.arrays(
@@ -28,7 +28,7 @@ pictures = hnp.arrays(
 def prepared(pixels: Any, saturation: float | None = None, **detector: Any) -> Any:
     raw = RawImage(np.asarray(pixels, np.float32), {}, 0)
     before = raw.pixels.copy()
-    image = calibrate(raw, Camera("lab", detector=Detector(**detector)), saturation)
+    image = detrend_image(raw, Camera("lab", detector=Detector(**detector)), saturation)
     np.testing.assert_array_equal(raw.pixels, before)
     return image
 
@@ -109,7 +109,7 @@ def test_trimming_cuts_all_arrays_alike(pixels: np.ndarray, x: tuple[int, int], 
     assert image.offset == (x[0], y[0]) and image.pixels.flags.c_contiguous
 
 
-def test_another_size_than_that_of_the_profile_is_told() -> None:
+def test_another_size_than_that_of_the_profile_is_reported() -> None:
     match = r"has 30 x 20 pixels and lab has 40 x 20; .*detector\.width_px = 30 and detector\.height_px = 20 in the"
     with pytest.raises(FrameFailed, match=match) as caught:
         prepared(np.zeros((20, 30)), width_px=40, height_px=20)
@@ -117,7 +117,7 @@ def test_another_size_than_that_of_the_profile_is_told() -> None:
     assert prepared(np.zeros((20, 30)), width_px=30, height_px=20).pixels.shape == (20, 30)
 
 
-def test_an_overscan_outside_the_image_is_told() -> None:
+def test_an_overscan_outside_the_image_is_reported() -> None:
     with pytest.raises(FrameFailed, match=r"detector\.overscan_x") as caught:
         prepared(np.zeros((20, 30)), overscan_x=(40, 50))
     assert caught.value.reason == "wrong_size"
@@ -140,7 +140,7 @@ def reduced(pixels: Any, steps: Any, masters: Any = (), until: Any = None, **opt
     )
     raw = RawImage(np.asarray(pixels, np.float32), {}, 0)
     conditions = Conditions(masters={one.kind: one for one in masters}, **options)
-    return calibrate(raw, camera, conditions, until)
+    return detrend_image(raw, camera, conditions, until)
 
 
 def test_masters_are_applied_in_order_with_their_variance() -> None:
@@ -250,13 +250,13 @@ def test_masters_of_raw_or_trimmed_size_fit_alike(order: list[str], whole: bool)
     assert image.offset == (5, 2)
 
 
-def test_a_master_that_does_not_cover_the_image_is_told() -> None:
+def test_a_master_that_does_not_cover_the_image_is_reported() -> None:
     with pytest.raises(FrameFailed, match="has 20 x 20 pixels and does not cover") as caught:
         reduced(np.zeros((20, 30)), ("bias",), [master("bias", np.zeros((20, 20)))])
     assert caught.value.reason == "wrong_size"
 
 
-def test_a_step_without_its_master_is_told() -> None:
+def test_a_step_without_its_master_is_reported() -> None:
     with pytest.raises(FrameFailed, match="the step flat has no master") as caught:
         reduced(np.zeros((5, 5)), ("flat",))
     assert caught.value.reason == "no_master"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from skylake.core.camera import Camera, Detector, ReductionSteps
 from skylake.core.frame import RawImage, StoredImage
 from skylake.errors import FrameFailed
-from skylake.image.detrend.detrend_chain import Conditions, calibrate
+from skylake.image.detrend.detrend_chain import Conditions, detrend_image
 from skylake.image.detrend.detrend_steps import (
     delinearised,
     image_grid,
@@ -55,11 +55,11 @@ def test_the_grid_of_an_image_is_known_without_its_pixels(steps: tuple[str, ...]
     reduction = ReductionSteps(steps=steps, colour=colour)  # type: ignore[arg-type]
     camera = Camera("lab", detector=detector, reduction=reduction)
     pixels = np.random.default_rng(3).normal(100.0, 5.0, (40, 32)).astype(np.float32)
-    image = calibrate(StoredImage(pixels, {}, 0), camera, None)
+    image = detrend_image(StoredImage(pixels, {}, 0), camera, None)
     assert image_grid(pixels.shape, camera) == (image.offset, image.raw_step)
 
 
-def test_an_array_that_is_all_border_is_told() -> None:
+def test_an_array_that_is_all_border_is_reported() -> None:
     with pytest.raises(FrameFailed, match="reference_border_px") as caught:
         reference_correction(np.zeros((8, 8), np.float32), 4, 1)
     assert caught.value.reason == "wrong_size"
@@ -88,7 +88,7 @@ def test_overscan_of_columns_is_a_level_for_each_row() -> None:
 CORNERS = ((0, 10, 0, 10), (90, 100, 0, 10), (0, 10, 70, 80), (90, 100, 70, 80))
 
 
-def test_unlit_corners_tell_the_level_with_its_error() -> None:
+def test_unlit_corners_show_the_level_with_its_error() -> None:
     found, told = [], []
     for seed in range(60):
         random = np.random.default_rng(seed)
@@ -122,7 +122,7 @@ def test_the_unlit_level_is_subtracted_before_trimming() -> None:
     camera = Camera("lab", detector=detector, reduction=ReductionSteps(("unlit", "trim", "flat")))
     masters = {"flat": MasterFrame("flat", flat, 0.0 * flat, None, (15, 15))}
     conditions = Conditions(gain=2.0, read_noise=10.0, masters=masters, gain_known=True)
-    image = calibrate(RawImage(pixels, {}, 0), camera, conditions)
+    image = detrend_image(RawImage(pixels, {}, 0), camera, conditions)
     assert image.pixels.shape == (50, 70) and np.median(image.pixels) == pytest.approx(3000.0, abs=1.5)
     error = unlit_level(StoredImage(pixels, {}, 0), detector).error
     assert image.read_variance == pytest.approx(25.0 + error**2)
@@ -178,7 +178,7 @@ def test_whole_numbers_do_not_make_rows_differ(noise: float) -> None:
     assert np.count_nonzero(np.array(own) > 0.5 * rounded / np.sqrt(30.0)) <= 1
 
 
-def test_unlit_areas_of_whole_numbers_tell_parts_of_one() -> None:
+def test_unlit_areas_of_whole_numbers_show_parts_of_one() -> None:
     random = np.random.default_rng(3)
     pulls = []
     for number in range(40):

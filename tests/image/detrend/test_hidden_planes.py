@@ -12,7 +12,7 @@ import pytest
 from skylake.core.camera import Camera, ReductionSteps
 from skylake.core.flags import PixelFlag, SourceFlag
 from skylake.core.frame import Image, RawImage
-from skylake.image.detrend.detrend_chain import Conditions, calibrate
+from skylake.image.detrend.detrend_chain import Conditions, detrend_image
 from skylake.image.masters.master_file import MasterFrame
 from skylake.simulate import render
 
@@ -25,12 +25,12 @@ def stars(make_field: Callable[..., Any], seed: int, flux: float) -> Any:
     random = np.random.default_rng(seed)
     y, x = np.mgrid[30:482:32, 30:482:32].reshape(2, -1)
     x, y = (values + random.uniform(-0.5, 0.5, x.size) for values in (x, y))
-    # Bright stars tell the profile.
+    # Bright stars show the profile.
     return make_field(x, y, np.where(np.arange(x.size) % 4 == 0, 6e4, flux), SHAPE, seed=seed, sky=SKY)
 
 
 def reduced(field: Any, true_e: float, told_e: float) -> Image:
-    """The field as a detector of some read noise shows it, reduced with what its header tells."""
+    """The field as a detector of some read noise shows it, reduced with what its header shows."""
     random = np.random.default_rng(round(float(field.x.sum())))
     electrons = random.poisson((render(SHAPE, field.x, field.y, field.flux, field.psf) + SKY) * GAIN)
     raw = PEDESTAL + (electrons + random.normal(0.0, true_e, SHAPE)) / GAIN
@@ -38,7 +38,7 @@ def reduced(field: Any, true_e: float, told_e: float) -> Image:
     master = MasterFrame("bias", plane, np.zeros_like(plane), None, (0, 0))
     camera = Camera("lab", reduction=ReductionSteps(("bias",)))
     conditions = Conditions(gain=GAIN, read_noise=told_e, masters={"bias": master}, gain_known=True)
-    return calibrate(RawImage(raw.astype(np.float32), {}, 0), camera, conditions)
+    return detrend_image(RawImage(raw.astype(np.float32), {}, 0), camera, conditions)
 
 
 def spoil(image: Image, field: Any, chosen: npt.NDArray[np.bool_], offset: tuple[int, int]) -> None:
@@ -55,7 +55,7 @@ def spoil(image: Image, field: Any, chosen: npt.NDArray[np.bool_], offset: tuple
 
 @pytest.mark.parametrize(("true_e", "told_e"), [(30.0, 5.0), (5.0, 30.0), (5.0, 5.0)])
 @pytest.mark.parametrize("offset", [(0, 1), (2, 2)])
-def test_errors_are_real_whatever_read_noise_the_header_tells(
+def test_errors_are_real_whatever_read_noise_the_header_shows(
     true_e: float, told_e: float, offset: tuple[int, int], make_field: Callable[..., Any],
     measure: Callable[..., Any],
 ) -> None:  # fmt: skip
@@ -85,7 +85,7 @@ def test_circles_without_a_bad_pixel_are_as_without_any(
 ) -> None:
     field = stars(make_field, 3, 12000.0)
     image, spoilt = reduced(field, 15.0, 5.0), reduced(field, 15.0, 5.0)
-    # Inside the largest circle, and beyond the pixels that tell how bright a star is.
+    # Inside the largest circle, and beyond the pixels that show how bright a star is.
     spoil(spoilt, field, np.ones(field.x.size, bool), (0, 7))
     plain, found = (measure(field, one).sources for one in (image, spoilt))
     star, distance = field.nearest(plain.x, plain.y)

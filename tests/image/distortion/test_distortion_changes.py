@@ -53,23 +53,23 @@ def seen(camera: Lens, number: int, stars: int = 80) -> MatchedFrame:
 
 
 @pytest.fixture(scope="module")
-def learnt() -> Epoch:
+def learned() -> Epoch:
     return ORIGIN.learn([seen(CAMERA, number) for number in range(16)])
 
 
-def test_200_frames_without_a_change_are_one_epoch(learnt: Epoch) -> None:
-    follower = Follower(ORIGIN, learnt)
+def test_200_frames_without_a_change_are_one_epoch(learned: Epoch) -> None:
+    follower = Follower(ORIGIN, learned)
     assert [follower.take(seen(CAMERA, number, 60)) for number in range(100, 300)] == [None] * 200
     assert [one.number for one in follower.epochs] == [1]
     assert follower.epochs[0].last_mjd == 60299.0 and follower.epochs[0].n_seen == 216
 
 
 @pytest.mark.parametrize("corner_px", [0.3, -0.3])
-def test_a_change_of_a_third_of_a_pixel_is_found_soon(learnt: Epoch, corner_px: float) -> None:
+def test_a_change_of_a_third_of_a_pixel_is_found_soon(learned: Epoch, corner_px: float) -> None:
     after, now = [], changed(CAMERA, corner_px)
     for trial in range(2):
         first = 1000 + 100 * trial
-        follower = Follower(ORIGIN, learnt)
+        follower = Follower(ORIGIN, learned)
         for number in range(first, first + 10):
             assert follower.take(seen(CAMERA, number)) is None
         for number in range(first + 10, first + 30):
@@ -84,14 +84,14 @@ def test_a_change_of_a_third_of_a_pixel_is_found_soon(learnt: Epoch, corner_px: 
     assert len(after) == 2 and max(after) <= 6
 
 
-def test_an_odd_frame_is_no_change(learnt: Epoch) -> None:
-    follower = Follower(ORIGIN, learnt)
+def test_an_odd_frame_is_no_change(learned: Epoch) -> None:
+    follower = Follower(ORIGIN, learned)
     for number in range(2000, 2020):
         camera = changed(CAMERA, 3.0) if number == 2010 else CAMERA
         assert follower.take(seen(camera, number)) is None
 
 
-def test_first_frames_are_learnt_from_until_a_change() -> None:
+def test_first_frames_are_learned_from_until_a_change() -> None:
     follower, now = Follower(ORIGIN), changed(CAMERA, 1.0)
     for number in range(24):
         follower.take(seen(CAMERA if number < 8 else now, number))
@@ -119,9 +119,9 @@ def test_a_change_among_the_first_frames_is_found_anywhere(first: int) -> None:
 
 
 def test_two_frames_that_agree_show_a_change_and_one_does_not(
-    learnt: Epoch,
+    learned: Epoch,
 ) -> None:
-    known, now, counts = learnt.distortion, changed(CAMERA, 0.3), [0, 0]
+    known, now, counts = learned.distortion, changed(CAMERA, 0.3), [0, 0]
     for trial in range(12):
         first = 20000 + 2 * trial
         two = [
@@ -157,7 +157,7 @@ def test_frames_of_one_distortion_are_not_divided() -> None:
         assert divided(frames, ORIGIN) == [frames]
 
 
-def test_too_few_frames_tell_nothing() -> None:
+def test_too_few_frames_say_nothing() -> None:
     follower = Follower(ORIGIN)
     for number in range(2):
         follower.take(seen(CAMERA, number))
@@ -165,31 +165,31 @@ def test_too_few_frames_tell_nothing() -> None:
     assert follower.epochs == []
 
 
-def test_the_epoch_of_an_instant_is_its_newest_version(learnt: Epoch) -> None:
-    first = replace(learnt, valid_to=60010.0)
-    better, second = replace(first, version=2), replace(learnt, number=2, valid_from=60010.0)
+def test_the_epoch_of_an_instant_is_its_newest_version(learned: Epoch) -> None:
+    first = replace(learned, valid_to=60010.0)
+    better, second = replace(first, version=2), replace(learned, number=2, valid_from=60010.0)
     epochs = [first, better, second]
     assert epoch_at(epochs, 60009.9, SHAPE) is better
     assert epoch_at(epochs, 60010.0, SHAPE) is second
     assert epoch_at(epochs, 60010.0, (10, 10)) is None
     assert in_force(epochs) == (better, second)
-    anew = replace(learnt, number=3)
+    anew = replace(learned, number=3)
     assert in_force([*epochs, anew]) == (anew,)
 
 
-def test_the_name_of_an_epoch_depends_on_lens_not_attitude(learnt: Epoch) -> None:
-    model = learnt.distortion.model
-    turned = replace(learnt.distortion, model=replace(model, rotation=(0.1, 0.2, 0.3)))
-    other = replace(learnt.distortion, model=replace(model, x0=model.x0 + 1e-3))
-    assert replace(learnt, distortion=turned, n_seen=99).name == learnt.name
-    assert replace(learnt, distortion=other).name != learnt.name
-    assert replace(learnt, version=2).name.startswith("1.2-")
+def test_the_name_of_an_epoch_depends_on_lens_not_attitude(learned: Epoch) -> None:
+    model = learned.distortion.model
+    turned = replace(learned.distortion, model=replace(model, rotation=(0.1, 0.2, 0.3)))
+    other = replace(learned.distortion, model=replace(model, x0=model.x0 + 1e-3))
+    assert replace(learned, distortion=turned, n_seen=99).name == learned.name
+    assert replace(learned, distortion=other).name != learned.name
+    assert replace(learned, version=2).name.startswith("1.2-")
 
 
-def test_radial_terms_of_a_solver_are_those_of_the_lens(learnt: Epoch) -> None:
-    k1, k2 = learnt.radial(SHAPE)
+def test_radial_terms_of_a_solver_are_those_of_the_lens(learned: Epoch) -> None:
+    k1, k2 = learned.radial(SHAPE)
     half = 0.5 * math.hypot(*SHAPE)
-    model = learnt.distortion.model
+    model = learned.distortion.model
     y = np.array([0.5, 0.8, 1.0]) * half * SHAPE[0] / (2.0 * half)
     x = np.array([0.5, 0.8, 1.0]) * half * SHAPE[1] / (2.0 * half)
     centre = model.to_vectors([0.5 * (SHAPE[1] - 1)], [0.5 * (SHAPE[0] - 1)])[0]

@@ -66,14 +66,14 @@ def bare(lens):
 
 
 @pytest.fixture(scope="module")
-def learnt():
+def learned():
     lenses, pairs = frames(CAMERA, range(30))
     return learn_distortion([bare(lens) for lens in lenses], pairs, SHAPE)
 
 
 @pytest.mark.parametrize("number", [15, 150])
 def test_errors_of_frames_include_those_of_the_distortion(number):
-    """Three frames of 25 stars tell it worse than many stars of a frame tell all else."""
+    """Three frames of 25 stars show it worse than many stars of a frame show all else."""
     pulls = []
     for camera in range(8):
         lenses, pairs = frames(CAMERA, range(3000 + 3 * camera, 3003 + 3 * camera))
@@ -84,13 +84,13 @@ def test_errors_of_frames_include_those_of_the_distortion(number):
             sources = Sources.ranked(mine.x, mine.y, mine.sigma, 10.0 ** (-0.4 * mag))
             stars, start = CatalogStars(*ra_dec(mine.vectors), mag), pointing_of(lens, SHAPE)
             found = refine_pointing(start, stars, sources, SHAPE, distortion=distortion)
-            # In the middles of cells, as errors are told of the image.
+            # In the middles of cells, as errors are stated of the image.
             pulls.append(away(found.lens, lens, 37.0) / found.refinement.err_px)
     assert 0.75 < np.sqrt(np.mean(np.square(pulls))) < 1.35
 
 
-def test_many_frames_of_few_stars_tell_the_distortion(learnt):
-    distortion, lenses = learnt
+def test_many_frames_of_few_stars_show_the_distortion(learned):
+    distortion, lenses = learned
     truths, _ = frames(CAMERA, range(30))
     assert distortion.n_frames == 30
     assert distortion.n_stars == 750
@@ -99,8 +99,8 @@ def test_many_frames_of_few_stars_tell_the_distortion(learnt):
     assert np.median([away(lens, truth) for lens, truth in zip(lenses, truths, strict=True)]) < 1.3 * expected
 
 
-def test_a_frame_of_few_stars_is_pointed_with_it(learnt):
-    distortion, _ = learnt
+def test_a_frame_of_few_stars_is_pointed_with_it(learned):
+    distortion, _ = learned
     found, alone = [], []
     for seed in range(100, 112):
         truth, pairs = frame(CAMERA, seed, 16)
@@ -118,16 +118,16 @@ def test_a_frame_of_few_stars_is_pointed_with_it(learnt):
     assert np.median(found) < 0.5 * np.median(alone)
 
 
-def test_the_direction_of_a_camera_ignores_its_centre(learnt):
+def test_the_direction_of_a_camera_ignores_its_centre(learned):
     truth, _ = frame(CAMERA, 5)
-    applied = learnt[0].applied(bare(truth))
+    applied = learned[0].applied(bare(truth))
     there = applied.to_pixels(bare(truth).to_vectors([519.0, 519.0], [377.0, 378.0]))
     assert np.hypot(there[0] - 519.0, there[1] - [377.0, 378.0]).max() < 1.5
 
 
-def test_a_camera_that_stays_as_it_was_has_not_changed(learnt):
+def test_a_camera_that_stays_as_it_was_has_not_changed(learned):
     said = [
-        compare_distortion(learnt[0], lens, pairs, SHAPE)
+        compare_distortion(learned[0], lens, pairs, SHAPE)
         for lens, pairs in zip(*frames(CAMERA, range(200, 230), 80), strict=True)
     ]
     assert [change.changed for change in said] == [False] * 30
@@ -163,16 +163,16 @@ def test_repeated_false_stars_have_no_weight():
 @pytest.mark.parametrize(
     "moved", [replace(CAMERA, x0=560.0), replace(CAMERA, radial=(0.012 / RHO**2, 0.0, 0.0))]
 )
-def test_a_camera_that_was_changed_is_told(learnt, moved):
+def test_a_camera_that_was_changed_is_reported(learned, moved):
     for lens, pairs in zip(*frames(moved, range(300, 306), 80), strict=True):
-        change = compare_distortion(learnt[0], lens, pairs, SHAPE)
+        change = compare_distortion(learned[0], lens, pairs, SHAPE)
         assert change.changed
         assert change.shift_px > 0.1
 
 
-def test_too_few_stars_do_not_tell_of_changes(learnt):
+def test_too_few_stars_do_not_show_changes(learned):
     lens, pairs = frame(CAMERA, 7, 12)
-    assert compare_distortion(learnt[0], lens, pairs, SHAPE) is None
+    assert compare_distortion(learned[0], lens, pairs, SHAPE) is None
 
 
 def test_frames_of_two_cameras_have_no_distortion_in_common():

@@ -22,7 +22,7 @@ CORNERS = np.array([(-1000.0, -1000.0), (1000.0, -1000.0), (-1000.0, 1000.0), (1
 
 @dataclass
 class Sky:
-    """Frames of a mosaic with true places and attitudes, and the places that the profile tells."""
+    """Frames of a mosaic with true places and attitudes, and the places that the profile shows."""
 
     frames: Orientations
     places: Floats
@@ -76,7 +76,7 @@ def test_places_are_right_within_their_errors(scatter: float) -> None:
     assert np.abs(pulls).max() < 4.5
 
 
-def test_scatter_beyond_the_errors_is_told() -> None:
+def test_scatter_beyond_the_errors_is_reported() -> None:
     sky = mosaic(1, 2.0 * SIGMA)
     found = fit_focal_plane(sky.frames, sky.start, EXPOSURES)
     assert found.scatter[0] == pytest.approx(2.0 * SIGMA[0], rel=0.25)
@@ -113,7 +113,7 @@ def test_siblings_give_the_attitude_within_its_error() -> None:
         attitude, covariance = attitude_from(here, sky.places, np.zeros((CHIPS, 3)), (0.0, 0.0))
         off = rotation_vector(attitude @ sky.attitudes[5].T)
         pulls.append(off / np.sqrt(np.diag(covariance)))
-    # Chips far apart tell the angle better than their own turns do.
+    # Chips far apart show the angle better than their own turns do.
     assert np.sqrt(covariance[2, 2]) * ARCSEC_PER_RADIAN < 8.0
     assert 0.75 < np.std(pulls) < 1.25
 
@@ -137,6 +137,6 @@ def test_unconnected_groups_of_chips_are_unknown_to_each_other() -> None:
     linked = pairs | ((sky.frames.exposure == 7) & np.isin(sky.frames.chip, (0, 2)))
     whole = fit_focal_plane(sky.frames.taken(linked), sky.start, EXPOSURES)
     assert np.isfinite(whole.covariance).all()
-    # Then the two groups are known to each other as well as that exposure tells.
+    # Then the two groups are known to each other as well as that exposure shows.
     off = rotation_vector(whole.places[0] @ whole.places[2].T @ sky.places[2] @ sky.places[0].T)
     assert np.abs(off / np.hypot(SIGMA, SIGMA)).max() < 5.0

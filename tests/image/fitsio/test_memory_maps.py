@@ -14,7 +14,7 @@ def resident_bytes() -> int:
     return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(("RssFile", "RssShmem")))
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell its memory")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not report its memory")
 def test_a_plane_takes_memory_only_while_it_is_used() -> None:
     plane = np.random.default_rng(1).normal(size=(1500, 1400)).astype(np.float32)
     held = mapped(plane)

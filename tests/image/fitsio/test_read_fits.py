@@ -232,7 +232,9 @@ BAD = {
 
 
 @pytest.mark.parametrize(("data", "reason", "sentence"), BAD.values(), ids=BAD.keys())
-def test_what_is_wrong_with_a_file_is_told(data: bytes, reason: str, sentence: str, tmp_path: Path) -> None:
+def test_what_is_wrong_with_a_file_is_reported(
+    data: bytes, reason: str, sentence: str, tmp_path: Path
+) -> None:
     path = tmp_path / "frame.fits"
     path.write_bytes(data)
     with pytest.raises(FrameFailed, match=sentence) as caught:
@@ -250,7 +252,7 @@ def test_what_is_wrong_with_a_file_is_told(data: bytes, reason: str, sentence: s
         (1, "HDU 1 holds no image; correct"),
     ],
 )
-def test_an_extension_that_is_no_image_is_told(extension: int | str, sentence: str) -> None:
+def test_an_extension_that_is_no_image_is_reported(extension: int | str, sentence: str) -> None:
     table = fits.BinTableHDU.from_columns([fits.Column("a", "J", array=np.arange(9))])
     error = failure(bytes_of(fits.PrimaryHDU(RAMP), table), extension)
     assert error.reason == "no_image" and re.search(sentence, str(error))
@@ -266,7 +268,7 @@ def test_a_file_that_cannot_be_opened_is_tried_again_later(tmp_path: Path) -> No
         assert peek_header(path) is None
 
 
-def test_a_link_to_nowhere_is_told_with_its_target(tmp_path: Path) -> None:
+def test_a_link_to_nowhere_is_reported_with_its_target(tmp_path: Path) -> None:
     dangling = tmp_path / "dangling.fits"
     dangling.symlink_to("gone.fits")
     with pytest.raises(FrameUnavailable, match="link to nowhere") as caught:
@@ -286,7 +288,7 @@ def test_a_file_without_permission_is_tried_again_later(tmp_path: Path) -> None:
         read_file(path)
 
 
-def test_a_file_tells_its_size_and_time_on_disk(tmp_path: Path) -> None:
+def test_a_file_shows_its_size_and_time_on_disk(tmp_path: Path) -> None:
     path = tmp_path / "frame.fits.gz"
     path.write_bytes(gzip.compress(PLAIN))
     os.utime(path, ns=(5, 1_700_000_000_123_456_789))

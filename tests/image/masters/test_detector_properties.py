@@ -47,7 +47,7 @@ def test_each_value_comes_from_the_nearest_that_has_it() -> None:
     assert one.flags == FrameFlag.READ_NOISE_ASSUMED | FrameFlag.FILTER_ASSUMED
 
 
-def test_a_transfer_that_tells_two_values_is_named_once() -> None:
+def test_a_transfer_that_shows_two_values_is_named_once() -> None:
     one = reading("gain", "read_noise")
     assert take_measured(one, WANTED, library(NEAR)) == [NEAR]
     assert (one.gain, one.read_noise) == (1.4, 7.0)

@@ -63,7 +63,7 @@ def test_masks_and_tables_are_kept(tmp_path: Path) -> None:
         assert units["TRANSFER"].data["LEVEL"].tolist() == [1.0, 2.0]
 
 
-def test_a_master_that_is_damaged_or_gone_is_told(tmp_path: Path) -> None:
+def test_a_master_that_is_damaged_or_gone_is_reported(tmp_path: Path) -> None:
     master = write(tmp_path / "m.fits", pixels=np.ones((10, 10), np.float32))
     data = bytearray((tmp_path / "m.fits").read_bytes())
     data[-100] ^= 1

@@ -87,7 +87,7 @@ def test_what_is_chosen_fits_and_nothing_that_fits_is_nearer(
         one for one in same if one.mjd_mid is not None and abs(one.mjd_mid - WANTED.mjd) <= min(days) + 1.0
     ]
     if kind != "flat" or of_flats is not None:
-        # The temperature of one that tells none may be anything.
+        # The temperature of one that shows none may be anything.
         assert _off(found) == min(map(_off, night))
         night = [one for one in night if _off(one) == _off(found)]
     assert far == min(abs(one.mjd_mid - WANTED.mjd) for one in night if one.mjd_mid is not None)
@@ -134,7 +134,7 @@ def test_validity_is_half_open() -> None:
         (master(valid_to_mjd=59999.5), "is valid at MJD 60000.0000"),
     ],
 )
-def test_the_reason_why_none_fits_is_told(held: Master, why: str) -> None:
+def test_the_reason_why_none_fits_is_reported(held: Master, why: str) -> None:
     found = choose([held], "flat", WANTED, MasterRules(flat_temperature_tolerance_c=4.0))
     assert isinstance(found, str) and why in found
 
@@ -214,7 +214,7 @@ def test_the_master_nearest_in_temperature_is_taken() -> None:
     assert chosen(WANTED, cold, warm) == "cold"
     assert chosen(replace(WANTED, temperature_c=-17.0), cold, warm) == "warm"
     assert chosen(replace(WANTED, temperature_c=None), cold, warm) == "warm"
-    # Half a degree is nothing, a night a week earlier is another, and one that tells nothing is the last.
+    # Half a degree is nothing, a night a week earlier is another, and one that says nothing is the last.
     assert chosen(WANTED, cold, dark("near", 30.0, 0.1, temperature_c=-19.6)) == "near"
     assert chosen(WANTED, dark("cold", 30.0, 7.0), warm) == "warm"
     assert chosen(WANTED, dark("untold", 30.0, 0.01, temperature_c=None), warm) == "warm"
@@ -277,7 +277,7 @@ def test_a_flat_is_of_a_filter_by_any_of_its_names() -> None:
         ),
     ],
 )
-def test_what_no_build_mends_is_mended_in_the_profile(kind: str, changes: dict[str, None], mend: str) -> None:
+def test_what_no_build_fixes_is_fixed_in_the_profile(kind: str, changes: dict[str, None], mend: str) -> None:
     steps = ReductionSteps(("bias", "dark") if kind == "dark" else ("flat",))
     some = (master(kind="bias"), master(kind="dark", exposure_s=30.0), master())
     library = Library(Path(), some, "/data/lake")
@@ -291,7 +291,7 @@ def test_what_no_build_mends_is_mended_in_the_profile(kind: str, changes: dict[s
 
 
 def test_an_exposure_longer_than_all_darks_may_be_wrong() -> None:
-    """A build of a dark of 60000 s is no mend for 60 s whose unit is taken for another."""
+    """A build of a dark of 60000 s is no fix for 60 s whose unit is taken for another."""
     told = choose(
         [master(kind="dark", exposure_s=60.0)], "dark", replace(WANTED, exposure_s=6e4), MasterRules()
     )

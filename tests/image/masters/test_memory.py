@@ -143,7 +143,9 @@ def write_frames(folder: Path, side: int) -> None:
     fits.HDUList([fits.PrimaryHDU(), tiles]).writeto(folder / "frame.fits.fz")
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not tell its memory")
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="the system does not report its memory"
+)
 @pytest.mark.parametrize(
     ("name", "camera"),
     [

@@ -17,7 +17,7 @@ from skylake.core.frame import Image
 from skylake.image.detection.background import Background
 from skylake.image.photometry.aperture_kernels import circle_sums
 from skylake.image.photometry.aperture_photometry import (
-    Scene,
+    PhotometryScene,
     bits_in_circles,
     bits_in_footprints,
     circular_fluxes,
@@ -35,7 +35,7 @@ GAIN, NOISE_E = 2.0, 6.0
 
 def scene_of(
     signal: Any, mask: Any = None, variance: Any = None, rms: float = 2.0, gain: float = GAIN
-) -> Scene:
+) -> PhotometryScene:
     mask = np.zeros(signal.shape, np.uint8) if mask is None else mask
     flat = np.full(signal.shape, rms, np.float32)
     background = Background(np.zeros_like(flat), flat, 0.0, rms)
@@ -184,7 +184,7 @@ def test_pulls_of_every_aperture_are_normal_at_every_magnitude(plane: str) -> No
         signal = pixels - np.float32(300.0)
         scene = scene_of(signal, None, variance, rms)
         if plane != "none":
-            # The sky around the stars tells how much too large the plane is.
+            # The sky around the stars shows how much too large the plane is.
             assert scene.scale == pytest.approx(1.0 if plane == "variance" else 1.0 / 3.0, rel=0.04)
         found, error, _ = circular_fluxes(scene, x, y, RADII)
         true, _, _ = circular_fluxes(scene_of(light), x, y, RADII)

@@ -147,7 +147,7 @@ def test_the_sky_of_each_star_is_the_sky_behind_it(
 
 
 @pytest.mark.parametrize("name", ["aper2", "kron"])
-def test_a_local_sky_mends_a_background_that_is_too_coarse(
+def test_a_local_sky_repairs_a_background_that_is_too_coarse(
     grid_field: Callable[..., Any], measure: Callable[..., Any], name: str
 ) -> None:
     yy, xx = np.mgrid[:512, :512]

@@ -1,4 +1,4 @@
-"""A flat that is wrong by a gradient: what fluxes, the sky and the gain are told of it."""
+"""A flat that is wrong by a gradient: what fluxes, the sky and the gain show of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from skylake.core.camera import Camera, ReductionSteps
 from skylake.core.frame import Image, RawImage
 from skylake.core.response_settings import Gradient, ResponseError
 from skylake.image.detection.variance_plane import agreement_of
-from skylake.image.detrend.detrend_chain import Conditions, calibrate
+from skylake.image.detrend.detrend_chain import Conditions, detrend_image
 from skylake.image.masters.master_file import MasterFrame
 from skylake.image.photometry.growth_curves import aperture_corrections
 from skylake.image.photometry.response_errors import with_response_error
@@ -57,10 +57,10 @@ def reduced(field: Any, slopes: tuple[float, float], noise: float = 1e-4, known:
     }
     camera = Camera("lab", reduction=ReductionSteps(("bias", "flat")))
     conditions = Conditions(gain=GAIN, read_noise=READ_E, masters=masters, gain_known=known)
-    return calibrate(RawImage(raw.astype(np.float32), {}, 0), camera, conditions)
+    return detrend_image(RawImage(raw.astype(np.float32), {}, 0), camera, conditions)
 
 
-#: Four directions of one length have in the mean the variances that are told.
+#: Four directions of one length have in the mean the variances that are stated.
 DIRECTIONS = [(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)]
 
 

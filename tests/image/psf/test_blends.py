@@ -129,7 +129,7 @@ def test_very_bright_pairs_are_shared_out_without_bias(
 def test_pairs_at_nearly_one_place_stay_calm_and_are_uncertain(
     light_of: LightOf, fit: Fit, separation: float, flux: float
 ) -> None:
-    """Neither grows beyond what noise explains, their sum is right, and errors tell what cannot be known."""
+    """Neither grows beyond what noise explains, their sum is right, and errors show what cannot be known."""
     x, y = places_of_pairs(separation)
     n = x.size // 2
     each = np.repeat([flux, 0.1 * flux], n)
@@ -179,7 +179,7 @@ def test_a_plane_below_sky_noise_leaves_duplicates_uncertain(
 
 
 def test_what_cannot_be_separated_is_uncertain_by_both(light_of: LightOf, fit: Fit) -> None:
-    """However bright: the ridge shares the light out, which no noise of photons tells."""
+    """However bright: the ridge shares the light out, which no noise of photons shows."""
     x, y = places_of_pairs(0.001)
     each = np.repeat([10.0 * BRIGHT, BRIGHT], x.size // 2)
     found = fit(exposed(light_of(x, y, each), np.random.default_rng(4)), x, y)

@@ -1,4 +1,4 @@
-"""Frames of few stars take the aperture corrections of their night, with the width that their own stars tell."""
+"""Frames of few stars take the aperture corrections of their night, with the width that their own stars show."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_frame_that_measures_its_corrections_keeps_them(bench: Bench, model: P
     assert corrections_of(one, model) is one.corrections
 
 
-def test_a_night_that_tells_nothing_leaves_what_is_assumed(few: Any, model: PsfModel) -> None:
+def test_a_night_that_says_nothing_leaves_what_is_assumed(few: Any, model: PsfModel) -> None:
     _, one = few[0]
     assert corrections_of(one, None) is one.corrections
     assert corrections_of(one, replace(model, size=(300, 300))) is one.corrections
@@ -119,7 +119,7 @@ def test_what_is_taken_from_the_night_is_marked_as_assumed(few: Any, model: PsfM
     assert all(found.error[name] > 0.0 for name in ("aper1", "aper2", "aper3", "kron"))
 
 
-def test_few_stars_tell_the_width_with_its_error(few: Any, model: PsfModel) -> None:
+def test_few_stars_show_the_width_with_its_error(few: Any, model: PsfModel) -> None:
     bright = [psf_of_frame(model, one) for _, one in few]
     off = np.array(
         [np.log(psf.fwhm_px / field.psf.fwhm_px) for psf, (field, _) in zip(bright, few, strict=True)]

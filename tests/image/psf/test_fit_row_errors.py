@@ -10,7 +10,7 @@ import pytest
 
 from skylake.core.camera import Camera, Detector, ReductionSteps
 from skylake.core.frame import Image, RawImage, StoredImage
-from skylake.image.detrend.detrend_chain import Conditions, calibrate
+from skylake.image.detrend.detrend_chain import Conditions, detrend_image
 from skylake.image.detrend.detrend_steps import overscan_level
 from skylake.image.masters.master_file import MasterFrame
 from skylake.image.photometry.growth_curves import aperture_corrections
@@ -51,7 +51,7 @@ def reduced(field: Any, columns: int, jitter: float) -> Image:
         gain=GAIN, read_noise=READ_E, masters={"bias": MasterFrame("bias", zero, zero, None, (0, 0))},
         gain_known=True,
     )  # fmt: skip
-    return calibrate(RawImage(raw.astype(np.float32), {}, 0), camera, conditions)
+    return detrend_image(RawImage(raw.astype(np.float32), {}, 0), camera, conditions)
 
 
 def forced(done: Any, camera: Camera) -> Any:
@@ -86,7 +86,7 @@ def test_errors_are_real_despite_wrong_row_levels(
             hybrid = f"hybrid{name[-1]}"
             off = 20.0 * targets.flux[hybrid] - true
             pulls.setdefault(hybrid, []).append(off / (20.0 * targets.flux_err[hybrid]))
-        # Of these a factor is free, which the growth curve tells.
+        # Of these a factor is free, which the growth curve shows.
         for name, flux, error in (
             ("kron", done.sources.flux["kron"][star], done.sources.flux_err["kron"][star]),
             ("psf", targets.flux["psf"], targets.flux_err["psf"]),

@@ -1,4 +1,4 @@
-"""Stated errors of fitted fluxes against their scatter about the truth, where photons no longer tell them."""
+"""Stated errors of fitted fluxes against their scatter about the truth, where photons no longer show them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_errors_of_bright_stars_are_those_of_the_model(
         true = field.flux * field.held(14.0) / EXPOSURE_S
         bright = field.flux * GAIN > 300.0**2
         ratio, error = (found.flux["psf"] / true)[bright], (found.flux_err["psf"] / true)[bright]
-        # The error of the aperture correction is common to the stars of a frame, and told beside them.
+        # The error of the aperture correction is common to the stars of a frame; it is stated beside them.
         pulls.append((ratio - np.median(ratio)) / error)
         noises.append(error)
     low, high = np.percentile(np.concatenate(pulls), [15.865, 84.135])

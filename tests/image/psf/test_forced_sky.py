@@ -82,7 +82,7 @@ def test_an_annulus_takes_gas_from_the_fluxes_of_targets(
         found = at_truth(extracted(field, ANNULUS), field, model)
         for name, radius in (("hybrid1", 3.0), ("psf", 14.0)):
             true, bright = field.flux * field.held(radius) / EXPOSURE_S, field.flux > 8e3
-            # What the aperture correction of a frame is wrong by is common to its stars, and told beside them.
+            # What the aperture correction of a frame is wrong by is common to its stars; it is stated beside them.
             common = float(np.median((found.flux[name] / true)[bright])) if name == "psf" else 1.0
             pulls[name].append((found.flux[name] / common - true) / found.flux_err[name])
     for parts in pulls.values():

@@ -193,7 +193,7 @@ def test_a_star_without_a_good_pixel_has_no_flux(image_of: ImageOf, fit: Fit) ->
     assert found.flux[1] == pytest.approx(1e4, rel=2e-3)
 
 
-def test_two_stars_at_one_place_are_told(image_of: ImageOf, fit: Fit) -> None:
+def test_two_stars_at_one_place_are_reported(image_of: ImageOf, fit: Fit) -> None:
     x, y = np.array([100.0, 100.0, 180.0]), np.array([100.0, 100.0, 100.0])
     found = fit(image_of(x, y, np.array([5e3, 5e3, 1e4])), x, y)
     assert np.isfinite(found.flux).all()

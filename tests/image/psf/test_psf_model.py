@@ -1,4 +1,4 @@
-"""The point spread function: its kernels, what its stars tell, and that sums of frames add up."""
+"""The point spread function: its kernels, what its stars show, and that sums of frames add up."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_the_kernel_draws_the_basis_functions(seed: int, width: float, plus: flo
     wanted = basis(u, v) @ raw[0]
     coefficients = raw @ monomials()
     found = psf.values(coefficients.astype(np.float32), -dx, -dy)
-    # The operations of the kernel one by one tell what its precision lets be; sums of powers lose three digits of it.
+    # The operations of the kernel one by one show what its precision lets be; sums of powers lose three digits of it.
     carried, nought = np.empty(len(dx), object), exact(0.0)
     draw.py_func(
         carried,

@@ -1,4 +1,4 @@
-"""Cells of a field tell where stars are wide or long, and stand out only where they do."""
+"""Cells of a field show where stars are wide or long, and stand out only where they do."""
 
 from __future__ import annotations
 

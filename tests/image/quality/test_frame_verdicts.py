@@ -87,7 +87,7 @@ def verdict(frame: ReducedFrame) -> tuple[str, str | None]:
         (300.0, ("bias", "dark"), False),
     ],
 )  # fmt: skip
-def test_a_sky_far_below_zero_is_told_as_what_it_is(
+def test_a_sky_far_below_zero_is_reported_as_what_it_is(
     camera: Camera, sky_adu: float, steps: Any, said: bool
 ) -> None:
     """A dark that was scaled to an exposure in the wrong unit leaves no sources, which clouds do as well."""
@@ -129,7 +129,7 @@ def test_a_sky_below_zero_is_noted_on_a_good_frame(
     assert bool(row["flags"] & FrameFlag.SKY_BELOW_ZERO) == (level < -100.0)
 
 
-def test_what_was_told_of_a_good_frame_stays_beside_its_sky(camera: Camera) -> None:
+def test_what_was_reported_of_a_good_frame_stays_beside_its_sky(camera: Camera) -> None:
     here = replace(camera, gates={}, reduction=ReductionSteps(("bias",)))
     row = {"flags": 0, "status": "ok", "message": "solved", "sky_adu": -700.0, "sky_rms_adu": 6.0}
     row = with_part(row, apply_gates(row, here))
@@ -218,7 +218,7 @@ def test_even_clouds_that_leave_the_brightest_stars(take: Take, transparency: fl
 def test_a_sparse_field_under_a_clear_sky_is_not_cloudy(
     take: Take, camera: Camera, transparency: float
 ) -> None:
-    """The same light may be that of few bright stars or of many behind clouds; the zeropoint of clear nights tells."""
+    """The same light may be that of few bright stars or of many behind clouds; the zeropoint of clear nights shows."""
     # Magnitudes of these stars are those of ADU a second under a sky without clouds.
     zeropoints = {0.0: "cloudy", 2.5 * np.log10(transparency): "too_few_sources"}
     frames = {}

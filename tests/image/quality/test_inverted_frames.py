@@ -75,7 +75,7 @@ def test_clouds_over_a_bad_detector_are_clouds(seed: int, parameters: Extraction
         for even in (True, False):
             reason, _, n_holes = verdict(sky_of(seed) - dead(seed, side, even), parameters, 0)
             assert reason is None
-            # There are enough of them, so that their depths tell; but single pixels are too sharp for stars.
+            # There are enough of them, so that their depths show; but single pixels are too sharp for stars.
             assert n_holes > 50 or (side, even, parameters.engine) == (1, True, "skylake")
     assert verdict(sky_of(seed), parameters, 0)[0] is None
 

@@ -1,4 +1,4 @@
-"""The histogram of sources tells the limit that they were drawn with, and injected stars tell what the row says."""
+"""The histogram of sources shows the limit that they were drawn with, and injected stars show what the row says."""
 
 from __future__ import annotations
 

@@ -17,12 +17,12 @@ from skylake.core.camera import Camera
 from skylake.core.flags import PixelFlag
 from skylake.image.quality.completeness import Completeness, half_light, wilson
 from skylake.image.quality.source_metrics import frame_limit
-from skylake.image.quality.star_injection import Frame, Trial, inject
+from skylake.image.quality.star_injection import Frame, InjectionTrial, inject
 
 Integers = npt.NDArray[np.int64]
 
 GAIN, EXPOSURE_S = 2.0, 20.0
-TRIAL = Trial(stars=2500, bins=10)
+TRIAL = InjectionTrial(stars=2500, bins=10)
 
 
 def curve_of(flux: npt.NDArray[np.float64], tried: Integers, found: Integers) -> Completeness:
@@ -95,7 +95,7 @@ def test_both_limits_of_a_frame_are_one(curve: Completeness, sparse: Any, camera
     frame = frame_of(sparse, camera)
     told = frame_limit(camera, frame.factor, sparse.background.median_rms, GAIN, EXPOSURE_S)
     assert curve.limiting_flux == told
-    seen = inject(frame, Trial(stars=1500, bins=1, range=(1.0, 1.0), seed=4))
+    seen = inject(frame, InjectionTrial(stars=1500, bins=1, range=(1.0, 1.0), seed=4))
     assert seen.flux[0] == pytest.approx(told)
     assert 0.4 < seen.fraction[0] < 0.99
 
@@ -106,7 +106,7 @@ def test_stars_that_fall_on_one_like_them_are_left_out(
     x, y = np.random.default_rng(8).uniform(5.0, 506.0, (2, 1200))
     frame = frame_of(measure(make_field(x, y, np.full(1200, 1200.0))), camera)
     crowd, flux = frame.total(frame.measured), 1200.0 / EXPOSURE_S
-    curve = inject(frame, Trial(stars=4000, bins=1, range=(flux / frame.limit,) * 2))
+    curve = inject(frame, InjectionTrial(stars=4000, bins=1, range=(flux / frame.limit,) * 2))
     like = np.count_nonzero((crowd > 0.5 * flux) & (crowd < 2.0 * flux))
     reach = max(1.0, 0.5 * float(np.median(frame.measured.fwhm[np.isfinite(frame.measured.fwhm)])))
     expected = like * np.pi * reach**2 / frame.image.pixels.size * (curve.n_injected + curve.n_chance).sum()
@@ -118,8 +118,8 @@ def test_stars_that_fall_on_one_like_them_are_left_out(
 def test_injected_stars_do_not_dim_the_image_for_each_other(sparse: Any, camera: Camera) -> None:
     """As large a share of faint stars is found among many bright ones in one call as with few in each of many."""
     frame, bright = frame_of(sparse, camera), (0.6, 20.0)
-    many = inject(frame, Trial(stars=1200, bins=2, range=bright))
-    few = [inject(frame, Trial(stars=60, bins=2, range=bright, seed=seed)) for seed in range(10, 30)]
+    many = inject(frame, InjectionTrial(stars=1200, bins=2, range=bright))
+    few = [inject(frame, InjectionTrial(stars=60, bins=2, range=bright, seed=seed)) for seed in range(10, 30)]
     tried, found = (sum(getattr(one, name)[0] for one in few) for name in ("n_injected", "n_found"))
     error = np.sqrt(0.25 / tried + 0.25 / many.n_injected[0])
     assert 0.4 < found / tried < 0.6
@@ -144,7 +144,7 @@ def test_noisier_pixels_count_less_as_in_the_pipeline(
 
 def test_the_kron_flux_is_measured_in_its_ellipse(sparse: Any, camera: Camera, curve: Completeness) -> None:
     kron = replace(camera, apertures=replace(camera.apertures, flux="kron"))
-    found = inject(frame_of(sparse, kron), Trial(stars=700, bins=5))
+    found = inject(frame_of(sparse, kron), InjectionTrial(stars=700, bins=5))
     # The ellipse of a faint star beside a bright one holds light of that.
     assert 0.7 < found.fraction[-1] < curve.fraction[-1]
     assert found.limiting_flux > curve.limiting_flux
@@ -200,7 +200,7 @@ def test_the_error_of_the_half_is_right_for_tens_of_stars(stars: int, width: flo
         if len(shares) < 20:
             shares.append(one.flux_err / half_light(replace(curve, fine_flux=np.zeros(0))).flux_err)
     assert abs(np.mean(pulls)) < 0.25 and 0.88 < np.std(pulls) < 1.12
-    # In bins as wide as the fall few of the stars tell where it is.
+    # In bins as wide as the fall few of the stars show where it is.
     assert np.median(shares) < (0.85 if width < 0.05 else 1.1)
 
 
@@ -213,7 +213,7 @@ def test_the_error_of_the_half_is_right_whatever_the_sample(stars: int, width: f
         tried = random.multinomial(stars, np.full(70, 1.0 / 70.0))
         found = random.binomial(tried, 0.97 * ndtr(np.log10(flux / half) / width))
         one = half_light(fine_curve(flux, tried, found))
-        # Magnitudes of halves that the counts do not tell are NaN.
+        # Magnitudes of halves that the counts do not show are NaN.
         pulls.append(np.log(one.flux / half) * one.flux / one.flux_err)
     assert np.isfinite(pulls).mean() > 0.97
     assert 0.92 < np.sqrt(np.nanmean(np.square(pulls))) < 1.08
@@ -242,7 +242,7 @@ def test_a_fall_at_the_end_of_the_fluxes_has_no_half() -> None:
     assert np.isnan(one.flux) and np.isnan(one.flux_err)
 
 
-def test_counts_that_tell_no_half_give_none() -> None:
+def test_counts_that_show_no_half_give_none() -> None:
     flux, tried = np.geomspace(1.0, 50.0, 12), np.full(12, 100)
     for found in (np.zeros(12, np.int64), tried):
         assert np.isnan(half_light(curve_of(flux, tried, found)).flux)

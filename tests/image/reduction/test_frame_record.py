@@ -19,7 +19,7 @@ def record(profile: Profile) -> FrameRecord:
     return FrameRecord(new_row(profile, "/night/frame.fits"))
 
 
-def test_columns_before_a_failure_and_of_the_stage_that_failed_are_kept(record: FrameRecord) -> None:
+def test_columns_up_to_a_failed_stage_are_kept(record: FrameRecord) -> None:
     assert record.take(Step(5, RowPart({"width_px": 100, "flags": FrameFlag.NAN_PIXELS}))) == 5
     error = FrameRejected(Reason.NO_SOURCES, "nothing is there", WANTED)
     with pytest.raises(FrameRejected) as caught:

@@ -62,7 +62,7 @@ def good(reduce_pixels: Reduce, night_sky: Any) -> ReducedFrame:
 
 
 def outcome(reduced: ReducedFrame) -> tuple[str, str | None]:
-    """Status and reason, once it is clear that they are told as the house wants it."""
+    """Status and reason, once it is clear that they are stated as the house wants it."""
     row = reduced.row
     # A frame may be well but for a part that was not read out, and says so.
     unread = "as if not read out" in (row.get("message") or "") and bool(row["flags"] & FrameFlag.NAN_PIXELS)
@@ -169,7 +169,7 @@ HEADERS: dict[str, tuple[dict[str, Any], str, str, str]] = {
 
 
 @pytest.mark.parametrize(("cards", "status", "reason", "sentence"), HEADERS.values(), ids=HEADERS.keys())
-def test_what_is_wrong_with_a_header_is_told(
+def test_what_is_wrong_with_a_header_is_reported(
     reduce_pixels: Reduce,
     night_sky: Any,
     cards: dict[str, Any],
@@ -209,7 +209,7 @@ PICTURES: dict[str, tuple[Any, str, str, str]] = {
 
 
 @pytest.mark.parametrize(("pixels", "status", "reason", "sentence"), PICTURES.values(), ids=PICTURES.keys())
-def test_a_picture_without_stars_is_told(
+def test_a_picture_without_stars_is_reported(
     reduce_pixels: Reduce, pixels: Any, status: str, reason: str, sentence: str
 ) -> None:
     reduced = reduce_pixels(pixels, gates={"n_sources": Gate(min=20)})
@@ -236,7 +236,7 @@ def test_a_frame_of_another_size_names_both_sizes(
     assert outcome(reduced) == ("failed", "wrong_size")
     assert "256 x 256" in reduced.row["message"] and "1024 x 512" in reduced.row["message"]
     assert "detector.width_px" in reduced.row["message"]
-    # What the header told before is kept.
+    # What the header said before is kept.
     assert reduced.row["night"] == 20240407 and reduced.row["exposure_s"] == 20.0
 
 

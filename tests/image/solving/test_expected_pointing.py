@@ -109,7 +109,7 @@ def test_siblings_come_first_and_are_as_sure_as_they_say() -> None:
     np.testing.assert_allclose(
         seeds[0].lens.to_vectors(10.0, 20.0), seeds[1].lens.to_vectors(10.0, 20.0), atol=1e-9
     )
-    # Outside its epoch a place is that of the profile, and siblings tell nothing.
+    # Outside its epoch a place is that of the profile, and siblings say nothing.
     later = guide.seeds(header_of(10.0, 20.0, 30.0), camera_with(), SHAPE, 1, 7e4, "a")
     assert [one.source for one in later] == ["seeded"]
 

@@ -54,7 +54,7 @@ def night(mount: str, wind_px: float, seed: int, n: int = 30) -> tuple[np.ndarra
 
 
 def known(mjd: np.ndarray, lenses: Sequence[Lens], lost: Sequence[int], seed: int = 0) -> Neighbours:
-    """What the frames tell that are not lost."""
+    """What the frames show that are not lost."""
     random = np.random.default_rng([seed, 7])
     fits = [turned(small_turn(random, FIT_PX) @ lens.matrix) for lens in lenses]
     return Neighbours.of(
@@ -149,7 +149,7 @@ def fields(
 def between_two(
     wind_px: float, drift_px: float, step_px: float = 0.0, n: int = 8, gap: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How far frames between two others are from their places, and the errors that are told; those not placed not."""
+    """How far frames between two others are from their places, and the stated errors; without those not placed."""
     off, told = [], []
     for seed in range(24):
         mjd, lenses = fields(wind_px, drift_px, step_px, seed, n)

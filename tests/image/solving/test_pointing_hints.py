@@ -41,7 +41,7 @@ CAMERA = Camera(
         ({"RA": 3.0}, None),
     ],
 )
-def test_cards_tell_where_to_look(cards: dict[str, Any], centre: tuple[float, float] | None) -> None:
+def test_cards_show_where_to_look(cards: dict[str, Any], centre: tuple[float, float] | None) -> None:
     assert hinted_centre(cards, CAMERA) == (centre and pytest.approx(centre))
 
 
@@ -54,7 +54,7 @@ def test_a_hint_is_tried_first_and_not_believed() -> None:
     turned, last = attempts({}, replace(CAMERA, optics=Optics(), astrometry=Astrometry(mirrored=False)))
     assert (turned.scale_low, turned.scale_high, turned.centre, turned.parity) == (None, None, None, -1)
     assert last.parity is None
-    # Where nothing is told there is but one way.
+    # Where nothing is given there is but one way.
     (only,) = attempts({}, replace(CAMERA, optics=Optics(), astrometry=Astrometry()))
     assert only == SolveParams(seconds=CAMERA.astrometry.seconds)
 
@@ -76,16 +76,16 @@ def test_what_an_attempt_leaves_of_its_time_the_next_may_take() -> None:
     told = SolveParams(scale_low=1.0, scale_high=2.0)
     assert (
         why_unsolved(done, told)
-        == "try 3; nor does one fit with scale, centre and parity left open, as if none was told"
+        == "try 3; nor does one fit with scale, centre and parity left open, as if none was given"
     )
     assert why_unsolved(done[:1], told) == "try 1"
     # A width for which there are no patterns says more than a long search for any width.
     narrow = replace(done[0], message="no patterns", n_guesses=0, without_patterns=True)
     assert why_unsolved([narrow, *done], told).startswith("no patterns; ")
-    # Where there is nothing to search, nothing was searched with less told.
+    # Where there is nothing to search, nothing was searched with fewer hints.
     lacking = replace(done[0], message="no index", n_guesses=0, without_index=True)
     assert why_unsolved([lacking, lacking], told) == "no index"
-    # Of a width that nobody told the picture may show the whole sky, but no word of that where there are no stars.
+    # Of a width that nobody gave the picture may show the whole sky, but no word of that where there are no stars.
     assert "--all-sky" in why_unsolved(done[:1], SolveParams())
     few = replace(done[0], reason=Reason.TOO_FEW_SOURCES)
     assert why_unsolved([few], SolveParams()) == "try 1"
@@ -104,7 +104,7 @@ def test_contradictions_of_stars_and_header_are_put_in_words() -> None:
     sentence = contradicted(wrong, found) or ""
     for words in (
         "57.3 arcsec per pixel, and 20 to 30",
-        "is not mirrored, and was told to be",
+        "is not mirrored, and was given as mirrored",
         "40 degrees from",
         "90",
     ):

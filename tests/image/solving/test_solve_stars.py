@@ -186,7 +186,7 @@ def test_random_points_and_hot_pixels_are_never_solved(
     }  # fmt: skip
 
 
-def test_a_frame_of_clouds_is_told_so_at_once(bands: list[AsterismBand]) -> None:
+def test_a_frame_of_clouds_is_recognised_at_once(bands: list[AsterismBand]) -> None:
     few = np.arange(4.0)
     found = solve(bands, few, few, few + 1.0, (SIDE, SIDE), SolveParams())
     assert not isinstance(found, Solution) and found.reason == Reason.TOO_FEW_SOURCES
@@ -236,7 +236,7 @@ def test_an_index_damaged_while_mapped_does_no_harm(
     assert not isinstance(found, Solution) or drawn.error_px(found) < 2.0
 
 
-#: A process that has compiled nothing yet solves a picture of a small sky, and is told how long that took.
+#: A process that has compiled nothing yet solves a picture of a small sky, and gets the time that took.
 FRESH = """
 import numpy as np
 from skylake.core.sphere import tangent_basis, unit_vectors

@@ -107,7 +107,7 @@ def test_residuals_fall_to_the_noise_without_refraction(field_deg, altitude):
     assert np.linalg.norm(away, axis=1).max() * told.lens.focal_px < 0.15
 
 
-def test_it_is_told_why_there_is_no_refraction(camera):
+def test_it_is_reported_why_there_is_no_refraction(camera):
     known = replace(camera, site=SITE, astrometry=Astrometry())
     ra, dec = ra_dec(HORIZON.axes[2])
     assert bending_of(known, "V", MJD, float(ra), float(dec))[1] == "applied"

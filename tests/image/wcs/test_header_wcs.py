@@ -398,7 +398,7 @@ def test_crowding_of_sources_is_that_of_their_catalog_stars() -> None:
     assert catalog_crowding(pointing, none, none, stars, 2.0, 10.0, 2.5).size == 0
 
 
-def test_a_scale_that_is_not_that_of_the_camera_is_told() -> None:
+def test_a_scale_that_is_not_that_of_the_camera_is_reported() -> None:
     scale = header_pointing(header(), CAMERA, SHAPE, (0, 0)).pixel_scale_arcsec
     for factor, is_near in ((1.0, True), (1.2, True), (0.8, True), (2.0, False), (0.05, False)):
         other = Camera("other", optics=Optics(pixel_scale_arcsec=scale * factor))

@@ -133,7 +133,7 @@ def test_errors_of_a_lens_of_few_stars_are_those_that_there_are(number, strength
 
 @pytest.mark.parametrize(("number", "strength"), [(60, 0.0), (200, 0.0), (60, 0.02)])
 def test_errors_of_a_lens_of_many_stars_are_real(number, strength):
-    """With and without distortion, some of which is less than so many stars tell; in the middles of cells."""
+    """With and without distortion, some of which is less than so many stars show; in the middles of cells."""
     lens = drawn(21, strength=strength)
     y, x = (axis.ravel() for axis in np.mgrid[31.5 : SHAPE[0] : 64.0, 42.2 : SHAPE[1] : 85.33])
     pulls = []

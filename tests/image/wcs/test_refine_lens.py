@@ -60,7 +60,7 @@ def test_a_rough_pointing_becomes_exact_among_spurious_stars():
     assert found.completeness == pytest.approx(0.7, abs=0.2)
 
 
-def test_stars_that_were_held_out_are_told_like_the_others():
+def test_stars_that_were_held_out_are_reported_like_the_others():
     """Half of the stars have more than twice the noise: all count alike."""
     vectors, mag, sources, _ = field(400, noise=0.05)
     random = np.random.default_rng(7)

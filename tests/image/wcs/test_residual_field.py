@@ -55,7 +55,7 @@ def test_fields_of_frames_average_by_stars():
         ResidualField.together([])
 
 
-def test_rings_tell_what_is_left_of_barrel_distortion():
+def test_rings_show_what_is_left_of_barrel_distortion():
     x, y = scattered(4000)
     from_middle = np.array([x - 399.5, y - 149.5])
     told = rings(x, y, 1e-3 * from_middle, np.ones(4000), SHAPE)

@@ -83,7 +83,7 @@ def test_astropy_makes_skycoords_of_pixels_and_back():
     assert np.abs(np.array(galactic) - [x, y]).max() < 1e-3
 
 
-def test_the_low_level_interface_tells_of_two_axes_of_the_sky():
+def test_the_low_level_interface_shows_two_axes_of_the_sky():
     low = ViewWCS(view())
     assert isinstance(low, BaseLowLevelWCS)
     assert (low.pixel_n_dim, low.world_n_dim) == (2, 2)

@@ -242,12 +242,12 @@ def test_views_of_an_empty_lake_are_empty(tmp_path: Path) -> None:
     ours = {"zeropoints_in_force", "calibrated_frames", "calibrated_sources", "calibrated_matches"}
     assert ours | {"lightcurve_points"} <= set(views)
     for name in views:
-        count = 1 if name == "ledger" else 0  # which tells that the lake was made
+        count = 1 if name == "ledger" else 0  # which shows that the lake was made
         assert connection.sql(f'SELECT count(*) FROM "{name}"').fetchall() == [(count,)]
 
 
 @pytest.mark.parametrize("table", ["sources", "frames"])
-def test_flags_are_told_by_their_names(table: Any, lake: Lake) -> None:
+def test_flags_are_reported_by_their_names(table: Any, lake: Lake) -> None:
     texts = flag_texts(table)
     values = {"0": 0, "all": sum(bit for bit, _ in texts.values())} | {
         name: bit for name, (bit, _) in texts.items()

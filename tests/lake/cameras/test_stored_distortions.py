@@ -62,7 +62,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         read_epochs(layout, "wide")
 
 
-def test_what_was_learnt_of_cameras_is_published(lake: Lake) -> None:
+def test_what_was_learned_of_cameras_is_published(lake: Lake) -> None:
     write_epochs(lake.layout, "wide", [EPOCH])
     write_geometries(lake.layout, "fisheye", [Geometry(LENS, (10, 10), 1.0, 2.0, 3, 4, 0.1, 0.1)])
     url = f"memory://{uuid.uuid4().hex}"

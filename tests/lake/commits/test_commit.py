@@ -169,7 +169,7 @@ def test_a_commit_of_nothing_makes_no_snapshot(lake: Lake, digests: Digests) -> 
     assert after == before
 
 
-def test_the_ledger_tells_what_ran(lake: Lake, make_rows: MakeRows, put: Put) -> None:
+def test_the_ledger_shows_what_ran(lake: Lake, make_rows: MakeRows, put: Put) -> None:
     put(lake, ("sources", "c-1", make_rows("sources", 30, 1)), inputs={"profile": "abc"})
     commit = Commit("ingest", "c-20240407")
     commit.remove("sources", "c-1")

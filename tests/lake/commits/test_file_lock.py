@@ -1,4 +1,4 @@
-"""Locks of a lake, and what is told of those who hold them."""
+"""Locks of a lake, and what is reported of those who hold them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def held(tmp_path: Path, python: Python) -> Iterator[Callable[[float], tuple[Pat
         process.communicate(timeout=60)
 
 
-def test_who_waits_is_told_for_whom(
+def test_a_wait_names_the_other_process(
     held: Callable[[float], tuple[Path, int]], caplog: pytest.LogCaptureFixture
 ) -> None:
     path, process = held(1.5)
@@ -54,7 +54,7 @@ def test_who_waits_is_told_for_whom(
     assert socket.gethostname() in told
 
 
-def test_nothing_is_told_of_a_short_wait(
+def test_nothing_is_reported_of_a_short_wait(
     held: Callable[[float], tuple[Path, int]], caplog: pytest.LogCaptureFixture
 ) -> None:
     path, _ = held(0.1)
@@ -62,7 +62,7 @@ def test_nothing_is_told_of_a_short_wait(
         assert caplog.records == []
 
 
-def test_who_does_not_wait_is_told_who_is_at_it(held: Callable[[float], tuple[Path, int]]) -> None:
+def test_a_refusal_names_the_other_process(held: Callable[[float], tuple[Path, int]]) -> None:
     path, process = held(60)
     with (
         pytest.raises(LakeError, match=rf"another run is at it already \(process {process} on "),

@@ -41,7 +41,7 @@ def lose(lake: Lake, number: int, table: str) -> str:
 
 
 def mended(lake: Lake, number: int, table: str) -> Lake:
-    """The lake after the command that verify tells."""
+    """The lake after the command that verify gives."""
     command = Repairs(gather_facts(lake.layout)).snapshot(number, table, is_verified=False)
     assert command.startswith("ln -sfn "), command
     subprocess.run(command, shell=True, check=True)
@@ -99,7 +99,7 @@ def test_a_broken_link_is_lost_and_a_younger_table_is_not(nights: Lake) -> None:
     assert read_links(nights.layout).lost == ()
 
 
-def test_what_is_not_certain_is_not_told(nights: Lake) -> None:
+def test_what_is_not_certain_is_not_reported(nights: Lake) -> None:
     lose(nights, 4, "sources")
     version = nights.layout.version("sources", 4)
     shutil.copytree(version, nights.layout.version("sources", 9), symlinks=True)

@@ -56,7 +56,7 @@ def test_a_commit_that_changes_nothing_leaves_no_configuration(lake: Lake) -> No
     assert not lake.layout.configurations.exists()
 
 
-def test_the_views_tell_what_every_commit_did(lake: Lake, make_rows: MakeRows, put: Put) -> None:
+def test_the_views_show_what_every_commit_did(lake: Lake, make_rows: MakeRows, put: Put) -> None:
     inputs = {"configuration": "c0", "files": "f0"}
     put(
         lake, ("sources", "c-1", make_rows("sources", 30, 1)), ("frames", "c-1", make_rows("frames", 3, 1)),
@@ -90,9 +90,7 @@ def test_the_views_tell_what_every_commit_did(lake: Lake, make_rows: MakeRows, p
         assert len(connection.execute("FROM parts").fetchall()) == 2
 
 
-def test_the_view_of_parts_has_the_same_columns_in_an_empty_lake(
-    lake: Lake, make_rows: MakeRows, put: Put
-) -> None:
+def test_the_view_of_parts_of_an_empty_lake(lake: Lake, make_rows: MakeRows, put: Put) -> None:
     found = []
     for _ in range(2):
         with lake.snapshot().duckdb() as connection:

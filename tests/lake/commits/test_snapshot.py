@@ -88,7 +88,7 @@ def test_lsdb_agrees_through_the_link_and_through_the_folder(filled: Lake, name:
     ]  # fmt: skip
     for catalog in opened:
         if catalog is not opened[0] or not load(name).in_blocks:
-            assert len(catalog) == expected.num_rows, "the number of rows that the properties tell"
+            assert len(catalog) == expected.num_rows, "the number of rows that the properties give"
         rows = catalog.compute()
         assert len(rows) == expected.num_rows
         for column in ("ra_deg", key):
@@ -129,7 +129,7 @@ def test_a_cone_is_a_search_through_all_rows(filled: Lake) -> None:
         snapshot.cone("frames", 0.0, 0.0, 1.0)
 
 
-def test_a_table_that_is_none_is_told_with_those_that_are(lake: Lake) -> None:
+def test_a_table_that_is_none_is_reported_with_those_that_are(lake: Lake) -> None:
     with pytest.raises(ConfigurationError, match="no table 'stars'; the tables are frames, sources"):
         lake.snapshot().folder("stars")
 

@@ -106,7 +106,7 @@ def test_a_time_without_a_zone_is_utc(lake: Lake, grown: list[Snapshot]) -> None
     assert lake.snapshot(plain).number == lake.snapshot(elsewhere).number == 3
 
 
-def test_the_history_tells_what_every_commit_wrote(lake: Lake, grown: list[Snapshot]) -> None:
+def test_the_history_shows_what_every_commit_wrote(lake: Lake, grown: list[Snapshot]) -> None:
     entries = lake.history()
     assert [entry.snapshot for entry in entries] == [1, 2, 3, 4, 5]
     assert [entry.base for entry in entries] == [None, 1, 2, 3, 4]
@@ -271,7 +271,7 @@ def test_a_time_is_looked_up_in_few_records(lake: Lake, grown: list[Snapshot]) -
         lake.snapshot(times[1])
 
 
-def test_the_last_commits_are_told_without_reading_those_before(lake: Lake, grown: list[Snapshot]) -> None:
+def test_the_last_commits_are_listed_without_reading_others(lake: Lake, grown: list[Snapshot]) -> None:
     entries = lake.history()
     for last in range(1, 8):
         assert lake.history(last) == entries[-last:]

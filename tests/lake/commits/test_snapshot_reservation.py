@@ -83,7 +83,7 @@ def test_what_another_has_begun_is_left_to_it(lake: Lake, make_rows: MakeRows, p
     assert all(folder.is_dir() for folder in theirs)
 
 
-def test_an_error_that_is_not_of_another_is_told_as_it_is(lake: Lake, make_rows: MakeRows) -> None:
+def test_an_error_that_is_not_of_another_is_reported_as_it_is(lake: Lake, make_rows: MakeRows) -> None:
     def fail() -> None:
         raise OSError(28, "No space left on device")
 

@@ -32,7 +32,7 @@ def night(lake: Lake, make_rows: MakeRows, put: Put) -> Lake:
 
 
 def lose(lake: Lake, table: str) -> tuple[Path, str, str]:
-    """Lose the description of the night; its path and content, and the mend of one of its files."""
+    """Lose the description of the night; its path and content, and the repair of one of its files."""
     folder = lake.snapshot().folder(table)
     description = folder / "_parts" / f"{NAME}.json"
     text = description.read_text()
@@ -43,7 +43,7 @@ def lose(lake: Lake, table: str) -> tuple[Path, str, str]:
 
 
 @pytest.mark.parametrize("table", ["frames", "sources"])
-def test_the_command_that_is_told_brings_the_description_back(night: Lake, table: str) -> None:
+def test_the_command_that_is_given_restores_the_description(night: Lake, table: str) -> None:
     description, text, mend = lose(night, table)
     assert mend == f"python -m skylake.lake.integrity.recover_part {night.root} {table} {NAME}"
     assert main([str(night.root), table, NAME]) is None

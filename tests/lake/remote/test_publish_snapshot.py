@@ -129,7 +129,7 @@ def test_a_new_night_sends_only_what_is_new(
     require_same(url, lake)
 
 
-def test_a_dry_run_tells_the_same_and_does_nothing(lake: Lake, url: str, fill: Fill) -> None:
+def test_a_dry_run_shows_the_same_and_does_nothing(lake: Lake, url: str, fill: Fill) -> None:
     fill(lake, 1)
     publish(lake, url)
     fill(lake, 2)
@@ -489,14 +489,14 @@ def test_files_that_did_not_change_are_copied_by_the_s3_server(lake: Lake, s3: A
 
 @pytest.mark.full
 @pytest.mark.xdist_group("s3")
-def test_a_bucket_that_is_not_there_is_told(lake: Lake, s3: Any) -> None:
+def test_a_bucket_that_is_not_there_is_reported(lake: Lake, s3: Any) -> None:
     with pytest.raises(LakeError, match=r"s3://no-such-bucket/lake: it is not there .* name of the bucket"):
         publish(lake, "s3://no-such-bucket/lake")
 
 
 @pytest.mark.full
 @pytest.mark.xdist_group("s3")
-def test_missing_rights_are_told(lake: Lake, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_rights_are_reported(lake: Lake, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(lake, f"{s3.url}/lake")
     monkeypatch.setitem(fsspec.config.conf, "s3", {"anon": True})
     for use in (lambda url: publish(lake, url), Lake):
@@ -506,7 +506,7 @@ def test_missing_rights_are_told(lake: Lake, s3: Any, monkeypatch: pytest.Monkey
 
 @pytest.mark.full
 @pytest.mark.xdist_group("s3")
-def test_missing_credentials_are_told(lake: Lake, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_reported(lake: Lake, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import s3fs
 
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
@@ -518,7 +518,9 @@ def test_missing_credentials_are_told(lake: Lake, s3: Any, monkeypatch: pytest.M
 
 @pytest.mark.full
 @pytest.mark.xdist_group("s3")
-def test_a_store_that_does_not_answer_is_told(lake: Lake, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_does_not_answer_is_reported(
+    lake: Lake, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import s3fs
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")

@@ -125,14 +125,14 @@ def test_writing_is_refused(both: tuple[Lake, Lake]) -> None:
         Lake.create(f"{there.root}/new")
 
 
-def test_a_place_without_a_lake_is_told(s3: Any) -> None:
+def test_a_place_without_a_lake_is_reported(s3: Any) -> None:
     with pytest.raises(LakeError, match="skylake publish LAKE s3://"):
         Lake(f"{s3.url}/nothing")
     with pytest.raises(UsageError, match="nonsense://"):
         Lake("nonsense://there")
 
 
-def test_a_pointer_or_snapshot_that_is_damaged_is_told(both: tuple[Lake, Lake]) -> None:
+def test_a_pointer_or_snapshot_that_is_damaged_is_reported(both: tuple[Lake, Lake]) -> None:
     import s3fs
 
     there = both[1]

@@ -52,11 +52,11 @@ def table(made: Path, tmp_path: Path, copy_lake: Callable[[Path, Path], Path]) -
 
 
 def refusal(table: OpenTable, reader: str) -> str:
-    """Return what a reader says that refuses, without the command that tells the mend."""
+    """Return what a reader says that refuses, without the command that gives the repair."""
     with pytest.raises(LakeError) as caught:
         READERS[reader](table)
     said, told, _ = str(caught.value).partition(f"`skylake verify '{table.snapshot.layout.root}'`")
-    assert told, "nothing tells the mend"
+    assert told, "nothing gives the repair"
     return said
 
 
@@ -97,7 +97,7 @@ def test_a_file_too_many_adds_nothing_elsewhere(table: OpenTable) -> None:
     assert len(table.arrow()) == len(table.arrow(cone=(0.0, 0.0, 9.0))) == 320
 
 
-def test_a_cone_tells_a_file_of_fewer_rows(table: OpenTable, make_rows: MakeRows) -> None:
+def test_a_cone_shows_a_file_of_fewer_rows(table: OpenTable, make_rows: MakeRows) -> None:
     path = table.files[0]
     rows = table.dataset().schema.empty_table()
     write_parquet(rows, path)
@@ -106,8 +106,8 @@ def test_a_cone_tells_a_file_of_fewer_rows(table: OpenTable, make_rows: MakeRows
 
 
 @pytest.mark.parametrize("reader", ["arrow", "cone", "dataset"])
-def test_a_lost_description_is_told(table: OpenTable, reader: str) -> None:
-    """Nobody would miss the files that it tells of."""
+def test_a_lost_description_is_reported(table: OpenTable, reader: str) -> None:
+    """Nobody would miss the files that it names."""
     folder = table.snapshot.folder("sources")
     next(folder.glob("_*/*.json")).unlink()
     said = refusal(table, reader)

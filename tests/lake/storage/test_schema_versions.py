@@ -409,7 +409,7 @@ from skylake.flow.execution.cluster import Inline
 from skylake.flow.maintenance.verify_lake import VerifyOptions, open_facts, verify
 from skylake.lake.integrity.check_queries import load_checks
 
-# Rows with anything in them are no whole lake; all that is told of files and descriptions holds.
+# Rows with anything in them are no whole lake; all that is stated of files and descriptions holds.
 body = tuple(check.name for check in load_checks() if not check.tables and check.name != "batch_of_frames")
 options = VerifyOptions(only=body)
 report = verify(open_facts(Path(sys.argv[1]), options), Inline(), options)

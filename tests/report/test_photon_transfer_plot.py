@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from skylake.report.photon_transfer_plot import transfer_picture
 from skylake.report.style import save
-from skylake.report.transferplot import transfer_picture
 
 GAIN, READ_E, C2 = 1.5, 9.0, 2e-6
 LEVEL = np.array([2000.0, 8000.0, 8010.0, 30000.0])

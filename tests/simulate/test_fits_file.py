@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from skylake.simulate.fitsfile import quantised, write_frame
+from skylake.simulate.fits_file import quantised, write_frame
 
 IMAGE = np.random.default_rng(1).normal(500.0, 30.0, (60, 50)).astype(np.float32)
 IMAGE[10, 10], IMAGE[20, 20] = 59000.0, -7.4

@@ -26,8 +26,8 @@ def transfer_picture(
 ) -> Figure:
     """Draw the variance of pixels against their signal with the fit of gain and read noise, and what is left of it.
 
-    Where flats of several exposures gave the response, it is drawn beside with the curve of c2. What an older file
-    does not have is left out: errors, residuals and response.
+    If flats of several exposures gave the response, it is drawn at the side with the curve of c2. Errors, residuals
+    and response that an older file lacks are left out.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skylake.report.cellplots import cells_over_time
+from skylake.report.cell_plots import cells_over_time
 from skylake.report.style import save
 
 
@@ -28,7 +28,7 @@ def test_each_span_of_time_shows_the_medians_of_its_frames(tmp_path: Path) -> No
     assert (tmp_path / "cells.png").stat().st_size > 5000
 
 
-def test_no_cells_are_told() -> None:
+def test_no_cells_are_reported() -> None:
     nothing = np.full((3, 9), np.nan)
     figure = cells_over_time(np.arange(3.0), nothing, nothing, np.zeros(3), "cam")
     assert "no frame has stars enough" in figure.axes[0].texts[0].get_text()

@@ -21,7 +21,7 @@ _PER_BIN = 5
 def scatter_against_magnitude(
     mag: Floats, random_err: Floats, scatter: Floats, n_clean: Floats, camera: str
 ) -> Figure:
-    """Draw the scatter of light curves against their magnitude, with what random errors of measurements let expect.
+    """Draw the scatter of light curves against their magnitude, with the scatter expected from random errors.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """The data folder of an embedded PostgreSQL: created, started and stopped by PostgreSQL's programs.
 
-Nobody locks here; :mod:`skylake.mirror.embedded` sees to it that one process at a time gets here.
+There are no locks here; :mod:`skylake.mirror.embedded` lets one process at a time call this.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ _ADVICE = {
     errno.EPERM: "run skylake as the user to whom it belongs",
 }
 
-#: Lines of a log that say what went wrong, and what comes before them: time and process.
+#: Lines of a log with errors, and their prefix: time and process.
 _WORST = re.compile("FATAL|PANIC|ERROR|error:")
 _PREFIX = re.compile(r"^.*?\[\d+\] |^initdb: ")
 
@@ -112,7 +112,7 @@ class DataFolder:
 
     @property
     def data(self) -> Path:
-        """What PostgreSQL calls its data folder."""
+        """The data folder of PostgreSQL."""
         return self.folder / "data"
 
     @property
@@ -122,18 +122,18 @@ class DataFolder:
 
     @cached_property
     def identity(self) -> Identity:
-        """As whom the programs run."""
+        """The user as whom the programs run."""
         return choose(self.folder, self.binaries.program("postgres"))
 
     def postmaster(self) -> Postmaster | None:
-        """Return what the server says of itself; None where none has been started."""
+        """Return the state file of the server; None if none has been started."""
         return Postmaster.read(self.data / "postmaster.pid")
 
     def require_own(self) -> None:
-        """See to it that the server, if there is one, was made in this place by the user as whom it will run.
+        """Require that an existing server was made in this place by the user as whom it will run.
 
-        Who makes the data folder of a PostgreSQL has it run any program: by a setting, or by a trigger on a table. So
-        has who gets a copy of it, changes it and gives it back.
+        Whoever makes the data folder of a PostgreSQL can let it run any program, by a setting or by a trigger on a
+        table. So can whoever changes a copy of it and gives it back.
 
         Raises
         ------
@@ -287,7 +287,7 @@ class DataFolder:
             return None if done.returncode == 0 else log.read().decode(errors="replace").splitlines()
 
     def _failure(self, what: str, lines: Sequence[str], otherwise: str | None = None) -> MirrorError:
-        """Return the sentence for a program that failed, with the worst of what it said."""
+        """Return the sentence for a program that failed, with the worst line of its output."""
         worst = [line for line in lines if _WORST.search(line)] or [line for line in lines if line.strip()]
         text = " / ".join(_PREFIX.sub("", line).strip() for line in worst[-4:]) or "it says nothing"
         known = (
@@ -305,7 +305,7 @@ def _marks() -> Path:
 
 
 def _note(data: Path) -> bytes:
-    """Return what the user notes of a server: where it was made, whichever way leads there."""
+    """Return the note of the user about a server: the resolved path where it was made."""
     return os.fsencode(data.resolve()) + b"\n"
 
 

@@ -67,7 +67,7 @@ def write_frame(
 
 
 def quantised(image: Image, pixels: PixelForm) -> tuple[npt.NDArray[Any], list[Card]]:
-    """Return the values to be stored and the cards that tell how to scale them back."""
+    """Return the values to be stored and the cards with the scale to restore them."""
     if pixels == "float32":
         return image.astype(np.float32, copy=False), []
     if pixels == "uint16":

@@ -67,7 +67,7 @@ class Fisheye:
         return right, np.cross(axis, right), axis
 
     def to_directions(self, x: Floats, y: Floats) -> Floats:
-        """Return directions, shape (n, 3), of pixels, but for the decentring; beyond the field that of its edge."""
+        """Return directions, shape (n, 3), of pixels, without the decentring; beyond the field that of its edge."""
         right, upward, axis = self._axes()
         angles = np.linspace(0.0, np.radians(0.5 * self.field_deg), 400)
         side = 1.0 if self.mirrored else -1.0

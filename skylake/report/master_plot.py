@@ -27,10 +27,10 @@ _BAD = (
     (PixelFlag.DEAD, "dead", BLUE),
     (PixelFlag.UNSTABLE, "unstable", "#c08a1e"),
 )
-#: What is said of pixels that are more than the noise of the sky explains.
+#: Label of pixels that the noise of the sky does not explain.
 _ABOVE = "above the curve are sources on the right, and on the left what was taken off too much"
 _INCHES = 4.6
-#: What is beside a pixel lies so many pixels away.
+#: Distance of the neighbours of a pixel, pixels.
 _NEAR_PX = 3
 #: Sizes of the circles around odd pixels, and of those around so many and more, points.
 _RING_POINTS, _DOT_POINTS, _MANY_ODD = 6.0, 2.0, 2000

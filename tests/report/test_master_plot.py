@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from skylake.core.flags import PixelFlag
-from skylake.report.masterplot import mask_picture, master_picture, pixel_histogram
+from skylake.report.master_plot import mask_picture, master_picture, pixel_histogram
 from skylake.report.style import save
 
 RANDOM = np.random.default_rng(6)

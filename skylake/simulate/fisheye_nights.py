@@ -20,7 +20,7 @@ from skylake.core.horizon import Horizon
 from skylake.core.refraction import Air
 from skylake.core.sphere import ra_dec
 from skylake.simulate.random_streams import generator
-from skylake.simulate.wholesky import Fisheye, Twilight, draw_stars, false_lights
+from skylake.simulate.whole_sky import Fisheye, Twilight, draw_stars, false_lights
 
 Floats = npt.NDArray[np.float64]
 
@@ -78,7 +78,7 @@ class FisheyeNights:
 
 @dataclass(frozen=True, slots=True)
 class FisheyeResult:
-    """What was made: the folder, frames in the order of time, the reference catalog, and how many stars it has."""
+    """The result: the folder, frames in the order of time, the reference catalog, and its number of stars."""
 
     out: Path
     frames: tuple[Path, ...]
@@ -89,7 +89,7 @@ class FisheyeResult:
 def simulate_fisheye(wanted: FisheyeNights, out: str | Path) -> FisheyeResult:
     """Write frames, the catalog of their stars and the truth of the lens into a folder.
 
-    ``truth/lens.json`` tells the lens of each night, ``truth/frames.parquet`` what each frame shows.
+    ``truth/lens.json`` has the lens of each night, ``truth/frames.parquet`` what each frame shows.
     """
     folder, camera = Path(out), load(wanted.camera).base
     (folder / "truth").mkdir(parents=True, exist_ok=True)
@@ -188,7 +188,7 @@ def _light(camera: Camera, lens: Fisheye, bright: Twilight | None, clouded: bool
 
 
 def _add_lights(light: Floats, lens: Fisheye, bright: Twilight, random: np.random.Generator) -> None:
-    """Add what is bright and no star: lamps and domes, pieces of the halo of the Moon, and planets."""
+    """Add bright objects other than stars: lamps and domes, pieces of the halo of the Moon, and planets."""
     places, strong = false_lights(random, lens, bright, np.array([2e3, 1e4]))
     _add_points(light, places, strong)
 
