@@ -82,7 +82,8 @@ def test_cone(small: LakeReader) -> None:
     pd.testing.assert_frame_equal(in_order(found), in_order(rows.loc[near, [*KEYS, "mag"]]))
     assert len(view.arrow(cone=(90.0, 45.0, 1.0))) == 0
     of_numpy = np.float64(359.0), np.float32(1.0), np.int64(4)
-    pd.testing.assert_frame_equal(view.pandas(["frame_id", "source_no", "mag"], cone=of_numpy), found)
+    again = view.pandas([*KEYS, "mag"], cone=of_numpy)
+    pd.testing.assert_frame_equal(in_order(again), in_order(found))
     with pytest.raises(
         LakeError, match="calibrated_frames have no index of positions; choose them by a filter"
     ):
