@@ -8,6 +8,7 @@ if two processes compile it for different types, one result would be lost or fil
 from __future__ import annotations
 
 import fcntl
+import pickle
 import time
 from functools import cache
 from importlib import import_module
@@ -38,13 +39,22 @@ def _cache_in_turn(base: Any) -> Any:
             self._turn: IO[bytes] | None = None
 
         def load_overload(self, signature: Any, context: Any) -> Any:
-            overload = super().load_overload(signature, context)
+            overload = self._load(signature, context)
             if overload is None and self._turn is None:
                 self._turn = _lock(Path(self.cache_path), self._impl.filename_base)
-                overload = super().load_overload(signature, context)
+                overload = self._load(signature, context)
                 if overload is not None:
                     self._leave()
             return overload
+
+        def _load(self, signature: Any, context: Any) -> Any:
+            try:
+                return super().load_overload(signature, context)
+            except (AttributeError, ImportError, EOFError, pickle.UnpicklingError):
+                # The index is unpickled before numba asks whether it is that of the present source: it is damaged, or
+                # names a class that an older version had.
+                self.flush()
+                return None
 
         def save_overload(self, signature: Any, compiled: Any) -> None:
             try:

@@ -54,3 +54,35 @@ def test_processes_that_begin_together_compile_each_kernel_once(tmp_path: Path) 
     assert [process.returncode for process in running] == [0, 0, 0]
     assert sum(misses for misses, _ in counts) == 2
     assert sum(hits for _, hits in counts) == 4
+
+
+#: A kernel that takes a named tuple, whose class the index of the cache names.
+NAMED = """
+from typing import NamedTuple
+import numba
+
+class {name}(NamedTuple):
+    value: float
+
+@numba.njit(cache=True)
+def double(held):
+    return 2.0 * held.value
+"""
+ASK = """
+import sys
+from skylake.core.kernel_cache import compile_once
+compile_once()
+sys.path.insert(0, sys.argv[1])
+import named
+print(named.double(getattr(named, sys.argv[2])(4.0)))
+"""
+
+
+@pytest.mark.full
+def test_a_cache_of_classes_that_are_gone_is_made_anew(tmp_path: Path) -> None:
+    for name in ("Old", "Renamed", "Renamed"):
+        (tmp_path / "named.py").write_text(NAMED.format(name=name))
+        done = subprocess.run(
+            [sys.executable, "-c", ASK, str(tmp_path), name], capture_output=True, text=True, timeout=120
+        )
+        assert done.stdout == "8.0\n", done.stderr
