@@ -125,7 +125,12 @@ def import_catalog(
         target,
         lake.tree,
         margin_arcsec,
-        {"skylake_epoch": repr(columns.epoch), "skylake_origin": " ".join(path.name for path in files)},
+        {
+            "skylake_epoch": repr(columns.epoch),
+            "skylake_origin": " ".join(path.name for path in files),
+            # In whose system its magnitudes are, which a user's own table does not say.
+            "skylake_survey": "" if kind == "table" else kind,
+        },
     )
     progress.end()
     report.n_rows, report.n_pixels, report.n_duplicate_ids = (

@@ -27,7 +27,11 @@ from skylake.flow.execution.retry_commit import retry_superseded
 from skylake.flow.execution.run_progress import Progress, Silent, counted
 from skylake.flow.staleness import Why
 from skylake.flow.zeropoints.calibrated_nights import Against, Night, orphans, plan_nights, versions_of
-from skylake.flow.zeropoints.calibration_parameters import calibration_configuration, camera_of_frames
+from skylake.flow.zeropoints.calibration_parameters import (
+    calibration_configuration,
+    camera_of_frames,
+    transformations_of,
+)
 from skylake.flow.zeropoints.crossmatch_night import (
     filters_of,
     match_night,
@@ -488,7 +492,7 @@ def calibrate_night(night: Night, profile: Profile, tree: PixelTree, staging: Pa
         )
     # In one order, whether they were joined now or read: sums of the same numbers differ in another.
     matches = matches.sort_by([("frame_id", "ascending"), ("source_no", "ascending")])
-    bands, version = _bands(frames, camera), night.against.version
+    bands, version = _bands(frames, camera, reference), night.against.version
     zeropoints = zeropoints_table(frames, matches, bands, reference.name, version)
     zeropoints_part = stage_part(
         zeropoints,
@@ -503,9 +507,14 @@ def calibrate_night(night: Night, profile: Profile, tree: PixelTree, staging: Pa
     return matches_part, zeropoints_part
 
 
-def _bands(frames: pa.Table, camera: Camera) -> dict[str, Band]:
+def _bands(frames: pa.Table, camera: Camera, reference: ReferenceCatalog) -> dict[str, Band]:
     return {
-        band.band: Band(band, camera.apertures.flux, camera.calibration)
+        band.band: Band(
+            band,
+            camera.apertures.flux,
+            camera.calibration,
+            "; ".join(one.description for one in transformations_of([band], reference)) or None,
+        )
         for band in filters_of(frames, camera).values()
     }
 
