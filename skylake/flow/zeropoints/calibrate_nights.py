@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -68,6 +67,8 @@ class CalibrateReport:
         Nights whose calibration of this version was made anew, since frames, catalog or parameters changed.
     warnings : list of str
         What frames could not be calibrated for, each as a sentence with the fix.
+    chosen : dict of str to str
+        Camera to a sentence that says which of several catalogs was chosen for it now, as nobody names one, and why.
     """
 
     catalog: str
@@ -76,6 +77,7 @@ class CalibrateReport:
     n_current: int = 0
     n_renewed: int = 0
     warnings: list[str] = field(default_factory=list)
+    chosen: dict[str, str] = field(default_factory=dict)
 
     @property
     def line(self) -> str:
@@ -141,12 +143,6 @@ class _Run:
 
 def no_catalog(lake: Lake) -> LakeError:
     """Return the error of a lake without a catalog to calibrate with, which names what to type."""
-    held = lake.snapshot().catalogs()
-    if held:
-        return LakeError(
-            f"{lake.root}: no catalog is chosen to calibrate with; write calibrate = {json.dumps(held[0])} below "
-            f"[catalog] in {lake.layout.settings_file} (the lake has {', '.join(held)})"
-        )
     return LakeError(
         f"{lake.root}: the lake has no reference catalog; import one with `skylake catalog import "
         f"{shlex.quote(str(lake.root))} NAME --format table FILE --ra COLUMN --dec COLUMN "
@@ -186,9 +182,10 @@ def calibrate(
     """
     progress = progress or Silent()
     choice = choice or Choice(catalog, version)
+    chosen = _keep_choices(lake, choice)
     against = _against(lake, lake.snapshot(), choice)
     names = sorted({one.reference.name for one in against.values()})
-    report = CalibrateReport(", ".join(names), max(one.version for one in against.values()))
+    report = CalibrateReport(", ".join(names), max(one.version for one in against.values()), chosen=chosen)
     try:
         retry_superseded(lambda: _calibrate(lake, choice, workers, progress, report), progress)
     except LakeError:
@@ -198,11 +195,6 @@ def calibrate(
         raise
     snapshot = lake.snapshot()
     report.warnings = _warnings(lake, snapshot, against)
-    report.warnings += [
-        f"{camera}: nothing was calibrated, as neither its profile nor the lake names a catalog to calibrate with; "
-        f"write calibrate = … below [catalog] in {lake.layout.settings_file}"
-        for camera in sorted(_profiles(lake, snapshot, choice).keys() - against.keys())
-    ]
     for sentence in _of_too_few_stars(snapshot, against, report):
         progress.line(sentence)
     return report
@@ -211,7 +203,13 @@ def calibrate(
 def calibrating_catalogs(lake: Lake) -> set[str]:
     """Return the catalogs that calibrate the cameras of a lake, or would those of one without frames."""
     cameras = cameras_of(lake.snapshot())
-    return {lake.catalogs(camera).calibrate for camera in cameras or [None]} - {""}
+    named = {lake.calibrating_catalog(camera) for camera in cameras}
+    return (named or {_of_no_camera(lake)}) - {""}
+
+
+def _of_no_camera(lake: Lake) -> str:
+    """Return the catalog that a lake without frames has for calibrations; empty for none."""
+    return lake.settings.catalog.calibrate or next(iter(lake.snapshot().catalogs()), "")
 
 
 def plan_calibration(lake: Lake, choice: Choice) -> list[Night]:
@@ -226,6 +224,19 @@ def plan_calibration(lake: Lake, choice: Choice) -> list[Night]:
     return _chosen_nights(lake, snapshot, choice, _profiles(lake, snapshot, choice))[1]
 
 
+def _keep_choices(lake: Lake, choice: Choice) -> dict[str, str]:
+    """Keep which catalogs are chosen for cameras of which nobody names one; return what is new, and a choice."""
+    snapshot, sentences = lake.snapshot(), {}
+    profiles = {} if choice.catalog else _profiles(lake, snapshot, choice)
+    for camera, profile in profiles.items():
+        if profile.base.catalog.over(lake.settings.catalog).calibrate:
+            continue
+        chosen = lake.chosen_catalog(profile)
+        if chosen is not None and lake.keep_choice(camera, chosen) and len(snapshot.catalogs()) > 1:
+            sentences[camera] = f"{chosen.calibrate} calibrates {camera}: {chosen.reason}"
+    return sentences
+
+
 def _profiles(lake: Lake, snapshot: Snapshot, choice: Choice) -> dict[str, Profile]:
     """Return the profiles of the cameras that are chosen."""
     told = {profile.name: profile for profile in choice.profiles}
@@ -235,11 +246,10 @@ def _profiles(lake: Lake, snapshot: Snapshot, choice: Choice) -> dict[str, Profi
 
 def _against(lake: Lake, snapshot: Snapshot, choice: Choice) -> dict[str, Against]:
     """Return what each of the cameras is calibrated against; of a lake without frames, what one would be."""
-    default = lake.settings.catalog
     names = {
-        camera: choice.catalog or profile.base.catalog.over(default).calibrate
+        camera: choice.catalog or lake.calibrating_catalog(camera, profile)
         for camera, profile in _profiles(lake, snapshot, choice).items()
-    } or {"": choice.catalog or default.calibrate}
+    } or {"": choice.catalog or _of_no_camera(lake)}
     if not any(names.values()):
         raise no_catalog(lake)
     return {

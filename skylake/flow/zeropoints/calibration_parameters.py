@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from skylake.cameras import Profile
-from skylake.core.batch import UNDATED, night_span
 from skylake.core.bands import colour_column
+from skylake.core.batch import UNDATED, night_span
 from skylake.core.camera import Camera, FilterBand
 from skylake.core.ids import config_sha256
 from skylake.core.magnitude_sources import MagnitudeSource, colour_sources, magnitude_source
