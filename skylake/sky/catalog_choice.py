@@ -138,7 +138,7 @@ def rank_catalogs(
         typical = round(float(np.median(usable))) if usable else 0
         ranked.append(Suitability(catalog.name, mean, len(fields), len(usable), typical, how))
     n_rows = {catalog.name: catalog.n_rows for catalog in catalogs}
-    return sorted(ranked, key=lambda one: (round(one.error_mag, 4), -n_rows[one.name], one.name))
+    return sorted(ranked, key=lambda one: (round(one.error_mag, 4), not one.how, -n_rows[one.name], one.name))
 
 
 @dataclass(frozen=True, slots=True)
