@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from skylake.core.bands import mag_column
-from skylake.core.magnitude_sources import bands_of
+from skylake.core.magnitude_sources import bands_of, magnitude_source
 from skylake.core.sphere import apply_proper_motion, julian_epoch, separation_deg, within
 from skylake.errors import CatalogError
 from skylake.places import is_url
@@ -184,7 +184,7 @@ class StarField:
     ----------
     catalog : ReferenceCatalog
     band : str or None
-        Band that stars are ranked by; the catalog's first if it has no such band.
+        Band that stars are ranked by; that which is nearest, or the catalog's first, if it has no such band.
     most : int
         The brightest so many stars of a field are read, about, however deep the catalog is.
     """
@@ -195,7 +195,9 @@ class StarField:
                 f"the catalog {catalog.name} has no magnitudes; import it with --mag BAND=COLUMN"
             )
         self.catalog = catalog
-        self.magnitude = mag_column(band if band in catalog.bands else catalog.bands[0])
+        source = None if band is None else magnitude_source(band, catalog.columns, catalog.survey)
+        # Of a band that it has by a transformation, the one that is nearest.
+        self.magnitude = mag_column(catalog.bands[0] if source is None else source.inputs[0][1])
         self._most = most
         # One value, which is replaced as a whole: after a catalog that cannot be read it is as it was.
         self._field: tuple[float, float, float, float, pa.Table] | None = None
