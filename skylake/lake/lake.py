@@ -72,6 +72,7 @@ class Lake:
 
     def __init__(self, root: str | Path, run: str | None = None) -> None:
         self.run, self._has_begun = run, False
+        self._choices: dict[tuple[str, int, tuple[str, ...]], ChosenCatalog | None] = {}
         self.layout = PublishedLayout(place(root)) if is_url(root) else Layout(place(root))
         with Reaching(self.root):
             if not is_url(root) and Path(root).is_file():
@@ -263,26 +264,23 @@ class Lake:
         # It takes the reader of catalogs, which most questions to a lake do without.
         from skylake.lake.access.catalog_choice import choose_catalog
 
-        return choose_catalog(snapshot, profile)
+        # Stars are counted, so it is asked once for the same frames.
+        question = profile.sha256, snapshot.number, tuple(snapshot.catalogs())
+        if question not in self._choices:
+            self._choices[question] = choose_catalog(snapshot, profile)
+        return self._choices[question]
 
-    def keep_choice(self, camera: str, chosen: ChosenCatalog) -> bool:
-        """Keep the catalog that was chosen to calibrate a camera, so that one imported later does not replace it.
-
-        Returns
-        -------
-        bool
-            Whether it is another than before.
-        """
+    def keep_choice(self, camera: str, chosen: ChosenCatalog) -> None:
+        """Keep the catalog that was chosen to calibrate a camera, so that one imported later does not replace it."""
         path, text = choice_file(self._writable, camera), choice_text(chosen)
         if is_settled(self.layout) and _holds(path, text):
-            return False
+            return
         with self._changing():
             try:
                 path.parent.mkdir(exist_ok=True)
                 _replace_if_other(path, text)
             except OSError as error:
                 raise cannot_be_written(self.root, error) from error
-        return True
 
     def keep_profile(self, profile: Profile) -> None:
         """Keep the profile of a camera, for the stages after ingest; it is in force until its file is edited."""

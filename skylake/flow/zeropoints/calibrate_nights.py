@@ -38,6 +38,7 @@ from skylake.flow.zeropoints.crossmatch_night import (
     with_filters,
 )
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
+from skylake.lake.cameras.chosen_catalogs import ChosenCatalog, read_choice
 from skylake.lake.storage.slices import read_files
 from skylake.sky.catalog_build import widen_margin
 from skylake.sky.lake_catalogs import ReferenceCatalog
@@ -139,6 +140,7 @@ class _Run:
     profiles: dict[str, Profile]
     workers: Workers
     progress: Progress
+    choices: dict[str, ChosenCatalog]
 
 
 def no_catalog(lake: Lake) -> LakeError:
@@ -182,7 +184,7 @@ def calibrate(
     """
     progress = progress or Silent()
     choice = choice or Choice(catalog, version)
-    chosen = _keep_choices(lake, choice)
+    chosen = _new_choices(lake, choice)
     against = _against(lake, lake.snapshot(), choice)
     names = sorted({one.reference.name for one in against.values()})
     report = CalibrateReport(", ".join(names), max(one.version for one in against.values()), chosen=chosen)
@@ -224,17 +226,28 @@ def plan_calibration(lake: Lake, choice: Choice) -> list[Night]:
     return _chosen_nights(lake, snapshot, choice, _profiles(lake, snapshot, choice))[1]
 
 
-def _keep_choices(lake: Lake, choice: Choice) -> dict[str, str]:
-    """Keep which catalogs are chosen for cameras of which nobody names one; return what is new, and a choice."""
-    snapshot, sentences = lake.snapshot(), {}
-    profiles = {} if choice.catalog else _profiles(lake, snapshot, choice)
-    for camera, profile in profiles.items():
-        if profile.base.catalog.over(lake.settings.catalog).calibrate:
-            continue
-        chosen = lake.chosen_catalog(profile)
-        if chosen is not None and lake.keep_choice(camera, chosen) and len(snapshot.catalogs()) > 1:
-            sentences[camera] = f"{chosen.calibrate} calibrates {camera}: {chosen.reason}"
-    return sentences
+def _choices(lake: Lake, choice: Choice, profiles: Mapping[str, Profile]) -> dict[str, ChosenCatalog]:
+    """Return what is chosen for cameras of which neither the run, the profile nor the settings name the catalog."""
+    named = lake.settings.catalog
+    unnamed = [
+        profile
+        for profile in profiles.values()
+        if not (choice.catalog or profile.base.catalog.over(named).calibrate)
+    ]
+    found = {profile.name: lake.chosen_catalog(profile) for profile in unnamed}
+    return {camera: chosen for camera, chosen in found.items() if chosen is not None}
+
+
+def _new_choices(lake: Lake, choice: Choice) -> dict[str, str]:
+    """Return a sentence for each camera for which one of several catalogs is chosen now."""
+    snapshot = lake.snapshot()
+    if len(snapshot.catalogs()) < 2:
+        return {}
+    return {
+        camera: f"{chosen.calibrate} calibrates {camera}: {chosen.reason}"
+        for camera, chosen in _choices(lake, choice, _profiles(lake, snapshot, choice)).items()
+        if read_choice(lake.layout, camera) != chosen
+    }
 
 
 def _profiles(lake: Lake, snapshot: Snapshot, choice: Choice) -> dict[str, Profile]:
@@ -278,7 +291,7 @@ def _calibrate(
     snapshot = lake.snapshot()
     _remove_orphans(lake, snapshot)
     profiles = _profiles(lake, snapshot, choice)
-    run = _Run(profiles, workers, progress)
+    run = _Run(profiles, workers, progress, _choices(lake, choice, profiles))
     n_chosen, nights = _chosen_nights(lake, snapshot, choice, profiles)
     for camera, profile in profiles.items():
         if profile in choice.profiles or profile.sha256 != lake.kept_profile(camera).sha256:
@@ -553,6 +566,9 @@ def _commit(
     snapshot = lake.commit(commit)
     rows = snapshot.read_part("zeropoints", zeropoints.name, ["zp", "reason"])
     n_zeropoints = len(rows) - rows["zp"].null_count
+    if n_zeropoints and night.camera in run.choices:
+        # One that gives no zeropoints is chosen again, when there are other catalogs or frames.
+        lake.keep_choice(night.camera, run.choices[night.camera])
     report.n_renewed += night.why_zeropoints is not Why.NEW
     report.batches.append(
         {

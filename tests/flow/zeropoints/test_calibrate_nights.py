@@ -24,6 +24,7 @@ from skylake.flow.maintenance.verify_lake import VerifyOptions, open_facts, veri
 from skylake.flow.zeropoints.calibrate_nights import Choice, calibrate, plan_calibration
 from skylake.flow.zeropoints.calibrated_nights import zeropoints_name
 from skylake.lake import Lake
+from skylake.lake.cameras.chosen_catalogs import read_choice
 from skylake.resources import folder
 from skylake.settings import Catalogs, Settings
 from skylake.simulate import AtmosphereParams, Scenario, ScheduleParams, StarParams, simulate
@@ -363,6 +364,21 @@ def test_a_choice_is_made_anew_when_its_catalog_is_gone(with_second_catalog: Lak
     assert lake.calibrating_catalog("small") == "other"
     report = calibrate(lake, Inline())
     assert report.catalog == "other" and report.chosen == {}, "there is no other to choose"
+
+
+def test_a_catalog_that_gives_no_zeropoints_is_not_kept(
+    lake: Lake, archive: Any, columns: Any, frames: list[Path], profile: Profile
+) -> None:
+    """Who is told that the catalog has not the band imports another, and that is used."""
+    bare = replace(columns, magnitudes={"R": "V"}, magnitude_errors={}, colours={})
+    import_catalog(lake, "bare", "table", [archive.catalog], bare)
+    ingest(lake, profile, frames[:1], Inline())
+    report = calibrate(lake, Inline())
+    assert (report.catalog, report.n_zeropoints, report.chosen) == ("bare", 0, {})
+    import_catalog(lake, "whole", "table", [archive.catalog], columns)
+    report = calibrate(lake, Inline())
+    assert (report.catalog, report.n_zeropoints, list(report.chosen)) == ("whole", 1, ["small"])
+    assert read_choice(lake.layout, "small").calibrate == "whole"  # type: ignore[union-attr]
 
 
 def test_a_camera_is_calibrated_by_transformed_magnitudes(
