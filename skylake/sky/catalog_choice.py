@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 
 from skylake.core.bands import colour_column, mag_column
 from skylake.core.camera import Calibration, FilterBand
@@ -21,8 +22,12 @@ from skylake.sky.lake_catalogs import ReferenceCatalog
 
 Floats = npt.NDArray[np.float64]
 
-#: So many of the sources of a frame are looked at, in a part of its field, which is never wider than this.
-_SOURCES, _WIDEST_DEG = 300.0, 5.0
+#: So many of the sources of a frame are looked at, in a part of its field; in one wider than this fewer will do.
+_SOURCES, _FEW_SOURCES, _WIDE_DEG = 300.0, 40.0, 5.0
+#: Stars per square degree of all the sky brighter than magnitude 6, and by how much their logarithm grows per
+#: magnitude (0.12 at 6, 8 at 10, 1000 at 15). Stars fainter by the last number than a frame shows are not read: fields
+#: have less than a hundredth of the mean nowhere.
+_DENSITY, _GROWTH, _SPARE_MAG = 0.12, 0.44, 6.0
 #: Stars that are measured well enough are so much brighter than the faintest that are found: from S/N 5 to 20.
 _BRIGHTER_MAG = 1.5
 #: What stars of a catalog scatter beyond their errors, and by how much published transformations are off as a whole.
@@ -54,8 +59,17 @@ class FieldOfFrame:
     @property
     def cone_deg(self) -> float:
         """Radius of the part of the field that is looked at."""
-        share = math.sqrt(_SOURCES / max(self.n_sources, 1))
-        return min(self.radius_deg * min(share, 1.0), _WIDEST_DEG)
+        usual, least = (
+            self.radius_deg * min(math.sqrt(count / max(self.n_sources, 1)), 1.0)
+            for count in (_SOURCES, _FEW_SOURCES)
+        )
+        return max(min(usual, _WIDE_DEG), least)
+
+    @property
+    def faintest_mag(self) -> float:
+        """A magnitude that is surely fainter than what it shows."""
+        density = max(self.n_sources, 1) / (math.pi * self.radius_deg**2)
+        return 6.0 + math.log10(density / _DENSITY) / _GROWTH + _SPARE_MAG
 
     @property
     def share(self) -> float:
@@ -169,7 +183,8 @@ def _stars(catalog: ReferenceCatalog, field: FieldOfFrame, calibration: Calibrat
             *(mag_column(name) for one in colours for _, name in one.inputs),
         ]
     columns = [name for name in dict.fromkeys(wanted) if name in catalog.columns]
-    rows = catalog.cone(field.ra_deg, field.dec_deg, field.cone_deg, columns)
+    bright = pc.field(mag_column(source.inputs[0][1])) < field.faintest_mag
+    rows = catalog.cone(field.ra_deg, field.dec_deg, field.cone_deg, columns, bright)
 
     def read(name: str) -> Floats:
         if name not in rows.column_names:

@@ -152,6 +152,18 @@ def test_a_column_is_better_than_a_transformation_of_stars_as_good(
     assert [one.how for one in ranked] == ["R from PS1_r, PS1_g", ""]
 
 
+@pytest.mark.parametrize("n_sources", [3, 400, 20_000])
+@pytest.mark.parametrize("radius", [0.1, 3.0, 80.0])
+def test_what_is_looked_at_is_enough_and_little(n_sources: int, radius: float) -> None:
+    field = FieldOfFrame(0.0, 0.0, radius, n_sources, 0, V)
+    assert field.cone_deg <= radius
+    assert n_sources * field.share >= min(n_sources, 40.0) - 1e-6
+    assert field.cone_deg <= 5.0 or n_sources * field.share <= 40.0 + 1e-6
+    # 9,000 stars of the sky are brighter than 6.5, 2.5 million than 11.5.
+    assert FieldOfFrame(0.0, 0.0, 80.0, 4500, 0, V).faintest_mag > 6.5 + 2.0
+    assert FieldOfFrame(0.0, 0.0, 1.0, 190, 0, V).faintest_mag > 11.5 + 2.0
+
+
 def test_without_frames_bands_and_numbers_decide(catalogs: dict[str, ReferenceCatalog]) -> None:
     names = [one.name for one in rank_catalogs(list(catalogs.values()), [V], [], Calibration())]
     assert names == ["apass", "ps1", "tycho2", "infrared"]
