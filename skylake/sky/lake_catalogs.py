@@ -54,6 +54,8 @@ class ReferenceCatalog:
     columns : tuple of str
     survey : str
         The survey in whose photometric system it is, of :data:`skylake.core.bands.SURVEYS`; empty if unknown.
+    lists_variables : bool
+        Whether all its stars are variable, so that it calibrates nothing.
     """
 
     collection: Path
@@ -64,6 +66,7 @@ class ReferenceCatalog:
     checksum: str
     columns: tuple[str, ...]
     survey: str = ""
+    lists_variables: bool = False
 
     @classmethod
     def open(cls, collection: Path) -> ReferenceCatalog:
@@ -88,7 +91,8 @@ class ReferenceCatalog:
                 int(inner["hats_nrows"]),
                 inner["skylake_sha256"],
                 columns,
-                "gaia_dr2" if survey == "gaia" and epoch < _GAIA_DR3_EPOCH else survey,
+                survey="gaia_dr2" if survey == "gaia" and epoch < _GAIA_DR3_EPOCH else survey,
+                lists_variables=inner.get("skylake_variables") == "true",
             )
         except FileNotFoundError as error:
             raise CatalogError(

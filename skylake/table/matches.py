@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -16,6 +16,8 @@ from skylake.core.magnitude_sources import colour_sources, magnitude_source, rea
 from skylake.core.sphere import healpix_index
 from skylake.schema import conform, empty_table, load
 from skylake.schema.aperture_columns import MORE, unpacked
+
+Floats = npt.NDArray[np.float64]
 
 #: Columns of ``sources`` that a match carries along, so that calibrations read one table.
 CARRIED = (
@@ -84,18 +86,9 @@ def matches_table(
     if pairs.num_rows == 0:
         return empty_table(load("matches"))
     n = pairs.num_rows
-    band = np.full(n, None, object)
-    mag, mag_err, colour = np.full(n, np.nan), np.full(n, np.nan), np.full(n, np.nan)
-    names, read = np.asarray(pairs["filter"].to_pylist(), object), partial(numbers, pairs)
-    for name, chosen in filters.items():
-        rows = names == name
-        band[rows] = chosen.band
-        source = magnitude_source(chosen.band, pairs.column_names, survey)
-        if source is not None:
-            found, error = source.read(read, default_mag_err)
-            mag[rows], mag_err[rows] = found[rows], error[rows]
-        if chosen.colour is not None:
-            colour[rows] = read_colour(chosen.colour, pairs.column_names, survey, read)[rows]
+    names = [filters.get(name) for name in pairs["filter"].to_pylist()]
+    band = [chosen and chosen.band for chosen in names]
+    mag, mag_err, colour = reference_values(pairs, filters, default_mag_err, survey)
     columns = {name: pairs[name] for name in CARRIED if name != "filter"}
     if MORE in pairs.column_names:
         columns[MORE] = unpacked(pairs[MORE], load("matches"))
@@ -118,6 +111,34 @@ def matches_table(
         "ref_crowding": pairs["ref_crowding"],
     }
     return conform(pa.table(columns), load("matches"))
+
+
+def reference_values(
+    pairs: pa.Table, filters: Mapping[str, FilterBand], default_mag_err: float, survey: str = ""
+) -> tuple[Floats, Floats, Floats]:
+    """Return what the catalog says of the stars of pairs in the band of their filter, as it is or transformed.
+
+    Parameters
+    ----------
+    pairs, filters, default_mag_err, survey
+        As in :func:`matches_table`.
+
+    Returns
+    -------
+    mag, mag_err, colour : ndarray, shape (n,)
+        NaN for none.
+    """
+    n, read = pairs.num_rows, partial(numbers, pairs)
+    mag, mag_err, colour = np.full(n, np.nan), np.full(n, np.nan), np.full(n, np.nan)
+    for name, chosen in filters.items():
+        rows = pc.equal(pairs["filter"], name).fill_null(False).to_numpy(zero_copy_only=False)
+        source = magnitude_source(chosen.band, pairs.column_names, survey)
+        if source is not None:
+            found, error = source.read(read, default_mag_err)
+            mag[rows], mag_err[rows] = found[rows], error[rows]
+        if chosen.colour is not None:
+            colour[rows] = read_colour(chosen.colour, pairs.column_names, survey, read)[rows]
+    return mag, mag_err, colour
 
 
 def numbers(pairs: pa.Table, name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 #: Frames of each filter whose fields are looked at, from the first to the last.
 _FRAMES = 8
+_ONLY = "it is the only one"
 _COLUMNS = [
     "filter",
     "mjd_mid",
@@ -42,9 +43,12 @@ def choose_catalog(snapshot: Snapshot, profile: Profile) -> ChosenCatalog | None
         If a catalog is damaged.
     """
     names = snapshot.catalogs()
-    if len(names) < 2:
-        return ChosenCatalog(names[0], "it is the only one") if names else None
+    if len(names) == 1:
+        return ChosenCatalog(names[0], _ONLY)
     catalogs = [ReferenceCatalog.open(snapshot.catalog(name)) for name in names]
+    catalogs = [catalog for catalog in catalogs if not catalog.lists_variables]
+    if len(catalogs) < 2:
+        return ChosenCatalog(catalogs[0].name, _ONLY) if catalogs else None
     camera = profile.base
     fields = _fields(snapshot, camera)
     bands = [field.band for field in fields] or list(camera.filters.values())
