@@ -28,8 +28,8 @@ _COMMENTS = {
     "keep_newest": "Snapshots that stay when old ones are thinned out: those after the newest so many runs …",
     "keep_days": "… the last of each of so many days …",
     "keep_months": "… and the last of each of so many months.",
-    "catalog": "Reference catalogs: the one that solves frames and the one that calibrates them. The first import "
-    "sets both; [catalog] of a camera profile wins.",
+    "catalog": "Reference catalogs: the one that solves frames, which the first import sets, and the one that "
+    "calibrates them; if that is empty, the best one for each camera. [catalog] of a camera profile wins.",
 }
 
 
@@ -39,12 +39,12 @@ _OF_USER = ("cluster", "mirror_url")
 
 @dataclass(frozen=True, slots=True)
 class Catalogs:
-    """Names of the reference catalogs in force; empty for none."""
+    """Names of reference catalogs; empty for none."""
 
     solve: str = ""
     """Where frames point is found and checked by its stars, which should be many and need no colours."""
     calibrate: str = ""
-    """Zeropoints come from its magnitudes and colours."""
+    """Zeropoints come from its magnitudes and colours; the best one for a camera is chosen if it is empty."""
 
     def over(self, others: Catalogs) -> Catalogs:
         """Return these catalogs, with the others where none is named."""

@@ -124,9 +124,9 @@ def import_(
 ) -> None:
     """Import FILE… into LAKE as the reference catalog NAME.
 
-    The first catalog is the one that solves frames and calibrates them; [catalog] in skylake.toml, or in the profile
-    of a camera, names others. Its stars are divided into the pixels of the lake, with a margin cache, as a HATS
-    collection that lsdb opens. The index that finds where frames point is built too.
+    The first catalog of a lake solves frames, and each camera is calibrated with the one that suits it best, unless
+    [catalog] in skylake.toml or in its profile names others. The stars are divided into the pixels of the lake, with
+    a margin cache, as a HATS collection that lsdb opens. The index that finds where frames point is built too.
     """
     import dataclasses
 
@@ -175,7 +175,8 @@ def _complain(name: str, report: CatalogReport, columns: CatalogColumns | None, 
 
 def uses_text(uses: list[str]) -> str:
     """Return what a catalog does, of `solve` and `calibrate`, to go on with what it is done to."""
-    return " and ".join({"solve": "solves", "calibrate": "calibrates"}[use] for use in uses)
+    words = {"solve": "solves", "calibrate": "calibrates"}
+    return " and ".join(dict.fromkeys(words[use.partition(":")[0]] for use in uses))
 
 
 def _columns(table: _TableOptions) -> CatalogColumns:
@@ -230,12 +231,14 @@ def _number_or_name(text: str) -> float | str:
 @readable_lake_argument
 @show.as_json
 def list_(lake: Path, as_json: bool) -> None:
-    """List the catalogs of LAKE."""
+    """List the catalogs of LAKE, and what each is used for."""
+    from skylake.flow.catalogs.catalog_uses import catalog_uses
     from skylake.sky.lake_catalogs import ReferenceCatalog
 
     opened = open_lake(lake)
     snapshot = opened.snapshot()
     catalogs = [ReferenceCatalog.open(snapshot.catalog(name)) for name in snapshot.catalogs()]
+    uses = catalog_uses(opened)
     rows = [
         {
             "name": reference.name,
@@ -244,7 +247,7 @@ def list_(lake: Path, as_json: bool) -> None:
             "colours": " ".join(reference.colours),
             "epoch": reference.epoch,
             "margin_arcsec": reference.margin_arcsec,
-            "use": " ".join(opened.settings.catalog.uses(reference.name)),
+            "use": " ".join(uses[reference.name]),
         }
         for reference in catalogs
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from skylake.cli.arguments import (
 
 if TYPE_CHECKING:
     from skylake.lake import Lake, Snapshot
+    from skylake.settings import Catalogs
 
 
 @click.command()
@@ -95,8 +97,8 @@ def status(lake: Path, as_of: str | None, as_json: bool) -> None:
     value = {
         "lake": str(opened.root),
         "snapshot": snapshot.number,
-        "catalog": dataclasses.asdict(opened.settings.catalog),
-        "catalog_of_cameras": _own_catalogs(opened, snapshot),
+        "catalog": dataclasses.asdict(common := _common_catalogs(opened, snapshot)),
+        "catalog_of_cameras": _own_catalogs(opened, snapshot, common),
         "catalogs": snapshot.catalogs(),
         "tables": tables,
         "damaged": _damaged(snapshot),
@@ -135,20 +137,31 @@ def status(lake: Path, as_of: str | None, as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def _own_catalogs(lake: Lake, snapshot: Snapshot) -> dict[str, dict[str, str]]:
-    """Return the catalogs of cameras whose profile names others than the settings."""
+def _own_catalogs(lake: Lake, snapshot: Snapshot, common: Catalogs) -> dict[str, dict[str, str]]:
+    """Return the catalogs of cameras that have others than most."""
+    own = _catalogs_of_cameras(lake, snapshot)
+    return {camera: dataclasses.asdict(one) for camera, one in own.items() if one != common}
+
+
+def _common_catalogs(lake: Lake, snapshot: Snapshot) -> Catalogs:
+    """Return the catalogs of the settings, and if they name none to calibrate with, that of all cameras."""
+    named = lake.settings.catalog
+    own = {one.calibrate for one in _catalogs_of_cameras(lake, snapshot).values()} or set(snapshot.catalogs())
+    return dataclasses.replace(named, calibrate=own.pop()) if not named.calibrate and len(own) == 1 else named
+
+
+def _catalogs_of_cameras(lake: Lake, snapshot: Snapshot) -> dict[str, Catalogs]:
+    """Return the catalogs in force for each camera."""
     from skylake.errors import SkylakeError
 
     catalogs = {}
-    for camera in sorted(
-        {part.camera for part in snapshot.parts("frames").values() if part.camera is not None}
-    ):
-        try:
-            own = lake.catalogs(camera)
-        except SkylakeError:
-            continue  # `_outdated` reports a profile that cannot be read
-        if own != lake.settings.catalog:
-            catalogs[camera] = dataclasses.asdict(own)
+    cameras = {part.camera for part in snapshot.parts("frames").values() if part.camera is not None}
+    for camera in sorted(cameras):
+        # `_outdated` reports a profile that cannot be read.
+        with suppress(SkylakeError):
+            catalogs[camera] = dataclasses.replace(
+                lake.catalogs(camera), calibrate=lake.calibrating_catalog(camera)
+            )
     return catalogs
 
 

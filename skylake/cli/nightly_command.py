@@ -127,6 +127,7 @@ def _calibrate(run: _NightlyRun) -> None:
         return
     report = calibrate(run.lake, run.workers, progress=run.progress)
     run.outcome.values["calibrate"] = dataclasses.asdict(report)
+    run.outcome.lines += [f"calibrate: {sentence}" for sentence in report.chosen.values()]
     run.outcome.lines.append(report.line)
     run.outcome.warnings += report.warnings
 

@@ -289,6 +289,8 @@ def calibrate(
     in_force = calibrating_catalogs(opened)
 
     def text() -> None:
+        for sentence in report.chosen.values():
+            click.echo(f"calibrate: {sentence}")
         click.echo(report.line)
         if choice.catalog and choice.catalog not in in_force:
             click.echo(

@@ -81,7 +81,7 @@ def targets(
         raise click.UsageError("--catalog and --no-catalog contradict each other; give one of them")
     opened = open_lake(lake)
     camera = require_camera(opened.snapshot(), camera_name)
-    name = None if no_catalog else catalog or opened.catalogs(camera).calibrate or None
+    name = None if no_catalog else catalog or opened.calibrating_catalog(camera) or None
     options = TargetOptions(name, band, faint, seen, share)
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
         report = make_targets(opened, camera, options, pool, shown)

@@ -27,6 +27,7 @@ from skylake.errors import (
     reason_of,
 )
 from skylake.lake.access.open_table import OpenTable
+from skylake.lake.cameras.chosen_catalogs import ChosenCatalog, choice_file, choice_text, read_choice
 from skylake.lake.commits.changes import Commit
 from skylake.lake.commits.commit import committing, create_empty, publish, restore
 from skylake.lake.commits.file_lock import locked
@@ -71,6 +72,7 @@ class Lake:
 
     def __init__(self, root: str | Path, run: str | None = None) -> None:
         self.run, self._has_begun = run, False
+        self._choices: dict[tuple[str, int, tuple[str, ...]], ChosenCatalog | None] = {}
         self.layout = PublishedLayout(place(root)) if is_url(root) else Layout(place(root))
         with Reaching(self.root):
             if not is_url(root) and Path(root).is_file():
@@ -231,6 +233,54 @@ class Lake:
         if camera is None or not self.layout.profile(camera).is_file():
             return self.settings.catalog
         return self.profile(camera).base.catalog.over(self.settings.catalog)
+
+    def calibrating_catalog(self, camera: str, profile: Profile | None = None) -> str:
+        """Return the catalog that calibrates a camera; empty if the lake has none.
+
+        It is that of the profile, else that of the settings, else that which calibrated the camera so far, else the
+        best one, as :func:`skylake.lake.access.catalog_choice.choose_catalog` finds it.
+
+        Parameters
+        ----------
+        camera : str
+        profile : Profile or None
+            The profile that is going to be in force; None takes the one that is.
+        """
+        if profile is None and not self.layout.profile(camera).is_file():
+            return self.settings.catalog.calibrate or next(iter(self.snapshot().catalogs()), "")
+        profile = profile or self.profile(camera)
+        named = profile.base.catalog.over(self.settings.catalog).calibrate
+        if named:
+            return named
+        chosen = self.chosen_catalog(profile)
+        return "" if chosen is None else chosen.calibrate
+
+    def chosen_catalog(self, profile: Profile) -> ChosenCatalog | None:
+        """Return the catalog that calibrates a camera if nobody names one, and why; None if the lake has none."""
+        snapshot = self.snapshot()
+        kept = read_choice(self.layout, profile.name)
+        if kept is not None and kept.calibrate in snapshot.catalogs():
+            return kept
+        # It takes the reader of catalogs, which most questions to a lake do without.
+        from skylake.lake.access.catalog_choice import choose_catalog
+
+        # Stars are counted, so it is asked once for the same frames.
+        question = profile.sha256, snapshot.number, tuple(snapshot.catalogs())
+        if question not in self._choices:
+            self._choices[question] = choose_catalog(snapshot, profile)
+        return self._choices[question]
+
+    def keep_choice(self, camera: str, chosen: ChosenCatalog) -> None:
+        """Keep the catalog that was chosen to calibrate a camera, so that one imported later does not replace it."""
+        path, text = choice_file(self._writable, camera), choice_text(chosen)
+        if is_settled(self.layout) and _holds(path, text):
+            return
+        with self._changing():
+            try:
+                path.parent.mkdir(exist_ok=True)
+                _replace_if_other(path, text)
+            except OSError as error:
+                raise cannot_be_written(self.root, error) from error
 
     def keep_profile(self, profile: Profile) -> None:
         """Keep the profile of a camera, for the stages after ingest; it is in force until its file is edited."""

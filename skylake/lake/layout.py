@@ -15,7 +15,7 @@ PARTS_FOLDER = "_parts"
 #: Folder of the state of cameras: that of the lake is in force, and each snapshot has its own.
 CAMERAS_FOLDER = "_cameras"
 #: Its files that frames are reduced and calibrated with; the others may be lost.
-_OF_CAMERAS = ("*.json", "*.geometries.parquet", "*.distortions.parquet", "*.place.parquet")
+_OF_CAMERAS = ("*.json", "*.catalog", "*.geometries.parquet", "*.distortions.parquet", "*.place.parquet")
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ def _render(lake: Lake, snapshot: Snapshot, pictures: list[PagePicture]) -> str:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    catalogs = {camera: lake.catalogs(camera).calibrate for camera in collect.cameras(snapshot)}
+    catalogs = {camera: lake.calibrating_catalog(camera) for camera in collect.cameras(snapshot)}
     nights = sorted(
         snapshot.read("nights").to_pylist(), key=lambda row: (row["camera"], -row["night"], row["band"])
     )
@@ -106,7 +106,7 @@ def _counted(snapshot: Snapshot) -> list[str]:
 def _camera_pictures(lake: Lake, snapshot: Snapshot, out: Path) -> list[PagePicture]:
     pictures = []
     for camera in collect.cameras(snapshot):
-        catalog = lake.catalogs(camera).calibrate
+        catalog = lake.calibrating_catalog(camera)
         zeropoints = collect.zeropoints_in_force(snapshot, catalog)
         mine = zeropoints.filter(pc.equal(zeropoints["camera"], camera))
         band = np.asarray(pc.fill_null(mine["band"], "no band").to_pylist(), object)

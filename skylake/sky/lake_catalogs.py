@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from skylake.core.bands import mag_column
+from skylake.core.magnitude_sources import bands_of, magnitude_source
 from skylake.core.sphere import apply_proper_motion, julian_epoch, separation_deg, within
 from skylake.errors import CatalogError
 from skylake.places import is_url
@@ -31,6 +32,8 @@ Floats = npt.NDArray[np.float64]
 _SPARE = 1.3
 #: Stars of a field that are held: more than the sources of any frame, and 20 MB.
 MOST_STARS = 400_000
+#: The passbands of Gaia DR2, the epoch of which is 2015.5, are not those of DR3.
+_GAIA_DR3_EPOCH = 2016.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,10 @@ class ReferenceCatalog:
     checksum : str
         SHA-256 of its content.
     columns : tuple of str
+    survey : str
+        The survey in whose photometric system it is, of :data:`skylake.core.bands.SURVEYS`; empty if unknown.
+    lists_variables : bool
+        Whether all its stars are variable, so that it calibrates nothing.
     """
 
     collection: Path
@@ -58,6 +65,8 @@ class ReferenceCatalog:
     n_rows: int
     checksum: str
     columns: tuple[str, ...]
+    survey: str = ""
+    lists_variables: bool = False
 
     @classmethod
     def open(cls, collection: Path) -> ReferenceCatalog:
@@ -73,14 +82,17 @@ class ReferenceCatalog:
             root = collection / outer["hats_primary_table_url"]
             inner = read_properties(root)
             columns = tuple(read_common_metadata(root).names)
+            epoch, survey = float(inner["skylake_epoch"]), inner.get("skylake_survey", "")
             return cls(
                 collection,
                 collection.name,
-                float(inner["skylake_epoch"]),
+                epoch,
                 float(outer["skylake_margin_arcsec"]),
                 int(inner["hats_nrows"]),
                 inner["skylake_sha256"],
                 columns,
+                survey="gaia_dr2" if survey == "gaia" and epoch < _GAIA_DR3_EPOCH else survey,
+                lists_variables=inner.get("skylake_variables") == "true",
             )
         except FileNotFoundError as error:
             raise CatalogError(
@@ -115,9 +127,7 @@ class ReferenceCatalog:
     @property
     def bands(self) -> list[str]:
         """Bands in which it has magnitudes."""
-        return [
-            n.removeprefix("mag_") for n in self.columns if n.startswith("mag_") and not n.endswith("_err")
-        ]
+        return bands_of(self.columns)
 
     @property
     def colours(self) -> list[str]:
@@ -178,7 +188,7 @@ class StarField:
     ----------
     catalog : ReferenceCatalog
     band : str or None
-        Band that stars are ranked by; the catalog's first if it has no such band.
+        Band that stars are ranked by; that which is nearest, or the catalog's first, if it has no such band.
     most : int
         The brightest so many stars of a field are read, about, however deep the catalog is.
     """
@@ -189,7 +199,9 @@ class StarField:
                 f"the catalog {catalog.name} has no magnitudes; import it with --mag BAND=COLUMN"
             )
         self.catalog = catalog
-        self.magnitude = mag_column(band if band in catalog.bands else catalog.bands[0])
+        source = None if band is None else magnitude_source(band, catalog.columns, catalog.survey)
+        # Of a band that it has by a transformation, the one that is nearest.
+        self.magnitude = mag_column(catalog.bands[0] if source is None else source.inputs[0][1])
         self._most = most
         # One value, which is replaced as a whole: after a catalog that cannot be read it is as it was.
         self._field: tuple[float, float, float, float, pa.Table] | None = None

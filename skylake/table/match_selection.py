@@ -41,11 +41,15 @@ class Cut(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """How the frames of one band of a night are calibrated."""
+    """How the frames of one band of a night are calibrated.
+
+    ``transformation`` names what the magnitudes or colours of the catalog were transformed with, if they were.
+    """
 
     band: FilterBand
     flux: str
     calibration: Calibration
+    transformation: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +12,12 @@ import pyarrow.compute as pc
 
 from skylake.core.bands import colour_column, mag_column
 from skylake.core.camera import FLUXES, FilterBand
+from skylake.core.magnitude_sources import colour_sources, magnitude_source, read_colour
 from skylake.core.sphere import healpix_index
 from skylake.schema import conform, empty_table, load
 from skylake.schema.aperture_columns import MORE, unpacked
+
+Floats = npt.NDArray[np.float64]
 
 #: Columns of ``sources`` that a match carries along, so that calibrations read one table.
 CARRIED = (
@@ -35,23 +39,33 @@ def matches_name(batch: str, catalog: str) -> str:
     return f"{batch}-{catalog}"
 
 
-def reference_columns(bands: Sequence[FilterBand], available: Collection[str]) -> list[str]:
-    """Return the columns of a catalog that matches in some bands need, of those that it has."""
+def reference_columns(bands: Sequence[FilterBand], available: Collection[str], survey: str = "") -> list[str]:
+    """Return the columns of a catalog that matches in some bands need, of those that it has.
+
+    Parameters
+    ----------
+    bands : sequence of FilterBand
+    available : collection of str
+        Columns of the catalog.
+    survey : str
+        The survey in whose system it is; empty if unknown.
+    """
     wanted = ["ref_id"]
     for band in bands:
-        wanted += [mag_column(band.band), f"{mag_column(band.band)}_err"]
+        source = magnitude_source(band.band, available, survey)
+        wanted += [] if source is None else source.columns
         if band.colour is not None:
-            wanted += _colour_sources(band.colour)
+            sources = colour_sources(band.colour, available, survey)
+            # Errors of colours are not read.
+            wanted += [
+                colour_column(band.colour),
+                *(mag_column(name) for one in sources for _, name in one.inputs),
+            ]
     return [name for name in dict.fromkeys(wanted) if name in available]
 
 
-def _colour_sources(colour: str) -> list[str]:
-    blue, _, red = colour.partition("-")
-    return [colour_column(colour), mag_column(blue), mag_column(red)]
-
-
 def matches_table(
-    pairs: pa.Table, catalog: str, filters: dict[str, FilterBand], default_mag_err: float
+    pairs: pa.Table, catalog: str, filters: dict[str, FilterBand], default_mag_err: float, survey: str = ""
 ) -> pa.Table:
     """Return chosen pairs as rows of the schema.
 
@@ -66,22 +80,15 @@ def matches_table(
         Band of each filter that occurs in ``filter``; rows of other filters have no magnitude.
     default_mag_err : float
         Error of catalog magnitudes where the catalog gives none.
+    survey : str
+        The survey in whose system the catalog is; empty if unknown.
     """
     if pairs.num_rows == 0:
         return empty_table(load("matches"))
     n = pairs.num_rows
-    band = np.full(n, None, object)
-    mag, mag_err, colour = np.full(n, np.nan), np.full(n, np.nan), np.full(n, np.nan)
-    names = np.asarray(pairs["filter"].to_pylist(), object)
-    for name, chosen in filters.items():
-        rows = names == name
-        band[rows] = chosen.band
-        mag[rows] = numbers(pairs, mag_column(chosen.band))[rows]
-        stated = numbers(pairs, f"{mag_column(chosen.band)}_err")[rows]
-        mag_err[rows] = np.where(np.isfinite(stated), stated, default_mag_err)
-        if chosen.colour is not None:
-            colour[rows] = colours(pairs, chosen.colour)[rows]
-    mag_err[~np.isfinite(mag)] = np.nan
+    names = [filters.get(name) for name in pairs["filter"].to_pylist()]
+    band = [chosen and chosen.band for chosen in names]
+    mag, mag_err, colour = reference_values(pairs, filters, default_mag_err, survey)
     columns = {name: pairs[name] for name in CARRIED if name != "filter"}
     if MORE in pairs.column_names:
         columns[MORE] = unpacked(pairs[MORE], load("matches"))
@@ -106,6 +113,34 @@ def matches_table(
     return conform(pa.table(columns), load("matches"))
 
 
+def reference_values(
+    pairs: pa.Table, filters: Mapping[str, FilterBand], default_mag_err: float, survey: str = ""
+) -> tuple[Floats, Floats, Floats]:
+    """Return what the catalog says of the stars of pairs in the band of their filter, as it is or transformed.
+
+    Parameters
+    ----------
+    pairs, filters, default_mag_err, survey
+        As in :func:`matches_table`.
+
+    Returns
+    -------
+    mag, mag_err, colour : ndarray, shape (n,)
+        NaN for none.
+    """
+    n, read = pairs.num_rows, partial(numbers, pairs)
+    mag, mag_err, colour = np.full(n, np.nan), np.full(n, np.nan), np.full(n, np.nan)
+    for name, chosen in filters.items():
+        rows = pc.equal(pairs["filter"], name).fill_null(False).to_numpy(zero_copy_only=False)
+        source = magnitude_source(chosen.band, pairs.column_names, survey)
+        if source is not None:
+            found, error = source.read(read, default_mag_err)
+            mag[rows], mag_err[rows] = found[rows], error[rows]
+        if chosen.colour is not None:
+            colour[rows] = read_colour(chosen.colour, pairs.column_names, survey, read)[rows]
+    return mag, mag_err, colour
+
+
 def numbers(pairs: pa.Table, name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Return a column as floats, NaN for nulls or a column that is not there."""
     if name not in pairs.column_names:
@@ -113,16 +148,8 @@ def numbers(pairs: pa.Table, name: str) -> np.ndarray[tuple[int], np.dtype[np.fl
     return np.asarray(pairs[name].cast(pa.float64()).to_numpy(zero_copy_only=False), float)
 
 
-def colours(pairs: pa.Table, colour: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Return a colour as the catalog gives it, else as the difference of two magnitudes."""
-    given = numbers(pairs, colour_column(colour))
-    blue, _, red = colour.partition("-")
-    difference = numbers(pairs, mag_column(blue)) - numbers(pairs, mag_column(red))
-    return np.where(np.isfinite(given), given, difference)
-
-
 def catalog_values(
-    stars: pa.Table, ref_id: npt.NDArray[np.int64], band: str, colour: str | None
+    stars: pa.Table, ref_id: npt.NDArray[np.int64], band: str, colour: str | None, survey: str = ""
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return magnitude and colour of stars of a catalog by their identifier; NaN where it does not tell.
 
@@ -134,13 +161,17 @@ def catalog_values(
         The stars that are asked for.
     band : str
     colour : str or None
+    survey : str
+        The survey in whose system the catalog is; empty if unknown.
     """
     if stars.num_rows == 0:
         return np.full(len(ref_id), np.nan), np.full(len(ref_id), np.nan)
     known = stars["ref_id"].to_numpy()
     order = np.argsort(known)
     place = order[np.minimum(np.searchsorted(known, ref_id, sorter=order), len(known) - 1)]
-    mag = numbers(stars, mag_column(band))
-    values = colours(stars, colour) if colour else np.full(len(known), np.nan)
+    read, nothing = partial(numbers, stars), np.full(len(known), np.nan)
+    source = magnitude_source(band, stars.column_names, survey)
+    mag = nothing if source is None else source.read(read, 0.0)[0]
+    values = read_colour(colour, stars.column_names, survey, read) if colour else nothing
     there = known[place] == ref_id
     return np.where(there, mag[place], np.nan), np.where(there, values[place], np.nan)

@@ -384,6 +384,7 @@ def _row(
         "mean_airmass": solved.mean_airmass,
         "reason": solved.reason,
         "message": solved.message,
+        "transformation": band.transformation,
     }
 
 

@@ -88,7 +88,7 @@ def test_the_first_catalog_solves_and_calibrates(
     second = well("catalog", "import", new_lake, "two", "--format", "table", sky / "catalog.parquet", *few)
     assert second.out.splitlines()[0] == f"two: {len(given(sky))} stars in 1 pixels"
     one, two = well("catalog", "list", new_lake, "--json").json
-    assert (one["name"], one["use"], one["bands"], one["colours"]) == ("one", "solve calibrate", "V B", "B-V")
+    assert (one["name"], one["use"], one["bands"], one["colours"]) == ("one", "solve", "V B", "B-V")
     assert (two["name"], two["use"], two["bands"], two["colours"]) == ("two", "", "V", "")
     assert (one["epoch"], two["epoch"], one["margin_arcsec"], two["margin_arcsec"]) == (2000, 2016, 300, 60)
     lines = well("catalog", "list", new_lake).out.splitlines()

@@ -409,7 +409,7 @@ def test_a_catalog_that_is_not_in_force_is_reported_to_be_none(
         f"in {copied / 'skylake.toml'}"
     )
     settings = copied / "skylake.toml"
-    settings.write_text(settings.read_text().replace('calibrate = "simcat"', 'calibrate = "other"'))
+    settings.write_text(settings.read_text().replace('calibrate = ""', 'calibrate = "other"'))
     assert well("calibrate", copied).out == (
         "calibrate: 0 nights against other, version 1; 0 of 0 frames have a zeropoint; 2 nights up to date\n"
     )
@@ -420,20 +420,22 @@ def test_a_catalog_that_is_not_in_force_is_reported_to_be_none(
     )
 
 
-def test_without_a_calibration_catalog_it_says_what_to_write(
-    copied: Path, camera: Path, frames: Path, skylake_command: Run
+def test_of_several_catalogs_the_best_one_calibrates(
+    new_lake: Path, camera: Path, frames: Path, sky: Path, columns: tuple[str, ...], well: Run
 ) -> None:
-    settings = copied / "skylake.toml"
-    settings.write_text(settings.read_text().replace('calibrate = "simcat"', 'calibrate = ""'))
-    answer = skylake_command("calibrate", copied)
-    assert answer.status == 3
-    wanted = (
-        f'no catalog is chosen to calibrate with; write calibrate = "simcat" below [catalog] in {settings}'
-    )
-    assert wanted in answer.sentence
-    nightly = skylake_command("run", "nightly", copied, "--camera", camera, frames)
-    assert nightly.status == 1
-    assert f"skylake: nothing was calibrated: {copied}: {wanted}" in nightly.err
+    """Light that is not in the wanted band is of no use, whichever catalog came first."""
+    position = ("--ra", "ra", "--dec", "dec", "--id", "id")
+    table = ("--format", "table", sky / "catalog.parquet", "--no-index")
+    well("catalog", "import", new_lake, "red", *table, *position, "--mag", "I=V")
+    well("catalog", "import", new_lake, "good", *table, *columns)
+    well("ingest", new_lake, "--camera", camera, frames)
+    first, second = well("calibrate", new_lake).out.splitlines()
+    assert first.startswith("calibrate: good calibrates small: V; ") and "red: has not the bands" in first
+    assert second.startswith("calibrate: 1 night against good, version 1; 4 of 4 frames have a zeropoint")
+    assert "calibrates" not in well("calibrate", new_lake).out, "it is chosen once"
+    red, good = reversed(well("catalog", "list", new_lake, "--json").json)
+    assert (red["use"], good["use"]) == ("solve", "calibrate")
+    assert well("status", new_lake).out.splitlines()[1] == "catalogs: good, red; solve: red, calibrate: good"
 
 
 def test_json_and_csv_of_the_same_question_agree(lake: Path, well: Run) -> None:

@@ -13,8 +13,10 @@ import pytest
 
 from skylake.core.sphere import apply_proper_motion, separation_deg
 from skylake.errors import CatalogError
-from skylake.sky.catalog_build import CatalogBuildReport
+from skylake.sky.catalog_build import CatalogBuildReport, build_catalog
+from skylake.sky.catalog_columns import catalog_schema
 from skylake.sky.lake_catalogs import ReferenceCatalog, StarField
+from skylake.sky.pixels import PixelTree
 
 Stars = Callable[..., pa.Table]
 Build = Callable[..., tuple[Path, CatalogBuildReport]]
@@ -165,12 +167,28 @@ def test_stars_are_ranked_by_the_band_or_the_first_there_is(
 
 
 def test_a_catalog_without_magnitudes_cannot_rank_stars(stars: Stars, tmp_path: Path) -> None:
-    from skylake.sky.catalog_build import build_catalog
-    from skylake.sky.catalog_columns import catalog_schema
-    from skylake.sky.pixels import PixelTree
-
     bare = catalog_schema((), ())
     table = stars([5.0], [1.0]).select(list(bare.names))
     build_catalog([table], bare, tmp_path / "bare", PixelTree.uniform(0), 60.0, {"skylake_epoch": "2000.0"})
     with pytest.raises(CatalogError, match=r"bare has no magnitudes.*--mag"):
         StarField(ReferenceCatalog.open(tmp_path / "bare"), "V")
+
+
+@pytest.mark.parametrize(
+    ("values", "survey", "lists_variables"),
+    [
+        ({}, "", False),
+        ({"skylake_survey": "refcat2", "skylake_variables": "false"}, "refcat2", False),
+        ({"skylake_survey": "vsx", "skylake_variables": "true"}, "vsx", True),
+        ({"skylake_survey": "gaia"}, "gaia_dr2", False),
+        ({"skylake_survey": "gaia", "skylake_epoch": "2016.0"}, "gaia", False),
+    ],
+)
+def test_a_catalog_says_in_whose_system_it_is(
+    values: dict[str, str], survey: str, lists_variables: bool, stars: Stars, tmp_path: Path
+) -> None:
+    properties = {"skylake_epoch": "2015.5", "skylake_origin": "a test"} | values
+    schema = catalog_schema(("V", "B"), ("B-V",))
+    build_catalog([stars([1.0], [2.0])], schema, tmp_path / "stars", PixelTree.uniform(1), 60.0, properties)
+    opened = ReferenceCatalog.open(tmp_path / "stars")
+    assert (opened.survey, opened.lists_variables) == (survey, lists_variables)

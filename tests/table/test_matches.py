@@ -123,3 +123,35 @@ def test_only_columns_that_are_there_and_needed_are_read() -> None:
     wanted = reference_columns([V, R, V], available)
     assert wanted == ["ref_id", "mag_V", "mag_V_err", "colour_B_V", "mag_B", "mag_R"]
     assert reference_columns([R], ["mag_V", "ref_id"]) == ["ref_id"]
+
+
+def test_a_band_that_the_catalog_lacks_is_transformed() -> None:
+    """A camera with a filter R and a catalog in the system of PS1; the colour B-V is transformed as well."""
+    coloured = FilterBand("R", "B-V", 0.7)
+    available = ["ref_id", "ra_deg", "mag_g", "mag_g_err", "mag_r", "mag_r_err", "mag_i"]
+    wanted = reference_columns([coloured], available, "refcat2")
+    assert wanted == ["ref_id", "mag_r", "mag_r_err", "mag_g", "mag_g_err"]
+    assert reference_columns([coloured], available) == ["ref_id"]
+    random = np.random.default_rng(2)
+    r, colour = random.uniform(12.0, 16.0, 50), random.uniform(-0.2, 1.0, 50)
+    colour[7] = 1.9
+    columns = {
+        "mag_r": r,
+        "mag_g": r + colour,
+        "mag_r_err": np.full(50, 0.02),
+        "mag_g_err": np.full(50, 0.03),
+    }
+    given_pairs = pairs(50, mag_V=None, mag_B=None, mag_R=None, filter=["R"] * 50, **columns)
+    table = matches_table(given_pairs, "deep", {"R": coloured}, 0.05, "refcat2")
+    # Tonry et al. (2012), table 6.
+    expected = r - 0.137 - 0.108 * colour - 0.029 * colour**2
+    slope = -0.108 - 0.058 * colour
+    error = np.sqrt((slope * 0.03) ** 2 + ((1.0 - slope) * 0.02) ** 2 + 0.015**2)
+    expected[7] = error[7] = np.nan
+    np.testing.assert_allclose(table["ref_mag"].to_numpy(), expected, rtol=1e-6)
+    np.testing.assert_allclose(table["ref_mag_err"].to_numpy(), error, rtol=1e-6)
+    b_v = 0.207 + 1.094 * colour + 0.021 * colour**2
+    b_v[7] = np.nan
+    np.testing.assert_allclose(table["ref_colour"].to_numpy(), b_v, rtol=1e-5)
+    without = matches_table(given_pairs, "deep", {"R": coloured}, 0.05)
+    assert without["ref_mag"].null_count == 50, "nobody knows whose g and r they are"

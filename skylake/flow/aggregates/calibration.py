@@ -55,7 +55,7 @@ class CalibrationInForce:
 def calibration_in_force(lake: Lake, snapshot: Snapshot | None = None) -> CalibrationInForce:
     """Return the calibration in force: the catalog that calibrates each camera, and the largest version of it."""
     snapshot = snapshot or lake.snapshot()
-    catalogs = {camera: lake.catalogs(camera).calibrate for camera in sorted(cameras_of(snapshot))}
+    catalogs = {camera: lake.calibrating_catalog(camera) for camera in sorted(cameras_of(snapshot))}
     versions = {name: versions_of(snapshot, name) for name in set(catalogs.values())}
     in_force = {
         camera: (name, max(versions_of(snapshot, name, camera), default=1))

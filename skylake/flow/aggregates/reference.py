@@ -81,11 +81,11 @@ def _looked_up(
     ra, dec, ref_id = (stars[column].to_numpy() for column in ("ra_deg", "dec_deg", "ref_id"))
     ra0, dec0 = (float(value) for value in ra_dec(unit_vectors(ra, dec).mean(axis=0)))
     radius = min(float(separation_deg(ra0, dec0, ra, dec).max()) + _REACH_DEG, 180.0)
-    columns = reference_columns(bands, reference.columns)
+    columns = reference_columns(bands, reference.columns, reference.survey)
     found = reference.cone(ra0, dec0, radius, columns, pc.field("ref_id").isin(pa.array(ref_id)))
     pieces = []
     for one in bands:
-        mag, colour = catalog_values(found, ref_id, one.band, one.colour)
+        mag, colour = catalog_values(found, ref_id, one.band, one.colour, reference.survey)
         texts = {"origin": name, "band": one.band, "colour": one.colour or ""}
         values = {column: pa.repeat(text, len(ref_id)) for column, text in texts.items()}
         values |= {"ref_id": stars["ref_id"], "mag": mag, "colour_value": colour}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 
 from skylake.core.batch import is_plain_name
 from skylake.errors import CatalogError, UsageError
+from skylake.flow.catalogs.catalog_uses import catalog_uses
 from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.lake import Lake
 from skylake.sky.asterism_index import index_path, renew_index
@@ -44,7 +45,7 @@ class CatalogReport:
     n_duplicate_ids : int
         Stars whose identifier another star of their pixel has.
     use : list of str
-        What the settings name it for, of ``solve`` and ``calibrate``.
+        What it is in force for, as :func:`skylake.flow.catalogs.catalog_uses.catalog_uses` says.
     n_asterisms, index_bytes : int
         Of its index for plate solving; 0 where none was built.
     sure_deg : float or None
@@ -77,7 +78,7 @@ def import_catalog(
     replace: bool = False,
     progress: Progress | None = None,
 ) -> CatalogReport:
-    """Import a catalog; the first one solves and calibrates.
+    """Import a catalog; the first one solves, and calibrates as long as it is the only one.
 
     Parameters
     ----------
@@ -125,7 +126,12 @@ def import_catalog(
         target,
         lake.tree,
         margin_arcsec,
-        {"skylake_epoch": repr(columns.epoch), "skylake_origin": " ".join(path.name for path in files)},
+        {
+            "skylake_epoch": repr(columns.epoch),
+            "skylake_origin": " ".join(path.name for path in files),
+            # In whose system its magnitudes are, which a user's own table does not say.
+            "skylake_survey": "" if kind == "table" else kind,
+        },
     )
     progress.end()
     report.n_rows, report.n_pixels, report.n_duplicate_ids = (
@@ -133,10 +139,9 @@ def import_catalog(
         built.n_pixels,
         built.n_duplicate_ids,
     )
-    for use, chosen in asdict(lake.settings.catalog).items():
-        if not chosen:
-            lake.set(f"catalog.{use}", name)
-    report.use = lake.settings.catalog.uses(name)
+    if not lake.settings.catalog.solve:
+        lake.set("catalog.solve", name)
+    report.use = catalog_uses(lake)[name]
     progress.line(f"catalog {name}: {report.n_rows} stars in {report.n_pixels} pixels")
     return report
 

@@ -234,7 +234,7 @@ def bench_for(paths: Sequence[Path], profile: Profile, lake: Lake | None = None)
                 replace(reduction, forcing=forcing),
                 forcing.finisher(forcing.targets.finder()),
             )
-        catalog = "" if lake is None else profile.base.catalog.over(lake.settings.catalog).calibrate
+        catalog = "" if lake is None else lake.calibrating_catalog(profile.name, profile)
         yield Bench(reduction, sky, finish, snapshot, catalog)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,11 @@ from skylake.flow.execution.retry_commit import retry_superseded
 from skylake.flow.execution.run_progress import Progress, Silent, counted
 from skylake.flow.staleness import Why
 from skylake.flow.zeropoints.calibrated_nights import Against, Night, orphans, plan_nights, versions_of
-from skylake.flow.zeropoints.calibration_parameters import calibration_configuration, camera_of_frames
+from skylake.flow.zeropoints.calibration_parameters import (
+    calibration_configuration,
+    camera_of_frames,
+    transformations_of,
+)
 from skylake.flow.zeropoints.crossmatch_night import (
     filters_of,
     match_night,
@@ -35,6 +38,7 @@ from skylake.flow.zeropoints.crossmatch_night import (
     with_filters,
 )
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
+from skylake.lake.cameras.chosen_catalogs import ChosenCatalog, read_choice
 from skylake.lake.storage.slices import read_files
 from skylake.sky.catalog_build import widen_margin
 from skylake.sky.lake_catalogs import ReferenceCatalog
@@ -64,6 +68,8 @@ class CalibrateReport:
         Nights whose calibration of this version was made anew, since frames, catalog or parameters changed.
     warnings : list of str
         What frames could not be calibrated for, each as a sentence with the fix.
+    chosen : dict of str to str
+        Camera to a sentence that says which of several catalogs was chosen for it now, as nobody names one, and why.
     """
 
     catalog: str
@@ -72,6 +78,7 @@ class CalibrateReport:
     n_current: int = 0
     n_renewed: int = 0
     warnings: list[str] = field(default_factory=list)
+    chosen: dict[str, str] = field(default_factory=dict)
 
     @property
     def line(self) -> str:
@@ -133,16 +140,11 @@ class _Run:
     profiles: dict[str, Profile]
     workers: Workers
     progress: Progress
+    choices: dict[str, ChosenCatalog]
 
 
 def no_catalog(lake: Lake) -> LakeError:
     """Return the error of a lake without a catalog to calibrate with, which names what to type."""
-    held = lake.snapshot().catalogs()
-    if held:
-        return LakeError(
-            f"{lake.root}: no catalog is chosen to calibrate with; write calibrate = {json.dumps(held[0])} below "
-            f"[catalog] in {lake.layout.settings_file} (the lake has {', '.join(held)})"
-        )
     return LakeError(
         f"{lake.root}: the lake has no reference catalog; import one with `skylake catalog import "
         f"{shlex.quote(str(lake.root))} NAME --format table FILE --ra COLUMN --dec COLUMN "
@@ -182,9 +184,10 @@ def calibrate(
     """
     progress = progress or Silent()
     choice = choice or Choice(catalog, version)
+    chosen = _new_choices(lake, choice)
     against = _against(lake, lake.snapshot(), choice)
     names = sorted({one.reference.name for one in against.values()})
-    report = CalibrateReport(", ".join(names), max(one.version for one in against.values()))
+    report = CalibrateReport(", ".join(names), max(one.version for one in against.values()), chosen=chosen)
     try:
         retry_superseded(lambda: _calibrate(lake, choice, workers, progress, report), progress)
     except LakeError:
@@ -194,11 +197,6 @@ def calibrate(
         raise
     snapshot = lake.snapshot()
     report.warnings = _warnings(lake, snapshot, against)
-    report.warnings += [
-        f"{camera}: nothing was calibrated, as neither its profile nor the lake names a catalog to calibrate with; "
-        f"write calibrate = … below [catalog] in {lake.layout.settings_file}"
-        for camera in sorted(_profiles(lake, snapshot, choice).keys() - against.keys())
-    ]
     for sentence in _of_too_few_stars(snapshot, against, report):
         progress.line(sentence)
     return report
@@ -207,7 +205,13 @@ def calibrate(
 def calibrating_catalogs(lake: Lake) -> set[str]:
     """Return the catalogs that calibrate the cameras of a lake, or would those of one without frames."""
     cameras = cameras_of(lake.snapshot())
-    return {lake.catalogs(camera).calibrate for camera in cameras or [None]} - {""}
+    named = {lake.calibrating_catalog(camera) for camera in cameras}
+    return (named or {_of_no_camera(lake)}) - {""}
+
+
+def _of_no_camera(lake: Lake) -> str:
+    """Return the catalog that a lake without frames has for calibrations; empty for none."""
+    return lake.settings.catalog.calibrate or next(iter(lake.snapshot().catalogs()), "")
 
 
 def plan_calibration(lake: Lake, choice: Choice) -> list[Night]:
@@ -222,6 +226,30 @@ def plan_calibration(lake: Lake, choice: Choice) -> list[Night]:
     return _chosen_nights(lake, snapshot, choice, _profiles(lake, snapshot, choice))[1]
 
 
+def _choices(lake: Lake, choice: Choice, profiles: Mapping[str, Profile]) -> dict[str, ChosenCatalog]:
+    """Return what is chosen for cameras of which neither the run, the profile nor the settings name the catalog."""
+    named = lake.settings.catalog
+    unnamed = [
+        profile
+        for profile in profiles.values()
+        if not (choice.catalog or profile.base.catalog.over(named).calibrate)
+    ]
+    found = {profile.name: lake.chosen_catalog(profile) for profile in unnamed}
+    return {camera: chosen for camera, chosen in found.items() if chosen is not None}
+
+
+def _new_choices(lake: Lake, choice: Choice) -> dict[str, str]:
+    """Return a sentence for each camera for which one of several catalogs is chosen now."""
+    snapshot = lake.snapshot()
+    if len(snapshot.catalogs()) < 2:
+        return {}
+    return {
+        camera: f"{chosen.calibrate} calibrates {camera}: {chosen.reason}"
+        for camera, chosen in _choices(lake, choice, _profiles(lake, snapshot, choice)).items()
+        if read_choice(lake.layout, camera) != chosen
+    }
+
+
 def _profiles(lake: Lake, snapshot: Snapshot, choice: Choice) -> dict[str, Profile]:
     """Return the profiles of the cameras that are chosen."""
     told = {profile.name: profile for profile in choice.profiles}
@@ -231,11 +259,10 @@ def _profiles(lake: Lake, snapshot: Snapshot, choice: Choice) -> dict[str, Profi
 
 def _against(lake: Lake, snapshot: Snapshot, choice: Choice) -> dict[str, Against]:
     """Return what each of the cameras is calibrated against; of a lake without frames, what one would be."""
-    default = lake.settings.catalog
     names = {
-        camera: choice.catalog or profile.base.catalog.over(default).calibrate
+        camera: choice.catalog or lake.calibrating_catalog(camera, profile)
         for camera, profile in _profiles(lake, snapshot, choice).items()
-    } or {"": choice.catalog or default.calibrate}
+    } or {"": choice.catalog or _of_no_camera(lake)}
     if not any(names.values()):
         raise no_catalog(lake)
     return {
@@ -264,7 +291,7 @@ def _calibrate(
     snapshot = lake.snapshot()
     _remove_orphans(lake, snapshot)
     profiles = _profiles(lake, snapshot, choice)
-    run = _Run(profiles, workers, progress)
+    run = _Run(profiles, workers, progress, _choices(lake, choice, profiles))
     n_chosen, nights = _chosen_nights(lake, snapshot, choice, profiles)
     for camera, profile in profiles.items():
         if profile in choice.profiles or profile.sha256 != lake.kept_profile(camera).sha256:
@@ -488,7 +515,7 @@ def calibrate_night(night: Night, profile: Profile, tree: PixelTree, staging: Pa
         )
     # In one order, whether they were joined now or read: sums of the same numbers differ in another.
     matches = matches.sort_by([("frame_id", "ascending"), ("source_no", "ascending")])
-    bands, version = _bands(frames, camera), night.against.version
+    bands, version = _bands(frames, camera, reference), night.against.version
     zeropoints = zeropoints_table(frames, matches, bands, reference.name, version)
     zeropoints_part = stage_part(
         zeropoints,
@@ -503,9 +530,14 @@ def calibrate_night(night: Night, profile: Profile, tree: PixelTree, staging: Pa
     return matches_part, zeropoints_part
 
 
-def _bands(frames: pa.Table, camera: Camera) -> dict[str, Band]:
+def _bands(frames: pa.Table, camera: Camera, reference: ReferenceCatalog) -> dict[str, Band]:
     return {
-        band.band: Band(band, camera.apertures.flux, camera.calibration)
+        band.band: Band(
+            band,
+            camera.apertures.flux,
+            camera.calibration,
+            "; ".join(one.description for one in transformations_of([band], reference)) or None,
+        )
         for band in filters_of(frames, camera).values()
     }
 
@@ -534,6 +566,9 @@ def _commit(
     snapshot = lake.commit(commit)
     rows = snapshot.read_part("zeropoints", zeropoints.name, ["zp", "reason"])
     n_zeropoints = len(rows) - rows["zp"].null_count
+    if n_zeropoints and night.camera in run.choices:
+        # One that gives no zeropoints is chosen again, when there are other catalogs or frames.
+        lake.keep_choice(night.camera, run.choices[night.camera])
     report.n_renewed += night.why_zeropoints is not Why.NEW
     report.batches.append(
         {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -9,9 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from skylake.cameras import Profile
+from skylake.core.bands import colour_column
 from skylake.core.batch import UNDATED, night_span
-from skylake.core.camera import Camera
+from skylake.core.camera import Camera, FilterBand
 from skylake.core.ids import config_sha256
+from skylake.core.magnitude_sources import MagnitudeSource, colour_sources, magnitude_source
+from skylake.core.transformations import Transformation
 from skylake.lake import Part
 from skylake.sky.lake_catalogs import ReferenceCatalog
 
@@ -19,13 +23,32 @@ from skylake.sky.lake_catalogs import ReferenceCatalog
 def calibration_inputs(
     frames: Part, sources: Part, catalog: ReferenceCatalog, profile: Profile, night: int
 ) -> dict[str, str]:
-    """Return what ``matches`` and ``zeropoints`` of a night are made from: names to checksums."""
-    return {
+    """Return what ``matches`` and ``zeropoints`` of a night are made from: names to checksums.
+
+    The coefficients with which magnitudes of the catalog are transformed are among them where any are.
+    """
+    configuration = calibration_configuration(profile, night)
+    periods = [configuration["first"], *(values for _, values in configuration["later"])]
+    bands = [FilterBand(**band) for values in periods for band in values["filters"].values()]
+    inputs = {
         "frames": frames.checksum,
         "sources": sources.checksum,
         "catalog": catalog.checksum,
-        "configuration": calibration_sha256(profile, night),
+        "configuration": config_sha256(configuration),
     }
+    used = {one.description: asdict(one) for one in transformations_of(bands, catalog)}
+    return inputs | ({"transformations": config_sha256(used)} if used else {})
+
+
+def transformations_of(bands: Iterable[FilterBand], catalog: ReferenceCatalog) -> list[Transformation]:
+    """Return what gives those magnitudes and colours of some bands that a catalog does not have as they are."""
+    sources: list[MagnitudeSource | None] = []
+    for band in bands:
+        sources.append(magnitude_source(band.band, catalog.columns, catalog.survey))
+        if band.colour is not None and colour_column(band.colour) not in catalog.columns:
+            sources += colour_sources(band.colour, catalog.columns, catalog.survey)
+    found = [source.transformation for source in sources if source is not None and source.transformation]
+    return list(dict.fromkeys(found))
 
 
 def calibration_sha256(profile: Profile, night: int) -> str:

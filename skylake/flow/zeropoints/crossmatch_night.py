@@ -80,7 +80,7 @@ def match_night(
         return empty_table(load("matches"))
     from skylake.sky.join import join_catalog
 
-    columns = reference_columns(list(filters.values()), reference.columns)
+    columns = reference_columns(list(filters.values()), reference.columns, reference.survey)
     radius, aperture = match_radius_arcsec(frames, camera), _aperture(frames, camera, columns)
     with NightCatalog(sources, slices) as detections:
         # Hardly any camera has more apertures than three, and a nested column is slow to carry.
@@ -88,7 +88,7 @@ def match_night(
         pairs = join_catalog(detections, reference.collection, (*CARRIED, *more), columns, radius, aperture)
     if camera.astrometry.all_sky:
         pairs = _bright(pairs, columns, camera.astrometry.all_sky_mag)
-    return choose_matches(pairs, frames, reference.name, filters, camera)
+    return choose_matches(pairs, frames, reference.name, filters, camera, reference.survey)
 
 
 def _bright(pairs: pa.Table, columns: Sequence[str], faintest: float) -> pa.Table:
@@ -130,7 +130,12 @@ def match_radius_arcsec(frames: pa.Table, camera: Camera) -> float:
 
 
 def choose_matches(
-    pairs: pa.Table, frames: pa.Table, catalog: str, filters: dict[str, FilterBand], camera: Camera
+    pairs: pa.Table,
+    frames: pa.Table,
+    catalog: str,
+    filters: dict[str, FilterBand],
+    camera: Camera,
+    survey: str = "",
 ) -> pa.Table:
     """Return the matches among all pairs within the radius: mutual nearest, one to one in each frame."""
     of_frame = pc.index_in(pairs["frame_id"], frames["frame_id"].combine_chunks())
@@ -142,7 +147,7 @@ def choose_matches(
     pairs = pairs.append_column("n_candidates", pa.array(count_candidates(frame, source)))
     nearest = mutual_nearest(frame, source, star, pairs["separation_arcsec"].to_numpy())
     chosen = pairs.filter(pa.array(nearest))
-    return matches_table(chosen, catalog, filters, camera.calibration.catalog_mag_err)
+    return matches_table(chosen, catalog, filters, camera.calibration.catalog_mag_err, survey)
 
 
 def _has_carried(piece: Slice) -> bool:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from skylake.cameras import Profile
 from skylake.errors import ConfigurationError, LakeError
 from skylake.lake.cameras.camera_state import damage_of
+from skylake.lake.cameras.chosen_catalogs import read_choice
 from skylake.lake.cameras.master_files import add_master_files
 from skylake.lake.commits.internal_links import foreign_links
 from skylake.lake.commits.ledger import damage_of_configuration
@@ -27,7 +28,7 @@ from skylake.lake.storage.fact_relations import UNREADABLE, Relations
 from skylake.lake.storage.schema_versions import user_schemas
 from skylake.schema import load, table_names
 from skylake.schema.deployed import known_schemas
-from skylake.settings import Settings, read_settings
+from skylake.settings import Catalogs, Settings, read_settings
 from skylake.sky.hats import find_pixels, read_pixels, read_properties
 
 
@@ -97,6 +98,13 @@ def gather_facts(layout: Layout, number: int | None = None) -> Facts:
     for path in sorted((layout.root / "_cameras").glob("*.json")):
         if (profile := _add_camera(layout, relations, path)) is not None:
             catalogs[f"the profile of {profile.name}"] = profile.base.catalog
+    for path in sorted((layout.root / "_cameras").glob("[!.]*.catalog")):
+        try:
+            choice = read_choice(layout, path.stem)
+        except LakeError as error:
+            relations.problem(str(path.relative_to(layout.root)), "choice of a catalog", error)
+        else:
+            catalogs[f"the choice for {path.stem}"] = Catalogs(calibrate=choice.calibrate if choice else "")
     for path in sorted((layout.root / "_cameras").glob("[!.]*.parquet")):
         if (why := _damage_of_small_table(path)) is not None:
             relations.problem(str(path.relative_to(layout.root)), "table of a camera", why)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -14,6 +16,7 @@ from skylake import cameras
 from skylake.cameras import Profile
 from skylake.errors import CatalogError, LakeError
 from skylake.flow.aggregates import aggregate, outdated, uncalibrated
+from skylake.flow.catalogs.catalog_uses import catalog_uses
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.ingest.ingest_frames import ingest
@@ -21,6 +24,7 @@ from skylake.flow.maintenance.verify_lake import VerifyOptions, open_facts, veri
 from skylake.flow.zeropoints.calibrate_nights import Choice, calibrate, plan_calibration
 from skylake.flow.zeropoints.calibrated_nights import zeropoints_name
 from skylake.lake import Lake
+from skylake.lake.cameras.chosen_catalogs import read_choice
 from skylake.resources import folder
 from skylake.settings import Catalogs, Settings
 from skylake.simulate import AtmosphereParams, Scenario, ScheduleParams, StarParams, simulate
@@ -276,13 +280,14 @@ def test_one_catalog_solves_and_another_calibrates(
     with_deep_catalog: Lake, frames: list[Path], profile: Profile
 ) -> None:
     lake = with_deep_catalog
-    assert lake.settings.catalog == Catalogs("deep", "deep")
-    lake.set("catalog.calibrate", "shallow")
+    assert lake.settings.catalog == Catalogs("deep", "")
     ingest(lake, profile, frames[:2], Inline())
     assert set(lake.snapshot().read("frames", ["wcs_catalog"])["wcs_catalog"].to_pylist()) == {"deep"}
     assert uncalibrated(lake) == 2
     report = calibrate(lake, Inline())
     assert (report.catalog, report.n_zeropoints, report.warnings) == ("shallow", 2, [])
+    assert report.chosen["small"].startswith("shallow calibrates small: V; 2 of 2 fields, ")
+    assert report.chosen["small"].endswith(" stars a frame (deep: has not the bands)")
     aggregate(lake, [], Inline())
     assert uncalibrated(lake) == 0, "nobody asks for a calibration with the other one"
     assert {name: state.why for name, state in outdated(lake).items() if state.why} == {}
@@ -325,10 +330,8 @@ def test_cameras_with_their_own_catalogs_calibrate_together(
     assert verify(open_facts(lake.root, options), Inline(), options).failed == []
     lake.set("catalog.calibrate", "")
     report = calibrate(lake, Inline())
-    (warning,) = report.warnings
-    assert report.catalog == "deep" and warning.startswith(
-        "small: nothing was calibrated, as neither its profile"
-    )
+    assert (report.catalog, report.n_current, report.warnings) == ("deep, shallow", 2, [])
+    assert list(report.chosen) == ["small"], "the profile of the other camera names its own"
 
 
 def test_a_lake_of_one_default_catalog_names_it_twice(calibrated: Lake) -> None:
@@ -342,12 +345,80 @@ def test_a_lake_of_one_default_catalog_names_it_twice(calibrated: Lake) -> None:
     assert Lake(calibrated.root).settings.catalog == Catalogs("simcat", "other")
 
 
-def test_without_a_calibrating_catalog_it_says_what_to_write(calibrated: Lake) -> None:
-    calibrated.set("catalog.calibrate", "")
-    with pytest.raises(
-        LakeError, match=r'no catalog is chosen to calibrate with; write calibrate = "simcat" below'
-    ):
-        calibrate(calibrated, Inline())
+def test_a_choice_stays_when_a_better_catalog_comes(
+    with_second_catalog: Lake, archive: Any, columns: Any
+) -> None:
+    """Nobody's light curves change because a catalog was imported; the name in the settings wins."""
+    lake = with_second_catalog
+    assert [calibrate(lake, Inline()).catalog for _ in range(2)] == ["simcat", "simcat"]
+    assert lake.calibrating_catalog("small") == "simcat"
+    assert catalog_uses(lake) == {"simcat": ["solve", "calibrate"], "other": []}
+    lake.set("catalog.calibrate", "other")
+    assert calibrate(lake, Inline()).catalog == lake.calibrating_catalog("small") == "other"
+    assert catalog_uses(lake) == {"simcat": ["solve"], "other": ["calibrate"]}
+
+
+def test_a_choice_is_made_anew_when_its_catalog_is_gone(with_second_catalog: Lake) -> None:
+    lake = with_second_catalog
+    shutil.rmtree(lake.layout.catalog("simcat"))
+    assert lake.calibrating_catalog("small") == "other"
+    report = calibrate(lake, Inline())
+    assert report.catalog == "other" and report.chosen == {}, "there is no other to choose"
+
+
+def test_a_catalog_that_gives_no_zeropoints_is_not_kept(
+    lake: Lake, archive: Any, columns: Any, frames: list[Path], profile: Profile
+) -> None:
+    """Who is told that the catalog has not the band imports another, and that is used."""
+    bare = replace(columns, magnitudes={"R": "V"}, magnitude_errors={}, colours={})
+    import_catalog(lake, "bare", "table", [archive.catalog], bare)
+    ingest(lake, profile, frames[:1], Inline())
+    report = calibrate(lake, Inline())
+    assert (report.catalog, report.n_zeropoints, report.chosen) == ("bare", 0, {})
+    import_catalog(lake, "whole", "table", [archive.catalog], columns)
+    report = calibrate(lake, Inline())
+    assert (report.catalog, report.n_zeropoints, list(report.chosen)) == ("whole", 1, ["small"])
+    assert read_choice(lake.layout, "small").calibrate == "whole"  # type: ignore[union-attr]
+
+
+def test_a_camera_is_calibrated_by_transformed_magnitudes(
+    ingested: Lake, archive: Any, columns: Any, tmp_path: Path
+) -> None:
+    """A filter V, and a catalog in the system of PS1 alone, whose true V and B-V are those of the simulation."""
+    stars, random = pq.read_table(archive.catalog), np.random.default_rng(5)
+    v, b_v = (stars[name].to_numpy(zero_copy_only=False).astype(float) for name in ("V", "B-V"))
+    # Tonry et al. (2012), table 6: V - r and B - V of g - r, solved for g - r.
+    colour = (np.sqrt(1.094**2 + 4.0 * 0.021 * (b_v - 0.207)) - 1.094) / (2.0 * 0.021)
+    r = v - 0.005 - 0.462 * colour - 0.013 * colour**2 - 0.012 * random.normal(size=v.size)
+    errors = {name: np.full(v.size, 0.01) for name in ("g_err", "r_err")}
+    values = {"g": r + colour, "r": r}
+    values = {name: mag + 0.01 * random.normal(size=v.size) for name, mag in values.items()}
+    rows = stars.select(["id", "ra", "dec", "pmra", "pmdec"])
+    for name, column in (values | errors).items():
+        rows = rows.append_column(name, pa.array(column))
+    pq.write_table(rows, tmp_path / "ps1.parquet")
+    bands = {"PS1_g": "g", "PS1_r": "r"}
+    taken = replace(
+        columns,
+        magnitudes=bands,
+        magnitude_errors={name: f"{own}_err" for name, own in bands.items()},
+        colours={},
+    )
+    import_catalog(ingested, "ps1", "table", [tmp_path / "ps1.parquet"], taken)
+    report = calibrate(ingested, Inline(), "ps1")
+    assert (report.n_zeropoints, report.warnings) == (12, [])
+    rows = ingested.snapshot().read("zeropoints").filter(pc.field("catalog") == "ps1")
+    (used,) = set(rows["transformation"].to_pylist())
+    assert used == (
+        "V from PS1_r, PS1_g-PS1_r: Tonry et al. 2012, ApJ 750, 99, table 6; "
+        "B from PS1_g, PS1_g-PS1_r: Tonry et al. 2012, ApJ 750, 99, table 6"
+    )
+    ingested.set("catalog.calibrate", "ps1")
+    truth = joined_with_truth(ingested, archive.truth_frames)
+    deviation = (truth["zp"] - truth["true_zp"]) / truth["zp_err"]
+    assert len(deviation) == 12 and np.abs(deviation).max() < 3.0, deviation
+    assert truth["zp_err"].max() < 0.03
+    assert calibrate(ingested, Inline()).n_current == 2
 
 
 # Which nights.

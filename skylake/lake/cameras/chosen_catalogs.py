@@ -1,0 +1,48 @@
+"""Which catalog calibrates a camera for which nobody named one: a small JSON file beside its profile."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from skylake.errors import LakeError
+from skylake.lake.layout import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenCatalog:
+    """A catalog that was chosen to calibrate a camera, and why."""
+
+    calibrate: str
+    reason: str
+
+
+def choice_file(layout: Layout, camera: str) -> Path:
+    """Return the file of the choice for a camera."""
+    return layout.profile(camera).with_suffix(".catalog")
+
+
+def read_choice(layout: Layout, camera: str) -> ChosenCatalog | None:
+    """Return the choice for a camera; None if none was made.
+
+    Raises
+    ------
+    LakeError
+        If the file is there and cannot be read.
+    """
+    path = choice_file(layout, camera)
+    try:
+        if not path.is_file():
+            return None
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return ChosenCatalog(str(values["calibrate"]), str(values["reason"]))
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise LakeError(
+            f"{path}: the choice of a catalog cannot be read ({error}); remove the file, and run `skylake calibrate`"
+        ) from error
+
+
+def choice_text(chosen: ChosenCatalog) -> str:
+    """Return a choice as the content of its file."""
+    return json.dumps(asdict(chosen), indent=1, ensure_ascii=False) + "\n"
