@@ -33,6 +33,8 @@ _DIRECTORY_SIZE = 10000
 _FOOTER_THREADS = 16
 #: Names the catalog and the margins of a collection.
 COLLECTION_FILE = "collection.properties"
+#: File below ``dataset`` of a table without rows, so that those find its columns who look for files.
+EMPTY_FILE = "empty.parquet"
 #: Files of each pixel of a catalog, with the rows that each should have; None where that is not known.
 Leaves = Mapping[Pixel, Mapping[Path, int | None]]
 #: File of a reference catalog, or of a published folder, with what is in it; written after all of that.
@@ -123,6 +125,15 @@ def write_common_metadata(root: Path, schema: pa.Schema) -> None:
     path = root / "dataset" / "_common_metadata"
     partial = path.with_name("._common_metadata.tmp")
     pq.write_metadata(schema, partial)
+    partial.replace(path)
+
+
+def write_empty_file(root: Path, schema: pa.Schema) -> None:
+    """Write a file without rows for readers that take the columns from the files of a folder."""
+    path = root / "dataset" / EMPTY_FILE
+    partial = path.with_name(f".{EMPTY_FILE}.tmp")
+    # Not `schema.empty_table()`, which imports pandas.
+    pq.write_table(pa.Table.from_batches([], schema), partial)
     partial.replace(path)
 
 
@@ -227,6 +238,18 @@ def write_collection(
         "all_margins": " ".join([*older_margins, margin]),
         "default_margin": margin,
         "skylake_margin_arcsec": f"{margin_arcsec:g}",
+    }
+    text = "#HATS Collection\n" + "".join(f"{key}={value}\n" for key, value in values.items())
+    replace_text(root / COLLECTION_FILE, text)
+
+
+def write_margin_collection(root: Path, name: str, primary: str, margin: str) -> None:
+    """Write the file that binds a catalog, by its path relative to the folder, and its margin in that folder."""
+    values = {
+        "obs_collection": name,
+        "hats_primary_table_url": primary,
+        "all_margins": margin,
+        "default_margin": margin,
     }
     text = "#HATS Collection\n" + "".join(f"{key}={value}\n" for key, value in values.items())
     replace_text(root / COLLECTION_FILE, text)

@@ -206,6 +206,10 @@ def _ask_hats(facts: Facts) -> None:
     """Ask the hats package about tables and catalogs."""
     tables = facts.relations.values("lake_tables", "table_name", "kind", "folder")
     names = [(table, folder) for table, kind, folder in tables if kind == "hats"]
+    collections = [(table, facts.layout.margin(table, Path(folder).name)) for table, folder in names]
+    names += [
+        (table, str(path.relative_to(facts.layout.root))) for table, path in collections if path.is_dir()
+    ]
     names += [
         (f"the catalog {path.name}", str(path.relative_to(facts.layout.root)))
         for path in sorted(facts.layout.catalogs.glob("[!.]*"))
