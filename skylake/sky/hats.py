@@ -26,6 +26,7 @@ from skylake.core.batch import is_plain_name
 from skylake.errors import CatalogError
 from skylake.revision import VERSION
 from skylake.schema import TableSchema, arrow_schema
+from skylake.schema.parquet import stored_schema, write_parquet
 from skylake.sky.pixels import Pixel, pixel_range
 
 _DIRECTORY_SIZE = 10000
@@ -130,11 +131,8 @@ def write_common_metadata(root: Path, schema: pa.Schema) -> None:
 
 def write_empty_file(root: Path, schema: pa.Schema) -> None:
     """Write a file without rows for readers that take the columns from the files of a folder."""
-    path = root / "dataset" / EMPTY_FILE
-    partial = path.with_name(f".{EMPTY_FILE}.tmp")
     # Not `schema.empty_table()`, which imports pandas.
-    pq.write_table(pa.Table.from_batches([], schema), partial)
-    partial.replace(path)
+    write_parquet(pa.Table.from_batches([], schema), root / "dataset" / EMPTY_FILE, durable=False)
 
 
 def read_common_metadata(root: Path) -> pa.Schema:
@@ -172,8 +170,10 @@ def write_row_group_metadata(root: Path) -> bool:
     schema = read_common_metadata(root)
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
         footers = list(pool.map(pq.read_metadata, (leaf for _, leaf in leaves)))
-    is_uniform = all(footer.schema.to_arrow_schema().equals(schema) for footer in footers)
-    if not is_uniform:
+    # A nested column is only in files that have values of it.
+    forms = [footer.schema.to_arrow_schema() for footer in footers]
+    schema = stored_schema(schema, [name for name in schema.names if name not in forms[0].names])
+    if not all(form.equals(schema) for form in forms):
         path.unlink(missing_ok=True)
         return False
     for footer, (_, leaf) in zip(footers, leaves, strict=True):

@@ -18,6 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skylake.core.sphere import INDEX_ORDER, IntArray
+from skylake.places import arrow_dataset
+from skylake.schema.parquet import write_parquet
 from skylake.sky.hats import find_pixels, leaf_files
 from skylake.sky.pixels import Pixel
 
@@ -129,20 +131,14 @@ def write_thumbnail(root: Path, schema: pa.Schema) -> None:
     ----------
     root : Path
     schema : pyarrow.Schema
-        Of the file. Rows of an older schema are left out.
+        Of the file; what a row lacks of it is null.
     """
-    rows: dict[Pixel, pa.RecordBatch] = {}
+    first: dict[Pixel, Path] = {}
     for pixel, path in leaf_files(root, find_pixels(root)):
-        if pixel in rows:
-            continue
-        with pq.ParquetFile(path) as file:
-            first = next(file.iter_batches(batch_size=1), None)
-        if first is not None and first.schema.equals(schema):
-            rows[pixel] = first
-    table = pa.Table.from_batches(rows.values(), schema).sort_by(_INDEX)
-    partial = root / f".{THUMBNAIL}.tmp"
-    pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
-    partial.replace(root / THUMBNAIL)
+        first.setdefault(pixel, path)
+    rows = [arrow_dataset([path], schema).head(1, batch_size=1) for path in first.values()]
+    table = pa.concat_tables([pa.Table.from_batches([], schema), *rows]).sort_by(_INDEX)
+    write_parquet(table, root / THUMBNAIL, durable=False)
 
 
 def describe_catalog(root: Path, schema: pa.Schema) -> dict[str, str]:

@@ -92,6 +92,7 @@ def _versions(reservation: Reservation, snapshot: Snapshot, touched: Collection[
         if is_addition(layout, snapshot.number, name):
             if name not in touched:
                 versions[name] = make_empty(layout.version(name, reservation.number), name)
+                build_margin(layout, name, reservation.number, versions[name])
             _link_table(layout, name)
     return versions
 
@@ -132,7 +133,7 @@ def _clear_unfinished(layout: Layout, current: int) -> None:
 def create_empty(layout: Layout) -> Snapshot:
     """Make the first snapshot of a lake: every table, without rows."""
     for name in table_names():
-        make_empty(layout.version(name, 1), name)
+        build_margin(layout, name, 1, make_empty(layout.version(name, 1), name))
     folder = layout.snapshot(1)
     folder.mkdir(parents=True)
     for name in table_names():

@@ -123,6 +123,8 @@ def schema_drift(written: pa.Schema, wanted: pa.Schema) -> str | None:
         return None
     for field in wanted:
         if field.name not in written.names:
+            if field.nullable and pa.types.is_struct(field.type):
+                continue  # it is null in all rows
             return f"the column {field.name} is missing"
         held = written.field(field.name)
         if held.type != field.type:
@@ -130,7 +132,10 @@ def schema_drift(written: pa.Schema, wanted: pa.Schema) -> str | None:
         if held.nullable != field.nullable:
             return f"the column {field.name} {'may' if held.nullable else 'may not'} be null"
     extra = [name for name in written.names if name not in wanted.names]
-    return f"the column {extra[0]} is not in the schema" if extra else "the columns are in another order"
+    if extra:
+        return f"the column {extra[0]} is not in the schema"
+    order = [name for name in wanted.names if name in written.names]
+    return None if written.names == order else "the columns are in another order"
 
 
 def add_catalogs(

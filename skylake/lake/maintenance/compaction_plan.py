@@ -24,7 +24,8 @@ from skylake.lake.storage.bundles import Bundle
 from skylake.lake.storage.merge_files import INDEX, Merge, Merged
 from skylake.lake.storage.parts import Part, PartFile
 from skylake.lake.storage.slices import Slice, read_files
-from skylake.schema import load
+from skylake.schema import arrow_schema, load
+from skylake.schema.parquet import has_empty_columns
 from skylake.sky.pixels import Pixel, pixel_range
 
 #: So many parts, or bundles of one level, are merged into one bundle. The least number makes the fewest files, for
@@ -186,7 +187,7 @@ def _groups(version: Version, table: str, everything: bool, take_fresh: bool) ->
     bundles = [bundle for bundle in version.bundles.values() if not _is_full(bundle.n_rows, table)]
     if everything:
         group = _Group(sorted(mergeable), bundles)
-        gains = group.fresh or len(bundles) > 1 or _has_outdated(version, group)
+        gains = group.fresh or len(bundles) > 1 or _has_outdated(version, group) or _has_empty(version, group)
         return _bounded(version, table, group) if gains else []
     if len(mergeable) < FAN_IN and not (take_fresh and mergeable):
         return []
@@ -230,6 +231,12 @@ def _has_outdated(version: Version, group: _Group) -> bool:
         for bundle in group.bundles
         for part in version.parts_named(bundle.names)
     )
+
+
+def _has_empty(version: Version, group: _Group) -> bool:
+    """Return whether bundles of a group have files with nested columns without a value."""
+    paths = (version.folder / file.path for bundle in group.bundles for file in bundle.files)
+    return any(has_empty_columns(path, arrow_schema(load(group.bundles[0].table))) for path in paths)
 
 
 def _is_full(n_rows: int, table: str) -> bool:
@@ -299,6 +306,8 @@ def _carried(version: Version, merge: Merge, sources: _Sources) -> Merged | None
     """Return what the only source holds, if it is a file of a bundle: that is sorted already."""
     ((path, held),) = sources.items()
     if any(part.schema_sha256 != load(part.table).sha256 for _, part, _ in held):
+        return None
+    if has_empty_columns(version.folder / path, arrow_schema(load(merge.table))):
         return None
     bundle = version.bundles.get(version.bundle_of.get(held[0][1].name, ""))
     if bundle is None:

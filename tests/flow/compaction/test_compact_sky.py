@@ -136,7 +136,10 @@ def test_lsdb_joins_onto_the_table_and_warns_of_nothing(divided: Lake) -> None:
         rows["ra_deg"].to_numpy()[None, :], rows["dec_deg"].to_numpy()[None, :],
     )  # fmt: skip
     star, row = np.nonzero(distance <= RADIUS_ARCSEC / 3600)
-    keys = (stars["ref_id"].to_numpy()[star], *(rows[name].to_numpy()[row] for name in ("frame_id", "source_no")))
+    keys = (
+        stars["ref_id"].to_numpy()[star],
+        *(rows[name].to_numpy()[row] for name in ("frame_id", "source_no")),
+    )
     expected = sorted(zip(*keys, strict=True))
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
@@ -159,16 +162,16 @@ def test_the_margin_is_that_of_all_rows_whatever_the_commits(divided: Lake, tmp_
     folder = divided.snapshot().folder("sources")
     number = int(folder.name)
     build_margin(layout, "sources", number, layout.version("sources", 0))
-    made, anew = (
-        one.margin("sources", number) / "sources_margin" for one in (divided.layout, layout)
-    )
+    made, anew = (one.margin("sources", number) / "sources_margin" for one in (divided.layout, layout))
     assert find_pixels(made) == find_pixels(anew)
     assert len(find_pixels(made)) > len(PLACES)
     tree = PixelTree.completed(find_pixels(folder), 0)
     n_rows = 0
     for pixel in find_pixels(anew):
         held, wanted = (
-            pa.concat_tables([pq.read_table(path, partitioning=None) for _, path in leaf_files(root, [pixel])])
+            pa.concat_tables(
+                [pq.read_table(path, partitioning=None) for _, path in leaf_files(root, [pixel])]
+            )
             for root in (made, anew)
         )
         assert rows_digest(held) == rows_digest(wanted)
