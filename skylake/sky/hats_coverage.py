@@ -81,6 +81,18 @@ def read_coverage(root: Path) -> npt.NDArray[np.bool_] | None:
     return cells
 
 
+def uncovered(root: Path) -> str | None:
+    """Return in words that a catalog has rows which its coverage leaves out; None if it has none, or no coverage."""
+    try:
+        known = read_coverage(root)
+        if known is None:
+            return None
+        n_rows = count_rows(path for _, path in leaf_files(root, find_pixels(root)))[~known].sum()
+    except (OSError, ValueError, pa.ArrowException) as error:
+        return f"its coverage cannot be compared with its rows ({type(error).__name__})"
+    return f"{n_rows} rows lie outside its coverage" if n_rows else None
+
+
 def write_coverage(root: Path, cells: npt.NDArray[Any]) -> None:
     """Write the maps of a catalog.
 

@@ -34,6 +34,7 @@ from skylake.lake.integrity.run_checks import (
 from skylake.lake.integrity.scan_files import RecordedFile, Scan, scan_files
 from skylake.lake.layout import Layout
 from skylake.sky.hats import validate
+from skylake.sky.hats_coverage import uncovered
 
 #: Bytes of the files that are scanned in one task; dask spends some milliseconds on each.
 _TASK_BYTES = 64 << 20
@@ -216,7 +217,8 @@ def _ask_hats(facts: Facts) -> None:
         if path.is_dir()
     ]
     for name, folder in names:
-        problem = validate(facts.layout.root / folder)
+        root = facts.layout.root / folder
+        problem = validate(root) or uncovered(root)
         facts.relations.add("hats_validations", name=name, folder=folder, problem=problem)
 
 
