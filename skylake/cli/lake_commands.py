@@ -214,11 +214,21 @@ def _state_text(state: dict[str, Any] | None) -> str:
 @click.command()
 @readable_lake_argument
 @click.argument("table", shell_complete=completion.tables)
+@click.option("--margin", is_flag=True, help="Print the HATS collection of the table and its margin instead.")
 @as_of_option
-def path(lake: Path, table: str, as_of: str | None) -> None:
+def path(lake: Path, table: str, margin: bool, as_of: str | None) -> None:
     """Print the folder of TABLE in the current snapshot, free of links.
 
     lsdb, DuckDB and others read lazily: give them this folder, which never changes, rather than one
-    that moves on with the next commit.
+    that moves on with the next commit. lsdb joins onto a table without losing pairs at the edges of
+    pixels if it is given the collection, which --margin prints.
     """
-    click.echo(open_snapshot(lake, as_of).folder(table))
+    snapshot = open_snapshot(lake, as_of)
+    folder = snapshot.collection(table) if margin else snapshot.folder(table)
+    if folder is None:
+        from skylake.errors import LakeError
+
+        raise LakeError(
+            f"{lake}: {table} has no margin; tables of older lakes get one with the next commit to them"
+        )
+    click.echo(folder)

@@ -95,6 +95,14 @@ class Layout:
         """Folder of one version of a table."""
         return self.versions(table) / f"{number:06d}"
 
+    def margin(self, table: str, number: int | str) -> Path:
+        """Folder of the collection that binds a version of a table, by its number, and its margin."""
+        return self.root / "_margins" / table / f"{int(number):06d}"
+
+    def margins_of_tables(self) -> list[Path]:
+        """Folders of the margins of all versions of all tables."""
+        return sorted((self.root / "_margins").glob("*/[0-9]*"))
+
     def versions_of_tables(self) -> list[Path]:
         """Folders of all versions of all tables."""
         return sorted((self.root / "_versions").glob("*/[0-9]*"))

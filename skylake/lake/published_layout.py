@@ -13,7 +13,8 @@ from skylake.lake.layout import Layout
 from skylake.places import key, read_keys, store
 from skylake.sky.hats import OBJECTS, Objects, objects_of
 
-_FORMAT = 1
+#: 2 is the first with margins.
+_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Publication:
     software_version : str
     format : int
         Of this description.
+    margins : dict
+        Folder of the collection that binds a table and its margin, of each table that has one, relative to the root.
     """
 
     snapshot: int
@@ -47,11 +50,13 @@ class Publication:
     catalogs: dict[str, str] = field(default_factory=dict)
     software_version: str = ""
     format: int = _FORMAT
+    margins: dict[str, str] = field(default_factory=dict)
 
     @property
     def folders(self) -> dict[str, str]:
-        """Folders that the snapshot needs, by table or ``catalogs/<name>``."""
-        return self.tables | {f"catalogs/{name}": folder for name, folder in self.catalogs.items()}
+        """Folders that the snapshot needs, by table, ``catalogs/<name>`` or ``margins/<table>``."""
+        catalogs = {f"catalogs/{name}": folder for name, folder in self.catalogs.items()}
+        return self.tables | catalogs | {f"margins/{name}": folder for name, folder in self.margins.items()}
 
     def to_json(self) -> str:
         """Return the description."""

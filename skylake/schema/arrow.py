@@ -23,11 +23,14 @@ _ARROW = {
     "text": pa.string(),
     "timestamp": pa.timestamp("us", tz="UTC"),
 }
+#: Characters that astropy reads of a text that may have any length.
+_TEXT_LENGTH = 2048
 #: Metadata of a table of a user: its schema, in the form of its YAML file.
 SCHEMA = "skylake.schema"
 _VOTABLE = {
     "boolean": "boolean",
-    "byte": "unsignedByte",
+    # The bytes of VOTable have no sign.
+    "byte": "short",
     "short": "short",
     "int": "int",
     "long": "long",
@@ -47,8 +50,9 @@ def arrow_type(column: Column) -> pa.DataType:
 def arrow_schema(schema: TableSchema) -> pa.Schema:
     """Return the Arrow schema of a table, with units, UCDs and texts as metadata of its fields.
 
-    The metadata of the table hold its name and schema version, and a VOTable header after the IVOA note
-    *Parquet in the VO* under the key ``IVOA.VOTable-Parquet.content``.
+    The metadata of the table hold its name and schema version, a VOTable header after the IVOA note
+    *Parquet in the VO* under the key ``IVOA.VOTable-Parquet.content``, and the lengths of texts as astropy looks for
+    them: without, its ``Table.read`` fails where a text is null, and on a file without rows.
     """
     fields = [
         pa.field(column.name, arrow_type(column), nullable=column.nullable, metadata=_field_metadata(column))
@@ -61,6 +65,11 @@ def arrow_schema(schema: TableSchema) -> pa.Schema:
         "skylake.description": schema.description,
         "IVOA.VOTable-Parquet.version": "1.0",
         "IVOA.VOTable-Parquet.content": _votable_header(schema),
+    }
+    metadata |= {
+        f"table::len::{column.name}": str(column.length or _TEXT_LENGTH)
+        for column in schema.columns
+        if column.datatype in ("string", "text")
     }
     if schema.name not in (*TABLES, "catalog"):
         # The schema of a table of a user is in the lake only.
@@ -80,23 +89,44 @@ def _field_metadata(column: Column) -> dict[str, str]:
 
 
 def _votable_header(schema: TableSchema) -> str:
-    root = ElementTree.Element("VOTABLE", version="1.5", xmlns="http://www.ivoa.net/xml/VOTable/v1.3")
+    """Return a VOTable without rows: a FIELD for each column, and for each column of a nested one, which are a GROUP.
+
+    Nested columns are those that hats writes: FIELDs of the name ``nested.column``, one array for each row.
+    """
+    root = ElementTree.Element("VOTABLE", version="1.4", xmlns="http://www.ivoa.net/xml/VOTable/v1.3")
     table = ElementTree.SubElement(ElementTree.SubElement(root, "RESOURCE", type="results"), "TABLE")
     table.set("name", schema.name)
     ElementTree.SubElement(table, "DESCRIPTION").text = schema.description
     for column in schema.columns:
+        if not column.columns:
+            _add_field(table, column)
+        for inner in column.columns:
+            _add_field(table, inner, column.name)
+    for column in schema.columns:
         if column.columns:
-            continue
-        field = ElementTree.SubElement(table, "FIELD", name=column.name)
-        field.set("datatype", _VOTABLE.get(column.datatype, "char"))
-        if column.datatype not in _VOTABLE:
-            field.set("arraysize", "*")
-        if column.unit:
-            field.set("unit", column.unit)
-        if column.ucd:
-            field.set("ucd", column.ucd)
-        ElementTree.SubElement(field, "DESCRIPTION").text = column.description
+            _add_group(table, column)
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _add_field(table: ElementTree.Element, column: Column, nested: str = "") -> None:
+    name = f"{nested}.{column.name}" if nested else column.name
+    field = ElementTree.SubElement(table, "FIELD", ID=name, name=name)
+    field.set("datatype", _VOTABLE.get(column.datatype, "char"))
+    if nested or column.datatype not in _VOTABLE:
+        field.set("arraysize", "*" if nested else str(column.length or _TEXT_LENGTH))
+    if column.unit:
+        field.set("unit", column.unit)
+    if column.ucd:
+        field.set("ucd", column.ucd)
+    ElementTree.SubElement(field, "DESCRIPTION").text = column.description
+
+
+def _add_group(table: ElementTree.Element, column: Column) -> None:
+    group = ElementTree.SubElement(table, "GROUP", name=column.name)
+    ElementTree.SubElement(group, "DESCRIPTION").text = column.description
+    ElementTree.SubElement(group, "PARAM", name="is_nested_column", datatype="boolean", value="T")
+    for inner in column.columns:
+        ElementTree.SubElement(group, "FIELDref", ref=f"{column.name}.{inner.name}")
 
 
 def empty_table(schema: TableSchema) -> pa.Table:

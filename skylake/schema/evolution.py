@@ -38,7 +38,7 @@ def refusals(old: TableSchema, new: TableSchema) -> list[str]:
 
 
 def is_same(old: TableSchema, new: TableSchema) -> bool:
-    """Return whether two schemas differ in descriptions and UCDs at most, which need no new version."""
+    """Return whether two schemas differ only in what needs no new version: texts, default columns, margin."""
     return _without_texts(old) == _without_texts(new)
 
 
@@ -61,7 +61,8 @@ def flag_refusals(old: Mapping[str, Mapping[int, str]], new: Mapping[str, Mappin
 
 def _without_texts(schema: TableSchema) -> TableSchema:
     columns = tuple(_bare(column) for column in schema.columns)
-    return replace(schema, version=0, description="", columns=columns)
+    layout = replace(schema.layout, default=(), margin_arcsec=0.0)
+    return replace(schema, version=0, description="", columns=columns, layout=layout)
 
 
 def _bare(column: Column) -> Column:

@@ -5,12 +5,13 @@ How these were chosen, and what they cost, is in ``docs/storage.md``; ``benchmar
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,8 @@ from skylake.schema.tables import load
 
 #: Rows of a row group, or entries of their lists: a cone or one star is found by the statistics of few of them.
 ROW_GROUP_ROWS = 24576
+_VOTABLE = b"IVOA.VOTable-Parquet.content"
+_NAMESPACE = "http://www.ivoa.net/xml/VOTable/v1.3"
 
 
 def write_options(schema: pa.Schema) -> dict[str, Any]:
@@ -87,10 +90,12 @@ class BlockWriter:
     Parameters
     ----------
     writer : pyarrow.parquet.ParquetWriter
+    absent : sequence of str
+        Columns of the rows that the file does not have.
     """
 
-    def __init__(self, writer: pq.ParquetWriter) -> None:
-        self._writer = writer
+    def __init__(self, writer: pq.ParquetWriter, absent: Sequence[str] = ()) -> None:
+        self._writer, self._absent = writer, list(absent)
         self._waiting: list[pa.Table] = []
         self._weight = 0
 
@@ -102,6 +107,7 @@ class BlockWriter:
         SchemaError
             If the columns are not those of the file.
         """
+        rows = rows.drop_columns(self._absent) if self._absent else rows
         if not rows.schema.equals(self._writer.schema):
             raise SchemaError(
                 f"rows of the columns {', '.join(rows.column_names)} do not fit a file of "
@@ -150,8 +156,68 @@ def _flattened(column: pa.ChunkedArray) -> list[pa.ChunkedArray]:
     return column.flatten() if pa.types.is_struct(column.type) else [column]
 
 
+def _is_optional(field: pa.Field) -> bool:
+    return bool(field.nullable and pa.types.is_struct(field.type))
+
+
+def absent_columns(rows: pa.Table) -> list[str]:
+    """Return the nested columns of rows that are null in all of them, which a file of these rows does not have.
+
+    Readers fill a column that a file lacks with null. astropy reads no file with a nested column.
+    """
+    return [
+        field.name
+        for field in rows.schema
+        if _is_optional(field) and rows[field.name].null_count == rows.num_rows
+    ]
+
+
+def columns_absent_from(paths: Iterable[Path], schema: pa.Schema) -> list[str]:
+    """Return the nested columns of a schema in which the footers of some files show no value."""
+    absent = {field.name for field in schema if _is_optional(field)}
+    for path in paths:
+        if not absent:
+            break
+        metadata = pq.read_metadata(path)
+        for group in map(metadata.row_group, range(metadata.num_row_groups)):
+            for column in map(group.column, range(group.num_columns)):
+                statistics = column.statistics
+                has_count = statistics is not None and statistics.has_null_count
+                if not (has_count and statistics.null_count == column.num_values):
+                    absent.discard(column.path_in_schema.partition(".")[0])
+    return [name for name in schema.names if name in absent]
+
+
+def has_empty_columns(path: Path, schema: pa.Schema) -> bool:
+    """Return whether a file has nested columns without a value, as older versions of skylake wrote them."""
+    absent = columns_absent_from([path], schema)
+    return bool(absent) and not set(absent).isdisjoint(pq.read_schema(path).names)
+
+
+def stored_schema(schema: pa.Schema, absent: Sequence[str]) -> pa.Schema:
+    """Return the schema of a file that lacks some columns; the VOTable in its metadata lists those that it has."""
+    if not absent:
+        return schema
+    metadata = dict(schema.metadata or {})
+    if _VOTABLE in metadata:
+        metadata[_VOTABLE] = _without_fields(metadata[_VOTABLE], absent)
+    return pa.schema([field for field in schema if field.name not in absent], metadata)
+
+
+def _without_fields(votable: bytes, absent: Sequence[str]) -> bytes:
+    ElementTree.register_namespace("", _NAMESPACE)
+    root = ElementTree.fromstring(votable)
+    for table in root.iter(f"{{{_NAMESPACE}}}TABLE"):
+        for element in list(table):
+            if element.get("name", "").partition(".")[0] in absent:
+                table.remove(element)
+    return ElementTree.tostring(root)
+
+
 @contextmanager
-def open_writer(schema: pa.Schema, path: str | Path, durable: bool = True) -> Iterator[BlockWriter]:
+def open_writer(
+    schema: pa.Schema, path: str | Path, durable: bool = True, absent: Sequence[str] = ()
+) -> Iterator[BlockWriter]:
     """Open a Parquet file to which rows are written block by block.
 
     The file appears under its name at the end, when it is whole and on disk; before, it is beside it
@@ -166,15 +232,17 @@ def open_writer(schema: pa.Schema, path: str | Path, durable: bool = True) -> It
         Its folder is made if there is none.
     durable : bool
         Force it to disk; a writer of many files does that once for all of them.
+    absent : sequence of str
+        Columns that the file does not have, since they are null in all rows.
     """
-    path = Path(path)
+    path, schema = Path(path), stored_schema(schema, absent)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.tmp")
     options = write_options(schema)
     del options["row_group_size"]
     try:
         with pq.ParquetWriter(partial, schema, **options) as writer:
-            blocks = BlockWriter(writer)
+            blocks = BlockWriter(writer, absent)
             yield blocks
             blocks.flush()
         if durable:
@@ -186,5 +254,5 @@ def open_writer(schema: pa.Schema, path: str | Path, durable: bool = True) -> It
 
 def write_parquet(table: pa.Table, path: str | Path, durable: bool = True) -> None:
     """Write a table as :func:`open_writer` does, in one piece."""
-    with open_writer(table.schema, path, durable) as blocks:
+    with open_writer(table.schema, path, durable, absent_columns(table)) as blocks:
         blocks.write(table)

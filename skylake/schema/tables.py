@@ -111,6 +111,10 @@ class TableLayout:
     batch : tuple of str
         Columns that are constant in a batch and together name it. Only such tables can be compacted: the rows of a
         batch are found again among others.
+    default : tuple of str
+        Columns of a HATS table that its readers load where none are named; none of them means all.
+    margin_arcsec : float
+        Width of the margin of a HATS table around its pixels; 0 for a table without.
     """
 
     kind: Literal["hats", "parquet"]
@@ -119,6 +123,8 @@ class TableLayout:
     ra: str | None = None
     dec: str | None = None
     batch: tuple[str, ...] = ()
+    default: tuple[str, ...] = ()
+    margin_arcsec: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,9 +278,9 @@ def schema_of(data: Mapping[str, Any], where: str) -> TableSchema:
     names = schema.names
     if len(set(names)) != len(names):
         raise ConfigurationError(f"{where}: a column name occurs twice")
-    for key in (*schema.primary_key, *schema.layout.sort, *schema.layout.batch):
+    for key in (*schema.primary_key, *schema.layout.sort, *schema.layout.batch, *schema.layout.default):
         if key not in names:
-            raise ConfigurationError(f"{where}: the key, sort or batch column {key!r} is no column")
+            raise ConfigurationError(f"{where}: the key, sort, batch or default column {key!r} is no column")
     return schema
 
 
@@ -293,6 +299,8 @@ def _schema_of(data: Mapping[str, Any], where: str) -> TableSchema:
             layout.get("ra"),
             layout.get("dec"),
             tuple(layout.get("batch", ())),
+            tuple(layout.get("default", ())),
+            float(layout.get("margin_arcsec", 0.0)),
         ),
     )
 

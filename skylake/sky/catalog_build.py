@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from skylake import logs
 from skylake.durable import Linker, exchange, in_use, is_in_use, locked_alone, sync_folder, sync_tree
 from skylake.errors import CatalogError, reason_of
-from skylake.schema import TableSchema, conform, load
+from skylake.schema import TableSchema, arrow_schema, conform, load
 from skylake.schema.parquet import write_parquet
 from skylake.sky.hats import (
     COLLECTION_FILE,
@@ -38,6 +38,7 @@ from skylake.sky.hats import (
     write_metadata,
     write_objects,
 )
+from skylake.sky.hats_coverage import describe_catalog
 from skylake.sky.pixels import Pixel, PixelTree
 
 _log = logs.get(__name__)
@@ -175,7 +176,8 @@ def _build(
             f"{name}: {n_duplicates} of {n_rows} stars have the identifier of another; with --id name a column of "
             "unique identifiers, or leave it out if the catalog has none"
         )
-    properties = {**properties, "skylake_sha256": content.hexdigest()}
+    described = describe_catalog(folder / name, arrow_schema(schema))
+    properties = {**properties, **described, "skylake_sha256": content.hexdigest()}
     write_metadata(folder / name, schema, Properties(name, "object", n_rows), leaves, properties)
     margin = f"{name}_margin"
     fine = PixelTree.of(_covering(leaves, tree))

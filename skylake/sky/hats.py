@@ -26,6 +26,7 @@ from skylake.core.batch import is_plain_name
 from skylake.errors import CatalogError
 from skylake.revision import VERSION
 from skylake.schema import TableSchema, arrow_schema
+from skylake.schema.parquet import stored_schema, write_parquet
 from skylake.sky.pixels import Pixel, pixel_range
 
 _DIRECTORY_SIZE = 10000
@@ -33,6 +34,8 @@ _DIRECTORY_SIZE = 10000
 _FOOTER_THREADS = 16
 #: Names the catalog and the margins of a collection.
 COLLECTION_FILE = "collection.properties"
+#: File below ``dataset`` of a table without rows, so that those find its columns who look for files.
+EMPTY_FILE = "empty.parquet"
 #: Files of each pixel of a catalog, with the rows that each should have; None where that is not known.
 Leaves = Mapping[Pixel, Mapping[Path, int | None]]
 #: File of a reference catalog, or of a published folder, with what is in it; written after all of that.
@@ -126,6 +129,12 @@ def write_common_metadata(root: Path, schema: pa.Schema) -> None:
     partial.replace(path)
 
 
+def write_empty_file(root: Path, schema: pa.Schema) -> None:
+    """Write a file without rows for readers that take the columns from the files of a folder."""
+    # Not `schema.empty_table()`, which imports pandas.
+    write_parquet(pa.Table.from_batches([], schema), root / "dataset" / EMPTY_FILE, durable=False)
+
+
 def read_common_metadata(root: Path) -> pa.Schema:
     """Return the schema of a catalog."""
     with (root / "dataset" / "_common_metadata").open("rb") as stream:
@@ -161,8 +170,10 @@ def write_row_group_metadata(root: Path) -> bool:
     schema = read_common_metadata(root)
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
         footers = list(pool.map(pq.read_metadata, (leaf for _, leaf in leaves)))
-    is_uniform = all(footer.schema.to_arrow_schema().equals(schema) for footer in footers)
-    if not is_uniform:
+    # A nested column is only in files that have values of it.
+    forms = [footer.schema.to_arrow_schema() for footer in footers]
+    schema = stored_schema(schema, [name for name in schema.names if name not in forms[0].names])
+    if not all(form.equals(schema) for form in forms):
         path.unlink(missing_ok=True)
         return False
     for footer, (_, leaf) in zip(footers, leaves, strict=True):
@@ -227,6 +238,18 @@ def write_collection(
         "all_margins": " ".join([*older_margins, margin]),
         "default_margin": margin,
         "skylake_margin_arcsec": f"{margin_arcsec:g}",
+    }
+    text = "#HATS Collection\n" + "".join(f"{key}={value}\n" for key, value in values.items())
+    replace_text(root / COLLECTION_FILE, text)
+
+
+def write_margin_collection(root: Path, name: str, primary: str, margin: str) -> None:
+    """Write the file that binds a catalog, by its path relative to the folder, and its margin in that folder."""
+    values = {
+        "obs_collection": name,
+        "hats_primary_table_url": primary,
+        "all_margins": margin,
+        "default_margin": margin,
     }
     text = "#HATS Collection\n" + "".join(f"{key}={value}\n" for key, value in values.items())
     replace_text(root / COLLECTION_FILE, text)

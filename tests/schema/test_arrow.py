@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skylake.errors import SchemaError
-from skylake.schema import TableSchema, arrow_schema, conform, empty_table, load, table_names
+from skylake.schema import Column, TableSchema, arrow_schema, conform, empty_table, load, table_names
 from skylake.schema.parquet import write_parquet
 
 VOTABLE = "{http://www.ivoa.net/xml/VOTable/v1.3}"
@@ -56,13 +56,22 @@ def test_a_file_shows_its_table_version_and_votable_header(name: str, tmp_path: 
     assert int(metadata[b"skylake.schema_version"]) == schema.version
     assert metadata[b"skylake.schema_sha256"].decode() == schema.sha256
     header = ElementTree.fromstring(metadata[b"IVOA.VOTable-Parquet.content"])
-    fields = {field.get("name"): field for field in header.iter(f"{VOTABLE}FIELD")}
-    assert list(fields) == [column.name for column in schema.columns if not column.columns]
+    fields = {str(field.get("name")): field for field in header.iter(f"{VOTABLE}FIELD")}
+    flat: dict[str, Column] = {}
+    for column in schema.columns:
+        # A nested column without values is in no file.
+        if not column.columns or not column.nullable:
+            flat |= {f"{column.name}.{inner.name}": inner for inner in column.columns} or {
+                column.name: column
+            }
+    assert list(fields) == list(flat)
     for found, field in fields.items():
-        assert field.get("unit") == schema[str(found)].unit
-        assert (field.get("arraysize") == "*") == (
-            schema[str(found)].datatype in ("string", "text", "timestamp")
-        )
+        is_text = flat[found].datatype in ("string", "text", "timestamp")
+        assert (field.get("unit"), field.get("ucd")) == (flat[found].unit, flat[found].ucd)
+        length = str(flat[found].length or 2048) if is_text else None
+        assert field.get("arraysize") == ("*" if "." in found else length)
+    groups = {group.get("name") for group in header.iter(f"{VOTABLE}GROUP")}
+    assert groups == {found.partition(".")[0] for found in fields if "." in found}
 
 
 def test_what_conforms_is_left_alone(table: TableSchema) -> None:

@@ -34,6 +34,7 @@ from skylake.lake.integrity.run_checks import (
 from skylake.lake.integrity.scan_files import RecordedFile, Scan, scan_files
 from skylake.lake.layout import Layout
 from skylake.sky.hats import validate
+from skylake.sky.hats_coverage import uncovered
 
 #: Bytes of the files that are scanned in one task; dask spends some milliseconds on each.
 _TASK_BYTES = 64 << 20
@@ -206,13 +207,18 @@ def _ask_hats(facts: Facts) -> None:
     """Ask the hats package about tables and catalogs."""
     tables = facts.relations.values("lake_tables", "table_name", "kind", "folder")
     names = [(table, folder) for table, kind, folder in tables if kind == "hats"]
+    collections = [(table, facts.layout.margin(table, Path(folder).name)) for table, folder in names]
+    names += [
+        (table, str(path.relative_to(facts.layout.root))) for table, path in collections if path.is_dir()
+    ]
     names += [
         (f"the catalog {path.name}", str(path.relative_to(facts.layout.root)))
         for path in sorted(facts.layout.catalogs.glob("[!.]*"))
         if path.is_dir()
     ]
     for name, folder in names:
-        problem = validate(facts.layout.root / folder)
+        root = facts.layout.root / folder
+        problem = validate(root) or uncovered(root)
         facts.relations.add("hats_validations", name=name, folder=folder, problem=problem)
 
 

@@ -15,6 +15,7 @@ from skylake.core.ids import config_sha256
 from skylake.durable import Linker
 from skylake.errors import LakeError, reason_of
 from skylake.lake.commits.changes import Commit
+from skylake.lake.commits.hats_files import write_table_metadata
 from skylake.lake.commits.table_version import Version
 from skylake.lake.layout import PARTS_FOLDER, part_file
 from skylake.lake.storage.bundles import BUNDLES_FOLDER, COMPACTED, Bundle, read_members
@@ -22,14 +23,8 @@ from skylake.lake.storage.merge_files import Merge, merge_files
 from skylake.lake.storage.parts import Key, Part, PartFile, sort_rows, split, write_part_file
 from skylake.lake.storage.slices import Slice, read_verified
 from skylake.schema import arrow_schema, load
-from skylake.sky.hats import (
-    Properties,
-    find_pixels,
-    replace_text,
-    write_common_metadata,
-    write_metadata,
-    write_row_group_metadata,
-)
+from skylake.sky.hats import EMPTY_FILE, find_pixels, replace_text, write_row_group_metadata
+from skylake.sky.hats_coverage import write_thumbnail
 from skylake.sky.pixels import Pixel, PixelTree
 
 
@@ -63,19 +58,8 @@ def build_version(folder: Path, table: str, base: Path, commit: Commit) -> Path:
     builder.finish()
     if merged and builder.is_hats:
         write_row_group_metadata(folder)
+        write_thumbnail(folder, arrow_schema(load(table)))
     return folder
-
-
-def write_table_metadata(folder: Path, table: str, n_rows: int, pixels: Iterable[Pixel]) -> None:
-    """Write the schema of a version and what makes it a HATS catalog, if the table is one."""
-    schema = load(table)
-    if schema.layout.kind != "hats":
-        write_common_metadata(folder, arrow_schema(schema))
-        return
-    layout = schema.layout
-    properties = Properties(table, layout.catalog_type or "object", n_rows, layout.ra or "", layout.dec or "")
-    extra = {"skylake_schema_version": str(schema.version), "skylake_schema_sha256": schema.sha256}
-    write_metadata(folder, schema, properties, pixels, extra)
 
 
 class _Builder:
@@ -87,6 +71,7 @@ class _Builder:
         # From the descriptions, as a count that was wrong once would stay wrong for ever.
         self.n_rows = base.n_rows if self.is_hats else 0
         self.link = Linker()
+        self.added: list[str] = []
         self._tree: PixelTree | None = None
 
     def keep(self, gone: set[str]) -> None:
@@ -173,6 +158,7 @@ class _Builder:
             part = refit(part, staging, self.tree(part.files))
         for file in part.files:
             _move(staging / file.path, self.folder / file.path)
+            self.added.append(file.path)
         replace_text(self.folder / PARTS_FOLDER / f"{part.name}.json", part.to_json())
         self.n_rows += part.n_rows
 
@@ -207,9 +193,14 @@ class _Builder:
         """Write the metadata of the version."""
         for folder in (PARTS_FOLDER, BUNDLES_FOLDER):
             (self.folder / folder).mkdir(exist_ok=True)
-        write_table_metadata(
-            self.folder, self.table, self.n_rows, find_pixels(self.folder) if self.is_hats else ()
-        )
+        # A compaction that leaves one bundle has read all rows: what is covered is found anew.
+        base = self.base.folder if self.added or not self._is_one_bundle() else None
+        added = [self.folder / path for path in self.added]
+        write_table_metadata(self.folder, self.table, self.n_rows, base, added)
+
+    def _is_one_bundle(self) -> bool:
+        version = Version(self.folder)
+        return len(version.bundle_descriptions) == 1 and not version.fresh
 
 
 def _disjoint(pixels: Iterable[Pixel], others: Iterable[Pixel]) -> list[Pixel]:
@@ -281,7 +272,7 @@ def _link_files(base: Path, version: Path, known: set[str], gone: set[str], link
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
-                elif entry.name.endswith(".parquet"):
+                elif entry.name.endswith(".parquet") and entry.name != EMPTY_FILE:
                     owner = entry.name.removesuffix(".parquet")
                     if owner not in known:
                         raise LakeError(

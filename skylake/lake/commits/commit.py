@@ -16,6 +16,7 @@ from skylake.lake.commits.commit_requirements import require
 from skylake.lake.commits.file_lock import locked
 from skylake.lake.commits.internal_links import mark_current, require_own, settle
 from skylake.lake.commits.ledger import keep_configurations, write_record
+from skylake.lake.commits.margins import build_margin
 from skylake.lake.commits.new_tables import is_addition, make_empty
 from skylake.lake.commits.snapshot import Snapshot
 from skylake.lake.commits.snapshot_history import current_number
@@ -48,8 +49,9 @@ def publish(layout: Layout, base: Snapshot, commit: Commit) -> Snapshot:
         with reserve(layout, base.number) as reservation:
             versions = _versions(reservation, base, commit.tables)
             for name in commit.tables:
-                folder = layout.version(name, reservation.number)
-                versions[name] = build_version(folder, name, versions[name], commit)
+                folder, before = layout.version(name, reservation.number), versions[name]
+                versions[name] = build_version(folder, name, before, commit)
+                build_margin(layout, name, reservation.number, before)
             _publish_versions(reservation, versions, commit)
         return Snapshot(layout, reservation.number)
     except OSError as error:
@@ -90,6 +92,7 @@ def _versions(reservation: Reservation, snapshot: Snapshot, touched: Collection[
         if is_addition(layout, snapshot.number, name):
             if name not in touched:
                 versions[name] = make_empty(layout.version(name, reservation.number), name)
+                build_margin(layout, name, reservation.number, versions[name])
             _link_table(layout, name)
     return versions
 
@@ -130,7 +133,7 @@ def _clear_unfinished(layout: Layout, current: int) -> None:
 def create_empty(layout: Layout) -> Snapshot:
     """Make the first snapshot of a lake: every table, without rows."""
     for name in table_names():
-        make_empty(layout.version(name, 1), name)
+        build_margin(layout, name, 1, make_empty(layout.version(name, 1), name))
     folder = layout.snapshot(1)
     folder.mkdir(parents=True)
     for name in table_names():

@@ -7,7 +7,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from skylake.lake.commits.build_version import write_table_metadata
+from skylake.lake.commits.hats_files import write_table_metadata
 from skylake.lake.layout import PARTS_FOLDER, Layout
 from skylake.lake.storage.bundles import BUNDLES_FOLDER
 from skylake.schema import load, table_names
@@ -38,7 +38,7 @@ def make_empty(folder: Path, table: str) -> Path:
     """Make a version of a table without rows, and return its folder."""
     for inner in ("dataset", PARTS_FOLDER, BUNDLES_FOLDER):
         (folder / inner).mkdir(parents=True)
-    write_table_metadata(folder, table, 0, ())
+    write_table_metadata(folder, table, 0)
     return folder
 
 

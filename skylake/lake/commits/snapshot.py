@@ -25,7 +25,7 @@ from skylake.lake.storage.slices import Slice, read_files
 from skylake.schema import TableSchema, arrow_schema, load, table_names
 from skylake.schema.tables import register
 from skylake.sky.cone import WrongCount, read_cone
-from skylake.sky.hats import pixel_of
+from skylake.sky.hats import COLLECTION_FILE, pixel_of
 from skylake.sky.pixels import PixelTree
 
 if TYPE_CHECKING:
@@ -98,6 +98,16 @@ class Snapshot:
                 "command that repairs it"
             )
         return folder
+
+    def collection(self, table: str) -> Path | None:
+        """Return the folder of the HATS collection of a table and its margin; None for one that has no margin.
+
+        Tables of older lakes have none until the next commit to them.
+        """
+        folder = self.folder(table)
+        collection = self.layout.root / "_margins" / table / folder.name
+        is_there = folder.parent == self.layout.versions(table) and (collection / COLLECTION_FILE).is_file()
+        return collection if is_there else None
 
     def version(self, table: str) -> Version:
         """Return the version of a table: its parts, bundles and files."""
@@ -255,7 +265,7 @@ class Snapshot:
         self.version(table).require_files()
         schema = self.schema(table)
         if not schema.in_blocks:
-            return open_catalog(self.folder(table), table, self, **options)
+            return open_catalog(self.folder(table), table, self, self._margin(table), **options)
         if options.get("filters") is not None:
             raise UsageError(
                 f"the files of {table} have a row for each night, which `filters` would choose before the nights are "
@@ -264,8 +274,12 @@ class Snapshot:
         wanted = options.pop("columns", None)
         wanted = None if wanted == "all" else wanted
         inner = [name for name in needed(schema, wanted) if name != "_healpix_29"]
-        catalog = open_catalog(self.folder(table), table, self, columns=inner, **options)
+        catalog = open_catalog(self.folder(table), table, self, self._margin(table), columns=inner, **options)
         return catalog.map_partitions(gather_frame, schema, wanted)
+
+    def _margin(self, table: str) -> Path | None:
+        collection = self.collection(table)
+        return None if collection is None else collection / f"{table}_margin"
 
     def catalogs(self) -> list[str]:
         """Return the names of the reference catalogs."""

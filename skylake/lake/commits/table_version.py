@@ -17,7 +17,7 @@ from skylake.lake.storage.damaged_files import damaged, require_files
 from skylake.lake.storage.parts import Part, PartFile, is_as_written
 from skylake.lake.storage.slices import Slice, read_verified
 from skylake.places import is_url
-from skylake.sky.hats import Leaves, read_pixels, read_properties
+from skylake.sky.hats import EMPTY_FILE, Leaves, read_pixels, read_properties
 from skylake.sky.pixels import Pixel
 
 
@@ -144,7 +144,9 @@ class Version:
         mixed = [bundle for bundle in self.bundles.values() if not gone.isdisjoint(bundle.names)]
         passed = gone.union(bundle.name for bundle in mixed)
         whole = sorted(
-            path for path in (self.folder / "dataset").rglob("*.parquet") if path.stem not in passed
+            path
+            for path in (self.folder / "dataset").rglob("*.parquet")
+            if path.stem not in passed and path.name != EMPTY_FILE
         )
         stay = [(bundle.name, frozenset(bundle.names) - gone) for bundle in mixed]
         members = [part for name, some in stay for part in read_members(self.bundle_descriptions[name], some)]

@@ -19,12 +19,20 @@ from skylake.lake.storage.parts import file_sha256
 from skylake.schema import arrow_schema, load
 from skylake.schema.deployed import known_schemas
 from skylake.settings import Catalogs
-from skylake.sky.hats import OBJECTS, Objects, files_below, read_collection, read_objects, read_properties
+from skylake.sky.hats import (
+    EMPTY_FILE,
+    OBJECTS,
+    Objects,
+    files_below,
+    read_collection,
+    read_objects,
+    read_properties,
+)
 
 _THREADS = 16
 _INDEX = "_healpix_29"
 #: Files of `dataset` that hold no rows.
-_METADATA = {"_common_metadata", "_metadata"}
+_METADATA = {"_common_metadata", "_metadata", EMPTY_FILE}
 
 
 def add_disk_files(relations: Relations, folders: Mapping[str, Path]) -> None:
@@ -115,6 +123,8 @@ def schema_drift(written: pa.Schema, wanted: pa.Schema) -> str | None:
         return None
     for field in wanted:
         if field.name not in written.names:
+            if field.nullable and pa.types.is_struct(field.type):
+                continue  # it is null in all rows
             return f"the column {field.name} is missing"
         held = written.field(field.name)
         if held.type != field.type:
@@ -122,7 +132,10 @@ def schema_drift(written: pa.Schema, wanted: pa.Schema) -> str | None:
         if held.nullable != field.nullable:
             return f"the column {field.name} {'may' if held.nullable else 'may not'} be null"
     extra = [name for name in written.names if name not in wanted.names]
-    return f"the column {extra[0]} is not in the schema" if extra else "the columns are in another order"
+    if extra:
+        return f"the column {extra[0]} is not in the schema"
+    order = [name for name in wanted.names if name in written.names]
+    return None if written.names == order else "the columns are in another order"
 
 
 def add_catalogs(
@@ -156,7 +169,7 @@ def add_catalogs(
             continue
         is_listed = _add_catalog_files(relations, layout, path)
         for name in inner:
-            values = _catalog(layout, path / name)
+            values = catalog_counts(layout, path / name)
             relations.add("lake_catalogs", catalog=path.name, is_listed=is_listed, **values)
     there = {path.name for path in folders}
     wanted: dict[str, str] = {}
@@ -227,7 +240,8 @@ def _scan_catalog_file(path: Path, is_listed: bool) -> tuple[str | None, str | N
         return None, first_line(error)
 
 
-def _catalog(layout: Layout, root: Path) -> dict[str, Any]:
+def catalog_counts(layout: Layout, root: Path) -> dict[str, Any]:
+    """Return the rows that a HATS catalog records, those that its files have, and what is wrong with it."""
     values: dict[str, Any] = {"folder": str(root.relative_to(layout.root))}
     try:
         values["n_rows_recorded"] = int(read_properties(root)["hats_nrows"])

@@ -20,7 +20,7 @@ from skylake.lake.cameras.master_files import add_master_files
 from skylake.lake.commits.internal_links import foreign_links
 from skylake.lake.commits.ledger import damage_of_configuration
 from skylake.lake.commits.new_tables import linked_tables
-from skylake.lake.integrity.file_footers import add_catalogs, add_disk_files
+from skylake.lake.integrity.file_footers import add_catalogs, add_disk_files, catalog_counts, data_files
 from skylake.lake.integrity.part_descriptions import add_descriptions
 from skylake.lake.integrity.pointer_facts import add_ledger, add_snapshots
 from skylake.lake.layout import Layout
@@ -29,7 +29,8 @@ from skylake.lake.storage.schema_versions import user_schemas
 from skylake.schema import load, table_names
 from skylake.schema.deployed import known_schemas
 from skylake.settings import Catalogs, Settings, read_settings
-from skylake.sky.hats import find_pixels, read_pixels, read_properties
+from skylake.sky.hats import EMPTY_FILE, find_pixels, read_pixels, read_properties
+from skylake.sky.hats_coverage import COVERAGE_FILES, MOC_JSON, cell_of, read_coverage
 
 
 @dataclass(slots=True)
@@ -112,6 +113,14 @@ def gather_facts(layout: Layout, number: int | None = None) -> Facts:
         if (why := damage_of_configuration(path)) is not None:
             relations.problem(str(path.relative_to(layout.root)), "configuration", why)
     add_disk_files(relations, folders)
+    for table, folder in folders.items():
+        if (folder / MOC_JSON).exists() and (
+            why := _damage_of_coverage(relations, table, folder)
+        ) is not None:
+            relations.problem(str((folder / MOC_JSON).relative_to(layout.root)), "coverage", why, table)
+        margin = layout.margin(table, folder.name)
+        if margin.is_dir() and (why := _damage_of_margin(layout, table, folder)) is not None:
+            relations.problem(str(margin.relative_to(layout.root)), "margin", why, table)
     add_catalogs(relations, layout, catalogs, [link.path for link in foreign])
     add_master_files(layout, relations)
     return Facts(layout, settings, chosen, folders, relations)
@@ -162,6 +171,7 @@ def _add_table(layout: Layout, relations: Relations, table: str, folder: Path) -
         values["schema_common"] = _schema_common(layout, relations, table, folder)
     for sha256, one in known_schemas(table).items():
         relations.add("schemas", table_name=table, version=one.version, schema_sha256=sha256)
+    _add_empty_file(relations, table, folder, place)
     if values["has_metadata"]:
         _add_row_group_metadata(relations, table, folder, place)
     relations.add("lake_tables", table_name=table, kind=schema.layout.kind, folder=place, **values)
@@ -206,6 +216,51 @@ def _add_pixels(relations: Relations, table: str, folder: Path, place: str) -> N
             is_listed=pixel in listed,
             n_files=n_files,
         )
+
+
+def _add_empty_file(relations: Relations, table: str, folder: Path, place: str) -> None:
+    """Note what is wrong with the file of a table without rows, if there is one: lakes of older skylakes have none."""
+    path = folder / "dataset" / EMPTY_FILE
+    if not path.exists():
+        return
+    try:
+        n_rows = pq.read_metadata(path).num_rows
+        problem: object = f"it has {n_rows} rows, and should have none" if n_rows else None
+    except (*UNREADABLE, pa.ArrowException) as error:
+        problem = error
+    if problem is None and next(data_files(folder), None) is not None:
+        problem = "it is there to show the columns of a table without rows, and this one has some"
+    if problem is not None:
+        relations.problem(f"{place}/dataset/{EMPTY_FILE}", "empty file", problem, table)
+
+
+def _damage_of_margin(layout: Layout, table: str, folder: Path) -> str | None:
+    """Return what is wrong with the margin of a table: a join would find too few pairs, or too many."""
+    root = layout.margin(table, folder.name) / f"{table}_margin"
+    counts = catalog_counts(layout, root)
+    if counts.get("problem") is not None:
+        return str(counts["problem"])
+    if counts["n_rows"] != counts["n_rows_recorded"]:
+        return f"its files have {counts['n_rows']} rows where {counts['n_rows_recorded']} are recorded"
+    owners = {path.stem for path in data_files(folder)}
+    strange = next((path for path in data_files(root) if path.stem not in owners), None)
+    return None if strange is None else f"{strange.name} is of no file of the table"
+
+
+def _damage_of_coverage(relations: Relations, table: str, folder: Path) -> str | None:
+    """Return what is wrong with the coverage of a table: readers would leave out what it does not cover."""
+    try:
+        cells = read_coverage(folder)
+    except ValueError as error:
+        return str(error)
+    missing = [name for name in COVERAGE_FILES if not (folder / name).is_file()]
+    if cells is None or missing:
+        return f"{missing[0]} is missing"
+    columns = ("table_name", "path", "index_min", "index_max")
+    for name, path, *ends in relations.values("disk_files", *columns):
+        if name == table and not all(end is None or cells[cell_of(end)] for end in ends):
+            return f"{path} has rows outside"
+    return None
 
 
 def _add_row_group_metadata(relations: Relations, table: str, folder: Path, place: str) -> None:

@@ -22,6 +22,7 @@ from skylake.lake.storage.bundles import BUNDLES_FOLDER, COMPACTED, Bundle, read
 from skylake.lake.storage.fact_relations import UNREADABLE
 from skylake.lake.storage.parts import Part, PartFile, is_as_written
 from skylake.schema import load
+from skylake.sky.hats_coverage import COVERAGE_FILES
 
 #: What to do after going back.
 _THEN = "then run the pipeline again"
@@ -146,7 +147,9 @@ class Repairs:
         return f"skylake {command} {self.lake}" if command else self.before(table, owner)
 
     def hats(self, name: str, folder: str) -> str:
-        """Return the command that repairs a HATS table or a reference catalog."""
+        """Return the command that repairs a HATS table, its margin, or a reference catalog."""
+        if folder.startswith("_margins"):
+            return f"rm -r {shlex.quote(str(self.facts.layout.root / folder))}"
         if name in self.facts.folders and load(name).layout.batch:
             return f"skylake compact {self.lake} {name} --all"
         if name in self.facts.folders:
@@ -231,7 +234,13 @@ class Repairs:
             return next(
                 link.repair for link in foreign_links(self.facts.layout, deep=True) if link.path == target
             )
-        if kind == "row group metadata":
+        if kind == "coverage":
+            # Readers do without, and the next commit counts all rows again.
+            return "rm -f " + " ".join(shlex.quote(str(target.parent / name)) for name in COVERAGE_FILES)
+        if kind == "margin":
+            # lsdb warns that there is none, until the next commit to the table makes it.
+            return f"rm -r {shlex.quote(str(target))}"
+        if kind in ("row group metadata", "empty file"):
             return f"rm {shlex.quote(str(target))}"
         if kind == "list of a catalog":
             return f"skylake catalog import {self.lake} {target.parent.name} --replace …"

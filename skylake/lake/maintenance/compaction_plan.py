@@ -24,7 +24,8 @@ from skylake.lake.storage.bundles import Bundle
 from skylake.lake.storage.merge_files import INDEX, Merge, MergedFile
 from skylake.lake.storage.parts import Part, PartFile
 from skylake.lake.storage.slices import Slice, read_files
-from skylake.schema import load
+from skylake.schema import arrow_schema, load
+from skylake.schema.parquet import has_empty_columns
 from skylake.sky.pixels import Pixel, pixel_range
 
 #: Parts, or bundles of one level, that are merged into one bundle. A small number gives few files, which speeds up
@@ -188,7 +189,7 @@ def _groups(version: Version, table: str, everything: bool, take_fresh: bool) ->
     bundles = [bundle for bundle in version.bundles.values() if not _is_full(bundle.n_rows, table)]
     if everything:
         group = _BundleGroup(sorted(mergeable), bundles)
-        gains = group.fresh or len(bundles) > 1 or _has_outdated(version, group)
+        gains = group.fresh or len(bundles) > 1 or _has_outdated(version, group) or _has_empty(version, group)
         return _bounded(version, table, group) if gains else []
     if len(mergeable) < FAN_IN and not (take_fresh and mergeable):
         return []
@@ -232,6 +233,12 @@ def _has_outdated(version: Version, group: _BundleGroup) -> bool:
         for bundle in group.bundles
         for part in version.parts_named(bundle.names)
     )
+
+
+def _has_empty(version: Version, group: _BundleGroup) -> bool:
+    """Return whether bundles of a group have files with nested columns without a value."""
+    paths = (version.folder / file.path for bundle in group.bundles for file in bundle.files)
+    return any(has_empty_columns(path, arrow_schema(load(group.bundles[0].table))) for path in paths)
 
 
 def _is_full(n_rows: int, table: str) -> bool:
@@ -301,6 +308,8 @@ def _carried(version: Version, merge: Merge, sources: _Sources) -> MergedFile | 
     """Return the file of the only source if it belongs to a bundle, and so is sorted already."""
     ((path, held),) = sources.items()
     if any(part.schema_sha256 != load(part.table).sha256 for _, part, _ in held):
+        return None
+    if has_empty_columns(version.folder / path, arrow_schema(load(merge.table))):
         return None
     bundle = version.bundles.get(version.bundle_of.get(held[0][1].name, ""))
     if bundle is None:

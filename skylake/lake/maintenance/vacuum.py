@@ -203,6 +203,10 @@ def _drop_versions(layout: Layout, report: VacuumReport) -> None:
             report.n_bytes += _freed(folder)
             shutil.rmtree(set_aside(folder) or folder)
             report.n_versions += 1
+    for folder in layout.margins_of_tables():
+        if not layout.version(folder.parent.name, int(folder.name)).is_dir():
+            report.n_bytes += _freed(folder)
+            shutil.rmtree(folder)
 
 
 def _lost_links_message(layout: Layout, lost: Sequence[tuple[int, str]]) -> str:

@@ -18,7 +18,12 @@ from skylake.lake.commits.snapshot import Snapshot
 from skylake.lake.layout import Layout
 from skylake.lake.published_layout import Publication, PublishedLayout, read_objects, read_publications
 from skylake.lake.remote.published_lake import PublishedSnapshot
-from skylake.lake.remote.snapshot_files import FolderContents, catalog_contents, table_contents
+from skylake.lake.remote.snapshot_files import (
+    FolderContents,
+    catalog_contents,
+    margin_contents,
+    table_contents,
+)
 from skylake.lake.remote.upload import UNFINISHED, Transfer, Uploader, UploadPlan
 from skylake.lake.storage.schema_versions import form_of
 from skylake.places import Reaching, is_url, key, place
@@ -26,6 +31,7 @@ from skylake.revision import VERSION
 
 _KNOWN = {
     "_versions",
+    "_margins",
     "_snapshots",
     "_ledger",
     "_cameras",
@@ -169,6 +175,8 @@ class _Publisher:
         """Yield the contents of the folders to publish."""
         for name in self.snapshot.tables:
             yield table_contents(self.snapshot, name)
+            if (margin := margin_contents(self.snapshot, name)) is not None:
+                yield margin
         for name in self.snapshot.catalogs():
             held = last.folders.get(f"catalogs/{name}") if last else None
             yield catalog_contents(self.snapshot, name, read_objects(self.target, held) or {} if held else {})
@@ -197,6 +205,14 @@ class _Publisher:
             {name: form_of(self.snapshot.folder(name)) for name in self.snapshot.tables},
             {name: folders[f"catalogs/{name}"] for name in self.snapshot.catalogs()},
             VERSION,
+            margins={
+                name: folder
+                for name in self.snapshot.tables
+                # The collection names the table by its usual place.
+                if (folder := folders.get(f"margins/{name}", "")).endswith(
+                    folders[name].removeprefix("_versions")
+                )
+            },
         )
 
     def _write_rest(self) -> None:
@@ -281,9 +297,10 @@ class _Publisher:
 
     def _folders(self) -> Iterable[str]:
         """Yield the folders that snapshots may need."""
-        for table in self.filler.names("_versions"):
-            for version in self.filler.names(f"_versions/{table}"):
-                yield f"_versions/{table}/{version}"
+        for parent in ("_versions", "_margins"):
+            for table in self.filler.names(parent):
+                for version in self.filler.names(f"{parent}/{table}"):
+                    yield f"{parent}/{table}/{version}"
         for name in self.filler.names("catalogs"):
             yield f"catalogs/{name}"
 

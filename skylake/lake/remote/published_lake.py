@@ -144,6 +144,11 @@ class PublishedSnapshot(Snapshot):
         # Snapshots published before skylake had this table have no rows of it.
         return empty_version(table) if place is None else self.layout.root / place
 
+    def collection(self, table: str) -> Path | None:
+        """Return the place of the collection of a table and its margin; None for one that has no margin."""
+        place = self.publication.margins.get(table)
+        return None if place is None else self.layout.root / place
+
     def version(self, table: str) -> Version:
         """Return the version of a table: its parts, bundles and files."""
         if table not in self._versions:

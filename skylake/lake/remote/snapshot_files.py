@@ -20,7 +20,7 @@ class FolderContents:
     Attributes
     ----------
     name : str
-        Name of the table, or ``catalogs/<name>``.
+        Name of the table, ``catalogs/<name>`` or ``margins/<table>``.
     root : Path
         The folder.
     folder : str
@@ -58,6 +58,15 @@ def table_contents(snapshot: Snapshot, table: str) -> FolderContents:
         file = known.get(name)
         objects[name] = (file.n_bytes, file.sha256) if file else _object(path)
     return FolderContents(table, root, f"_versions/{table}/{root.name}", objects)
+
+
+def margin_contents(snapshot: Snapshot, table: str) -> FolderContents | None:
+    """Return what is in the collection of a table and its margin, but for the table; None where it has no margin."""
+    root = snapshot.collection(table)
+    if root is None:
+        return None
+    objects = {path.relative_to(root).as_posix(): _object(path) for path in files_below(root)}
+    return FolderContents(f"margins/{table}", root, f"_margins/{table}/{root.name}", objects)
 
 
 def catalog_contents(snapshot: Snapshot, name: str, held: Objects) -> FolderContents:

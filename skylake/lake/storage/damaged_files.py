@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from skylake.errors import LakeError, advice_on, reason_of
 from skylake.places import is_url, key
+from skylake.sky.hats import EMPTY_FILE
 
 #: Folder of a lake that all files of its tables are below.
 _VERSIONS = "_versions"
@@ -73,7 +74,7 @@ def _data_files(folder: str, name: str) -> Iterator[tuple[str, int]]:
     for entry in entries:
         if entry.is_dir():
             yield from _data_files(entry.path, f"{name}/{entry.name}")
-        elif entry.name.endswith(".parquet"):
+        elif entry.name.endswith(".parquet") and entry.name != EMPTY_FILE:
             yield f"{name}/{entry.name}", entry.stat().st_size
 
 

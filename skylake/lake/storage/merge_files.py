@@ -22,7 +22,7 @@ from skylake.lake.storage.parts import Key, PartFile, file_sha256, sort_rows
 from skylake.lake.storage.slices import Slice, read_files
 from skylake.schema import TableSchema, arrow_schema, load
 from skylake.schema.digest import add_digests, group_digests
-from skylake.schema.parquet import ROW_GROUP_ROWS, open_writer
+from skylake.schema.parquet import ROW_GROUP_ROWS, columns_absent_from, open_writer
 from skylake.sky.pixels import Pixel, pixel_range
 
 #: Values, rows times columns, of a block; with the copy that sorting makes some hundreds of megabytes.
@@ -82,8 +82,9 @@ def merge_files(merge: Merge, folder: Path) -> MergedFile | None:
     first = next(stream, None)
     if first is None:
         return None
-    target = folder / merge.path
-    with open_writer(arrow_schema(schema), target) as writer:
+    target, form = folder / merge.path, arrow_schema(schema)
+    absent = columns_absent_from((source.path for source in merge.sources), form)
+    with open_writer(form, target, absent=absent) as writer:
         for block in chain([first], stream):
             _count(block, merge.keys, shares)
             writer.write(block)

@@ -147,7 +147,9 @@ def _form_of(root: str, *_: int) -> tuple[int, str] | None:
         return None
 
 
-def open_catalog(root: Path, table: str, holder: object = None, **options: Any) -> Any:
+def open_catalog(
+    root: Path, table: str, holder: object = None, margin: Path | None = None, **options: Any
+) -> Any:
     """Open a version of a HATS table with lsdb, under the present schema.
 
     lsdb reads every file with the schema of ``_common_metadata``. If that is an older one, lsdb gets a folder with the
@@ -160,6 +162,8 @@ def open_catalog(root: Path, table: str, holder: object = None, **options: Any) 
     table : str
     holder : object
         An object to keep for as long as the catalog and all that is made from it.
+    margin : Path or None
+        Margin of the version, which is left out where it has an older schema than the present one.
     **options
         For :func:`lsdb.open_catalog`.
     """
@@ -170,7 +174,12 @@ def open_catalog(root: Path, table: str, holder: object = None, **options: Any) 
     schema = arrow_schema(load(table))
     # For Arrow, with which lsdb reads files.
     options = {"page_checksum_verification": True} | options
-    held = {"path_generator": partial(_leaf, root, holder)} | options
+    # Not the default columns alone: all ways of reading from Python give the same.
+    if options.get("columns") is None:
+        options["columns"] = "all"
+    if margin is not None and read_common_metadata(margin).equals(schema):
+        options = {"margin_cache": margin} | options
+    held = {"path_generator": partial(_leaf, root, holder, margin)} | options
     if read_common_metadata(root).equals(schema):
         # A published lake need not be held: only a later publish removes its files.
         return lsdb.open_catalog(root, **(options if is_url(root) else held))
@@ -184,11 +193,11 @@ def open_catalog(root: Path, table: str, holder: object = None, **options: Any) 
     return catalog
 
 
-def _leaf(root: Path, holder: object, _: Any, *leaf: Any) -> Any:
-    """Return the path of a leaf of `root`, given the path that lsdb expects.
+def _leaf(root: Path, holder: object, margin: Path | None, base: Any, *leaf: Any) -> Any:
+    """Return the path of a leaf of `root`, wherever lsdb takes it to be, or of its margin.
 
     lsdb keeps this function with the catalog and with all that is made from it, and so the holder lives as long.
     """
     from hats.io import pixel_catalog_file
 
-    return pixel_catalog_file(root, *leaf)
+    return pixel_catalog_file(margin if margin is not None and str(base) == str(margin) else root, *leaf)

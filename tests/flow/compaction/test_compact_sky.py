@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from skylake.core.sphere import healpix_index, offset, separation_deg
@@ -14,10 +17,14 @@ from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
 from skylake.lake import Commit, Lake, stage_part
+from skylake.lake.commits.margins import build_margin
 from skylake.schema import arrow_schema, conform, load
+from skylake.schema.digest import rows_digest
 from skylake.schema.parquet import write_parquet
 from skylake.settings import Settings
 from skylake.sky.catalog_columns import CatalogColumns
+from skylake.sky.hats import find_pixels, leaf_files, read_properties
+from skylake.sky.pixels import PixelTree, pixel_range
 
 pytestmark = pytest.mark.xdist_group("lsdb")
 
@@ -113,6 +120,67 @@ def test_lsdb_finds_the_pairs_that_all_distances_show(divided: Lake) -> None:
     found = pairs.compute()
     assert len(expected) > 10 * 60 * len(PLACES) * 0.9
     assert sorted(zip(found["frame_id"], found["source_no"], found["ref_id_star"], strict=True)) == expected
+
+
+def test_lsdb_joins_onto_the_table_and_warns_of_nothing(divided: Lake) -> None:
+    """All pairs, from stars to detections: those across the borders of pixels are found in the margin."""
+    import lsdb
+
+    detections = lsdb.open_catalog(
+        divided.snapshot().collection("sources"), columns=["frame_id", "source_no", "ra_deg", "dec_deg"]
+    )
+    catalog = lsdb.open_catalog(divided.layout.catalog("stars"))
+    rows, stars = detections.compute(), catalog.compute()
+    distance = separation_deg(
+        stars["ra_deg"].to_numpy()[:, None], stars["dec_deg"].to_numpy()[:, None],
+        rows["ra_deg"].to_numpy()[None, :], rows["dec_deg"].to_numpy()[None, :],
+    )  # fmt: skip
+    star, row = np.nonzero(distance <= RADIUS_ARCSEC / 3600)
+    keys = (
+        stars["ref_id"].to_numpy()[star],
+        *(rows[name].to_numpy()[row] for name in ("frame_id", "source_no")),
+    )
+    expected = sorted(zip(*keys, strict=True))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        warnings.simplefilter("error", UserWarning)
+        pairs = catalog.crossmatch(
+            detections,
+            radius_arcsec=RADIUS_ARCSEC,
+            n_neighbors=100,
+            suffixes=("_star", ""),
+            suffix_method="all_columns",
+        )
+        found = pairs.compute()
+    assert sorted(zip(found["ref_id_star"], found["frame_id"], found["source_no"], strict=True)) == expected
+
+
+def test_the_margin_is_that_of_all_rows_whatever_the_commits(divided: Lake, tmp_path: Path) -> None:
+    """Files that were linked from version to version, and divided with the pixels, hold what a new margin holds."""
+    shutil.copytree(divided.root, tmp_path / "copy", symlinks=True)
+    layout = Lake(tmp_path / "copy").layout
+    folder = divided.snapshot().folder("sources")
+    number = int(folder.name)
+    build_margin(layout, "sources", number, layout.version("sources", 0))
+    made, anew = (one.margin("sources", number) / "sources_margin" for one in (divided.layout, layout))
+    assert find_pixels(made) == find_pixels(anew)
+    assert len(find_pixels(made)) > len(PLACES)
+    tree = PixelTree.completed(find_pixels(folder), 0)
+    n_rows = 0
+    for pixel in find_pixels(anew):
+        held, wanted = (
+            pa.concat_tables(
+                [pq.read_table(path, partitioning=None) for _, path in leaf_files(root, [pixel])]
+            )
+            for root in (made, anew)
+        )
+        assert rows_digest(held) == rows_digest(wanted)
+        assert pixel in tree.pixels
+        low, high = pixel_range(*pixel)
+        index = held["_healpix_29"].to_numpy()
+        assert not ((low <= index) & (index < high)).any()
+        n_rows += held.num_rows
+    assert int(read_properties(made)["hats_nrows"]) == n_rows
 
 
 @pytest.mark.parametrize("place", PLACES)

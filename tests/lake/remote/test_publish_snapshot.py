@@ -22,7 +22,8 @@ from skylake.errors import LakeError, UsageError
 from skylake.lake import Lake, PublishOptions, PublishReport, Retention, publish_snapshot
 from skylake.lake.commits.ledger import keep_configurations, read_configuration
 from skylake.schema import load, table_names
-from skylake.sky.hats import OBJECTS, Properties, write_collection, write_metadata
+from skylake.sky.hats import OBJECTS, Properties, files_below, write_collection, write_metadata
+from skylake.sky.hats_coverage import COVERAGE_FILES
 
 Fill = Callable[..., None]
 TABLES = ("frames", "sources", "matches")
@@ -98,7 +99,15 @@ def test_what_is_published_is_what_is_on_disk(lake: Lake, url: str, fill: Fill, 
     }
     assert wanted.items() <= found.items()
     require_same(url, lake)
-    assert Lake(url).snapshot().catalogs() == ["stars"]
+    published = Lake(url).snapshot()
+    assert published.catalogs() == ["stars"]
+    for name in table_names():
+        here, there = snapshot.collection(name), published.collection(name)
+        assert (here is None) == (there is None)
+        if here is not None and there is not None:
+            files = [path.relative_to(here) for path in files_below(here)]
+            assert all((there / path).read_bytes() == (here / path).read_bytes() for path in files)
+    assert published.collection("sources") is not None
 
 
 def test_publishing_again_sends_nothing(lake: Lake, url: str, fill: Fill) -> None:
@@ -120,9 +129,11 @@ def test_a_new_night_sends_only_what_is_new(
     report = publish(lake, url)
     part = lake.snapshot().part("sources", "night-2")
     assert part is not None
-    metadata = {"hats.properties", "partition_info.csv", "dataset/_common_metadata"}
-    assert report.tables.keys() == {"sources"}
-    assert report.n_sent <= len(part.files) + 1 + len(metadata)
+    metadata = {"hats.properties", "partition_info.csv", "dataset/_common_metadata", *COVERAGE_FILES}
+    margin = lake.layout.margin("sources", lake.snapshot().folder("sources").name) / "sources_margin"
+    near_edges = list(margin.glob("dataset/*/*/*/night-2.parquet"))
+    assert report.tables.keys() == {"sources", "margins/sources"}
+    assert report.n_sent <= len(part.files) + len(near_edges) + 1 + len(metadata) + len(metadata)
     assert report.bytes_sent < report.bytes_copied
     kept = lake.snapshot().part("sources", "night-1")
     assert kept is not None and report.n_copied >= len(kept.files) + 1
@@ -264,7 +275,7 @@ def test_what_a_stopped_publish_sent_is_not_sent_again(
 
     def some(self: Any, source: str, target: str, **options: Any) -> None:
         sent.append(source)
-        if len(sent) > 8:
+        if len(sent) > 12:
             raise Stopped
         send(self, source, target, **options)
 
@@ -275,8 +286,10 @@ def test_what_a_stopped_publish_sent_is_not_sent_again(
     if meanwhile:  # the night that follows makes other versions of the tables
         fill(lake, 2)
     whole = sum(len(objects_on_disk(lake, name)) for name in table_names())
+    margins = filter(None, map(lake.snapshot().collection, table_names()))
+    whole += sum(len(list(files_below(margin))) for margin in margins)
     report = publish(lake, url)
-    assert len(sent) > 8 and report.n_sent < whole
+    assert len(sent) > 12 and report.n_sent < whole
     saved = report.n_copied if meanwhile else sum(counts["there"] for counts in report.tables.values())
     assert saved >= 2
     require_same(url, lake)

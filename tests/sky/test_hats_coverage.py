@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+from hats.loaders.read_hats import _read_moc_from_point_map
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mocpy import MOC
+
+from skylake.core.sphere import INDEX_ORDER
+from skylake.sky.hats_coverage import (
+    COVERAGE_ORDER,
+    MOC_FITS,
+    MOC_JSON,
+    POINT_MAP,
+    cell_of,
+    read_coverage,
+    sky_fraction,
+    write_coverage,
+    write_map,
+)
+
+N_CELLS = 12 * 4**COVERAGE_ORDER
+runs = st.lists(st.tuples(st.integers(0, N_CELLS - 1), st.integers(1, 70_000)), max_size=6)
+
+
+@settings(deadline=None, max_examples=20)
+@given(runs)
+def test_all_forms_say_the_same(chosen: list[tuple[int, int]]) -> None:
+    """Nothing, a cell, a base pixel, the whole sky: in the map that hats reads and in both MOCs."""
+    cells = np.zeros(N_CELLS, bool)
+    for start, length in chosen:
+        cells[start : start + length] = True
+    with TemporaryDirectory() as name:
+        root = Path(name)
+        write_coverage(root, cells)
+        found = read_coverage(root)
+        assert found is not None and np.array_equal(found, cells)
+        mocs = _read_moc_from_point_map(root), MOC.from_fits(root / MOC_FITS)
+        assert all(moc.sky_fraction == pytest.approx(sky_fraction(cells), abs=1e-12) for moc in mocs)
+        assert mocs[0] == mocs[1]
+        assert (root / POINT_MAP).stat().st_size < N_CELLS + 10_000
+
+
+def test_counts_are_read_back(tmp_path: Path) -> None:
+    from hats.io.file_io import read_fits_image
+
+    counts = np.random.default_rng(1).integers(0, 3, N_CELLS) * 1000
+    write_map(tmp_path / POINT_MAP, counts)
+    assert np.array_equal(read_fits_image(tmp_path / POINT_MAP), counts)
+
+
+def test_a_cell_is_that_of_the_index() -> None:
+    assert cell_of(5 << 2 * (INDEX_ORDER - COVERAGE_ORDER) | 17) == 5
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]"])
+def test_a_damaged_map_is_an_error_and_a_missing_one_is_none(tmp_path: Path, text: Any) -> None:
+    assert read_coverage(tmp_path) is None
+    (tmp_path / MOC_JSON).write_text(text)
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_coverage(tmp_path)
