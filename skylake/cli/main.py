@@ -18,6 +18,7 @@ from skylake import logs
 from skylake.cli.calib_commands import calib
 from skylake.cli.camera_commands import camera
 from skylake.cli.catalog_commands import catalog
+from skylake.cli.crossmatch_command import crossmatch
 from skylake.cli.demo_command import demo
 from skylake.cli.forget_command import forget
 from skylake.cli.history_commands import compact, history, rollback, vacuum
@@ -196,6 +197,7 @@ for command in (
     cone,
     path,
     map_,
+    crossmatch,
     flags,
     reduce,
     solve,

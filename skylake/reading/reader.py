@@ -23,7 +23,6 @@ from skylake.reading.summary import Summary, summary
 from skylake.reading.tables import Columns, Table, require_cone
 from skylake.reading.views import VIEWS, View
 from skylake.report.curves import curve_at, curve_named
-from skylake.schema import table_names
 
 if TYPE_CHECKING:
     import duckdb
@@ -105,7 +104,7 @@ class LakeReader:
     @property
     def tables(self) -> Tables:
         """The tables by name, each with its rows, columns and units."""
-        return Tables({name: Table(self._snapshot, name) for name in table_names()})
+        return Tables({name: Table(self._snapshot, name) for name in self._snapshot.tables})
 
     @property
     def views(self) -> dict[str, View]:
@@ -133,9 +132,9 @@ class LakeReader:
         """
         if name in VIEWS:
             return View(self._snapshot, name)
-        if name in table_names():
+        if name in self._snapshot.tables:
             return Table(self._snapshot, name)
-        raise _unknown(name, (*table_names(), *VIEWS))
+        raise _unknown(name, (*self._snapshot.tables, *VIEWS))
 
     def sql(self, query: str, files: Iterable[str | os.PathLike[str]] | str | os.PathLike[str] = ()) -> Rows:
         """Run a query with DuckDB and return its result.
@@ -326,8 +325,8 @@ class LakeReader:
         --------
         >>> [(run.snapshot, run.stage, run.rows) for run in lake.history(last=3)]
         """
-        if table is not None and table not in table_names():
-            raise _unknown(table, table_names())
+        if table is not None and table not in self._snapshot.tables:
+            raise _unknown(table, self._snapshot.tables)
         with Reaching(self.root):
             return self._lake.runs(last, batch, table)
 
@@ -343,7 +342,7 @@ class LakeReader:
         return self._summary.html()
 
     def _ipython_key_completions_(self) -> list[str]:
-        return [*table_names(), *VIEWS]
+        return [*self._snapshot.tables, *VIEWS]
 
 
 def _unknown(name: object, names: Iterable[str]) -> UsageError:

@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 
 from skylake.lake.commits.ledger_records import read_entry
 from skylake.reading.rows import html_table
-from skylake.schema import load, table_names
 
 if TYPE_CHECKING:
     from skylake.lake import Snapshot
@@ -56,6 +55,7 @@ class Summary:
     time_utc: str
     cameras: tuple[Nights, ...]
     tables: dict[str, int]
+    descriptions: dict[str, str]
     catalogs: tuple[str, ...]
 
     @property
@@ -80,7 +80,7 @@ class Summary:
     def html(self) -> str:
         """Return the summary as HTML that needs nothing from outside; whatever is in it is text."""
         told = "<br>".join(f"{key}: {html.escape(value)}" for key, value in self._lines)
-        rows = [(name, f"{count:,}", load(name).description) for name, count in self.tables.items()]
+        rows = [(name, f"{count:,}", self.descriptions[name]) for name, count in self.tables.items()]
         table = html_table(rows, ["table", "rows", "a row is"])
         return f"<div><strong>lake {html.escape(self.root)}</strong><br>{told}{table}</div>"
 
@@ -93,7 +93,8 @@ def summary(snapshot: Snapshot) -> Summary:
         snapshot=snapshot.number,
         time_utc=f"{entry.time_utc:%Y-%m-%d %H:%M:%S}",
         cameras=_cameras(snapshot),
-        tables={name: snapshot.n_rows(name) for name in table_names()},
+        tables={name: snapshot.n_rows(name) for name in snapshot.tables},
+        descriptions={name: snapshot.schema(name).description for name in snapshot.tables},
         catalogs=tuple(snapshot.catalogs()),
     )
 

@@ -104,7 +104,9 @@ def aggregate(
     progress = progress or Silent()
     known: dict[str, Aggregate | UserAggregate] = {**built_in(), **user_aggregates(files)}
     snapshot = lake.snapshot()
-    left = [name for name in snapshot.tables if name not in (*TABLES, *known)]
+    # A table that no batch has parts in is no aggregate: a match of two tables, say.
+    tables = [name for name in snapshot.tables if snapshot.schema(name).layout.batch]
+    left = [name for name in tables if name not in (*TABLES, *known)]
     unknown = [name for name in names if name not in (*known, *left)]
     if unknown:
         raise UsageError(f"there is no aggregate {unknown[0]!r}; the aggregates are {', '.join(known)}")

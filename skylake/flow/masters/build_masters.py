@@ -22,10 +22,10 @@ from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.masters.assemble_master import DIFFERENCE_FLATS, image_master
 from skylake.flow.masters.bad_pixel_masks import bad_pixel_rows
 from skylake.flow.masters.bias_levels import of_one_level, several_levels
+from skylake.flow.masters.gain_measurements import drop_pixels, read_noise, transfer_row
 from skylake.flow.masters.master_entries import BuiltMaster, MasterBuilder
 from skylake.flow.masters.master_groups import Group, group
 from skylake.flow.masters.master_tasks import Exposure, PreparedFile, look_at, prepare_file
-from skylake.flow.masters.gain_measurements import drop_pixels, read_noise, transfer_row
 from skylake.flow.masters.sky_masks import MASK_FRAMES, sky_mask_row, thinned
 from skylake.image.combine.make_masters import FlatForm
 from skylake.image.masters.master_library import Library, Master
