@@ -22,6 +22,7 @@ from skylake.cli.crossmatch_command import crossmatch
 from skylake.cli.demo_command import demo
 from skylake.cli.forget_command import forget
 from skylake.cli.history_commands import compact, history, rollback, vacuum
+from skylake.cli.ingest_table_command import ingest_table
 from skylake.cli.lake_commands import init, path, status
 from skylake.cli.publish_command import publish
 from skylake.cli.query_commands import cone, flags, lc, map_, sql
@@ -186,6 +187,7 @@ for command in (
     calib,
     targets,
     ingest,
+    ingest_table,
     calibrate,
     aggregate,
     mirror,
