@@ -135,7 +135,7 @@ class Coverage:
     @property
     def sky_fraction(self) -> float:
         """Covered part of the sky."""
-        return len(self.pixels) / (12 * 4**self.order)
+        return float(len(self.pixels) / (12 * 4**self.order))
 
     @property
     def area_square_deg(self) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,11 +20,11 @@ import pyarrow as pa
 from lsdb.core.crossmatch.abstract_crossmatch_algorithm import AbstractCrossmatchAlgorithm
 
 from skylake.core.sphere import FloatArray, IntArray, unit_vectors
-from skylake.errors import UsageError
+from skylake.errors import CatalogError, UsageError, reason_of
 from skylake.places import place
 from skylake.schema import Column, TableLayout, TableSchema
 from skylake.schema.arrow import column_of
-from skylake.sky.cone import read_ranges, touched_pixels
+from skylake.sky.cone import read_ranges
 from skylake.sky.hats_compiled import keep_compiled
 from skylake.sky.hats_files import INDEX, HatsFiles, files_in
 from skylake.sky.match import Indices, mutual_nearest, pairs_within
@@ -206,6 +206,7 @@ def result_schema(name: str, left: Side, right: Side, description: str) -> Table
 class _Reader:
     """Reads a partition of one side."""
 
+    table: str
     columns: tuple[str, ...]
     names: tuple[str, ...]
     schema: pa.Schema
@@ -224,11 +225,19 @@ class _Reader:
 
 
 def read_partition(
-    pixel: Any, reader: _Reader, files: Sequence[tuple[str, int | None]], ranges: IntArray
+    pixel: Any, reader: _Reader, radius_arcsec: float | None, files: Sequence[tuple[str, int | None]]
 ) -> Any:
     """Return the rows of one side for a partition; runs on a worker."""
+    ranges = _reached((pixel.order, pixel.pixel), radius_arcsec)
     known = [(place(path), n_rows) for path, n_rows in files]
-    rows = read_ranges(known, ranges, reader.schema, reader.reads)
+    try:
+        rows = read_ranges(known, ranges, reader.schema, reader.reads)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        lost = next((path for path, _ in known if not path.exists()), None)
+        why = "a file of it is missing" if lost is not None else reason_of(error)
+        raise CatalogError(
+            f"{lost or reader.table}: the table cannot be read ({why}); fetch it again, or verify its lake"
+        ) from error
     if reader.makes is not None:
         rows = reader.makes(rows, [INDEX, *reader.columns])
     return reader.frame(rows)
@@ -239,7 +248,7 @@ def _reader(side: Side) -> _Reader:
     renamed = {**side.names, table.ra: ra, table.dec: dec}
     columns = tuple(renamed)
     reads = columns if table.reads is None else tuple(table.reads([INDEX, *columns]))
-    return _Reader(columns, tuple(renamed.values()), table.schema, reads, table.makes)
+    return _Reader(table.name, columns, tuple(renamed.values()), table.schema, reads, table.makes)
 
 
 def partitions(left: HatsFiles, right: HatsFiles, neighbours: Neighbours) -> list[Pixel]:
@@ -247,12 +256,33 @@ def partitions(left: HatsFiles, right: HatsFiles, neighbours: Neighbours) -> lis
     pixels = refined(left.leaves, right.leaves)
     if neighbours.how == "left":
         return pixels
-    others = _ordered(right.leaves)
-    return [one for one in pixels if touched_pixels(others, grown_ranges(one, neighbours.radius_arcsec))]
+    others = _Leaves(right.leaves)
+    return [one for one in pixels if others.touched(_reached(one, neighbours.radius_arcsec))]
 
 
-def _ordered(pixels: Mapping[Pixel, Any]) -> list[Pixel]:
-    return sorted(pixels, key=lambda one: pixel_range(*one))
+class _Leaves:
+    """The pixels of a table in the order of the space-filling curve, which do not overlap."""
+
+    def __init__(self, pixels: Iterable[Pixel]) -> None:
+        self.pixels = sorted(pixels, key=lambda one: pixel_range(*one))
+        ranges = np.array([pixel_range(*one) for one in self.pixels], np.int64).reshape(-1, 2)
+        self._starts, self._ends = ranges[:, 0], ranges[:, 1]
+
+    def touched(self, ranges: IntArray) -> list[Pixel]:
+        """Return the pixels that sorted ranges of the index touch."""
+        first = np.searchsorted(self._ends, ranges[:, 0], side="right")
+        last = np.searchsorted(self._starts, ranges[:, 1], side="left")
+        counts = np.zeros(len(self.pixels) + 1, np.int64)
+        np.add.at(counts, first, first < last)
+        np.subtract.at(counts, last, first < last)
+        return [self.pixels[place] for place in np.flatnonzero(np.cumsum(counts[:-1]) > 0)]
+
+
+def _reached(pixel: Pixel, radius_arcsec: float | None) -> IntArray:
+    """Return the ranges of the index of a pixel, with its surroundings if there is a radius."""
+    if radius_arcsec is None:
+        return np.array([pixel_range(*pixel)], np.int64)
+    return grown_ranges(pixel, radius_arcsec)
 
 
 def match_graph(left: Side, right: Side, neighbours: Neighbours, pixels: Sequence[Pixel]) -> list[Any]:
@@ -287,22 +317,17 @@ def _catalog(side: Side, pixels: Sequence[Pixel], radius_arcsec: float | None) -
     from hats.catalog import Catalog, TableProperties
     from lsdb.operations.lsdb_ops import FromHealpixMap
 
-    ordered, reader = _ordered(side.table.leaves), _reader(side)
-    ranges = [
-        np.array([pixel_range(*pixel)], np.int64)
-        if radius_arcsec is None
-        else grown_ranges(pixel, radius_arcsec)
-        for pixel in pixels
-    ]
-    files = [files_in(side.table.leaves, touched_pixels(ordered, one)) for one in ranges]
+    leaves, reader = _Leaves(side.table.leaves), _reader(side)
+    files = [files_in(side.table.leaves, leaves.touched(_reached(pixel, radius_arcsec))) for pixel in pixels]
     healpix = [HealpixPixel(*pixel) for pixel in pixels]
     meta = reader.frame(reader.schema.empty_table())
     operation = FromHealpixMap(
         read_partition,
         healpix,
         reader,
+        radius_arcsec,
         meta=meta,
-        map_kwargs={"files": files, "ranges": ranges},
+        map_kwargs={"files": files},
         verify_meta=False,
     )
     ra, dec = side.positions

@@ -112,6 +112,18 @@ def test_positions_that_are_missing_match_nothing(tmp_path: Path) -> None:
     assert sorted(found["n"].to_pylist()) == [0, 1, 2] and set(found["n_right"].to_pylist()) == {2}
 
 
+def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    for name in "lr":
+        write_catalog(tmp_path / name, np.array([10.0]), np.array([5.0]), 10)
+    tables, neighbours = (open_hats(tmp_path / "l"), open_hats(tmp_path / "r")), Neighbours(1.0)
+    pixels = partitions(*tables, neighbours)
+    (frame,) = match_graph(*sides(*tables, (None, None), ("", "_right")), neighbours, pixels)
+    leaf = next((tmp_path / "r").rglob("rows.parquet"))
+    leaf.unlink()
+    with pytest.raises(CatalogError, match=f"{leaf}: the table cannot be read \\(a file of it is missing\\)"):
+        frame.compute(scheduler="synchronous")
+
+
 def test_what_is_no_catalog_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match="no HATS catalog can be read there"):
         open_hats(tmp_path)

@@ -167,18 +167,19 @@ def read_frames(path: Path, columns: TableColumns) -> tuple[list[TableFrame], in
     filters = None if columns.filter is None else texts(rows, columns.filter)
     frames = []
     for name, of_frame in _groups(rows, columns, mjd, filters, np.flatnonzero(used)):
+        places = {one: value[of_frame] for one, value in values.items()}
         frames.append(
             TableFrame(
-                name,
-                _one(rows, columns.time, mjd, of_frame, "times"),
-                _one(rows, columns.exposure, exposure, of_frame, "exposures"),
-                columns.filter_name if filters is None else filters[of_frame[0]],
-                *(
-                    values[one][of_frame] if one in values else None
-                    for one in ("x", "y", "ra_deg", "dec_deg")
-                ),
-                values["flux"][of_frame],
-                values["flux_err"][of_frame],
+                name=name,
+                mjd=_one(rows, columns.time, mjd, of_frame, "times"),
+                exposure_s=_one(rows, columns.exposure, exposure, of_frame, "exposures"),
+                filter=columns.filter_name if filters is None else filters[of_frame[0]],
+                x=places.get("x"),
+                y=places.get("y"),
+                ra_deg=places.get("ra_deg"),
+                dec_deg=places.get("dec_deg"),
+                flux=places["flux"],
+                flux_err=places["flux_err"],
             )
         )
     return frames, int(np.count_nonzero(~used))
