@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -90,27 +90,8 @@ def ingest_tables(
     report = TableReport(IngestReport())
     run = IngestRun(lake, workers, progress, known, report.ingest, False, LeftChunks(lake, profile.name, ()))
     with lake.stage(f"ingest-{profile.name}") as staging:
-        task = dask.delayed(reduce_table, pure=False)
-        tasks = [
-            task(path, columns, reduction, held.get(as_text(str(path)), {}), staging / "rows" / str(number))
-            for number, path in enumerate(names)
-        ]
-        progress.begin("tables", len(tasks))
-        results = workers.run(tasks, lambda *_: progress.advance())
-        progress.end()
-        made: list[TableChunks] = [
-            value_of(result, f"{path} could not be read") for path, result in zip(names, results, strict=True)
-        ]
-        chunks: dict[int, list[Chunk]] = {}
-        for path, one in zip(names, made, strict=True):
-            report.ingest.n_known += one.n_known
-            if one.n_left_out:
-                report.left_out[str(path)] = one.n_left_out
-            for night, chunk in one.chunks.items():
-                first = without_repeats(chunk, known.seen)
-                report.ingest.repeated += first.repeated
-                if first.frames.num_rows:
-                    chunks.setdefault(night, []).append(first)
+        made = _read(names, columns, reduction, held, staging, run)
+        chunks = _nights(names, made, known, report)
         done: set[int] = set()
 
         def publish() -> list[LakeError]:
@@ -121,6 +102,51 @@ def ingest_tables(
     if failures:
         raise LakeError(together(failures)) from failures[0]
     return report
+
+
+def _read(
+    paths: Sequence[Path],
+    columns: TableColumns,
+    reduction: Reduction,
+    held: Mapping[str, Mapping[str, int]],
+    staging: Path,
+    run: IngestRun,
+) -> list[TableChunks]:
+    """Return what became of each file, read by the workers.
+
+    Raises
+    ------
+    CatalogError
+        If a file cannot be read.
+    """
+    task = dask.delayed(reduce_table, pure=False)
+    tasks = [
+        task(path, columns, reduction, held.get(as_text(str(path)), {}), staging / "rows" / str(number))
+        for number, path in enumerate(paths)
+    ]
+    run.progress.begin("tables", len(tasks))
+    results = run.workers.run(tasks, lambda *_: run.progress.advance())
+    run.progress.end()
+    return [
+        value_of(result, f"{path} could not be read") for path, result in zip(paths, results, strict=True)
+    ]
+
+
+def _nights(
+    paths: Sequence[Path], made: Sequence[TableChunks], known: Known, report: TableReport
+) -> dict[int, list[Chunk]]:
+    """Return the new frames of all files by night, each of them once, and report the rest."""
+    chunks: dict[int, list[Chunk]] = {}
+    for path, one in zip(paths, made, strict=True):
+        report.ingest.n_known += one.n_known
+        if one.n_left_out:
+            report.left_out[str(path)] = one.n_left_out
+        for night, chunk in one.chunks.items():
+            first = without_repeats(chunk, known.seen)
+            report.ingest.repeated += first.repeated
+            if first.frames.num_rows:
+                chunks.setdefault(night, []).append(first)
+    return chunks
 
 
 def _held(snapshot: Snapshot, camera: str, paths: Sequence[Path]) -> dict[str, dict[str, int]]:
