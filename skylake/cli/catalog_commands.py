@@ -10,14 +10,11 @@ import click
 from skylake.cli import completion, show
 from skylake.cli.arguments import (
     Number,
-    declination,
     lake_argument,
     open_lake,
-    out_option,
-    radius_arcsec,
     readable_lake_argument,
-    right_ascension,
 )
+from skylake.cli.catalog_search_commands import box, cone, coverage
 from skylake.cli.progress_bar import progress
 
 if TYPE_CHECKING:
@@ -276,24 +273,6 @@ def show_(lake: Path, name: str, as_json: bool) -> None:
     )
 
 
-@catalog.command(
-    context_settings={"ignore_unknown_options": True},  # so that -5.4 is a declination
-)
-@readable_lake_argument
-@click.argument("name", shell_complete=completion.catalogs)
-@click.argument("ra", type=right_ascension)
-@click.argument("dec", type=declination)
-@click.argument("radius_arcsec", type=radius_arcsec)
-@out_option
-def cone(lake: Path, name: str, ra: float, dec: float, radius_arcsec: float, out: Path | None) -> None:
-    """Print the stars of the catalog NAME within RADIUS_ARCSEC of RA DEC (degrees), as CSV."""
-    from skylake.cli.output import write_table
-    from skylake.sky.lake_catalogs import ReferenceCatalog
-
-    reference = ReferenceCatalog.open(open_lake(lake).snapshot().catalog(name))
-    write_table(reference.cone(ra, dec, radius_arcsec / 3600.0), out)
-
-
 @catalog.command()
 @lake_argument
 @click.argument("name", shell_complete=completion.catalogs)
@@ -338,3 +317,7 @@ def _index_text(n_asterisms: int, n_bytes: int, sure_deg: float) -> str:
         f"index of {n_asterisms} asterisms, {n_bytes / 1e6:.0f} MB, for pictures of {sure_deg:.2g} degrees and more; "
         "of narrower ones some are not solved, and a deeper catalog solves more"
     )
+
+
+for command in (cone, box, coverage):
+    catalog.add_command(command)

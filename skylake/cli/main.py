@@ -18,9 +18,11 @@ from skylake import logs
 from skylake.cli.calib_commands import calib
 from skylake.cli.camera_commands import camera
 from skylake.cli.catalog_commands import catalog
+from skylake.cli.crossmatch_command import crossmatch
 from skylake.cli.demo_command import demo
 from skylake.cli.forget_command import forget
 from skylake.cli.history_commands import compact, history, rollback, vacuum
+from skylake.cli.ingest_table_command import ingest_table
 from skylake.cli.lake_commands import init, path, status
 from skylake.cli.publish_command import publish
 from skylake.cli.query_commands import cone, flags, lc, map_, sql
@@ -185,6 +187,7 @@ for command in (
     calib,
     targets,
     ingest,
+    ingest_table,
     calibrate,
     aggregate,
     mirror,
@@ -196,6 +199,7 @@ for command in (
     cone,
     path,
     map_,
+    crossmatch,
     flags,
     reduce,
     solve,

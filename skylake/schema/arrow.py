@@ -27,6 +27,17 @@ _ARROW = {
 _TEXT_LENGTH = 2048
 #: Metadata of a table of a user: its schema, in the form of its YAML file.
 SCHEMA = "skylake.schema"
+_DATATYPES = (
+    (pa.types.is_boolean, "boolean"),
+    (pa.types.is_int8, "byte"),
+    (lambda kind: pa.types.is_int16(kind) or pa.types.is_uint8(kind), "short"),
+    (lambda kind: pa.types.is_int32(kind) or pa.types.is_uint16(kind), "int"),
+    (lambda kind: pa.types.is_integer(kind) or _is_whole(kind), "long"),
+    (lambda kind: pa.types.is_float16(kind) or pa.types.is_float32(kind), "float"),
+    (lambda kind: pa.types.is_float64(kind) or pa.types.is_decimal(kind), "double"),
+    (lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind), "text"),
+    (pa.types.is_timestamp, "timestamp"),
+)
 _VOTABLE = {
     "boolean": "boolean",
     # The bytes of VOTable have no sign.
@@ -44,6 +55,35 @@ def arrow_type(column: Column) -> pa.DataType:
     if column.datatype == "nested":
         return pa.struct([pa.field(inner.name, pa.list_(_ARROW[inner.datatype])) for inner in column.columns])
     return _ARROW[column.datatype]
+
+
+def datatype_of(kind: pa.DataType) -> str | None:
+    """Return the datatype of a column for values of a type; None where none fits."""
+    return next((datatype for fits, datatype in _DATATYPES if fits(kind)), None)
+
+
+def _is_whole(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_decimal(kind)) and kind.scale == 0
+
+
+def column_of(field: pa.Field, name: str) -> Column | None:
+    """Return a column for the values of a field of another table, under a name; None where no datatype fits.
+
+    Unit, UCD and description are those of its metadata. A struct of lists becomes a nested column.
+    """
+    known = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+    text, unit, ucd = known.get("description") or field.name, known.get("unit"), known.get("ucd")
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    if not pa.types.is_struct(kind):
+        datatype = datatype_of(kind)
+        return None if datatype is None else Column(name, datatype, text, True, unit or None, ucd or None)
+    inner = [
+        column_of(pa.field(one.name, one.type.value_type), one.name)
+        for one in kind
+        if pa.types.is_list(one.type) or pa.types.is_large_list(one.type)
+    ]
+    plain = tuple(column for column in inner if column is not None and not column.columns)
+    return Column(name, "nested", text, columns=plain) if len(plain) == kind.num_fields else None
 
 
 @cache

@@ -1,8 +1,9 @@
-"""Rows of a HATS catalog within a cone, read with as few row groups as the statistics allow."""
+"""Rows of a HATS catalog within a cone, a box or ranges of its index, read with as few row groups as possible."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from skylake.core.sphere import IntArray, within
 from skylake.errors import CatalogError
 from skylake.places import arrow_filesystem, key, parquet_format
 from skylake.sky.hats import Leaves, leaf_files, read_common_metadata, read_pixels
-from skylake.sky.pixels import Pixel, cone_ranges, pixel_range
+from skylake.sky.pixels import Pixel, box_ranges, cone_ranges, pixel_range
 
 if TYPE_CHECKING:
     import pyarrow.dataset as pds
@@ -82,13 +83,105 @@ def read_cone(
         If a file is missing or cannot be read.
     """
     ranges = cone_ranges(ra_deg, dec_deg, radius_deg)
-    wanted = None if columns is None else list(dict.fromkeys([*columns, "ra_deg", "dec_deg"]))
     dataset = _dataset(root, ranges, schema or read_common_metadata(root), leaves)
-    # Rows of the same row groups that are far away are dropped before the other columns are put together.
-    near = _between(ranges)
-    table = dataset.to_table(columns=wanted, filter=near if filter is None else near & filter)
+    table = dataset.to_table(columns=_with_positions(columns), filter=_near(ranges, filter))
     table = table.filter(pa.array(_inside(table, ra_deg, dec_deg, radius_deg)))
     return table if columns is None else table.select(list(columns))
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A box of right ascension and declination.
+
+    Attributes
+    ----------
+    ra_deg : (float, float)
+        Western and eastern limit; where the second is not the larger one, the box goes through RA 0.
+    dec_deg : (float, float)
+        Southern and northern limit.
+    """
+
+    ra_deg: tuple[float, float]
+    dec_deg: tuple[float, float]
+
+    @property
+    def width_deg(self) -> float:
+        """Extent in right ascension, at most 360."""
+        extent = self.ra_deg[1] - self.ra_deg[0]
+        return extent if 0.0 <= extent <= 360.0 else extent % 360.0
+
+    def holds(
+        self, ra_deg: npt.NDArray[np.float64], dec_deg: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.bool_]:
+        """Return which positions are in the box, its limits included; a NaN is not."""
+        south, north = self.dec_deg
+        east = (ra_deg - self.ra_deg[0]) % 360.0
+        # What rounding puts just west of the western limit would be nearly 360 degrees east of it.
+        in_ra = (east <= self.width_deg) | (east >= 360.0 - _ROUNDING_DEG)
+        return np.asarray(in_ra & (dec_deg >= south) & (dec_deg <= north))
+
+
+def read_box(root: Path, box: Box, filter: Any = None) -> pa.Table:
+    """Return the rows of a catalog in a box of right ascension and declination.
+
+    Parameters
+    ----------
+    root : Path
+        A HATS catalog with a folder per pixel.
+    box : Box
+    filter : pyarrow.compute.Expression or None
+        Chooses rows.
+
+    Raises
+    ------
+    OSError, pyarrow.ArrowInvalid
+        If a file is missing or cannot be read.
+    """
+    ranges = box_ranges(box.ra_deg[0], box.width_deg, *box.dec_deg)
+    table = _dataset(root, ranges, read_common_metadata(root), None).to_table(filter=_near(ranges, filter))
+    ra, dec = (np.asarray(table[name], float) for name in ("ra_deg", "dec_deg"))
+    return table.filter(pa.array(box.holds(ra, dec)))
+
+
+def read_ranges(
+    files: Sequence[tuple[Path, int | None]], ranges: IntArray, schema: pa.Schema, columns: Sequence[str]
+) -> pa.Table:
+    """Return the rows of some files of a HATS table whose index is in ranges, in the order of files and rows.
+
+    Parameters
+    ----------
+    files : sequence of (Path, int or None)
+        With the rows that each ought to have.
+    ranges : ndarray of int64, shape (n, 2)
+        Half open, sorted, of order 29; at least one.
+    schema : pyarrow.Schema
+        What a file lacks is null, what is narrower is widened.
+    columns : sequence of str
+        Those to read; the index comes along.
+
+    Raises
+    ------
+    WrongCount
+        If a file has another number of rows than it should have.
+    OSError, pyarrow.ArrowInvalid
+        If a file is missing or cannot be read.
+    """
+    wanted = list(dict.fromkeys([_INDEX, *columns]))
+    table = _of_files(files, ranges, schema).to_table(columns=wanted, filter=_near(ranges, None))
+    index = np.asarray(table[_INDEX], np.int64)
+    position = np.searchsorted(ranges[:, 1], index, side="right")
+    inside = ranges[np.minimum(position, len(ranges) - 1), 0] <= index
+    return table.filter(pa.array(inside & (position < len(ranges))))
+
+
+def _with_positions(columns: Sequence[str] | None) -> list[str] | None:
+    return None if columns is None else list(dict.fromkeys([*columns, "ra_deg", "dec_deg"]))
+
+
+def _near(ranges: IntArray, filter: Any) -> Any:
+    """Return a filter by which rows far away are dropped before the other columns are put together."""
+    near = _between(ranges)
+    return near if filter is None else near & filter
 
 
 def faintest_of(
@@ -151,14 +244,21 @@ def _between(ranges: IntArray) -> Any:
 
 def _dataset(root: Path, ranges: IntArray, schema: pa.Schema, leaves: Leaves | None) -> pds.FileSystemDataset:
     """Return the row groups of a catalog that ranges of the index touch."""
-    import pyarrow.dataset as pds
-
-    pixels = _touched(read_pixels(root) if leaves is None else sorted(leaves), ranges)
+    pixels = touched_pixels(read_pixels(root) if leaves is None else sorted(leaves), ranges)
     files: list[tuple[Path, int | None]] = (
         [(path, None) for _, path in leaf_files(root, pixels)]
         if leaves is None
         else [file for pixel in pixels for file in leaves[pixel].items()]
     )
+    return _of_files(files, ranges, schema)
+
+
+def _of_files(
+    files: Sequence[tuple[Path, int | None]], ranges: IntArray, schema: pa.Schema
+) -> pds.FileSystemDataset:
+    """Return the row groups of some files that ranges of the index touch."""
+    import pyarrow.dataset as pds
+
     fragments = [
         fragment for path, n_rows in files if (fragment := _fragment(path, ranges, n_rows)) is not None
     ]
@@ -178,10 +278,11 @@ def _fragment(path: Path, ranges: IntArray, n_rows: int | None) -> pds.ParquetFi
 
 def touched_leaves(leaves: Leaves, ra_deg: float, dec_deg: float, radius_deg: float) -> list[Pixel]:
     """Return the pixels among those of a catalog that a cone touches."""
-    return _touched(sorted(leaves), cone_ranges(ra_deg, dec_deg, radius_deg))
+    return touched_pixels(sorted(leaves), cone_ranges(ra_deg, dec_deg, radius_deg))
 
 
-def _touched(pixels: Iterable[Pixel], ranges: IntArray) -> list[Pixel]:
+def touched_pixels(pixels: Iterable[Pixel], ranges: IntArray) -> list[Pixel]:
+    """Return those of some pixels that ranges of the index touch, in their order."""
     return [pixel for pixel in pixels if _touches(ranges, *pixel_range(*pixel))]
 
 
@@ -192,7 +293,8 @@ def _touches(ranges: IntArray, start: int, end: int) -> bool:
 
 
 def _row_groups(metadata: pq.FileMetaData, ranges: IntArray) -> list[int]:
-    index = metadata.schema.to_arrow_schema().get_field_index(_INDEX)
+    # Of the leaves of the columns, which are more than those where some are nested.
+    index = metadata.schema.names.index(_INDEX)
     chosen = []
     for number in range(metadata.num_row_groups):
         statistics = metadata.row_group(number).column(index).statistics

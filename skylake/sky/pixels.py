@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +39,12 @@ _PROBED_MARGINS = 4.0
 _WIDE_DEG = 90.0
 #: Cells are so many margins wide; their shapes vary over the sky by less than a factor of two.
 _CELL_MARGINS = 6.0
+#: Cells of the ring around a pixel are at least so many margins wide, and at most so many orders finer than the pixel.
+_RING_MARGINS = 3.0
+_RING_DEPTH = 8
+#: Cells that cover a box are divided until there are more than so many, or they have this order.
+_BOX_CELLS = 2000
+_FINEST_BOX = 18
 
 
 def pixel_range(order: int, pixel: int) -> tuple[int, int]:
@@ -219,10 +227,66 @@ def cone_ranges(ra_deg: float, dec_deg: float, radius_deg: float) -> IntArray:
     cells, orders, _ = nested.cone_search(
         Longitude(ra_deg % 360.0, u.deg), Latitude(dec_deg, u.deg), radius_deg * u.deg, order
     )
-    shift = 2 * (INDEX_ORDER - orders.astype(np.int64))
+    return merge_ranges(_ranges_of_cells(cells, orders))
+
+
+def box_ranges(west_deg: float, width_deg: float, south_deg: float, north_deg: float) -> IntArray:
+    """Return ranges of order-29 indices, as :func:`cone_ranges` does, that cover a box from a western limit on."""
+    order, cells = 0, np.arange(12, dtype=np.int64)
+    while True:
+        ra, dec = healpix_centre(cells, order)
+        reach = _BASE_REACH_DEG / 2**order
+        near = (dec >= south_deg - reach) & (dec <= north_deg + reach)
+        # Near a pole the surroundings of a centre have every right ascension.
+        sine = math.sin(math.radians(min(reach, 90.0))) / np.maximum(np.cos(np.radians(dec)), 1e-12)
+        wide = np.where(np.abs(dec) + reach < 90.0, np.degrees(np.arcsin(np.minimum(sine, 1.0))), 180.0)
+        cells = cells[near & ((ra - west_deg + wide) % 360.0 <= width_deg + 2.0 * wide)]
+        if order == _FINEST_BOX or len(cells) > _BOX_CELLS:
+            return merge_ranges(_ranges_of_cells(cells, order))
+        order, cells = order + 1, (4 * cells[:, None] + np.arange(4)).ravel()
+
+
+def grown_ranges(pixel: Pixel, radius_arcsec: float) -> IntArray:
+    """Return ranges of order-29 indices, as :func:`cone_ranges` does, that cover a pixel and a margin around it.
+
+    Rows farther away than the radius may come along: the margin is a ring of whole cells that are wider than it.
+    """
+    from cdshealpix import nested
+
+    order, number = pixel
+    finest = math.floor(math.log2(_BASE_SIZE_DEG * 3600.0 / (_RING_MARGINS * max(radius_arcsec, 1e-3))))
+    depth = min(finest - order, _RING_DEPTH, INDEX_ORDER - order)
+    if depth < 0:
+        (ra,), (dec,) = healpix_centre([number], order)
+        reach = _BASE_REACH_DEG / 2**order + radius_arcsec / 3600.0
+        return cone_ranges(float(ra), float(dec), min(reach, 180.0))
+    borders, corners = nested.external_neighbours(np.array([number]), order, depth)
+    cells = np.concatenate([np.ravel(borders), np.ravel(corners)]).astype(np.int64)
+    ring = _ranges_of_cells(cells[cells >= 0], np.int64(order + depth))
+    return merge_ranges(np.concatenate([ring, [pixel_range(*pixel)]]))
+
+
+def _ranges_of_cells(cells: npt.NDArray[Any], orders: Any) -> IntArray:
+    shift = 2 * (INDEX_ORDER - np.asarray(orders).astype(np.int64))
     starts = cells.astype(np.int64) << shift
-    ends = (cells.astype(np.int64) + 1) << shift
-    return merge_ranges(np.column_stack([starts, ends]))
+    return np.column_stack([starts, (cells.astype(np.int64) + 1) << shift])
+
+
+def refined(pixels: Iterable[Pixel], others: Iterable[Pixel]) -> list[Pixel]:
+    """Return pixels, each divided where pixels of another division lie in it; sorted by the space-filling curve.
+
+    Raises
+    ------
+    ValueError
+        If the others overlap.
+    """
+    tree = PixelTree.completed(others, 0)
+    divided: list[Pixel] = []
+    for pixel in sorted(pixels, key=lambda one: pixel_range(*one)):
+        start, end = pixel_range(*pixel)
+        first, last = tree.assign(np.array([start, end - 1]))
+        divided += [pixel] if first == last else tree.pixels[first : last + 1]
+    return divided
 
 
 def merge_ranges(ranges: IntArray) -> IntArray:

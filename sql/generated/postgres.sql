@@ -160,13 +160,13 @@ CREATE TABLE frames (
 
 COMMENT ON TABLE frames IS 'One row per frame ever given to skylake, whatever its status: how it was read, where it points, how good it is, and why it was rejected or failed.';
 
-COMMENT ON COLUMN frames.frame_id IS 'Identifier: first 63 bits of the SHA-256 of camera, extension and decompressed bytes';
+COMMENT ON COLUMN frames.frame_id IS 'Identifier: first 63 bits of the SHA-256 of camera, extension and decompressed bytes, or detections of an ingested table';
 
 COMMENT ON COLUMN frames.camera IS 'Name of the camera';
 
 COMMENT ON COLUMN frames.night IS 'Observing night, date of the local evening as YYYYMMDD; 0 if the time is unknown';
 
-COMMENT ON COLUMN frames.file IS 'Path of the file when it was read';
+COMMENT ON COLUMN frames.file IS 'Path of the file when it was read; with # and the name of the frame if it is a table of several';
 
 COMMENT ON COLUMN frames.extension IS 'Index of the HDU of the image';
 
@@ -226,7 +226,7 @@ COMMENT ON COLUMN frames.mirrored IS 'True if east is to the right when north is
 
 COMMENT ON COLUMN frames.s_region IS 'Outline of the image on the sky, ICRS, as in ObsCore';
 
-COMMENT ON COLUMN frames.wcs_source IS 'Origin of the WCS. header; refined: lens fitted to a frame with a right header; solved: from stars alone; seeded: solved near the place that the telescope cards predict; mosaic: from other chips of the exposure; neighbours: from few stars and the frames before and after; interpolated: from those frames only; geometry: from the geometry of an all-sky camera only';
+COMMENT ON COLUMN frames.wcs_source IS 'Origin of the WCS. header; refined: lens fitted to a frame with a right header; solved: from stars alone; seeded: solved near the place that the telescope cards predict; mosaic: from other chips of the exposure; neighbours: from few stars and the frames before and after; interpolated: from those frames only; geometry: from the geometry of an all-sky camera only; table: from the positions of an ingested table';
 
 COMMENT ON COLUMN frames.wcs_catalog IS 'Reference catalog that verified or made the WCS';
 

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import astropy.units as u
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from astropy.table import Table
+from mocpy import MOC
 
 from skylake.core.sphere import separation_deg
 from skylake.sky.asterism_index import AsterismIndex, open_index
@@ -210,9 +212,97 @@ def test_a_cone_of_a_catalog_holds_the_stars_within(lake: Path, sky: Path, tmp_p
     assert set(Table.read(tmp_path / "near.fits")["ref_id"]) == set(stars.id[near])
 
 
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory, well: Run) -> tuple[Path, Table]:
+    """A lake with a catalog of the whole sky, and the table that it was imported from."""
+    folder = tmp_path_factory.mktemp("wide")
+    rng = np.random.default_rng(5)
+    count = 20_000
+    stars = Table(
+        {
+            "id": np.arange(count),
+            "ra": rng.uniform(0, 360, count),
+            "dec": np.degrees(np.arcsin(rng.uniform(-1, 1, count))),
+            "V": np.round(rng.uniform(4, 14, count), 3),
+            "B": np.round(rng.uniform(4, 16, count), 3),
+        }
+    )
+    stars["B"][:100] = np.nan
+    stars.write(folder / "stars.fits")
+    well("init", folder / "lake", "--cluster", "inline")
+    well(
+        "catalog", "import", folder / "lake", "all", "--format", "table", folder / "stars.fits", "--no-index",
+        "--id", "id", "--ra", "ra", "--dec", "dec", "--mag", "V=V", "--mag", "B=B", "--mag-err", "V=0.1",
+        "--mag-err", "B=0.1",
+    )  # fmt: skip
+    return folder / "lake", stars
+
+
+@pytest.mark.parametrize(
+    ("west", "east", "south", "north"),
+    [
+        (350, 10, -20, 20),
+        (-10, 10, -20, 20),
+        (10, 200, 60, 90),
+        (0, 360, -90, -85),
+        (30, 31, -90, 90),
+        (5, 5, 0, 0),
+    ],
+)
+def test_a_box_holds_the_stars_within(
+    west: float, east: float, south: float, north: float, wide: tuple[Path, Table], well: Run
+) -> None:
+    lake, stars = wide
+    width = 360.0 if (west, east) == (0, 360) else (east - west) % 360.0
+    inside = ((stars["ra"] - west) % 360.0 <= width) & (stars["dec"] >= south) & (stars["dec"] <= north)
+    rows = well("catalog", "box", lake, "all", west, east, south, north).out
+    assert {int(row["ref_id"]) for row in csv.DictReader(io.StringIO(rows))} == set(stars["id"][inside])
+
+
+def test_limits_and_the_order_of_a_cone(wide: tuple[Path, Table], tmp_path: Path, well: Run) -> None:
+    lake, stars = wide
+    out = tmp_path / "cone.ecsv"
+    limits = ("--mag", "V=6:10.5", "--mag", "B=:12", "--colour", "B-V=-0.5:")
+    well("catalog", "cone", lake, "all", 0.5, -30, 15 * 3600, *limits, "-o", out)
+    found = Table.read(out)
+    away = separation_deg(0.5, -30.0, np.asarray(stars["ra"]), np.asarray(stars["dec"]))
+    v, b = stars["V"], stars["B"]
+    inside = (away <= 15) & (v >= 6) & (v <= 10.5) & (b <= 12) & (b - v >= -0.5)
+    order = np.argsort(away[inside])
+    assert found["ref_id"].tolist() == stars["id"][inside][order].tolist() and len(found) > 20
+    np.testing.assert_allclose(found["distance_arcsec"], 3600 * away[inside][order], atol=1e-6)
+    assert found["distance_arcsec"].unit == "arcsec"
+
+
+def test_coverage_is_where_the_stars_are(
+    wide: tuple[Path, Table], lake: Path, tmp_path: Path, well: Run
+) -> None:
+    whole = well("catalog", "coverage", wide[0], "all", "--json").json
+    assert (whole["stars"], whole["sky_fraction"]) == (20_000, 1.0)
+    paths = [tmp_path / f"moc.{suffix}" for suffix in ("fits", "json", "txt")]
+    made = [
+        well("catalog", "coverage", lake, "simcat", "--order", 9, "-o", path, "--json").json for path in paths
+    ]
+    mocs = [MOC.from_fits(paths[0]), MOC.load(paths[1], "json"), MOC.load(paths[2], "ascii")]
+    assert mocs[0] == mocs[1] == mocs[2]
+    assert made[0]["area_square_deg"] == pytest.approx(mocs[0].sky_fraction * 41252.96, rel=1e-6)
+    stars = given(Path(lake).parent / "sky")
+    assert mocs[0].contains_lonlat(stars.ra.to_numpy() * u.deg, stars.dec.to_numpy() * u.deg).all()
+    text = well("catalog", "coverage", lake, "simcat", "--plot", tmp_path / "sky.png").out
+    assert re.match(rf"simcat: {len(stars)} stars on \S+ square degrees, ", text)
+    assert (tmp_path / "sky.png").stat().st_size > 5000
+
+
 @pytest.mark.parametrize(
     ("line", "status", "words"),
     [
+        ("box LAKE simcat 1 2 4 3", 2, "DEC_FROM 4 is north of DEC_TO 3; exchange them"),
+        ("box LAKE simcat 1 2 3 4 --mag V", 2, "--mag V: write NAME=FROM:TO, as in --mag V=8:12 or V=:12"),
+        ("box LAKE simcat 1 2 3 4 --mag V=12:8", 2, "--mag V=12:8: write NAME=FROM:TO"),
+        ("box LAKE simcat 1 2 3 4 --mag V=nan:8", 2, "--mag V=nan:8: write NAME=FROM:TO"),
+        ("cone LAKE simcat 1 2 3 --mag K=1:8", 3, "has no magnitudes 'K'; it has"),
+        ("cone LAKE simcat 1 2 3 --colour J-K=:1", 3, "has no colour 'J-K'; it has B-V, and magnitudes in"),
+        ("coverage LAKE simcat -o x.png", 2, "x.png: the suffix names no format of coverage maps"),
         ("show LAKE none", 3, "there is no catalog 'none' in the lake; `skylake catalog list` shows"),
         ("cone LAKE none 1 1 1", 3, "there is no catalog 'none' in the lake"),
         ("cone LAKE simcat 1 -91 1", 2, "'DEC': '-91' is not a number from -90 to 90"),

@@ -19,6 +19,8 @@ READING = [
     ["catalog", "list", "LAKE", "--json"],
     ["catalog", "show", "LAKE", "CATALOG", "--json"],
     ["catalog", "cone", "LAKE", "CATALOG", "RA", "DEC", "600"],
+    ["catalog", "box", "LAKE", "CATALOG", "8", "9", "-20", "-19", "--mag", "V=:12"],
+    ["catalog", "coverage", "LAKE", "CATALOG"],
 ]
 
 
@@ -44,6 +46,23 @@ def test_reading_commands_take_a_url(url: str, lake: Path, well: Any) -> None:
     here, there = (well("status", where, "--json").json for where in (lake, url))
     assert there.pop("lake") == url and here.pop("lake")
     assert there == here
+
+
+def test_a_lake_is_matched_with_tables_behind_urls(
+    url: str, lake: Path, new_lake: Path, well: Any, skylake_command: Any
+) -> None:
+    sources, stars = well("path", url, "sources").out.strip(), f"{url}/catalogs/simcat"
+    columns = ("--left-columns", "frame_id,source_no", "--right-columns", "ref_id")
+    far = well("crossmatch", new_lake, sources, stars, "-o", "far", "--radius", 20, *columns, "--json").json
+    near = (well("path", lake, "sources").out.strip(), lake / "catalogs" / "simcat")
+    assert (
+        well("crossmatch", new_lake, *near, "-o", "near", "--radius", 20, *columns, "--json").json["n_rows"]
+        > 20
+    )
+    query = "SELECT count(*) AS n FROM (FROM far INTERSECT FROM near)"
+    assert well("sql", new_lake, query, "--format", "json").json == [{"n": far["n_rows"]}]
+    answer = skylake_command("crossmatch", new_lake, sources, f"{url}/catalogs/none", "-o", "x")
+    assert "catalogs/none: no HATS catalog can be read there" in answer.sentence
 
 
 def test_the_path_of_a_table_is_what_lsdb_opens(url: str, well: Any) -> None:

@@ -6,8 +6,18 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from skylake.core.sphere import healpix_index, offset, ra_dec, separation_deg
-from skylake.sky.pixels import Pixel, PixelTree, cone_ranges, merge_ranges, pixel_range
+from skylake.core.sphere import healpix_centre, healpix_index, offset, ra_dec, separation_deg
+from skylake.sky.cone import Box
+from skylake.sky.pixels import (
+    Pixel,
+    PixelTree,
+    box_ranges,
+    cone_ranges,
+    grown_ranges,
+    merge_ranges,
+    pixel_range,
+    refined,
+)
 
 few = settings(max_examples=60, deadline=None)
 SKY = 12 << 58
@@ -215,3 +225,49 @@ def test_merged_ranges_hold_the_same_and_do_not_touch(spans: list[tuple[int, int
     assert sum(end - start for start, end in merged.tolist()) == len(held)
     assert (merged[1:, 0] > merged[:-1, 1]).all()
     assert (merge_ranges(merged) == merged).all()
+
+
+@few
+@given(
+    pixel=st.integers(0, 11).flatmap(
+        lambda order: st.tuples(
+            st.just(order),
+            st.integers(0, 12 * 4**order - 1) | st.sampled_from([0, 4**order - 1, 11 * 4**order]),
+        )
+    ),
+    radius=st.floats(0.1, 20_000),
+    seed=st.integers(0, 9999),
+)
+def test_a_grown_pixel_covers_all_that_is_near_it(pixel: Pixel, radius: float, seed: int) -> None:
+    random, (low, high) = np.random.default_rng(seed), pixel_range(*pixel)
+    own = np.append(random.integers(low, high, 80), [low, high - 1])
+    places = [np.asarray(one) for one in healpix_centre(own, 29)]
+    near = offset(*places, radius / 3600.0 * np.sqrt(random.uniform(0, 1, 82)), random.uniform(0, 360, 82))
+    ranges = grown_ranges(pixel, radius)
+    assert holds(ranges, own).all() and holds(ranges, healpix_index(near[0] % 360.0, near[1])).all()
+
+
+@few
+@given(
+    west=st.floats(-180, 360),
+    width=st.floats(0, 360) | st.sampled_from([0.0, 180.0, 360.0]),
+    limits=st.tuples(st.floats(-90, 90), st.floats(-90, 90)),
+)
+def test_box_ranges_cover_the_box(west: float, width: float, limits: tuple[float, float]) -> None:
+    south, north = sorted(limits)
+    random = np.random.default_rng(3)
+    ra = (west + random.uniform(0, width, 200)) % 360.0
+    dec = np.append(random.uniform(south, north, 198), [south, north])
+    inside = Box((west, west + width), (south, north)).holds(ra, dec)
+    ranges = box_ranges(west, width, south, north)
+    assert inside[:198].all() and holds(ranges, healpix_index(ra, dec)[inside]).all()
+    assert len(ranges) < 20_000
+
+
+@few
+@given(mixed_trees(), mixed_trees())
+def test_a_division_is_refined_where_the_other_is_finer(tree: PixelTree, other: PixelTree) -> None:
+    both = PixelTree.of(refined(tree.pixels, other.pixels))
+    for division in (tree, other):
+        edges = set(division.starts.tolist())
+        assert edges <= set(both.starts.tolist())

@@ -122,7 +122,9 @@ def aggregate(
         own, broken = user_aggregates(files)
         known |= own
     snapshot = lake.snapshot()
-    left = [name for name in snapshot.tables if name not in (*TABLES, *known)]
+    # A table that no batch has parts in is no aggregate: a match of two tables, say.
+    tables = [name for name in snapshot.tables if snapshot.schema(name).layout.batch]
+    left = [name for name in tables if name not in (*TABLES, *known)]
     unknown = [name for name in names if name not in (*known, *left)]
     if unknown:
         why = f"; {together(broken)}" if broken else ""

@@ -31,6 +31,7 @@ from skylake.errors import ConfigurationError
 from skylake.flow.aggregates.query import Query, inputs_of
 from skylake.flow.execution.task_guard import code_of_user
 from skylake.schema import Column, TableLayout, TableSchema, empty_table, load
+from skylake.schema.arrow import datatype_of
 from skylake.schema.tables import MERGES, TABLES, Merge, read_schema, require_plain_names
 from skylake.settings import user_file
 from skylake.table.aggregate import Aggregate, Given, Granularity, Input, merged_by
@@ -41,17 +42,6 @@ _LINE = re.compile(r"--\s*(\w+)\s*:\s*(.*)")
 _BATCH = ("camera", "night")
 _INDEX = "_healpix_29"
 _PLACE = (_INDEX, "ra_deg", "dec_deg")
-_DATATYPES = (
-    (pa.types.is_boolean, "boolean"),
-    (pa.types.is_int8, "byte"),
-    (lambda kind: pa.types.is_int16(kind) or pa.types.is_uint8(kind), "short"),
-    (lambda kind: pa.types.is_int32(kind) or pa.types.is_uint16(kind), "int"),
-    (lambda kind: pa.types.is_integer(kind) or _is_whole(kind), "long"),
-    (lambda kind: pa.types.is_float16(kind) or pa.types.is_float32(kind), "float"),
-    (lambda kind: pa.types.is_float64(kind) or pa.types.is_decimal(kind), "double"),
-    (lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind), "text"),
-    (pa.types.is_timestamp, "timestamp"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,14 +363,10 @@ def _require_key(aggregate: Aggregate, path: Path, names: Sequence[str]) -> None
             )
 
 
-def _is_whole(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_decimal(kind)) and kind.scale == 0
-
-
 def _datatype(item: pa.Field, path: Path) -> str:
-    for fits, datatype in _DATATYPES:
-        if fits(item.type):
-            return datatype
-    raise ConfigurationError(
-        f"{path}: the column {item.name!r} is of the type {item.type}, which no table has; cast it"
-    )
+    datatype = datatype_of(item.type)
+    if datatype is None:
+        raise ConfigurationError(
+            f"{path}: the column {item.name!r} is of the type {item.type}, which no table has; cast it"
+        )
+    return datatype

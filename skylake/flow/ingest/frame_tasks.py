@@ -255,7 +255,7 @@ class _Piece:
 
     def written(self, out: Path) -> Chunk:
         """Write them."""
-        frames = _bare(pa.concat_tables([frames_table([]), *(rows.frames for rows in self.reduced)]))
+        frames = bare_rows(pa.concat_tables([frames_table([]), *(rows.frames for rows in self.reduced)]))
         sources = write_rows([rows.sources for rows in self.reduced], "sources", out)
         forced = write_rows(
             [rows.forced for rows in self.reduced], "forced_sources", out.with_suffix(".forced.arrow")
@@ -339,10 +339,10 @@ def lost_frame(path: str, profile: Profile, error: BaseException) -> Chunk:
         f"the worker died twice on this frame ({type(error).__name__}); give workers more memory and retry",
     )
     rows = _failed(path, profile, None if isinstance(content, FrameError) else content, lost)
-    return Chunk(_bare(rows.frames))
+    return Chunk(bare_rows(rows.frames))
 
 
-def _bare(rows: pa.Table) -> pa.Table:
+def bare_rows(rows: pa.Table) -> pa.Table:
     """Return rows without the metadata of their columns, which is larger than they and would be sent with them."""
     return rows.cast(pa.schema([field.remove_metadata() for field in rows.schema]))
 

@@ -134,7 +134,7 @@ def ingest(
         lake, start, reduction, {file for file in planned if known.frames.of_file(file) is not None}
     )
     failures: list[LakeError] = []
-    run = _IngestRun(lake, workers, progress, known, report, options.neighbours, left)
+    run = IngestRun(lake, workers, progress, known, report, options.neighbours, left)
     progress.begin("frames", sum(len(found) for found in nights.values()))
     # Nights of the whole sky start from the geometry of earlier nights, which a killed run may not have learned.
     reduction = _with_geometry(run, reduction, failures)
@@ -220,7 +220,7 @@ def _windows(nights: dict[int, list[str]], size: int) -> Iterable[dict[int, list
 
 
 @dataclass(frozen=True, slots=True)
-class _IngestRun:
+class IngestRun:
     """What the windows of an ingest share."""
 
     lake: Lake
@@ -241,7 +241,7 @@ class _IngestRun:
 
 
 def _ingest_window(
-    run: _IngestRun, window: dict[int, list[str]], reduction: Reduction, later: Sequence[int]
+    run: IngestRun, window: dict[int, list[str]], reduction: Reduction, later: Sequence[int]
 ) -> list[LakeError]:
     """Reduce the frames of some nights, gather them and commit them.
 
@@ -290,7 +290,7 @@ def _ingest_window(
 
         def publish() -> list[LakeError]:
             left = {night: some for night, some in chunks.items() if night not in done}
-            return _publish_window(run, left, reduction, staging, names, done)
+            return publish_nights(run, left, reduction, staging, names, done)
 
         return retry_superseded(publish, run.progress)
 
@@ -300,7 +300,7 @@ def _not_empty(chunks: Mapping[int, list[Chunk]]) -> dict[int, list[Chunk]]:
     return {night: some for night, some in chunks.items() if any(one.frames.num_rows for one in some)}
 
 
-def _with_geometry(run: _IngestRun, reduction: Reduction, failures: list[LakeError]) -> Reduction:
+def _with_geometry(run: IngestRun, reduction: Reduction, failures: list[LakeError]) -> Reduction:
     """Learn the geometry of a camera of the whole sky from its frames, so that the next ones start from it."""
     profile = reduction.profile
     if not profile.base.astrometry.all_sky or reduction.catalog is None:
@@ -316,8 +316,8 @@ def _with_geometry(run: _IngestRun, reduction: Reduction, failures: list[LakeErr
     return replace(reduction, guide=replace(reduction.guide, geometries=known))
 
 
-def _publish_window(
-    run: _IngestRun,
+def publish_nights(
+    run: IngestRun,
     chunks: dict[int, list[Chunk]],
     reduction: Reduction,
     staging: Path,

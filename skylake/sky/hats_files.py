@@ -1,0 +1,139 @@
+"""A HATS table as its files: one of a lake, a catalog, or whatever else is HATS, in a folder or behind a URL."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from skylake.core.sphere import INDEX_ORDER
+from skylake.errors import CatalogError, UsageError, reason_of
+from skylake.places import is_url, place, store, trouble
+from skylake.sky.hats import Leaves
+from skylake.sky.pixels import Pixel
+
+INDEX = "_healpix_29"
+
+
+@dataclass(frozen=True, slots=True)
+class HatsFiles:
+    """A HATS table that can be read.
+
+    Attributes
+    ----------
+    name : str
+        What it is called in sentences.
+    ra, dec : str
+        Columns of the positions, degrees.
+    schema : pyarrow.Schema
+        Columns of the files, with units and meanings as metadata where they are known.
+    names : tuple of str
+        Columns of the rows.
+    leaves : mapping
+        Files of each pixel, with the rows that each should have.
+    identity : str
+        Equal for equal content.
+    default_columns : tuple of str
+        Columns that it recommends; empty where it recommends none.
+    reads : callable or None
+        Columns of the files that some columns of the rows are made from; None where files have the rows.
+    makes : callable or None
+        Makes such rows of those of files that have the same position: of a table in blocks.
+    """
+
+    name: str
+    ra: str
+    dec: str
+    schema: pa.Schema
+    names: tuple[str, ...]
+    leaves: Leaves
+    identity: str
+    default_columns: tuple[str, ...] = ()
+    reads: Callable[[Sequence[str]], Sequence[str]] | None = None
+    makes: Callable[[pa.Table, Sequence[str]], pa.Table] | None = None
+
+    def columns(self, chosen: Sequence[str] | None) -> list[str]:
+        """Return the columns that were chosen, or those that it recommends, or all but the index.
+
+        Raises
+        ------
+        UsageError
+            If there is no such column.
+        """
+        known = [name for name in self.names if name != INDEX]
+        for name in chosen or ():
+            if name not in known:
+                raise UsageError(f"{self.name} has no column {name!r}; it has {', '.join(known)}")
+        names = chosen or self.default_columns or known
+        return list(dict.fromkeys(name for name in names if name in known))
+
+
+def open_hats(where: str | Path) -> HatsFiles:
+    """Open a HATS catalog, or the main catalog of a collection, in a folder or behind a URL.
+
+    Raises
+    ------
+    CatalogError
+        If there is none, or it lacks positions or the index of order 29.
+    """
+    import hats
+
+    root = place(where)
+    try:
+        opened = hats.read_hats(root, read_moc=False)
+        main = getattr(opened, "main_catalog", opened)
+        info, pixels = main.catalog_info, [(one.order, one.pixel) for one in main.get_healpix_pixels()]
+        leaves = {pixel: dict(_files_of(main, *pixel)) for pixel in sorted(pixels)}
+    except (OSError, ValueError, KeyError, AttributeError, pa.ArrowException) as error:
+        why = (trouble(error) if is_url(root) else None) or reason_of(error)
+        raise CatalogError(f"{where}: no HATS catalog can be read there ({why})") from error
+    if info.ra_column is None or info.dec_column is None:
+        raise CatalogError(f"{where}: its properties name no columns of positions")
+    if (info.healpix_column, info.healpix_order) != (INDEX, INDEX_ORDER) or INDEX not in main.schema.names:
+        raise CatalogError(
+            f"{where}: the catalog has no column {INDEX}; import it again with hats-import or lsdb"
+        )
+    identity = hashlib.sha256(repr((str(info), sorted(pixels))).encode()).hexdigest()
+    return HatsFiles(
+        str(where),
+        info.ra_column,
+        info.dec_column,
+        main.schema,
+        tuple(main.schema.names),
+        leaves,
+        identity,
+        tuple(info.default_columns or ()),
+    )
+
+
+def _files_of(catalog: Any, order: int, number: int) -> Iterator[tuple[Path, int | None]]:
+    """Yield the files of a pixel: one, or those in a folder of its own."""
+    from hats import HealpixPixel
+    from hats.io import pixel_catalog_file
+
+    suffix = catalog.catalog_info.npix_suffix or ".parquet"
+    path = pixel_catalog_file(catalog.catalog_base_dir, HealpixPixel(order, number), npix_suffix=suffix)
+    if suffix not in ("/", "\\"):
+        yield (path if is_url(path) else Path(str(path))), None
+        return
+    if is_url(path):
+        names = store(path).ls(path.path, detail=False)
+        files = [path / name.rpartition("/")[2] for name in names]
+    else:
+        files = list(Path(str(path)).glob("*.parquet"))
+    for file in sorted(files):
+        if file.suffix == ".parquet" and not file.name.startswith((".", "_")):
+            yield file, None
+
+
+def files_in(leaves: Leaves, pixels: Sequence[Pixel]) -> list[tuple[str, int | None]]:
+    """Return the files of some pixels, in their order, as texts that :func:`skylake.places.place` reads."""
+    return [(str(path), n_rows) for pixel in pixels for path, n_rows in sorted(_leaf(leaves, pixel).items())]
+
+
+def _leaf(leaves: Leaves, pixel: Pixel) -> Mapping[Path, int | None]:
+    return leaves[pixel]

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import skylake
+from skylake.core.sphere import arcsec_of_chord, unit_vectors
+
+pytestmark = pytest.mark.full
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def own(lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the lake that tests of this file write to."""
+    root = tmp_path_factory.mktemp("crossmatch") / "lake"
+    shutil.copytree(lake, root, symlinks=True)
+    return root
+
+
+@pytest.fixture(scope="module")
+def separations(lake: Path) -> tuple[Any, Any, np.ndarray]:
+    """All sources, all stars, and the separation of each pair in arcseconds."""
+    opened = skylake.open(lake)
+    left = opened["sources"].pandas(["frame_id", "source_no", "ra_deg", "dec_deg"])
+    right = opened.sql("SELECT ref_id, ra_deg, dec_deg FROM catalogs.simcat").pandas()
+    a, b = (unit_vectors(one.ra_deg.to_numpy(), one.dec_deg.to_numpy()) for one in (left, right))
+    return left, right, arcsec_of_chord(np.linalg.norm(a[:, None] - b[None], axis=-1))
+
+
+@pytest.mark.parametrize("options", [(), ("--n-nearest", 3), ("--mutual",), ("--how", "left")])
+def test_the_matches_of_a_lake_are_those_of_brute_force(
+    options: tuple[Any, ...], own: Path, separations: tuple[Any, Any, np.ndarray], well: Run
+) -> None:
+    name = "".join(map(str, options)).replace("-", "_") or "plain"
+    answer = well(
+        "crossmatch", own, "sources", "simcat", "-o", f"x{name}", "--radius", 60, *options,
+        "--left-columns", "frame_id,source_no", "--right-columns", "ref_id,mag_V,ra_deg", "--json",
+    )  # fmt: skip
+    rows = skylake.open(own)[f"x{name}"].pandas()
+    assert answer.json["n_rows"] == len(rows)
+    left, right, apart = separations
+    n_nearest = 3 if "--n-nearest" in options else 1
+    ids, nearest_left = right.ref_id.to_numpy(), np.argmin(apart, axis=0)
+    order = np.argsort(apart, axis=1)[:, :n_nearest]
+    wanted = set()
+    for i, key in enumerate(zip(left.frame_id, left.source_no, strict=True)):
+        near = [
+            j for j in order[i] if apart[i, j] <= 60 and (nearest_left[j] == i or "--mutual" not in options)
+        ]
+        wanted |= {(*key, ids[j], number) for number, j in enumerate(near, 1)}
+        if not near and "left" in options:
+            wanted.add((*key, 0, 0))
+    found = rows.fillna({"ref_id": 0, "match_no": 0})[["frame_id", "source_no", "ref_id", "match_no"]]
+    assert len(found) == len(wanted) > 20
+    assert set(found.astype(int).itertuples(index=False, name=None)) == wanted
+    matched = rows.dropna(subset=["ref_id"])
+    stars = {star: row for row, star in enumerate(ids)}
+    at = [stars[star] for star in matched.ref_id]
+    ours = {key: row for row, key in enumerate(zip(left.frame_id, left.source_no, strict=True))}
+    of = [ours[key] for key in zip(matched.frame_id, matched.source_no, strict=True)]
+    np.testing.assert_allclose(matched.match_arcsec, apart[of, at], atol=1e-6)
+    np.testing.assert_allclose(matched.ra_deg_right, right.ra_deg.to_numpy()[at])
+
+
+def test_the_table_is_one_of_the_lake(own: Path, well: Run, skylake_command: Run) -> None:
+    command = ("crossmatch", own, "lightcurves", "catalogs.simcat", "-o", "bright", "--radius", 5)
+    first = well(*command, "--right-columns", "mag_V", "--json").json
+    assert first["made"] and first["n_rows"] > 20
+    again = well(*command, "--right-columns", "mag_V", "--json").json
+    assert (again["made"], again["snapshot"]) == (False, first["snapshot"])
+    # It can be matched itself, with a catalog by its path.
+    path = own / "catalogs" / "simcat"
+    other = well(
+        "crossmatch", own, "bright", path, "-o", "twice", "--left-columns", "object_id", "--how", "left",
+        "--suffixes", "_l", "_r", "--json",
+    ).json  # fmt: skip
+    assert other["n_rows"] == first["n_rows"]
+    query = "SELECT count(*) AS n, max(match_arcsec) AS far, count(DISTINCT object_id) AS stars FROM bright"
+    (row,) = well("sql", own, query, "--format", "json").json
+    assert row["n"] == first["n_rows"] and row["far"] <= 5
+    assert "bright" in well("status", own).out
+    assert well("verify", own, "--deep", "--json").status == 0
+    well("aggregate", own)
+    table = skylake.open(own).tables["twice"]
+    assert table.units["match_arcsec"] == "arcsec" and "ra_deg_l" in table.columns
+    assert len(table.lsdb().compute()) == len(table)
+    # Another match needs --replace; older snapshots keep the one before.
+    changed = (*command[:-1], 1, "--right-columns", "mag_V,mag_B")
+    assert "--replace" in skylake_command(*changed).sentence
+    well(*changed, "--replace")
+    then = skylake.open(own, as_of=first["snapshot"])
+    assert "mag_B" in skylake.open(own)["bright"].columns and "mag_B" not in then["bright"].columns
+    assert len(then["bright"].arrow()) == first["n_rows"]
+    well("vacuum", own, "--keep", 1)
+    assert len(skylake.open(own)["bright"].arrow()) == len(skylake.open(own)["bright"])
+
+
+def test_workers_make_the_same_table(own: Path, well: Run) -> None:
+    command = ("crossmatch", own, "sources", "simcat", "--radius", 20, "--mutual")
+    well(*command, "-o", "here", "--cluster", "inline")
+    well(*command, "-o", "there", "--cluster", "local", "--workers", 2)
+    here, there = (skylake.open(own)[name].arrow() for name in ("here", "there"))
+    assert here.num_rows > 20 and here.equals(there)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("sources", "nothing"), "there is no 'nothing'; name one of sources"),
+        (("frames", "simcat"), "frames have no positions"),
+        (("sources", "simcat", "--right-columns", "W1"), "has no column 'W1'"),
+        (("sources", "simcat", "--mutual", "--n-nearest", 2), "--mutual gives one match"),
+        (("sources", "simcat", "--suffixes", "", ""), "two columns of the result are called"),
+        (("sources", "simcat", "-o", "frames"), "'frames' is taken"),
+        (("sources", "simcat", "-o", "calibrated_sources"), "that of a view"),
+        (("sources", "simcat", "-o", "my table"), "no name of a table"),
+    ],
+)
+def test_what_cannot_be_matched(
+    arguments: tuple[Any, ...], words: str, own: Path, skylake_command: Run
+) -> None:
+    name = () if "-o" in arguments else ("-o", "x")
+    assert words in skylake_command("crossmatch", own, *arguments, *name).sentence
+
+
+def test_tables_that_do_not_meet(own: Path, well: Run) -> None:
+    made = well("crossmatch", own, "sources", "simcat", "-o", "none", "--radius", 1e-5, "--json").json
+    assert made["n_rows"] == 0
+    assert len(skylake.open(own)["none"].pandas()) == 0
