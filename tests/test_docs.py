@@ -61,6 +61,8 @@ def commands(document: str) -> list[str]:
 #: Followed to the letter: each command is an interpreter of its own, and what is asked of dask is asked of real worker
 #: processes. Elsewhere, the README with the same commands included, it would be the same again.
 ON_WORKERS = {"docs/tutorial.md"}
+#: Documents whose commands take half a minute and more, and are followed by the trials.
+LONG = {"docs/cameras.md", "docs/calibrations.md", "docs/astrometry.md"}
 #: Who begins is shown nights without any frame that is rejected.
 FIRST_STEPS = {"README.md", "docs/tutorial.md"}
 
@@ -141,7 +143,13 @@ def folder(
 @pytest.mark.parametrize(
     "document",
     [
-        pytest.param(document, marks=pytest.mark.xdist_group(GROUPS.get(document, "docs")))
+        pytest.param(
+            document,
+            marks=[
+                pytest.mark.xdist_group(GROUPS.get(document, "docs")),
+                *([pytest.mark.slow] * (document in LONG)),
+            ],
+        )
         for document in DOCUMENTS
     ],
 )
@@ -163,6 +171,7 @@ def test_the_commands_of_a_document_run_in_their_order(
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_the_documented_scenario_is_what_its_commands_make(run_forked: Run, tmp_path: Path) -> None:
     (scenario,) = blocks("docs/simulating.md", "toml")
     (tmp_path / "cloudy.toml").write_text(scenario, encoding="utf-8")

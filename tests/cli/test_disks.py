@@ -83,7 +83,12 @@ def begun(lake: Path, last: str, root: Path) -> Lake:
 
 
 @pytest.mark.parametrize(
-    ("name", "left"), [(name, left) for name, (_, some) in FULL.items() for left in some]
+    ("name", "left"),
+    [
+        pytest.param(name, left, marks=[] if left == some[-1] else pytest.mark.slow)
+        for name, (_, some) in FULL.items()
+        for left in some
+    ],
 )
 def test_a_full_disk_is_a_sentence_and_work_continues_later(
     name: str, left: int, disk: Path, lake: Path, sky: Path, camera: Path, skylake_command: Run, well: Run

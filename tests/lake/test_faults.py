@@ -36,6 +36,9 @@ KILLS = {
     "publish": 1,
 }
 
+#: Those that all tests include; the rest are trials.
+OFTEN = ("commit", "publish")
+
 
 @pytest.fixture(scope="module")
 def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
@@ -46,7 +49,9 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", KILLS)
+@pytest.mark.parametrize(
+    "name", [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in KILLS]
+)
 def test_a_kill_at_any_moment_does_no_harm(name: str, trials: Trials) -> None:
     (operation,) = (one for one in operations.OPERATIONS if one.name == name)
     if operation not in operations.available()[0]:
@@ -72,7 +77,7 @@ def test_readers_see_whole_nights_once_whatever_is_written(tmp_path: Path) -> No
     assert sum(len(seen) > 1 for seen in result.seen.values()) >= 2, "readers have seen the lake change"
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_a_power_cut_harms_only_code_that_forces_nothing(tmp_path: Path) -> None:
     why_not = powercut.obstacle()
     if why_not:

@@ -206,6 +206,7 @@ def test_stars_of_unknown_colour_are_as_uncertain_as_they_say(drawn_nights: tupl
     assert 0.8 < pulls[~told].std() < 1.25
 
 
+@pytest.mark.slow
 @pytest.mark.full
 def test_errors_of_unknown_colours_are_honest_for_few_stars(make_night: Callable[..., Any]) -> None:
     pulls, _, told = draw_nights(make_night, 400, 4, catalog_error=0.005, intrinsic=0.0)

@@ -125,6 +125,7 @@ def test_later_frames_have_the_distortion_and_fewer_parameters(
     assert away.max() < 0.2
 
 
+@pytest.mark.slow
 def test_late_older_frames_join_the_first_epoch_or_differ(
     lake: Lake, profile: Profile, always: Profile, tmp_path: Path
 ) -> None:

@@ -171,6 +171,7 @@ def test_a_night_redone_by_another_run_is_not_undone(bundled: Lake, put_nights: 
     assert bundled.snapshot().number == between.number
 
 
+@pytest.mark.slow
 @settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
 @given(chosen=st.sets(st.sampled_from(NIGHTS)), again=st.sets(st.sampled_from(NIGHTS)))
 def test_any_nights_can_be_taken_out_and_compacted_again(

@@ -72,7 +72,7 @@ def night(turn: float = TURN, is_bayer: bool = False, n_frames: int = N_FRAMES) 
     return Night(found, hot, dead, jumping)
 
 
-@pytest.mark.parametrize("is_bayer", [False, True])
+@pytest.mark.parametrize("is_bayer", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_bad_pixels_are_found_and_no_stars(is_bayer: bool) -> None:
     one = night(is_bayer=is_bayer)
     assert one.found.is_of_moving_stars
@@ -84,6 +84,7 @@ def test_bad_pixels_are_found_and_no_stars(is_bayer: bool) -> None:
     assert np.count_nonzero((one.found.mask != 0) & ~one.hot & ~one.dead & ~one.jumping) == 0
 
 
+@pytest.mark.slow
 def test_fixed_stars_are_named_and_left_out_of_the_mask() -> None:
     assert night(turn=0.0, n_frames=30).found.standing > 0.9
     assert not night(turn=0.0, n_frames=30).found.is_of_moving_stars

@@ -48,6 +48,7 @@ def test_pulls_of_gain_and_read_noise_are_normal() -> None:
     assert np.all((table.std(axis=0) > 0.75) & (table.std(axis=0) < 1.3))
 
 
+@pytest.mark.slow
 def test_pulls_of_the_gain_hold_a_response_that_nobody_knows() -> None:
     """Detectors that are short or long by about 1 % at the flats: one level says nothing of it, two levels do."""
     pulls: dict[bool, list[float]] = {False: [], True: []}

@@ -150,9 +150,9 @@ def write_frames(folder: Path, side: int) -> None:
     ("name", "camera"),
     [
         ("frame.fits", "plain"),
-        ("frame.fits.fz", "plain"),
-        ("frame.fits", "infrared"),
-        ("frame.fits", "colour"),
+        pytest.param("frame.fits.fz", "plain", marks=pytest.mark.slow),
+        pytest.param("frame.fits", "infrared", marks=pytest.mark.slow),
+        pytest.param("frame.fits", "colour", marks=pytest.mark.slow),
     ],
 )
 def test_a_frame_with_all_master_errors_takes_eight_images(folder: Path, name: str, camera: str) -> None:
