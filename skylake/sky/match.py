@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from skylake.core.sphere import FloatArray, arcsec_of_chord, chord
 
+if TYPE_CHECKING:
+    from skylake.sky.pair_kernels import Strips
+
 Indices = npt.NDArray[np.intp]
+
+#: Room for so many pairs at least.
+_ROOM = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,7 @@ def pairs_within(
     Parameters
     ----------
     left, right : ndarray, shape (n, 3) and (m, 3)
+        A vector of NaN is in no pair.
     radius_arcsec : float
 
     Returns
@@ -45,16 +53,118 @@ def pairs_within(
         Indices of the pairs in `left` and `right`, sorted by i then j.
     separation_arcsec : ndarray
     """
-    from scipy.spatial import cKDTree
+    return _found(left, right, radius_arcsec, 0)
 
-    if len(left) == 0 or len(right) == 0:
-        nothing = np.zeros(0, np.intp)
-        return nothing, nothing, np.zeros(0)
-    pairs = cKDTree(left, balanced_tree=False).sparse_distance_matrix(
-        cKDTree(right, balanced_tree=False), chord(radius_arcsec), output_type="ndarray"
+
+def nearest_within(
+    left: FloatArray, right: FloatArray, radius_arcsec: float, most: int = 1
+) -> tuple[Indices, Indices, FloatArray]:
+    """Return the nearest of a set of unit vectors to each of another set.
+
+    Parameters
+    ----------
+    left, right : ndarray, shape (n, 3) and (m, 3)
+        A vector of NaN is in no pair.
+    radius_arcsec : float
+    most : int
+        So many for each on the left, at most.
+
+    Returns
+    -------
+    i, j : ndarray
+        Indices of the pairs in `left` and `right`, sorted by i, then by distance; of equal distances the smaller j is
+        nearer.
+    separation_arcsec : ndarray
+    """
+    return _found(left, right, radius_arcsec, most)
+
+
+def mutual_within(
+    left: FloatArray, right: FloatArray, radius_arcsec: float
+) -> tuple[Indices, Indices, FloatArray]:
+    """Return the pairs of two sets of unit vectors in which each is the nearest of the other.
+
+    Parameters and result are those of :func:`nearest_within` for one partner. Of equal distances the smaller index is
+    nearer.
+    """
+    closest, row = np.full(len(right), np.inf), np.full(len(right), -1, np.int64)
+    i, j, separation = _found(left, right, radius_arcsec, 1, closest, row)
+    mutual = row[j] == i
+    return i[mutual], j[mutual], separation[mutual]
+
+
+def _found(
+    left: FloatArray,
+    right: FloatArray,
+    radius_arcsec: float,
+    most: int,
+    closest: FloatArray | None = None,
+    closest_row: Indices | None = None,
+) -> tuple[Indices, Indices, FloatArray]:
+    """Return pairs as :func:`find_pairs` does, in blocks that fit in what room there is."""
+    from skylake.sky.pair_kernels import find_pairs, sort_partners
+
+    if closest is None or closest_row is None:
+        closest, closest_row = np.zeros(0), np.zeros(0, np.int64)
+    left, reach = np.ascontiguousarray(left, float), chord(min(radius_arcsec, 180.0 * 3600.0))
+    strips = _strips(np.ascontiguousarray(right, float), reach, most)
+    room, row = len(left) + max(most, _ROOM), 0
+    blocks = []
+    while row < len(left):
+        pairs = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room)
+        n_pairs, after = find_pairs(left, strips, reach, most, row, pairs, closest, closest_row)
+        blocks.append([column[:n_pairs] for column in pairs])
+        # A position may have more partners than there was room for.
+        room, row = (2 * room if after == row else room), after
+    i, j, square = (
+        (
+            blocks[0]
+            if len(blocks) == 1
+            else [np.concatenate(columns) for columns in zip(*blocks, strict=True)]
+        )
+        if blocks
+        else (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
     )
-    order = np.lexsort((pairs["j"], pairs["i"]))
-    return pairs["i"][order], pairs["j"][order], arcsec_of_chord(pairs["v"][order])
+    if most == 0:
+        sort_partners(i, j, square)
+    return i, j, arcsec_of_chord(np.sqrt(square))
+
+
+def _strips(vectors: FloatArray, reach: float, most: int) -> Strips:
+    """Return positions in strips of a plane, of a height that suits a search.
+
+    A strip is twice as high as the search is wide, so that one or two have what is near. Where only the nearest are
+    wanted and positions are denser than that, it is as high as some of their distances.
+    """
+    from skylake.sky.pair_kernels import Strips, fill_strips, project
+
+    axes = _axes(vectors)
+    places = project(vectors, axes)
+    # Vectors of NaN are sorted to the end.
+    order = np.argsort(places[0])
+    order = order[: len(order) - int(np.count_nonzero(np.isnan(places[0])))]
+    across = places[1, order] if len(order) else np.zeros(1)
+    low = float(across.min())
+    extent = float(across.max()) - low
+    height = max(4.0 * reach, extent / max(len(order), 1))
+    if most > 0 and len(order) > 1:
+        width = float(places[0, order[-1]] - places[0, order[0]])
+        height = min(height, max(2.0 * np.sqrt(most * extent * width / len(order)), extent / len(order)))
+    height = height if height > 0.0 else 1.0
+    starts = np.zeros(int(extent / height) + 2, np.int64)
+    return Strips(*fill_strips(vectors, places, order, starts, low, height), starts, axes, low, height)
+
+
+def _axes(vectors: FloatArray) -> FloatArray:
+    """Return two unit vectors, shape (2, 3), that span the plane across the mean direction of positions."""
+    mean = np.nansum(vectors, axis=0)
+    length = float(np.linalg.norm(mean))
+    mean = mean / length if length > 0.0 else np.array([1.0, 0.0, 0.0])
+    other = np.zeros(3)
+    other[int(np.argmin(np.abs(mean)))] = 1.0
+    along = np.cross(mean, other)
+    along /= np.linalg.norm(along)
+    return np.stack([along, np.cross(mean, along)])
 
 
 def mutual_nearest(

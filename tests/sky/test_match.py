@@ -5,8 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skylake.core.sphere import offset, separation_deg, unit_vectors
-from skylake.sky.match import count_candidates, mutual_nearest, pairs_within
+from skylake.core.sphere import arcsec_of_chord, chord, offset, separation_deg, unit_vectors
+from skylake.sky.match import (
+    count_candidates,
+    mutual_nearest,
+    mutual_within,
+    nearest_within,
+    pairs_within,
+)
 
 few = settings(max_examples=80, deadline=None)
 
@@ -33,6 +39,46 @@ def test_pairs_are_those_of_a_search_through_all(
     assert i.tolist() == expected_i.tolist()
     assert j.tolist() == expected_j.tolist()
     assert separation == pytest.approx(truth[expected_i, expected_j], abs=1e-8)
+
+
+def uneven_sky(seed: int, n: int, radius: float) -> np.ndarray:
+    """Positions all over the sky, in clusters ten thousand times denser, and some at exactly the same place."""
+    random = np.random.default_rng(seed)
+    even = random.normal(size=(n, 3))
+    centres = unit_vectors([0.0, 0.0, 0.0, 45.0, 360.0], [90.0, -90.0, 0.0, 41.8103, 20.0])
+    dense = np.repeat(centres, n, axis=0) + random.normal(size=(5 * n, 3)) * chord(radius) * random.choice(
+        [0.3, 3.0]
+    )
+    several = np.concatenate([even, dense])
+    several /= np.linalg.norm(several, axis=1)[:, None]
+    return np.concatenate([several, several[: n // 2]])[random.permutation(len(several) + n // 2)]
+
+
+@given(st.integers(0, 10**6), st.integers(1, 12), st.integers(1, 12), st.floats(-1, 5), st.integers(1, 4))
+@settings(max_examples=200, deadline=None)
+def test_all_nearest_and_mutual_pairs_are_those_of_a_search_through_all(
+    seed: int, n: int, m: int, power: float, most: int
+) -> None:
+    radius = 10.0**power
+    left, right = uneven_sky(seed, n, radius), uneven_sky(seed + 1, m, radius)
+    right[: len(left) // 3] = left[: len(left) // 3][: len(right)]
+    left[seed % len(left)] = np.nan
+    right[seed % len(right), seed % 3] = np.nan
+    square = np.sum((left[:, None] - right) ** 2, axis=-1)
+    square[~(square <= chord(radius) ** 2)] = np.inf
+    i, j, separation = pairs_within(left, right, radius)
+    assert (i.tolist(), j.tolist()) == tuple(one.tolist() for one in np.nonzero(np.isfinite(square)))
+    assert separation == pytest.approx(arcsec_of_chord(np.sqrt(square[i, j])), abs=1e-9)
+    order = np.argsort(square, axis=1, kind="stable")[:, :most]
+    row, place = np.nonzero(np.isfinite(np.take_along_axis(square, order, axis=1)))
+    i, j, separation = nearest_within(left, right, radius, most)
+    assert (i.tolist(), j.tolist()) == (row.tolist(), order[row, place].tolist())
+    of_left, of_right = square.argmin(axis=1), square.argmin(axis=0)
+    expected = [
+        one for one in range(len(left)) if of_right[of_left[one]] == one and np.isfinite(square[one].min())
+    ]
+    i, j, separation = mutual_within(left, right, radius)
+    assert (i.tolist(), j.tolist()) == (expected, of_left[expected].tolist())
 
 
 def test_the_same_position_is_a_pair_at_no_distance() -> None:

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skylake.core.sphere import offset, unit_vectors
+from skylake.errors import CatalogError, UsageError
+from skylake.sky.match import mutual_within, nearest_within, pairs_within
+
+pytestmark = pytest.mark.xdist_group("lsdb")
+
+#: The poles, RA 0, corners of pixels, and a border of base pixels.
+PLACES = [(0.0, 90.0), (0.0, -90.0), (0.0, 0.0), (45.0, 41.8103), (22.5, 19.4712), (360.0, 5.0)]
+RADIUS = 90.0
+
+
+def positions(seed: int, n: int) -> pd.DataFrame:
+    """Positions around the places, a hundred times denser at the first of them."""
+    random = np.random.default_rng(seed)
+    ra, dec = (np.repeat([place[axis] for place in PLACES], n) for axis in (0, 1))
+    spread = np.repeat([0.05, *[0.5] * (len(PLACES) - 1)], n)
+    ra, dec = offset(
+        ra, dec, spread * np.sqrt(random.uniform(0, 1, len(ra))), random.uniform(0, 360, len(ra))
+    )
+    return pd.DataFrame({"ra": ra, "dec": dec, "number": np.arange(len(ra))})
+
+
+def catalog(rows: pd.DataFrame, name: str, order: int = 2, margin: float | None = 4 * RADIUS) -> Any:
+    """A catalog of lsdb with pixels of one order."""
+    import lsdb
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return lsdb.from_dataframe(
+            rows,
+            ra_column="ra",
+            dec_column="dec",
+            catalog_name=name,
+            lowest_order=order,
+            highest_order=order,
+            margin_threshold=margin,
+        )
+
+
+def compute(catalog: Any) -> pd.DataFrame:
+    import dask
+
+    with dask.config.set(scheduler="synchronous"):
+        return catalog.compute(progress_bar=False)
+
+
+def matched(rows: pd.DataFrame) -> set[tuple[int, int]]:
+    rows = rows[rows["_dist_arcsec"].notna()]
+    return set(zip(rows["number"], rows["number_right"], strict=True))
+
+
+@given(st.integers(0, 10**6), st.sampled_from([(1, 1), (1, 3), (3, 1)]), st.integers(20, 60))
+@settings(max_examples=4, deadline=None)
+def test_pairs_over_the_edges_of_pixels_are_those_of_one_search(
+    seed: int, orders: tuple[int, int], n: int
+) -> None:
+    from skylake.sky.crossmatch import StripCrossmatch, crossmatch
+
+    tables = positions(seed, n), positions(seed + 1, n)
+    left, right = (catalog(*one) for one in zip(tables, ("left", "right"), orders, strict=True))
+    vectors = [unit_vectors(table["ra"], table["dec"]) for table in tables]
+    searches = {
+        StripCrossmatch(RADIUS): nearest_within(*vectors, RADIUS),
+        StripCrossmatch(RADIUS, 3): nearest_within(*vectors, RADIUS, 3),
+        StripCrossmatch(RADIUS, None): pairs_within(*vectors, RADIUS),
+        StripCrossmatch(RADIUS, mutual=True): mutual_within(*vectors, RADIUS),
+    }
+    for algorithm, (i, j, _) in searches.items():
+        assert matched(compute(crossmatch(left, right, algorithm))) == set(
+            zip(i.tolist(), j.tolist(), strict=True)
+        )
+    i, j, separation = searches[algorithm]
+    rows = compute(crossmatch(left, right, algorithm, "left")).sort_values("number")
+    assert rows["number"].tolist() == list(range(len(tables[0])))
+    assert matched(rows) == set(zip(i.tolist(), j.tolist(), strict=True))
+    found = rows["_dist_arcsec"].dropna().to_numpy(float)
+    assert found == pytest.approx(separation, abs=1e-8)
+    assert list(rows.columns) == [
+        "ra", "dec", "number", "ra_right", "dec_right", "number_right", "_dist_arcsec"
+    ]  # fmt: skip
+
+
+def test_the_nearest_are_those_of_the_algorithm_of_lsdb() -> None:
+    from skylake.sky.crossmatch import StripCrossmatch
+
+    left, right = catalog(positions(1, 300), "left"), catalog(positions(2, 300), "right")
+    options = {"suffixes": ("", "_right"), "suffix_method": "overlapping_columns", "log_changes": False}
+    ours = compute(left.crossmatch(right, algorithm=StripCrossmatch(RADIUS, 2), **options))
+    theirs = compute(left.crossmatch(right, radius_arcsec=RADIUS, n_neighbors=2, **options))
+    order = ["number", "number_right"]
+    pd.testing.assert_frame_equal(ours.sort_values(order), theirs.sort_values(order))
+
+
+def test_what_cannot_be_matched_is_one_sentence() -> None:
+    from skylake.sky.crossmatch import StripCrossmatch, crossmatch
+
+    here, there = (pd.DataFrame({"ra": [ra], "dec": [5.0], "number": [1]}) for ra in (10.0, 200.0))
+    one, other = catalog(here, "one"), catalog(there, "other")
+    bare = catalog(here, "bare", margin=None)
+    with pytest.raises(CatalogError, match="one and other have no pixel of the sky in common"):
+        crossmatch(one, other, StripCrossmatch(5.0))
+    with pytest.raises(CatalogError, match=r"bare: the catalog has no margin, .* needs one of 5$"):
+        crossmatch(one, bare, StripCrossmatch(5.0))
+    with pytest.raises(CatalogError, match=r"bare: the catalog has no margin, .* needs one of 10$"):
+        crossmatch(bare, one, StripCrossmatch(5.0, mutual=True))
+    with pytest.raises(CatalogError, match="one: its margin of 360 arcsec is too narrow for a match of 361"):
+        crossmatch(one, one, StripCrossmatch(361.0))
+    rows = compute(crossmatch(one, other, StripCrossmatch(5.0), "left"))
+    assert rows["number"].tolist() == [1] and rows["number_right"].isna().all()
+    for radius, n_nearest, mutual in (
+        (0.0, 1, False),
+        (5.0, 0, False),
+        (5.0, 2, True),
+        (float("nan"), 1, False),
+    ):
+        with pytest.raises(UsageError):
+            StripCrossmatch(radius, n_nearest, mutual)
+
+
+def test_null_and_nan_are_in_no_pair_and_whole_turns_are_the_same_place() -> None:
+    from skylake.sky.crossmatch import StripCrossmatch
+
+    class Arguments:
+        """What lsdb gives to an algorithm."""
+
+        class Place:
+            ra_column, dec_column = "ra", "dec"
+
+        left_catalog_info = right_catalog_info = Place
+
+        def __init__(self, left: list[Any], right: list[Any]) -> None:
+            self.left_df, self.right_df = (
+                pd.DataFrame({"ra": ra, "dec": [0.0] * len(ra)}).astype("double[pyarrow]")
+                for ra in (left, right)
+            )
+
+    arguments = Arguments([None, 0.0, float("nan"), 360.0, -10.0], [350.0, None, 0.0, float("inf")])
+    i, j, extra = StripCrossmatch(1.0).perform_crossmatch(arguments)
+    assert (i.tolist(), j.tolist()) == ([1, 3, 4], [2, 2, 0])
+    assert extra["_dist_arcsec"].tolist() == pytest.approx([0.0, 0.0, 0.0], abs=1e-9)
+    for left, right in (([], [0.0]), ([0.0], []), ([], [])):
+        assert len(StripCrossmatch(1.0).perform_crossmatch(Arguments(left, right))[0]) == 0
