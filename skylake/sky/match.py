@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from skylake.core.sphere import FloatArray, arcsec_of_chord, chord
 
@@ -167,58 +168,63 @@ def _axes(vectors: FloatArray) -> FloatArray:
     return np.stack([along, np.cross(mean, along)])
 
 
-def mutual_nearest(
+@dataclass(frozen=True, slots=True)
+class PairChoice:
+    """The mutual nearest among pairs; arrays of shape (n,).
+
+    Attributes
+    ----------
+    chosen : ndarray of bool
+        Each member of a group is in one such pair at most.
+    n_candidates : ndarray of int64
+        How many pairs the left member has within the group that are not refused.
+    second : ndarray
+        Of a chosen pair, the separation of the left member from the nearest of its other partners, whatever their
+        rank; else NaN.
+    rival : ndarray
+        Of a chosen pair, the smallest separation of any other pair of its members of rank 0; else NaN.
+    """
+
+    chosen: npt.NDArray[np.bool_]
+    n_candidates: npt.NDArray[np.int64]
+    second: FloatArray
+    rival: FloatArray
+
+
+def choose_pairs(
     group: npt.NDArray[np.int64],
     left: npt.NDArray[np.int64],
     right: npt.NDArray[np.int64],
     separation: FloatArray,
-) -> npt.NDArray[np.bool_]:
+    rank: npt.NDArray[np.int8] | None = None,
+) -> PairChoice:
     """Return which pairs are the nearest of both their members within their group.
 
     Given all pairs within a radius this is exact: no member can have a nearer partner that is not in the
-    list. Each member occurs in one chosen pair at most. Ties go to the smaller number of the partner.
+    list. Each member occurs in one chosen pair at most. Ties go to the smaller number of the partner, and of a pair
+    that is listed twice the first is chosen.
 
     Parameters
     ----------
     group, left, right : ndarray of int64, shape (n,)
         Frame, and the members of each pair.
     separation : ndarray, shape (n,)
+    rank : ndarray of int8, shape (n,)
+        Of two pairs that of the smaller rank is better, however far it is: 0 is likely, 1 doubtful, and 2 refused,
+        which is never chosen. None if all are likely.
     """
-    return _nearest(group, left, separation, right) & _nearest(group, right, separation, left)
+    from skylake.sky.choice_kernels import choose, sort_by_group
+
+    rank = np.zeros(len(group), np.int8) if rank is None else rank
+    groups, n_groups = _codes(group)
+    codes = np.stack([_codes(left)[0], _codes(right)[0]])
+    numbers = np.stack([left, right]).astype(np.int64)
+    order, starts = sort_by_group(groups, n_groups)
+    found = choose(order, starts, codes, numbers, np.ascontiguousarray(separation, float), rank)
+    return PairChoice(*found)
 
 
-def _nearest(
-    group: npt.NDArray[np.int64],
-    member: npt.NDArray[np.int64],
-    separation: FloatArray,
-    partner: npt.NDArray[np.int64],
-) -> npt.NDArray[np.bool_]:
-    """Mark, for each member of each group, its pair of smallest separation."""
-    order, counts = _runs(group, member)
-    # Hardly any member has more pairs than one, among which to choose.
-    several = np.repeat(counts > 1, counts)
-    nearest = np.zeros(len(order), bool)
-    nearest[order[~several]] = True
-    rows = order[several]
-    rows = rows[np.lexsort((partner[rows], separation[rows], member[rows], group[rows]))]
-    counts = counts[counts > 1]
-    nearest[rows[np.cumsum(counts) - counts]] = True
-    return nearest
-
-
-def _runs(
-    group: npt.NDArray[np.int64], member: npt.NDArray[np.int64]
-) -> tuple[Indices, npt.NDArray[np.int64]]:
-    """Return the order by group and member, and how many pairs each member of a group has, in that order."""
-    order = np.lexsort((member, group))
-    starts = np.ones(len(order), bool)
-    starts[1:] = (np.diff(group[order]) != 0) | (np.diff(member[order]) != 0)
-    return order, np.diff(np.flatnonzero(starts), append=len(order))
-
-
-def count_candidates(group: npt.NDArray[np.int64], left: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return, for each pair, how many pairs its left member has within the group."""
-    order, counts = _runs(group, left)
-    counts_of_rows = np.empty(len(order), np.int64)
-    counts_of_rows[order] = np.repeat(counts, counts)
-    return counts_of_rows
+def _codes(values: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], int]:
+    """Return which of the distinct values each one is, and how many there are."""
+    encoded = pa.array(values).dictionary_encode()
+    return encoded.indices.to_numpy().astype(np.int64), len(encoded.dictionary)

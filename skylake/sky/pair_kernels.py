@@ -242,3 +242,53 @@ def sort_partners(i: IntArray, j: IntArray, square: FloatArray) -> None:
                     hole -= gap
                 j[hole], square[hole] = row, value
         begin = end
+
+
+@kernel(error_model="numpy")
+def measure_moved(
+    left: FloatArray,
+    i: IntArray,
+    j: IntArray,
+    years: FloatArray,
+    stars: tuple[FloatArray, FloatArray, FloatArray, FloatArray],
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return how far positions are from stars that move, and where the stars are then.
+
+    Parameters
+    ----------
+    left : ndarray, shape (n, 3)
+        Unit vectors.
+    i, j : ndarray of int64, shape (p,)
+        The pairs.
+    years : ndarray, shape (p,)
+        Julian years since the epoch of the stars.
+    stars : tuple of ndarray
+        Right ascension and declination, degrees, shape (m,); unit vectors and their motion in a year, shape (m, 3).
+
+    Returns
+    -------
+    chord, ra, dec : ndarray, shape (p,)
+        Straight distance on the unit sphere; degrees, right ascension in [0, 360).
+
+    Notes
+    -----
+    The motion is that of :func:`skylake.core.sphere.apply_proper_motion`.
+    """
+    star_ra, star_dec, vectors, motion = stars
+    chord, ra, dec = np.empty(i.size), np.empty(i.size), np.empty(i.size)
+    for pair in range(i.size):
+        star, row = j[pair], i[pair]
+        x, y, z = vectors[star, 0], vectors[star, 1], vectors[star, 2]
+        a, b, c = motion[star, 0], motion[star, 1], motion[star, 2]
+        ra[pair], dec[pair] = star_ra[star], star_dec[star]
+        if a != 0.0 or b != 0.0 or c != 0.0:
+            x, y, z = x + years[pair] * a, y + years[pair] * b, z + years[pair] * c
+            length = math.sqrt(x * x + y * y + z * z)
+            x, y, z = x / length, y / length, z / length
+            degrees = math.degrees(math.atan2(y, x))
+            # A tiny negative angle would be 360 after a turn.
+            ra[pair] = degrees if degrees >= 0.0 else (degrees + 360.0 if degrees + 360.0 < 360.0 else 0.0)
+            dec[pair] = math.degrees(math.atan2(z, math.sqrt(x * x + y * y)))
+        dx, dy, dz = left[row, 0] - x, left[row, 1] - y, left[row, 2] - z
+        chord[pair] = math.sqrt(dx * dx + dy * dy + dz * dz)
+    return chord, ra, dec

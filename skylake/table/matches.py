@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,8 @@ from skylake.core.camera import FLUXES, FilterBand
 from skylake.core.sphere import healpix_index
 from skylake.schema import conform, empty_table, load
 from skylake.schema.aperture_columns import MORE, unpacked
+
+Floats = npt.NDArray[np.float64]
 
 #: Columns of ``sources`` that a match carries along, so that calibrations read one table.
 CARRIED = (
@@ -30,6 +32,13 @@ CARRIED = (
 )
 
 
+#: Columns that say how sure a match is.
+JUDGED = ("second_separation_arcsec", "is_ambiguous", "is_discrepant")
+
+#: Column of a catalog that marks variable stars.
+VARIABLE = "is_variable"
+
+
 def matches_name(batch: str, catalog: str) -> str:
     """Return the name of the part of ``matches`` of a batch."""
     return f"{batch}-{catalog}"
@@ -37,7 +46,7 @@ def matches_name(batch: str, catalog: str) -> str:
 
 def reference_columns(bands: Sequence[FilterBand], available: Collection[str]) -> list[str]:
     """Return the columns of a catalog that matches in some bands need, of those that it has."""
-    wanted = ["ref_id"]
+    wanted = ["ref_id", VARIABLE]
     for band in bands:
         wanted += [mag_column(band.band), f"{mag_column(band.band)}_err"]
         if band.colour is not None:
@@ -51,7 +60,7 @@ def _colour_sources(colour: str) -> list[str]:
 
 
 def matches_table(
-    pairs: pa.Table, catalog: str, filters: dict[str, FilterBand], default_mag_err: float
+    pairs: pa.Table, catalog: str, filters: Mapping[str, FilterBand], default_mag_err: float
 ) -> pa.Table:
     """Return chosen pairs as rows of the schema.
 
@@ -59,10 +68,11 @@ def matches_table(
     ----------
     pairs : pyarrow.Table
         One row per match: the columns of :data:`CARRIED`, :data:`MORE` where any row has it, those of the join and
-        of the catalog (with the suffix ``_ref`` where both sides have them), and ``n_candidates``.
+        of the catalog (with the suffix ``_ref`` where both sides have them), ``n_candidates``, and :data:`JUDGED`
+        where it is known.
     catalog : str
         Name of the catalog.
-    filters : dict
+    filters : mapping
         Band of each filter that occurs in ``filter``; rows of other filters have no magnitude.
     default_mag_err : float
         Error of catalog magnitudes where the catalog gives none.
@@ -70,18 +80,12 @@ def matches_table(
     if pairs.num_rows == 0:
         return empty_table(load("matches"))
     n = pairs.num_rows
-    band = np.full(n, None, object)
-    mag, mag_err, colour = np.full(n, np.nan), np.full(n, np.nan), np.full(n, np.nan)
-    names = np.asarray(pairs["filter"].to_pylist(), object)
-    for name, chosen in filters.items():
-        rows = names == name
-        band[rows] = chosen.band
-        mag[rows] = numbers(pairs, mag_column(chosen.band))[rows]
-        stated = numbers(pairs, f"{mag_column(chosen.band)}_err")[rows]
-        mag_err[rows] = np.where(np.isfinite(stated), stated, default_mag_err)
-        if chosen.colour is not None:
-            colour[rows] = colours(pairs, chosen.colour)[rows]
-    mag_err[~np.isfinite(mag)] = np.nan
+    mag, mag_err, colour = reference_values(pairs, filters, default_mag_err)
+    bands = {name: chosen.band for name, chosen in filters.items()}
+    names = pairs["filter"].combine_chunks().dictionary_encode()
+    band = pa.array([bands.get(name) for name in names.dictionary.to_pylist()], pa.string()).take(
+        names.indices
+    )
     columns = {name: pairs[name] for name in CARRIED if name != "filter"}
     if MORE in pairs.column_names:
         columns[MORE] = unpacked(pairs[MORE], load("matches"))
@@ -97,13 +101,44 @@ def matches_table(
         "separation_arcsec": pairs["separation_arcsec"],
         "n_candidates": pc.min_element_wise(pairs["n_candidates"], 32767).cast(pa.int16()),
         "catalog": pa.repeat(catalog, n),
-        "band": pa.array(band, pa.string()),
+        "band": band,
         "ref_mag": pa.array(mag),
         "ref_mag_err": pa.array(mag_err),
         "ref_colour": pa.array(colour),
         "ref_crowding": pairs["ref_crowding"],
     }
+    columns |= {name: pairs[name] for name in JUDGED if name in pairs.column_names}
+    if VARIABLE in pairs.column_names:
+        columns[VARIABLE] = pairs[VARIABLE].cast(pa.bool_())
     return conform(pa.table(columns), load("matches"))
+
+
+def reference_values(
+    pairs: pa.Table, filters: Mapping[str, FilterBand], default_mag_err: float
+) -> tuple[Floats, Floats, Floats]:
+    """Return what the catalog says of the stars of pairs in the band of their filter.
+
+    Parameters
+    ----------
+    pairs, filters, default_mag_err
+        As in :func:`matches_table`.
+
+    Returns
+    -------
+    mag, mag_err, colour : ndarray, shape (n,)
+        NaN for none.
+    """
+    n = pairs.num_rows
+    mag, mag_err, colour = np.full(n, np.nan), np.full(n, np.nan), np.full(n, np.nan)
+    for name, chosen in filters.items():
+        rows = pc.equal(pairs["filter"], name).fill_null(False).to_numpy(zero_copy_only=False)
+        mag[rows] = numbers(pairs, mag_column(chosen.band))[rows]
+        stated = numbers(pairs, f"{mag_column(chosen.band)}_err")[rows]
+        mag_err[rows] = np.where(np.isfinite(stated), stated, default_mag_err)
+        if chosen.colour is not None:
+            colour[rows] = colours(pairs, chosen.colour)[rows]
+    mag_err[~np.isfinite(mag)] = np.nan
+    return mag, mag_err, colour
 
 
 def numbers(pairs: pa.Table, name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

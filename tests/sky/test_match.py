@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from skylake.core.sphere import arcsec_of_chord, chord, offset, separation_deg, unit_vectors
 from skylake.sky.match import (
-    count_candidates,
-    mutual_nearest,
+    choose_pairs,
     mutual_within,
     nearest_within,
     pairs_within,
@@ -17,7 +16,8 @@ from skylake.sky.match import (
 few = settings(max_examples=80, deadline=None)
 
 places = st.sampled_from([(0.0, 0.0), (123.0, 41.8), (0.0, 90.0), (359.9999, -66.0), (10.0, -90.0)])
-Pair = tuple[int, int, int, float]
+#: Group, members, separation and rank.
+Pair = tuple[int, int, int, float, int]
 
 
 def cloud(place: tuple[float, float], n: int, spread_deg: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -90,41 +90,67 @@ def test_the_same_position_is_a_pair_at_no_distance() -> None:
 
 
 pair = st.tuples(
-    st.integers(0, 2), st.integers(0, 4), st.integers(0, 4), st.sampled_from([0.0, 1.0, 2.0, 3.0])
+    st.integers(0, 2),
+    st.integers(0, 4),
+    st.integers(0, 4),
+    st.sampled_from([0.0, 1.0, 2.0, 3.0]),
+    st.integers(0, 2),
 )
 #: Each pair of a frame once, at distances that often tie.
 pair_lists = st.lists(pair, max_size=40, unique_by=lambda one: one[:3])
 
 
 def columns(pairs: list[Pair]) -> tuple[np.ndarray, ...]:
-    kinds = (np.int64, np.int64, np.int64, np.float64)
-    cells = list(zip(*pairs, strict=True)) if pairs else [()] * 4
+    kinds = (np.int64, np.int64, np.int64, np.float64, np.int8)
+    cells = list(zip(*pairs, strict=True)) if pairs else [()] * 5
     return tuple(np.array(column, kind) for column, kind in zip(cells, kinds, strict=True))
 
 
-def nearest_of(pairs: list[Pair], one: Pair, side: int) -> Pair:
-    """The pair in which a member of a pair has its nearest partner; of equals the smaller number."""
-    mine = [other for other in pairs if other[0] == one[0] and other[side] == one[side]]
-    return min(mine, key=lambda other: (other[3], other[3 - side]))
+def others_of(pairs: list[Pair], one: Pair, side: int) -> list[Pair]:
+    """The other pairs of a member of a pair."""
+    return [other for other in pairs if other[0] == one[0] and other[side] == one[side] and other != one]
+
+
+def is_best(pairs: list[Pair], one: Pair, side: int) -> bool:
+    """Whether a member of a pair has no better partner; of equals the smaller number is better."""
+    return all(
+        (one[4], one[3], one[3 - side]) < (other[4], other[3], other[3 - side])
+        for other in others_of(pairs, one, side)
+    )
 
 
 @given(pair_lists)
 @settings(max_examples=300, deadline=None)
-def test_mutual_nearest_is_what_its_definition_says(pairs: list[Pair]) -> None:
-    expected = [nearest_of(pairs, one, 1) == one == nearest_of(pairs, one, 2) for one in pairs]
-    assert mutual_nearest(*columns(pairs)).tolist() == expected
+def test_the_choice_is_what_its_definition_says(pairs: list[Pair]) -> None:
+    found = choose_pairs(*columns(pairs))
+    expected = [one[4] < 2 and is_best(pairs, one, 1) and is_best(pairs, one, 2) for one in pairs]
+    assert found.chosen.tolist() == expected
+    assert found.n_candidates.tolist() == [
+        sum(other[4] < 2 for other in [*others_of(pairs, one, 1), one]) for one in pairs
+    ]
+    for place, one in enumerate(pairs):
+        second, rival = (float(values[place]) for values in (found.second, found.rival))
+        if expected[place]:
+            others = [other[3] for other in others_of(pairs, one, 1)]
+            rivals = [other[3] for side in (1, 2) for other in others_of(pairs, one, side) if other[4] == 0]
+            assert (second if others else None) == min(others, default=None)
+            assert (rival if rivals else None) == min(rivals, default=None)
+        if not expected[place] or not others:
+            assert np.isnan(second)
 
 
 @given(pair_lists)
 @settings(max_examples=300, deadline=None)
-def test_each_member_is_in_one_pair_and_the_closest_is_chosen(pairs: list[Pair]) -> None:
-    chosen = [one for one, keep in zip(pairs, mutual_nearest(*columns(pairs)), strict=True) if keep]
+def test_each_member_is_in_one_pair_and_the_best_is_chosen(pairs: list[Pair]) -> None:
+    found = choose_pairs(*columns(pairs)).chosen
+    chosen = [one for one, keep in zip(pairs, found, strict=True) if keep]
     for side in (1, 2):
         members = [(one[0], one[side]) for one in chosen]
         assert len(set(members)) == len(members)
     for group in {one[0] for one in pairs}:
         mine = [one for one in pairs if one[0] == group]
-        assert min(mine, key=lambda one: (one[3], one[1], one[2])) in chosen
+        best = min(mine, key=lambda one: (one[4], one[3], one[1], one[2]))
+        assert (best in chosen) == (best[4] < 2)
 
 
 @given(pair_lists, st.randoms(use_true_random=False))
@@ -132,14 +158,13 @@ def test_each_member_is_in_one_pair_and_the_closest_is_chosen(pairs: list[Pair])
 def test_the_choice_does_not_depend_on_the_order_of_pairs(pairs: list[Pair], random: object) -> None:
     shuffled = pairs.copy()
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    first = {one for one, keep in zip(pairs, mutual_nearest(*columns(pairs)), strict=True) if keep}
-    second = {one for one, keep in zip(shuffled, mutual_nearest(*columns(shuffled)), strict=True) if keep}
+    first, second = (
+        {one for one, keep in zip(some, choose_pairs(*columns(some)).chosen, strict=True) if keep}
+        for some in (pairs, shuffled)
+    )
     assert first == second
 
 
-@given(pair_lists)
-@few
-def test_candidates_are_counted_within_the_frame(pairs: list[Pair]) -> None:
-    group, left, _, _ = columns(pairs)
-    expected = [sum(other[:2] == one[:2] for other in pairs) for one in pairs]
-    assert count_candidates(group, left).tolist() == expected
+def test_of_a_pair_that_is_listed_twice_one_is_chosen() -> None:
+    found = choose_pairs(*columns([(1, 2, 3, 0.5, 0)] * 2))
+    assert found.chosen.tolist() == [True, False]

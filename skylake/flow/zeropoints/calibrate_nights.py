@@ -28,12 +28,8 @@ from skylake.flow.execution.run_progress import Progress, Silent, counted
 from skylake.flow.staleness import Why
 from skylake.flow.zeropoints.calibrated_nights import Against, Night, orphans, plan_nights, versions_of
 from skylake.flow.zeropoints.calibration_parameters import calibration_configuration, camera_of_frames
-from skylake.flow.zeropoints.crossmatch_night import (
-    filters_of,
-    match_night,
-    match_radius_arcsec,
-    with_filters,
-)
+from skylake.flow.zeropoints.choose_matches import match_radius_arcsec
+from skylake.flow.zeropoints.crossmatch_night import filters_of, match_night, with_filters
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
 from skylake.lake.storage.slices import read_files
 from skylake.sky.catalog_build import widen_margin

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from skylake.core.camera import Camera, FilterBand
 from skylake.core.flags import FrameFlag
+from skylake.flow.zeropoints.choose_matches import CENTROID, choose_matches, match_radius_arcsec
 from skylake.lake import Part
 from skylake.lake.storage.slices import Slice, read_files
 from skylake.schema import empty_table, load
@@ -21,11 +22,8 @@ from skylake.schema.aperture_columns import MORE, aperture_floats
 from skylake.schema.parquet import write_parquet
 from skylake.sky.hats import Properties, write_metadata
 from skylake.sky.lake_catalogs import ReferenceCatalog
-from skylake.sky.match import Aperture, count_candidates, mutual_nearest
-from skylake.table.matches import CARRIED, matches_table, numbers, reference_columns
-
-#: Radius of the match, in pixels, where the profile gives none.
-_RADIUS_PX = 3.0
+from skylake.sky.match import Aperture
+from skylake.table.matches import CARRIED, numbers, reference_columns
 
 
 def with_filters(frames: pa.Table, camera: Camera) -> pa.Table:
@@ -57,7 +55,7 @@ def filters_of(frames: pa.Table, camera: Camera) -> dict[str, FilterBand]:
 def match_night(
     frames: pa.Table, sources: Part, slices: Sequence[Slice], camera: Camera, reference: ReferenceCatalog
 ) -> pa.Table:
-    """Join a night's detections with a catalog and choose mutual nearest neighbours.
+    """Join a night's detections with a catalog and choose the matches among the pairs.
 
     Parameters
     ----------
@@ -85,10 +83,12 @@ def match_night(
     with NightCatalog(sources, slices) as detections:
         # Hardly any camera has more apertures than three, and a nested column is slow to carry.
         more = (MORE,) if frames[MORE].null_count < frames.num_rows else ()
-        pairs = join_catalog(detections, reference.collection, (*CARRIED, *more), columns, radius, aperture)
+        pairs = join_catalog(
+            detections, reference.collection, (*CARRIED, *CENTROID, *more), columns, radius, aperture
+        )
     if camera.astrometry.all_sky:
         pairs = _bright(pairs, columns, camera.astrometry.all_sky_mag)
-    return choose_matches(pairs, frames, reference.name, filters, camera)
+    return choose_matches(pairs, frames, reference, filters, camera)
 
 
 def _bright(pairs: pa.Table, columns: Sequence[str], faintest: float) -> pa.Table:
@@ -123,31 +123,9 @@ def _aperture_radius_px(frames: pa.Table, camera: Camera) -> float:
     return next(radii, camera.apertures.calibrated_radius_px)
 
 
-def match_radius_arcsec(frames: pa.Table, camera: Camera) -> float:
-    """Return the radius of the match: the profile's, or three pixels."""
-    given = camera.calibration.match_radius_arcsec
-    return given if given is not None else _RADIUS_PX * float(pc.max(frames["pixel_scale_arcsec"]).as_py())
-
-
-def choose_matches(
-    pairs: pa.Table, frames: pa.Table, catalog: str, filters: dict[str, FilterBand], camera: Camera
-) -> pa.Table:
-    """Return the matches among all pairs within the radius: mutual nearest, one to one in each frame."""
-    of_frame = pc.index_in(pairs["frame_id"], frames["frame_id"].combine_chunks())
-    pairs, of_frame = pairs.filter(of_frame.is_valid()), of_frame.drop_null()
-    # Detections carry the name that was in force when they were ingested.
-    place = pairs.schema.get_field_index("filter")
-    pairs = pairs.set_column(place, "filter", frames["filter"].take(of_frame))
-    frame, source, star = (pairs[name].to_numpy() for name in ("frame_id", "source_no", "ref_id"))
-    pairs = pairs.append_column("n_candidates", pa.array(count_candidates(frame, source)))
-    nearest = mutual_nearest(frame, source, star, pairs["separation_arcsec"].to_numpy())
-    chosen = pairs.filter(pa.array(nearest))
-    return matches_table(chosen, catalog, filters, camera.calibration.catalog_mag_err)
-
-
 def _has_carried(piece: Slice) -> bool:
-    """Tell whether a file has all columns that matches carry along: one of an older schema may not."""
-    return set(CARRIED) <= set(pq.read_schema(piece.path).names)
+    """Tell whether a file has all columns that the join reads: one of an older schema may not."""
+    return {*CARRIED, *CENTROID} <= set(pq.read_schema(piece.path).names)
 
 
 class NightCatalog:
