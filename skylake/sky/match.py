@@ -108,7 +108,7 @@ def _found(
     if closest is None or closest_row is None:
         closest, closest_row = np.zeros(0), np.zeros(0, np.int64)
     left, reach = np.ascontiguousarray(left, float), chord(min(radius_arcsec, 180.0 * 3600.0))
-    strips = _strips(np.ascontiguousarray(right, float), reach, most)
+    strips = _strips(np.ascontiguousarray(right, float), left, reach, most)
     room, row = len(left) + max(most, _ROOM), 0
     blocks = []
     while row < len(left):
@@ -131,28 +131,29 @@ def _found(
     return i, j, arcsec_of_chord(np.sqrt(square))
 
 
-def _strips(vectors: FloatArray, reach: float, most: int) -> Strips:
-    """Return positions in strips of a plane, of a height that suits a search.
+def _strips(vectors: FloatArray, near: FloatArray, reach: float, most: int) -> Strips:
+    """Return the positions that others may be near, in strips of a plane of a height that suits the search.
 
-    A strip is twice as high as the search is wide, so that one or two have what is near. Where only the nearest are
-    wanted and positions are denser than that, it is as high as some of their distances.
+    A strip is four times as high as the reach, so that one or two have what is near. Where only the nearest are wanted
+    and positions are denser than that, it is as high as some of their distances.
     """
-    from skylake.sky.pair_kernels import Strips, fill_strips, project
+    from skylake.sky.pair_kernels import ROUNDING, Strips, extent, fill_strips, project
 
-    axes = _axes(vectors)
-    places = project(vectors, axes)
-    # Vectors of NaN are sorted to the end.
-    order = np.argsort(places[0])
-    order = order[: len(order) - int(np.count_nonzero(np.isnan(places[0])))]
+    axes = _axes(near)
+    places, bounds = project(vectors, axes), extent(near, axes)
+    margin = reach + ROUNDING
+    inside = (places >= bounds[:, :1] - margin) & (places <= bounds[:, 1:] + margin)
+    rows = np.flatnonzero(inside.all(axis=0))
+    order = rows[np.argsort(places[0, rows])]
     across = places[1, order] if len(order) else np.zeros(1)
     low = float(across.min())
-    extent = float(across.max()) - low
-    height = max(4.0 * reach, extent / max(len(order), 1))
+    high = float(across.max()) - low
+    height = max(4.0 * reach, high / max(len(order), 1))
     if most > 0 and len(order) > 1:
         width = float(places[0, order[-1]] - places[0, order[0]])
-        height = min(height, max(2.0 * np.sqrt(most * extent * width / len(order)), extent / len(order)))
+        height = min(height, max(2.0 * np.sqrt(most * high * width / len(order)), high / len(order)))
     height = height if height > 0.0 else 1.0
-    starts = np.zeros(int(extent / height) + 2, np.int64)
+    starts = np.zeros(int(high / height) + 2, np.int64)
     return Strips(*fill_strips(vectors, places, order, starts, low, height), starts, axes, low, height)
 
 

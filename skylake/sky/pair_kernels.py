@@ -17,7 +17,7 @@ from skylake.core.jit import kernel
 from skylake.core.sphere import FloatArray, IntArray
 
 #: Wider than the rounding of projected unit vectors.
-_ROUNDING = 1e-14
+ROUNDING = 1e-14
 #: Distances of a sort by insertion, largest first (Ciura 2001).
 _GAPS = (701, 301, 132, 57, 23, 10, 4, 1)
 
@@ -58,6 +58,20 @@ def project(vectors: FloatArray, axes: FloatArray) -> FloatArray:
         for axis in range(2):
             places[axis, row] = _along(vectors, row, axes, axis)
     return places
+
+
+@kernel
+def extent(vectors: FloatArray, axes: FloatArray) -> FloatArray:
+    """Return the smallest and largest coordinates of vectors along axes, shape (2, 2); infinite if there are none."""
+    bounds = np.array([[np.inf, -np.inf], [np.inf, -np.inf]])
+    for row in range(len(vectors)):
+        for axis in range(2):
+            place = _along(vectors, row, axes, axis)
+            if place < bounds[axis, 0]:
+                bounds[axis, 0] = place
+            if place > bounds[axis, 1]:
+                bounds[axis, 1] = place
+    return bounds
 
 
 @kernel
@@ -161,7 +175,7 @@ def find_pairs(
         begin, held = end, 0
         if begin + most > i.size:
             return begin, row
-        limit, bound = reach * reach, reach + _ROUNDING
+        limit, bound = reach * reach, reach + ROUNDING
         below = int(min(max((v - low) / height, -1.0), n_strips - 1.0))
         above = below + 1
         while True:
@@ -218,7 +232,7 @@ def find_pairs(
                             j[hole], square[hole] = other, value
                         if held == most and not both_ways:
                             limit = square[begin + most - 1]
-                            bound = math.sqrt(limit) + _ROUNDING
+                            bound = math.sqrt(limit) + ROUNDING
                     place += step
         end = begin + held
         i[begin:end] = row
