@@ -147,7 +147,8 @@ def pairs_of(left: Path, right: Path, ours: bool) -> Any:
 def write_pairs(rows: Any, path: Path) -> int:
     """Write the pairs of a partition; return how many there are."""
     kept = rows[["ref_id_left", "ref_id_right", "_dist_arcsec"]]
-    pq.write_table(pa.Table.from_pandas(kept, preserve_index=False), path, compression="zstd")
+    pairs = pa.Table.from_pandas(kept, preserve_index=False)
+    pq.write_table(pairs, path, compression="zstd", use_dictionary=False)
     return len(rows)
 
 
