@@ -56,7 +56,7 @@ class PartitionCrossmatch(AbstractCrossmatchAlgorithm):  # type: ignore[misc]
         of_left, of_right = pd.DataFrame(left).take(i), pd.DataFrame(right).take(j)
         common = set(left.columns) & set(right.columns) if suffix_method == "overlapping_columns" else None
         for rows, suffix in ((of_left, suffixes[0]), (of_right, suffixes[1])):
-            rows.columns = [name + suffix if common is None or name in common else name for name in rows]
+            rows.columns = [f"{name}{suffix}" if common is None or name in common else name for name in rows]
         of_right.index = extra.index = of_left.index
         return NestedFrame(pd.concat([of_left, of_right, extra], axis=1))
 

@@ -32,7 +32,7 @@ from skylake.sky.hats import read_collection, read_properties
 from skylake.sky.hats_compiled import keep_compiled
 from skylake.sky.lake_catalogs import reading
 from skylake.sky.match import Aperture, pairs_within
-from skylake.sky.pair_kernels import measure_moved
+from skylake.sky.strip_kernels import measure_moved
 
 #: Columns that the join needs of the left side, and gives back with every pair.
 LEFT_COLUMNS = ("frame_id", "source_no", "mjd_mid", "ra_deg", "dec_deg")
@@ -146,7 +146,10 @@ class _PartitionStars:
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return straight distance, right ascension and declination of the stars of pairs, when they were seen."""
         years = julian_epoch(mjd[i]) - self.epoch
-        return measure_moved(left, i, j, years, (self.ra, self.dec, self._vectors, self._motion))
+        found: tuple[FloatArray, FloatArray, FloatArray] = measure_moved(
+            left, i, j, years, (self.ra, self.dec, self._vectors, self._motion)
+        )
+        return found
 
 
 def join_catalog(

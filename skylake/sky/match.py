@@ -12,7 +12,7 @@ import pyarrow as pa
 from skylake.core.sphere import FloatArray, arcsec_of_chord, chord
 
 if TYPE_CHECKING:
-    from skylake.sky.pair_kernels import Strips
+    from skylake.sky.strip_kernels import Strips
 
 Indices = npt.NDArray[np.intp]
 
@@ -103,7 +103,7 @@ def _found(
     closest_row: Indices | None = None,
 ) -> tuple[Indices, Indices, FloatArray]:
     """Return pairs as :func:`find_pairs` does, in blocks that fit in what room there is."""
-    from skylake.sky.pair_kernels import find_pairs, sort_partners
+    from skylake.sky.strip_kernels import find_pairs, sort_partners
 
     if closest is None or closest_row is None:
         closest, closest_row = np.zeros(0), np.zeros(0, np.int64)
@@ -114,18 +114,14 @@ def _found(
     while row < len(left):
         pairs = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room)
         n_pairs, after = find_pairs(left, strips, reach, most, row, pairs, closest, closest_row)
-        blocks.append([column[:n_pairs] for column in pairs])
+        blocks.append((pairs[0][:n_pairs], pairs[1][:n_pairs], pairs[2][:n_pairs]))
         # A position may have more partners than there was room for.
         room, row = (2 * room if after == row else room), after
-    i, j, square = (
-        (
-            blocks[0]
-            if len(blocks) == 1
-            else [np.concatenate(columns) for columns in zip(*blocks, strict=True)]
-        )
-        if blocks
-        else (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
-    )
+    blocks = blocks or [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
+    i, j, square = blocks[0]
+    if len(blocks) > 1:
+        i, j = (np.concatenate([block[side] for block in blocks]) for side in (0, 1))
+        square = np.concatenate([block[2] for block in blocks])
     if most == 0:
         sort_partners(i, j, square)
     return i, j, arcsec_of_chord(np.sqrt(square))
@@ -137,7 +133,7 @@ def _strips(vectors: FloatArray, near: FloatArray, reach: float, most: int) -> S
     A strip is four times as high as the reach, so that one or two have what is near. Where only the nearest are wanted
     and positions are denser than that, it is as high as some of their distances.
     """
-    from skylake.sky.pair_kernels import ROUNDING, Strips, extent, fill_strips, project
+    from skylake.sky.strip_kernels import ROUNDING, Strips, extent, fill_strips, project
 
     axes = _axes(near)
     places, bounds = project(vectors, axes), extent(near, axes)
@@ -154,7 +150,8 @@ def _strips(vectors: FloatArray, near: FloatArray, reach: float, most: int) -> S
         height = min(height, max(2.0 * np.sqrt(most * high * width / len(order)), high / len(order)))
     height = height if height > 0.0 else 1.0
     starts = np.zeros(int(high / height) + 2, np.int64)
-    return Strips(*fill_strips(vectors, places, order, starts, low, height), starts, axes, low, height)
+    sorted_vectors, along, rows = fill_strips(vectors, places, order, starts, low, height)
+    return Strips(sorted_vectors, along, rows, starts, axes, low, height)
 
 
 def _axes(vectors: FloatArray) -> FloatArray:

@@ -146,6 +146,18 @@ def test_the_radius_follows_the_errors_between_one_and_three_pixels(
     assert match_radius_arcsec(frames, given) == 2.0
 
 
+def test_a_star_that_the_catalog_lists_twice_is_one_star() -> None:
+    stars = with_more([(5.0, 0.0, 11.0), (5.0, 0.0, 11.0), (6.0, 0.0, 11.0), (6.0, 4.0, 11.0)], field())
+    sources = with_more([(5.0, 0.5, 11.0), (6.0, 0.5, 11.0), (6.0, 3.5, 11.0)], field())
+    pairs = pairs_of(*sources, *stars)
+    same = {101: 100, 103: 102}
+    numbers = pa.array([same.get(number, number) for number in pairs["ref_id"].to_pylist()])
+    pairs = pairs.set_column(pairs.schema.get_field_index("ref_id"), "ref_id", numbers)
+    found = chosen(pairs)
+    assert found[0]["ref_id"] == 100
+    assert [number for number in (1, 2) if number in found] == [1] and found[1]["ref_id"] == 102
+
+
 def test_a_lens_that_is_uncertain_adds_to_the_scatter_of_its_stars() -> None:
     frames = frames_of(2, astrom_rms_px=[0.3, None], wcs_err_px=[0.4, None])
     assert frame_errors_arcsec(frames) == pytest.approx([2.5, np.nan], nan_ok=True)
