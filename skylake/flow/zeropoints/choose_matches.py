@@ -14,20 +14,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skylake.core.camera import Camera, FilterBand
+from skylake.core.camera import FLUXES, Camera, FilterBand
 from skylake.core.flags import SPOILED
 from skylake.core.robust import MAD_TO_SIGMA
 from skylake.core.sphere import FloatArray, julian_epoch
-from skylake.schema.aperture_columns import aperture_floats
-from skylake.sky.lake_catalogs import ReferenceCatalog
 from skylake.sky.match import PairChoice, choose_pairs
-from skylake.table.matches import matches_table, numbers, reference_values
+from skylake.table.matches import numbers, reference_values
 
 Mask = npt.NDArray[np.bool_]
 Ranks = npt.NDArray[np.int8]
 
 #: Columns of ``sources`` that say how well a place is known.
-CENTROID = ("x_err_px", "y_err_px")
+_CENTROID = ("x_err_px", "y_err_px")
 
 #: Radius of the match in standard errors, both coordinates together: of 10 million matches one is farther.
 _RADIUS_SIGMA = 4.0
@@ -68,10 +66,20 @@ def match_radius_arcsec(frames: pa.Table, camera: Camera) -> float:
     return given if given is not None else _RADIUS_PX[1] * float(pc.max(frames["pixel_scale_arcsec"]).as_py())
 
 
+def judging_columns(camera: Camera) -> tuple[str, ...]:
+    """Return the columns of ``sources`` that a choice needs, beside those of every join."""
+    return (*_CENTROID, "flags", *_flux_columns(camera))
+
+
+def _flux_columns(camera: Camera) -> tuple[str, str]:
+    flux = camera.apertures.flux if camera.apertures.flux in FLUXES else FLUXES[0]
+    return f"flux_{flux}", f"flux_{flux}_err"
+
+
 def choose_matches(
     pairs: pa.Table,
     frames: pa.Table,
-    reference: ReferenceCatalog,
+    epoch: float,
     filters: Mapping[str, FilterBand],
     camera: Camera,
 ) -> pa.Table:
@@ -83,9 +91,10 @@ def choose_matches(
     Parameters
     ----------
     pairs : pyarrow.Table
-        As :func:`skylake.sky.join.join_catalog` gives them.
+        As :func:`skylake.sky.join.join_catalog` gives them, with the columns of :func:`judging_columns`.
     frames : pyarrow.Table
-    reference : ReferenceCatalog
+    epoch : float
+        Julian epoch of the positions of the catalog.
     filters : mapping
         Band of each filter that occurs.
     camera : Camera
@@ -93,14 +102,13 @@ def choose_matches(
     Returns
     -------
     pyarrow.Table
-        Rows of ``matches``.
+        The chosen pairs, with the columns ``filter``, ``n_candidates`` and :data:`skylake.table.matches.JUDGED`.
     """
     of_frame = pc.index_in(pairs["frame_id"], frames["frame_id"].combine_chunks())
     pairs, of_frame = pairs.filter(of_frame.is_valid()), of_frame.drop_null()
     # Detections carry the name that was in force when they were ingested.
-    place = pairs.schema.get_field_index("filter")
-    pairs = pairs.set_column(place, "filter", frames["filter"].take(of_frame))
-    known = _evidence(pairs, of_frame.to_numpy(), frames, camera, reference.epoch)
+    pairs = pairs.append_column("filter", frames["filter"].take(of_frame))
+    known = _evidence(pairs, of_frame.to_numpy(), frames, camera, epoch)
     frame, source, star = (pairs[name].to_numpy() for name in ("frame_id", "source_no", "ref_id"))
     rank = np.where(known.separation <= known.limit, 0, 2).astype(np.int8)
     nearest = choose_pairs(frame, source, star, known.separation, rank)
@@ -112,7 +120,7 @@ def choose_matches(
     chosen = pairs.filter(pa.array(choice.chosen))
     for name, values in _columns_of(choice, known, differs).items():
         chosen = chosen.append_column(name, values)
-    return matches_table(chosen, reference.name, filters, camera.calibration.catalog_mag_err)
+    return chosen
 
 
 def _columns_of(choice: PairChoice, known: _Evidence, differs: Mask) -> dict[str, pa.Array]:
@@ -133,7 +141,7 @@ def _evidence(
     """Return how far the members of pairs may be from each other."""
     scale = numbers(frames, "pixel_scale_arcsec")[of_frame]
     low, high = (limit * scale for limit in _RADIUS_PX)
-    centroid = scale * np.hypot(*(np.nan_to_num(numbers(pairs, name)) for name in CENTROID))
+    centroid = scale * np.hypot(*(np.nan_to_num(numbers(pairs, name)) for name in _CENTROID))
     years = np.abs(julian_epoch(numbers(pairs, "mjd_mid")) - epoch)
     is_still = np.isnan(numbers(pairs, "pm_ra_mas_yr"))
     star = np.hypot(_STAR_ARCSEC, np.where(is_still, _DRIFT_ARCSEC * years, 0.0))
@@ -172,11 +180,8 @@ def _differing(
     Nothing is known, and so nothing differs, where the catalog has no magnitude or the detection is spoiled, and on
     frames with few matches.
     """
-    flux = camera.apertures.flux
-    if f"flux_{flux}" not in pairs.column_names:
-        flux = "aper1"
     mag, _, _ = reference_values(pairs, filters, camera.calibration.catalog_mag_err)
-    counts, error = aperture_floats(pairs, f"flux_{flux}"), aperture_floats(pairs, f"flux_{flux}_err")
+    counts, error = (numbers(pairs, name) for name in _flux_columns(camera))
     with np.errstate(divide="ignore", invalid="ignore"):
         counts = np.where(counts > 0.0, counts, np.nan)
         difference = mag + 2.5 * np.log10(counts)

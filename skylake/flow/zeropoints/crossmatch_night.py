@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from skylake.core.camera import Camera, FilterBand
 from skylake.core.flags import FrameFlag
-from skylake.flow.zeropoints.choose_matches import CENTROID, choose_matches, match_radius_arcsec
+from skylake.flow.zeropoints.choose_matches import choose_matches, judging_columns, match_radius_arcsec
 from skylake.lake import Part
 from skylake.lake.storage.slices import Slice, read_files
 from skylake.schema import empty_table, load
@@ -23,7 +23,7 @@ from skylake.schema.parquet import write_parquet
 from skylake.sky.hats import Properties, write_metadata
 from skylake.sky.lake_catalogs import ReferenceCatalog
 from skylake.sky.match import Aperture
-from skylake.table.matches import CARRIED, numbers, reference_columns
+from skylake.table.matches import CARRIED, matches_table, numbers, reference_columns
 
 
 def with_filters(frames: pa.Table, camera: Camera) -> pa.Table:
@@ -80,15 +80,38 @@ def match_night(
 
     columns = reference_columns(list(filters.values()), reference.columns)
     radius, aperture = match_radius_arcsec(frames, camera), _aperture(frames, camera, columns)
+    judging = judging_columns(camera)
     with NightCatalog(sources, slices) as detections:
-        # Hardly any camera has more apertures than three, and a nested column is slow to carry.
-        more = (MORE,) if frames[MORE].null_count < frames.num_rows else ()
-        pairs = join_catalog(
-            detections, reference.collection, (*CARRIED, *CENTROID, *more), columns, radius, aperture
-        )
+        pairs = join_catalog(detections, reference.collection, judging, columns, radius, aperture)
     if camera.astrometry.all_sky:
         pairs = _bright(pairs, columns, camera.astrometry.all_sky_mag)
-    return choose_matches(pairs, frames, reference, filters, camera)
+    chosen = choose_matches(pairs, frames, reference.epoch, filters, camera)
+    # Hardly any camera has more apertures than three, and a nested column is slow to carry.
+    more = (MORE,) if frames[MORE].null_count < frames.num_rows else ()
+    chosen = _carrying(chosen, slices, [*CARRIED, *more])
+    return matches_table(chosen, reference.name, filters, camera.calibration.catalog_mag_err)
+
+
+def _carrying(chosen: pa.Table, slices: Sequence[Slice], columns: Sequence[str]) -> pa.Table:
+    """Return chosen pairs with further columns of their detections, which the join has no use for.
+
+    Carried through the join they would be copied at each of its steps, for all pairs.
+    """
+    lacking = [name for name in columns if name not in chosen.column_names]
+    rows = read_files("sources", slices, ["frame_id", "source_no", *lacking])
+    frames = pc.unique(rows["frame_id"])
+    number, wanted = (one["source_no"].to_numpy() for one in (rows, chosen))
+    frame, of_frame = (pc.index_in(one["frame_id"], frames).to_numpy() for one in (rows, chosen))
+    # A detection has a place in a list that all numbers of all frames have one in.
+    size = np.zeros(len(frames), np.int64)
+    np.maximum.at(size, frame, number.astype(np.int64) + 1)
+    start = np.cumsum(size) - size
+    row = np.full(int(size.sum()), -1, np.int64)
+    row[start[frame] + number] = np.arange(len(number))
+    found = rows.select(lacking).take(pa.array(row[start[of_frame] + wanted]))
+    for name in lacking:
+        chosen = chosen.append_column(name, found[name])
+    return chosen
 
 
 def _bright(pairs: pa.Table, columns: Sequence[str], faintest: float) -> pa.Table:
@@ -124,8 +147,8 @@ def _aperture_radius_px(frames: pa.Table, camera: Camera) -> float:
 
 
 def _has_carried(piece: Slice) -> bool:
-    """Tell whether a file has all columns that the join reads: one of an older schema may not."""
-    return {*CARRIED, *CENTROID} <= set(pq.read_schema(piece.path).names)
+    """Tell whether a file has all columns that matches carry along: one of an older schema may not."""
+    return set(CARRIED) <= set(pq.read_schema(piece.path).names)
 
 
 class NightCatalog:
