@@ -37,7 +37,7 @@ from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.lake import Lake, Snapshot
 from skylake.simulate import AtmosphereParams, Scenario, ScheduleParams, StarParams, simulate
 from skylake.sky.catalog_columns import CatalogColumns
-from skylake.sky.match import mutual_nearest, pairs_within
+from skylake.sky.match import mutual_within
 from skylake.table.match_selection import Band, Matches, gather
 
 
@@ -223,11 +223,8 @@ def _common_stars(snapshot: Snapshot) -> tuple[np.ndarray, float, int]:
     places, first = tables[0]
     magnitudes = np.full((len(tables), len(first)), np.nan)
     for number, (vectors, mag) in enumerate(tables):
-        i, j, separation = pairs_within(places, vectors, 6.0)
-        nearest = mutual_nearest(
-            np.zeros(len(i), np.int64), i.astype(np.int64), j.astype(np.int64), separation
-        )
-        magnitudes[number, i[nearest]] = mag[j[nearest]]
+        i, j, _ = mutual_within(places, vectors, 6.0)
+        magnitudes[number, i] = mag[j]
     common = magnitudes[:, np.isfinite(magnitudes).all(axis=0)]
     residual = common - common.mean(axis=0)
     bright = common.mean(axis=0) < np.sort(common.mean(axis=0))[min(60, common.shape[1] - 1)]

@@ -324,7 +324,7 @@ class Calibration:
     """How frames are matched with a catalog and calibrated."""
 
     match_radius_arcsec: float | None = None
-    """None takes three pixels."""
+    """None takes four standard errors of the distance, at least one pixel and at most three."""
     min_stars: int = 5
     """Fewer good matches give no zeropoint, nor do fewer than five that agree. Where one star of ten is an outlier,
     three or four stars give zeropoints that are off by ten or twenty times their error in the worst of 400 frames;

@@ -119,12 +119,20 @@ def apply_proper_motion(
     Radial velocity and parallax are left out: below 1 mas over decades for all but a few dozen stars.
     The motion is uniform along the tangent (ESA 1997, The Hipparcos Catalogue, vol. 1, sec. 1.5.5).
     """
+    motion = tangent_motion(ra_deg, dec_deg, pm_ra_mas_yr, pm_dec_mas_yr)
+    return ra_dec(unit_vectors(ra_deg, dec_deg) + np.asarray(years, float)[..., None] * motion)
+
+
+def tangent_motion(
+    ra_deg: npt.ArrayLike, dec_deg: npt.ArrayLike, pm_ra_mas_yr: npt.ArrayLike, pm_dec_mas_yr: npt.ArrayLike
+) -> FloatArray:
+    """Return what a Julian year adds to the unit vectors of stars, shape (..., 3); NaN counts as 0."""
     east, north = tangent_basis(ra_deg, dec_deg)
-    scale = np.asarray(years, float) / (1000.0 * ARCSEC_PER_RADIAN)
-    along_east = np.nan_to_num(np.asarray(pm_ra_mas_yr, float)) * scale
-    along_north = np.nan_to_num(np.asarray(pm_dec_mas_yr, float)) * scale
-    moved = unit_vectors(ra_deg, dec_deg) + along_east[..., None] * east + along_north[..., None] * north
-    return ra_dec(moved)
+    along_east, along_north = (
+        np.nan_to_num(np.asarray(motion, float)) / (1000.0 * ARCSEC_PER_RADIAN)
+        for motion in (pm_ra_mas_yr, pm_dec_mas_yr)
+    )
+    return np.asarray(along_east[..., None] * east + along_north[..., None] * north)
 
 
 def healpix_index(ra_deg: npt.ArrayLike, dec_deg: npt.ArrayLike, order: int = INDEX_ORDER) -> IntArray:

@@ -17,9 +17,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from lsdb.core.crossmatch.abstract_crossmatch_algorithm import AbstractCrossmatchAlgorithm
 
-from skylake.core.sphere import FloatArray, IntArray, unit_vectors
+from skylake.core.sphere import IntArray
 from skylake.errors import CatalogError, UsageError, reason_of
 from skylake.places import place
 from skylake.schema import Column, TableLayout, TableSchema
@@ -27,8 +26,9 @@ from skylake.schema.arrow import column_of
 from skylake.sky.cone import read_ranges
 from skylake.sky.hats_compiled import keep_compiled
 from skylake.sky.hats_files import INDEX, HatsFiles, files_in
-from skylake.sky.match import Indices, mutual_nearest, pairs_within
+from skylake.sky.match import Indices, mutual_within, nearest_within
 from skylake.sky.pixels import Pixel, grown_ranges, pixel_range, refined
+from skylake.sky.strip_crossmatch import PartitionCrossmatch, positions
 
 _ADDED = (
     Column("match_arcsec", "double", "Separation of the pair", unit="arcsec", ucd="pos.angDistance"),
@@ -62,10 +62,11 @@ class Neighbours:
     mutual: bool = False
 
 
-class NearestWithin(AbstractCrossmatchAlgorithm):  # type: ignore[misc]
+class NearestWithin(PartitionCrossmatch):
     """The nearest neighbours within a radius, by the positions as they are in both tables.
 
-    Rows with a position that is null or NaN match nothing.
+    Rows with a position that is null or NaN match nothing. For mutual neighbours both partitions have all rows that
+    may be rivals.
 
     Parameters
     ----------
@@ -82,34 +83,19 @@ class NearestWithin(AbstractCrossmatchAlgorithm):  # type: ignore[misc]
 
     def perform_crossmatch(self, crossmatch_args: Any) -> tuple[Indices, Indices, pd.DataFrame]:
         """Match two partitions; see the base class."""
-        left, left_rows = _vectors(crossmatch_args.left_df, crossmatch_args.left_catalog_info)
-        right, right_rows = _vectors(crossmatch_args.right_df, crossmatch_args.right_catalog_info)
-        i, j, separation = pairs_within(left, right, self.neighbours.radius_arcsec)
-        chosen, number = self._chosen(i, j, separation)
-        values = {"match_arcsec": separation[chosen], "match_no": number}
+        left = positions(crossmatch_args.left_df, crossmatch_args.left_catalog_info)
+        right = positions(crossmatch_args.right_df, crossmatch_args.right_catalog_info)
+        wanted = self.neighbours
+        if wanted.mutual:
+            i, j, separation = mutual_within(left, right, wanted.radius_arcsec)
+        else:
+            i, j, separation = nearest_within(left, right, wanted.radius_arcsec, wanted.n_nearest)
+        number = np.arange(len(i)) - np.searchsorted(i, i) + 1
+        values = {"match_arcsec": separation, "match_no": number}
         extra = pd.DataFrame(
             {name: pd.Series(value, dtype=pd.ArrowDtype(_TYPES[name])) for name, value in values.items()}
         )
-        return left_rows[i[chosen]], right_rows[j[chosen]], extra
-
-    def _chosen(self, i: Indices, j: Indices, separation: FloatArray) -> tuple[Indices, IntArray]:
-        """Return which pairs are matches, and the number of the neighbour in each."""
-        if self.neighbours.mutual:
-            group = np.zeros(len(i), np.int64)
-            chosen = np.flatnonzero(mutual_nearest(group, i.astype(np.int64), j.astype(np.int64), separation))
-            return chosen, np.ones(len(chosen), np.int64)
-        order = np.lexsort((j, separation, i))
-        first = np.searchsorted(i[order], i[order])
-        number = np.arange(len(order)) - first + 1
-        near = number <= self.neighbours.n_nearest
-        return order[near], number[near]
-
-
-def _vectors(frame: pd.DataFrame, info: Any) -> tuple[FloatArray, Indices]:
-    """Return unit vectors of the rows that have a position, and which rows those are."""
-    ra, dec = (frame[name].to_numpy(float, na_value=np.nan) for name in (info.ra_column, info.dec_column))
-    rows = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
-    return unit_vectors(ra[rows], dec[rows]), rows
+        return i, j, extra
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,15 +16,23 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from lsdb.core.crossmatch.abstract_crossmatch_algorithm import AbstractCrossmatchAlgorithm
 
 from skylake.core.aperture_crowding import crowding_by_magnitude
-from skylake.core.sphere import apply_proper_motion, arcsec_of_chord, chord, julian_epoch, unit_vectors
+from skylake.core.sphere import (
+    FloatArray,
+    arcsec_of_chord,
+    chord,
+    julian_epoch,
+    tangent_motion,
+    unit_vectors,
+)
 from skylake.errors import CatalogError
 from skylake.sky.hats import read_collection, read_properties
 from skylake.sky.hats_compiled import keep_compiled
 from skylake.sky.lake_catalogs import reading
 from skylake.sky.match import Aperture, pairs_within
+from skylake.sky.strip_crossmatch import PartitionCrossmatch, arrow_series, positions
+from skylake.sky.strip_kernels import measure_moved
 
 #: Columns that the join needs of the left side, and gives back with every pair.
 LEFT_COLUMNS = ("frame_id", "source_no", "mjd_mid", "ra_deg", "dec_deg")
@@ -37,7 +45,7 @@ _EXTRA = {
 }
 
 
-class PairsWithin(AbstractCrossmatchAlgorithm):  # type: ignore[misc]
+class PairsWithin(PartitionCrossmatch):
     """All pairs within a radius, the right side moved by proper motion to the epoch of the left.
 
     Parameters
@@ -69,20 +77,19 @@ class PairsWithin(AbstractCrossmatchAlgorithm):  # type: ignore[misc]
         left, right = crossmatch_args.left_df, crossmatch_args.right_df
         stars = _PartitionStars(right, self.epoch, self.proper_motion)
         mjd = left["mjd_mid"].to_numpy(float)
-        vectors = unit_vectors(left["ra_deg"].to_numpy(float), left["dec_deg"].to_numpy(float))
-        matches = []
+        vectors = positions(left, crossmatch_args.left_catalog_info)
         # Within a night no star moves by a pixel: pairs are searched night by night at its mean epoch, a
         # little wider, and measured at the epoch of each frame.
-        for day in np.unique(np.floor(mjd)):
-            rows = np.flatnonzero(np.floor(mjd) == day)
-            years = float(julian_epoch(mjd[rows].mean())) - self.epoch
+        day = np.floor(mjd) if stars.is_moving else np.zeros(len(mjd))
+        found = [(np.zeros(0, np.intp), np.zeros(0, np.intp))]
+        for one in np.unique(day):
+            rows = np.flatnonzero(day == one)
             reach = self.radius_arcsec + stars.daily_motion_arcsec
-            i, j, _ = pairs_within(vectors[rows], unit_vectors(*stars.at(years)), reach)
-            matches.append((rows[i], j))
-        i = np.concatenate([rows for rows, _ in matches]) if matches else np.zeros(0, np.intp)
-        j = np.concatenate([stars_found for _, stars_found in matches]) if matches else np.zeros(0, np.intp)
-        ra, dec = stars.at(julian_epoch(mjd[i]) - self.epoch, j)
-        separation = arcsec_of_chord(np.linalg.norm(vectors[i] - unit_vectors(ra, dec), axis=-1))
+            i, j, _ = pairs_within(vectors[rows], stars.vectors_at(mjd[rows].mean()), reach)
+            found.append((rows[i], j))
+        i, j = (np.concatenate(rows) for rows in zip(*found, strict=True))
+        length, ra, dec = stars.measure(vectors, i, j, mjd)
+        separation = arcsec_of_chord(length)
         keep = separation <= self.radius_arcsec
         values = {
             "separation_arcsec": separation,
@@ -90,12 +97,7 @@ class PairsWithin(AbstractCrossmatchAlgorithm):  # type: ignore[misc]
             "moved_dec_deg": dec,
             "ref_crowding": self._crowding(right, stars, j),
         }
-        extra = pd.DataFrame(
-            {
-                name: pd.Series(value[keep], dtype=pd.ArrowDtype(_EXTRA[name]))
-                for name, value in values.items()
-            }
-        )
+        extra = pd.DataFrame({name: arrow_series(value[keep]) for name, value in values.items()})
         return i[keep], j[keep], extra
 
     def _crowding(self, right: pd.DataFrame, stars: _PartitionStars, matched: np.ndarray) -> np.ndarray:
@@ -113,22 +115,41 @@ class _PartitionStars:
     """Positions of a partition of catalog stars at any epoch."""
 
     def __init__(self, frame: pd.DataFrame, epoch: float, proper_motion: tuple[str, str] | None) -> None:
-        self.ra = frame["ra_deg"].to_numpy(float)
-        self.dec = frame["dec_deg"].to_numpy(float)
-        zero = np.zeros(len(frame))
-        self.pm_ra, self.pm_dec = (
-            (zero, zero)
-            if proper_motion is None
-            else tuple(np.nan_to_num(frame[name].to_numpy(float, na_value=np.nan)) for name in proper_motion)
-        )
-        fastest = float(np.max(np.hypot(self.pm_ra, self.pm_dec), initial=0.0))
-        self.daily_motion_arcsec = fastest / 1000.0 / 365.25
+        self.epoch = epoch
+        self.ra, self.dec = (frame[name].to_numpy(float, na_value=np.nan) for name in ("ra_deg", "dec_deg"))
+        self._vectors = unit_vectors(self.ra, self.dec)
+        self._motion = np.zeros_like(self._vectors)
+        self.daily_motion_arcsec = 0.0
+        if proper_motion is not None:
+            pm_ra, pm_dec = (
+                np.nan_to_num(frame[name].to_numpy(float, na_value=np.nan)) for name in proper_motion
+            )
+            fastest = float(np.max(np.hypot(pm_ra, pm_dec), initial=0.0))
+            self.daily_motion_arcsec = fastest / 1000.0 / 365.25
+            if fastest > 0.0:
+                self._motion = tangent_motion(self.ra, self.dec, pm_ra, pm_dec)
 
-    def at(self, years: Any, chosen: Any = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-        """Return right ascension and declination of chosen stars after some years."""
-        return apply_proper_motion(
-            self.ra[chosen], self.dec[chosen], self.pm_ra[chosen], self.pm_dec[chosen], years
+    @property
+    def is_moving(self) -> bool:
+        """Whether any star has a proper motion."""
+        return self.daily_motion_arcsec > 0.0
+
+    def vectors_at(self, mjd: float) -> FloatArray:
+        """Return the unit vectors of all stars at an instant, shape (m, 3)."""
+        if not self.is_moving:
+            return self._vectors
+        moved = self._vectors + (float(julian_epoch(mjd)) - self.epoch) * self._motion
+        return np.asarray(moved / np.sqrt(np.einsum("ij,ij->i", moved, moved))[:, None])
+
+    def measure(
+        self, left: FloatArray, i: np.ndarray, j: np.ndarray, mjd: FloatArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return straight distance, right ascension and declination of the stars of pairs, when they were seen."""
+        years = julian_epoch(mjd[i]) - self.epoch
+        found: tuple[FloatArray, FloatArray, FloatArray] = measure_moved(
+            left, i, j, years, (self.ra, self.dec, self._vectors, self._motion)
         )
+        return found
 
 
 def join_catalog(

@@ -37,6 +37,7 @@ class Cut(IntEnum):
     MAG_RANGE = 7
     COLOUR_RANGE = 8
     HORIZON = 9
+    VARIABLE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,7 @@ def gather(
         Cut.MAG_RANGE: (ref_mag < limits.mag_range[0]) | (ref_mag > limits.mag_range[1]),
         Cut.COLOUR_RANGE: coloured & ((colour < limits.colour_range[0]) | (colour > limits.colour_range[1])),
         Cut.HORIZON: ~np.isfinite(beyond),
+        Cut.VARIABLE: _column(matches, "is_variable") == 1.0,
     }
     cut = np.select(list(refused.values()), [np.int8(one) for one in refused], np.int8(Cut.NONE))
     pivot = band.band.pivot_colour if coloured else 0.0

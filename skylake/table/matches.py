@@ -34,6 +34,13 @@ CARRIED = (
 )
 
 
+#: Columns that say how sure a match is.
+JUDGED = ("second_separation_arcsec", "is_ambiguous", "is_discrepant")
+
+#: Column of a catalog that marks variable stars.
+VARIABLE = "is_variable"
+
+
 def matches_name(batch: str, catalog: str) -> str:
     """Return the name of the part of ``matches`` of a batch."""
     return f"{batch}-{catalog}"
@@ -50,7 +57,7 @@ def reference_columns(bands: Sequence[FilterBand], available: Collection[str], s
     survey : str
         The survey in whose system it is; empty if unknown.
     """
-    wanted = ["ref_id"]
+    wanted = ["ref_id", VARIABLE]
     for band in bands:
         source = magnitude_source(band.band, available, survey)
         wanted += [] if source is None else source.columns
@@ -65,7 +72,11 @@ def reference_columns(bands: Sequence[FilterBand], available: Collection[str], s
 
 
 def matches_table(
-    pairs: pa.Table, catalog: str, filters: dict[str, FilterBand], default_mag_err: float, survey: str = ""
+    pairs: pa.Table,
+    catalog: str,
+    filters: Mapping[str, FilterBand],
+    default_mag_err: float,
+    survey: str = "",
 ) -> pa.Table:
     """Return chosen pairs as rows of the schema.
 
@@ -73,10 +84,11 @@ def matches_table(
     ----------
     pairs : pyarrow.Table
         One row per match: the columns of :data:`CARRIED`, :data:`MORE` where any row has it, those of the join and
-        of the catalog (with the suffix ``_ref`` where both sides have them), and ``n_candidates``.
+        of the catalog (with the suffix ``_ref`` where both sides have them), ``n_candidates``, and :data:`JUDGED`
+        where it is known.
     catalog : str
         Name of the catalog.
-    filters : dict
+    filters : mapping
         Band of each filter that occurs in ``filter``; rows of other filters have no magnitude.
     default_mag_err : float
         Error of catalog magnitudes where the catalog gives none.
@@ -86,9 +98,12 @@ def matches_table(
     if pairs.num_rows == 0:
         return empty_table(load("matches"))
     n = pairs.num_rows
-    names = [filters.get(name) for name in pairs["filter"].to_pylist()]
-    band = [chosen and chosen.band for chosen in names]
     mag, mag_err, colour = reference_values(pairs, filters, default_mag_err, survey)
+    bands = {name: chosen.band for name, chosen in filters.items()}
+    names = pairs["filter"].combine_chunks().dictionary_encode()
+    band = pa.array([bands.get(name) for name in names.dictionary.to_pylist()], pa.string()).take(
+        names.indices
+    )
     columns = {name: pairs[name] for name in CARRIED if name != "filter"}
     if MORE in pairs.column_names:
         columns[MORE] = unpacked(pairs[MORE], load("matches"))
@@ -104,12 +119,15 @@ def matches_table(
         "separation_arcsec": pairs["separation_arcsec"],
         "n_candidates": pc.min_element_wise(pairs["n_candidates"], 32767).cast(pa.int16()),
         "catalog": pa.repeat(catalog, n),
-        "band": pa.array(band, pa.string()),
+        "band": band,
         "ref_mag": pa.array(mag),
         "ref_mag_err": pa.array(mag_err),
         "ref_colour": pa.array(colour),
         "ref_crowding": pairs["ref_crowding"],
     }
+    columns |= {name: pairs[name] for name in JUDGED if name in pairs.column_names}
+    if VARIABLE in pairs.column_names:
+        columns[VARIABLE] = pairs[VARIABLE].cast(pa.bool_())
     return conform(pa.table(columns), load("matches"))
 
 

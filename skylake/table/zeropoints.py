@@ -190,6 +190,7 @@ def _cuts(frame: dict[str, Any], band: Band) -> dict[Cut, str]:
         Cut.MAG_RANGE: "outside mag_range",
         Cut.COLOUR_RANGE: "outside colour_range",
         Cut.HORIZON: "below the horizon",
+        Cut.VARIABLE: "variable stars of the catalog",
     }
 
 

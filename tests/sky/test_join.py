@@ -197,6 +197,31 @@ def test_nothing_in_common_gives_no_pairs(stars: Stars, build: Build, join: Join
         ]  # fmt: skip
 
 
+def test_only_pixels_of_the_detections_are_read(
+    stars: Stars, build: Build, join: Join, tmp_path: Path
+) -> None:
+    """A night of new frames costs what its own pixels cost, however large the catalog is."""
+    ra, dec = around(PLACES, 40, 0.1, 12)
+    sky = stars(ra, dec)
+    target, _ = build(sky, 2, 60.0)
+    near = np.flatnonzero(dec > 89.0)
+    night = write_detections(
+        tmp_path / "night", ra[near], dec[near], np.ones(len(near), int), np.full(len(near), 6e4), 2
+    )
+    mine = set(healpix_index(ra[near], dec[near], 2).tolist())
+    others = [
+        path
+        for path in target.glob("*/dataset/Norder=2/Dir=0/Npix=*")
+        if int(path.name.split("=")[1].split(".")[0]) not in mine
+    ]
+    assert len(others) > 5
+    for path in others:
+        for file in [path] if path.is_file() else path.iterdir():
+            file.write_bytes(b"damaged")
+    found = join(tmp_path / "night", target, ["x_px"], ["ref_id"], 30.0, PLAIN)
+    assert_same_pairs(found, by_search(night, sky, 30.0))
+
+
 def test_crowding_is_that_of_all_stars_around(stars: Stars, build: Build, join: Join, tmp_path: Path) -> None:
     ra, dec = around(PLACES, 120, 0.05, 9)
     sky = stars(ra, dec, mag_V=np.full(len(ra), 9.0))

@@ -95,7 +95,14 @@ def match_rows() -> Callable[..., pa.Table]:
         for name in ("", "moved_", "source_"):
             defaults |= {f"{name}ra_deg": ra, f"{name}dec_deg": dec}
         kinds = {column.name: column.datatype for column in load("matches").columns}
-        numpy_kinds = {"long": "i8", "int": "i4", "short": "i2", "double": "f8", "float": "f8"}
+        numpy_kinds = {
+            "long": "i8",
+            "int": "i4",
+            "short": "i2",
+            "double": "f8",
+            "float": "f8",
+            "boolean": "?",
+        }
         arrays = {}
         for name, value in (defaults | columns).items():
             if kinds[name] == "string":

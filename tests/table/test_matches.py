@@ -107,6 +107,20 @@ def test_what_a_catalog_lacks_is_null_and_never_an_error_alone() -> None:
     np.testing.assert_allclose(some["ref_mag_err"].to_numpy(), [0.05, 0.01], rtol=1e-6)
 
 
+def test_what_the_choice_and_the_catalog_say_of_a_match_is_kept() -> None:
+    told = {
+        "second_separation_arcsec": pa.array([1.5, None]), "is_ambiguous": [True, False],
+        "is_discrepant": [False, True], "is_variable": pa.array([1, None], pa.int16()),
+    }  # fmt: skip
+    table = matches_table(pairs(2, **told), "simcat", FILTERS, 0.05)
+    assert table["second_separation_arcsec"].to_pylist() == [1.5, None]
+    assert table["is_ambiguous"].to_pylist() == [True, False]
+    assert table["is_discrepant"].to_pylist() == [False, True]
+    assert table["is_variable"].to_pylist() == [True, None]
+    assert "is_variable" in reference_columns([V], ["ref_id", "is_variable", "mag_V"])
+    assert "is_variable" not in reference_columns([V], ["ref_id", "mag_V"])
+
+
 def test_more_candidates_than_fit_are_the_most_that_fit() -> None:
     assert matches_table(pairs(2, n_candidates=[3, 10**6]), "c", FILTERS, 0.05)[
         "n_candidates"

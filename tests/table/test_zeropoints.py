@@ -209,6 +209,7 @@ def test_stars_that_are_no_use_change_nothing(
         "red": {"ref_colour": 3.0},
         "without flux": {"flux_aper2": -3.0},
         "too bright": {"ref_mag": -7.0},
+        "variable": {"is_variable": True, "ref_mag": 8.0},
     }
     expected = solve(night)
     for columns in bad.values():

@@ -31,12 +31,8 @@ from skylake.flow.zeropoints.calibration_parameters import (
     camera_of_frames,
     transformations_of,
 )
-from skylake.flow.zeropoints.crossmatch_night import (
-    filters_of,
-    match_night,
-    match_radius_arcsec,
-    with_filters,
-)
+from skylake.flow.zeropoints.choose_matches import match_radius_arcsec
+from skylake.flow.zeropoints.crossmatch_night import filters_of, match_night, with_filters
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
 from skylake.lake.cameras.chosen_catalogs import ChosenCatalog, read_choice
 from skylake.lake.storage.slices import read_files

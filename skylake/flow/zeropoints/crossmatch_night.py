@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from skylake.core.camera import Camera, FilterBand
 from skylake.core.flags import FrameFlag
+from skylake.flow.zeropoints.choose_matches import choose_matches, judging_columns, match_radius_arcsec
 from skylake.lake import Part
 from skylake.lake.storage.slices import Slice, read_files
 from skylake.schema import empty_table, load
@@ -21,11 +22,8 @@ from skylake.schema.aperture_columns import MORE, aperture_floats
 from skylake.schema.parquet import write_parquet
 from skylake.sky.hats import Properties, write_metadata
 from skylake.sky.lake_catalogs import ReferenceCatalog
-from skylake.sky.match import Aperture, count_candidates, mutual_nearest
+from skylake.sky.match import Aperture
 from skylake.table.matches import CARRIED, matches_table, numbers, reference_columns
-
-#: Radius of the match, in pixels, where the profile gives none.
-_RADIUS_PX = 3.0
 
 
 def with_filters(frames: pa.Table, camera: Camera) -> pa.Table:
@@ -57,7 +55,7 @@ def filters_of(frames: pa.Table, camera: Camera) -> dict[str, FilterBand]:
 def match_night(
     frames: pa.Table, sources: Part, slices: Sequence[Slice], camera: Camera, reference: ReferenceCatalog
 ) -> pa.Table:
-    """Join a night's detections with a catalog and choose mutual nearest neighbours.
+    """Join a night's detections with a catalog and choose the matches among the pairs.
 
     Parameters
     ----------
@@ -82,13 +80,40 @@ def match_night(
 
     columns = reference_columns(list(filters.values()), reference.columns, reference.survey)
     radius, aperture = match_radius_arcsec(frames, camera), _aperture(frames, camera, columns)
+    judging = judging_columns(camera)
     with NightCatalog(sources, slices) as detections:
-        # Hardly any camera has more apertures than three, and a nested column is slow to carry.
-        more = (MORE,) if frames[MORE].null_count < frames.num_rows else ()
-        pairs = join_catalog(detections, reference.collection, (*CARRIED, *more), columns, radius, aperture)
+        pairs = join_catalog(detections, reference.collection, judging, columns, radius, aperture)
     if camera.astrometry.all_sky:
         pairs = _bright(pairs, columns, camera.astrometry.all_sky_mag)
-    return choose_matches(pairs, frames, reference.name, filters, camera, reference.survey)
+    chosen = choose_matches(pairs, frames, reference.epoch, filters, camera, reference.survey)
+    # Hardly any camera has more apertures than three, and a nested column is slow to carry.
+    more = (MORE,) if frames[MORE].null_count < frames.num_rows else ()
+    chosen = _carrying(chosen, slices, [*CARRIED, *more])
+    return matches_table(
+        chosen, reference.name, filters, camera.calibration.catalog_mag_err, reference.survey
+    )
+
+
+def _carrying(chosen: pa.Table, slices: Sequence[Slice], columns: Sequence[str]) -> pa.Table:
+    """Return chosen pairs with further columns of their detections, which the join has no use for.
+
+    Carried through the join they would be copied at each of its steps, for all pairs.
+    """
+    lacking = [name for name in columns if name not in chosen.column_names]
+    rows = read_files("sources", slices, ["frame_id", "source_no", *lacking])
+    frames = pc.unique(rows["frame_id"])
+    number, wanted = (one["source_no"].to_numpy() for one in (rows, chosen))
+    frame, of_frame = (pc.index_in(one["frame_id"], frames).to_numpy() for one in (rows, chosen))
+    # A detection has a place in a list that all numbers of all frames have one in.
+    size = np.zeros(len(frames), np.int64)
+    np.maximum.at(size, frame, number.astype(np.int64) + 1)
+    start = np.cumsum(size) - size
+    row = np.full(int(size.sum()), -1, np.int64)
+    row[start[frame] + number] = np.arange(len(number))
+    found = rows.select(lacking).take(pa.array(row[start[of_frame] + wanted]))
+    for name in lacking:
+        chosen = chosen.append_column(name, found[name])
+    return chosen
 
 
 def _bright(pairs: pa.Table, columns: Sequence[str], faintest: float) -> pa.Table:
@@ -121,33 +146,6 @@ def _aperture_radius_px(frames: pa.Table, camera: Camera) -> float:
     measured = (aperture_floats(frames, f"{name}_radius_px") for name in names)
     radii = (float(np.nanmedian(one)) for one in measured if np.isfinite(one).any())
     return next(radii, camera.apertures.calibrated_radius_px)
-
-
-def match_radius_arcsec(frames: pa.Table, camera: Camera) -> float:
-    """Return the radius of the match: the profile's, or three pixels."""
-    given = camera.calibration.match_radius_arcsec
-    return given if given is not None else _RADIUS_PX * float(pc.max(frames["pixel_scale_arcsec"]).as_py())
-
-
-def choose_matches(
-    pairs: pa.Table,
-    frames: pa.Table,
-    catalog: str,
-    filters: dict[str, FilterBand],
-    camera: Camera,
-    survey: str = "",
-) -> pa.Table:
-    """Return the matches among all pairs within the radius: mutual nearest, one to one in each frame."""
-    of_frame = pc.index_in(pairs["frame_id"], frames["frame_id"].combine_chunks())
-    pairs, of_frame = pairs.filter(of_frame.is_valid()), of_frame.drop_null()
-    # Detections carry the name that was in force when they were ingested.
-    place = pairs.schema.get_field_index("filter")
-    pairs = pairs.set_column(place, "filter", frames["filter"].take(of_frame))
-    frame, source, star = (pairs[name].to_numpy() for name in ("frame_id", "source_no", "ref_id"))
-    pairs = pairs.append_column("n_candidates", pa.array(count_candidates(frame, source)))
-    nearest = mutual_nearest(frame, source, star, pairs["separation_arcsec"].to_numpy())
-    chosen = pairs.filter(pa.array(nearest))
-    return matches_table(chosen, catalog, filters, camera.calibration.catalog_mag_err, survey)
 
 
 def _has_carried(piece: Slice) -> bool:

@@ -28,7 +28,7 @@ from skylake.lake.cameras.chosen_catalogs import read_choice
 from skylake.resources import folder
 from skylake.settings import Catalogs, Settings
 from skylake.simulate import AtmosphereParams, Scenario, ScheduleParams, StarParams, simulate
-from skylake.table.matches import matches_name
+from skylake.table.matches import CARRIED, matches_name
 
 pytestmark = pytest.mark.xdist_group("lsdb")
 
@@ -79,6 +79,17 @@ def test_a_match_is_one_to_one_and_near(calibrated_once: Lake, archive: Any) -> 
     stars = pq.read_table(archive.catalog, columns=["id", "V"]).to_pandas().set_index("id")
     known = stars["V"].reindex(matches["ref_id"]).to_numpy()
     assert matches["ref_mag"].to_numpy() == pytest.approx(known, abs=1e-4, nan_ok=True)
+
+
+def test_a_match_carries_the_values_of_its_own_detection(calibrated_once: Lake) -> None:
+    snapshot = calibrated_once.snapshot()
+    columns = [name for name in CARRIED if name != "filter"]
+    matches = snapshot.read("matches", ["frame_id", "source_no", *columns])
+    sources = snapshot.read("sources", ["frame_id", "source_no", *columns])
+    both = matches.join(sources, ["frame_id", "source_no"], right_suffix="_own")
+    assert both.num_rows == matches.num_rows
+    for name in columns:
+        assert both[name].to_pylist() == both[f"{name}_own"].to_pylist(), name
 
 
 def test_the_checks_of_the_lake_find_nothing(calibrated_once: Lake) -> None:
