@@ -209,9 +209,10 @@ def _limits(field: FieldOfFrame, found: Sequence[_Stars | None]) -> tuple[float,
     known = [stars for stars in found if stars is not None]
     saturated, seen = field.n_saturated * field.share, field.n_sources * field.share
     faint = min((stars.at_rank(seen) for stars in known), default=math.inf) - _BRIGHTER_MAG
-    if saturated < 1.0:
-        return -math.inf, faint
-    return min((stars.at_rank(saturated) for stars in known), default=-math.inf), faint
+    bright = min((stars.at_rank(saturated) for stars in known), default=-math.inf)
+    # Bad pixels may count as saturated too: what leaves no star between the two says nothing.
+    says_nothing = saturated < 1.0 or (math.isfinite(faint) and bright >= faint)
+    return (-math.inf if says_nothing else bright), faint
 
 
 def _zeropoint(

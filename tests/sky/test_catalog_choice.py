@@ -121,6 +121,18 @@ def test_depth_and_saturation_decide(
     assert best(dict(reversed(catalogs.items())), seen) == wanted, "the order of names is no reason"
 
 
+def test_stars_that_are_all_saturated_calibrate_nothing(
+    catalogs: dict[str, ReferenceCatalog], truth: dict[str, Floats]
+) -> None:
+    deep = fields(truth, 20.0, 15.0)
+    (tycho,) = rank_catalogs([catalogs["tycho2"]], [V], deep, Calibration())
+    assert (tycho.error_mag, tycho.n_covered, tycho.n_stars) == (NONE_MAG, 0, 0)
+    # Bad pixels are no reason to leave all stars out.
+    spoiled = [dataclasses.replace(field, n_saturated=field.n_sources) for field in fields(truth, 15.5, 9.0)]
+    (apass,) = rank_catalogs([catalogs["apass"]], [V], spoiled, Calibration())
+    assert apass.n_covered == 2
+
+
 def test_a_catalog_of_other_bands_is_the_last(
     catalogs: dict[str, ReferenceCatalog], truth: dict[str, Floats]
 ) -> None:

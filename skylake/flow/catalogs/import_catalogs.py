@@ -130,7 +130,7 @@ def import_catalog(
             "skylake_epoch": repr(columns.epoch),
             "skylake_origin": " ".join(path.name for path in files),
             # In whose system its magnitudes are, which a user's own table does not say.
-            "skylake_survey": "" if kind == "table" else kind,
+            **({} if kind == "table" else {"skylake_survey": kind}),
         },
     )
     progress.end()

@@ -15,7 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.cameras import Profile
+from skylake.core.bands import SURVEYS
 from skylake.core.camera import Camera
+from skylake.core.magnitude_sources import magnitude_source
 from skylake.core.reasons import Status
 from skylake.errors import LakeError, reason_of, together
 from skylake.flow.aggregates.calibration import cameras_of
@@ -382,12 +384,12 @@ def _warnings_of(lake: Lake, snapshot: Snapshot, camera: str, against: Against) 
     rows = snapshot.read("zeropoints", columns, lambda part: part.camera == camera, mine & lacking)
     unknown = pc.equal(rows["reason"], UNKNOWN_FILTER)
     return [
-        *_without_columns(rows.filter(pc.invert(unknown)), camera, name),
+        *_without_columns(rows.filter(pc.invert(unknown)), camera, against.reference),
         *_without_filter(lake, snapshot, camera, rows.filter(unknown)["frame_id"]),
     ]
 
 
-def _without_columns(rows: pa.Table, camera: str, catalog: str) -> list[str]:
+def _without_columns(rows: pa.Table, camera: str, catalog: ReferenceCatalog) -> list[str]:
     """Return a sentence for each column of the catalog that frames could not be calibrated without."""
     grouped = rows.group_by(["band", "colour", "reason"]).aggregate([([], "count_all")])
     sentences = []
@@ -400,9 +402,24 @@ def _without_columns(rows: pa.Table, camera: str, catalog: str) -> list[str]:
         have = "has" if row["count_all"] == 1 else "have"
         sentences.append(
             f"{counted(row['count_all'], 'frame')} of {camera} {have} no zeropoint: no star of the catalog "
-            f"{catalog} that they saw has a {what}; import the catalog again with `{option}`, or one that has it"
+            f"{catalog.name} that they saw has a {what}; import the catalog again with `{option}`, or one that has it"
+            f"{_of_unknown_survey(row['band'], catalog)}"
         )
     return sentences
+
+
+def _of_unknown_survey(band: str, catalog: ReferenceCatalog) -> str:
+    """Return what to do if a band would follow from columns of a catalog, did one know whose they are."""
+    if catalog.survey in SURVEYS:
+        return ""
+    found = {name: magnitude_source(band, catalog.columns, name) for name in ("ps1", "sdss", "apass")}
+    examples = [
+        source.inputs[0][0] for source in found.values() if source is not None and source.transformation
+    ]
+    if not examples:
+        return ""
+    options = " or ".join(f"`--mag {example}=COLUMN`" for example in examples)
+    return f"; {band} would follow from its other bands: say of which survey they are, as in {options}"
 
 
 def _without_filter(lake: Lake, snapshot: Snapshot, camera: str, frame_id: pa.ChunkedArray) -> list[str]:

@@ -377,6 +377,20 @@ def test_a_choice_is_made_anew_when_its_catalog_is_gone(with_second_catalog: Lak
     assert report.catalog == "other" and report.chosen == {}, "there is no other to choose"
 
 
+def test_a_catalog_of_an_unknown_survey_says_how_to_name_it(
+    ingested: Lake, archive: Any, columns: Any
+) -> None:
+    """Whose g and r they are decides a tenth of a magnitude, so nothing is guessed."""
+    bare = replace(columns, magnitudes={"g": "B", "r": "V"}, magnitude_errors={}, colours={})
+    import_catalog(ingested, "bare", "table", [archive.catalog], bare)
+    report = calibrate(ingested, Inline(), "bare")
+    (warning,) = report.warnings
+    assert report.n_zeropoints == 0 and warning.endswith(
+        "V would follow from its other bands: say of which survey they are, as in `--mag PS1_r=COLUMN` or "
+        "`--mag SDSS_g=COLUMN` or `--mag APASS_g=COLUMN`"
+    )
+
+
 def test_a_catalog_that_gives_no_zeropoints_is_not_kept(
     lake: Lake, archive: Any, columns: Any, frames: list[Path], profile: Profile
 ) -> None:
