@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _EXAMPLE = """\b
 skylake crossmatch LAKE lightcurves gaia -o bright_gaia --radius 5 --right-columns G,BP_RP
-skylake crossmatch LAKE stars https://data.lsdb.io/hats/two_mass -o stars_2mass --how left
+skylake crossmatch LAKE stars https://example.org/hats/two_mass -o stars_2mass --how left
 """
 
 

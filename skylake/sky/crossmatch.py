@@ -127,8 +127,8 @@ def sides(
 ) -> tuple[Side, Side]:
     """Return both sides of a match with the names of their columns, which get a suffix where both have them.
 
-    Case does not tell names apart, as it does not in SQL. What is no letter or digit becomes an underscore. The left
-    side always has its positions.
+    Names that differ only in case count as equal, as in SQL. What is no letter or digit becomes an underscore. The
+    left side always has its positions.
 
     Raises
     ------

@@ -134,7 +134,7 @@ class TableFrame:
 
     @property
     def content(self) -> bytes:
-        """What tells it from any other frame."""
+        """The values by which the frame is identified."""
         arrays = (self.x, self.y, self.ra_deg, self.dec_deg, self.flux, self.flux_err)
         head = repr((self.mjd, self.exposure_s, self.filter)).encode()
         return b"\0".join([head, *(one.tobytes() for one in arrays if one is not None)])
