@@ -222,6 +222,20 @@ def choose_pairs(
     return PairChoice(*found)
 
 
+def rows_of_groups(rows: npt.NDArray[np.intp], group: npt.NDArray[np.intp]) -> list[npt.NDArray[np.intp]]:
+    """Return the rows of each group, in their order; groups are counted from 0, and some may have none.
+
+    Parameters
+    ----------
+    rows, group : ndarray of int, shape (n,)
+        Rows, and the group of each.
+    """
+    from skylake.sky.choice_kernels import sort_by_group
+
+    order, starts = sort_by_group(group.astype(np.int64), int(group.max(initial=-1)) + 1)
+    return np.split(rows[order], starts[1:-1])
+
+
 def _codes(values: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], int]:
     """Return which of the distinct values each one is, and how many there are."""
     encoded = pa.array(values).dictionary_encode()

@@ -18,7 +18,7 @@ from skylake.core.camera import FLUXES, Camera, FilterBand
 from skylake.core.flags import SPOILED
 from skylake.core.robust import MAD_TO_SIGMA
 from skylake.core.sphere import FloatArray, julian_epoch
-from skylake.sky.match import PairChoice, choose_pairs
+from skylake.sky.match import PairChoice, choose_pairs, rows_of_groups
 from skylake.table.matches import numbers, reference_values
 
 Mask = npt.NDArray[np.bool_]
@@ -108,7 +108,8 @@ def choose_matches(
         The chosen pairs, with the columns ``filter``, ``n_candidates`` and :data:`skylake.table.matches.JUDGED`.
     """
     of_frame = pc.index_in(pairs["frame_id"], frames["frame_id"].combine_chunks())
-    pairs, of_frame = pairs.filter(of_frame.is_valid()), of_frame.drop_null()
+    if of_frame.null_count:
+        pairs, of_frame = pairs.filter(of_frame.is_valid()), of_frame.drop_null()
     # Detections carry the name that was in force when they were ingested.
     pairs = pairs.append_column("filter", frames["filter"].take(of_frame))
     known = _evidence(pairs, of_frame.to_numpy(), frames, camera, epoch)
@@ -194,8 +195,7 @@ def _differing(
     is_clean = (pairs["flags"].to_numpy() & int(SPOILED)) == 0
     rows = np.flatnonzero(is_clean & np.isfinite(difference) & np.isfinite(noise))
     differs = np.zeros(len(difference), bool)
-    order = rows[np.argsort(of_frame[rows], kind="stable")]
-    for mine in np.split(order, np.flatnonzero(np.diff(of_frame[order])) + 1):
+    for mine in rows_of_groups(rows, of_frame[rows]):
         matched = mine[nearest[mine]]
         if matched.size >= _FEWEST:
             common = _median(difference[matched], noise[matched])
