@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+System = Literal["Vega", "AB"]
+"""What magnitudes are measured against: the star Vega, or a flux of 3631 jansky."""
+
 
 @dataclass(frozen=True, slots=True)
 class Band:
@@ -24,7 +27,7 @@ class Band:
     """
 
     name: str
-    system: Literal["Vega", "AB"]
+    system: System
     wavelength_nm: float
     extinction: float
 
@@ -40,12 +43,15 @@ BANDS: dict[str, Band] = {
         Band("I", "Vega", 798, 0.04),
         Band("BT", "Vega", 421, 0.25),
         Band("VT", "Vega", 532, 0.13),
+        Band("Hp", "Vega", 528, 0.13),
         Band("u", "AB", 356, 0.59),
         Band("g", "AB", 472, 0.14),
         Band("r", "AB", 619, 0.08),
         Band("i", "AB", 750, 0.06),
         Band("z", "AB", 896, 0.04),
         Band("y", "AB", 961, 0.03),
+        Band("SkyMapper_v", "AB", 384, 0.40),
+        Band("Y", "Vega", 1020, 0.03),
         Band("J", "Vega", 1235, 0.10),
         Band("H", "Vega", 1662, 0.06),
         Band("K", "Vega", 2159, 0.08),
