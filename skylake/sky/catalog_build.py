@@ -227,7 +227,8 @@ def _build(
         rows = _sorted(conform(runs.read(*pixel_range(*pixel)), schema), schema)
         repeated.add(rows["ref_id"].to_numpy())
         path = folder / name / leaf_folder(*pixel) / f"{name}.parquet"
-        write_parquet(rows, path)
+        # All files are forced to disk together, before the catalog gets its name.
+        write_parquet(rows, path, durable=False)
         content.update(path.read_bytes())
     n_duplicates = repeated.count()
     if n_duplicates > max(_FEW_DUPLICATES, _DUPLICATE_SHARE * runs.n_rows):
@@ -430,7 +431,7 @@ def _write_margin(catalog: Path, target: Path, dealt: Path, tree: PixelTree, mar
     for neighbour in sorted(pieces.counts):
         pixel = tree.pixels[neighbour]
         rows = _sorted(pieces.gather(neighbour), load("catalog")).cast(schema)
-        write_parquet(rows, target / leaf_folder(*pixel) / f"{name}.parquet")
+        write_parquet(rows, target / leaf_folder(*pixel) / f"{name}.parquet", durable=False)
         filled.append(pixel)
     n_rows = sum(pieces.counts.values())
     known = read_properties(catalog)

@@ -22,7 +22,7 @@ _INDEX = "_healpix_29"
 #: Rows of a run: what is held in memory and sorted at a time.
 RUN_ROWS = 1_000_000
 #: Rows of a record batch: the least that is read of a run.
-_BATCH_ROWS = 16_384
+_BATCH_ROWS = 4_096
 
 
 class SortedRuns:
