@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
+from click.shell_completion import CompletionItem
 
 from skylake.cli import completion, show
 from skylake.cli.arguments import (
@@ -23,6 +24,25 @@ from skylake.cli.progress_bar import progress
 if TYPE_CHECKING:
     from skylake.flow.catalogs.import_catalogs import CatalogReport
     from skylake.sky.catalog_columns import CatalogColumns
+
+
+class FileOrUrl(click.ParamType[str]):
+    """A file or folder that is there, or a URL."""
+
+    name = "file"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text."""
+        if "://" not in value and not Path(value).exists():
+            self.fail(f"Path {value!r} does not exist.", param, ctx)
+        return value
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Leave it to the shell to offer files."""
+        return completion.files(ctx, param, incomplete)
+
 
 _IMPORT_EXAMPLE = """\b
 skylake catalog import LAKE apass --format apass apass.csv
@@ -55,7 +75,7 @@ def catalog() -> None:
 @catalog.command("import", epilog=_IMPORT_EXAMPLE)
 @lake_argument
 @click.argument("name")
-@click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path), metavar="FILE…")
+@click.argument("files", nargs=-1, type=FileOrUrl(), metavar="FILE…")
 @click.option(
     "--format",
     "kind",
@@ -64,7 +84,8 @@ def catalog() -> None:
     shell_complete=completion.formats,
     help="A survey: 2mass, apass, brightstar, gaia, hipparcos, ps1, refcat2, skymapper, tycho2, usnob, vhs, vsx, "
     "or the path of a TOML file that describes one; tycho2 also reads the index files of Debian's package "
-    "astrometry-data-tycho2-07-littleendian. table: any other CSV, ECSV, FITS, VOTable or Parquet, its "
+    "astrometry-data-tycho2-07-littleendian. hats: a HATS catalog, by its path or URL, that is used where it is, its "
+    "columns those of a survey or given by the options. table: any other CSV, ECSV, FITS, VOTable or Parquet, its "
     "columns given by the options below.",
 )
 @click.option(
@@ -124,7 +145,7 @@ def catalog() -> None:
 def import_(
     lake: Path,
     name: str,
-    files: tuple[Path, ...],
+    files: tuple[str, ...],
     kind: str,
     margin: float,
     replace: bool,
@@ -141,13 +162,17 @@ def import_(
     """
     import dataclasses
 
-    from skylake.flow.catalogs.import_catalogs import import_catalog, index_imported
+    from skylake.flow.catalogs.import_catalogs import import_catalog, index_imported, use_in_place
 
     opened = open_lake(lake)
-    columns, form, not_checked = _columns_of(kind, files, table)
     with progress() as shown:
-        report = import_catalog(opened, name, kind, files, columns, margin, replace, shown)
-        report.form, report.not_checked = form, not_checked
+        if kind == "hats":
+            columns = _columns(table) if table["ra"] else None
+            report = use_in_place(opened, name, _one(files), columns, replace)
+        else:
+            columns, form, not_checked = _columns_of(kind, _local(files), table)
+            report = import_catalog(opened, name, kind, _local(files), columns, margin, replace, shown)
+            report.form, report.not_checked = form, not_checked
         if indexed and not report.lists_variables:
             index_imported(opened, report, shown)
     _complain(name, report, columns, table)
@@ -157,6 +182,27 @@ def import_(
     if report.sure_deg is not None:
         text += f"\n{name}: {_index_text(report.n_asterisms, report.index_bytes, report.sure_deg)}"
     show.result(dataclasses.asdict(report), as_json, lambda: click.echo(text))
+
+
+def _local(files: tuple[str, ...]) -> tuple[Path, ...]:
+    from skylake.errors import UsageError
+    from skylake.places import is_url
+
+    for file in files:
+        if is_url(file):
+            raise UsageError(
+                f"{file}: files are imported from disks; fetch it, or use a HATS catalog with --format hats"
+            )
+    return tuple(map(Path, files))
+
+
+def _one(files: tuple[str, ...]) -> str:
+    from skylake.errors import UsageError
+    from skylake.places import is_url
+
+    if len(files) != 1:
+        raise UsageError("--format hats takes one catalog, by its path or URL")
+    return files[0] if is_url(files[0]) else str(Path(files[0]).resolve())
 
 
 def _columns_of(
@@ -293,7 +339,7 @@ def list_(lake: Path, as_json: bool) -> None:
             "bands": " ".join(reference.bands),
             "colours": " ".join(reference.colours),
             "epoch": reference.epoch,
-            "margin_arcsec": reference.margin_arcsec,
+            "margin_arcsec": None if reference.in_place else reference.margin_arcsec,
             "use": " ".join(opened.settings.catalog.uses(reference.name)),
         }
         for reference in catalogs

@@ -41,7 +41,7 @@ def formats(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     """Offer the formats of catalogs: surveys, also the user's own, and tables."""
     from skylake.sky.surveys import survey_names
 
-    return _starting(["table", *survey_names()], incomplete) or files(ctx, param, incomplete)
+    return _starting(["table", "hats", *survey_names()], incomplete) or files(ctx, param, incomplete)
 
 
 def tables_with_positions(

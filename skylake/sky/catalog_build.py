@@ -11,7 +11,7 @@ import hashlib
 import math
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,13 +122,35 @@ def build_catalog(
             )
             shutil.rmtree(building / "_dealt", ignore_errors=True)
             write_objects(building)
-            sync_tree(building)
-            with _placing(target):
-                _put_in_place(building, target, scratch / "replaced")
-            sync_folder(target.parent)
+            _publish(building, target, scratch)
     except OSError as error:
         raise CatalogError(f"{target}: the catalog cannot be written ({reason_of(error)})") from error
     return report
+
+
+def put_catalog(target: Path, write: Callable[[Path], object]) -> None:
+    """Put a catalog into the lake whose folder a function writes, whole or not at all.
+
+    Raises
+    ------
+    CatalogError
+        If the folder cannot be written.
+    """
+    try:
+        with _scratch(target, None) as scratch:
+            building = scratch / target.name
+            building.mkdir()
+            write(building)
+            _publish(building, target, scratch)
+    except OSError as error:
+        raise CatalogError(f"{target}: the catalog cannot be written ({reason_of(error)})") from error
+
+
+def _publish(building: Path, target: Path, scratch: Path) -> None:
+    sync_tree(building)
+    with _placing(target):
+        _put_in_place(building, target, scratch / "replaced")
+    sync_folder(target.parent)
 
 
 @contextmanager

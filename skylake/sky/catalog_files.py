@@ -272,12 +272,12 @@ def _read_parquet(path: Path, wanted: tuple[str, ...], batch_rows: int) -> Itera
         schema = file.schema_arrow
         require_columns(schema.names, wanted, str(path))
         masks = [f"{name}.mask" for name in wanted if f"{name}.mask" in schema.names]
-        units = _parquet_units(schema)
+        units = parquet_units(schema)
         for batch in file.iter_batches(batch_rows, columns=[*wanted, *masks]):
             yield pa.Table.from_batches([batch]), units
 
 
-def _parquet_units(schema: pa.Schema) -> dict[str, str]:
+def parquet_units(schema: pa.Schema) -> dict[str, str]:
     """Return the units that skylake, astropy or the IVOA note *Parquet in the VO* put into the metadata."""
     units: dict[str, str] = {}
     metadata = schema.metadata or {}

@@ -177,7 +177,7 @@ def load_survey(name: str) -> Survey:
         places = [folder / f"{name}.toml" for folder in (user_folder(), _FOLDER)]
         path = next((place for place in places if place.is_file()), places[0])
     if not path.is_file():
-        known = ", ".join(["table", *survey_names()])
+        known = ", ".join(["table", "hats", *survey_names()])
         raise UsageError(f"there is no format {name!r}; give one of {known}, or the path of a TOML file")
     try:
         survey = build(Survey, {**read_toml(path), "name": path.stem}, str(path))
@@ -233,8 +233,30 @@ def find_columns(survey: Survey, available: Sequence[str], source: str, first_li
             f"{wanted}; {near(nearest.wanted_name, available)}; for other names use --format table, or a TOML file of "
             "your own"
         )
-    best = max(fitting, key=lambda attempt: (bool(attempt.form.marks), attempt.n_found))
+    best = max(fitting, key=lambda attempt: (attempt.n_found, bool(attempt.form.marks)))
     return best.found()
+
+
+def find_survey(available: Sequence[str], source: str) -> tuple[Survey, Found]:
+    """Return the survey whose columns a file has, and which of them hold what.
+
+    Raises
+    ------
+    CatalogError
+        If it has those of no survey.
+    """
+    best: tuple[int, Survey, Found] | None = None
+    for survey in map(load_survey, survey_names()):
+        for form in survey.form:
+            attempt = _Attempt(survey, form, available, "")
+            if not attempt.missing and (best is None or attempt.n_found > best[0]):
+                best = attempt.n_found, survey, attempt.found()
+    if best is None:
+        shown = ", ".join(map(repr, available[:20])) + (" …" if len(available) > 20 else "")
+        raise CatalogError(
+            f"{source}: the columns are those of no survey ({shown}); name them with --ra, --dec, --mag and the like"
+        )
+    return best[1:]
 
 
 class _Attempt:

@@ -224,7 +224,7 @@ def test_a_cone_of_a_catalog_holds_the_stars_within(lake: Path, sky: Path, tmp_p
         ("cone NOLAKE simcat 1 1 1", 3, "there is no lake"),
         ("import NOLAKE c TABLE FILE HERE --mag V=V", 3, "there is no lake"),
         ("import LAKE c --format tycho2 FOLDER", 3, "LETTER: the file is no FITS; fetch or export it again"),
-        ("import LAKE c --format nosuch FILE", 2, "there is no format 'nosuch'; give one of table, 2mass, apass, "),
+        ("import LAKE c --format nosuch FILE", 2, "there is no format 'nosuch'; give one of table, hats, 2mass"),
         ("import LAKE c --format usnob FILE", 3, "FILE: the file has no form of usnob; for the nearest"),
         ("import LAKE c --format gaia", 2, "name the files of Gaia DR2 and DR3"),
         ("import LAKE c --format gaia FILE --mag V=V", 2, "--mag names a column of --format table; gaia knows its"),

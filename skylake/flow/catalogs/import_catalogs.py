@@ -14,12 +14,13 @@ from skylake.errors import CatalogError, UsageError
 from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.lake import Lake
 from skylake.sky.asterism_index import index_path, renew_index
-from skylake.sky.catalog_build import build_catalog
-from skylake.sky.catalog_columns import CatalogColumns, system_of
+from skylake.sky.catalog_build import build_catalog, put_catalog
+from skylake.sky.catalog_columns import CatalogColumns, require_columns, system_of
 from skylake.sky.catalog_files import files_of, read_header
+from skylake.sky.hats_in_place import columns_of, recorded, write_in_place
 from skylake.sky.lake_catalogs import ReferenceCatalog
 from skylake.sky.star_files import StarFiles
-from skylake.sky.surveys import Found, Survey, find_columns, load_survey
+from skylake.sky.surveys import Found, Survey, find_columns, find_survey, load_survey
 from skylake.sky.tycho2 import FOLDER, is_index, read_tycho2, tycho2_columns
 
 #: Width of the margin around pixels. Wide enough for the match radius of a wide-field camera and the fastest
@@ -119,13 +120,7 @@ def import_catalog(
     CatalogError
         If the files cannot be read.
     """
-    if not is_plain_name(name):
-        raise UsageError(
-            f"{name!r} is no name for a catalog; use letters, digits, '.', '_' and '-', at most 100 of them"
-        )
-    target = lake.layout.catalog(name)
-    if target.exists() and not replace:
-        raise UsageError(f"the lake has a catalog {name!r} already; give another name or --replace")
+    target = _free(lake, name, replace)
     report = CatalogReport(name)
     progress = progress or Silent()
     survey = None if kind == "table" else load_survey(kind)
@@ -159,12 +154,69 @@ def import_catalog(
         )
         report.ra_may_be_hours = survey is None and total.may_be_hours
     report.lists_variables = survey is not None and survey.variables
-    for use, chosen in asdict(lake.settings.catalog).items():
-        if not chosen and not report.lists_variables:
-            lake.set(f"catalog.{use}", name)
-    report.use = lake.settings.catalog.uses(name)
+    _name_for_uses(lake, report)
     progress.line(f"catalog {name}: {report.n_rows} stars in {report.n_pixels} pixels")
     return report
+
+
+def use_in_place(
+    lake: Lake, name: str, address: str, columns: CatalogColumns | None = None, replace: bool = False
+) -> CatalogReport:
+    """Use a HATS catalog where it is: the lake keeps its address and which of its columns hold what.
+
+    Parameters
+    ----------
+    lake : Lake
+    name : str
+        Name that the catalog gets.
+    address : str
+        Path or URL of a HATS catalog or collection.
+    columns : CatalogColumns or None
+        Which column holds what; None takes those of the survey whose columns it has.
+    replace : bool
+        Whether a catalog of that name may be replaced.
+
+    Raises
+    ------
+    UsageError
+        If the name is taken or is no plain name.
+    CatalogError, LakeError
+        If the catalog cannot be reached or read, or its columns are those of no survey.
+    """
+    target = _free(lake, name, replace)
+    report, survey = CatalogReport(name), None
+    available = columns_of(address)
+    if columns is None:
+        survey, found = find_survey(available, address)
+        columns, report.form, report.not_checked = found.columns, found.form, list(found.absent)
+    require_columns(available, columns.wanted, address)
+    source, report.n_rows, checksum = recorded(address, columns)
+    report.n_pixels = len(source.pixels())
+    properties = _properties(columns, survey, [Path(address)])
+    put_catalog(target, lambda folder: write_in_place(folder, source, report.n_rows, checksum, properties))
+    report.lists_variables = survey is not None and survey.variables
+    _name_for_uses(lake, report)
+    return report
+
+
+def _free(lake: Lake, name: str, replace: bool) -> Path:
+    """Return the folder for a new catalog."""
+    if not is_plain_name(name):
+        raise UsageError(
+            f"{name!r} is no name for a catalog; use letters, digits, '.', '_' and '-', at most 100 of them"
+        )
+    target = lake.layout.catalog(name)
+    if target.exists() and not replace:
+        raise UsageError(f"the lake has a catalog {name!r} already; give another name or --replace")
+    return target
+
+
+def _name_for_uses(lake: Lake, report: CatalogReport) -> None:
+    """Let a catalog solve and calibrate if no other does."""
+    for use, chosen in asdict(lake.settings.catalog).items():
+        if not chosen and not report.lists_variables:
+            lake.set(f"catalog.{use}", report.name)
+    report.use = lake.settings.catalog.uses(report.name)
 
 
 def index_imported(lake: Lake, report: CatalogReport, progress: Progress | None = None) -> None:

@@ -20,6 +20,7 @@ from skylake.schema import empty_table, load
 from skylake.schema.aperture_columns import MORE, aperture_floats
 from skylake.schema.parquet import write_parquet
 from skylake.sky.hats import Properties, write_metadata
+from skylake.sky.in_place_copy import stars_around
 from skylake.sky.lake_catalogs import ReferenceCatalog
 from skylake.sky.match import Aperture, count_candidates, mutual_nearest
 from skylake.table.matches import CARRIED, matches_table, numbers, reference_columns
@@ -82,10 +83,12 @@ def match_night(
 
     columns = reference_columns(list(filters.values()), reference.columns)
     radius, aperture = match_radius_arcsec(frames, camera), _aperture(frames, camera, columns)
-    with NightCatalog(sources, slices) as detections:
+    with NightCatalog(sources, slices) as detections, stars_around(detections, reference, radius) as stars:
+        if stars is None:
+            return empty_table(load("matches"))
         # Hardly any camera has more apertures than three, and a nested column is slow to carry.
         more = (MORE,) if frames[MORE].null_count < frames.num_rows else ()
-        pairs = join_catalog(detections, reference.collection, (*CARRIED, *more), columns, radius, aperture)
+        pairs = join_catalog(detections, stars, (*CARRIED, *more), columns, radius, aperture)
     if camera.astrometry.all_sky:
         pairs = _bright(pairs, columns, camera.astrometry.all_sky_mag)
     return choose_matches(pairs, frames, reference.name, filters, camera)

@@ -19,7 +19,15 @@ from skylake.lake.storage.parts import file_sha256
 from skylake.schema import arrow_schema, load
 from skylake.schema.deployed import known_schemas
 from skylake.settings import Catalogs
-from skylake.sky.hats import OBJECTS, Objects, files_below, read_collection, read_objects, read_properties
+from skylake.sky.hats import (
+    IN_PLACE,
+    OBJECTS,
+    Objects,
+    files_below,
+    read_collection,
+    read_objects,
+    read_properties,
+)
 
 _THREADS = 16
 _INDEX = "_healpix_29"
@@ -155,7 +163,8 @@ def add_catalogs(
             )
             continue
         is_listed = _add_catalog_files(relations, layout, path)
-        for name in inner:
+        # Of a catalog that is used in place the lake has no stars to check.
+        for name in () if IN_PLACE in outer else inner:
             values = _catalog(layout, path / name)
             relations.add("lake_catalogs", catalog=path.name, is_listed=is_listed, **values)
     there = {path.name for path in folders}
