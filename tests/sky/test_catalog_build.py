@@ -388,6 +388,42 @@ def test_an_import_goes_on_where_it_stopped(
     assert beside(target) == ["stars"]
 
 
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from skylake.sky import sorted_runs
+from skylake.sky.catalog_build import build_catalog
+from skylake.sky.catalog_columns import CatalogColumns
+from skylake.sky.pixels import PixelTree
+from skylake.sky.star_files import StarFiles
+sorted_runs.RUN_ROWS = 500
+read = 0
+def advance(n_rows):
+    global read
+    read += n_rows
+    if read > 2500:
+        os.kill(os.getpid(), signal.SIGKILL)
+columns = CatalogColumns("ra", "dec", magnitudes={"V": "V"})
+files = StarFiles(map(Path, sys.argv[2:]), columns, 250, advance)
+build_catalog(files, columns.schema, Path(sys.argv[1]), PixelTree.uniform(1), 300.0, {"skylake_epoch": "2000.0"})
+"""
+
+
+def test_an_import_that_was_killed_goes_on(tmp_path: Path) -> None:
+    paths, target = star_files(tmp_path), tmp_path / "catalogs" / "stars"
+    command = [sys.executable, "-c", _KILLED, str(target), *map(str, paths)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    steps: list[int] = []
+    columns = CatalogColumns("ra", "dec", magnitudes={"V": "V"})
+    files = StarFiles(paths, columns, 250, steps.append)
+    report = build_catalog(
+        files, columns.schema, target, PixelTree.uniform(1), 300.0, {"skylake_epoch": "2000.0"}
+    )
+    assert (report.n_rows, sum(steps), report.n_duplicate_ids) == (4200, 4200, 0)
+    assert steps[0] >= 1500
+    assert beside(target) == ["stars"]
+
+
 def test_an_import_begins_anew_when_its_files_have_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
