@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from skylake.core.bands import colour_column, mag_column
 from skylake.core.sphere import apply_proper_motion, healpix_index
@@ -240,12 +241,11 @@ def _largest_open(rows: RawRows, columns: CatalogColumns, ra: FloatArray) -> flo
 def _meets(rows: RawRows, cut: Cut) -> BoolArray:
     """Return which rows meet a condition; those where the value is missing do."""
     if cut.one_of and isinstance(cut.one_of[0], str):
-        values, known = texts(rows, cut.column)
+        found = texts(rows, cut.column)
         if cut.character is not None:
-            at = cut.character - 1
-            values = np.array([text[at : at + 1] for text in values], object)
-        good: BoolArray = np.isin(values.astype(str), [str(value).casefold() for value in cut.one_of])
-        return good | ~known
+            found = pc.utf8_slice_codeunits(found, cut.character - 1, cut.character)
+        wanted = pa.array([str(value).casefold() for value in cut.one_of])
+        return np.asarray(pc.or_(pc.is_null(found), pc.is_in(found, value_set=wanted)), bool)
     values = numbers(rows, cut.column)
     known, good = np.isfinite(values), np.ones(len(values), bool)
     if cut.at_least is not None:

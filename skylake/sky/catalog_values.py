@@ -284,14 +284,13 @@ def jansky_factor(rows: RawRows, name: str) -> float | None:
         return None
 
 
-def texts(rows: RawRows, name: str) -> tuple[npt.NDArray[Any], BoolArray]:
-    """Return a column as texts without case and outer blanks, shape (n,), and where it has a value."""
+def texts(rows: RawRows, name: str) -> pa.ChunkedArray:
+    """Return a column as texts without case and outer blanks; null where there is nothing."""
     column = rows.table.column(name)
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     found = pc.utf8_lower(pc.utf8_trim_whitespace(column.cast(pa.string())))
-    known = np.asarray(pc.is_valid(found)) & np.asarray(pc.not_equal(found, "").fill_null(False))
-    return found.fill_null("").to_numpy().astype(object), known
+    return pc.if_else(pc.equal(found, ""), None, found)
 
 
 def identifiers(
