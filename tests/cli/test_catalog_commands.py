@@ -263,6 +263,61 @@ def test_an_impossible_import_is_a_sentence_and_leaves_nothing(
     assert held == {"simcat", "simcat.asterisms"}
 
 
+def test_a_survey_is_imported_as_published(
+    new_lake: Path, tmp_path: Path, skylake_command: Run, well: Run
+) -> None:
+    stars, variables = tmp_path / "ps1.csv", tmp_path / "vsx.csv"
+    stars.write_text("objID,raMean,decMean,gMeanPSFMag,gMeanPSFMagErr\n7,10,20,17.5,0.01\n,11,20,-999,-999\n")
+    variables.write_text('37,"AG Peg",0,327.75817,12.62564,"ZAND",,6.0,,V,,,9.4,,V,,,,816.5,,""\n')
+    report = well("catalog", "import", new_lake, "vsx", "--format", "vsx", variables, "--json").json
+    assert (report["form"], report["lists_variables"], report["use"]) == ("vsx_csv.dat", True, [])
+    answer = skylake_command(
+        "catalog", "import", new_lake, "ps1", "--format", "ps1", stars, "--epoch", 2013, "--no-index"
+    )
+    assert answer.out == "ps1: 2 stars in 2 pixels, which solves and calibrates frames\n"
+    assert "ps1: the file has no column nDetections or qualityFlag, so" in answer.err
+    assert "ps1: 1 rows have no identifier; theirs are made from their positions" in answer.err
+    assert ReferenceCatalog.open(new_lake / "catalogs" / "ps1").epoch == 2013.0
+    rows = well("sql", new_lake, "SELECT mag_g FROM catalogs.ps1 ORDER BY ra_deg", "--format", "json").json
+    assert [row["mag_g"] for row in rows] == [pytest.approx(17.5), None]
+    assert well(
+        "sql", new_lake, "SELECT bool_and(variable) AS v FROM catalogs.vsx", "--format", "json"
+    ).json == [{"v": True}]
+
+
+def test_a_hats_catalog_is_used_in_place(lake: Path, new_lake: Path, well: Run) -> None:
+    here = lake / "catalogs" / "simcat"
+    options = (
+        "--ra",
+        "ra_deg",
+        "--dec",
+        "dec_deg",
+        "--id",
+        "ref_id",
+        "--mag",
+        "V=mag_V",
+        "--mag-err",
+        "V=mag_V_err",
+    )
+    report = well(
+        "catalog", "import", new_lake, "far", "--format", "hats", here, *options, "--no-index", "--json"
+    ).json
+    listed = {row["name"]: row for row in well("catalog", "list", lake, "--json").json}
+    assert (report["n_rows"], report["use"]) == (listed["simcat"]["stars"], ["solve", "calibrate"])
+    (far,) = well("catalog", "list", new_lake, "--json").json
+    assert (far["stars"], far["bands"], far["margin_arcsec"]) == (report["n_rows"], "V", None)
+    assert "mag_V_err" in well("catalog", "show", new_lake, "far").out
+    place = (120.0, -20.0, 179 * 3600.0)
+    cones = [
+        well("catalog", "cone", one, name, *place).out for one, name in ((lake, "simcat"), (new_lake, "far"))
+    ]
+    columns = ("ref_id", "mag_V")
+    first, second = (
+        {tuple(row[name] for name in columns) for row in csv.DictReader(io.StringIO(out))} for out in cones
+    )
+    assert first == second and len(first) > 100
+
+
 def index_of(lake: Path, name: str) -> AsterismIndex:
     return open_index(ReferenceCatalog.open(lake / "catalogs" / name))
 
