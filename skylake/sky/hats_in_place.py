@@ -273,7 +273,9 @@ def write_in_place(
     """Write the folder of a catalog of a lake whose stars are elsewhere; its name is that of the catalog."""
     name = folder.name
     values = {**properties, "skylake_sha256": checksum}
-    write_metadata(folder / name, source.columns.schema, Properties(name, "object", n_rows), [], values)
+    # Where it has stars is known here too.
+    what, pixels = Properties(name, "object", n_rows), source.pixels()
+    write_metadata(folder / name, source.columns.schema, what, pixels, values)
     replace_text(folder / SOURCE_FILE, source.text)
     # Around the detections of a night all stars are read, however far it goes.
     write_collection(folder, name, "", math.inf)
