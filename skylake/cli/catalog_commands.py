@@ -168,7 +168,8 @@ def import_(
     with progress() as shown:
         if kind == "hats":
             columns = _columns(table) if table["ra"] else None
-            report = use_in_place(opened, name, _one(files), columns, replace)
+            units = _pairs("--unit", table["unit"])
+            report = use_in_place(opened, name, _one(files), columns, replace, table["epoch"], units)
         else:
             columns, form, not_checked = _columns_of(kind, _local(files), table)
             report = import_catalog(opened, name, kind, _local(files), columns, margin, replace, shown)

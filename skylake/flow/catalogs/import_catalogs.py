@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -160,7 +161,13 @@ def import_catalog(
 
 
 def use_in_place(
-    lake: Lake, name: str, address: str, columns: CatalogColumns | None = None, replace: bool = False
+    lake: Lake,
+    name: str,
+    address: str,
+    columns: CatalogColumns | None = None,
+    replace: bool = False,
+    epoch: float | None = None,
+    units: Mapping[str, str] | None = None,
 ) -> CatalogReport:
     """Use a HATS catalog where it is: the lake keeps its address and which of its columns hold what.
 
@@ -175,6 +182,10 @@ def use_in_place(
         Which column holds what; None takes those of the survey whose columns it has.
     replace : bool
         Whether a catalog of that name may be replaced.
+    epoch : float or None
+        Epoch of the positions; None takes that of the columns.
+    units : mapping of str to str, optional
+        Column to unit, whatever the catalog says.
 
     Raises
     ------
@@ -189,6 +200,11 @@ def use_in_place(
     if columns is None:
         survey, found = find_survey(available, address)
         columns, report.form, report.not_checked = found.columns, found.form, list(found.absent)
+    columns = dataclasses.replace(
+        columns,
+        epoch=columns.epoch if epoch is None else epoch,
+        units={**columns.units, **(units or {})},
+    )
     require_columns(available, columns.wanted, address)
     source, report.n_rows, checksum = recorded(address, columns)
     report.n_pixels = len(source.pixels())

@@ -86,6 +86,7 @@ def test_cones_and_fields_are_those_of_an_import(
     report = use_in_place(ingested, "far", served if remote else str(elsewhere), columns)
     near = ReferenceCatalog.open(ingested.layout.catalog("simcat"))
     far = ReferenceCatalog.open(ingested.layout.catalog("far"))
+    assert far.epoch == columns.epoch
     assert (report.n_rows, far.columns, far.bands) == (near.n_rows, near.columns, near.bands)
     star = near.cone(0.0, 0.0, 180.0, ["ra_deg", "dec_deg"]).slice(0, 1).to_pylist()[0]
     for radius in (0.05, 1.0, 180.0):
@@ -146,6 +147,13 @@ def test_what_is_no_catalog_is_one_sentence(
             ReferenceCatalog.open(lake.layout.catalog("far")).cone(0.0, 0.0, 1.0)
     finally:
         moved.rename(elsewhere)
+
+
+def test_epoch_and_units_may_be_stated(lake: Lake, elsewhere: Path, columns: Any) -> None:
+    use_in_place(lake, "far", str(elsewhere), columns, epoch=2013.0, units={"V": "mmag"})
+    far = ReferenceCatalog.open(lake.layout.catalog("far"))
+    assert far.epoch == 2013.0
+    assert pc.max(far.cone(0.0, 0.0, 180.0)["mag_V"]).as_py() < 0.03
 
 
 def test_a_hats_catalog_is_copied_like_any_folder(
