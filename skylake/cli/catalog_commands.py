@@ -250,7 +250,8 @@ def _complain(name: str, report: CatalogReport, columns: CatalogColumns | None, 
             "hours, import it again with --ra-unit hours --replace (--ra-unit degrees settles the question)"
         )
     if report.n_duplicate_ids:
-        where = f"in the column {table['identifier']}" if table["identifier"] else "made from equal positions"
+        column = columns and columns.id
+        where = f"in the column {column}" if isinstance(column, str) else "made from equal positions"
         show.complain(
             f"{name}: {report.n_duplicate_ids} stars have the identifier of another ({where}), and their light "
             "curves are mixed; name a column of unique identifiers with --id"

@@ -187,6 +187,18 @@ class CatalogColumns:
                     f"the error {error} of the band {band!r} must be a positive number of magnitudes"
                 )
 
+    def require_stated_units(self) -> None:
+        """Refuse units of columns that are not read.
+
+        Raises
+        ------
+        UsageError
+            Names the column, and one that may be meant.
+        """
+        for name in self.units:
+            if name not in self.wanted:
+                raise UsageError(f"--unit {name}: the column {name!r} is not read; {near(name, self.wanted)}")
+
     @property
     def bands(self) -> tuple[str, ...]:
         """The bands of the catalog, those that follow from others last."""

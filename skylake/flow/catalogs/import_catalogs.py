@@ -135,6 +135,7 @@ def import_catalog(
         if columns is None:
             found = survey_columns(kind, files)
             columns, report.form, report.not_checked = found.columns, found.form, list(found.absent)
+        columns.require_stated_units()
         stars = StarFiles(files, columns, advance=progress.advance)
     progress.begin(f"catalog {name}", 0)
     built = build_catalog(
@@ -205,6 +206,7 @@ def use_in_place(
         epoch=columns.epoch if epoch is None else epoch,
         units={**columns.units, **(units or {})},
     )
+    columns.require_stated_units()
     require_columns(available, columns.wanted, address)
     source, report.n_rows, checksum = recorded(address, columns)
     report.n_pixels = len(source.pixels())
