@@ -26,6 +26,7 @@ from skylake import cameras
 from skylake.cli.main import cli
 from skylake.core.reasons import Reason
 from skylake.simulate import Scenario
+from skylake.sky.surveys import find_columns, load_survey
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
@@ -274,7 +275,8 @@ def test_each_part_of_a_profile_is_understood(number: int, tmp_path: Path) -> No
     [
         (document, number)
         for document in ("docs/astrometry.md", "docs/calibrations.md", "docs/catalogs.md")
-        for number in range(len(blocks(document, "toml")))
+        for number, part in enumerate(blocks(document, "toml"))
+        if "form" not in tomllib.loads(part)
     ],
 )
 def test_profiles_of_other_pages_load_as_they_stand(document: str, number: int, tmp_path: Path) -> None:
@@ -283,6 +285,15 @@ def test_profiles_of_other_pages_load_as_they_stand(document: str, number: int, 
     whole = "name" in tomllib.loads(part)
     path.write_text(part if whole else f'name = "part"\nlike = "generic"\n{part}', encoding="utf-8")
     assert cameras.load_chips(path)[0].base != cameras.load("generic").base
+
+
+def test_the_documented_survey_is_understood(tmp_path: Path) -> None:
+    (text,) = (part for part in blocks("docs/catalogs.md", "toml") if "form" in tomllib.loads(part))
+    path = tmp_path / "ours.toml"
+    path.write_text(text, encoding="utf-8")
+    names = ["objid", "RA", "DEC", "flux_g", "flux_g_err", "V", "V_flag", "n_obs"]
+    found = find_columns(load_survey(str(path)), names, "a file")
+    assert (found.absent, found.columns.bands) == ((), ("g", "V"))
 
 
 @pytest.mark.parametrize("document", ["docs/catalogs.md", "docs/operating.md", *DOCUMENTS[:1]])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
+from click.shell_completion import CompletionItem
 
 from skylake.cli import completion, show
 from skylake.cli.arguments import (
@@ -21,7 +22,27 @@ if TYPE_CHECKING:
     from skylake.flow.catalogs.import_catalogs import CatalogReport
     from skylake.sky.catalog_columns import CatalogColumns
 
+
+class FileOrUrl(click.ParamType[str]):
+    """A file or folder that is there, or a URL."""
+
+    name = "file"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text."""
+        if "://" not in value and not Path(value).exists():
+            self.fail(f"Path {value!r} does not exist.", param, ctx)
+        return value
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Leave it to the shell to offer files."""
+        return completion.files(ctx, param, incomplete)
+
+
 _IMPORT_EXAMPLE = """\b
+skylake catalog import LAKE apass --format apass apass.csv
 skylake catalog import LAKE bigsky --format table stars.parquet --ra ra --dec dec \\
     --mag V=V --mag-err V=0.05 --colour B-V=B-V --pm pmra,pmdec
 """
@@ -39,7 +60,8 @@ class _TableOptions(TypedDict):
     colour: tuple[str, ...]
     pm: str | None
     pm_ra_coordinate: bool
-    epoch: float
+    epoch: float | None
+    unit: tuple[str, ...]
 
 
 @click.group()
@@ -50,14 +72,25 @@ def catalog() -> None:
 @catalog.command("import", epilog=_IMPORT_EXAMPLE)
 @lake_argument
 @click.argument("name")
-@click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path), metavar="FILE…")
+@click.argument("files", nargs=-1, type=FileOrUrl(), metavar="FILE…")
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["table", "tycho2"]),
     required=True,
-    help="table: CSV, ECSV, FITS, VOTable or Parquet, its columns given by the options below. "
-    "tycho2: the index files of Debian's package astrometry-data-tycho2-07-littleendian.",
+    metavar="FORMAT",
+    shell_complete=completion.formats,
+    help="A survey: 2mass, apass, brightstar, gaia, hipparcos, ps1, refcat2, skymapper, tycho2, usnob, vhs, vsx, "
+    "or the path of a TOML file that describes one; tycho2 also reads the index files of Debian's package "
+    "astrometry-data-tycho2-07-littleendian. hats: a HATS catalog, by its path or URL, that is used where it is, its "
+    "columns those of a survey or given by the options. table: any other CSV, ECSV, FITS, VOTable or Parquet, its "
+    "columns given by the options below.",
+)
+@click.option(
+    "--unit",
+    multiple=True,
+    metavar="COL=UNIT",
+    help="Unit of a column, if the file has none or a wrong one: rad, hourangle, nJy, uJy, rad/yr; may be repeated. "
+    "Fluxes become AB magnitudes.",
 )
 @click.option(
     "--ra",
@@ -86,10 +119,8 @@ def catalog() -> None:
 @click.option(
     "--epoch",
     type=Number(1000, 3000),
-    default=2000.0,
-    show_default=True,
     metavar="YEAR",
-    help="Epoch of the positions.",
+    help="Epoch of the positions; that of the survey, or 2000 of a table, if it is not given.",
 )
 @click.option(
     "--margin",
@@ -111,7 +142,7 @@ def catalog() -> None:
 def import_(
     lake: Path,
     name: str,
-    files: tuple[Path, ...],
+    files: tuple[str, ...],
     kind: str,
     margin: float,
     replace: bool,
@@ -123,17 +154,24 @@ def import_(
 
     The first catalog of a lake solves frames, and each camera is calibrated with the one that suits it best, unless
     [catalog] in skylake.toml or in its profile names others. The stars are divided into the pixels of the lake, with
-    a margin cache, as a HATS collection that lsdb opens. The index that finds where frames point is built too.
+    a margin cache, as a HATS collection that lsdb opens. The index that finds where frames point is built too. An
+    import that was interrupted goes on with the same command.
     """
     import dataclasses
 
-    from skylake.flow.catalogs.import_catalogs import import_catalog, index_imported
+    from skylake.flow.catalogs.import_catalogs import import_catalog, index_imported, use_in_place
 
     opened = open_lake(lake)
-    columns = _columns(table) if kind == "table" else None
     with progress() as shown:
-        report = import_catalog(opened, name, kind, files, columns, margin, replace, shown)
-        if indexed:
+        if kind == "hats":
+            columns = _columns(table) if table["ra"] else None
+            units = _pairs("--unit", table["unit"])
+            report = use_in_place(opened, name, _one(files), columns, replace, table["epoch"], units)
+        else:
+            columns, form, not_checked = _columns_of(kind, _local(files), table)
+            report = import_catalog(opened, name, kind, _local(files), columns, margin, replace, shown)
+            report.form, report.not_checked = form, not_checked
+        if indexed and not report.lists_variables:
             index_imported(opened, report, shown)
     _complain(name, report, columns, table)
     text = f"{name}: {report.n_rows} stars in {report.n_pixels} pixels" + (
@@ -144,11 +182,64 @@ def import_(
     show.result(dataclasses.asdict(report), as_json, lambda: click.echo(text))
 
 
+def _local(files: tuple[str, ...]) -> tuple[Path, ...]:
+    from skylake.errors import UsageError
+    from skylake.places import is_url
+
+    for file in files:
+        if is_url(file):
+            raise UsageError(
+                f"{file}: files are imported from disks; fetch it, or use a HATS catalog with --format hats"
+            )
+    return tuple(map(Path, files))
+
+
+def _one(files: tuple[str, ...]) -> str:
+    from skylake.errors import UsageError
+    from skylake.places import is_url
+
+    if len(files) != 1:
+        raise UsageError("--format hats takes one catalog, by its path or URL")
+    return files[0] if is_url(files[0]) else str(Path(files[0]).resolve())
+
+
+def _columns_of(
+    kind: str, files: tuple[Path, ...], table: _TableOptions
+) -> tuple[CatalogColumns | None, str | None, list[str]]:
+    """Return the columns of the files, the form of the survey and its columns of quality that the files lack."""
+    from dataclasses import replace
+
+    from skylake.errors import UsageError
+    from skylake.flow.catalogs.import_catalogs import is_debian_index, survey_columns
+
+    if kind == "table":
+        return _columns(table), None, []
+    named = [key for key in ("ra", "dec", "identifier", "mag", "mag_err", "colour", "pm") if table[key]]
+    if named:
+        option = "id" if named[0] == "identifier" else named[0].replace("_", "-")
+        raise UsageError(f"--{option} names a column of --format table; {kind} knows its own columns")
+    if is_debian_index(kind, files):
+        return None, None, []
+    found = survey_columns(kind, files)
+    epoch = found.columns.epoch if table["epoch"] is None else table["epoch"]
+    columns = replace(found.columns, epoch=epoch, units=_pairs("--unit", table["unit"]))
+    return columns, found.form, list(found.absent)
+
+
 def _complain(name: str, report: CatalogReport, columns: CatalogColumns | None, table: _TableOptions) -> None:
     """Report rows that were left out, and what the catalog cannot be used for."""
     for reason, n_rows in report.dropped.items():
         show.complain(
             f"{name}: {n_rows} rows were left out ({reason}; the first is {report.first_dropped[reason]})"
+        )
+    if report.not_checked:
+        show.complain(
+            f"{name}: the file has no column {' or '.join(report.not_checked)}, so the stars' quality was not checked "
+            "by it"
+        )
+    if report.without_id:
+        show.complain(
+            f"{name}: {report.without_id} rows have no identifier; theirs are made from their positions"
         )
     if report.ra_may_be_hours:
         show.complain(
@@ -156,7 +247,8 @@ def _complain(name: str, report: CatalogReport, columns: CatalogColumns | None, 
             "hours, import it again with --ra-unit hours --replace (--ra-unit degrees settles the question)"
         )
     if report.n_duplicate_ids:
-        where = f"in the column {table['identifier']}" if table["identifier"] else "made from equal positions"
+        column = columns and columns.id
+        where = f"in the column {column}" if isinstance(column, str) else "made from equal positions"
         show.complain(
             f"{name}: {report.n_duplicate_ids} stars have the identifier of another ({where}), and their light "
             "curves are mixed; name a column of unique identifiers with --id"
@@ -193,7 +285,8 @@ def _columns(table: _TableOptions) -> CatalogColumns:
         pm_ra=motion[0],
         pm_dec=motion[1],
         pm_ra_is_coordinate=table["pm_ra_coordinate"],
-        epoch=table["epoch"],
+        epoch=2000.0 if table["epoch"] is None else table["epoch"],
+        units=_pairs("--unit", table["unit"]),
         magnitudes=_pairs("--mag", table["mag"]),
         magnitude_errors={
             band: _number_or_name(value) for band, value in _pairs("--mag-err", table["mag_err"]).items()
@@ -210,7 +303,12 @@ def _pairs(option: str, values: tuple[str, ...]) -> dict[str, str]:
     for value in values:
         name, equals, column = value.partition("=")
         if not (name and equals and column):
-            raise UsageError(f"{option} {value}: write NAME=COLUMN, as in {option} V=Vmag")
+            form = (
+                "COLUMN=UNIT, as in --unit ra=rad"
+                if option == "--unit"
+                else f"NAME=COLUMN, as in {option} V=Vmag"
+            )
+            raise UsageError(f"{option} {value}: write {form}")
         if name in pairs:
             raise UsageError(f"{option} {value}: {name} is given twice")
         pairs[name] = column
@@ -243,7 +341,7 @@ def list_(lake: Path, as_json: bool) -> None:
             "bands": " ".join(reference.bands),
             "colours": " ".join(reference.colours),
             "epoch": reference.epoch,
-            "margin_arcsec": reference.margin_arcsec,
+            "margin_arcsec": None if reference.in_place else reference.margin_arcsec,
             "use": " ".join(uses[reference.name]),
         }
         for reference in catalogs

@@ -37,6 +37,13 @@ def tables(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
     return _starting(table_names(), incomplete) + _of_lake(ctx, _user_tables, incomplete)
 
 
+def formats(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the formats of catalogs: surveys, also the user's own, and tables."""
+    from skylake.sky.surveys import survey_names
+
+    return _starting(["table", "hats", *survey_names()], incomplete) or files(ctx, param, incomplete)
+
+
 def tables_with_positions(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:

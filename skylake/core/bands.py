@@ -10,6 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+System = Literal["Vega", "AB"]
+"""What magnitudes are measured against: the star Vega, or a flux of 3631 jansky."""
 #: Flux density of magnitude 0 in the AB system, Jy.
 AB_ZERO_JY = 3631.0
 
@@ -34,7 +36,7 @@ class Band:
     """
 
     name: str
-    system: Literal["Vega", "AB"]
+    system: System
     wavelength_nm: float
     extinction: float
     ab_offset: float | None = None
@@ -65,6 +67,7 @@ BANDS: dict[str, Band] = {
         Band("i", "AB", 750, 0.06, 0.0),
         Band("z", "AB", 896, 0.04, 0.0),
         Band("y", "AB", 961, 0.03, 0.0),
+        Band("SkyMapper_v", "AB", 384, 0.40, 0.0),
         Band("SDSS_u", "AB", 356, 0.59, 0.0),
         Band("SDSS_g", "AB", 470, 0.14, 0.0),
         Band("SDSS_r", "AB", 618, 0.08, 0.0),
@@ -78,6 +81,9 @@ BANDS: dict[str, Band] = {
         Band("APASS_g", "AB", 472, 0.14, 0.0),
         Band("APASS_r", "AB", 619, 0.08, 0.0),
         Band("APASS_i", "AB", 750, 0.06, 0.0),
+        # Hipparcos, and the VHS.
+        Band("Hp", "Vega", 528, 0.13),
+        Band("Y", "Vega", 1020, 0.03),
         # 2MASS, and the same bands in the AB system.
         Band("J", "Vega", 1235, 0.10, 0.91),
         Band("H", "Vega", 1662, 0.06, 1.39),

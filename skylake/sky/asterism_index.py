@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 
 from skylake.core.asterism_codes import AsterismBand
 from skylake.core.bands import mag_column
@@ -23,7 +22,6 @@ from skylake.durable import PARTIAL, locked_alone
 from skylake.errors import CatalogError, reason_of
 from skylake.sky.asterism_build import FINEST_DENSITY, RATIO, bands_of, finest_density
 from skylake.sky.asterism_file import VERSION, Content, read_bands, read_limits, write_bands
-from skylake.sky.hats import leaf_files, read_pixels
 from skylake.sky.lake_catalogs import ReferenceCatalog, reading
 
 #: Cells of this order, 0.23 degrees wide, of each of which the brightest stars are looked at.
@@ -169,20 +167,15 @@ def _bright_stars(catalog: ReferenceCatalog, magnitude: str, density: float) -> 
     """Return the brightest stars of every cell of the sky, read file by file."""
     most = math.ceil(_SPARE * max(density, FINEST_DENSITY) * _CELL_SQUARE_DEGREES)
     pieces = []
-    for _, path in leaf_files(catalog.root, read_pixels(catalog.root)):
-        for batch in pq.ParquetFile(path, page_checksum_verification=True).iter_batches(
-            columns=["_healpix_29", "ra_deg", "dec_deg", magnitude]
-        ):
-            index, ra, dec, mag = (
-                np.asarray(batch.column(i).to_numpy(zero_copy_only=False)) for i in range(4)
-            )
-            mag = mag.astype(float)
-            good = np.flatnonzero(np.isfinite(mag))
-            cells = index[good] >> (2 * (29 - _CELL_ORDER))
-            kept = good[_brightest(cells, mag[good], most)]
-            pieces.append(
-                np.column_stack([ra[kept], dec[kept], mag[kept], index[kept] >> (2 * (29 - _CELL_ORDER))])
-            )
+    for batch in catalog.batches(["_healpix_29", "ra_deg", "dec_deg", magnitude]):
+        index, ra, dec, mag = (np.asarray(batch.column(i).to_numpy(zero_copy_only=False)) for i in range(4))
+        mag = mag.astype(float)
+        good = np.flatnonzero(np.isfinite(mag))
+        cells = index[good] >> (2 * (29 - _CELL_ORDER))
+        kept = good[_brightest(cells, mag[good], most)]
+        pieces.append(
+            np.column_stack([ra[kept], dec[kept], mag[kept], index[kept] >> (2 * (29 - _CELL_ORDER))])
+        )
     if not pieces:
         return np.zeros((0, 3)), np.zeros(0)
     stars = np.concatenate(pieces)

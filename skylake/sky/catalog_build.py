@@ -1,8 +1,8 @@
 """Build a reference catalog: batches of stars in, a HATS collection with a margin cache out.
 
-Two passes, memory bounded by a batch and a million rows in the first and by a pixel in the second: batches are
-dealt out to the pixels, then each pixel is gathered, sorted and written. A margin is made of the pixels in the same
-way, with the catalog or, wider, at any later time.
+Two passes, memory bounded by some million rows in both: batches become sorted runs on disk, then each pixel is read
+from all of them and written. A margin is made of the pixels, with the catalog or, wider, at any later time. Of an
+import that is interrupted the runs stay, and the next one of the same files goes on after the last of them.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import hashlib
 import math
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from skylake import logs
@@ -39,7 +39,8 @@ from skylake.sky.hats import (
     write_objects,
 )
 from skylake.sky.hats_coverage import describe_catalog
-from skylake.sky.pixels import Pixel, PixelTree
+from skylake.sky.pixels import Pixel, PixelTree, pixel_range
+from skylake.sky.sorted_runs import SortedRuns
 
 _log = logs.get(__name__)
 
@@ -49,6 +50,26 @@ MAX_LEAF_ROWS = 1_000_000
 #: Repeated identifiers are reported; where they are more than so many and such a share, the column is wrong.
 _FEW_DUPLICATES = 20
 _DUPLICATE_SHARE = 0.01
+#: Identifiers that are compared all over the sky, 0.8 GB; those of larger catalogs only within each pixel.
+_MOST_COMPARED = 100_000_000
+#: No pixel is divided further.
+_DEEPEST = 20
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """Batches of stars that can be read on from where an import was interrupted."""
+
+    #: Names what is read and how; an import with another key begins anew.
+    key: str
+    #: How far the batches have been read that were given so far; it can be written as JSON.
+    position: dict[str, Any]
+
+    def go_to(self, position: Mapping[str, Any]) -> bool:
+        """Begin behind a position; False if the files up to there have changed since."""
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        """Yield the batches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +94,8 @@ def build_catalog(
 
     Parameters
     ----------
-    batches : iterable of pyarrow.Table
-        Stars that conform to `schema`, in any order.
+    batches : iterable of pyarrow.Table, or Resumable
+        Stars that conform to `schema`, in any order. With the latter an import that was interrupted goes on.
     schema : TableSchema
     target : Path
         Folder to make; its name is the name of the catalog.
@@ -93,33 +114,98 @@ def build_catalog(
         If there are no stars, or the folder cannot be written.
     """
     try:
-        _sweep(target)
-        scratch = Path(tempfile.mkdtemp(prefix=_scratch_prefix(target), dir=target.parent))
-        with in_use(scratch), _removing(scratch):
+        with _scratch(target, batches) as scratch:
             building = scratch / target.name
+            shutil.rmtree(building, ignore_errors=True)
+            runs = _sorted_runs(batches, scratch / "runs")
             report = _build(
-                batches, schema, building, target.name, tree, margin_arcsec, properties, max_leaf_rows
+                runs, schema, building, target.name, tree, margin_arcsec, properties, max_leaf_rows
             )
             shutil.rmtree(building / "_dealt", ignore_errors=True)
             write_objects(building)
-            sync_tree(building)
-            with _placing(target):
-                _put_in_place(building, target, scratch / "replaced")
-            sync_folder(target.parent)
+            _publish(building, target, scratch)
     except OSError as error:
         raise CatalogError(f"{target}: the catalog cannot be written ({reason_of(error)})") from error
     return report
+
+
+def put_catalog(target: Path, write: Callable[[Path], object]) -> None:
+    """Put a catalog into the lake whose folder a function writes, whole or not at all.
+
+    Raises
+    ------
+    CatalogError
+        If the folder cannot be written.
+    """
+    try:
+        with _scratch(target, None) as scratch:
+            building = scratch / target.name
+            building.mkdir()
+            write(building)
+            _publish(building, target, scratch)
+    except OSError as error:
+        raise CatalogError(f"{target}: the catalog cannot be written ({reason_of(error)})") from error
+
+
+def _publish(building: Path, target: Path, scratch: Path) -> None:
+    sync_tree(building)
+    with _placing(target):
+        _put_in_place(building, target, scratch / "replaced")
+    sync_folder(target.parent)
+
+
+@contextmanager
+def _scratch(target: Path, batches: object) -> Iterator[Path]:
+    """Hold a folder for an import: that of one of the same files which was interrupted, if there is one."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = None
+    if isinstance(batches, Resumable):
+        folder = target.parent / f"{_scratch_prefix(target)}{batches.key[:16]}"
+    _sweep(target, folder)
+    if folder is None or (folder.exists() and is_in_use(folder)):
+        folder = Path(tempfile.mkdtemp(prefix=_scratch_prefix(target), dir=target.parent))
+    folder.mkdir(exist_ok=True)
+    done = False
+    with in_use(folder):
+        try:
+            yield folder
+            done = True
+        finally:
+            if not done and isinstance(batches, Resumable) and list((folder / "runs").glob("*.json")):
+                shutil.rmtree(folder / target.name, ignore_errors=True)
+                _log.warning(
+                    "%s: the import was interrupted; the same command goes on from where it stopped",
+                    target.name,
+                )
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sorted_runs(batches: Iterable[pa.Table], folder: Path) -> SortedRuns:
+    """Read all batches that no run has yet."""
+    runs = SortedRuns(folder)
+    if not isinstance(batches, Resumable):
+        for batch in batches:
+            runs.add(batch)
+        runs.write()
+        return runs
+    if runs.position is not None and not batches.go_to(runs.position):
+        shutil.rmtree(folder)
+        runs = SortedRuns(folder)
+    for batch in batches:
+        runs.add(batch, batches.position)
+    runs.write(batches.position)
+    return runs
 
 
 def _scratch_prefix(target: Path) -> str:
     return f".{target.name}.building-"
 
 
-def _sweep(target: Path) -> None:
-    """Make the folder of catalogs, and remove from it what imports left that were killed."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+def _sweep(target: Path, kept: Path | None = None) -> None:
+    """Remove what imports and others of a catalog left that were killed, but for one folder."""
     for folder in target.parent.glob(f"{_scratch_prefix(target)}*"):
-        if not is_in_use(folder):
+        if folder != kept and not is_in_use(folder):
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -147,7 +233,7 @@ def _put_in_place(building: Path, target: Path, aside: Path) -> None:
 
 
 def _build(
-    batches: Iterable[pa.Table],
+    runs: SortedRuns,
     schema: TableSchema,
     folder: Path,
     name: str,
@@ -156,34 +242,63 @@ def _build(
     properties: Mapping[str, str],
     max_leaf_rows: int,
 ) -> CatalogBuildReport:
-    dealt = _deal(batches, folder / "_dealt" / "main", tree)
-    if not dealt.counts:
+    if not runs.n_rows:
         raise CatalogError(f"{name}: the files hold no star with a position")
-    leaves: list[Pixel] = []
-    content = hashlib.sha256()
-    n_duplicates = 0
-    for number in sorted(dealt.counts):
-        rows = _sorted(conform(dealt.gather(number), schema), schema)
-        n_duplicates += rows.num_rows - pc.count_distinct(rows["ref_id"]).as_py()
-        for pixel, piece in _divide(rows, tree.pixels[number], max_leaf_rows):
-            leaves.append(pixel)
-            path = folder / name / leaf_folder(*pixel) / f"{name}.parquet"
-            write_parquet(piece, path)
-            content.update(path.read_bytes())
-    n_rows = sum(dealt.counts.values())
-    if n_duplicates > max(_FEW_DUPLICATES, _DUPLICATE_SHARE * n_rows):
+    leaves = [leaf for pixel in tree.pixels for leaf in _leaves(runs, pixel, max_leaf_rows)]
+    content, repeated = hashlib.sha256(), _RepeatedIds()
+    for pixel in leaves:
+        rows = _sorted(conform(runs.read(*pixel_range(*pixel)), schema), schema)
+        repeated.add(rows["ref_id"].to_numpy())
+        path = folder / name / leaf_folder(*pixel) / f"{name}.parquet"
+        # All files are forced to disk together, before the catalog gets its name.
+        write_parquet(rows, path, durable=False)
+        content.update(path.read_bytes())
+    n_duplicates = repeated.count()
+    if n_duplicates > max(_FEW_DUPLICATES, _DUPLICATE_SHARE * runs.n_rows):
         raise CatalogError(
-            f"{name}: {n_duplicates} of {n_rows} stars have the identifier of another; with --id name a column of "
-            "unique identifiers, or leave it out if the catalog has none"
+            f"{name}: {n_duplicates} of {runs.n_rows} stars have the identifier of another; with --id name a column "
+            "of unique identifiers, or leave it out if the catalog has none"
         )
     described = describe_catalog(folder / name, arrow_schema(schema))
     properties = {**properties, **described, "skylake_sha256": content.hexdigest()}
-    write_metadata(folder / name, schema, Properties(name, "object", n_rows), leaves, properties)
+    write_metadata(folder / name, schema, Properties(name, "object", runs.n_rows), leaves, properties)
     margin = f"{name}_margin"
     fine = PixelTree.of(_covering(leaves, tree))
-    _write_margin(folder / name, folder / margin, folder / "_dealt" / "margin", fine, margin_arcsec)
+    _write_margin(folder / name, folder / margin, folder / "_dealt", fine, margin_arcsec)
     write_collection(folder, name, margin, margin_arcsec)
-    return CatalogBuildReport(n_rows, len(leaves), n_duplicates)
+    return CatalogBuildReport(runs.n_rows, len(leaves), n_duplicates)
+
+
+def _leaves(runs: SortedRuns, pixel: Pixel, limit: int) -> Iterator[Pixel]:
+    """Yield a pixel, divided into its children as long as there are too many rows; none where there are no rows."""
+    order, number = pixel
+    n_rows = runs.count(*pixel_range(order, number))
+    if n_rows <= limit or order >= _DEEPEST:
+        if n_rows:
+            yield pixel
+        return
+    for child in range(4):
+        yield from _leaves(runs, (order + 1, 4 * number + child), limit)
+
+
+class _RepeatedIds:
+    """Counts rows whose identifier another row has."""
+
+    def __init__(self) -> None:
+        self._compared: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
+        self._n_compared = self._n_repeated = 0
+
+    def add(self, ids: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
+        if self._n_compared + len(ids) > _MOST_COMPARED:
+            self._n_repeated += len(ids) - len(np.unique(ids))
+            return
+        self._compared.append(ids)
+        self._n_compared += len(ids)
+
+    def count(self) -> int:
+        every = np.concatenate(self._compared)
+        every.sort()
+        return self._n_repeated + int(np.sum(every[1:] == every[:-1]))
 
 
 def widen_margin(collection: Path, margin_arcsec: float) -> bool:
@@ -264,7 +379,7 @@ def _widen(collection: Path, margin_arcsec: float) -> None:
 
 
 class _PixelRows:
-    """Rows of the pixels for the second pass: in memory while they are few, else in files below a folder."""
+    """Rows of the margins of pixels: in memory while they are few, else in files below a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.counts: dict[int, int] = {}
@@ -299,16 +414,6 @@ class _PixelRows:
         return pa.concat_tables(tables + self._held.pop(pixel, []))
 
 
-def _deal(batches: Iterable[pa.Table], folder: Path, tree: PixelTree) -> _PixelRows:
-    """Deal each batch out to the pixels of the tree."""
-    dealt = _PixelRows(folder)
-    for batch in batches:
-        pixels = tree.assign(batch["_healpix_29"].to_numpy())
-        for pixel, rows in _groups(pixels):
-            dealt.add(pixel, batch.take(rows))
-    return dealt
-
-
 def _groups(keys: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Iterator[tuple[int, pa.Array]]:
     """Yield each key with the rows that have it."""
     if len(keys) == 0:
@@ -321,21 +426,6 @@ def _groups(keys: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Iterator[tuple[i
 
 def _sorted(rows: pa.Table, schema: TableSchema) -> pa.Table:
     return rows.sort_by([(name, "ascending") for name in schema.layout.sort])
-
-
-def _divide(rows: pa.Table, pixel: Pixel, limit: int) -> Iterator[tuple[Pixel, pa.Table]]:
-    """Yield sorted rows of a pixel, divided into children as long as there are too many."""
-    order, number = pixel
-    if rows.num_rows <= limit or order >= 20:
-        if rows.num_rows:
-            yield pixel, rows
-        return
-    index = rows["_healpix_29"].to_numpy()
-    shift = 2 * (29 - order - 1)
-    edges = np.searchsorted(index, [(4 * number + child) << shift for child in range(5)])
-    for child in range(4):
-        piece = rows.slice(int(edges[child]), int(edges[child + 1] - edges[child]))
-        yield from _divide(piece, (order + 1, 4 * number + child), limit)
 
 
 def _write_margin(catalog: Path, target: Path, dealt: Path, tree: PixelTree, margin_arcsec: float) -> None:
@@ -365,7 +455,7 @@ def _write_margin(catalog: Path, target: Path, dealt: Path, tree: PixelTree, mar
     for neighbour in sorted(pieces.counts):
         pixel = tree.pixels[neighbour]
         rows = _sorted(pieces.gather(neighbour), load("catalog")).cast(schema)
-        write_parquet(rows, target / leaf_folder(*pixel) / f"{name}.parquet")
+        write_parquet(rows, target / leaf_folder(*pixel) / f"{name}.parquet", durable=False)
         filled.append(pixel)
     n_rows = sum(pieces.counts.values())
     known = read_properties(catalog)

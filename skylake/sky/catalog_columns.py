@@ -1,8 +1,4 @@
-"""Convert the columns of a user's table to the columns of a reference catalog.
-
-Every importer ends here: a batch of rows under the names, units and habits of its file goes in, the same
-stars under :func:`catalog_schema` come out, with a count of what was left behind.
-"""
+"""Which columns of a user's table hold what, and the schema of the catalog that they make."""
 
 from __future__ import annotations
 
@@ -12,42 +8,17 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
-from skylake.core.bands import BANDS, colour_column, mag_column
-from skylake.core.sphere import healpix_index
+from skylake.core.bands import BANDS, System, colour_column, mag_column
 from skylake.errors import CatalogError, UsageError
-from skylake.schema import Column, TableSchema, conform, load
-from skylake.sky.catalog_values import (
-    BoolArray,
-    FloatArray,
-    RaUnit,
-    RawRows,
-    declination,
-    has_angles_in_parts,
-    identifiers,
-    numbers,
-    position_id,
-    right_ascension,
-    unit_factor,
-)
+from skylake.schema import Column, TableSchema, load
+from skylake.sky.catalog_values import RaUnit
 
 _WORD = re.compile(r"[A-Za-z0-9_]+\Z")
 _COLOUR = re.compile(r"[A-Za-z0-9_]+(-[A-Za-z0-9_]+)?\Z")
 
 #: Magnitudes and errors as far from 0 as this mean "not measured": -999, -99.99, 99.99, 999 …
-_NO_MAGNITUDE = 90.0
-#: Right ascensions in hours are below this.
-_HOURS = 24.0
-#: Why rows are dropped.
-_NO_POSITION, _OUTSIDE = "no position", "position outside the sphere"
-#: Numbers that mean "not measured" in any unit.
-_SENTINELS = (-999.0, -9999.0, -99999.0, 9999.0, 99999.0)
-#: No star moves faster than 10,400 mas/yr (Barnard's star); what does is a missing value.
-_FASTEST_MAS_YR = 20_000.0
+NO_MAGNITUDE = 90.0
 
 #: Words of UCD1+ for bands, each with the wavelength, nm, up to which it holds.
 _UCD_LIMITS = (
@@ -60,6 +31,62 @@ _UCD_LIMITS = (
     (2000.0, "em.IR.H"),
     (3000.0, "em.IR.K"),
 )
+#: Whether the survey marks a star as variable, where it does so.
+_VARIABLE = Column(
+    "variable", "boolean", "Whether the survey marks the star as variable", ucd="meta.code;src.var"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A condition that the value of a column must meet; a missing value meets it.
+
+    Attributes
+    ----------
+    column : str
+    at_least, at_most : float or None
+        Limits, included.
+    one_of : tuple
+        Values that meet it: numbers, or texts whose case does not count.
+    character : int or None
+        Only this character of a text counts, from 1.
+    without_bits : int
+        Bits of an integer that must not be set.
+    or_same_as : str or None
+        A value that is not among `one_of` meets it if it equals that of this other column.
+    why : str
+        Why a row that does not meet it is dropped, for people.
+    """
+
+    column: str
+    at_least: float | None = None
+    at_most: float | None = None
+    one_of: tuple[str, ...] | tuple[float, ...] = ()
+    character: int | None = None
+    without_bits: int = 0
+    or_same_as: str | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BandSum:
+    """A magnitude that is a sum of others, such as V = 1.09 VT - 0.09 BT.
+
+    Attributes
+    ----------
+    terms : mapping of str to float
+        Band to factor.
+    scatter : float
+        Error of the relation itself, mag.
+    colour : mapping of str to float
+        The same for the colour within whose limits the relation holds; empty if it always does.
+    colour_limits : (float, float)
+    """
+
+    terms: Mapping[str, float]
+    scatter: float = 0.0
+    colour: Mapping[str, float] = field(default_factory=dict)
+    colour_limits: tuple[float, float] = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +98,47 @@ class CatalogColumns:
     ra, dec : str
         Columns of the position, ICRS. Numbers are degrees, unless the file or `ra_unit` says otherwise; texts
         such as ``12:34:56.7`` are hours in right ascension and degrees in declination.
-    id : str or None
-        Column of the identifier, integer or text; None derives it from the position.
+    id : str or tuple of str or None
+        Column of the identifier, integer or text, or columns whose texts make one; None derives it from the
+        position, as for a row where it is missing.
     pm_ra, pm_dec : str or None
         Columns of the proper motion; mas/yr unless the file gives a unit.
     pm_ra_is_coordinate : bool
         Whether `pm_ra` is the change of the coordinate, without the factor cos(dec).
     epoch : float
-        Julian year of the positions. They are not moved.
+        Julian year of the positions.
+    row_epoch : str or None
+        Column with the Julian year of the position of each row, from which it is moved to `epoch`.
+    otherwise : (str, str) or None
+        Columns of the position for rows where `ra` or `dec` is missing.
     magnitudes : mapping of str to str
-        Band to column.
+        Band to column, of magnitudes or, by its unit, of fluxes: those become AB magnitudes.
     magnitude_errors : mapping of str to str or float
         Band to column, or to a number for all stars (mag, 1 sigma).
+    signal_to_noise : mapping of str to str
+        Band to a column of flux over its error, from which the error of the magnitude follows.
+    sums : mapping of str to BandSum
+        Further bands, made from those of `magnitudes`.
     colours : mapping of str to str
         Colour such as ``B-V`` to column.
+    systems : mapping of str to str
+        Band to ``Vega`` or ``AB``, where it is not that of :data:`skylake.core.bands.BANDS`.
     ra_unit : {'degrees', 'hours'} or None
         Unit of right ascension, where the file does not give one or its text leaves it open.
+    units : mapping of str to str
+        Column to unit, whatever the file says.
+    usual_units : mapping of str to str
+        Column to unit, where the file gives none.
+    missing : tuple of float
+        Values of magnitudes, as they are in the file, that mean "not measured".
+    keep_rows : tuple of Cut
+        Rows that do not meet them are dropped.
+    keep_magnitudes : mapping of str to tuple of Cut
+        Band to conditions; a magnitude that does not meet them is null.
+    variable : Cut or bool or None
+        Which rows are variable stars; None if nothing says so.
+    names, delimiter
+        Columns of a text file without a header, and what separates them.
 
     Raises
     ------
@@ -96,18 +148,31 @@ class CatalogColumns:
 
     ra: str
     dec: str
-    id: str | None = None
+    id: str | tuple[str, ...] | None = None
     pm_ra: str | None = None
     pm_dec: str | None = None
     pm_ra_is_coordinate: bool = False
     epoch: float = 2000.0
+    row_epoch: str | None = None
+    otherwise: tuple[str, str] | None = None
     magnitudes: Mapping[str, str] = field(default_factory=dict)
     magnitude_errors: Mapping[str, str | float] = field(default_factory=dict)
+    signal_to_noise: Mapping[str, str] = field(default_factory=dict)
+    sums: Mapping[str, BandSum] = field(default_factory=dict)
     colours: Mapping[str, str] = field(default_factory=dict)
+    systems: Mapping[str, System] = field(default_factory=dict)
     ra_unit: RaUnit = None
+    units: Mapping[str, str] = field(default_factory=dict)
+    usual_units: Mapping[str, str] = field(default_factory=dict)
+    missing: tuple[float, ...] = ()
+    keep_rows: tuple[Cut, ...] = ()
+    keep_magnitudes: Mapping[str, tuple[Cut, ...]] = field(default_factory=dict)
+    variable: Cut | bool | None = None
+    names: tuple[str, ...] = ()
+    delimiter: str = ","
 
     def __post_init__(self) -> None:
-        catalog_schema(tuple(self.magnitudes), tuple(self.colours))
+        _ = self.schema
         if (self.pm_ra is None) != (self.pm_dec is None):
             raise UsageError("proper motion needs two columns, in right ascension and in declination")
         if not math.isfinite(self.epoch):
@@ -117,71 +182,58 @@ class CatalogColumns:
         for band, error in self.magnitude_errors.items():
             if band not in self.magnitudes:
                 raise UsageError(f"the band {band!r} has an error but no magnitude; name its column as well")
-            if not isinstance(error, str) and not 0 < error < _NO_MAGNITUDE:
+            if not isinstance(error, str) and not 0 < error < NO_MAGNITUDE:
                 raise UsageError(
                     f"the error {error} of the band {band!r} must be a positive number of magnitudes"
                 )
+
+    def require_stated_units(self) -> None:
+        """Refuse units of columns that are not read.
+
+        Raises
+        ------
+        UsageError
+            Names the column, and one that may be meant.
+        """
+        for name in self.units:
+            if name not in self.wanted:
+                raise UsageError(f"--unit {name}: the column {name!r} is not read; {near(name, self.wanted)}")
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """The bands of the catalog, those that follow from others last."""
+        return (*self.magnitudes, *self.sums)
 
     @property
     def wanted(self) -> tuple[str, ...]:
         """The columns to read, each once."""
         errors = [error for error in self.magnitude_errors.values() if isinstance(error, str)]
-        single = [self.ra, self.dec, self.id, self.pm_ra, self.pm_dec]
-        names = [*single, *self.magnitudes.values(), *errors, *self.colours.values()]
+        ids = (self.id,) if isinstance(self.id, str) else self.id or ()
+        single = [self.ra, self.dec, *(self.otherwise or ()), *ids, self.pm_ra, self.pm_dec, self.row_epoch]
+        cuts = [*self.keep_rows, *(cut for some in self.keep_magnitudes.values() for cut in some)]
+        cuts += [self.variable] if isinstance(self.variable, Cut) else []
+        others = [name for cut in cuts for name in (cut.column, cut.or_same_as)]
+        measured = [*self.magnitudes.values(), *errors, *self.signal_to_noise.values()]
+        names = [*single, *measured, *self.colours.values(), *others]
         return tuple(dict.fromkeys(name for name in names if name is not None))
 
     @property
     def schema(self) -> TableSchema:
         """The schema of the catalog that these columns make."""
-        return catalog_schema(tuple(self.magnitudes), tuple(self.colours))
+        return catalog_schema(self.bands, tuple(self.colours), self.systems, self.variable is not None)
 
 
-@dataclass(frozen=True, slots=True)
-class ImportReport:
-    """What became of the rows of a batch; reports add up.
-
-    Attributes
-    ----------
-    rows_read : int
-        Rows of the file.
-    without_position : int
-        Rows dropped because right ascension or declination is missing or not finite.
-    outside_sphere : int
-        Rows dropped because the declination is beyond ±90 or the right ascension outside [-180, 360] degrees.
-    firsts : dict
-        Reason in words to the first row that was dropped for it.
-    largest_ra : float
-        Largest right ascension in degrees of what may be hours; infinite where nothing leaves this open.
-    """
-
-    rows_read: int = 0
-    without_position: int = 0
-    outside_sphere: int = 0
-    firsts: dict[str, str] = field(default_factory=dict, compare=False)
-    largest_ra: float = field(default=-math.inf, compare=False)
-
-    def __add__(self, other: ImportReport) -> ImportReport:
-        return ImportReport(
-            self.rows_read + other.rows_read,
-            self.without_position + other.without_position,
-            self.outside_sphere + other.outside_sphere,
-            other.firsts | self.firsts,
-            max(self.largest_ra, other.largest_ra),
-        )
-
-    @property
-    def may_be_hours(self) -> bool:
-        """Whether every right ascension is as small as one in hours."""
-        return 0.0 <= self.largest_ra < _HOURS
-
-    @property
-    def dropped(self) -> dict[str, int]:
-        """Rows that were dropped, by reason in words; reasons that did not occur are left out."""
-        counts = {_NO_POSITION: self.without_position, _OUTSIDE: self.outside_sphere}
-        return {reason: count for reason, count in counts.items() if count}
+def system_of(band: str, systems: Mapping[str, System]) -> System | None:
+    """Return the photometric system of a band: as stated, else that of its name; None if neither is known."""
+    return systems.get(band) or (BANDS[band].system if band in BANDS else None)
 
 
-def catalog_schema(bands: Sequence[str], colours: Sequence[str]) -> TableSchema:
+def catalog_schema(
+    bands: Sequence[str],
+    colours: Sequence[str],
+    systems: Mapping[str, System] | None = None,
+    with_variable: bool = False,
+) -> TableSchema:
     """Return the schema of a reference catalog with these bands and colours.
 
     Parameters
@@ -190,6 +242,10 @@ def catalog_schema(bands: Sequence[str], colours: Sequence[str]) -> TableSchema:
         Photometric bands such as ``V``; each adds ``mag_<band>`` and ``mag_<band>_err``.
     colours : sequence of str
         Colours such as ``B-V``; each adds ``colour_<name>``.
+    systems : mapping of str to str, optional
+        Photometric systems of bands that are not those of their names.
+    with_variable : bool
+        Whether there is a column ``variable``.
 
     Raises
     ------
@@ -201,8 +257,9 @@ def catalog_schema(bands: Sequence[str], colours: Sequence[str]) -> TableSchema:
             raise UsageError(
                 f"{name!r} cannot name a column; use letters, digits and _ (a colour is like B-V)"
             )
-    columns = [column for band in bands for column in _magnitude_columns(band)]
+    columns = [column for band in bands for column in _magnitude_columns(band, systems or {})]
     columns += [_colour_column(colour) for colour in colours]
+    columns += [_VARIABLE] if with_variable else []
     seen: dict[str, str] = {}
     for column in columns:
         folded = column.name.casefold()
@@ -221,8 +278,8 @@ def _spectral_word(band: str) -> str | None:
     return next((word for limit, word in _UCD_LIMITS if BANDS[band].wavelength_nm < limit), None)
 
 
-def _magnitude_columns(band: str) -> tuple[Column, Column]:
-    system = f", {BANDS[band].system}" if band in BANDS else ""
+def _magnitude_columns(band: str, systems: Mapping[str, System]) -> tuple[Column, Column]:
+    system = f", {known}" if (known := system_of(band, systems)) else ""
     name, word = mag_column(band), _spectral_word(band)
     error = Column(f"{name}_err", "float", f"Error of {name}, 1 sigma", unit="mag", ucd="stat.error;phot.mag")
     ucd = f"phot.mag;{word}" if word else "phot.mag"
@@ -250,152 +307,15 @@ def require_columns(available: Sequence[str], wanted: Iterable[str], source: str
                 f"{source}: the column {name!r} occurs {counts[name]} times; rename all but one"
             )
         if not counts[name]:
-            raise CatalogError(f"{source}: there is no column {name!r}; {_near(name, available)}")
+            raise CatalogError(f"{source}: there is no column {name!r}; {near(name, available)}")
 
 
-def _near(name: str, available: Sequence[str]) -> str:
+def near(name: str, available: Sequence[str]) -> str:
+    """Return a clause that names the columns nearest to one that is missing, or else all there are."""
     # Of a damaged FITS table a column may have no name.
     folded = {column.casefold(): column for column in reversed(available) if column}
-    near = [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, 3)]
-    if near:
-        return f"did you mean {' or '.join(map(repr, near))}?"
+    alike = [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, 3)]
+    if alike:
+        return f"did you mean {' or '.join(map(repr, alike))}?"
     shown = ", ".join(repr(column) for column in available[:20])
     return f"its columns are {shown}{' …' if len(available) > 20 else ''}"
-
-
-def standardise(
-    batch: pa.Table,
-    columns: CatalogColumns,
-    *,
-    units: Mapping[str, str] | None = None,
-    source: str = "the table",
-    first_row: int = 0,
-) -> tuple[pa.Table, ImportReport]:
-    """Return a batch of rows as rows of a reference catalog.
-
-    Parameters
-    ----------
-    batch : pyarrow.Table, (n,)
-        At least the columns ``columns.wanted``: numbers or texts, null where masked.
-    columns : CatalogColumns
-        Which column holds what.
-    units : mapping of str to str, optional
-        Column to unit as the file gives it, for example ``{"ra": "rad", "pmRA": "arcsec/yr"}``.
-    source : str
-        The file, for error messages.
-    first_row : int
-        Rows of the file before this batch, for error messages.
-
-    Returns
-    -------
-    table : pyarrow.Table, (m,)
-        Conformed to ``columns.schema``, in the order of the input. Right ascension lies in [0, 360).
-    report : ImportReport
-        Rows read and dropped.
-
-    Raises
-    ------
-    CatalogError
-        For a missing column, a unit that does not fit, or a value that is no number, angle or identifier; the
-        sentence names the file, the column and the row.
-
-    Notes
-    -----
-    Rows without a finite position on the sphere are dropped; a row without any magnitude is kept. Magnitudes
-    and colours that are null, not finite, <= -90 or >= 90 become null, and so do their errors; errors that
-    are not positive become null. So do components of a proper motion beyond 20 arcsec/yr, and -999, ±9999 and
-    the like in any unit. Every rule looks at one row alone, so the result depends neither on the order of
-    rows nor on where batches end.
-
-    ``ref_id`` is what :func:`skylake.sky.catalog_values.identifiers` makes of the identifier: an integer as
-    it is, a text hashed and kept in ``name``. Without one it is
-    :func:`skylake.sky.catalog_values.position_id` of the float64 values in ``ra_deg`` and ``dec_deg``, so
-    rows at exactly the same position share it.
-    """
-    require_columns(batch.column_names, columns.wanted, source)
-    rows = RawRows(batch, units or {}, source, first_row + np.arange(batch.num_rows))
-    ra, dec = right_ascension(rows, columns.ra, columns.ra_unit), declination(rows, columns.dec)
-    finite = np.isfinite(ra) & np.isfinite(dec)
-    keep = finite & (ra >= -180.0) & (ra <= 360.0) & (np.abs(dec) <= 90.0)
-    report = ImportReport(
-        batch.num_rows,
-        int(np.sum(~finite)),
-        int(np.sum(finite & ~keep)),
-        _firsts(rows, {_NO_POSITION: ~finite, _OUTSIDE: finite & ~keep}, ra, dec),
-        _largest_open(rows, columns, ra[keep]),
-    )
-    if not keep.all():
-        rows = RawRows(batch.filter(pa.array(keep)), rows.units, source, rows.numbers[keep])
-        ra, dec = ra[keep], dec[keep]
-    ra = ra % 360.0
-    ra = np.where(ra == 360.0, 0.0, ra) + 0.0  # so close below 0 that it became 360; and -0 becomes 0
-    stars: dict[str, Any] = {"_healpix_29": healpix_index(ra, dec), "ra_deg": ra, "dec_deg": dec}
-    stars |= identifiers(rows, columns.id) if columns.id else {"ref_id": position_id(ra, dec)}
-    stars |= _proper_motion(rows, columns, dec) if columns.pm_ra else {}
-    for band in columns.magnitudes:
-        stars |= _magnitude(rows, columns, band)
-    for colour, name in columns.colours.items():
-        values = _in_magnitudes(rows, name)
-        stars[colour_column(colour)] = _nullable(values, np.isfinite(values))
-    return conform(pa.table(stars), columns.schema), report
-
-
-def _firsts(rows: RawRows, why: Mapping[str, BoolArray], ra: FloatArray, dec: FloatArray) -> dict[str, str]:
-    """Return the first row that is dropped for each reason."""
-    return {
-        reason: f"{rows.source}, data row {rows.numbers[at] + 1}: right ascension {ra[at]:g}, declination {dec[at]:g}"
-        for reason, dropped in why.items()
-        if dropped.any() and (at := int(np.argmax(dropped))) >= 0
-    }
-
-
-def _largest_open(rows: RawRows, columns: CatalogColumns, ra: FloatArray) -> float:
-    """Return the largest right ascension if neither command, file nor text say whether it is degrees or hours."""
-    if columns.ra_unit is not None or rows.units.get(columns.ra, "").strip():
-        return math.inf
-    largest = float(ra.max(initial=-math.inf))
-    return math.inf if largest < _HOURS and has_angles_in_parts(rows, columns.ra) else largest
-
-
-def _nullable(values: FloatArray, valid: BoolArray) -> pa.Array:
-    return pa.array(values, mask=~valid)
-
-
-def _in_magnitudes(rows: RawRows, name: str) -> FloatArray:
-    """Return a column in magnitudes, NaN where nothing was measured."""
-    values, factor = numbers(rows, name), unit_factor(rows, name, "mag")
-    missing = np.isin(values, _SENTINELS) if factor != 1.0 else np.zeros(values.shape, bool)
-    values = values * factor
-    missing |= ~(np.abs(values) < _NO_MAGNITUDE)
-    return np.where(missing, np.nan, values)
-
-
-def _magnitude(rows: RawRows, columns: CatalogColumns, band: str) -> dict[str, pa.Array]:
-    name = mag_column(band)
-    magnitude = _in_magnitudes(rows, columns.magnitudes[band])
-    measured = np.isfinite(magnitude)
-    values = {name: _nullable(magnitude, measured)}
-    source = columns.magnitude_errors.get(band)
-    if source is not None:
-        error = _in_magnitudes(rows, source) if isinstance(source, str) else np.full(magnitude.shape, source)
-        values[f"{name}_err"] = _nullable(error, measured & (error > 0))
-    return values
-
-
-def _proper_motion(rows: RawRows, columns: CatalogColumns, dec_deg: FloatArray) -> dict[str, pa.Array]:
-    east, north = (_motion(rows, name) for name in (columns.pm_ra, columns.pm_dec) if name is not None)
-    if columns.pm_ra_is_coordinate:
-        east = east * np.cos(np.radians(dec_deg))
-    return {
-        "pm_ra_mas_yr": _nullable(east, np.isfinite(east)),
-        "pm_dec_mas_yr": _nullable(north, np.isfinite(north)),
-    }
-
-
-def _motion(rows: RawRows, name: str) -> FloatArray:
-    """Return a column in mas/yr, NaN where nothing was measured."""
-    values = numbers(rows, name)
-    missing = np.isin(values, _SENTINELS)
-    values = values * unit_factor(rows, name, "mas/yr")
-    missing |= ~(np.abs(values) <= _FASTEST_MAS_YR)
-    return np.where(missing, np.nan, values)

@@ -11,7 +11,7 @@ import csv
 import gzip
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +24,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from skylake.errors import CatalogError
-from skylake.sky.catalog_columns import CatalogColumns, ImportReport, require_columns, standardise
-from skylake.sky.catalog_text import Piece, read_text, yaml_units
+from skylake.sky.catalog_columns import require_columns
+from skylake.sky.catalog_text import Piece, read_text, text_header, yaml_units
 from skylake.sky.hats import read_properties
 
 _HEAD_BYTES = 65_536
@@ -81,55 +81,74 @@ class RawBatch:
     first_row: int
 
 
-def import_batches(
-    paths: Iterable[str | Path], columns: CatalogColumns, batch_rows: int = 500_000
-) -> Iterator[tuple[pa.Table, ImportReport]]:
-    """Yield the stars of files as rows of a reference catalog.
+@dataclass(frozen=True, slots=True)
+class FileHeader:
+    """What a file says of its columns.
 
-    Parameters
+    Attributes
     ----------
-    paths : iterable of path
-        Files, or folders of Parquet files, which may be HATS catalogs.
-    columns : CatalogColumns
-        Which column holds what; the same in all files.
-    batch_rows : int
-        Most rows in a batch. Small files share one.
+    names : tuple of str
+        Of several tables, those of the one with most of the columns that were asked for.
+    first_line : str
+        The first line of a text file that is no comment; a row, if the file has no header.
+    """
 
-    Yields
-    ------
-    table : pyarrow.Table
-        Conformed to ``columns.schema``.
-    report : ImportReport
-        Rows that were read and dropped for this batch.
+    names: tuple[str, ...]
+    first_line: str = ""
+
+
+def read_header(path: Path, expected: Sequence[str]) -> FileHeader:
+    """Return the columns of a file, of which some are expected.
 
     Raises
     ------
     CatalogError
-        If a file cannot be read, lacks a column or holds a value that cannot be used.
+        If the file is missing, empty, damaged or no table; the sentence names the file.
     """
-    tables: list[pa.Table] = []
-    total = ImportReport()
-    for path in paths:
-        for raw in read_batches(path, columns.wanted, batch_rows):
-            if total.rows_read and total.rows_read + raw.table.num_rows > batch_rows:
-                yield pa.concat_tables(tables), total
-                tables, total = [], ImportReport()
-            table, report = standardise(
-                raw.table, columns, units=raw.units, source=raw.source, first_row=raw.first_row
-            )
-            tables.append(table)
-            total += report
-    if tables:
-        yield pa.concat_tables(tables), total
+    kind = _kind(path)
+    with catalog_errors(path, kind):
+        if kind in ("text", "ECSV"):
+            return FileHeader(*text_header(path, expected))
+        if kind == "Parquet":
+            return FileHeader(tuple(pq.read_schema(path).names))
+        tables = _fits_names(path) if kind == "FITS" else _votable_names(path)
+        return FileHeader(max(tables, key=lambda names: len(set(names) & set(expected)), default=()))
+
+
+def _fits_names(path: Path) -> list[tuple[str, ...]]:
+    from astropy.io import fits
+
+    with quiet(), fits.open(path, memmap=True) as hdus:
+        return [tuple(hdu.columns.names) for hdu in hdus if hdu.header.get("XTENSION") in _TABLES]
+
+
+def _votable_names(path: Path) -> list[tuple[str, ...]]:
+    from astropy.io import votable
+
+    with quiet():
+        tables = votable.parse(path, verify="ignore", table_number=None).iter_tables()
+        return [tuple(item.name for item in table.fields) for table in tables]
 
 
 def read_batches(
-    path: str | Path, wanted_columns: Sequence[str], batch_rows: int = 500_000
+    path: str | Path,
+    wanted_columns: Sequence[str],
+    batch_rows: int = 500_000,
+    names: Sequence[str] = (),
+    delimiter: str = ",",
 ) -> Iterator[RawBatch]:
     """Yield the wanted columns of a file, at most `batch_rows` rows at a time.
 
     The format is recognised by the first bytes: Parquet, FITS, VOTable, ECSV, else text with a header line; any
-    but Parquet may be gzipped. A folder means the Parquet files in it, in the order of their names.
+    but Parquet may be gzipped. A folder means the files that :func:`files_of` finds in it.
+
+    Parameters
+    ----------
+    path : path
+    wanted_columns : sequence of str
+    batch_rows : int
+    names, delimiter
+        All columns of a text file without a header, and what separates them.
 
     Raises
     ------
@@ -138,12 +157,16 @@ def read_batches(
     """
     path, first_row = Path(path), 0
     if path.is_dir():
-        for part in _parquet_parts(path):
-            yield from read_batches(part, wanted_columns, batch_rows)
+        for part in files_of(path):
+            yield from read_batches(part, wanted_columns, batch_rows, names, delimiter)
         return
-    kind = _kind(path)
+    kind, wanted = _kind(path), tuple(wanted_columns)
     with catalog_errors(path, kind):
-        for table, units in _READERS[kind](path, tuple(wanted_columns), batch_rows):
+        if kind == "text":
+            pieces = read_text(path, wanted, batch_rows, tuple(names), delimiter)
+        else:
+            pieces = _READERS[kind](path, wanted, batch_rows)
+        for table, units in pieces:
             yield RawBatch(_without_masked(table, wanted_columns), units, str(path), first_row)
             first_row += table.num_rows
 
@@ -213,19 +236,29 @@ def _kind_of_content(head: bytes) -> str | None:
     return "VOTable" if start.startswith(b"<") and b"votable" in start else None
 
 
-def _parquet_parts(folder: Path) -> list[Path]:
-    """Return the Parquet files of a folder; of a HATS collection those of its catalog, without margins."""
+def files_of(folder: Path) -> list[Path]:
+    """Return the files that a folder stands for, in the order of their names.
+
+    Of a HATS collection or catalog they are its leaves without margins, else all Parquet files below the folder, or,
+    if it has none, all files.
+
+    Raises
+    ------
+    CatalogError
+        If there is none.
+    """
     if (folder / "collection.properties").is_file():
         folder = folder / read_properties(folder, "collection.properties")["hats_primary_table_url"]
     # Beside its leaves a HATS catalog keeps a sample of itself.
     is_hats = (folder / "hats.properties").is_file() or (folder / "properties").is_file()
-    parts = [
+    every = [
         path
-        for path in sorted((folder / "dataset" if is_hats else folder).rglob("*.parquet"))
+        for path in sorted((folder / "dataset" if is_hats else folder).rglob("*"))
         if path.is_file() and _is_data(path.relative_to(folder).parts, is_hats)
     ]
+    parts = [path for path in every if path.suffix == ".parquet"] or every
     if not parts:
-        raise CatalogError(f"{folder}: the folder holds no Parquet files; name the files to import")
+        raise CatalogError(f"{folder}: the folder holds no files; name the files to import")
     return parts
 
 
@@ -239,12 +272,12 @@ def _read_parquet(path: Path, wanted: tuple[str, ...], batch_rows: int) -> Itera
         schema = file.schema_arrow
         require_columns(schema.names, wanted, str(path))
         masks = [f"{name}.mask" for name in wanted if f"{name}.mask" in schema.names]
-        units = _parquet_units(schema)
+        units = parquet_units(schema)
         for batch in file.iter_batches(batch_rows, columns=[*wanted, *masks]):
             yield pa.Table.from_batches([batch]), units
 
 
-def _parquet_units(schema: pa.Schema) -> dict[str, str]:
+def parquet_units(schema: pa.Schema) -> dict[str, str]:
     """Return the units that skylake, astropy or the IVOA note *Parquet in the VO* put into the metadata."""
     units: dict[str, str] = {}
     metadata = schema.metadata or {}
@@ -370,7 +403,6 @@ def quiet() -> Iterator[None]:
 
 
 _READERS = {
-    "text": read_text,
     "ECSV": read_text,
     "FITS": _read_fits,
     "VOTable": _read_votable,

@@ -63,13 +63,35 @@ class _Layout:
     units: dict[str, str]
 
 
-def read_text(path: Path, wanted: tuple[str, ...], batch_rows: int) -> Iterator[Piece]:
+def text_header(path: Path, expected: Sequence[str]) -> tuple[tuple[str, ...], str]:
+    """Return the columns of a text file, of which some are expected, and its first line that is no comment.
+
+    Raises
+    ------
+    CatalogError
+        If there is no content, or a line without an end.
+    OSError, EOFError, zlib.error
+        If the file is damaged.
+    """
+    try:
+        with _open(path) as stream:
+            lines = _opening_lines(path, stream)
+        content = _content(str(path), lines)
+        return _layout_of(lines, content, expected).names, lines[content[0]]
+    except csv.Error as error:
+        raise _long_cell(path) from error
+
+
+def read_text(
+    path: Path, wanted: tuple[str, ...], batch_rows: int, names: tuple[str, ...] = (), delimiter: str = ","
+) -> Iterator[Piece]:
     """Yield the wanted columns of a text file as text, at most `batch_rows` rows at a time.
 
     The header is the first line that is no comment, or a comment line (``#``) before it that has the wanted
     columns; whichever of comma, tab, semicolon, pipe and blanks divides it so is the delimiter. Lines of
     units and dashes below the header, as VizieR writes them, give the units. Comment lines among the rows are
-    passed over. Columns ``<name>.mask`` that astropy may write come along.
+    passed over. Columns ``<name>.mask`` that astropy may write come along. With `names` the file has no header: these
+    are its columns, separated by `delimiter`.
 
     Raises
     ------
@@ -80,25 +102,34 @@ def read_text(path: Path, wanted: tuple[str, ...], batch_rows: int) -> Iterator[
     """
     try:
         with _open(path) as stream:
-            layout = _layout(str(path), _opening_lines(path, stream), wanted)
+            lines = _opening_lines(path, stream)
+        content = _content(str(path), lines)
+        layout = (
+            _Layout(names, delimiter, False, content[0], True, {})
+            if names
+            else _layout_of(lines, content, wanted)
+        )
     except csv.Error as error:
-        raise _no_table(
-            path, f"its first lines have a cell of more than {csv.field_size_limit()} characters"
-        ) from error
+        raise _long_cell(path) from error
+    require_columns(layout.names, wanted, str(path))
     if not layout.has_rows:
         return
     masks = tuple(f"{name}.mask" for name in wanted if f"{name}.mask" in layout.names)
     with _open(path) as stream:
         for _ in islice(stream, layout.skipped_lines):
             pass
-        lines = _CleanLines(path, stream, layout.runs)
+        clean = _CleanLines(path, stream, layout.runs)
         try:
-            for table in _rechunk(_blocks(lines, layout, wanted + masks), batch_rows):
+            for table in _rechunk(_blocks(clean, layout, wanted + masks), batch_rows):
                 yield table, layout.units
         except pa.ArrowInvalid as error:
             if "straddling" not in str(error):
                 raise
             raise _no_table(path, f"a row has more than {_BLOCK_BYTES >> 20} MB, within quotes") from error
+
+
+def _long_cell(path: Path) -> CatalogError:
+    return _no_table(path, f"its first lines have a cell of more than {csv.field_size_limit()} characters")
 
 
 def _no_table(path: Path, why: str) -> CatalogError:
@@ -178,16 +209,18 @@ def _cells(line: str, delimiter: str) -> list[str]:
     return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])]
 
 
-def _layout(source: str, lines: list[str], wanted: Sequence[str]) -> _Layout:
+def _content(source: str, lines: Sequence[str]) -> list[int]:
+    """Return the numbers of the lines that are no comments."""
     content = [number for number, line in enumerate(lines) if _is_content(line)]
     if not content:
         raise CatalogError(f"{source}: the file holds only comments; fetch or export it again")
+    return content
+
+
+def _layout_of(lines: list[str], content: list[int], wanted: Sequence[str]) -> _Layout:
     if lines[0].startswith("# %ECSV"):
-        layout = _ecsv_layout(lines, content)
-    else:
-        layout = _below_header(lines, content, *_header(lines, content[0], wanted))
-    require_columns(layout.names, wanted, source)
-    return layout
+        return _ecsv_layout(lines, content)
+    return _below_header(lines, content, *_header(lines, content[0], wanted))
 
 
 def _header(lines: list[str], first: int, wanted: Sequence[str]) -> tuple[int, str]:

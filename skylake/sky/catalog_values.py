@@ -31,6 +31,9 @@ _SEXAGESIMAL = (
 _UNIT_WORDS = {
     "degree": "deg",
     "degrees": "deg",
+    "nanomaggies": "nmgy",
+    "nanomaggy": "nmgy",
+    "microjy": "uJy",
     "radian": "rad",
     "radians": "rad",
     "mas/year": "mas/yr",
@@ -83,8 +86,7 @@ def unit_factor(rows: RawRows, name: str, target: str) -> float:
     CatalogError
         If the unit is unknown or of another kind.
     """
-    text = rows.units.get(name, "").strip().strip('"')
-    text = _UNIT_WORDS.get(text.casefold(), text)
+    text = _unit_text(rows, name)
     if target == "deg" and text.casefold() in _HOUR_WORDS:
         text = "hourangle"
     if not text:
@@ -98,8 +100,13 @@ def unit_factor(rows: RawRows, name: str, target: str) -> float:
     except (ValueError, TypeError) as error:
         raise CatalogError(
             f"{rows.source}: the unit {text!r} of the column {name!r} cannot be turned into {target}; "
-            "correct it in the file"
+            f"correct it with --unit {name}=UNIT"
         ) from error
+
+
+def _unit_text(rows: RawRows, name: str) -> str:
+    text = rows.units.get(name, "").strip().strip('"')
+    return _UNIT_WORDS.get(text.casefold(), text)
 
 
 def numbers(rows: RawRows, name: str) -> FloatArray:
@@ -196,6 +203,11 @@ def _numbers_where_spelt(values: pa.Array) -> tuple[FloatArray, BoolArray]:
     except pa.ArrowInvalid:
         pass
     trimmed = pc.utf8_trim_whitespace(values)
+    try:
+        # Columns of equal width are filled up with blanks.
+        return _float64(pc.if_else(pc.equal(trimmed, ""), None, trimmed)), np.zeros(len(values), bool)
+    except pa.ArrowInvalid:
+        pass
     missing = pc.is_in(pc.utf8_lower(trimmed), value_set=pa.array(_NO_VALUE, pa.large_string()))
     spelt = pc.match_substring_regex(trimmed, _NUMBER)
     plain = pc.utf8_ltrim(pc.if_else(spelt, trimmed, None), "+")
@@ -255,29 +267,88 @@ def _hours_or_degrees(
     return factor
 
 
-def identifiers(rows: RawRows, name: str) -> dict[str, pa.Array]:
+def jansky_factor(rows: RawRows, name: str) -> float | None:
+    """Return the number by which a column of fluxes is multiplied to be in jansky; None if its unit is of no flux."""
+    text = _unit_text(rows, name)
+    if not text:
+        return None
+    import astropy.units as u
+
+    try:
+        unit = u.Unit(text)
+        if isinstance(unit, u.MagUnit):
+            return None
+        maggies = u.zero_point_flux(3631.0 * u.Jy)
+        return float(unit.to(u.Jy, equivalencies=maggies))
+    except (ValueError, TypeError):
+        return None
+
+
+def texts(rows: RawRows, name: str) -> pa.ChunkedArray:
+    """Return a column as texts without case and outer blanks; null where there is nothing."""
+    column = rows.table.column(name)
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    found = pc.utf8_lower(pc.utf8_trim_whitespace(column.cast(pa.string())))
+    return pc.if_else(pc.equal(found, ""), None, found)
+
+
+def identifiers(
+    rows: RawRows, name: str | tuple[str, ...] | None, substitutes: IntArray
+) -> tuple[dict[str, pa.Array], int]:
     """Return the columns ``ref_id`` and, for texts, ``name`` of a column of identifiers.
 
     Integers stay what they are. A text that spells a non-negative integer below 2^63 without leading zeros is
     that integer, so that an identifier is the same from CSV, which knows no types, as from other formats. Any
     other text, without the blanks around it, is hashed by :func:`skylake.core.ids.text_id`.
 
+    Parameters
+    ----------
+    rows : RawRows
+    name : str or tuple of str or None
+        The column; the columns whose texts, joined by ``-``, are the identifier; None for no identifiers.
+    substitutes : numpy.ndarray of int64, (n,)
+        Identifiers of rows that have none.
+
+    Returns
+    -------
+    columns : dict
+    n_missing : int
+        Rows without an identifier, of a table that has some.
+
     Raises
     ------
     CatalogError
-        If an identifier is missing, negative, no integer, or does not fit 63 bits.
+        If an identifier is negative, no integer, or does not fit 63 bits.
     """
-    values = _flat(rows, name)
-    if pa.types.is_large_string(values.type):
-        return _text_identifiers(rows, name, pc.utf8_trim_whitespace(values))
+    if name is None:
+        return {"ref_id": pa.array(substitutes)}, 0
+    if isinstance(name, tuple):
+        parts = [_flat(rows, part).cast(pa.large_string()) for part in name]
+        values = pc.binary_join_element_wise(
+            *map(pc.utf8_trim_whitespace, parts), pa.scalar("-", pa.large_string())
+        )
+        found = _text_identifiers(rows, name[0], values)
+    else:
+        values = _flat(rows, name)
+        if pa.types.is_large_string(values.type):
+            found = _text_identifiers(rows, name, pc.utf8_trim_whitespace(values))
+        else:
+            found = {"ref_id": _integer_identifiers(rows, name, values)}
+    n_missing = found["ref_id"].null_count
+    if n_missing:
+        found["ref_id"] = pc.coalesce(found["ref_id"], pa.array(substitutes))
+    return found, n_missing
+
+
+def _integer_identifiers(rows: RawRows, name: str, values: pa.Array) -> pa.Array:
     if not pa.types.is_integer(values.type):
         values = _whole_numbers(rows, name, values)
-    _refuse(rows, name, pc.is_null(values), "no identifier; fill it, or import without identifiers")
     _refuse(rows, name, pc.less(values, pa.scalar(0, values.type)), "a negative identifier; correct it")
     if pa.types.is_uint64(values.type):
         too_large = pc.greater(values, pa.scalar(_INT63_MAX, pa.uint64()))
         _refuse(rows, name, too_large, "an identifier beyond 63 bits; store the column as text")
-    return {"ref_id": values.cast(pa.int64())}
+    return values.cast(pa.int64())
 
 
 def _refuse(rows: RawRows, name: str, wrong: pa.Array, problem: str) -> None:
@@ -294,14 +365,13 @@ def _whole_numbers(rows: RawRows, name: str, values: pa.Array) -> pa.Array:
 
 
 def _text_identifiers(rows: RawRows, name: str, texts: pa.Array) -> dict[str, pa.Array]:
-    missing = pc.equal(texts, "").fill_null(True)
-    _refuse(rows, name, missing, "no identifier; fill it, or import without identifiers")
+    texts = pc.if_else(pc.equal(texts, ""), None, texts)
     _refuse(rows, name, pc.match_substring_regex(texts, r"^-\d+$"), "a negative identifier; correct it")
     spelt = pc.match_substring_regex(texts, r"^(0|[1-9]\d{0,18})$")
     # Nineteen digits fit an unsigned integer, though not always a signed one.
     value = pc.if_else(spelt, texts, None).cast(pa.uint64())
     value = pc.if_else(pc.less_equal(value, pa.scalar(_INT63_MAX, pa.uint64())), value, None).cast(pa.int64())
-    if not value.null_count:
+    if value.null_count == texts.null_count:
         return {"ref_id": value}
     names = pc.if_else(pc.is_null(value), texts, None)
     coded = names.dictionary_encode()

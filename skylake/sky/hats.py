@@ -36,6 +36,8 @@ _FOOTER_THREADS = 16
 COLLECTION_FILE = "collection.properties"
 #: File below ``dataset`` of a table without rows, so that those find its columns who look for files.
 EMPTY_FILE = "empty.parquet"
+#: File of a catalog of a lake whose stars are elsewhere, and the entry of its collection that gives their address.
+SOURCE_FILE, IN_PLACE = "source.json", "skylake_in_place"
 #: Files of each pixel of a catalog, with the rows that each should have; None where that is not known.
 Leaves = Mapping[Pixel, Mapping[Path, int | None]]
 #: File of a reference catalog, or of a published folder, with what is in it; written after all of that.

@@ -7,7 +7,7 @@ import math
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,18 @@ from skylake.core.sphere import apply_proper_motion, julian_epoch, separation_de
 from skylake.errors import CatalogError
 from skylake.places import is_url
 from skylake.sky.cone import faintest_of, read_cone
-from skylake.sky.hats import files_below, read_collection, read_common_metadata, read_objects, read_properties
+from skylake.sky.hats import (
+    IN_PLACE,
+    files_below,
+    leaf_files,
+    read_collection,
+    read_common_metadata,
+    read_objects,
+    read_pixels,
+    read_properties,
+)
+from skylake.sky.hats_in_place import HatsInPlace
+from skylake.sky.pixels import cone_ranges
 
 Floats = npt.NDArray[np.float64]
 
@@ -56,6 +67,8 @@ class ReferenceCatalog:
         The survey in whose photometric system it is, of :data:`skylake.core.bands.SURVEYS`; empty if unknown.
     lists_variables : bool
         Whether all its stars are variable, so that it calibrates nothing.
+    in_place : HatsInPlace or None
+        Where its stars are, if they are not in the collection.
     """
 
     collection: Path
@@ -67,6 +80,7 @@ class ReferenceCatalog:
     columns: tuple[str, ...]
     survey: str = ""
     lists_variables: bool = False
+    in_place: HatsInPlace | None = field(default=None, compare=False)
 
     @classmethod
     def open(cls, collection: Path) -> ReferenceCatalog:
@@ -93,6 +107,7 @@ class ReferenceCatalog:
                 columns,
                 survey="gaia_dr2" if survey == "gaia" and epoch < _GAIA_DR3_EPOCH else survey,
                 lists_variables=inner.get("skylake_variables") == "true",
+                in_place=HatsInPlace.read(collection) if IN_PLACE in outer else None,
             )
         except FileNotFoundError as error:
             raise CatalogError(
@@ -121,8 +136,54 @@ class ReferenceCatalog:
         CatalogError
             If a file is missing or damaged.
         """
+        if self.in_place is not None:
+            return self._cone_in_place(ra_deg, dec_deg, radius_deg, columns, filter)
         with reading(self.collection):
             return read_cone(self.root, ra_deg, dec_deg, radius_deg, columns, filter)
+
+    def _cone_in_place(
+        self, ra_deg: float, dec_deg: float, radius_deg: float, columns: Sequence[str] | None, filter: Any
+    ) -> pa.Table:
+        assert self.in_place is not None
+        # A filter may ask for columns that are not returned.
+        names = columns if filter is None else None
+        pieces = [read_common_metadata(self.root).empty_table()]
+        for stars in self.in_place.tables(cone_ranges(ra_deg, dec_deg, radius_deg), names):
+            near = within(
+                ra_deg, dec_deg, radius_deg, stars["ra_deg"].to_numpy(), stars["dec_deg"].to_numpy()
+            )
+            pieces.append(stars.filter(pa.array(near)))
+        rows = pa.concat_tables(
+            [piece.select(columns) for piece in pieces] if filter is None and columns else pieces
+        )
+        rows = rows if filter is None else rows.filter(filter)
+        return rows if columns is None else rows.select(list(columns))
+
+    def faintest_of(self, ra_deg: float, dec_deg: float, radius_deg: float, column: str, most: int) -> float:
+        """Return up to which value of a column a cone has about `most` stars, as :func:`faintest_of` does."""
+        if self.in_place is None:
+            with reading(self.collection):
+                return faintest_of(self.root, ra_deg, dec_deg, radius_deg, column, most)
+        values = self.cone(ra_deg, dec_deg, radius_deg, [column])[column].drop_null().to_numpy()
+        return math.inf if len(values) <= most else float(np.partition(values, most)[most])
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch | pa.Table]:
+        """Yield columns of all stars, some at a time.
+
+        Raises
+        ------
+        CatalogError
+            If a file is missing or damaged.
+        """
+        if self.in_place is not None:
+            for stars in self.in_place.tables(None, columns):
+                yield stars.select(list(columns))
+            return
+        with reading(self.collection):
+            for _, path in leaf_files(self.root, read_pixels(self.root)):
+                yield from pq.ParquetFile(path, page_checksum_verification=True).iter_batches(
+                    columns=list(columns)
+                )
 
     @property
     def bands(self) -> list[str]:
@@ -238,8 +299,7 @@ class StarField:
         wide = min(_SPARE * radius_deg + 0.01, 180.0)
         limit = math.ceil(faintest) if math.isfinite(faintest) else math.inf
         columns = ["ra_deg", "dec_deg", "pm_ra_mas_yr", "pm_dec_mas_yr", self.magnitude]
-        with reading(self.catalog.collection):
-            held = faintest_of(self.catalog.root, ra_deg, dec_deg, wide, self.magnitude, self._most)
+        held = self.catalog.faintest_of(ra_deg, dec_deg, wide, self.magnitude, self._most)
         deepest = min(held, limit)
         bright = None if math.isinf(deepest) else pc.field(self.magnitude) <= deepest
         stars = self.catalog.cone(ra_deg, dec_deg, wide, columns, bright)

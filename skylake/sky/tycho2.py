@@ -42,8 +42,9 @@ import pyarrow as pa
 
 from skylake.core.sphere import ra_dec
 from skylake.errors import CatalogError
-from skylake.sky.catalog_columns import CatalogColumns, standardise
+from skylake.sky.catalog_columns import CatalogColumns
 from skylake.sky.catalog_files import catalog_errors, quiet
+from skylake.sky.catalog_rows import standardise
 from skylake.sky.catalog_values import IntArray, mixed_id
 
 #: Where Debian installs the index files.
@@ -68,6 +69,21 @@ class _Index:
     scale: float
     tile: tuple[int, int]
     magnitudes: tuple[str, ...]
+
+
+def is_index(path: Path) -> bool:
+    """Return whether a path is an index file of astrometry.net with stars, or a folder that has such files.
+
+    Raises
+    ------
+    CatalogError
+        If a FITS file is damaged.
+    """
+    if path.is_dir():
+        return next(path.glob("index-*.fits"), None) is not None
+    with catalog_errors(path, "readable"), path.open("rb") as file:
+        is_fits = file.read(9) == b"SIMPLE  ="
+    return is_fits and _inspect(path) is not None
 
 
 def tycho2_columns(path: str | Path = FOLDER) -> CatalogColumns:

@@ -313,8 +313,15 @@ def test_coverage_is_where_the_stars_are(
         ("show NOLAKE simcat", 3, "there is no lake"),
         ("cone NOLAKE simcat 1 1 1", 3, "there is no lake"),
         ("import NOLAKE c TABLE FILE HERE --mag V=V", 3, "there is no lake"),
-        ("import LAKE c --format tycho2 FOLDER", 3, "there is no index of Tycho-2 stars; install the package with"),
-        ("import LAKE c --format usnob FILE", 2, "'usnob' is not one of 'table', 'tycho2'"),
+        ("import LAKE c --format tycho2 FOLDER", 3, "LETTER: the file is no FITS; fetch or export it again"),
+        ("import LAKE c --format nosuch FILE", 2, "there is no format 'nosuch'; give one of table, hats, 2mass"),
+        ("import LAKE c --format usnob FILE", 3, "FILE: the file has no form of usnob; for the nearest"),
+        ("import LAKE c --format gaia", 2, "name the files of Gaia DR2 and DR3"),
+        ("import LAKE c --format gaia FILE --mag V=V", 2, "--mag names a column of --format table; gaia knows its"),
+        ("import LAKE c TABLE FILE HERE --unit V", 2, "--unit V: write COLUMN=UNIT"),
+        ("import LAKE c TABLE FILE HERE --unit RA=rad", 2, "--unit RA: the column 'RA' is not read; did you mean"),
+        ("import LAKE c --format hats FOLDER --ra ra --dec dec", 3, "there is no HATS catalog, as it has no file"),
+        ("import LAKE c TABLE s3://b/stars.csv HERE", 2, "s3://b/stars.csv: files are imported from disks"),
         ("import LAKE c TABLE none.csv HERE", 2, "'none.csv' does not exist"),
         ("import LAKE c TABLE HERE --mag V=V", 2, "a table needs files"),
         ("import LAKE c TABLE FILE --ra ra --mag V=V", 2, "a table needs --ra and --dec"),
@@ -347,6 +354,61 @@ def test_an_impossible_import_is_a_sentence_and_leaves_nothing(
     assert words in answer.sentence
     held = {path.name for path in (lake / "catalogs").iterdir() if not path.name.startswith(".")}
     assert held == {"simcat", "simcat.asterisms"}
+
+
+def test_a_survey_is_imported_as_published(
+    new_lake: Path, tmp_path: Path, skylake_command: Run, well: Run
+) -> None:
+    stars, variables = tmp_path / "ps1.csv", tmp_path / "vsx.csv"
+    stars.write_text("objID,raMean,decMean,gMeanPSFMag,gMeanPSFMagErr\n7,10,20,17.5,0.01\n,11,20,-999,-999\n")
+    variables.write_text('37,"AG Peg",0,327.75817,12.62564,"ZAND",,6.0,,V,,,9.4,,V,,,,816.5,,""\n')
+    report = well("catalog", "import", new_lake, "vsx", "--format", "vsx", variables, "--json").json
+    assert (report["form"], report["lists_variables"], report["use"]) == ("vsx_csv.dat", True, [])
+    answer = skylake_command(
+        "catalog", "import", new_lake, "ps1", "--format", "ps1", stars, "--epoch", 2013, "--no-index"
+    )
+    assert answer.out == "ps1: 2 stars in 2 pixels, which solves and calibrates frames\n"
+    assert "ps1: the file has no column nDetections or qualityFlag, so" in answer.err
+    assert "ps1: 1 rows have no identifier; theirs are made from their positions" in answer.err
+    assert ReferenceCatalog.open(new_lake / "catalogs" / "ps1").epoch == 2013.0
+    rows = well("sql", new_lake, "SELECT mag_g FROM catalogs.ps1 ORDER BY ra_deg", "--format", "json").json
+    assert [row["mag_g"] for row in rows] == [pytest.approx(17.5), None]
+    assert well(
+        "sql", new_lake, "SELECT bool_and(variable) AS v FROM catalogs.vsx", "--format", "json"
+    ).json == [{"v": True}]
+
+
+def test_a_hats_catalog_is_used_in_place(lake: Path, new_lake: Path, well: Run) -> None:
+    here = lake / "catalogs" / "simcat"
+    options = (
+        "--ra",
+        "ra_deg",
+        "--dec",
+        "dec_deg",
+        "--id",
+        "ref_id",
+        "--mag",
+        "V=mag_V",
+        "--mag-err",
+        "V=mag_V_err",
+    )
+    report = well(
+        "catalog", "import", new_lake, "far", "--format", "hats", here, *options, "--no-index", "--json"
+    ).json
+    listed = {row["name"]: row for row in well("catalog", "list", lake, "--json").json}
+    assert (report["n_rows"], report["use"]) == (listed["simcat"]["stars"], ["solve", "calibrate"])
+    (far,) = well("catalog", "list", new_lake, "--json").json
+    assert (far["stars"], far["bands"], far["margin_arcsec"]) == (report["n_rows"], "V", None)
+    assert "mag_V_err" in well("catalog", "show", new_lake, "far").out
+    place = (120.0, -20.0, 179 * 3600.0)
+    cones = [
+        well("catalog", "cone", one, name, *place).out for one, name in ((lake, "simcat"), (new_lake, "far"))
+    ]
+    columns = ("ref_id", "mag_V")
+    first, second = (
+        {tuple(row[name] for name in columns) for row in csv.DictReader(io.StringIO(out))} for out in cones
+    )
+    assert first == second and len(first) > 100
 
 
 def index_of(lake: Path, name: str) -> AsterismIndex:

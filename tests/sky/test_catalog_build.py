@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +19,11 @@ import pytest
 from skylake.core.sphere import healpix_index, offset, separation_deg
 from skylake.errors import CatalogError
 from skylake.schema import arrow_schema
-from skylake.sky.catalog_build import CatalogBuildReport, widen_margin
-from skylake.sky.catalog_columns import catalog_schema
+from skylake.sky.catalog_build import CatalogBuildReport, build_catalog, widen_margin
+from skylake.sky.catalog_columns import CatalogColumns, catalog_schema
 from skylake.sky.hats import find_pixels, leaf_files, read_objects, read_properties
 from skylake.sky.pixels import Pixel, PixelTree
+from skylake.sky.star_files import StarFiles
 
 Stars = Callable[..., pa.Table]
 Build = Callable[..., tuple[Path, CatalogBuildReport]]
@@ -333,3 +336,116 @@ def test_a_margin_that_cannot_be_written_is_a_sentence(sky: pa.Table, build: Bui
     lock.mkdir()
     with pytest.raises(CatalogError, match="stars: its margin cannot be widened"):
         widen_margin(target, 900.0)
+
+
+# Imports that are interrupted.
+
+
+def star_files(folder: Path, n_files: int = 6, n_rows: int = 700) -> list[Path]:
+    random = np.random.default_rng(3)
+    paths = []
+    for number in range(n_files):
+        dec = np.degrees(np.arcsin(random.uniform(-1, 1, n_rows)))
+        rows = {"ra": random.uniform(0, 360, n_rows), "dec": dec, "V": random.uniform(5, 15, n_rows)}
+        paths.append(folder / f"{number}.parquet")
+        pq.write_table(pa.table(rows), paths[-1])
+    return paths
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_an_import_goes_on_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    monkeypatch.setattr("skylake.sky.sorted_runs.RUN_ROWS", 500)
+    columns = CatalogColumns("ra", "dec", magnitudes={"V": "V"})
+    paths = star_files(tmp_path)
+    n_all = 6 * 700
+
+    def imported(name: str, read: list[int], stops_after: float = math.inf) -> Path:
+        def advance(n_rows: int) -> None:
+            read.append(n_rows)
+            if sum(read) > stops_after:
+                raise KeyboardInterrupt
+
+        files = StarFiles(paths, columns, 250, advance)
+        target, epoch = tmp_path / "catalogs" / name, {"skylake_epoch": "2000.0"}
+        report = build_catalog(files, columns.schema, target, PixelTree.uniform(1), 300.0, epoch, 1000)
+        assert (report.n_rows, files.report.rows_read) == (n_all, n_all)
+        return target
+
+    whole = digests(imported("stars", []) / "stars")
+    shutil.rmtree(tmp_path / "catalogs")
+    read: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        imported("stars", read, share * n_all)
+    assert not (tmp_path / "catalogs" / "stars").exists()
+    again: list[int] = []
+    target = imported("stars", again)
+    # What the runs hold is not read a second time; it is reported as the first step.
+    assert again[0] >= sum(read) - 2 * 500 - 250
+    assert sum(again) == n_all
+    assert digests(target / "stars") == whole
+    assert beside(target) == ["stars"]
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from skylake.sky import sorted_runs
+from skylake.sky.catalog_build import build_catalog
+from skylake.sky.catalog_columns import CatalogColumns
+from skylake.sky.pixels import PixelTree
+from skylake.sky.star_files import StarFiles
+sorted_runs.RUN_ROWS = 500
+read = 0
+def advance(n_rows):
+    global read
+    read += n_rows
+    if read > 2500:
+        os.kill(os.getpid(), signal.SIGKILL)
+columns = CatalogColumns("ra", "dec", magnitudes={"V": "V"})
+files = StarFiles(map(Path, sys.argv[2:]), columns, 250, advance)
+build_catalog(files, columns.schema, Path(sys.argv[1]), PixelTree.uniform(1), 300.0, {"skylake_epoch": "2000.0"})
+"""
+
+
+def test_an_import_that_was_killed_goes_on(tmp_path: Path) -> None:
+    paths, target = star_files(tmp_path), tmp_path / "catalogs" / "stars"
+    command = [sys.executable, "-c", _KILLED, str(target), *map(str, paths)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    steps: list[int] = []
+    columns = CatalogColumns("ra", "dec", magnitudes={"V": "V"})
+    files = StarFiles(paths, columns, 250, steps.append)
+    report = build_catalog(
+        files, columns.schema, target, PixelTree.uniform(1), 300.0, {"skylake_epoch": "2000.0"}
+    )
+    assert (report.n_rows, sum(steps), report.n_duplicate_ids) == (4200, 4200, 0)
+    assert steps[0] >= 1500
+    assert beside(target) == ["stars"]
+
+
+def test_an_import_begins_anew_when_its_files_have_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skylake.sky.sorted_runs.RUN_ROWS", 500)
+    columns = CatalogColumns("ra", "dec", magnitudes={"V": "V"})
+    paths = star_files(tmp_path)
+    good = paths[4].read_bytes()
+    paths[4].write_bytes(b"PAR1 and no more")
+    target = tmp_path / "catalogs" / "stars"
+
+    def build() -> CatalogBuildReport:
+        files, epoch = StarFiles(paths, columns, 250), {"skylake_epoch": "2000.0"}
+        return build_catalog(files, columns.schema, target, PixelTree.uniform(1), 300.0, epoch)
+
+    with pytest.raises(CatalogError, match=r"4\.parquet"):
+        build()
+    pq.write_table(pq.read_table(paths[0]).slice(0, 100), paths[0])
+    paths[4].write_bytes(good)
+    assert build().n_rows == 5 * 700 + 100
+    assert beside(target) == ["stars"]
+
+
+def test_an_identifier_in_two_pixels_is_counted(stars: Stars, build: Build) -> None:
+    _, report = build(stars([1.0, 181.0], [3.0, -3.0], ref_id=[5, 5]))
+    assert report.n_duplicate_ids == 1

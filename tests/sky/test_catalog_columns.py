@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -15,7 +16,8 @@ from skylake.core.ids import text_id
 from skylake.core.sphere import healpix_index
 from skylake.errors import CatalogError, UsageError
 from skylake.schema import arrow_schema
-from skylake.sky.catalog_columns import CatalogColumns, ImportReport, catalog_schema, standardise
+from skylake.sky.catalog_columns import CatalogColumns, catalog_schema
+from skylake.sky.catalog_rows import ImportReport, standardise
 from skylake.sky.catalog_values import mixed_id, position_id
 
 few = settings(max_examples=40, deadline=None)
@@ -201,18 +203,14 @@ def test_a_text_that_only_resembles_an_integer_stays_a_text() -> None:
 @pytest.mark.parametrize(
     "ids",
     [
-        pa.array([5, None]),
         pa.array([5, -1]),
         pa.array([5, 2**63], pa.uint64()),
         pa.array([5.0, 5.5]),
-        pa.array([5.0, math.nan]),
         pa.array([5.0, 2.0**60]),
-        pa.array(["5", None]),
-        pa.array(["5", "  "]),
         pa.array(["5", "-7"]),
     ],
 )
-def test_an_identifier_that_is_none_names_column_and_row(ids: pa.Array) -> None:
+def test_an_identifier_that_cannot_be_one_names_column_and_row(ids: pa.Array) -> None:
     # A row that is dropped before it does not shift the number of the row.
     padded = pa.concat_arrays([ids.slice(1), ids])
     batch = pa.table({"ra": [math.nan, 1.0, 2.0], "dec": [0.0, 1.0, 2.0], "objID": padded})
@@ -315,9 +313,68 @@ def test_units_of_magnitudes(unit: str, factor: float) -> None:
     assert missing["mag_V"].null_count == missing["mag_V_err"].null_count == 1
 
 
-def test_a_flux_is_no_magnitude() -> None:
-    with pytest.raises(CatalogError, match="the unit 'Jy' of the column 'V'"):
+@few
+@given(st.floats(-2, 28), st.floats(0.001, 0.5), st.sampled_from(["nJy", "uJy", "mJy", "Jy", "nanomaggies"]))
+def test_fluxes_become_ab_magnitudes(magnitude: float, error: float, unit: str) -> None:
+    scale = {"nJy": 1e-9, "uJy": 1e-6, "mJy": 1e-3, "Jy": 1.0, "nanomaggies": 3631e-9}[unit]
+    flux = 3631.0 * 10 ** (-0.4 * magnitude) / scale
+    columns = CatalogColumns("ra", "dec", magnitudes={"g": "f"}, magnitude_errors={"g": "e"})
+    spread = flux * error * math.log(10) / 2.5
+    batch = pa.table({"ra": [1.0] * 4, "dec": [2.0] * 4, "f": [flux, -flux, 0.0, -999.0], "e": [spread] * 4})
+    # The error has the unit of the flux where it has none of its own.
+    for units in ({"f": unit}, {"f": unit, "e": unit}):
+        for stated in (columns, dataclasses.replace(columns, units=units)):
+            table, _ = standardise(batch, stated, units=units if stated is columns else {})
+            assert table["mag_g"].to_pylist() == [pytest.approx(magnitude, abs=1e-5), None, None, None]
+            assert table["mag_g_err"].to_pylist() == [pytest.approx(error, rel=1e-5), None, None, None]
+
+
+def test_fluxes_of_a_vega_band_and_other_units_are_refused() -> None:
+    with pytest.raises(CatalogError, match=r"AB magnitudes, and V is a band of the Vega system.*V_AB"):
         standardise(one(), COLUMNS, units={"V": "Jy"})
+    with pytest.raises(CatalogError, match=r"the unit 'km' of the column 'V'.*--unit V=UNIT"):
+        standardise(one(), COLUMNS, units={"V": "km"})
+
+
+@few
+@given(st.floats(0, 360), st.floats(-90, 90), st.floats(-9000, 9000))
+def test_units_that_the_user_states_come_first(ra: float, dec: float, motion: float) -> None:
+    columns = dataclasses.replace(COLUMNS, units={"ra": "rad", "dec": "arcmin", "pmra": "rad/yr"})
+    per_year = math.radians(motion / 3.6e6)
+    batch = one(ra=math.radians(ra), dec=60 * dec, pmra=per_year)
+    table, _ = standardise(batch, columns, units={"ra": "deg", "dec": "deg", "pmra": "mas/yr"})
+    star = table.to_pylist()[0]
+    assert math.isclose(math.cos(math.radians(star["ra_deg"] - ra)), 1.0, abs_tol=1e-12)
+    assert star["dec_deg"] == pytest.approx(dec, abs=1e-10)
+    assert star["pm_ra_mas_yr"] == pytest.approx(motion, rel=1e-6, abs=1e-6)
+
+
+@few
+@given(st.lists(st.integers(1, 10**6) | st.none(), min_size=1, max_size=20), st.booleans())
+def test_rows_without_an_identifier_have_that_of_their_position(ids: list[int | None], as_text: bool) -> None:
+    ra = np.arange(len(ids)) * 1.5
+    column = (
+        pa.array([None if one is None else f"A{one}" for one in ids], pa.string())
+        if as_text
+        else pa.array(ids, pa.int64())
+    )
+    batch = pa.table({"ra": ra, "dec": ra / 2, "id": column})
+    table, report = standardise(batch, CatalogColumns("ra", "dec", id="id"))
+    own = position_id(ra, ra / 2)
+    expected = [
+        int(own[at]) if given is None else text_id(f"A{given}") if as_text else given
+        for at, given in enumerate(ids)
+    ]
+    assert table["ref_id"].to_pylist() == expected
+    assert report.without_id == ids.count(None)
+    assert [name is None for name in table["name"].to_pylist()] == [not as_text or one is None for one in ids]
+
+
+def test_identifiers_of_several_columns() -> None:
+    batch = pa.table({"ra": [1.0, 2.0], "dec": [0.0, 0.0], "a": [4049, None], "b": [12, 3], "c": ["1", "2"]})
+    table, report = standardise(batch, CatalogColumns("ra", "dec", id=("a", "b", "c")))
+    assert table["name"].to_pylist() == ["4049-12-1", None]
+    assert (table["ref_id"][0].as_py(), report.without_id) == (text_id("4049-12-1"), 1)
 
 
 @given(st.lists(st.one_of(st.floats(-80, 80), st.sampled_from(["", "--", " NaN ", "null"])), min_size=1))

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 
+from skylake.core.bands import System
 from skylake.core.batch import is_plain_name
 from skylake.errors import CatalogError, UsageError
 from skylake.flow.catalogs.catalog_uses import catalog_uses
 from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.lake import Lake
 from skylake.sky.asterism_index import index_path, renew_index
-from skylake.sky.catalog_build import build_catalog
-from skylake.sky.catalog_columns import CatalogColumns, ImportReport
-from skylake.sky.catalog_files import import_batches
+from skylake.sky.catalog_build import build_catalog, put_catalog
+from skylake.sky.catalog_columns import CatalogColumns, require_columns, system_of
+from skylake.sky.catalog_files import files_of, read_header
+from skylake.sky.hats_in_place import columns_of, recorded, write_in_place
 from skylake.sky.lake_catalogs import ReferenceCatalog
-from skylake.sky.tycho2 import FOLDER, read_tycho2, tycho2_columns
+from skylake.sky.star_files import StarFiles
+from skylake.sky.surveys import Found, Survey, find_columns, find_survey, load_survey
+from skylake.sky.tycho2 import FOLDER, is_index, read_tycho2, tycho2_columns
 
 #: Width of the margin around pixels. Wide enough for the match radius of a wide-field camera and the fastest
 #: star of the sky over a quarter of a century. For a fisheye with pixels of minutes of arc `calibrate` widens it.
 MARGIN_ARCSEC = 300.0
+#: Files that the catalog names as its origin.
+_MOST_NAMED = 20
 
 
 @dataclass(slots=True)
@@ -42,6 +49,14 @@ class CatalogReport:
         The first row left out, by reason.
     ra_may_be_hours : bool
         Whether every right ascension is below 24, and nothing says whether that is degrees or hours.
+    form : str or None
+        Form of the survey that the files have.
+    not_checked : list of str
+        Columns of quality that the survey has and the files have not.
+    without_id : int
+        Rows whose identifier is missing and was made from the position.
+    lists_variables : bool
+        Whether it lists variable stars only, and is neither for solving nor for calibrating.
     n_duplicate_ids : int
         Stars whose identifier another star of their pixel has.
     use : list of str
@@ -60,6 +75,10 @@ class CatalogReport:
     dropped: dict[str, int] = field(default_factory=dict)
     first_dropped: dict[str, str] = field(default_factory=dict)
     ra_may_be_hours: bool = False
+    form: str | None = None
+    not_checked: list[str] = field(default_factory=list)
+    without_id: int = 0
+    lists_variables: bool = False
     n_duplicate_ids: int = 0
     use: list[str] = field(default_factory=list)
     n_asterisms: int = 0
@@ -85,11 +104,12 @@ def import_catalog(
     lake : Lake
     name : str
         Name that the catalog gets.
-    kind : {'table', 'tycho2'}
-        Format: any table whose columns are given, or the index files of Debian's Tycho-2 package.
+    kind : str
+        Format: ``table`` for any table whose columns are given, else a survey, as :func:`load_survey` takes it;
+        ``tycho2`` also for the index files of Debian's package.
     files : sequence of Path
     columns : CatalogColumns or None
-        Which column holds what; needed for 'table'.
+        Which column holds what; needed for ``table``. Of a survey, what :func:`survey_columns` found.
     margin_arcsec : float
         Width of the margin cache.
     replace : bool
@@ -102,36 +122,25 @@ def import_catalog(
     CatalogError
         If the files cannot be read.
     """
-    if not is_plain_name(name):
-        raise UsageError(
-            f"{name!r} is no name for a catalog; use letters, digits, '.', '_' and '-', at most 100 of them"
-        )
-    target = lake.layout.catalog(name)
-    if target.exists() and not replace:
-        raise UsageError(f"the lake has a catalog {name!r} already; give another name or --replace")
+    target = _free(lake, name, replace)
     report = CatalogReport(name)
     progress = progress or Silent()
-    if kind == "tycho2":
-        folder = files[0] if files else Path(FOLDER)
-        columns = tycho2_columns(folder)
-        batches: Iterator[pa.Table] = _watch(read_tycho2(folder), progress)
-    elif columns is None or not files:
+    survey = None if kind == "table" else load_survey(kind)
+    if kind == "table" and (columns is None or not files):
         raise UsageError("a table needs files and the columns of its positions and magnitudes; see --help")
+    stars: StarFiles | Iterator[pa.Table]
+    if survey is not None and columns is None and is_debian_index(kind, files):
+        folder = files[0] if files else Path(FOLDER)
+        columns, stars = tycho2_columns(folder), _watch(read_tycho2(folder), progress)
     else:
-        batches = _watch(_counted(files, columns, report), progress)
+        if columns is None:
+            found = survey_columns(kind, files)
+            columns, report.form, report.not_checked = found.columns, found.form, list(found.absent)
+        columns.require_stated_units()
+        stars = StarFiles(files, columns, advance=progress.advance)
     progress.begin(f"catalog {name}", 0)
     built = build_catalog(
-        batches,
-        columns.schema,
-        target,
-        lake.tree,
-        margin_arcsec,
-        {
-            "skylake_epoch": repr(columns.epoch),
-            "skylake_origin": " ".join(path.name for path in files),
-            # In whose system its magnitudes are, which a user's own table does not say.
-            **({} if kind == "table" else {"skylake_survey": kind}),
-        },
+        stars, columns.schema, target, lake.tree, margin_arcsec, _properties(columns, survey, files)
     )
     progress.end()
     report.n_rows, report.n_pixels, report.n_duplicate_ids = (
@@ -139,11 +148,93 @@ def import_catalog(
         built.n_pixels,
         built.n_duplicate_ids,
     )
-    if not lake.settings.catalog.solve:
-        lake.set("catalog.solve", name)
-    report.use = catalog_uses(lake)[name]
+    if isinstance(stars, StarFiles):
+        total = stars.report
+        report.dropped, report.first_dropped, report.without_id = (
+            total.dropped,
+            total.firsts,
+            total.without_id,
+        )
+        report.ra_may_be_hours = survey is None and total.may_be_hours
+    report.lists_variables = survey is not None and survey.variables
+    _name_for_uses(lake, report)
     progress.line(f"catalog {name}: {report.n_rows} stars in {report.n_pixels} pixels")
     return report
+
+
+def use_in_place(
+    lake: Lake,
+    name: str,
+    address: str,
+    columns: CatalogColumns | None = None,
+    replace: bool = False,
+    epoch: float | None = None,
+    units: Mapping[str, str] | None = None,
+) -> CatalogReport:
+    """Use a HATS catalog where it is: the lake keeps its address and which of its columns hold what.
+
+    Parameters
+    ----------
+    lake : Lake
+    name : str
+        Name that the catalog gets.
+    address : str
+        Path or URL of a HATS catalog or collection.
+    columns : CatalogColumns or None
+        Which column holds what; None takes those of the survey whose columns it has.
+    replace : bool
+        Whether a catalog of that name may be replaced.
+    epoch : float or None
+        Epoch of the positions; None takes that of the columns.
+    units : mapping of str to str, optional
+        Column to unit, whatever the catalog says.
+
+    Raises
+    ------
+    UsageError
+        If the name is taken or is no plain name.
+    CatalogError, LakeError
+        If the catalog cannot be reached or read, or its columns are those of no survey.
+    """
+    target = _free(lake, name, replace)
+    report, survey = CatalogReport(name), None
+    available = columns_of(address)
+    if columns is None:
+        survey, found = find_survey(available, address)
+        columns, report.form, report.not_checked = found.columns, found.form, list(found.absent)
+    columns = dataclasses.replace(
+        columns,
+        epoch=columns.epoch if epoch is None else epoch,
+        units={**columns.units, **(units or {})},
+    )
+    columns.require_stated_units()
+    require_columns(available, columns.wanted, address)
+    source, report.n_rows, checksum = recorded(address, columns)
+    report.n_pixels = len(source.pixels())
+    properties = _properties(columns, survey, [Path(address)])
+    put_catalog(target, lambda folder: write_in_place(folder, source, report.n_rows, checksum, properties))
+    report.lists_variables = survey is not None and survey.variables
+    _name_for_uses(lake, report)
+    return report
+
+
+def _free(lake: Lake, name: str, replace: bool) -> Path:
+    """Return the folder for a new catalog."""
+    if not is_plain_name(name):
+        raise UsageError(
+            f"{name!r} is no name for a catalog; use letters, digits, '.', '_' and '-', at most 100 of them"
+        )
+    target = lake.layout.catalog(name)
+    if target.exists() and not replace:
+        raise UsageError(f"the lake has a catalog {name!r} already; give another name or --replace")
+    return target
+
+
+def _name_for_uses(lake: Lake, report: CatalogReport) -> None:
+    """Let a catalog solve frames if no other does, and note what it is used for."""
+    if not lake.settings.catalog.solve and not report.lists_variables:
+        lake.set("catalog.solve", report.name)
+    report.use = catalog_uses(lake)[report.name]
 
 
 def index_imported(lake: Lake, report: CatalogReport, progress: Progress | None = None) -> None:
@@ -172,13 +263,40 @@ def index_imported(lake: Lake, report: CatalogReport, progress: Progress | None 
         progress.end()
 
 
-def _counted(files: Sequence[Path], columns: CatalogColumns, report: CatalogReport) -> Iterator[pa.Table]:
-    total = ImportReport()
-    for table, counts in import_batches(files, columns):
-        total += counts
-        yield table
-    report.dropped, report.first_dropped = total.dropped, total.firsts
-    report.ra_may_be_hours = total.may_be_hours
+def survey_columns(kind: str, files: Sequence[Path]) -> Found:
+    """Return which columns of files hold what, by the form of a survey that the first file has.
+
+    Raises
+    ------
+    UsageError
+        If there is no such survey, or no file.
+    CatalogError
+        If the file fits no form of it.
+    """
+    survey = load_survey(kind)
+    if not files:
+        raise UsageError(f"name the files of {survey.title} that are to be imported")
+    path = files_of(files[0])[0] if files[0].is_dir() else files[0]
+    header = read_header(path, survey.names)
+    return find_columns(survey, header.names, str(path), header.first_line)
+
+
+def is_debian_index(kind: str, files: Sequence[Path]) -> bool:
+    """Return whether Tycho-2 is to be read from the index files of Debian's package."""
+    return kind == "tycho2" and (not files or is_index(files[0]))
+
+
+def _properties(columns: CatalogColumns, survey: Survey | None, files: Sequence[Path]) -> dict[str, str]:
+    """Return what the catalog says of where it comes from."""
+    systems: dict[str, System | None] = {band: system_of(band, columns.systems) for band in columns.bands}
+    values = {
+        "skylake_epoch": repr(columns.epoch),
+        "skylake_origin": " ".join(path.name for path in files[:_MOST_NAMED]),
+        "skylake_systems": " ".join(f"{band}={system}" for band, system in systems.items() if system),
+    }
+    if survey is not None:
+        values |= {"skylake_survey": survey.name, "skylake_variables": str(survey.variables).lower()}
+    return values
 
 
 def _watch(batches: Iterator[pa.Table], progress: Progress) -> Iterator[pa.Table]:

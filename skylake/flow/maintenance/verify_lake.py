@@ -33,7 +33,7 @@ from skylake.lake.integrity.run_checks import (
 )
 from skylake.lake.integrity.scan_files import RecordedFile, Scan, scan_files
 from skylake.lake.layout import Layout
-from skylake.sky.hats import validate
+from skylake.sky.hats import SOURCE_FILE, validate
 from skylake.sky.hats_coverage import uncovered
 
 #: Bytes of the files that are scanned in one task; dask spends some milliseconds on each.
@@ -214,7 +214,7 @@ def _ask_hats(facts: Facts) -> None:
     names += [
         (f"the catalog {path.name}", str(path.relative_to(facts.layout.root)))
         for path in sorted(facts.layout.catalogs.glob("[!.]*"))
-        if path.is_dir()
+        if path.is_dir() and not (path / SOURCE_FILE).is_file()
     ]
     for name, folder in names:
         root = facts.layout.root / folder

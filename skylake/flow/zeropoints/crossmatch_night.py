@@ -21,6 +21,7 @@ from skylake.schema import empty_table, load
 from skylake.schema.aperture_columns import MORE, aperture_floats
 from skylake.schema.parquet import write_parquet
 from skylake.sky.hats import Properties, write_metadata
+from skylake.sky.in_place_copy import stars_around
 from skylake.sky.lake_catalogs import ReferenceCatalog
 from skylake.sky.match import Aperture
 from skylake.table.matches import CARRIED, matches_table, numbers, reference_columns
@@ -81,8 +82,10 @@ def match_night(
     columns = reference_columns(list(filters.values()), reference.columns, reference.survey)
     radius, aperture = match_radius_arcsec(frames, camera), _aperture(frames, camera, columns)
     judging = judging_columns(camera)
-    with NightCatalog(sources, slices) as detections:
-        pairs = join_catalog(detections, reference.collection, judging, columns, radius, aperture)
+    with NightCatalog(sources, slices) as detections, stars_around(detections, reference, radius) as stars:
+        if stars is None:
+            return empty_table(load("matches"))
+        pairs = join_catalog(detections, stars, judging, columns, radius, aperture)
     if camera.astrometry.all_sky:
         pairs = _bright(pairs, columns, camera.astrometry.all_sky_mag)
     chosen = choose_matches(pairs, frames, reference.epoch, filters, camera, reference.survey)

@@ -18,7 +18,7 @@ from skylake.lake.storage.damaged_files import naming_damage
 from skylake.places import is_url, key, store
 from skylake.resources import folder
 from skylake.schema import Column, TableSchema
-from skylake.sky.hats import read_collection
+from skylake.sky.hats import IN_PLACE, read_collection
 
 if TYPE_CHECKING:
     import duckdb
@@ -303,7 +303,9 @@ def _add_others(connection: duckdb.DuckDBPyConnection, snapshot: ReadableSnapsho
     """Add a view per catalog, and those of the ledger."""
     connection.execute(f"CREATE SCHEMA {CATALOGS}")
     for name in snapshot.catalogs():
-        _view(connection, f"{CATALOGS}.{quoted(name)}", catalog_folder(snapshot.catalog(name)))
+        folder = catalog_folder(snapshot.catalog(name))
+        if folder is not None:
+            _view(connection, f"{CATALOGS}.{quoted(name)}", folder)
     if not is_url(snapshot.layout.root):
         # To look for their files would cost every connection many requests.
         add_views(
@@ -314,9 +316,10 @@ def _add_others(connection: duckdb.DuckDBPyConnection, snapshot: ReadableSnapsho
         )
 
 
-def catalog_folder(collection: Path) -> Path:
-    """Return the folder of a catalog itself inside its collection."""
-    return collection / read_collection(collection)["hats_primary_table_url"]
+def catalog_folder(collection: Path) -> Path | None:
+    """Return the folder of a catalog itself inside its collection; None if its stars are elsewhere."""
+    properties = read_collection(collection)
+    return None if IN_PLACE in properties else collection / properties["hats_primary_table_url"]
 
 
 def duckdb_columns(schema: TableSchema) -> str:

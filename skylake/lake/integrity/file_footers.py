@@ -21,6 +21,7 @@ from skylake.schema.deployed import known_schemas
 from skylake.settings import Catalogs
 from skylake.sky.hats import (
     EMPTY_FILE,
+    IN_PLACE,
     OBJECTS,
     Objects,
     files_below,
@@ -168,7 +169,8 @@ def add_catalogs(
             )
             continue
         is_listed = _add_catalog_files(relations, layout, path)
-        for name in inner:
+        # The lake has no stars to check of a catalog that is used in place.
+        for name in () if IN_PLACE in outer else inner:
             values = catalog_counts(layout, path / name)
             relations.add("lake_catalogs", catalog=path.name, is_listed=is_listed, **values)
     there = {path.name for path in folders}

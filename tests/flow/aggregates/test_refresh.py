@@ -93,6 +93,7 @@ def hats_folders(lake: Lake) -> Iterator[Path]:
     yield from (lake.root / name for name in HATS)
     for name in lake.snapshot().catalogs():
         catalog = catalog_folder(lake.layout.catalog(name))
+        assert catalog is not None
         yield catalog
         yield from (path for path in lake.layout.catalog(name).glob("*margin*") if path.is_dir())
 

@@ -1,0 +1,284 @@
+"""HATS catalogs that are used where they are: on a disk, in an object store, behind a web server.
+
+A lake keeps the address of such a catalog and which of its columns hold what. Rows are converted as they are read, by
+the rules of an import, so that everything above sees a catalog like any other. A night is matched with a copy of the
+stars around its detections, which therefore needs no margin of the catalog.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from skylake.core.bands import colour_column, mag_column
+from skylake.core.sphere import IntArray
+from skylake.declared import build
+from skylake.errors import CatalogError, reason_of
+from skylake.places import Reaching, arrow_filesystem, is_url, key, parquet_format, place
+from skylake.sky.catalog_columns import CatalogColumns
+from skylake.sky.catalog_files import parquet_units
+from skylake.sky.catalog_rows import standardise
+from skylake.sky.hats import (
+    COLLECTION_FILE,
+    IN_PLACE,
+    SOURCE_FILE,
+    Properties,
+    read_properties,
+    replace_text,
+    write_collection,
+    write_metadata,
+    write_objects,
+)
+from skylake.sky.pixels import Pixel, pixel_range
+
+_INDEX = "_healpix_29"
+
+
+@dataclass(frozen=True, slots=True)
+class HatsInPlace:
+    """A HATS catalog elsewhere.
+
+    Attributes
+    ----------
+    address : str
+        Path or URL of the catalog.
+    columns : CatalogColumns
+        Which of its columns hold what.
+    """
+
+    address: str
+    columns: CatalogColumns = field(compare=False)
+
+    @classmethod
+    def read(cls, collection: Path) -> HatsInPlace | None:
+        """Return what the folder of a catalog of a lake says of one in place; None if it has its stars itself."""
+        path = collection / SOURCE_FILE
+        if not path.is_file():
+            return None
+        known = json.loads(path.read_text(encoding="utf-8"))
+        return cls(known["address"], build(CatalogColumns, known["columns"], str(path)))
+
+    @property
+    def text(self) -> str:
+        """What :meth:`read` reads."""
+        return json.dumps({"address": self.address, "columns": asdict(self.columns)}, indent=1) + "\n"
+
+    @property
+    def root(self) -> Path:
+        """The folder of the catalog."""
+        return place(self.address)
+
+    def pixels(self) -> list[Pixel]:
+        """Return its pixels, in the order of the sky's space-filling curve."""
+        with _reading(self.address):
+            return _pixels(self.root)
+
+    def tables(self, ranges: IntArray | None, names: Sequence[str] | None) -> Iterator[pa.Table]:
+        """Yield the stars pixel by pixel under the names of a catalog of the lake.
+
+        Parameters
+        ----------
+        ranges : ndarray or None
+            Half-open ranges of order-29 indices, shape (n, 2), sorted and disjoint; None for the whole sky.
+        names : sequence of str or None
+            Columns that are needed; others may be missing. None for all.
+
+        Raises
+        ------
+        CatalogError, LakeError
+            If a file cannot be reached or read.
+        """
+        columns = self.columns if names is None else _narrowed(self.columns, names)
+        with _reading(self.address):
+            suffix = _properties(self.root).get("hats_npix_suffix", ".parquet")
+            for pixel in _pixels(self.root):
+                inner = None if ranges is None else _overlap(pixel, ranges)
+                if inner is not None and not len(inner):
+                    continue
+                yield from _read_leaf(_leaf(self.root, pixel, suffix), columns, inner)
+
+
+def recorded(address: str, columns: CatalogColumns) -> tuple[HatsInPlace, int, str]:
+    """Return a catalog in place, its rows, and a checksum of what it says of itself.
+
+    Raises
+    ------
+    CatalogError, LakeError
+        If it cannot be reached, or is no HATS catalog.
+    """
+    root = catalog_of(address)
+    with _reading(address):
+        properties = _properties(root)
+        text = json.dumps(properties, sort_keys=True) + repr(_pixels(root)) + repr(columns)
+        return (
+            HatsInPlace(str(root), columns),
+            int(properties.get("hats_nrows", 0)),
+            hashlib.sha256(text.encode()).hexdigest(),
+        )
+
+
+def catalog_of(address: str) -> Path:
+    """Return the folder of the catalog that an address names, itself or by its collection.
+
+    Raises
+    ------
+    CatalogError, LakeError
+        If it cannot be reached, or is no HATS catalog.
+    """
+    root = place(address)
+    with _reading(address):
+        outer = _read_if_there(root, "collection.properties")
+        root = root if outer is None else root / outer["hats_primary_table_url"]
+        _properties(root)
+    return root
+
+
+def columns_of(address: str) -> list[str]:
+    """Return the columns of a HATS catalog."""
+    root = catalog_of(address)
+    with _reading(address):
+        suffix = _properties(root).get("hats_npix_suffix", ".parquet")
+        for pixel in _pixels(root):
+            for path in _leaf(root, pixel, suffix):
+                return list(_dataset([path]).schema.names)
+    raise CatalogError(f"{address}: the catalog has no stars; name another one")
+
+
+@contextmanager
+def _reading(address: str) -> Iterator[None]:
+    """Turn what cannot be read into one sentence."""
+    try:
+        with Reaching(address):
+            yield
+    except FileNotFoundError as error:
+        raise CatalogError(
+            f"{address}: there is no HATS catalog ({reason_of(error, True)}); correct the path"
+        ) from error
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise CatalogError(f"{address}: the HATS catalog cannot be read ({said}); check it there") from error
+
+
+def _properties(root: Path) -> dict[str, str]:
+    found = _read_if_there(root, "hats.properties") or _read_if_there(root, "properties")
+    if found is None:
+        # Of a web server that does not answer fsspec says that the file is not there.
+        silent = " or the server does not answer" if is_url(root) else ""
+        raise CatalogError(
+            f"{root}: there is no HATS catalog, as it has no file hats.properties{silent}; correct the address"
+        )
+    return found
+
+
+def _read_if_there(root: Path, name: str) -> dict[str, str] | None:
+    """Return properties; None if there is no such file."""
+    try:
+        return read_properties(root, name)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _pixels(root: Path) -> list[Pixel]:
+    text = (root / "partition_info.csv").read_text(encoding="utf-8")
+    rows = csv.DictReader(io.StringIO(text))
+    pixels = [(int(row["Norder"]), int(row["Npix"])) for row in rows]
+    return sorted(pixels, key=lambda pixel: pixel_range(*pixel))
+
+
+def _leaf(root: Path, pixel: Pixel, suffix: str) -> list[Path]:
+    """Return the files of a pixel."""
+    order, number = pixel
+    stem = f"dataset/Norder={order}/Dir={number // 10_000 * 10_000}/Npix={number}"
+    if suffix != "/":
+        return [root / f"{stem}{suffix}"]
+    return sorted(path for path in (root / stem).iterdir() if path.suffix == ".parquet")
+
+
+def _overlap(pixel: Pixel, ranges: IntArray) -> IntArray:
+    """Return the parts of ranges that are in a pixel."""
+    start, end = pixel_range(*pixel)
+    clipped = ranges.clip(start, end)
+    return clipped[clipped[:, 0] < clipped[:, 1]]
+
+
+def _dataset(files: Sequence[Path]) -> pa.dataset.Dataset:
+    import pyarrow.dataset as pds
+
+    return pds.dataset(
+        [key(path) for path in files], format=parquet_format(), filesystem=arrow_filesystem(files[0])
+    )
+
+
+def _read_leaf(files: list[Path], columns: CatalogColumns, ranges: IntArray | None) -> Iterator[pa.Table]:
+    dataset = _dataset(files)
+    near = None
+    if ranges is not None and _INDEX in dataset.schema.names:
+        # Only row groups between the outermost bounds are read.
+        near = (pc.field(_INDEX) >= int(ranges[0, 0])) & (pc.field(_INDEX) < int(ranges[-1, 1]))
+    units = parquet_units(dataset.schema)
+    rows = dataset.to_table(columns=list(columns.wanted), filter=near)
+    stars, _ = standardise(rows, columns, units=units, source=str(files[0]))
+    if ranges is None:
+        yield stars
+        return
+    index = stars[_INDEX].to_numpy()
+    place_of = ranges[:, 0].searchsorted(index, side="right") - 1
+    inside = (place_of >= 0) & (index < ranges[place_of.clip(0), 1])
+    yield stars.filter(pa.array(inside))
+
+
+def _narrowed(columns: CatalogColumns, names: Sequence[str]) -> CatalogColumns:
+    """Return columns without those that only unwanted columns of the catalog come from."""
+    wanted = set(names)
+    sums = {
+        band: relation
+        for band, relation in columns.sums.items()
+        if wanted & {mag_column(band), f"{mag_column(band)}_err"}
+    }
+    needed = {band for relation in sums.values() for band in (*relation.terms, *relation.colour)}
+    bands = {
+        band
+        for band in columns.magnitudes
+        if band in needed or wanted & {mag_column(band), f"{mag_column(band)}_err"}
+    }
+    moves = columns.row_epoch is not None or wanted & {"pm_ra_mas_yr", "pm_dec_mas_yr"}
+    return replace(
+        columns,
+        id=columns.id if wanted & {"ref_id", "name"} else None,
+        pm_ra=columns.pm_ra if moves else None,
+        pm_dec=columns.pm_dec if moves else None,
+        magnitudes={band: name for band, name in columns.magnitudes.items() if band in bands},
+        magnitude_errors={band: name for band, name in columns.magnitude_errors.items() if band in bands},
+        signal_to_noise={band: name for band, name in columns.signal_to_noise.items() if band in bands},
+        keep_magnitudes={band: cuts for band, cuts in columns.keep_magnitudes.items() if band in bands},
+        sums=sums,
+        colours={colour: name for colour, name in columns.colours.items() if colour_column(colour) in wanted},
+        variable=columns.variable if "variable" in wanted else None,
+    )
+
+
+def write_in_place(
+    folder: Path, source: HatsInPlace, n_rows: int, checksum: str, properties: Mapping[str, str]
+) -> None:
+    """Write the folder of a catalog of a lake whose stars are elsewhere; its name is that of the catalog."""
+    name = folder.name
+    values = {**properties, "skylake_sha256": checksum}
+    # Where it has stars is known here too.
+    what, pixels = Properties(name, "object", n_rows), source.pixels()
+    write_metadata(folder / name, source.columns.schema, what, pixels, values)
+    replace_text(folder / SOURCE_FILE, source.text)
+    # Around the detections of a night all stars are read, however far it goes.
+    write_collection(folder, name, "", math.inf)
+    with (folder / COLLECTION_FILE).open("a", encoding="utf-8") as file:
+        file.write(f"{IN_PLACE}={source.address}\n")
+    write_objects(folder)

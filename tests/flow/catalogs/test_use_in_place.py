@@ -1,0 +1,162 @@
+"""Catalogs that are HATS already are used where they are, with the results of an import."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.compute as pc
+import pytest
+
+from skylake.errors import CatalogError
+from skylake.flow.catalogs.import_catalogs import import_catalog, index_imported, use_in_place
+from skylake.flow.execution.cluster import Inline
+from skylake.flow.maintenance.verify_lake import VerifyOptions, open_facts, verify
+from skylake.flow.zeropoints.calibrate_nights import calibrate
+from skylake.lake import Lake
+from skylake.sky.lake_catalogs import ReferenceCatalog, StarField
+
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("lsdb")]
+
+
+@pytest.fixture(scope="module")
+def elsewhere(archive: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The catalog of the simulation as lsdb writes it, under the columns of its file."""
+    import lsdb
+
+    path = tmp_path_factory.mktemp("elsewhere") / "far"
+    stars = pd.read_parquet(archive.catalog)
+    catalog = lsdb.from_dataframe(stars, ra_column="ra", dec_column="dec", partition_rows=600)
+    catalog.write_catalog(path, catalog_name="far", as_collection=False, progress_bar=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def served(elsewhere: Path) -> Iterator[str]:
+    """The same behind a web server."""
+
+    class Ranges(http.server.SimpleHTTPRequestHandler):
+        """Serves parts of files, as servers of Parquet do."""
+
+        def do_GET(self) -> None:
+            wanted = re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+            path = Path(self.translate_path(self.path))
+            if wanted is None or not path.is_file():
+                super().do_GET()
+                return
+            content = path.read_bytes()
+            start, end = int(wanted[1]), min(int(wanted[2] or len(content)), len(content) - 1)
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{end}/{len(content)}")
+            self.send_header("Content-Length", str(end + 1 - start))
+            self.end_headers()
+            self.wfile.write(content[start : end + 1])
+
+        def end_headers(self) -> None:
+            self.send_header("Accept-Ranges", "bytes")
+            super().end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            return
+
+    handler = functools.partial(Ranges, directory=str(elsewhere.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/far"
+        server.shutdown()
+        thread.join()
+
+
+def rows_of(table: Any) -> list[dict[str, Any]]:
+    return sorted(table.to_pylist(), key=lambda row: row["ref_id"])
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_cones_and_fields_are_those_of_an_import(
+    ingested: Lake, elsewhere: Path, served: str, columns: Any, remote: bool
+) -> None:
+    report = use_in_place(ingested, "far", served if remote else str(elsewhere), columns)
+    near = ReferenceCatalog.open(ingested.layout.catalog("simcat"))
+    far = ReferenceCatalog.open(ingested.layout.catalog("far"))
+    assert far.epoch == columns.epoch
+    assert (report.n_rows, far.columns, far.bands) == (near.n_rows, near.columns, near.bands)
+    star = near.cone(0.0, 0.0, 180.0, ["ra_deg", "dec_deg"]).slice(0, 1).to_pylist()[0]
+    for radius in (0.05, 1.0, 180.0):
+        place = star["ra_deg"], star["dec_deg"], radius
+        assert rows_of(far.cone(*place)) == rows_of(near.cone(*place))
+        bright = pc.field("mag_V") < 12.0
+        for filter in (None, bright):
+            some = [rows_of(one.cone(*place, ["ref_id", "mag_V"], filter)) for one in (far, near)]
+            assert some[0] == some[1]
+    fields = [
+        StarField(one, "V", 100).at(star["ra_deg"], star["dec_deg"], 1.0, 60_000.0) for one in (near, far)
+    ]
+    for first, second in zip(*fields, strict=True):
+        # How many of the brightest are held is only about as many.
+        assert set(np.round(first[:50], 9)) & set(np.round(second, 9)) or not len(first)
+
+
+def test_nights_are_calibrated_as_with_an_import(
+    calibrated: Lake, calibrated_once: Lake, elsewhere: Path, columns: Any
+) -> None:
+    report = use_in_place(calibrated, "far", str(elsewhere), columns)
+    index_imported(calibrated, report)
+    assert report.n_asterisms > 0
+    for use in ("solve", "calibrate"):
+        calibrated.set(f"catalog.{use}", "far")
+    calibrate(Lake(calibrated.root), Inline())
+    wanted = ["frame_id", "zp", "zp_err", "n_used", "rms", "colour_term"]
+    found, expected = (
+        one.snapshot().pandas("zeropoints").query(f"catalog == '{name}'")[wanted].sort_values("frame_id")
+        for one, name in ((calibrated, "far"), (calibrated_once, "simcat"))
+    )
+    assert len(found) == 12
+    np.testing.assert_allclose(found.to_numpy(float), expected.to_numpy(float), rtol=1e-9)
+    options = VerifyOptions(deep=True)
+    assert verify(open_facts(calibrated.root, options), Inline(), options).failed == []
+    with calibrated.snapshot().duckdb() as connection:
+        assert connection.execute("SELECT count(*) FROM catalogs.simcat").fetchall()
+
+
+def test_what_is_no_catalog_is_one_sentence(
+    lake: Lake, tmp_path: Path, elsewhere: Path, columns: Any
+) -> None:
+    for address in (str(tmp_path), str(tmp_path / "absent")):
+        with pytest.raises(
+            CatalogError, match=r"no HATS catalog, as it has no file hats\.properties; correct"
+        ):
+            use_in_place(lake, "far", address, columns)
+    with pytest.raises(CatalogError, match=r"those of no survey .*'ra'.* name them with --ra"):
+        use_in_place(lake, "far", str(elsewhere))
+    with pytest.raises(CatalogError, match="or the server does not answer; correct the address"):
+        use_in_place(lake, "far", "http://127.0.0.1:9/far", columns)
+    assert lake.snapshot().catalogs() == []
+    # A catalog that is moved away is named when it is used.
+    use_in_place(lake, "far", str(elsewhere), columns)
+    moved = elsewhere.rename(elsewhere.with_name("moved"))
+    try:
+        with pytest.raises(CatalogError, match="far"):
+            ReferenceCatalog.open(lake.layout.catalog("far")).cone(0.0, 0.0, 1.0)
+    finally:
+        moved.rename(elsewhere)
+
+
+def test_epoch_and_units_may_be_stated(lake: Lake, elsewhere: Path, columns: Any) -> None:
+    use_in_place(lake, "far", str(elsewhere), columns, epoch=2013.0, units={"V": "mmag"})
+    far = ReferenceCatalog.open(lake.layout.catalog("far"))
+    assert far.epoch == 2013.0
+    assert pc.max(far.cone(0.0, 0.0, 180.0)["mag_V"]).as_py() < 0.03
+
+
+def test_a_hats_catalog_is_copied_like_any_folder(
+    lake: Lake, elsewhere: Path, archive: Any, columns: Any
+) -> None:
+    assert import_catalog(lake, "copy", "table", [elsewhere], columns).n_rows == archive.n_catalog
