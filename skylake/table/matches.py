@@ -30,6 +30,10 @@ CARRIED = (
 )
 
 
+#: Columns of ``matches`` about the light of catalog stars in the aperture of another, which are null at first.
+LIGHT_COLUMNS = ("ref_crowding", "ref_crowding_err", "ref_sky_light", "ref_neighbours")
+
+
 def matches_name(batch: str, catalog: str) -> str:
     """Return the name of the part of ``matches`` of a batch."""
     return f"{batch}-{catalog}"
@@ -101,7 +105,7 @@ def matches_table(
         "ref_mag": pa.array(mag),
         "ref_mag_err": pa.array(mag_err),
         "ref_colour": pa.array(colour),
-        "ref_crowding": pairs["ref_crowding"],
+        **dict.fromkeys(LIGHT_COLUMNS, pa.nulls(n, pa.float32())),
     }
     return conform(pa.table(columns), load("matches"))
 

@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 
 from skylake.core.camera import Camera, FilterBand
 from skylake.core.flags import FrameFlag
+from skylake.flow.zeropoints.neighbour_light import with_neighbour_light
 from skylake.lake import Part
 from skylake.lake.storage.slices import Slice, read_files
 from skylake.schema import empty_table, load
-from skylake.schema.aperture_columns import MORE, aperture_floats
+from skylake.schema.aperture_columns import MORE
 from skylake.schema.parquet import write_parquet
 from skylake.sky.hats import Properties, write_metadata
 from skylake.sky.lake_catalogs import ReferenceCatalog
@@ -26,6 +27,8 @@ from skylake.table.matches import CARRIED, matches_table, numbers, reference_col
 
 #: Radius of the match, in pixels, where the profile gives none.
 _RADIUS_PX = 3.0
+#: The join leaves neighbours alone: their light depends on frames, which straddle its pixels.
+_NO_APERTURE = Aperture(None, 0.0, 0.0)
 
 
 def with_filters(frames: pa.Table, camera: Camera) -> pa.Table:
@@ -81,14 +84,17 @@ def match_night(
     from skylake.sky.join import join_catalog
 
     columns = reference_columns(list(filters.values()), reference.columns)
-    radius, aperture = match_radius_arcsec(frames, camera), _aperture(frames, camera, columns)
+    radius = match_radius_arcsec(frames, camera)
     with NightCatalog(sources, slices) as detections:
         # Hardly any camera has more apertures than three, and a nested column is slow to carry.
         more = (MORE,) if frames[MORE].null_count < frames.num_rows else ()
-        pairs = join_catalog(detections, reference.collection, (*CARRIED, *more), columns, radius, aperture)
+        pairs = join_catalog(
+            detections, reference.collection, (*CARRIED, *more), columns, radius, _NO_APERTURE
+        )
     if camera.astrometry.all_sky:
         pairs = _bright(pairs, columns, camera.astrometry.all_sky_mag)
-    return choose_matches(pairs, frames, reference.name, filters, camera)
+    matches = choose_matches(pairs, frames, reference.name, filters, camera)
+    return with_neighbour_light(matches, frames, slices, camera, reference)
 
 
 def _bright(pairs: pa.Table, columns: Sequence[str], faintest: float) -> pa.Table:
@@ -98,29 +104,6 @@ def _bright(pairs: pa.Table, columns: Sequence[str], faintest: float) -> pa.Tabl
     for name in magnitudes:
         kept |= numbers(pairs, name) <= faintest
     return pairs.filter(pa.array(kept))
-
-
-def _aperture(frames: pa.Table, camera: Camera, columns: list[str]) -> Aperture:
-    """Return the aperture of calibrations on the sky."""
-    magnitudes = [name for name in columns if name.startswith("mag_") and not name.endswith("_err")]
-    scale, width = (
-        float(pc.approximate_median(frames[name]).as_py() or 0.0)
-        for name in ("pixel_scale_arcsec", "fwhm_px")
-    )
-    radius = _aperture_radius_px(frames, camera)
-    return Aperture(magnitudes[0] if magnitudes else None, scale * radius, scale * (width or 0.5 * radius))
-
-
-def _aperture_radius_px(frames: pa.Table, camera: Camera) -> float:
-    """Return the radius of the calibrated aperture in which these frames were measured.
-
-    The profile may say another since. For the Kron flux it is that of the largest circle.
-    """
-    flux = camera.apertures.flux
-    names = [flux] if flux.startswith("aper") else reversed(camera.apertures.fluxes[:-1])
-    measured = (aperture_floats(frames, f"{name}_radius_px") for name in names)
-    radii = (float(np.nanmedian(one)) for one in measured if np.isfinite(one).any())
-    return next(radii, camera.apertures.calibrated_radius_px)
 
 
 def match_radius_arcsec(frames: pa.Table, camera: Camera) -> float:
