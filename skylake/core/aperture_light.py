@@ -18,8 +18,8 @@ _EXPONENTS = 1.0 / np.linspace(1.0 / 2.2, 1.0 / 40.0, 60)
 _EXPECTED, _INVERSE_SPREAD = 3.5, 0.1
 #: Growth curves are not known better than that, as a share of the light.
 _GROWTH_ERROR = 0.01
-#: Square of what pixels add to the full width of a Gaussian.
-_PIXEL_WIDTH_SQUARE = 0.46
+#: Square of what a pixel adds to the full width of a Gaussian: once in the image, once more where circles cut pixels.
+PIXEL_WIDTH_SQUARE = 0.46
 #: Rings of equal light into which a star is divided, steps of the distance for each full width, and how many widths
 #: beyond the aperture a neighbour counts.
 _RINGS, _STEPS, _REACH_WIDTHS = 400, 24, 5.0
@@ -32,7 +32,7 @@ class StarProfile:
     Attributes
     ----------
     fwhm : float
-        Full width at half maximum, with what pixels add to it.
+        Full width at half maximum, with what pixels and their division by circles add to it.
     beta : float
         Larger than 1; that of a Gaussian is infinite, and 40 is as good.
     """
@@ -53,7 +53,7 @@ class StarProfile:
             that are not finite do not count. Only their quotients do: of the light far out little is known where
             stars are crowded.
         """
-        width = float(np.hypot(fwhm_px, np.sqrt(_PIXEL_WIDTH_SQUARE)))
+        width = float(np.hypot(fwhm_px, np.sqrt(2.0 * PIXEL_WIDTH_SQUARE)))
         known = {r: pair for r, pair in sorted(growth.items()) if np.isfinite(pair).all() and pair[0] > 0}
         badness = ((1.0 / _EXPONENTS - 1.0 / _EXPECTED) / _INVERSE_SPREAD) ** 2
         steps = zip(list(known.items())[:-1], list(known.items())[1:], strict=True)

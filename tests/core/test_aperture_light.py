@@ -61,7 +61,7 @@ def test_the_error_of_the_width_counts_for_stars_on_the_edge() -> None:
 @given(st.floats(1.8, 5.0), st.floats(2.5, 12.0))
 @settings(max_examples=15, deadline=None)
 def test_growth_tells_the_exponent(fwhm: float, beta: float) -> None:
-    true = StarProfile(float(np.hypot(fwhm, np.sqrt(0.46))), beta)
+    true = StarProfile(float(np.hypot(fwhm, np.sqrt(0.92))), beta)
     growth = {radius: (1.0 / float(true.within(radius)), 1e-3) for radius in (3.0, 5.0, 8.0)}
     found = StarProfile.of_growth(fwhm, growth | {11.0: (float("nan"), 1.0)})
     radii = np.array([3.0, 5.0, 8.0, 12.0])

@@ -266,7 +266,7 @@ def _stars(row: dict[str, Any], fields: _Fields, camera: Camera) -> _Stars:
         return _Stars(ref_id, np.stack(lens.to_pixels(vectors), axis=1), mag, mag_err)
     view = view_of_text(row["wcs_lens"], (row["height_px"], row["width_px"]))
     places = np.stack(view.to_pixels(vectors), axis=1)
-    altitude = np.degrees(np.arcsin(np.clip(view.horizon.to_horizon(vectors)[:, 2], -1.0, 1.0)))
+    altitude = np.degrees(np.arcsin(np.clip(vectors @ view.horizon.axes[2], -1.0, 1.0)))
     band = BANDS.get(row["band"])
     lost = 0.0 if band is None else band.extinction * np.nan_to_num(airmass(altitude) - 1.0)
     return _Stars(ref_id, places, mag + lost, mag_err)

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from skylake.core.aperture_light import StarProfile
-from skylake.image.photometry.sky_light import FrameSky, sky_light
+from skylake.image.photometry.aperture_kernels import stamp_sums
+from skylake.image.photometry.cutouts import Cutouts
+from skylake.image.photometry.pixel_sum_kernels import FLUX, N_SUMS
+from skylake.image.photometry.sky_light import FrameSky, draw_stars, sky_light, star_stamps
 
 PROFILE = StarProfile(2.8)
 NONE = np.zeros(0)
@@ -16,6 +19,26 @@ NONE = np.zeros(0)
 
 def sky_of(shape: tuple[int, int], x=NONE, y=NONE, n_pixels=NONE, annulus=None) -> FrameSky:
     return FrameSky(shape, x, y, np.asarray(n_pixels, np.int32), 10.0, 32, annulus)
+
+
+@pytest.mark.parametrize("beta", [3.5, 40.0])
+def test_drawn_stars_have_the_growth_of_their_profile(beta: float) -> None:
+    """To two per cent in the core; a star drawn alone is that of the image to the last digit."""
+    random = np.random.default_rng(4)
+    places = 30.0 + 60.0 * np.stack(np.meshgrid(np.arange(5), np.arange(5)), axis=-1).reshape(-1, 2)
+    places += random.uniform(-0.5, 0.5, places.shape)
+    profile = StarProfile(3.0, beta)
+    light = draw_stars((300, 300), places, np.full(25, 100.0), profile)
+    radii = np.array([2.0, 3.0, 5.0, 8.0])
+    sums = np.zeros((25, len(radii), N_SUMS))
+    stamps = Cutouts.around(places[:, 0], places[:, 1], 12, light.shape)
+    inside, none = np.zeros((25, 25, 25), np.uint8), np.zeros((25, 0, 0), np.float32)
+    dx, dy = places[:, 0] - stamps.column + 12, places[:, 1] - stamps.row + 12
+    stamp_sums(stamps.cut(light), inside, none, dx, dy, radii, sums)
+    np.testing.assert_allclose(sums[..., FLUX].mean(axis=0), 100.0 * profile.within(radii), rtol=0.025)
+    alone = draw_stars((300, 300), places[:1], np.full(1, 100.0), profile)
+    one = Cutouts.around(places[:1, 0], places[:1, 1], 12, light.shape)
+    np.testing.assert_allclose(100.0 * star_stamps(profile, one, places[:1]), one.cut(alone), atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(256, 300), (2200, 1500)])
@@ -47,7 +70,7 @@ def test_detected_stars_leave_their_wings() -> None:
         sky = sky_of((400, 400), seen[:, 0], seen[:, 1], np.full(60, 60), annulus)
         level = sky_light(sky, places, flux, PROFILE, wanted)
         wings = 60 * 3000.0 * (1.0 - float(PROFILE.within(reach))) / 400**2
-        assert level.mean() == pytest.approx(2000.0 / 400**2 + wings, rel=0.1)
+        assert level.mean() == pytest.approx(2000.0 / 400**2 + wings, rel=0.2)
         assert level.mean() < 0.1 * 60 * 3000.0 / 400**2
 
 
