@@ -228,7 +228,10 @@ def zeropoints(trial: Trial, frames: dict[int, dict[str, Any]]) -> np.ndarray:
         # What the fit knows best is the zeropoint at the mean airmass of its stars.
         if zero["extinction"] is not None:
             true -= (EXTINCTION - zero["extinction"]) * (zero["mean_airmass"] - 1.0)
-        of_aperture = 2.5 * np.log10(frame["apcor_aper2"] * held)
+        # The correction may differ over the field, and the truth is the mean over it.
+        mine = matches.filter(pa.array(matches["frame_id"].to_numpy() == zero["frame_id"]))
+        relative = np.asarray(mine["apcor_rel_aper2"].to_numpy(), float)
+        of_aperture = 2.5 * np.log10(frame["apcor_aper2"] * np.mean(np.nan_to_num(relative, nan=1.0)) * held)
         peers = [peer(one, correction, band, zero) for one in (plain, lonely)]
         found = np.array([zero["zp"], *peers]) - true
         inside = found - of_aperture
