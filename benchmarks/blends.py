@@ -189,6 +189,9 @@ def judge(name: str, trials: Sequence[Trial], target_mmag: float) -> list[Claim]
         ("lonely stars, in the aperture", result.lonely),
     ):
         known = 1e3 * values[np.isfinite(values)]
+        if known.size < 2:
+            print(f"{title:42s} too few stars")
+            continue
         error = np.std(known, ddof=1) / np.sqrt(len(known))
         line = f"{title:42s} {known.mean():+11.2f} {error:6.2f} {np.sqrt(np.mean(known**2)):6.2f}"
         ours = values is result.aperture
@@ -199,10 +202,16 @@ def judge(name: str, trials: Sequence[Trial], target_mmag: float) -> list[Claim]
         Claim(f"{name}: mean bias of zeropoints [mmag]", abs(1e3 * float(result.bias.mean())),
               abs(1e3 * float(np.nanmean(result.plain))), target_mmag),
         Claim(f"{name}: mean bias of zeropoints of the aperture [mmag]", abs(1e3 * float(result.aperture.mean())),
-              abs(1e3 * float(np.nanmean(result.lonely))), target_mmag),
+              _mean_mmag(result.lonely), target_mmag),
         Claim(f"{name}: width of the pulls by zp_fit_err, distance from 1.05", abs(spread - 1.05), None, 0.15),
         Claim(f"{name}: largest mean residual of a bin of magnitude [mmag]", worst, uncorrected, 10.0),
     ]  # fmt: skip
+
+
+def _mean_mmag(values: np.ndarray) -> float | None:
+    """Return the absolute mean of what is known, None if nothing is."""
+    known = values[np.isfinite(values)]
+    return abs(1e3 * float(known.mean())) if known.size else None
 
 
 def width(pull: np.ndarray) -> float:
@@ -262,7 +271,7 @@ def peer(matches: pa.Table, correction: Any, band: Band, zero: dict[str, Any]) -
 def residuals_of(trial: Trial) -> np.ndarray:
     """Return magnitude, residual, error and uncorrected residual of the matches of a trial, shape (4, n).
 
-    They are those of clean stars down to a signal to noise of 10, chosen by catalog magnitude.
+    They are those of clean stars down to a signal to noise of 20, as in calibrations, chosen by catalog magnitude.
     """
     snapshot = trial.lake.snapshot()
     matches = snapshot.read("matches")
@@ -278,7 +287,7 @@ def residuals_of(trial: Trial) -> np.ndarray:
     photon = found.flux_err[order] / found.flux[order]
     # The noise of a star is about that of its neighbours in magnitude.
     smooth = np.array([np.median(part) for part in np.array_split(photon, max(len(order) // 20, 1))])
-    faint = mag[order[min(len(order) - 1, 20 * int(np.searchsorted(np.maximum.accumulate(smooth), 0.1)))]]
+    faint = mag[order[min(len(order) - 1, 20 * int(np.searchsorted(np.maximum.accumulate(smooth), 0.05)))]]
     chosen = order[mag[order] < faint]
     error = np.hypot(found.mag_err, ref_err)
     return np.stack([mag[chosen], found.residual[chosen], error[chosen], plain[chosen]])

@@ -60,7 +60,8 @@ class Matches:
     ``catalog_error`` are the errors of the two, that of the light of neighbours with the latter, ``colour`` is
     relative to the pivot, ``airmass`` to the zenith (0 where frames see degrees, as that of the frame is in its
     zeropoint), and ``cut`` is one of :class:`Cut`. ``sky_light`` is by how much the difference grows, magnitudes, if
-    the sky took off twice as much light of stars as was expected.
+    the sky took off twice as much light of stars as was expected, ``neighbours`` by how much it falls if they brought
+    twice as much.
     """
 
     frame: npt.NDArray[np.int64]
@@ -71,6 +72,7 @@ class Matches:
     colour: Floats
     airmass: Floats
     sky_light: Floats
+    neighbours: Floats
     cut: npt.NDArray[np.int8]
 
     @property
@@ -136,9 +138,9 @@ def gather(
     cut = np.select(list(refused.values()), [np.int8(one) for one in refused], np.int8(Cut.NONE))
     pivot = band.band.pivot_colour if coloured else 0.0
     star = matches["ref_id"].to_numpy()
-    sky_light = _MAG_PER_RELATIVE * light.sky / left
-    cut = cut.astype(np.int8)
-    return Matches(frame, star, difference, inst_err, ref_err, colour - pivot, beyond, sky_light, cut)
+    sky_light, neighbours = (_MAG_PER_RELATIVE * share / left for share in (light.sky, light.crowding))
+    cut, colour = cut.astype(np.int8), colour - pivot
+    return Matches(frame, star, difference, inst_err, ref_err, colour, beyond, sky_light, neighbours, cut)
 
 
 def _strange_light(matches: pa.Table, light: CatalogLight) -> Floats:

@@ -42,6 +42,8 @@ _EXTINCTION = (0.25, 0.25)
 #: Scale of the light that the sky takes off, less 1, before any star has told: where it is taken off depends on what
 #: was detected, and that on noise.
 _SKY_LIGHT = (0.0, 0.15)
+#: What neighbours bring as a whole is known up to this share of it: wings, and how much of a star an aperture holds.
+_NEIGHBOURS_ERROR = 0.02
 _MAG_PER_RELATIVE = 2.5 / np.log(10.0)
 
 
@@ -342,9 +344,11 @@ def fit_frame(data: Matches, mine: npt.NDArray[np.intp], term: ColourTerm, min_s
     mean_colour = float(np.average(data.colour[rows], weights=share / spread**2))
     mean_airmass = float(np.average(data.airmass[rows], weights=share / spread**2))
     of_terms = np.hypot(term.error * mean_colour, np.nan_to_num(term.extinction_err) * mean_airmass)
-    mean_sky_light = float(np.average(data.sky_light[rows], weights=share / spread**2))
-    # The scale of the light in the sky moves the stars of all frames of the night, and so is none of the frame's own.
-    of_sky = abs(term.sky_light_err * mean_sky_light)
+    sky_light, neighbours = (
+        float(np.average(part[rows], weights=share / spread**2)) for part in (data.sky_light, data.neighbours)
+    )
+    # What is wrong with either moves the stars of all frames of the night, and so is none of the frame's own.
+    of_blends = float(np.hypot(term.sky_light_err * sky_light, _NEIGHBOURS_ERROR * neighbours))
     fit_err = float(fit.errors[0])
     # What the stars have in the catalog they have on every frame of the field.
     own = np.hypot(data.photon_error[rows], term.random) / spread
@@ -355,9 +359,9 @@ def fit_frame(data: Matches, mine: npt.NDArray[np.intp], term: ColourTerm, min_s
     coloured = kept if kept.any() else share > 0.0
     return FrameZeropoint(
         zp=float(fit.coefficients[0]),
-        zp_fit_err=float(np.hypot(fit_err, of_sky)),
+        zp_fit_err=float(np.hypot(fit_err, of_blends)),
         zp_random_err=fit_err * min(float(random), 1.0),
-        zp_err=float(np.sqrt(fit_err**2 + of_sky**2 + of_terms**2)),
+        zp_err=float(np.sqrt(fit_err**2 + of_blends**2 + of_terms**2)),
         mean_colour=mean_colour,
         colour_spread=float(np.sqrt(np.mean((data.colour[rows][coloured] - mean_colour) ** 2))),
         mean_airmass=1.0 + mean_airmass if np.isfinite(term.extinction) else float("nan"),

@@ -135,7 +135,9 @@ class KnownLight:
     def neighbours(self, stamps: Cutouts, sources: npt.NDArray[np.intp]) -> Pixels:
         """Return what is in cutouts around sources but for their own stars, shape (n, side, side)."""
         alone = star_stamps(self.profile, stamps, self.places[sources])
-        return np.asarray(stamps.cut(self.image) - np.float32(self.own[sources])[:, None, None] * alone)
+        return np.asarray(
+            stamps.cut(self.image) - self.own[sources].astype(np.float32)[:, None, None] * alone
+        )
 
 
 def apcor_row(apertures: Apertures, corrections: ApertureCorrections) -> FrameRow:
@@ -181,8 +183,15 @@ def aperture_corrections(
     if len(stars) < _MIN_STARS:
         return _assumed(measured, apertures)
     rings = _sum_rings(image, background, signal, detections, measured, apertures, stars, known)
+    # A source that is another star than its nearest in the catalog loses its light as if it were a neighbour's.
+    whole = np.flatnonzero(rings.flux[0] > _MIN_SNR * np.sqrt(rings.variance[0]))
+    if known is not None:
+        stars, rings = stars[whole], _Rings(rings.edges, rings.flux[:, whole], rings.variance[:, whole])
+    if len(stars) < _MIN_STARS:
+        return _assumed(measured, apertures)
     place = FieldPlace.of(measured.x[stars], measured.y[stars], signal.shape)
-    order = choose_order(place, rings.flux[1:] / rings.flux[0], _spread(rings))
+    # What is wrong with the neighbours of thirty stars would pass for a variation over the field.
+    order = choose_order(place, rings.flux[1:] / rings.flux[0], _spread(rings)) if known is None else 0
     growth, influence = _mean_growth(rings, place.design(order))
     total = float(growth[-1, 0])
     factor: dict[str, float] = dict.fromkeys(apertures.fluxes, float("nan"))

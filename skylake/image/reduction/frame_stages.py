@@ -282,7 +282,8 @@ def extract(
         around = located.pointing, located.stars, measured
         sky = detections, found.background
         known = known_light(*around, corrections, *sky, reading.camera, reading.exposure_s)
-        corrections = aperture_corrections(*given, located.crowding, known)
+        better = aperture_corrections(*given, located.crowding, known)
+        corrections = corrections if better.assumed else better
     extracted = Extracted(
         row=row,
         camera=reading.camera,
