@@ -42,8 +42,8 @@ _EXTINCTION = (0.25, 0.25)
 #: Scale of the light that the sky takes off, less 1, before any star has told: where it is taken off depends on what
 #: was detected, and that on noise.
 _SKY_LIGHT = (0.0, 0.15)
-#: What neighbours bring as a whole is known up to this share of it: wings, and how much of a star an aperture holds.
-_NEIGHBOURS_ERROR = 0.02
+#: What neighbours bring as a whole is known up to this share of it, as simulated fields of all sorts tell.
+_NEIGHBOURS_ERROR = 0.018
 _MAG_PER_RELATIVE = 2.5 / np.log(10.0)
 
 

@@ -184,9 +184,10 @@ def aperture_corrections(
         return _assumed(measured, apertures)
     rings = _sum_rings(image, background, signal, detections, measured, apertures, stars, known)
     # A source that is another star than its nearest in the catalog loses its light as if it were a neighbour's.
-    whole = np.flatnonzero(rings.flux[0] > _MIN_SNR * np.sqrt(rings.variance[0]))
+    bright = np.flatnonzero(rings.flux[0] > _MIN_SNR * np.sqrt(rings.variance[0]))
     if known is not None:
-        stars, rings = stars[whole], _Rings(rings.edges, rings.flux[:, whole], rings.variance[:, whole])
+        stars = stars[bright]
+        rings = _Rings(rings.edges, rings.flux[:, bright], rings.variance[:, bright])
     if len(stars) < _MIN_STARS:
         return _assumed(measured, apertures)
     place = FieldPlace.of(measured.x[stars], measured.y[stars], signal.shape)
