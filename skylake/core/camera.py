@@ -332,7 +332,8 @@ class Calibration:
     max_mag_err: float = 0.05
     """Matches with a larger error of the instrumental magnitude take no part; S/N of 20 and more."""
     max_crowding: float = 0.05
-    """Matches whose neighbours bring a larger share of flux into the aperture take no part."""
+    """Matches whose neighbours bring a larger share of flux into the aperture, beyond what the sky took off, take no
+    part."""
     colour_range: tuple[float, float] = (-0.5, 2.0)
     """Stars outside take no part in the fit."""
     mag_range: tuple[float, float] = (-5.0, 30.0)

@@ -16,6 +16,7 @@ from astropy.io import fits
 from skylake.cameras import load
 from skylake.cameras.clock_times import iso_of_mjd
 from skylake.core.camera import Camera
+from skylake.core.ephemeris import airmass
 from skylake.core.horizon import Horizon
 from skylake.core.refraction import Air
 from skylake.core.sphere import ra_dec
@@ -164,9 +165,11 @@ def _draw(
     if not clouded:
         band = camera.filter_band(camera.default_filter)
         air = Air.above(camera.site, band.band if band else None)
-        shown = Horizon.of(mjd, camera.site, air).to_horizon(stars[0])
-        extinction = EXTINCTION + (0.0 if bright is None else bright.haze_mag)
-        _add_stars(light, lens, shown, stars[1], wanted.exposure_s, extinction)
+        horizon = Horizon.of(mjd, camera.site, air)
+        lost = EXTINCTION + (0.0 if bright is None else bright.haze_mag)
+        altitude = np.degrees(np.arcsin(np.clip(stars[0] @ horizon.axes[2], -1.0, 1.0)))
+        mag = stars[1] + lost * airmass(altitude)
+        _add_stars(light, lens, horizon.to_horizon(stars[0]), mag, wanted.exposure_s)
     if bright is not None:
         _add_lights(light, lens, bright, random)
     noise = random.normal(0.0, camera.detector.read_noise_e or 8.0, light.shape)
@@ -193,13 +196,11 @@ def _add_lights(light: Floats, lens: Fisheye, bright: Twilight, random: np.rando
     _add_points(light, places, strong)
 
 
-def _add_stars(
-    light: Floats, lens: Fisheye, directions: Floats, mag: Floats, exposure_s: float, extinction: float
-) -> None:
-    """Add the light of stars above the hills."""
+def _add_stars(light: Floats, lens: Fisheye, directions: Floats, mag: Floats, exposure_s: float) -> None:
+    """Add the light of stars above the hills, of magnitudes as they are on the ground."""
     up = directions[:, 2] > _LOWEST_SINE
     places = lens.to_pixels(directions[up])
-    flux = exposure_s * 10.0 ** (0.4 * (ZEROPOINT - mag[up] - extinction / directions[up, 2]))
+    flux = exposure_s * 10.0 ** (0.4 * (ZEROPOINT - mag[up]))
     _add_points(light, places, flux)
 
 

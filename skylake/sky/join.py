@@ -17,11 +17,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skylake.core.aperture_crowding import crowding_by_magnitude
 from skylake.core.sphere import (
     FloatArray,
     arcsec_of_chord,
-    chord,
     julian_epoch,
     tangent_motion,
     unit_vectors,
@@ -30,7 +28,7 @@ from skylake.errors import CatalogError
 from skylake.sky.hats import read_collection, read_properties
 from skylake.sky.hats_compiled import keep_compiled
 from skylake.sky.lake_catalogs import reading
-from skylake.sky.match import Aperture, pairs_within
+from skylake.sky.match import pairs_within
 from skylake.sky.strip_crossmatch import PartitionCrossmatch, arrow_series, positions
 from skylake.sky.strip_kernels import measure_moved
 
@@ -41,7 +39,6 @@ _EXTRA = {
     "separation_arcsec": pa.float64(),
     "moved_ra_deg": pa.float64(),
     "moved_dec_deg": pa.float64(),
-    "ref_crowding": pa.float64(),
 }
 
 
@@ -55,19 +52,14 @@ class PairsWithin(PartitionCrossmatch):
         Julian epoch of the positions on the right.
     proper_motion : (str, str) or None
         Columns of the right side, mas/yr.
-    aperture : Aperture
-        For the crowding of matched stars by other stars of the catalog.
     """
 
     extra_columns = pd.DataFrame(
         {name: pd.Series(dtype=pd.ArrowDtype(kind)) for name, kind in _EXTRA.items()}
     )
 
-    def __init__(
-        self, radius_arcsec: float, epoch: float, proper_motion: tuple[str, str] | None, aperture: Aperture
-    ) -> None:
+    def __init__(self, radius_arcsec: float, epoch: float, proper_motion: tuple[str, str] | None) -> None:
         super().__init__()
-        self.aperture = aperture
         self.radius_arcsec = radius_arcsec
         self.epoch = epoch
         self.proper_motion = proper_motion
@@ -95,20 +87,9 @@ class PairsWithin(PartitionCrossmatch):
             "separation_arcsec": separation,
             "moved_ra_deg": ra,
             "moved_dec_deg": dec,
-            "ref_crowding": self._crowding(right, stars, j),
         }
         extra = pd.DataFrame({name: arrow_series(value[keep]) for name, value in values.items()})
         return i[keep], j[keep], extra
-
-    def _crowding(self, right: pd.DataFrame, stars: _PartitionStars, matched: np.ndarray) -> np.ndarray:
-        """Return the crowding of matched stars by others of the catalog."""
-        if self.aperture.magnitude is None or len(matched) == 0:
-            return np.full(len(matched), np.nan)
-        mag = right[self.aperture.magnitude].to_numpy(float, na_value=np.nan)
-        wanted, inverse = np.unique(matched, return_inverse=True)
-        radius, width = chord(self.aperture.radius_arcsec), chord(self.aperture.width_arcsec)
-        share = crowding_by_magnitude(unit_vectors(stars.ra, stars.dec), mag, radius, width, wanted)
-        return share[inverse.reshape(-1)]
 
 
 class _PartitionStars:
@@ -158,7 +139,6 @@ def join_catalog(
     left_columns: Sequence[str],
     right_columns: Sequence[str],
     radius_arcsec: float,
-    aperture: Aperture,
 ) -> pa.Table:
     """Return all pairs of detections and catalog stars within a radius.
 
@@ -172,8 +152,6 @@ def join_catalog(
         More columns to carry along. Those of the right get the suffix ``_ref`` where names meet, as its
         ``ra_deg`` and ``dec_deg`` do.
     radius_arcsec : float
-    aperture : Aperture
-        For the column ``ref_crowding``: light of catalog neighbours as a share of the star's own.
 
     Raises
     ------
@@ -199,7 +177,7 @@ def join_catalog(
         columns=list(dict.fromkeys(["ra_deg", "dec_deg", *moving, *right_columns])),
         page_checksum_verification=True,
     )
-    algorithm = PairsWithin(radius_arcsec, float(catalog["skylake_epoch"]), moving, aperture)
+    algorithm = PairsWithin(radius_arcsec, float(catalog["skylake_epoch"]), moving)
     try:
         matched = left.crossmatch(
             right,

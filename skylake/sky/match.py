@@ -20,23 +20,6 @@ Indices = npt.NDArray[np.intp]
 _ROOM = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Aperture:
-    """The aperture whose crowding by catalog stars is wanted.
-
-    Attributes
-    ----------
-    magnitude : str or None
-        Column of the catalog's magnitudes; None where it has none that fits.
-    radius_arcsec, width_arcsec : float
-        Radius of the aperture, and full width of stars.
-    """
-
-    magnitude: str | None
-    radius_arcsec: float
-    width_arcsec: float
-
-
 def pairs_within(
     left: FloatArray, right: FloatArray, radius_arcsec: float
 ) -> tuple[Indices, Indices, FloatArray]:

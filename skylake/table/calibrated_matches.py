@@ -34,6 +34,8 @@ ZEROPOINT_COLUMNS = (
     "extinction",
     "extinction_err",
     "mean_airmass",
+    "sky_light_scale",
+    "sky_light_scale_err",
 )
 
 #: Distance of the colours of field stars from a pivot, root mean square: of stars of V = 8 to 11 in fields of 2 to 10
@@ -46,9 +48,10 @@ _USUAL_OFFSET, _USUAL_STARS = 0.45, 4.0
 class Photometry:
     """Photometry of matches; arrays of shape (n,), NaN where a frame has no calibration.
 
-    ``flux`` is total flux, ADU/s; ``residual`` the catalog magnitude minus the calibrated one. ``zp_random_err`` and
-    ``zp_systematic_err`` are the parts of the error of the zeropoint at the star, its frame's own and that which
-    frames share; ``mag_err`` has both.
+    ``flux`` is total flux without the light of neighbours that the catalog knows, ADU/s; ``residual`` the catalog
+    magnitude minus the calibrated one. ``zp_random_err`` and ``zp_systematic_err`` are the parts of the error of the
+    zeropoint at the star, its frame's own and that which frames share, with that of the light of neighbours;
+    ``mag_err`` has both.
     """
 
     flux: Floats
@@ -85,12 +88,42 @@ def calibrate_matches(matches: pa.Table, frames: pa.Table, zeropoints: pa.Table)
         flux_err[rows] = (column_floats(matches, f"flux_{name}_err") * factor)[rows]
     colour, altitude = column_floats(matches, "ref_colour"), column_floats(matches, "altitude_deg")
     zero = zeropoints_at(zeropoints, found, colour, altitude)
-    mag, mag_err = magnitudes(flux, flux_err, zero.zp, zero.error)
+    neighbours, neighbours_err = neighbour_flux(matches, zeropoints, found, zero.zp)
+    flux -= neighbours
+    with np.errstate(divide="ignore", invalid="ignore"):
+        of_neighbours = np.where(flux > 0, _MAG_PER_RELATIVE * neighbours_err / flux, 0.0)
+    mag, mag_err = magnitudes(flux, flux_err, zero.zp, np.hypot(zero.error, of_neighbours))
     version = zeropoints["version"].to_numpy() if zeropoints.num_rows else np.zeros(1, np.int64)
     residual = column_floats(matches, "ref_mag") - mag
-    return Photometry(
-        flux, flux_err, mag, mag_err, residual, version[found.zero], zero.random, zero.systematic
-    )
+    systematic = np.hypot(zero.systematic, of_neighbours)
+    return Photometry(flux, flux_err, mag, mag_err, residual, version[found.zero], zero.random, systematic)
+
+
+def neighbour_flux(
+    matches: pa.Table, zeropoints: pa.Table, found: Found, zp: Floats
+) -> tuple[Floats, Floats]:
+    """Return the flux that other stars of the catalog add to that of each match, and its error.
+
+    It is that of stars which are as bright as the catalog says, so that a star that varies keeps its amplitude, and 0
+    for matches that were made before it was known what the sky takes off.
+
+    Parameters
+    ----------
+    matches : pyarrow.Table
+    zeropoints : pyarrow.Table
+        :data:`ZEROPOINT_COLUMNS`.
+    found : Found
+        The zeropoint of each match.
+    zp : ndarray, shape (n,)
+        Magnitude of a total flux of 1 ADU/s.
+    """
+    names = ("ref_mag", "ref_crowding", "ref_crowding_err", "ref_sky_light")
+    mag, crowding, error, sky = (column_floats(matches, name) for name in names)
+    scale = np.nan_to_num(column_floats(zeropoints, "sky_light_scale")[found.zero], nan=1.0)
+    scale_err = np.nan_to_num(column_floats(zeropoints, "sky_light_scale_err")[found.zero])
+    own = 10.0 ** (0.4 * (zp - mag))
+    values = own * (crowding - scale * sky), own * np.hypot(error, scale_err * sky)
+    return np.nan_to_num(values[0]), np.nan_to_num(values[1])
 
 
 @dataclass(frozen=True, slots=True)

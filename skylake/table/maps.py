@@ -48,6 +48,7 @@ ZEROPOINT_COLUMNS = (
     "chi2",
     "mag_limit",
     "extinction",
+    "sky_light_scale",
 )
 
 
@@ -254,12 +255,21 @@ def _residuals_of_band(
     data = gather(matches, correction, band)
     by_id = zeropoints.sort_by("frame_id")
     frame = np.searchsorted(by_id["frame_id"].to_numpy(), data.frame)
-    zp, zp_err, term, extinction, intrinsic, chi2 = (
+    zp, zp_err, term, extinction, intrinsic, chi2, scale = (
         by_id[name].cast(pa.float64()).to_numpy(zero_copy_only=False)[frame]
-        for name in ("zp", "zp_fit_err", "colour_term", "extinction", "intrinsic_mag", "chi2")
+        for name in (
+            "zp",
+            "zp_fit_err",
+            "colour_term",
+            "extinction",
+            "intrinsic_mag",
+            "chi2",
+            "sky_light_scale",
+        )
     )
     residual = data.difference - zp - np.nan_to_num(term) * np.nan_to_num(data.colour)
     residual += np.nan_to_num(extinction) * data.airmass
+    residual += np.nan_to_num(scale - 1.0) * data.sky_light
     # Where a frame's stars scatter more than their errors and the night say, as through clouds, they count less.
     scatter = np.nan_to_num(np.maximum(chi2, 1.0), nan=1.0) * (data.error**2 + np.nan_to_num(intrinsic) ** 2)
     variance = scatter + np.nan_to_num(zp_err) ** 2

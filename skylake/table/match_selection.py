@@ -22,6 +22,10 @@ _MAG_PER_RELATIVE = 2.5 / np.log(10.0)
 #: A match that is off the others of its frame by so many standard deviations, and by so much, does not say how faint
 #: the frame sees: it is false, variable or behind a cloud. Colours and airmasses make less difference, magnitudes.
 _OFF_SIGMA, _OFF_MAG = 5.0, 1.0
+#: Where the sky took off more of a star than that, too much depends on how much exactly.
+_MOST_SKY_LIGHT = 0.3
+#: Less than that of a star is not left by any sky.
+_LEAST_LEFT = 0.05
 
 
 class Cut(IntEnum):
@@ -58,8 +62,11 @@ class Matches:
     """Matches of one band of a night; arrays of shape (n,).
 
     ``difference`` is the catalog magnitude minus the instrumental one of total flux, ``photon_error`` and
-    ``catalog_error`` are the errors of the two, ``colour`` is relative to the pivot, ``airmass`` to the zenith (0
-    where frames see degrees, as that of the frame is in its zeropoint), and ``cut`` is one of :class:`Cut`.
+    ``catalog_error`` are the errors of the two, that of the light of neighbours with the latter, ``colour`` is
+    relative to the pivot, ``airmass`` to the zenith (0 where frames see degrees, as that of the frame is in its
+    zeropoint), and ``cut`` is one of :class:`Cut`. ``sky_light`` is by how much the difference grows, magnitudes, if
+    the sky took off twice as much light of stars as was expected, ``neighbours`` by how much it falls if they brought
+    twice as much.
     """
 
     frame: npt.NDArray[np.int64]
@@ -69,6 +76,8 @@ class Matches:
     catalog_error: Floats
     colour: Floats
     airmass: Floats
+    sky_light: Floats
+    neighbours: Floats
     cut: npt.NDArray[np.int8]
 
     @property
@@ -104,11 +113,13 @@ def gather(
     factor = np.array([correction[key][0] for key in frame.tolist()], float)
     relative = aperture_floats(matches, f"apcor_rel_{band.flux}")
     factor *= np.where(np.isnan(relative), 1.0, relative)
-    # What is known of the neighbours' light is taken off; where it is much, the star is not used.
-    crowding = np.nan_to_num(_column(matches, "ref_crowding"))
-    flux = aperture_floats(matches, f"flux_{band.flux}") * factor / (1.0 + crowding)
-    flux_err = aperture_floats(matches, f"flux_{band.flux}_err") * factor
+    light = catalog_light(matches)
+    # Of a star that is as bright as the catalog says, so much is measured.
+    left = np.maximum(1.0 + light.crowding - light.sky, _LEAST_LEFT)
+    flux = aperture_floats(matches, f"flux_{band.flux}") * factor / left
+    flux_err = aperture_floats(matches, f"flux_{band.flux}_err") * factor / left
     ref_mag, ref_err = _column(matches, "ref_mag"), _column(matches, "ref_mag_err")
+    ref_err = np.hypot(ref_err, _MAG_PER_RELATIVE * light.error / left)
     colour = _column(matches, "ref_colour") if band.band.colour is not None else np.zeros(len(frame))
     with np.errstate(divide="ignore", invalid="ignore"):
         difference = ref_mag + 2.5 * np.log10(np.where(flux > 0, flux, np.nan))
@@ -122,8 +133,8 @@ def gather(
         Cut.COLOUR: ~np.isfinite(colour),
         Cut.FLAGS: (matches["flags"].to_numpy() & int(SPOILED)) != 0,
         Cut.FLUX: ~(np.isfinite(difference) & np.isfinite(inst_err)),
-        Cut.NEIGHBOURS: np.maximum(np.nan_to_num(_column(matches, "crowding")), crowding)
-        > limits.max_crowding,
+        Cut.NEIGHBOURS: ~(_strange_light(matches, light) <= limits.max_crowding)
+        | (light.sky > _MOST_SKY_LIGHT),
         Cut.ERROR: ref_mag > faint,
         Cut.MAG_RANGE: (ref_mag < limits.mag_range[0]) | (ref_mag > limits.mag_range[1]),
         Cut.COLOUR_RANGE: coloured & ((colour < limits.colour_range[0]) | (colour > limits.colour_range[1])),
@@ -133,7 +144,36 @@ def gather(
     cut = np.select(list(refused.values()), [np.int8(one) for one in refused], np.int8(Cut.NONE))
     pivot = band.band.pivot_colour if coloured else 0.0
     star = matches["ref_id"].to_numpy()
-    return Matches(frame, star, difference, inst_err, ref_err, colour - pivot, beyond, cut.astype(np.int8))
+    sky_light, neighbours = (_MAG_PER_RELATIVE * share / left for share in (light.sky, light.crowding))
+    cut, colour = cut.astype(np.int8), colour - pivot
+    return Matches(frame, star, difference, inst_err, ref_err, colour, beyond, sky_light, neighbours, cut)
+
+
+def _strange_light(matches: pa.Table, light: CatalogLight) -> Floats:
+    """Return the light of others in each aperture: by the catalog, or seen and not in the catalog, whatever is more.
+
+    What the sky took off does not count: it is that of stars about which nothing is special.
+    """
+    seen = np.nan_to_num(_column(matches, "crowding"))
+    return np.maximum(light.crowding - light.sky, seen - light.crowding)
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogLight:
+    """Light of other catalog stars in the aperture of each match, over that of its star; 0 where it is not known.
+
+    ``crowding`` is what they bring, with its ``error``, ``sky`` what the sky that was subtracted took off.
+    """
+
+    crowding: Floats
+    error: Floats
+    sky: Floats
+
+
+def catalog_light(matches: pa.Table) -> CatalogLight:
+    """Return the light of neighbours of matches; those made before the sky was known have crowding alone."""
+    names = ("ref_crowding", "ref_crowding_err", "ref_sky_light")
+    return CatalogLight(*(np.nan_to_num(_column(matches, name)) for name in names))
 
 
 def beyond_zenith(altitude_deg: Floats) -> Floats:

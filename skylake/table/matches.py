@@ -39,6 +39,8 @@ JUDGED = ("second_separation_arcsec", "is_ambiguous", "is_discrepant")
 
 #: Column of a catalog that marks variable stars.
 VARIABLE = "is_variable"
+#: Columns of ``matches`` about the light of catalog stars in the aperture of another, which are null at first.
+LIGHT_COLUMNS = ("ref_crowding", "ref_crowding_err", "ref_sky_light", "ref_neighbours")
 
 
 def matches_name(batch: str, catalog: str) -> str:
@@ -123,7 +125,7 @@ def matches_table(
         "ref_mag": pa.array(mag),
         "ref_mag_err": pa.array(mag_err),
         "ref_colour": pa.array(colour),
-        "ref_crowding": pairs["ref_crowding"],
+        **dict.fromkeys(LIGHT_COLUMNS, pa.nulls(n, pa.float32())),
     }
     columns |= {name: pairs[name] for name in JUDGED if name in pairs.column_names}
     if VARIABLE in pairs.column_names:

@@ -2,10 +2,12 @@
 
 The model of a match of star i on frame f, in one band, is
 
-    m_ref,i = -2.5 log10(total flux_if) + zp_f + c (colour_i - pivot) - k (airmass_if - 1) + noise,
+    m_ref,i = -2.5 log10(total flux_if / (1 + g_i - s b_i)) + zp_f + c (colour_i - pivot) - k (airmass_if - 1) + noise,
 
 with one zeropoint per frame and one colour term per night. The extinction k, one per night too, is fitted where
 altitudes differ within frames: those of a camera that sees the whole sky; elsewhere it is in the zeropoints.
+Of other stars in the aperture, the catalog knows the light g that they bring, and the light b that the sky took off
+again, both in units of the star's own. The scale s of the latter is about 1 and the same for a night.
 The noise is that of the flux and of the catalog, plus an intrinsic scatter (flat-field errors, blends, unknown
 variables, a colour term that is no straight line), which the night itself tells.
 """
@@ -37,6 +39,11 @@ _ROUNDS = 8
 _FEWEST_USED = 5
 #: Extinction per airmass before any star has told, magnitudes: that of dry and of hazy sites in all bands.
 _EXTINCTION = (0.25, 0.25)
+#: Scale of the light that the sky takes off, less 1, before any star has told: where it is taken off depends on what
+#: was detected, and that on noise.
+_SKY_LIGHT = (0.0, 0.15)
+#: What neighbours bring as a whole is known up to this share of it, as simulated fields of all sorts tell.
+_NEIGHBOURS_ERROR = 0.018
 _MAG_PER_RELATIVE = 2.5 / np.log(10.0)
 
 
@@ -45,7 +52,8 @@ class ColourTerm:
     """The colour term of a night, with its error, and the intrinsic scatter of the night's stars.
 
     ``random`` is the part of that scatter by which the measurements of one star differ from frame to frame,
-    ``extinction`` that per airmass, NaN where frames see degrees.
+    ``extinction`` that per airmass, NaN where frames see degrees, and ``sky_light`` the scale of the light that the
+    sky took off, less 1.
     """
 
     value: float
@@ -54,10 +62,14 @@ class ColourTerm:
     random: float = 0.0
     extinction: float = float("nan")
     extinction_err: float = float("nan")
+    sky_light: float = 0.0
+    sky_light_err: float = 0.0
 
-    def lost(self, airmass: Floats) -> Floats:
-        """Return what is lost at airmasses less that of the zenith, magnitudes; shape as given."""
-        return np.asarray(np.nan_to_num(self.extinction) * airmass)
+    def at_pivot(self, data: Matches, rows: npt.NDArray[np.intp]) -> Floats:
+        """Return the differences that matches would have at the pivot colour and the zenith; shape as `rows`."""
+        moved = data.difference[rows] - self.value * data.colour[rows]
+        moved += np.nan_to_num(self.extinction) * data.airmass[rows]
+        return np.asarray(moved + self.sky_light * data.sky_light[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,19 +214,20 @@ def fit_colour_term(data: Matches, calibration: Calibration) -> ColourTerm:
     frames of twenty stars know the colour term no better than twenty stars do.
     """
     rows = np.flatnonzero(data.usable)
-    prior = (calibration.colour_term_prior, calibration.colour_term_prior_err)
-    is_wide = bool(np.any(data.airmass[np.isfinite(data.airmass)]))
+    # A term that is nought for all stars is none: that of a band without colour, or of frames that see degrees.
+    columns = np.array([data.colour, -data.airmass, -data.sky_light])
+    wanted = np.array([np.any(column[np.isfinite(column)]) for column in columns])
+    prior = calibration.colour_term_prior, calibration.colour_term_prior_err
+    priors = np.array([prior, _EXTINCTION, _SKY_LIGHT]).T
     if rows.size < 3:
-        return ColourTerm(*prior, 0.0, 0.0, *(_EXTINCTION if is_wide else ()))
+        wanted[0] = True
+        return _night_term(priors[:, wanted], wanted, 0.0, 0.0)
     frame = np.unique(data.frame[rows], return_inverse=True)[1]
     star = np.unique(data.star[rows], return_inverse=True)[1]
     difference, error = data.difference[rows], data.error[rows]
     errors = (data.photon_error[rows], data.catalog_error[rows])
-    # A term that is nought for all stars is none: that of a band without colour, or of frames that see degrees.
-    coloured = bool(np.any(data.colour[rows]))
-    wanted = [coloured, is_wide]
-    terms = np.column_stack([data.colour[rows], -data.airmass[rows]])[:, wanted]
-    priors = np.array([prior, _EXTINCTION])[wanted].T
+    wanted &= columns[:, rows].any(axis=1)
+    terms, priors = columns[wanted][:, rows].T, priors[:, wanted]
     slopes, slope_errs, intrinsic = priors[0], priors[1], 0.0
     zero = _group_medians(difference - terms @ slopes, frame)
     for _ in range(_ROUNDS):
@@ -230,9 +243,15 @@ def fit_colour_term(data: Matches, calibration: Calibration) -> ColourTerm:
             break
     residual = difference - terms @ slopes - zero[frame]
     random = _random_scatter(residual, errors, intrinsic, frame, star)
-    colour_term = (float(slopes[0]), float(slope_errs[0])) if coloured else (0.0, 0.0)
-    extinction = (float(slopes[-1]), float(slope_errs[-1])) if is_wide else ()
-    return ColourTerm(*colour_term, intrinsic, random, *extinction)
+    return _night_term(np.array([slopes, slope_errs]), wanted, intrinsic, random)
+
+
+def _night_term(fitted: Floats, wanted: npt.NDArray[np.bool_], intrinsic: float, random: float) -> ColourTerm:
+    """Return the terms of a night, of which those that are wanted are given with their errors, shape (2, terms)."""
+    values = np.array([[0.0, np.nan, 0.0], [0.0, np.nan, 0.0]])
+    values[:, wanted] = fitted
+    (colour, extinction, sky_light), errors = values.tolist()[0], values.tolist()[1]
+    return ColourTerm(colour, errors[0], intrinsic, random, extinction, errors[1], sky_light, errors[2])
 
 
 def _random_scatter(
@@ -317,8 +336,7 @@ def fit_frame(data: Matches, mine: npt.NDArray[np.intp], term: ColourTerm, min_s
         return FrameZeropoint(reason="no_matches")
     if rows.size == 0:
         return FrameZeropoint(n_matched=n_matched, reason=TOO_FEW_STARS)
-    values = data.difference[rows] - term.value * data.colour[rows] + term.lost(data.airmass[rows])
-    error = np.hypot(data.photon_error[rows], data.catalog_error[rows])
+    values, error = term.at_pivot(data, rows), data.error[rows]
     fit = robust_mean(values, error, term.intrinsic)
     kept = fit.weights >= 0.5
     spread = np.maximum(np.hypot(error, term.intrinsic), 1e-9)
@@ -327,6 +345,11 @@ def fit_frame(data: Matches, mine: npt.NDArray[np.intp], term: ColourTerm, min_s
     mean_colour = float(np.average(data.colour[rows], weights=share / spread**2))
     mean_airmass = float(np.average(data.airmass[rows], weights=share / spread**2))
     of_terms = np.hypot(term.error * mean_colour, np.nan_to_num(term.extinction_err) * mean_airmass)
+    sky_light, neighbours = (
+        float(np.average(part[rows], weights=share / spread**2)) for part in (data.sky_light, data.neighbours)
+    )
+    # What is wrong with either moves the stars of all frames of the night, and so is none of the frame's own.
+    of_blends = float(np.hypot(term.sky_light_err * sky_light, _NEIGHBOURS_ERROR * neighbours))
     fit_err = float(fit.errors[0])
     # What the stars have in the catalog they have on every frame of the field.
     own = np.hypot(data.photon_error[rows], term.random) / spread
@@ -337,9 +360,9 @@ def fit_frame(data: Matches, mine: npt.NDArray[np.intp], term: ColourTerm, min_s
     coloured = kept if kept.any() else share > 0.0
     return FrameZeropoint(
         zp=float(fit.coefficients[0]),
-        zp_fit_err=fit_err,
+        zp_fit_err=float(np.hypot(fit_err, of_blends)),
         zp_random_err=fit_err * min(float(random), 1.0),
-        zp_err=float(np.hypot(fit_err, of_terms)),
+        zp_err=float(np.sqrt(fit_err**2 + of_blends**2 + of_terms**2)),
         mean_colour=mean_colour,
         colour_spread=float(np.sqrt(np.mean((data.colour[rows][coloured] - mean_colour) ** 2))),
         mean_airmass=1.0 + mean_airmass if np.isfinite(term.extinction) else float("nan"),
@@ -383,6 +406,8 @@ def _row(
         "extinction": term.extinction,
         "extinction_err": term.extinction_err,
         "mean_airmass": solved.mean_airmass,
+        "sky_light_scale": 1.0 + term.sky_light,
+        "sky_light_scale_err": term.sky_light_err,
         "reason": solved.reason,
         "message": solved.message,
         "transformation": band.transformation,

@@ -77,48 +77,66 @@ FROM (
 -- and where these are few those of usual fields.
 -- mag_random_err is the part of mag_err that is the frame's own, mag_systematic_err that which the frames of a star share.
 -- A flux that is not positive has no magnitude; its flux and error remain.
+-- Of matches the light of other stars of the catalog is taken off: neighbour_flux, what they bring into the aperture less
+-- what the sky took off with them. It is 0 for detections without a match, and for matches made before it was known.
 CREATE VIEW calibrated_sources AS
 SELECT
-    t.* EXCLUDE (total_flux, total_flux_err, lost_mag),
-    t.total_flux,
-    t.total_flux_err,
-    CASE WHEN t.total_flux > 0 THEN -2.5 * log10(t.total_flux) + t.zp - t.lost_mag END AS mag,
-    CASE WHEN t.total_flux > 0
-        THEN sqrt(pow(1.0857362 * t.total_flux_err / t.total_flux, 2) + pow(t.zp_err, 2)) END AS mag_err,
-    CASE WHEN t.total_flux > 0
-        THEN sqrt(pow(1.0857362 * t.total_flux_err / t.total_flux, 2) + pow(t.zp_random_err, 2)) END AS mag_random_err,
-    sqrt(greatest(pow(t.zp_err, 2) - pow(t.zp_random_err, 2), 0.0)) AS mag_systematic_err
+    u.* EXCLUDE (lost_mag),
+    CASE WHEN u.total_flux > 0 THEN -2.5 * log10(u.total_flux) + u.zp - u.lost_mag END AS mag,
+    CASE WHEN u.total_flux > 0
+        THEN sqrt(pow(1.0857362 * u.total_flux_err / u.total_flux, 2) + pow(u.zp_err, 2)
+            + pow(1.0857362 * u.neighbour_flux_err / u.total_flux, 2)) END AS mag_err,
+    CASE WHEN u.total_flux > 0
+        THEN sqrt(pow(1.0857362 * u.total_flux_err / u.total_flux, 2) + pow(u.zp_random_err, 2)) END AS mag_random_err,
+    sqrt(greatest(pow(u.zp_err, 2) - pow(u.zp_random_err, 2), 0.0)
+        + CASE WHEN u.total_flux > 0 THEN pow(1.0857362 * u.neighbour_flux_err / u.total_flux, 2) ELSE 0.0 END)
+        AS mag_systematic_err
 FROM (
     SELECT
-        s.*,
-        z.catalog,
-        z.version,
-        z.band,
-        z.zp,
-        extinction_mag(z.extinction, s.altitude_deg) AS lost_mag,
-        sqrt(pow(z.star_zp_err, 2) + extinction_variance(z.extinction_err, z.mean_airmass, s.altitude_deg)) AS zp_err,
-        CASE WHEN extinction_variance(z.extinction_err, z.mean_airmass, s.altitude_deg) IS NOT NULL
-            THEN z.star_random_err END AS zp_random_err,
-        CASE z.flux
-            WHEN 'aper1' THEN s.flux_aper1 * f.apcor_aper1 * coalesce(s.apcor_rel_aper1, 1)
-            WHEN 'aper2' THEN s.flux_aper2 * f.apcor_aper2 * coalesce(s.apcor_rel_aper2, 1)
-            WHEN 'aper3' THEN s.flux_aper3 * f.apcor_aper3 * coalesce(s.apcor_rel_aper3, 1)
-            WHEN 'kron' THEN s.flux_kron * f.apcor_kron * coalesce(s.apcor_rel_kron, 1)
-            ELSE s.more_apertures.flux_aper[z.later] * f.more_apertures.apcor_aper[z.later]
-                * coalesce(s.more_apertures.apcor_rel_aper[z.later], 1)
-        END AS total_flux,
-        CASE z.flux
-            WHEN 'aper1' THEN s.flux_aper1_err * f.apcor_aper1 * coalesce(s.apcor_rel_aper1, 1)
-            WHEN 'aper2' THEN s.flux_aper2_err * f.apcor_aper2 * coalesce(s.apcor_rel_aper2, 1)
-            WHEN 'aper3' THEN s.flux_aper3_err * f.apcor_aper3 * coalesce(s.apcor_rel_aper3, 1)
-            WHEN 'kron' THEN s.flux_kron_err * f.apcor_kron * coalesce(s.apcor_rel_kron, 1)
-            ELSE s.more_apertures.flux_aper_err[z.later] * f.more_apertures.apcor_aper[z.later]
-                * coalesce(s.more_apertures.apcor_rel_aper[z.later], 1)
-        END AS total_flux_err
-    FROM sources AS s
-    INNER JOIN frames AS f USING (frame_id)
-    INNER JOIN zeropoints_of_stars AS z USING (frame_id)
-) AS t;
+        t.* EXCLUDE (measured_flux, measured_flux_err, own_flux, neighbour_share, neighbour_share_err),
+        t.measured_flux - coalesce(t.own_flux * t.neighbour_share, 0.0) AS total_flux,
+        t.measured_flux_err AS total_flux_err,
+        coalesce(t.own_flux * t.neighbour_share, 0.0) AS neighbour_flux,
+        coalesce(t.own_flux * t.neighbour_share_err, 0.0) AS neighbour_flux_err
+    FROM (
+        SELECT
+            s.*,
+            z.catalog,
+            z.version,
+            z.band,
+            z.zp,
+            extinction_mag(z.extinction, s.altitude_deg) AS lost_mag,
+            sqrt(pow(z.star_zp_err, 2) + extinction_variance(z.extinction_err, z.mean_airmass, s.altitude_deg)) AS zp_err,
+            CASE WHEN extinction_variance(z.extinction_err, z.mean_airmass, s.altitude_deg) IS NOT NULL
+                THEN z.star_random_err END AS zp_random_err,
+            pow(10, 0.4 * (z.zp + coalesce(z.colour_term * (m.ref_colour - z.pivot_colour), 0)
+                - extinction_mag(z.extinction, s.altitude_deg) - m.ref_mag)) AS own_flux,
+            m.ref_crowding - coalesce(z.sky_light_scale, 1) * m.ref_sky_light AS neighbour_share,
+            sqrt(pow(m.ref_crowding_err, 2) + pow(coalesce(z.sky_light_scale_err, 0) * m.ref_sky_light, 2))
+                AS neighbour_share_err,
+            CASE z.flux
+                WHEN 'aper1' THEN s.flux_aper1 * f.apcor_aper1 * coalesce(s.apcor_rel_aper1, 1)
+                WHEN 'aper2' THEN s.flux_aper2 * f.apcor_aper2 * coalesce(s.apcor_rel_aper2, 1)
+                WHEN 'aper3' THEN s.flux_aper3 * f.apcor_aper3 * coalesce(s.apcor_rel_aper3, 1)
+                WHEN 'kron' THEN s.flux_kron * f.apcor_kron * coalesce(s.apcor_rel_kron, 1)
+                ELSE s.more_apertures.flux_aper[z.later] * f.more_apertures.apcor_aper[z.later]
+                    * coalesce(s.more_apertures.apcor_rel_aper[z.later], 1)
+            END AS measured_flux,
+            CASE z.flux
+                WHEN 'aper1' THEN s.flux_aper1_err * f.apcor_aper1 * coalesce(s.apcor_rel_aper1, 1)
+                WHEN 'aper2' THEN s.flux_aper2_err * f.apcor_aper2 * coalesce(s.apcor_rel_aper2, 1)
+                WHEN 'aper3' THEN s.flux_aper3_err * f.apcor_aper3 * coalesce(s.apcor_rel_aper3, 1)
+                WHEN 'kron' THEN s.flux_kron_err * f.apcor_kron * coalesce(s.apcor_rel_kron, 1)
+                ELSE s.more_apertures.flux_aper_err[z.later] * f.more_apertures.apcor_aper[z.later]
+                    * coalesce(s.more_apertures.apcor_rel_aper[z.later], 1)
+            END AS measured_flux_err
+        FROM sources AS s
+        INNER JOIN frames AS f USING (frame_id)
+        INNER JOIN zeropoints_of_stars AS z USING (frame_id)
+        LEFT JOIN matches AS m
+            ON m.frame_id = s.frame_id AND m.source_no = s.source_no AND m.catalog = z.catalog
+    ) AS t
+) AS u;
 
 -- Matches with the calibrated magnitude of the detection and its residual, catalog minus calibrated.
 -- The error of zp + colour_term x (colour - pivot_colour) holds colour_term_err x (colour - mean_colour), as the fit knows
@@ -138,6 +156,7 @@ FROM (
                 + z.fit_variance
                 + extinction_variance(z.extinction_err, z.mean_airmass, c.altitude_deg)
                 + coalesce(pow(z.colour_term_err * (m.ref_colour - z.mean_colour), 2), 0)
+                + coalesce(pow(1.0857362 * c.neighbour_flux_err / c.total_flux, 2), 0)
             )
         END AS mag_err,
         c.mag_random_err,

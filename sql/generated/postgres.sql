@@ -574,6 +574,8 @@ CREATE TABLE zeropoints (
 	mean_airmass DOUBLE PRECISION,
 	message TEXT,
 	transformation TEXT,
+	sky_light_scale DOUBLE PRECISION,
+	sky_light_scale_err DOUBLE PRECISION,
 	PRIMARY KEY (frame_id, catalog, version)
 );
 
@@ -638,3 +640,7 @@ COMMENT ON COLUMN zeropoints.mean_airmass IS 'Mean airmass of the stars used, if
 COMMENT ON COLUMN zeropoints.message IS 'If too few stars are left for a zeropoint: matches removed by each cut, and the value that the remaining stars give; null in older calibrations';
 
 COMMENT ON COLUMN zeropoints.transformation IS 'If magnitudes or colours of the catalog were transformed from other bands: the bands and the papers; null if none were, and in older calibrations';
+
+COMMENT ON COLUMN zeropoints.sky_light_scale IS 'Scale of matches.ref_sky_light, of camera, band and night; 1 if no star tells it';
+
+COMMENT ON COLUMN zeropoints.sky_light_scale_err IS 'Standard error of sky_light_scale; 0 where the sky takes off no light of stars';

@@ -7,22 +7,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from skylake.core.aperture_crowding import crowding_by_magnitude
 from skylake.core.sphere import (
     apply_proper_motion,
-    chord,
     healpix_index,
     julian_epoch,
     offset,
     separation_deg,
-    unit_vectors,
 )
 from skylake.errors import CatalogError
 from skylake.schema import conform, load
 from skylake.schema.parquet import write_parquet
 from skylake.sky.catalog_build import CatalogBuildReport
 from skylake.sky.hats import Properties, leaf_folder, write_metadata
-from skylake.sky.match import Aperture
 
 pytestmark = pytest.mark.xdist_group("lsdb")
 
@@ -40,7 +36,6 @@ PLACES = [
     (0.0, 41.8103),
     (300.0, 5.0),
 ]
-PLAIN = Aperture(None, 10.0, 5.0)
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +155,7 @@ def test_the_join_equals_a_search_at_the_epoch_of_each_frame(
     sky = moving_sky(stars)
     target, _ = build(sky, right_order, 300.0, limit)
     detections = write_detections(tmp_path / "night", *detections_of(sky, FRAMES, 4), left_order)
-    found = join(tmp_path / "night", target, ["x_px"], ["ref_id", "mag_V"], 25.0, PLAIN)
+    found = join(tmp_path / "night", target, ["x_px"], ["ref_id", "mag_V"], 25.0)
     expected = by_search(detections, sky, 25.0)
     assert len(expected) > 600
     assert_same_pairs(found, expected)
@@ -177,7 +172,7 @@ def test_stars_beyond_the_last_pixel_of_the_catalog_are_found(
     assert len(set(healpix_index(ra[:2], dec[:2], order).tolist())) == 2
     lone = stars([89.9998], [60.0])
     target, _ = build(lone, order, 60.0)
-    found = join(tmp_path / "night", target, ["x_px"], ["ref_id"], 10.0, PLAIN)
+    found = join(tmp_path / "night", target, ["x_px"], ["ref_id"], 10.0)
     assert_same_pairs(found, by_search(detections, lone, 10.0))
     assert len(found) == 2
 
@@ -188,7 +183,7 @@ def test_nothing_in_common_gives_no_pairs(stars: Stars, build: Build, join: Join
         write_detections(
             tmp_path / name, np.array([ra]), np.array([10.0]), np.ones(1, int), np.full(1, 6e4), 1
         )
-        found = join(tmp_path / name, target, ["x_px"], ["ref_id"], 5.0, PLAIN)
+        found = join(tmp_path / name, target, ["x_px"], ["ref_id"], 5.0)
         assert found.num_rows == 0
         assert found.column_names == [
             "frame_id", "source_no", "mjd_mid", "ra_deg", "dec_deg", "x_px", "ra_deg_ref", "dec_deg_ref",
@@ -218,24 +213,8 @@ def test_only_pixels_of_the_detections_are_read(
     for path in others:
         for file in [path] if path.is_file() else path.iterdir():
             file.write_bytes(b"damaged")
-    found = join(tmp_path / "night", target, ["x_px"], ["ref_id"], 30.0, PLAIN)
+    found = join(tmp_path / "night", target, ["x_px"], ["ref_id"], 30.0)
     assert_same_pairs(found, by_search(night, sky, 30.0))
-
-
-def test_crowding_is_that_of_all_stars_around(stars: Stars, build: Build, join: Join, tmp_path: Path) -> None:
-    ra, dec = around(PLACES, 120, 0.05, 9)
-    sky = stars(ra, dec, mag_V=np.full(len(ra), 9.0))
-    target, _ = build(sky, 2, 300.0)
-    frame = np.ones(len(ra), np.int64)
-    write_detections(tmp_path / "night", ra, dec, frame, np.full(len(ra), 60407.0), 2)
-    aperture = Aperture("mag_V", 20.0, 15.0)
-    found = join(tmp_path / "night", target, ["x_px"], ["ref_id", "mag_V"], 0.01, aperture).sort_by("ref_id")
-    expected = crowding_by_magnitude(
-        unit_vectors(ra, dec), sky["mag_V"].to_numpy(), chord(20.0), chord(15.0), np.arange(len(ra))
-    )
-    assert found["ref_id"].to_pylist() == sky["ref_id"].to_pylist()
-    assert found["ref_crowding"].to_numpy() == pytest.approx(expected, rel=1e-6)
-    assert (expected > 0.01).sum() > 50
 
 
 def test_a_radius_beyond_the_margin_is_refused_with_the_mend(
@@ -245,8 +224,8 @@ def test_a_radius_beyond_the_margin_is_refused_with_the_mend(
     write_detections(
         tmp_path / "night", np.array([10.0]), np.array([10.0]), np.ones(1, int), np.full(1, 6e4), 1
     )
-    assert len(join(tmp_path / "night", target, [], ["ref_id"], 30.0, PLAIN)) == 1
+    assert len(join(tmp_path / "night", target, [], ["ref_id"], 30.0)) == 1
     with pytest.raises(
         CatalogError, match=r"stars: .*31 arcsec exceeds .*margin of 30; `skylake calibrate` widens it"
     ):
-        join(tmp_path / "night", target, [], ["ref_id"], 31.0, PLAIN)
+        join(tmp_path / "night", target, [], ["ref_id"], 31.0)

@@ -59,9 +59,10 @@ def calibration_sha256(profile: Profile, night: int) -> str:
 def calibration_configuration(profile: Profile, night: int) -> dict[str, Any]:
     """Return the values with which a night is matched and calibrated.
 
-    These are the filters, the table ``calibration`` and the flux that is calibrated, in each period of the
-    camera that touches the night. What was measured with other values, such as radii of apertures, is in
-    the frames, and their checksum tells when it changes.
+    These are the filters, the table ``calibration``, the flux that is calibrated, and how the sky is taken off, since
+    the light of catalog stars in it follows from that, in each period of the camera that touches the night. What was
+    measured with other values, such as radii of apertures, is in the frames, and their checksum tells when it
+    changes.
     """
     instants = [0.0]
     if night != UNDATED:
@@ -87,4 +88,8 @@ def _values(camera: Camera) -> dict[str, Any]:
         "filters": {name: asdict(band) for name, band in camera.filters.items()},
         "calibration": asdict(camera.calibration),
         "flux": camera.apertures.flux,
+        "sky": {
+            "background_mesh_px": camera.extraction.background_mesh_px,
+            "sky_annulus_px": camera.apertures.sky_annulus_px,
+        },
     }

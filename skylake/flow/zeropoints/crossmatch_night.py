@@ -15,15 +15,15 @@ import pyarrow.parquet as pq
 from skylake.core.camera import Camera, FilterBand
 from skylake.core.flags import FrameFlag
 from skylake.flow.zeropoints.choose_matches import choose_matches, judging_columns, match_radius_arcsec
+from skylake.flow.zeropoints.neighbour_light import with_neighbour_light
 from skylake.lake import Part
 from skylake.lake.storage.slices import Slice, read_files
 from skylake.schema import empty_table, load
-from skylake.schema.aperture_columns import MORE, aperture_floats
+from skylake.schema.aperture_columns import MORE
 from skylake.schema.parquet import write_parquet
 from skylake.sky.hats import Properties, write_metadata
 from skylake.sky.in_place_copy import stars_around
 from skylake.sky.lake_catalogs import ReferenceCatalog
-from skylake.sky.match import Aperture
 from skylake.table.matches import CARRIED, matches_table, numbers, reference_columns
 
 
@@ -80,21 +80,22 @@ def match_night(
     from skylake.sky.join import join_catalog
 
     columns = reference_columns(list(filters.values()), reference.columns, reference.survey)
-    radius, aperture = match_radius_arcsec(frames, camera), _aperture(frames, camera, columns)
+    radius = match_radius_arcsec(frames, camera)
     judging = judging_columns(camera)
     with NightCatalog(sources, slices) as detections, stars_around(detections, reference, radius) as stars:
         if stars is None:
             return empty_table(load("matches"))
-        pairs = join_catalog(detections, stars, judging, columns, radius, aperture)
+        pairs = join_catalog(detections, stars, judging, columns, radius)
     if camera.astrometry.all_sky:
         pairs = _bright(pairs, columns, camera.astrometry.all_sky_mag)
     chosen = choose_matches(pairs, frames, reference.epoch, filters, camera, reference.survey)
     # Hardly any camera has more apertures than three, and a nested column is slow to carry.
     more = (MORE,) if frames[MORE].null_count < frames.num_rows else ()
     chosen = _carrying(chosen, slices, [*CARRIED, *more])
-    return matches_table(
+    matches = matches_table(
         chosen, reference.name, filters, camera.calibration.catalog_mag_err, reference.survey
     )
+    return with_neighbour_light(matches, frames, slices, camera, reference)
 
 
 def _carrying(chosen: pa.Table, slices: Sequence[Slice], columns: Sequence[str]) -> pa.Table:
@@ -126,29 +127,6 @@ def _bright(pairs: pa.Table, columns: Sequence[str], faintest: float) -> pa.Tabl
     for name in magnitudes:
         kept |= numbers(pairs, name) <= faintest
     return pairs.filter(pa.array(kept))
-
-
-def _aperture(frames: pa.Table, camera: Camera, columns: list[str]) -> Aperture:
-    """Return the aperture of calibrations on the sky."""
-    magnitudes = [name for name in columns if name.startswith("mag_") and not name.endswith("_err")]
-    scale, width = (
-        float(pc.approximate_median(frames[name]).as_py() or 0.0)
-        for name in ("pixel_scale_arcsec", "fwhm_px")
-    )
-    radius = _aperture_radius_px(frames, camera)
-    return Aperture(magnitudes[0] if magnitudes else None, scale * radius, scale * (width or 0.5 * radius))
-
-
-def _aperture_radius_px(frames: pa.Table, camera: Camera) -> float:
-    """Return the radius of the calibrated aperture in which these frames were measured.
-
-    The profile may say another since. For the Kron flux it is that of the largest circle.
-    """
-    flux = camera.apertures.flux
-    names = [flux] if flux.startswith("aper") else reversed(camera.apertures.fluxes[:-1])
-    measured = (aperture_floats(frames, f"{name}_radius_px") for name in names)
-    radii = (float(np.nanmedian(one)) for one in measured if np.isfinite(one).any())
-    return next(radii, camera.apertures.calibrated_radius_px)
 
 
 def _has_carried(piece: Slice) -> bool:

@@ -20,7 +20,7 @@ from skylake.image.detection.surface_kernels import sum_cells
 #: left free of stars, nearer.
 _HALOS = ((2.5, 3.0), (2.0, 2.0), (1.5, 2.0))
 #: The mean sky is taken in cells of so many meshes, of pixels within so many standard deviations.
-_CELL_MESHES = 4
+CELL_MESHES = 4
 _CELL_CLIP = 5.0
 #: A cell needs this share of its pixels free of stars.
 _CELL_MIN_CLEAR = 0.04
@@ -201,9 +201,9 @@ def refine_background(
     level = background.level
     if signal is None:
         signal, level = image.pixels - level, level.copy()
-    size = _CELL_MESHES * parameters.background_mesh_px
+    size = CELL_MESHES * parameters.background_mesh_px
     edges = mesh_edges(image.pixels.shape, size)
-    excess = _mean_of_cells(image, background, detections, signal, edges)
+    excess = mean_between_stars(signal, image.mask, background.rms, detections, edges)
     before = level[::_SAMPLE_PX, ::_SAMPLE_PX].copy()
     shift_by_cells(level, signal, excess, edges)
     shift = level[::_SAMPLE_PX, ::_SAMPLE_PX] - before
@@ -215,17 +215,40 @@ def refine_background(
     )
 
 
-def _mean_of_cells(
-    image: Image, background: Background, detections: Footprints, signal: Pixels, edges: tuple[Edges, Edges]
+def mean_between_stars(
+    signal: Pixels,
+    mask: MaskPlane,
+    noise: Pixels,
+    detections: Footprints,
+    edges: tuple[Edges, Edges],
+    step: int = 1,
 ) -> Floats:
-    """Return the mean signal between the stars in each cell; that of the others where a cell is full of stars."""
+    """Return the mean signal between the stars in each cell; that of the others where a cell is full of stars.
+
+    Parameters
+    ----------
+    signal : ndarray of float32, shape (height, width)
+    mask : ndarray of uint8, shape (height, width)
+    noise : ndarray of float32, shape (height, width)
+        Standard deviation of each pixel; what is far above or below it is left out.
+    detections : Footprints
+        Their halos are left out.
+    edges : tuple of ndarray of int64, shapes (n + 1,) and (m + 1,)
+        Of the cells along y and along x, pixels.
+    step : int
+        Size of the pixels in those that the numbers of the footprints count; places are in the former.
+
+    Returns
+    -------
+    ndarray, shape (n, m)
+    """
     area = np.outer(*(np.diff(part) for part in edges))
     mean = np.full(area.shape, np.nan)
-    given = signal, image.mask, _EXCLUDED
+    given = signal, mask, _EXCLUDED
     for radii, pixels in _HALOS:
-        radius = radii * np.sqrt(detections.n_pixels / np.pi) + pixels
+        radius = (radii * np.sqrt(detections.n_pixels / np.pi) + pixels) / step
         discs = tuple(np.ascontiguousarray(values, float) for values in (detections.x, detections.y, radius))
-        total, number = sum_cells(*given, discs, background.rms, np.float32(_CELL_CLIP), *edges)
+        total, number = sum_cells(*given, discs, noise, np.float32(_CELL_CLIP), *edges)
         fresh = np.isnan(mean) & (number >= _CELL_MIN_CLEAR * area)
         mean[fresh] = total[fresh] / number[fresh]
         if not np.isnan(mean).any():

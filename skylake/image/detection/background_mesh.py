@@ -66,21 +66,45 @@ def shift_by_cells(level: Pixels, signal: Pixels, excess: Floats, edges: tuple[E
     Both are changed in place.
     """
     rows, columns = edges
-    place = _place(columns)
+    place = _place(columns, np.arange(columns[-1]))
     nodes = np.arange(len(columns) - 1)
     across = np.maximum(0.0, 1.0 - np.abs(np.clip(place, 0.0, nodes[-1])[None, :] - nodes[:, None]))
     wide = excess @ across
-    down = np.clip(_place(rows), 0.0, len(rows) - 2)
+    down = np.clip(_place(rows, np.arange(rows[-1])), 0.0, len(rows) - 2)
     cell = down.astype(np.int64)
     share = (down - cell).astype(np.float32)
     added = np.ascontiguousarray(np.concatenate([wide, wide[-1:]]), np.float32)
     add_cells(level, signal, added, cell, share)
 
 
-def _place(edges: Edges) -> Floats:
-    """Return where each pixel is between the centres of cells, in cells; beyond the outermost too."""
+def values_of_cells(cells: Floats, edges: tuple[Edges, Edges], x: Floats, y: Floats) -> Floats:
+    """Return the values of cells at places, as :func:`shift_by_cells` adds them.
+
+    Parameters
+    ----------
+    cells : ndarray, shape (n, m)
+    edges : tuple of ndarray of int64, shapes (n + 1,) and (m + 1,)
+    x, y : ndarray, shape (k,)
+        Pixels.
+    """
+    (low, down), (left, across) = (
+        _before(np.clip(_place(edge, at), 0.0, len(edge) - 2)) for edge, at in zip(edges, (y, x), strict=True)
+    )
+    below, right = np.minimum(low + 1, cells.shape[0] - 1), np.minimum(left + 1, cells.shape[1] - 1)
+    upper = cells[low, left] + across * (cells[low, right] - cells[low, left])
+    lower = cells[below, left] + across * (cells[below, right] - cells[below, left])
+    return np.asarray(upper + down * (lower - upper))
+
+
+def _before(place: Floats) -> tuple[npt.NDArray[np.intp], Floats]:
+    """Return the cell before each place, and how far beyond it that is."""
+    cell = place.astype(np.intp)
+    return cell, place - cell
+
+
+def _place(edges: Edges, pixels: Floats | Edges) -> Floats:
+    """Return where pixels are between the centres of cells, in cells; beyond the outermost too."""
     centres = 0.5 * (edges[:-1] + edges[1:] - 1)
-    pixels = np.arange(edges[-1])
     if len(centres) == 1:
         return np.zeros(len(pixels))
     k = np.clip(np.searchsorted(centres, pixels, side="right") - 1, 0, len(centres) - 2)
@@ -89,7 +113,7 @@ def _place(edges: Edges) -> Floats:
 
 def _spline_weights(edges: Edges) -> tuple[npt.NDArray[np.int64], Pixels]:
     """Return for each pixel the knot before it, and the weights of values and curvatures of both knots."""
-    place = _place(edges)
+    place = _place(edges, np.arange(edges[-1]))
     knot = np.clip(place.astype(np.int64), 0, max(0, len(edges) - 3))
     b = place - knot
     a = 1.0 - b

@@ -91,6 +91,36 @@ def annulus_means(
 
 
 @kernel
+def clear_of_discs(clear: Mask, discs: Floats) -> None:
+    """Unset `clear` where the centre of a pixel lies within a disc; `discs` has x, y and radius, shape (3, n)."""
+    height = clear.shape[0]
+    for disc in range(discs.shape[1]):
+        x, y, radius = discs[:, disc]
+        for row in range(max(0, math.ceil(y - radius)), min(height, math.floor(y + radius) + 1)):
+            half = math.sqrt(max(radius * radius - (row - y) ** 2, 0.0))
+            clear[row, max(0, math.ceil(x - half)) : max(0, math.floor(x + half) + 1)] = False
+
+
+@kernel
+def annulus_averages(
+    light: Pixels, clear: Mask, places: Floats, inner: float, outer: float, mean: Floats
+) -> None:
+    """Set `mean`, shape (m,), to that of the clear pixels in annuli about places, shape (m, 2); NaN where none is."""
+    height, width = light.shape
+    for k in range(len(places)):
+        px, py = places[k, 0], places[k, 1]
+        total, number = 0.0, 0
+        for row in range(max(0, math.ceil(py - outer)), min(height, math.floor(py + outer) + 1)):
+            dy = row - py
+            for column in range(max(0, math.ceil(px - outer)), min(width, math.floor(px + outer) + 1)):
+                distance = math.hypot(column - px, dy)
+                if inner <= distance < outer and clear[row, column]:
+                    total += light[row, column]
+                    number += 1
+        mean[k] = total / number if number else math.nan
+
+
+@kernel
 def clear_of_sources(
     segments: npt.NDArray[np.int32], mask: Bytes, unusable: int, reach: int, clear: Mask
 ) -> None:

@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from skylake.core.aperture_light import StarProfile
 from skylake.core.camera import Apertures
 from skylake.core.flags import UNCLEAN, UNUSABLE_PIXEL
 from skylake.core.frame import Image, Pixels
@@ -27,6 +28,7 @@ from skylake.image.photometry.growth_rings import fit_rings
 from skylake.image.photometry.measure_sources import Floats, Measurements
 from skylake.image.photometry.neighbour_kernels import brightest_neighbours
 from skylake.image.photometry.pixel_sum_kernels import AREA, FLUX, N_SUMS, OBSCURED
+from skylake.image.photometry.sky_light import star_stamps
 
 _MAX_STARS = 300
 _MIN_STARS = 5
@@ -37,6 +39,11 @@ _ALONE = 0.005
 _REACH = 1.5
 #: So many of the least crowded stars are taken in any case, or a crowded field would have none.
 _LONELIEST = 10
+#: A frame is crowded if its loneliest stars have neighbours with a larger share of their flux, or if what is too faint
+#: to be detected makes them so different that a correction has a larger relative error.
+_CROWDED, _POOR = 0.02, 0.005
+#: Where a catalog tells what neighbours bring, so much of it can be taken off, and more stars are enough alone.
+_ALONE_IN_CATALOG, _LONELIEST_IN_CATALOG = 0.05, 30
 #: Width of the rings in which the outer growth curve is summed; within one, obscured pixels are replaced
 #: by the mean of the others.
 _RING_PX = 1.5
@@ -71,6 +78,8 @@ class ApertureCorrections:
         Whether too few stars were there to measure them.
     terms : FieldTerms or None
         How they vary over the field; None where cross-validation prefers one number.
+    crowded : bool
+        Whether neighbours are in the factors, or in their errors, by more than a little.
     """
 
     factor: dict[str, float]
@@ -78,6 +87,7 @@ class ApertureCorrections:
     n_stars: int
     assumed: bool
     terms: FieldTerms | None = None
+    crowded: bool = False
 
     def relative(self, x: Floats, y: Floats) -> dict[str, Floats]:
         """Return by which factor corrections at places differ from those at the centre.
@@ -101,6 +111,35 @@ class ApertureCorrections:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class KnownLight:
+    """What a catalog knows of the light of a frame.
+
+    Attributes
+    ----------
+    image : ndarray of float32, shape (height, width)
+        All stars of the catalog as they are expected, less what of them the sky took off, ADU.
+    own : ndarray, shape (n,)
+        Flux with which the star of each source is in the image, ADU; 0 for a source without a star.
+    places : ndarray, shape (n, 2)
+        Where these are.
+    profile : StarProfile
+        With which they were drawn.
+    """
+
+    image: Pixels
+    own: Floats
+    places: Floats
+    profile: StarProfile
+
+    def neighbours(self, stamps: Cutouts, sources: npt.NDArray[np.intp]) -> Pixels:
+        """Return what is in cutouts around sources but for their own stars, shape (n, side, side)."""
+        alone = star_stamps(self.profile, stamps, self.places[sources])
+        return np.asarray(
+            stamps.cut(self.image) - self.own[sources].astype(np.float32)[:, None, None] * alone
+        )
+
+
 def apcor_row(apertures: Apertures, corrections: ApertureCorrections) -> FrameRow:
     """Return what ``frames`` says about the aperture corrections of a frame."""
     row: dict[str, Any] = {"n_apcor": corrections.n_stars}
@@ -121,6 +160,7 @@ def aperture_corrections(
     measured: Measurements,
     apertures: Apertures,
     crowding: Floats | None = None,
+    known: KnownLight | None = None,
 ) -> ApertureCorrections:
     """Measure the factors from each flux column to the flux within the total radius.
 
@@ -135,14 +175,24 @@ def aperture_corrections(
     crowding : ndarray or None
         Light that neighbours known from a catalog bring within the total radius, as a share of each
         source's own: detection does not see what hides in the light of a bright star.
+    known : KnownLight or None
+        Light of neighbours that is taken off, if any.
     """
     outermost = apertures.circles[-1]
-    stars = _choose_stars(measured, apertures, outermost, crowding)
+    stars, crowded = _choose_stars(measured, apertures, outermost, crowding, known)
     if len(stars) < _MIN_STARS:
         return _assumed(measured, apertures)
-    rings = _sum_rings(image, background, signal, detections, measured, apertures, stars)
+    rings = _sum_rings(image, background, signal, detections, measured, apertures, stars, known)
+    # A source that is another star than its nearest in the catalog loses its light as if it were a neighbour's.
+    bright = np.flatnonzero(rings.flux[0] > _MIN_SNR * np.sqrt(rings.variance[0]))
+    if known is not None:
+        stars = stars[bright]
+        rings = _Rings(rings.edges, rings.flux[:, bright], rings.variance[:, bright])
+    if len(stars) < _MIN_STARS:
+        return _assumed(measured, apertures)
     place = FieldPlace.of(measured.x[stars], measured.y[stars], signal.shape)
-    order = choose_order(place, rings.flux[1:] / rings.flux[0], _spread(rings))
+    # What is wrong with the neighbours of thirty stars would pass for a variation over the field.
+    order = choose_order(place, rings.flux[1:] / rings.flux[0], _spread(rings)) if known is None else 0
     growth, influence = _mean_growth(rings, place.design(order))
     total = float(growth[-1, 0])
     factor: dict[str, float] = dict.fromkeys(apertures.fluxes, float("nan"))
@@ -160,10 +210,11 @@ def aperture_corrections(
     fit = robust_fit(place.design(order), kron / whole, measured.flux_err["kron"][stars] / whole)
     factor["kron"] = 1.0 / float(fit.coefficients[0])
     error["kron"] = float(np.hypot(factor["kron"] ** 2 * fit.errors[0], error[outermost]))
+    crowded |= error[apertures.calibrated_circle] > _POOR
     if order == 0:
-        return ApertureCorrections(factor, error, len(stars), assumed=False)
+        return ApertureCorrections(factor, error, len(stars), assumed=False, crowded=crowded)
     parts["kron"] = np.eye(len(fit.coefficients))[0], fit.coefficients
-    return ApertureCorrections(factor, error, len(stars), assumed=False, terms=terms)
+    return ApertureCorrections(factor, error, len(stars), assumed=False, terms=terms, crowded=crowded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,23 +267,31 @@ def _clustered_error(influence: Floats) -> float:
 
 
 def _choose_stars(
-    measured: Measurements, apertures: Apertures, outermost: str, known: Floats | None
-) -> npt.NDArray[np.intp]:
+    measured: Measurements,
+    apertures: Apertures,
+    outermost: str,
+    crowding: Floats | None,
+    known: KnownLight | None,
+) -> tuple[npt.NDArray[np.intp], bool]:
+    """Return bright stars that are alone, or the loneliest, brightest first; and whether that took crowded ones."""
     flux, error = measured.flux[outermost], measured.flux_err[outermost]
     bright = (flux > _MIN_SNR * error) & (measured.flux["kron"] > 0) & ((measured.flags & int(UNCLEAN)) == 0)
     bright &= measured.edge_distance > apertures.total_radius_px
+    if known is not None:
+        bright &= known.own > 0.0
     candidates = np.flatnonzero(bright)
     if candidates.size == 0:
-        return candidates
+        return candidates, False
     shares = np.zeros(len(measured))
     reach = _REACH * apertures.total_radius_px
     brightest_neighbours(measured.x, measured.y, np.nan_to_num(flux), reach, shares)
-    crowding = shares[candidates]
-    if known is not None:
-        crowding = np.maximum(crowding, known[candidates])
-    limit = max(_ALONE, float(np.sort(crowding)[min(_LONELIEST, crowding.size) - 1]))
-    alone = candidates[crowding <= limit]
-    return alone[np.argsort(-flux[alone], kind="stable")[:_MAX_STARS]]
+    share = shares[candidates]
+    if crowding is not None:
+        share = np.maximum(share, crowding[candidates])
+    alone, loneliest = (_ALONE, _LONELIEST) if known is None else (_ALONE_IN_CATALOG, _LONELIEST_IN_CATALOG)
+    limit = max(alone, float(np.sort(share)[min(loneliest, share.size) - 1]))
+    chosen = candidates[share <= limit]
+    return chosen[np.argsort(-flux[chosen], kind="stable")[:_MAX_STARS]], limit > _CROWDED
 
 
 def _sum_rings(
@@ -243,6 +302,7 @@ def _sum_rings(
     measured: Measurements,
     apertures: Apertures,
     stars: npt.NDArray[np.intp],
+    known: KnownLight | None,
 ) -> _Rings:
     """Sum stars ring by ring out to the total radius, without the pixels around other detections."""
     edges = _ring_edges(apertures)
@@ -257,7 +317,10 @@ def _sum_rings(
     sums = np.zeros((len(stars), len(edges) - 1, N_SUMS))
     none = np.zeros((len(stars), 0, 0), np.float32)
     dx, dy = x - stamps.column + reach, y - stamps.row + reach
-    stamp_sums(stamps.cut(signal), obscured.astype(np.uint8), none, dx, dy, edges[1:], sums)
+    light = stamps.cut(signal)
+    if known is not None:
+        light = light - known.neighbours(stamps, stars)
+    stamp_sums(light, obscured.astype(np.uint8), none, dx, dy, edges[1:], sums)
     flux, area, dark = (
         np.diff(sums[..., column].T, axis=0, prepend=0.0) for column in (FLUX, AREA, OBSCURED)
     )

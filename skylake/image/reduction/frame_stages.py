@@ -28,6 +28,7 @@ from skylake.image.quality.frame_verdicts import count_pixels, empty_frame, sky_
 from skylake.image.quality.inverted_frames import refuse_inverted
 from skylake.image.reduction.detection_cache import DetectionKeeper, Kept
 from skylake.image.reduction.frame_record import ReduceParams
+from skylake.image.solving.known_light import known_light
 from skylake.image.solving.located_frame import Located, pointing_row, sky_row
 from skylake.image.solving.neighbour_frames import Prior
 from skylake.image.solving.neighbour_pointing import interpolated_row, pointing_of_lens
@@ -291,9 +292,14 @@ def extract(
     """
     reading, image, signal = picture.reading, picture.image, picture.signal
     detections, measured = found.kept.detections, found.kept.measured
-    corrections = aperture_corrections(
-        image, found.background, signal, detections, measured, reading.camera.apertures, located.crowding
-    )
+    given = image, found.background, signal, detections, measured, reading.camera.apertures
+    corrections = aperture_corrections(*given, located.crowding)
+    if corrections.crowded and located.pointing is not None and located.stars is not None:
+        around = located.pointing, located.stars, measured
+        sky = detections, found.background
+        known = known_light(*around, corrections, *sky, reading.camera, reading.exposure_s)
+        better = aperture_corrections(*given, located.crowding, known)
+        corrections = corrections if better.assumed else better
     extracted = Extracted(
         row=row,
         camera=reading.camera,

@@ -55,6 +55,9 @@ class CatalogStars:
     mag: Floats
 
 
+#: Steps in which the inverse of a distortion is found; each makes the error smaller by the distortion itself.
+_INVERSE_STEPS = 4
+
 #: Returns the catalog stars within a radius (degrees) of a position, at an epoch (MJD).
 StarFinder = Callable[[float, float, float, float], CatalogStars]
 
@@ -302,6 +305,28 @@ def stars_inside(pointing: Pointing, shape: tuple[int, int], stars: CatalogStars
     height, width = shape
     x, y = _linear_pixels(pointing, stars.ra_deg[near], stars.dec_deg[near], height, width)
     return near[(x > 0) & (x < width - 1) & (y > 0) & (y < height - 1)]
+
+
+def stars_to_pixels(pointing: Pointing, shape: tuple[int, int], stars: CatalogStars) -> Floats:
+    """Return the places of stars near an image, shape (n, 2), 0-based pixels.
+
+    Distortion by SIP polynomials, whose inverse is not defined everywhere, is found by steps from the linear part; NaN
+    for stars that are not shown, or too far from the image.
+    """
+    if pointing.lens is not None:
+        return np.stack(pointing.lens.to_pixels(unit_vectors(stars.ra_deg, stars.dec_deg)), axis=1)
+    places = np.full((len(stars.mag), 2), np.nan)
+    around = within(pointing.ra_deg, pointing.dec_deg, _MAX_PLANE_DEG, stars.ra_deg, stars.dec_deg)
+    near = np.flatnonzero(around)
+    wanted = np.stack(_linear_pixels(pointing, stars.ra_deg[near], stars.dec_deg[near], *shape), axis=1)
+    inside = (np.abs(wanted / np.array(shape)[::-1] - 0.5) < 1.0).all(axis=1)
+    near, wanted = near[inside], wanted[inside]
+    found = wanted
+    for _ in range(_INVERSE_STEPS):
+        there = np.stack(_linear_pixels(pointing, *pointing.to_sky(*found.T), *shape), axis=1)
+        found = found + (wanted - there)
+    places[near] = found
+    return places
 
 
 def _stars_in_view(view: SkyView, stars: CatalogStars) -> npt.NDArray[np.intp]:

@@ -272,7 +272,9 @@ def test_light_that_clouds_took_is_in_the_zeropoint(clouds: Any) -> None:
     known = np.isfinite(np.ma.filled(rows["zp"], np.nan))
     assert known.sum() >= 8
     assert (rows["cloud_mag"][known] > 0.5).any()
-    assert np.abs((rows["true_zp"] - rows["zp"])[known]).max() < 0.06
+    off = np.abs(rows["true_zp"] - rows["zp"])[known]
+    assert (off / rows["zp_err"][known]).max() < 2.5
+    assert off.max() < 0.1
 
 
 # One catalog solves, another calibrates.
