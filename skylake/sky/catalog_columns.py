@@ -33,7 +33,7 @@ _UCD_LIMITS = (
 )
 #: Whether the survey marks a star as variable, where it does so.
 _VARIABLE = Column(
-    "variable", "boolean", "Whether the survey marks the star as variable", ucd="meta.code;src.var"
+    "is_variable", "boolean", "Whether the survey marks the star as variable", ucd="meta.code;src.var"
 )
 
 
@@ -245,7 +245,7 @@ def catalog_schema(
     systems : mapping of str to str, optional
         Photometric systems of bands that are not those of their names.
     with_variable : bool
-        Whether there is a column ``variable``.
+        Whether there is a column ``is_variable``.
 
     Raises
     ------

@@ -192,7 +192,7 @@ def standardise(
         values = _in_magnitudes(rows, name, columns.missing)
         stars[colour_column(colour)] = _nullable(values, np.isfinite(values))
     if columns.variable is not None:
-        stars["variable"] = pa.array(_is_variable(rows, columns.variable))
+        stars["is_variable"] = pa.array(_is_variable(rows, columns.variable))
     counts = int(np.sum(~finite)), int(np.sum(why[_OUTSIDE]))
     report = ImportReport(batch.num_rows, *counts, firsts, largest, cuts, without_id)
     return conform(pa.table(stars), columns.schema), report

@@ -110,9 +110,18 @@ def in_box(catalog: ReferenceCatalog, box: Box, limits: Limits) -> pa.Table:
     CatalogError
         If a file is missing or damaged.
     """
+    _require_own_stars(catalog)
     chosen = limits.expression(catalog)
     with reading(catalog.collection):
         return read_box(catalog.root, box, chosen)
+
+
+def _require_own_stars(catalog: ReferenceCatalog) -> None:
+    if catalog.in_place is not None:
+        raise CatalogError(
+            f"the catalog {catalog.name} is used in place, where `skylake catalog cone` searches it; import its files "
+            "for boxes and coverage"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +195,7 @@ def coverage(catalog: ReferenceCatalog, order: int | None = None) -> Coverage:
     CatalogError
         If a file is missing or damaged.
     """
+    _require_own_stars(catalog)
     counts = np.zeros(12 * 4**FINEST, np.int64)
     with reading(catalog.collection):
         files = [path for _, path in leaf_files(catalog.root, read_pixels(catalog.root))]

@@ -263,7 +263,7 @@ def _narrowed(columns: CatalogColumns, names: Sequence[str]) -> CatalogColumns:
         keep_magnitudes={band: cuts for band, cuts in columns.keep_magnitudes.items() if band in bands},
         sums=sums,
         colours={colour: name for colour, name in columns.colours.items() if colour_column(colour) in wanted},
-        variable=columns.variable if "variable" in wanted else None,
+        variable=columns.variable if "is_variable" in wanted else None,
     )
 
 

@@ -43,7 +43,7 @@ PUBLISHED: dict[str, tuple[str, list[str], dict[str, Any]]] = {
             "mag_J_err": None,
             "mag_K_err": 0.044,
             "mag_Gaia_G": 15.884,
-            "variable": True,
+            "is_variable": True,
         },
     ),
     "tyc2.dat": (
@@ -131,7 +131,7 @@ PUBLISHED: dict[str, tuple[str, list[str], dict[str, Any]]] = {
             "dec_deg": 12.62564,
             "mag_V": 6.0,
             "mag_V_err": None,
-            "variable": True,
+            "is_variable": True,
         },
     ),
     "VizieR, tab separated": (
@@ -190,7 +190,7 @@ PUBLISHED: dict[str, tuple[str, list[str], dict[str, Any]]] = {
             "ref_id": 5853498713190525696,
             "pm_ra_mas_yr": -3781.741,
             "mag_Gaia_G": 8.984749,
-            "variable": True,
+            "is_variable": True,
             "mag_Gaia_G_err": 2.5 / math.log(10) / 2461.9,
         },
     ),
@@ -298,7 +298,7 @@ def test_what_the_published_rows_beyond_the_first_say(tmp_path: Path) -> None:
     assert (other["ra_deg"], other["dec_deg"], other["pm_ra_mas_yr"]) == (1.12558209, 2.267394, None)
     assert other["mag_V"] is None and other["mag_VT"] == pytest.approx(8.670)
     assert found["refcat2 tiles"][1]["mag_J"] == pytest.approx(14.105, abs=1e-6)
-    assert found["refcat2 tiles"][1]["variable"] is False
+    assert found["refcat2 tiles"][1]["is_variable"] is False
     # Poor in the stack: the star stays, its magnitudes do not.
     assert [row["mag_g"] is None for row in found["VizieR, tab separated"]] == [False, True]
     assert [row["mag_g"] is None for row in found["SkyMapper"]] == [False, True]

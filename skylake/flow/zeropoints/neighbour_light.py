@@ -26,8 +26,7 @@ from skylake.image.wcs.lens import Lens
 from skylake.image.wcs.lens_text import VIEW_MARK, lens_of_text, view_of_text
 from skylake.lake.storage.slices import Slice, read_files
 from skylake.schema.aperture_columns import MORE, aperture_floats, aperture_value
-from skylake.sky.cone import faintest_of
-from skylake.sky.lake_catalogs import MOST_STARS, ReferenceCatalog, reading
+from skylake.sky.lake_catalogs import MOST_STARS, ReferenceCatalog
 from skylake.table.calibrated_matches import column_floats
 from skylake.table.matches import LIGHT_COLUMNS
 
@@ -80,10 +79,7 @@ class _Fields:
         error = f"{self.magnitude}_err"
         columns = ["ref_id", "ra_deg", "dec_deg", "pm_ra_mas_yr", "pm_dec_mas_yr", self.magnitude]
         columns += [error] if error in self.reference.columns else []
-        faintest = math.inf
-        if self.reference.in_place is None:
-            with reading(self.reference.collection):
-                faintest = faintest_of(self.reference.root, ra_deg, dec_deg, wide, self.magnitude, MOST_STARS)
+        faintest = self.reference.faintest_of(ra_deg, dec_deg, wide, self.magnitude, MOST_STARS)
         bright = None if math.isinf(faintest) else pc.field(self.magnitude) <= faintest
         stars = self.reference.cone(ra_deg, dec_deg, wide, columns, bright).sort_by("ref_id")
         self._field = ra_deg, dec_deg, wide, stars
