@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _INDEX = "_healpix_29"
 #: More than the rounding error of a difference of declinations.
 _ROUNDING_DEG = 1e-9
+#: No detection lies farther from its star.
+_FARTHEST_ARCSEC = 3600.0
 #: Rows that are filtered at a time.
 _BATCH = 65_536
 #: Units of columns that no table has.
@@ -57,7 +59,9 @@ class ViewOf:
     @property
     def inputs(self) -> set[str]:
         """Tables that the view is computed from."""
-        return {self.table, "frames", "zeropoints"} | ({"sources"} if self.table == "matches" else set())
+        # A match needs its detection, and a detection the light of neighbours that its match knows.
+        others = {"matches": {"sources"}, "sources": {"matches"}}
+        return {self.table, "frames", "zeropoints"} | others.get(self.table, set())
 
 
 VIEWS = {
@@ -219,6 +223,8 @@ def _files(snapshot: Snapshot, view: ViewOf, files: Sequence[Path] | None) -> di
         found[view.table] = files
         if view.table == "matches":
             found["sources"] = _files_of_sources(snapshot, files)
+        elif view.table == "sources":
+            found["matches"] = _files_of_matches(snapshot, files)
         if not files:
             found |= {"frames": [], "zeropoints": []}
     return found
@@ -236,6 +242,26 @@ def _files_of_sources(snapshot: Snapshot, matches: Sequence[Path]) -> list[Path]
     leaves = snapshot.version("sources").leaves
     counts = {pixel: np.diff(np.searchsorted(index, pixel_range(*pixel)))[0] for pixel in leaves}
     return [path for pixel, files in leaves.items() if counts[pixel] for path in files]
+
+
+def _files_of_matches(snapshot: Snapshot, files: Sequence[Path]) -> list[Path]:
+    """Return the files that may have matches of some sources, each in the pixel of its star."""
+    from skylake.sky.pixels import grown_ranges, pixel_range
+
+    chosen = set(files)
+    pixels = [
+        pixel for pixel, held in snapshot.version("sources").leaves.items() if not chosen.isdisjoint(held)
+    ]
+    near = np.concatenate(
+        [np.zeros((0, 2), np.int64), *(grown_ranges(one, _FARTHEST_ARCSEC) for one in pixels)]
+    )
+    leaves = snapshot.version("matches").leaves
+    touched = [pixel for pixel in leaves if _overlap(near, *pixel_range(*pixel))]
+    return [path for pixel in touched for path in leaves[pixel]]
+
+
+def _overlap(ranges: np.ndarray[tuple[int, int], np.dtype[np.int64]], low: int, high: int) -> bool:
+    return bool(((ranges[:, 0] < high) & (low < ranges[:, 1])).any())
 
 
 def _described(schema: pa.Schema, table: str) -> pa.Schema:

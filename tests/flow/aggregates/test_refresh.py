@@ -74,7 +74,8 @@ def test_duckdb_and_pandas_count_as_skylake_does(calibrated_once: Lake, table: s
     ((found,),) = duckdb.sql(f"SELECT count(*) FROM read_parquet('{pattern}')").fetchall()
     frame = pd.read_parquet(folder / "dataset", partitioning=None)
     assert found == len(frame) == expected > 0
-    assert tuple(frame.columns) == load(table).names
+    # Files have no column of further apertures where no row has any.
+    assert tuple(frame.columns) == tuple(name for name in load(table).names if name != "more_apertures")
 
 
 def test_outside_readers_see_one_and_the_same_sum(calibrated_once: Lake) -> None:
