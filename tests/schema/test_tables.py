@@ -87,7 +87,7 @@ def _rename_key(data: dict[str, Any]) -> None:
         (_add_key, "column 'night' has the unknown key 'colour'"),
         (_add_type, "column 'night' has the unknown datatype 'complex'"),
         (_double, "a column name occurs twice"),
-        (_rename_key, "the key, sort or batch column 'number' is no column"),
+        (_rename_key, "the key, sort, batch or default column 'number' is no column"),
     ],
 )
 def test_a_file_that_breaks_the_vocabulary_is_named(
