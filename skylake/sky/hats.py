@@ -176,6 +176,8 @@ def write_row_group_metadata(root: Path) -> bool:
     if not all(form.equals(schema) for form in forms):
         path.unlink(missing_ok=True)
         return False
+    # Validators compare the two.
+    write_common_metadata(root, schema)
     for footer, (_, leaf) in zip(footers, leaves, strict=True):
         footer.set_file_path(leaf.relative_to(root / "dataset").as_posix())
     partial = path.with_name("._metadata.tmp")
