@@ -145,7 +145,8 @@ def write_row_group_metadata(root: Path) -> bool:
     """Write ``dataset/_metadata``: the footers of all files of a catalog, which readers then need not open.
 
     Validators take it that every pixel has one file. A catalog with more in some pixel, or with files of several
-    schemas, gets none, and loses one that it has: such a file is optional, a wrong one is not valid.
+    schemas, gets none, and loses one that it has: such a file is optional, a wrong one is not valid. Nested columns
+    that no file has are then left out of ``_common_metadata`` too, which validators compare.
 
     Parameters
     ----------

@@ -61,7 +61,9 @@ def test_a_file_tells_its_table_version_and_votable_header(name: str, tmp_path: 
     for column in schema.columns:
         # A nested column without values is in no file.
         if not column.columns or not column.nullable:
-            flat |= {f"{column.name}.{inner.name}": inner for inner in column.columns} or {column.name: column}
+            flat |= {f"{column.name}.{inner.name}": inner for inner in column.columns} or {
+                column.name: column
+            }
     assert list(fields) == list(flat)
     for found, field in fields.items():
         is_text = flat[found].datatype in ("string", "text", "timestamp")
