@@ -72,7 +72,14 @@ def _table_section(schema: TableSchema, title: str | None = None) -> str:
     lines = [f"## {title or schema.name}", "", schema.description, ""]
     key = ", ".join(f"`{name}`" for name in schema.primary_key)
     kind = "HATS catalog" if schema.layout.kind == "hats" else "Parquet files by camera and night"
-    lines += [f"Key: {key}. Layout: {kind}.", "", "| column | type | unit | meaning |", "|---|---|---|---|"]
+    default = ", ".join(f"`{name}`" for name in schema.layout.default)
+    loaded = f" lsdb loads by default: {default}." if default else ""
+    lines += [
+        f"Key: {key}. Layout: {kind}.{loaded}",
+        "",
+        "| column | type | unit | meaning |",
+        "|---|---|---|---|",
+    ]
     for column in schema.columns:
         lines.append(_column_row(column, ""))
         lines += [_column_row(inner, f"{column.name}.") for inner in column.columns]

@@ -156,25 +156,24 @@ def _flattened(column: pa.ChunkedArray) -> list[pa.ChunkedArray]:
     return column.flatten() if pa.types.is_struct(column.type) else [column]
 
 
-def _is_optional(field: pa.Field) -> bool:
-    return bool(field.nullable and pa.types.is_struct(field.type))
+def optional_columns(schema: pa.Schema) -> list[str]:
+    """Return the columns of a table that its files do not have where they are null in all rows."""
+    return [field.name for field in schema if field.nullable and pa.types.is_struct(field.type)]
 
 
 def absent_columns(rows: pa.Table) -> list[str]:
-    """Return the nested columns of rows that are null in all of them, which a file of these rows does not have.
+    """Return the nested columns of rows of a table that are null in all of them, which a file of these does not have.
 
-    Readers fill a column that a file lacks with null. astropy reads no file with a nested column.
+    Readers fill a column that a file of a table lacks with null. astropy reads no file with a nested column.
     """
-    return [
-        field.name
-        for field in rows.schema
-        if _is_optional(field) and rows[field.name].null_count == rows.num_rows
-    ]
+    if b"skylake.table" not in (rows.schema.metadata or {}):
+        return []
+    return [name for name in optional_columns(rows.schema) if rows[name].null_count == rows.num_rows]
 
 
 def columns_absent_from(paths: Iterable[Path], schema: pa.Schema) -> list[str]:
     """Return the nested columns of a schema in which the footers of some files show no value."""
-    absent = {field.name for field in schema if _is_optional(field)}
+    absent = set(optional_columns(schema))
     for path in paths:
         if not absent:
             break

@@ -15,6 +15,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from skylake.schema.parquet import optional_columns, stored_schema
+
 _MAGIC = b"PAR1"
 #: Header of the field of the row count, a 64-bit integer; in a file without rows a zero and an empty list follow.
 _COUNT = b"\x16"
@@ -37,20 +39,27 @@ def row_count(path: Path, schema: pa.Schema) -> int:
     OSError, pyarrow.ArrowInvalid
         If the file cannot be read, or is no Parquet file.
     """
-    start = _start(schema)
+    starts = _starts(schema)
     with path.open("rb") as stream:
         size = stream.seek(0, io.SEEK_END)
         stream.seek(max(0, size - 8))
         end = stream.read(8)
-        if start is not None and end[4:] == _MAGIC:
+        if starts and end[4:] == _MAGIC:
             stream.seek(max(0, size - 8 - int.from_bytes(end[:4], "little")))
-            footer = stream.read(len(start) + _LONGEST)
-            if footer.startswith(start):
-                return _number(footer[len(start) :])
+            footer = stream.read(max(map(len, starts)) + _LONGEST)
+            for start in starts:
+                if footer.startswith(start):
+                    return _number(footer[len(start) :])
     return int(pq.read_metadata(path).num_rows)
 
 
 @lru_cache(maxsize=64)
+def _starts(schema: pa.Schema) -> tuple[bytes, ...]:
+    """Return the bytes with which footers of a schema begin, with nested columns that may be absent and without."""
+    forms = (schema, stored_schema(schema, optional_columns(schema)))
+    return tuple(start for form in forms if (start := _start(form)) is not None)
+
+
 def _start(schema: pa.Schema) -> bytes | None:
     """Return the bytes with which footers of a schema begin, up to the row count; None if that is not known."""
     stream = io.BytesIO()

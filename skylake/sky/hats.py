@@ -147,7 +147,8 @@ def write_row_group_metadata(root: Path) -> bool:
     """Write ``dataset/_metadata``: the footers of all files of a catalog, which readers then need not open.
 
     Validators take it that every pixel has one file. A catalog with more in some pixel, or with files of several
-    schemas, gets none, and loses one that it has: such a file is optional, a wrong one is not valid.
+    schemas, gets none, and loses one that it has: such a file is optional, a wrong one is not valid. Nested columns
+    that no file has are then left out of ``_common_metadata`` too, which validators compare.
 
     Parameters
     ----------
@@ -178,6 +179,8 @@ def write_row_group_metadata(root: Path) -> bool:
     if not all(form.equals(schema) for form in forms):
         path.unlink(missing_ok=True)
         return False
+    # Validators compare the two.
+    write_common_metadata(root, schema)
     for footer, (_, leaf) in zip(footers, leaves, strict=True):
         footer.set_file_path(leaf.relative_to(root / "dataset").as_posix())
     partial = path.with_name("._metadata.tmp")

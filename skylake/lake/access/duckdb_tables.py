@@ -17,7 +17,8 @@ from skylake.lake.layout import Layout
 from skylake.lake.storage.damaged_files import naming_damage
 from skylake.places import is_url, key, store
 from skylake.resources import folder
-from skylake.schema import Column, TableSchema
+from skylake.schema import Column, TableSchema, arrow_schema
+from skylake.schema.parquet import optional_columns
 from skylake.sky.hats import IN_PLACE, read_collection
 
 if TYPE_CHECKING:
@@ -294,7 +295,7 @@ def _add_files(
         if schema.in_blocks:
             connection.execute(f"DROP TABLE {view}")
         columns = f", schema = {duckdb_columns(schema)}"
-        _view(connection, view, snapshot.folder(name), columns, some)
+        _view(connection, view, snapshot.folder(name), columns, some, duckdb_selection(schema))
         if schema.in_blocks:
             add_gathered(connection, schema, view)
 
@@ -336,6 +337,16 @@ def duckdb_columns(schema: TableSchema) -> str:
     return f"{_text(f'{{{entries}}}')}::{kind}"
 
 
+def duckdb_selection(schema: TableSchema) -> str:
+    """Return what to select from files of a table under :func:`duckdb_columns`.
+
+    Nested columns that files may lack are read whole: DuckDB 2.0 fails if it reads a part of one that is missing.
+    """
+    names = map(quoted, optional_columns(arrow_schema(schema)))
+    whole = ", ".join(f"CASE WHEN {name} IS NOT NULL THEN {name} END AS {name}" for name in names)
+    return f"* REPLACE ({whole})" if whole else "*"
+
+
 def _escaped(text: str) -> str:
     """Return a text as it stands quoted within a text that DuckDB casts to a nested value."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -362,6 +373,7 @@ def _view(
     root: Path,
     options: str = "",
     some: Sequence[Path] | None = None,
+    selection: str = "*",
 ) -> None:
     """Make a view of all files of a folder, or of some.
 
@@ -375,7 +387,7 @@ def _view(
     else:
         files = f"'{pattern(root, 'dataset/**/*.parquet')}'"
     connection.execute(
-        f"CREATE VIEW {name} AS SELECT * FROM read_parquet({files}, hive_partitioning = false{options})"
+        f"CREATE VIEW {name} AS SELECT {selection} FROM read_parquet({files}, hive_partitioning = false{options})"
     )
 
 

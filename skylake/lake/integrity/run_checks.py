@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from skylake.lake.access.duckdb_tables import duckdb_columns, in_memory
+from skylake.lake.access.duckdb_tables import duckdb_columns, duckdb_selection, in_memory
 from skylake.lake.integrity.check_queries import Check, CheckOutcome, fill, load_checks, run_check
 from skylake.lake.integrity.lake_facts import Facts
 from skylake.lake.integrity.repairs import Repairs
@@ -138,7 +138,8 @@ def _add_view(
     if share is not None and share[0] in load(name).names:
         chosen = f" WHERE {share[0]} % {share[2]} = {share[1]}"
     connection.execute(
-        f'CREATE VIEW "{name}" AS SELECT * FROM read_parquet([{listed}], hive_partitioning = false, '
+        f'CREATE VIEW "{name}" AS SELECT {duckdb_selection(load(name))} '
+        f"FROM read_parquet([{listed}], hive_partitioning = false, "
         f"schema = {duckdb_columns(load(name))}){chosen}"
     )
 

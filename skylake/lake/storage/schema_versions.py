@@ -24,6 +24,7 @@ from skylake.schema.deployed import deployed_sha256
 from skylake.schema.tables import register, require_plain_names, schema_of
 from skylake.sky.hats import read_common_metadata, write_common_metadata
 from skylake.sky.hats_compiled import keep_compiled
+from skylake.sky.hats_coverage import POINT_MAP
 
 
 def require_known(root: Path, snapshot: Path) -> dict[str, TableSchema]:
@@ -179,13 +180,15 @@ def open_catalog(
         options["columns"] = "all"
     if margin is not None and read_common_metadata(margin).equals(schema):
         options = {"margin_cache": margin} | options
-    held = {"path_generator": partial(_leaf, root, holder, margin)} | options
+    held = {"path_generator": partial(_leaf, root, holder, options.get("margin_cache"))} | options
     if read_common_metadata(root).equals(schema):
         # A published lake need not be held: only a later publish removes its files.
         return lsdb.open_catalog(root, **(options if is_url(root) else held))
     with tempfile.TemporaryDirectory(prefix="skylake-schema-") as folder:
         for name in ("hats.properties", "partition_info.csv"):
             (Path(folder) / name).write_bytes((root / name).read_bytes())
+        if (root / POINT_MAP).is_file():
+            (Path(folder) / POINT_MAP).write_bytes((root / POINT_MAP).read_bytes())
         (Path(folder) / "dataset").mkdir()
         write_common_metadata(Path(folder), schema)
         catalog = lsdb.open_catalog(folder, **held)
@@ -193,11 +196,11 @@ def open_catalog(
     return catalog
 
 
-def _leaf(root: Path, holder: object, margin: Path | None, base: Any, *leaf: Any) -> Any:
+def _leaf(root: Path, holder: object, margin: object, base: Any, *leaf: Any) -> Any:
     """Return the path of a leaf of `root`, wherever lsdb takes it to be, or of its margin.
 
     lsdb keeps this function with the catalog and with all that is made from it, and so the holder lives as long.
     """
     from hats.io import pixel_catalog_file
 
-    return pixel_catalog_file(margin if margin is not None and str(base) == str(margin) else root, *leaf)
+    return pixel_catalog_file(base if str(base) == str(margin) else root, *leaf)
