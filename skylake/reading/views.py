@@ -37,6 +37,8 @@ _BATCH = 65_536
 _UNITS = {
     "total_flux": "adu/s",
     "total_flux_err": "adu/s",
+    "neighbour_flux": "adu/s",
+    "neighbour_flux_err": "adu/s",
     "residual": "mag",
     "mag_limit_counts": "mag",
     "mag_limit_injected": "mag",
@@ -57,7 +59,9 @@ class ViewOf:
     @property
     def inputs(self) -> set[str]:
         """Tables that the view is computed from."""
-        return {self.table, "frames", "zeropoints"} | ({"sources"} if self.table == "matches" else set())
+        # Sources lose the light of neighbours of the star that they are.
+        others = {"matches": {"sources"}, "sources": {"matches"}}
+        return {self.table, "frames", "zeropoints"} | others.get(self.table, set())
 
 
 VIEWS = {
