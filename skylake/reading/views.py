@@ -39,6 +39,8 @@ _BATCH = 65_536
 _UNITS = {
     "total_flux": "adu/s",
     "total_flux_err": "adu/s",
+    "neighbour_flux": "adu/s",
+    "neighbour_flux_err": "adu/s",
     "residual": "mag",
     "mag_limit_counts": "mag",
     "mag_limit_injected": "mag",

@@ -106,9 +106,21 @@ def calibrated(snapshot: Snapshot) -> pd.DataFrame:
             * (1.0 if np.isnan(row[f"apcor_rel_{row['flux']}"]) else row[f"apcor_rel_{row['flux']}"])
             for _, row in rows.iterrows()
         ]
-    flux = rows["total_flux"].where(rows["total_flux"] > 0)
     beyond = airmass(rows["altitude_deg"]) - 1.0
     lost = (rows["extinction"] * beyond).where(rows["extinction"].notna(), 0.0)
+    key = ["frame_id", "source_no", "catalog"]
+    light = ["ref_mag", "ref_colour", "ref_crowding", "ref_crowding_err", "ref_sky_light"]
+    rows = rows.merge(snapshot.pandas("matches")[key + light], on=key, how="left")
+    term = (rows["colour_term"] * (rows["ref_colour"] - rows["pivot_colour"])).fillna(0.0)
+    own = 10.0 ** (0.4 * (rows["zp"] + term - lost - rows["ref_mag"]))
+    net = rows["ref_crowding"] - rows["sky_light_scale"].fillna(1.0) * rows["ref_sky_light"]
+    net_err = np.hypot(
+        rows["ref_crowding_err"], rows["sky_light_scale_err"].fillna(0.0) * rows["ref_sky_light"]
+    )
+    rows["total_flux"] -= (own * net).fillna(0.0)
+    flux = rows["total_flux"].where(rows["total_flux"] > 0)
+    of_neighbours = (2.5 / np.log(10) * (own * net_err).fillna(0.0) / flux) ** 2
+    rows = rows.drop(columns=light)
     rows["mag"] = -2.5 * np.log10(flux) + rows["zp"] - lost
     photon = (2.5 / np.log(10) * rows["total_flux_err"] / flux) ** 2
     spread = rows["colour_spread"] ** 2 + (rows["mean_colour"] - rows["pivot_colour"]) ** 2
@@ -119,7 +131,7 @@ def calibrated(snapshot: Snapshot) -> pd.DataFrame:
     rows["zp_err"] = np.sqrt(
         rows["zp_fit_err"] ** 2 + pivot**2 + at_airmass**2 + (rows["colour_term"] ** 2 * spread).fillna(0.0)
     )
-    rows["mag_err"] = np.sqrt(photon + rows["zp_err"] ** 2)
+    rows["mag_err"] = np.sqrt(photon + rows["zp_err"] ** 2 + of_neighbours)
     rows["mag_random_err"] = np.sqrt(photon + np.minimum(rows["zp_random_err"], rows["zp_err"]) ** 2)
     return rows.sort_values(["frame_id", "source_no", "catalog"]).reset_index(drop=True)
 
