@@ -26,6 +26,7 @@ from skylake.schema.digest import add_digests
 from skylake.schema.tables import in_force, require_plain_names
 from skylake.sky.crossmatch import Neighbours, match_graph, partitions, result_schema, rows_of, sides
 from skylake.sky.hats_files import HatsFiles, open_hats
+from skylake.sky.lake_catalogs import ReferenceCatalog
 from skylake.sky.pixels import Pixel
 
 #: The one part of such a table.
@@ -197,7 +198,8 @@ def open_side(snapshot: Snapshot, name: str) -> HatsFiles:
     if name in snapshot.tables:
         return _table(snapshot, name)
     if (catalog := name.removeprefix(_CATALOGS)) in snapshot.catalogs():
-        return open_hats(snapshot.catalog(catalog))
+        in_place = ReferenceCatalog.open(snapshot.catalog(catalog)).in_place
+        return open_hats(snapshot.catalog(catalog) if in_place is None else in_place.address)
     if not is_url(name) and not Path(name).exists():
         tables = [one for one in snapshot.tables if snapshot.schema(one).layout.kind == "hats"]
         known = ", ".join([*tables, *(_CATALOGS + one for one in snapshot.catalogs())])
