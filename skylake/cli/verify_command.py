@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from skylake.flow.maintenance.verify_lake import VerifyReport
 
 
-@click.command(short_help="Check that a lake is whole; name what is broken, and its repair.")
+@click.command(short_help="Check that a lake is whole; name damage and its repair.")
 @lake_argument
 @as_of_option
 @click.option("--deep", is_flag=True, help="Read every row of every file too, and ask the hats package.")

@@ -65,7 +65,8 @@ def test_a_table_is_calibrated_as_the_frames_that_it_was_made_from(
     known, found = zeropoints(lake), zeropoints(with_catalog)
     assert known.keys() == found.keys()
     for mjd, (zeropoint, error) in found.items():
-        assert zeropoint == pytest.approx(known[mjd][0], abs=0.01) and error < 0.05
+        # A table does not say what the light of neighbours in its apertures is.
+        assert zeropoint == pytest.approx(known[mjd][0], abs=0.03) and error < 0.05
     if suffix == "fits":
         well("aggregate", with_catalog)
         well("verify", with_catalog, "--deep")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from skylake.flow.aggregates.calibration import cameras_of
 from skylake.lake import Lake
+from skylake.sky.lake_catalogs import ReferenceCatalog
 
 
 def catalog_uses(lake: Lake) -> dict[str, list[str]]:
@@ -22,7 +23,9 @@ def catalog_uses(lake: Lake) -> dict[str, list[str]]:
     cameras = sorted(cameras_of(snapshot))
     chosen = {camera: lake.calibrating_catalog(camera) for camera in cameras}
     if not cameras and not named.calibrate and len(uses) == 1:
-        chosen = {"": next(iter(uses))}
+        (only,) = uses
+        lists_variables = ReferenceCatalog.open(snapshot.catalog(only)).lists_variables
+        chosen = {} if lists_variables else {"": only}
     is_common = len(set(chosen.values())) == 1
     for camera, name in chosen.items():
         use = "calibrate" if is_common else f"calibrate:{camera}"

@@ -35,6 +35,7 @@ from skylake.flow.zeropoints.calibration_parameters import (
 )
 from skylake.flow.zeropoints.choose_matches import match_radius_arcsec
 from skylake.flow.zeropoints.crossmatch_night import filters_of, match_night, with_filters
+from skylake.flow.zeropoints.variable_stars import with_variables
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
 from skylake.lake.cameras.chosen_catalogs import ChosenCatalog, read_choice
 from skylake.lake.storage.slices import read_files
@@ -516,6 +517,7 @@ def calibrate_night(night: Night, profile: Profile, tree: PixelTree, staging: Pa
         matches = read_files("matches", night.matches_slices)
     else:
         matches = match_night(frames, night.sources, night.sources_slices, camera, reference)
+        matches = with_variables(matches, night.variables)
         matches_part = stage_part(
             matches,
             "matches",

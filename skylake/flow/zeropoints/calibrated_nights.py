@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from skylake.cameras import Profile
 from skylake.flow.staleness import Why, why_stale
 from skylake.flow.zeropoints.calibration_parameters import calibration_inputs
+from skylake.flow.zeropoints.variable_stars import variable_catalogs
 from skylake.lake import Part, Snapshot
 from skylake.lake.storage.slices import Slice
 from skylake.sky.lake_catalogs import ReferenceCatalog
@@ -40,6 +41,7 @@ class Night:
     matches: Part | None
     matches_slices: tuple[Slice, ...]
     inputs: dict[str, str]
+    variables: tuple[ReferenceCatalog, ...]
     why_matches: Why | None
     why_zeropoints: Why | None
 
@@ -87,13 +89,14 @@ def plan_nights(
 ) -> Iterator[Night]:
     """Yield all nights of the cameras that are calibrated, those that are up to date too."""
     sources, matches, zeropoints = (snapshot.parts(table) for table in ("sources", "matches", "zeropoints"))
+    variables = variable_catalogs(snapshot)
     lost = {table: snapshot.version(table).lost() for table in ("matches", "zeropoints")}
     for part in snapshot.parts("frames").values():
         if part.camera is None or part.night is None or part.camera not in against:
             continue
         reference, version = against[part.camera].reference, against[part.camera].version
         detections = sources.get(part.name) or Part("sources", part.name, (), part.camera, part.night)
-        inputs = calibration_inputs(part, detections, reference, profiles[part.camera], part.night)
+        inputs = calibration_inputs(part, detections, reference, profiles[part.camera], part.night, variables)
         held = matches.get(matches_name(part.name, reference.name))
         why_matches = why_stale(held, inputs) or _why_lost(held, lost["matches"])
         current = held if why_matches is None else None
@@ -109,6 +112,7 @@ def plan_nights(
             current,
             tuple(snapshot.version("matches").slices_of(current)) if current else (),
             inputs,
+            variables,
             why_matches,
             why_stale(fitted, inputs)
             or _why_lost(fitted, lost["zeropoints"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -21,11 +21,17 @@ from skylake.sky.lake_catalogs import ReferenceCatalog
 
 
 def calibration_inputs(
-    frames: Part, sources: Part, catalog: ReferenceCatalog, profile: Profile, night: int
+    frames: Part,
+    sources: Part,
+    catalog: ReferenceCatalog,
+    profile: Profile,
+    night: int,
+    variables: Sequence[ReferenceCatalog] = (),
 ) -> dict[str, str]:
     """Return what ``matches`` and ``zeropoints`` of a night are made from: names to checksums.
 
-    The coefficients with which magnitudes of the catalog are transformed are among them where any are.
+    The coefficients with which magnitudes of the catalog are transformed are among them where any are, and so are
+    catalogs of variable stars.
     """
     configuration = calibration_configuration(profile, night)
     periods = [configuration["first"], *(values for _, values in configuration["later"])]
@@ -37,7 +43,8 @@ def calibration_inputs(
         "configuration": config_sha256(configuration),
     }
     used = {one.description: asdict(one) for one in transformations_of(bands, catalog)}
-    return inputs | ({"transformations": config_sha256(used)} if used else {})
+    inputs |= {"transformations": config_sha256(used)} if used else {}
+    return inputs | ({"variables": " ".join(one.checksum for one in variables)} if variables else {})
 
 
 def transformations_of(bands: Iterable[FilterBand], catalog: ReferenceCatalog) -> list[Transformation]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -446,6 +447,23 @@ def test_a_camera_is_calibrated_by_transformed_magnitudes(
     assert len(deviation) == 12 and np.abs(deviation).max() < 3.0, deviation
     assert truth["zp_err"].max() < 0.03
     assert calibrate(ingested, Inline()).n_current == 2
+
+
+def test_listed_variables_take_no_part_in_zeropoints(calibrated: Lake, tmp_path: Path) -> None:
+    before = calibrated.snapshot().pandas("zeropoints").set_index("frame_id")["n_used"]
+    matches = calibrated.snapshot().pandas("matches")
+    stars = matches.drop_duplicates("ref_id").nsmallest(30, "ref_mag")
+    listed = pd.DataFrame({"OID": range(30), "RAJ2000": stars["ra_deg"], "DEJ2000": stars["dec_deg"], "V": 0})
+    listed.assign(max=9.0, n_max="V").to_csv(tmp_path / "vsx.csv", index=False)
+    import_catalog(calibrated, "vsx", "vsx", [tmp_path / "vsx.csv"])
+    assert outdated(calibrated)["matches"].why.keys() == set(calibrated.snapshot().parts("matches"))
+    assert calibrate(calibrated, Inline()).n_renewed == 2
+    matches = calibrated.snapshot().pandas("matches")
+    assert set(matches["ref_id"][matches["is_variable"]]) == set(stars["ref_id"])
+    assert matches["is_variable"].notna().all()
+    after = calibrated.snapshot().pandas("zeropoints").set_index("frame_id")["n_used"]
+    assert (after < before).all()
+    assert calibrate(calibrated, Inline()).n_current == 2
 
 
 # Which nights.
