@@ -10,6 +10,8 @@ from pathlib import Path
 
 from skylake.errors import UsageError
 
+#: A folder with such a file is a HATS table.
+PROPERTIES_FILE = "hats.properties"
 _FRAME = re.compile(r".*\.(fits?|fts)(\.gz|\.bz2|\.fz)?\Z", re.IGNORECASE)
 
 
@@ -71,6 +73,10 @@ def _walk(root: Path, complaints: list[str]) -> Iterable[Path]:
 
     for folder, folders, names in os.walk(root.absolute(), followlinks=True, onerror=complain):
         # Folders before links to them, then by name: what a frame is called must not depend on the disk.
+        if PROPERTIES_FILE in names:
+            # A HATS table, whose maps of the sky are FITS files.
+            folders.clear()
+            continue
         folders.sort(key=lambda name, folder=folder: (Path(folder, name).is_symlink(), name))  # type: ignore[misc]
         folders[:] = [name for name in folders if _is_new(Path(folder) / name, seen)]
         for name in names:

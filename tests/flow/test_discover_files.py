@@ -15,7 +15,10 @@ FRAMES = [
     "a.fits", "b.FIT", "c.fts", "d.fits.gz", "e.fit.bz2", "f.fits.fz", "night/g.Fits.GZ", "night/deep/h.fits",
     "with blank.fits",
 ]  # fmt: skip
-OTHERS = ["a.txt", "b.fits.txt", "c.fits.zip", ".hidden.fits", "fits", "d.gz", "e.fits~", "night/f.fitsx"]
+OTHERS = [
+    "a.txt", "b.fits.txt", "c.fits.zip", ".hidden.fits", "fits", "d.gz", "e.fits~", "night/f.fitsx",
+    "lake/catalogs/stars/hats.properties", "lake/catalogs/stars/point_map.fits",
+]  # fmt: skip
 
 
 @pytest.fixture

@@ -152,7 +152,7 @@ def test_verify_names_what_is_damaged_and_its_repair(
     assert "document_readable" in report.failed
     found = next(check for check in report.checks if check["name"] == "document_readable")["findings"]
     assert len(found) == 1
-    subprocess.run(found[0]["mend"], shell=True, check=True)
+    subprocess.run(found[0]["repair"], shell=True, check=True)
     require_whole(lake)
     put(lake, ("sources", "c-2", make_rows("sources", 40, 2, **batch(2))))
     require_whole(lake)

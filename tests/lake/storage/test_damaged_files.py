@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from skylake.errors import LakeError
+from skylake.errors import LakeError, UsageError
 from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
 from skylake.lake import Lake, Snapshot
@@ -127,5 +127,5 @@ def test_another_damaged_table_is_refused_by_duckdb_alone(table: OpenTable) -> N
 def test_an_error_of_the_question_is_no_damage(table: OpenTable) -> None:
     import pyarrow.compute as pc
 
-    with pytest.raises(pa.ArrowException):
+    with pytest.raises(UsageError, match="cannot be applied"):
         table.arrow(filter=pc.field("night") == "some text")
