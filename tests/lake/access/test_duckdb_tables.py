@@ -205,7 +205,7 @@ def test_errors_of_magnitudes_are_those_of_the_tables(
         fluxes = ", ".join(
             f"s.{name} AS {name}"
             for name in load("sources").names
-            if name.startswith(("flux_a", "flux_k", "alt"))
+            if name.startswith(("flux_a", "flux_k", "apcor", "alt"))
         )
         matches = connection.sql(
             f"SELECT m.* REPLACE ({fluxes}) FROM matches AS m JOIN sources AS s USING (frame_id, source_no) "
@@ -219,7 +219,7 @@ def test_errors_of_magnitudes_are_those_of_the_tables(
         both = known.merge(found[found["catalog"] == catalog], on=["frame_id", "source_no"])
         assert both["ref_colour_x"].isna().any()
         pd.testing.assert_series_equal(
-            both["mag_err_x"], both["mag_err_y"], check_dtype=False, check_names=False, rtol=1e-6
+            both["mag_err_x"], both["mag_err_y"], check_dtype=False, check_names=False, rtol=1e-4
         )
         assert both["mag_err_x"].notna().sum() > 5
         shared = both[both["mag_err_x"].notna()]
