@@ -61,7 +61,7 @@ STAGES = {
     "headers": "_plan",
     "point spread function": "pool_psfs",
     "frames on the workers": "reduce_frames",
-    "gather and commit": "_publish_window",
+    "gather and commit": "publish_nights",
 }
 #: What of a whole ingest is timed in one process, besides what `chain.py` times of a frame.
 FURTHER = {

@@ -56,7 +56,6 @@ from skylake.sky.hats import (
 )
 from skylake.sky.join import join_catalog
 from skylake.sky.lake_catalogs import ReferenceCatalog, StarField
-from skylake.sky.match import Aperture
 
 SCENARIO = ArchiveScenario(
     camera="sim", nights=9, frames_per_night=6, stars=StarParams(per_frame=120.0, variable_fraction=0.0),
@@ -912,7 +911,7 @@ def test_no_wrong_magnitude_is_read_from_a_damaged_catalog(kept: Kept, tmp_path:
         lambda: reference.cone(ra, dec, 20.0, ["mag_V"]),
         lambda: StarField(reference, "V").at(ra, dec, 20.0, 60000.0),
         lambda: index_catalog(lake.snapshot(), "sky", None, 20.0, 60.0),
-        lambda: join_catalog(detections, reference.collection, (), ("mag_V",), 5.0, Aperture(None, 3.0, 2.0)),
+        lambda: join_catalog(detections, reference.collection, (), ("mag_V",), 5.0),
     ]
     for use in uses:
         use()

@@ -130,8 +130,8 @@ def test_a_cone_is_a_search_through_all_rows(filled: Lake) -> None:
 
 
 def test_a_table_that_is_none_is_reported_with_those_that_are(lake: Lake) -> None:
-    with pytest.raises(ConfigurationError, match="no table 'stars'; the tables are frames, sources"):
-        lake.snapshot().folder("stars")
+    with pytest.raises(ConfigurationError, match="no table 'galaxies'; the tables are frames, sources"):
+        lake.snapshot().folder("galaxies")
 
 
 @pytest.mark.parametrize("name", ["a lake [1]", "it's *", "näïve?", "50%"])
