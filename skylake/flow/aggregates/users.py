@@ -317,6 +317,8 @@ def _schema(aggregate: Aggregate, path: Path, description: str, columns: Sequenc
         is_merged = not is_batch and column.name not in (*_BATCH, *key)
         if is_merged and column.name not in merging:
             raise _unmerged(path, column.name)
+        if is_merged:
+            _require_mergeable(path, column.name, merging[column.name])
         merged.append(replace(column, merge=cast("Merge", merging[column.name]) if is_merged else None))
     layout = TableLayout("parquet", key, batch=_BATCH)
     if aggregate.granularity is Granularity.OBJECT:
@@ -329,6 +331,15 @@ def _unmerged(path: Path, name: str) -> ConfigurationError:
         f"{path}: the nights of this aggregate are merged, and nothing says how the column {name!r} is; add it to the "
         "columns that are merged by sum, min, max or last"
     )
+
+
+def _require_mergeable(path: Path, name: str, how: str) -> None:
+    """Refuse a merge that readers could not do, before the schema of any lake names it."""
+    if how not in MERGES:
+        raise ConfigurationError(
+            f"{path}: the column {name!r} cannot be merged by {how!r}; use sum, count, min, max, last or "
+            "concat, and for a mean keep the sum and the count, and divide them when you read"
+        )
 
 
 def _of_nothing(aggregate: Aggregate, path: Path) -> pa.Table:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from skylake.cameras import Profile
-from skylake.errors import ConfigurationError, UsageError
+from skylake.errors import ConfigurationError, LakeError, UsageError
 from skylake.flow.aggregates import aggregate, outdated
 from skylake.flow.aggregates.users import user_aggregates
 from skylake.flow.execution.cluster import Inline
@@ -209,3 +210,30 @@ def test_columns_of_users_are_not_merged_by_code(own: Path) -> None:
     assert re.search(r"a\.py: readers merge .*merged_by", str(user_aggregates()[1][0]))
     (own / "a.py").write_text(PYTHON.replace("MERGE", 'merged_by(("camera",), {"mean": "max"})'))
     assert user_aggregates()[0]["means"].schema.merging == {"mean": "max"}
+
+
+def test_a_merge_that_readers_do_not_know_is_refused(own: Path) -> None:
+    """Otherwise the lake that has the table could not be read."""
+    (own / "a.py").write_text(PYTHON.replace("MERGE", 'merged_by(("camera",), {"mean": "mean"})'))
+    found, (error,) = user_aggregates()
+    assert not found
+    assert "a.py: the column 'mean' cannot be merged by 'mean'; use sum, count" in str(error)
+
+
+def test_counts_are_added_in_python_too(own: Path) -> None:
+    (own / "a.py").write_text(PYTHON.replace("MERGE", 'merged_by(("camera",), {"mean": "count"})'))
+    assert user_aggregates()[0]["means"].schema.merging == {"mean": "sum"}
+
+
+def test_a_rollback_leads_back_from_a_state_that_cannot_be_read(nights: Lake, own: Path) -> None:
+    (own / "crowding.sql").write_text(CROWDING)
+    before = nights.snapshot().number
+    aggregate(nights, ["crowding"], Inline())
+    metadata = nights.snapshot().folder("crowding") / "dataset" / "_common_metadata"
+    kept = pq.read_schema(metadata)
+    metadata.unlink()
+    pq.write_metadata(kept.remove_metadata(), metadata)
+    with pytest.raises(LakeError, match="has the table crowding, which"):
+        Lake(nights.root).snapshot()
+    made = Lake(nights.root).rollback(before)
+    assert "crowding" not in made.tables and made.n_rows("frames") == 18
