@@ -15,6 +15,7 @@ types, units and descriptions; key and merges are always those of the aggregate.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import re
 import runpy
@@ -128,10 +129,22 @@ def _of_python(path: Path) -> Aggregate:
             f"{path}: readers merge the nights of this aggregate column by column; make its merge with merged_by of "
             "skylake.table.aggregate"
         )
+    _require_inputs(path, found.inputs)
     partial, merge, finish = (_Guarded(str(path), one) for one in (found.partial, found.merge, found.finish))
     return replace(
         found, partial=partial, merge=merge, finish=_Finish(str(path), _not_batch(found.key), finish)
     )
+
+
+def _require_inputs(path: Path, inputs: Sequence[Input]) -> None:
+    """Refuse inputs with columns that their tables do not have."""
+    for one in inputs:
+        names = load(one.table).names if one.table in TABLES else one.columns or ()
+        for column in one.columns or ():
+            if column not in names:
+                near = difflib.get_close_matches(column, names, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise ConfigurationError(f"{path}: {one.table} has no column {column!r}{hint}")
 
 
 def _of_sql(path: Path) -> Aggregate:
@@ -236,7 +249,8 @@ def _merging(path: Path, text: str) -> Iterator[tuple[str, Merge]]:
         how = "sum" if how == "count" else how
         if how not in MERGES[:4] or not name.strip():
             raise ConfigurationError(
-                f"{path}: {one!r} is no way to merge a column; write its name and one of sum, count, min, max, last"
+                f"{path}: {one!r} does not say how a column is merged; write its name and one of sum, count, "
+                "min, max, last"
             )
         yield name.strip(), how  # type: ignore[misc]
 

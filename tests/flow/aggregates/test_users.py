@@ -194,7 +194,7 @@ def test_a_broken_file_keeps_no_other_table_from_being_made(nights: Lake, own: P
     assert re.match(r"b is not refreshed: .*b\.sql: the query fails for small 20240407", fails)
     assert re.match(r".*a\.sql: the file does not say its name", unread)
     assert aggregate(nights, ["nights"], Inline()).failed == []
-    with pytest.raises(UsageError, match=r"no aggregate 'a'; .*a\.sql: the file does not say its name"):
+    with pytest.raises(UsageError, match=r"a\.sql: the file does not say its name.*no aggregate 'a'"):
         aggregate(nights, ["a"], Inline())
     states = outdated(nights)
     assert not states["nights"].why and len(states["b"].why) == 3
@@ -237,3 +237,16 @@ def test_a_rollback_leads_back_from_a_state_that_cannot_be_read(nights: Lake, ow
         Lake(nights.root).snapshot()
     made = Lake(nights.root).rollback(before)
     assert "crowding" not in made.tables and made.n_rows("frames") == 18
+
+
+def test_a_named_file_that_is_refused_is_the_error(nights: Lake, own: Path, tmp_path: Path) -> None:
+    """Also where an aggregate of skylake is named, which could be made without the file."""
+    (tmp_path / "mine.sql").write_text(CROWDING.replace("name: crowding", "name: nights"))
+    with pytest.raises(ConfigurationError, match=r"mine\.sql: the name 'nights' is taken"):
+        aggregate(nights, ["nights"], Inline(), files=[tmp_path / "mine.sql"])
+    text = PYTHON.replace("MERGE", 'merged_by(("camera",), {"mean": "max"})')
+    (tmp_path / "a.py").write_text(text.replace('Input("frames")', 'Input("frames", ("fwhmpx",))'))
+    with pytest.raises(
+        ConfigurationError, match=r"a\.py: frames has no column 'fwhmpx'; did you mean 'fwhm_px'"
+    ):
+        aggregate(nights, ["means"], Inline(), files=[tmp_path / "a.py"])
