@@ -288,6 +288,9 @@ def _derived(aggregate: Aggregate, path: Path) -> TableSchema:
 def _described(aggregate: Aggregate, path: Path, beside: Path) -> TableSchema:
     """Return the schema with the columns of a YAML file, which may not contradict the aggregate."""
     given = read_schema(beside)
+    for column in given.columns:
+        for one in (column, *column.columns):
+            _require_unit(beside, one)
     if path.suffix == ".sql":
         _require_columns(_of_nothing(aggregate, path).column_names, given.names, path, beside)
     schema = _schema(aggregate, path, given.description, given.columns)
@@ -308,6 +311,21 @@ def _described(aggregate: Aggregate, path: Path, beside: Path) -> TableSchema:
                 "of them"
             )
     return schema
+
+
+def _require_unit(beside: Path, column: Column) -> None:
+    """Refuse a unit that astropy cannot read, and that exported files would therefore lack."""
+    if column.unit is None:
+        return
+    from astropy import units
+
+    try:
+        units.Unit(column.unit)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"{beside}: the unit {column.unit!r} of the column {column.name!r} is not one of astropy; write it "
+            "as in 'mag', 'adu/s' or 'arcsec'"
+        ) from error
 
 
 def _require_columns(made: Sequence[str], described: Sequence[str], path: Path, beside: Path) -> None:

@@ -107,6 +107,7 @@ def test_a_schema_beside_a_query_describes_its_columns(nights: Lake, own: Path) 
             "{name: n, datatype: int, description: n}, {name: n_frames",
             "gives no column 'n'",
         ),
+        ("unit: ct", "unit: mags per arcsec", "the unit 'mags per arcsec' of the column 'most' is not one"),
         ("name: crowding", "name: crowds", "the name is 'crowding'"),
         ("layout: {kind: parquet, sort: [band], batch: [camera, night]},", "", "has no key 'layout'"),
     ],
