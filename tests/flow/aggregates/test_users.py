@@ -251,3 +251,14 @@ def test_a_named_file_that_is_refused_is_the_error(nights: Lake, own: Path, tmp_
         ConfigurationError, match=r"a\.py: frames has no column 'fwhmpx'; did you mean 'fwhm_px'"
     ):
         aggregate(nights, ["means"], Inline(), files=[tmp_path / "a.py"])
+
+
+def test_the_example_in_python_of_the_page_works(nights: Lake, own: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "aggregates.md").read_text()
+    (example,) = (one for one in page.split("```python\n") if one.startswith("import pyarrow as pa"))
+    (own / "skies.py").write_text(example.partition("```")[0])
+    aggregate(nights, ["skies"], Inline())
+    expected = table(
+        nights, "SELECT camera, count(sky_adu) AS n_frames, sum(sky_adu) AS sky_sum FROM frames GROUP BY ALL"
+    )
+    pd.testing.assert_frame_equal(table(nights, "FROM skies"), expected, check_dtype=False)
