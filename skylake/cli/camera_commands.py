@@ -96,10 +96,10 @@ def show_(name: str, date: str | None) -> None:
 def check(ctx: click.Context, name: str, files: tuple[Path, ...], lake: Path | None, as_json: bool) -> None:
     """Show what the header of each FILE gives under a profile, and from which card.
 
-    With --lake the masters that an ingest would take are named; without it those that the steps need are a note. Of a
-    bias, dark or flat frame it shows as what `skylake calib build` takes it. The exit status is 1 if a frame could
-    not be processed. A frame whose profile says header.wcs = "none" can be: an ingest finds where it points from its
-    stars, if the lake has a catalog.
+    With --lake the masters that an ingest would take are named; without it those that the steps need are a note. For a
+    bias, dark or flat frame it shows which kind `skylake calib build` would make of it. The exit status is 1 if a
+    frame could not be processed. A frame whose profile says header.wcs = "none" can be: an ingest finds where it
+    points from its stars, if the lake has a catalog.
     """
     from skylake import cameras
     from skylake.cli.camera_check import check_file

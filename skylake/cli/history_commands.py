@@ -70,8 +70,8 @@ def history(lake: Path, last: int | None, batch: str | None, table: str | None, 
 def rollback(lake: Path, as_of: str | None) -> None:
     """Make LAKE as it was at a snapshot or time, or before the last run.
 
-    That is a new snapshot too, so a rollback can be rolled back. The next run of a pipeline takes the frames
-    that are missing up again.
+    That is a new snapshot too, so a rollback can be rolled back. The next run of a pipeline ingests
+    the frames that are then missing again. A lake whose newest state cannot be read can be rolled back too.
     """
     opened = open_lake(lake)
     wanted = opened.before_last_run() if as_of is None else opened.snapshot(as_of)
@@ -131,7 +131,7 @@ def compact(
 def vacuum(lake: Path, keep: int | None, as_json: bool) -> None:
     """Remove old snapshots of LAKE, and the files that only they need.
 
-    Of a run the state at its end stays at most.
+    At most one snapshot of each run stays, that of its end.
     The settings keep_newest, keep_days and keep_months of skylake.toml say which snapshots stay. Those that
     a reader of skylake holds stay in any case.
     """

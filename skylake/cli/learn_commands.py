@@ -56,8 +56,8 @@ def learn(
 ) -> None:
     """Learn the distortion of the camera C from the frames of LAKE that came since the last time.
 
-    Frames count that have a lens of their own or were placed with the distortion of the camera, and 20 stars. The
-    distortion is in force for frames that are taken in later: they need but four to six parameters, and few stars.
+    It uses frames with 20 stars that have a lens of their own or were placed with the distortion of the camera. The
+    distortion is in force for frames that are ingested later: they need only four to six parameters, and few stars.
     Where the stars of frames want another distortion, another epoch begins. `skylake run nightly` does this too.
     Of a camera that sees the whole sky the geometry is learned, from all good frames; `skylake ingest` does that too.
     """

@@ -67,8 +67,8 @@ def sql(
 ) -> None:
     """Run a QUERY over the tables of LAKE with DuckDB, or the query in a file given as @FILE.
 
-    The query reads the tables and the files given by --file, and nothing else; it cannot write. Of several statements
-    each that has a result prints it.
+    The query reads the tables and the files given by --file, and nothing else; it cannot write. If there are
+    several statements, the result of each that has one is printed.
 
     Tables have their names (frames, sources, forced_sources, matches, zeropoints, nights, lightcurves,
     forced_lightcurves, maps, seeing, targets, masters, and those of aggregates of your own), reference catalogs those

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
+from numbers import Integral, Real
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -136,6 +137,14 @@ class LakeReader:
             return Table(self._snapshot, name)
         raise _unknown(name, (*self._snapshot.tables, *VIEWS))
 
+    def __contains__(self, name: object) -> bool:
+        """Return whether there is a table or view of a name."""
+        return name in self._snapshot.tables or name in VIEWS
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names of the tables, then those of the views."""
+        return iter((*self._snapshot.tables, *VIEWS))
+
     def sql(self, query: str, files: Iterable[str | os.PathLike[str]] | str | os.PathLike[str] = ()) -> Rows:
         """Run a query with DuckDB and return its result.
 
@@ -216,7 +225,7 @@ class LakeReader:
             Position, degrees, ICRS.
         radius_arcsec : float
             Arcseconds.
-        columns : sequence of str or None
+        columns : sequence of str, str or None
             Columns to read; None reads all.
 
         Raises
@@ -288,7 +297,7 @@ class LakeReader:
             )
         with Reaching(self.root):
             if len(star) < 3 and given.keys() == {"object_id"}:
-                return LightCurve(curve_named(self._snapshot, str(given["object_id"]), measured))
+                return LightCurve(curve_named(self._snapshot, _identifier(given["object_id"]), measured))
             if len(star) < 3 and given.keys() == {"ra", "dec"}:
                 ra, dec, _ = plain_cone((given["ra"], given["dec"], radius_arcsec / 3600.0))
                 return LightCurve(curve_at(self._snapshot, ra, dec, radius_arcsec, measured))
@@ -341,7 +350,33 @@ class LakeReader:
         return self._summary.html()
 
     def _ipython_key_completions_(self) -> list[str]:
-        return [*self._snapshot.tables, *VIEWS]
+        return list(self)
+
+
+def _identifier(star: object) -> str:
+    """Return the identifier or name of a star as text; whole floats, as pandas makes of integers, are accepted.
+
+    Raises
+    ------
+    UsageError
+        If it is neither, or a float that may have lost digits.
+    """
+    if isinstance(star, str):
+        return star
+    if isinstance(star, Integral):
+        return str(int(star))
+    if not isinstance(star, Real):
+        raise UsageError(
+            f"a star is named by its identifier or its name in its catalog, and not by a {type(star).__name__}; for a "
+            "position give ra and dec in degrees, as in lake.lightcurve(197.31655, -19.82025)"
+        )
+    number = float(star)
+    if not (number.is_integer() and abs(number) < 2**53):
+        raise UsageError(
+            f"the identifier {number!r} is a float, which does not hold all its digits; take it from a column of "
+            "integers, as in table.object_id.iloc[0]"
+        )
+    return str(int(number))
 
 
 def _unknown(name: object, names: Iterable[str]) -> UsageError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from skylake.lake import Snapshot
 
-Columns = Sequence[str] | None
+#: Names of columns in any sequence, such as a list or a pandas Index, or one name; None means all.
+Columns = Iterable[str] | None
+Names = Sequence[str] | None
 #: Right ascension, declination and radius, degrees.
 Cone = tuple[float, float, float] | None
 
@@ -60,13 +62,13 @@ class Readable(ABC):
     def _n_rows(self) -> int: ...
 
     @abstractmethod
-    def _arrow(self, columns: Columns, filter: Any, cone: Cone) -> pa.Table: ...
+    def _arrow(self, columns: Names, filter: Any, cone: Cone) -> pa.Table: ...
 
     @abstractmethod
-    def _dask(self, columns: Columns) -> Any: ...
+    def _dask(self, columns: Names) -> Any: ...
 
     @abstractmethod
-    def _lsdb(self, columns: Columns, **options: Any) -> Any: ...
+    def _lsdb(self, columns: Names, **options: Any) -> Any: ...
 
     def __len__(self) -> int:
         with self._reaching():
@@ -81,7 +83,7 @@ class Readable(ABC):
 
         Parameters
         ----------
-        columns : sequence of str or None
+        columns : sequence of str, str or None
             Columns to read; None reads all.
         filter : pyarrow.compute.Expression or None
             Chooses rows, as in ``pyarrow.compute.field("night") == 20240501``.
@@ -95,7 +97,7 @@ class Readable(ABC):
         LakeError
             If a cone is asked for where there are no positions, or a file is missing or damaged.
         """
-        self._require(columns)
+        columns = self._named(columns)
         plain = None if cone is None else plain_cone(cone)
         with self._reaching():
             return self._arrow(columns, filter, plain)
@@ -128,7 +130,7 @@ class Readable(ABC):
         --------
         >>> lake["sources"].dask(["night", "flux_aper2"]).groupby("night").flux_aper2.median().compute()
         """
-        self._require(columns)
+        columns = self._named(columns)
         with self._reaching():
             return self._dask(columns)
 
@@ -137,7 +139,7 @@ class Readable(ABC):
 
         Parameters
         ----------
-        columns : sequence of str or None
+        columns : sequence of str, str or None
             Columns to read; None reads all.
         **options
             For :func:`lsdb.open_catalog`; a view has none.
@@ -147,20 +149,25 @@ class Readable(ABC):
         UsageError
             If there are no positions.
         """
-        self._require(columns)
+        columns = self._named(columns)
         with self._reaching():
             return self._lsdb(columns, **options)
 
     def _reaching(self) -> Reaching:
         return Reaching(self._snapshot.layout.root)
 
-    def _require(self, columns: Columns) -> None:
+    def _named(self, columns: Columns) -> list[str] | None:
+        """Return the columns that are named; refuse none at all, and one that does not exist."""
+        if columns is None:
+            return None
+        wanted = [columns] if isinstance(columns, str) else list(columns)
         names = self.columns
-        if columns is not None and len(columns) == 0:
+        if not wanted:
             raise UsageError(f"no column of {self.name} is named; leave `columns` out for all of them")
-        for column in columns or ():
+        for column in wanted:
             if column not in names:
                 raise UsageError(f"{self.name} has no column {column!r}; its columns are {', '.join(names)}")
+        return [str(column) for column in wanted]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}: {self.description}>"
@@ -199,13 +206,13 @@ class Table(Readable):
     def _n_rows(self) -> int:
         return len(self._opened)
 
-    def _arrow(self, columns: Columns, filter: Any, cone: Cone) -> pa.Table:
+    def _arrow(self, columns: Names, filter: Any, cone: Cone) -> pa.Table:
         return self._opened.arrow(columns, filter, cone)
 
-    def _dask(self, columns: Columns) -> Any:
+    def _dask(self, columns: Names) -> Any:
         return self._opened.dask(columns)
 
-    def _lsdb(self, columns: Columns, **options: Any) -> Any:
+    def _lsdb(self, columns: Names, **options: Any) -> Any:
         require_positions(self.name, self._opened)
         if columns is not None:
             options["columns"] = list(columns)

@@ -20,7 +20,7 @@ from skylake.lake.access.duckdb_tables import connect, quoted
 from skylake.lake.access.open_table import OpenTable, filtered_by
 from skylake.lake.storage.damaged_files import naming_damage
 from skylake.lake.storage.slices import read_files
-from skylake.reading.tables import Columns, Cone, Readable, require_positions
+from skylake.reading.tables import Cone, Names, Readable, require_positions
 from skylake.schema import arrow_schema, load, meanings
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class View(Readable):
     def _n_rows(self) -> int:
         return int(_computed(self._snapshot, self._view, "count(*)", None)[0][0].as_py())
 
-    def _arrow(self, columns: Columns, filter: Any, cone: Cone) -> pa.Table:
+    def _arrow(self, columns: Names, filter: Any, cone: Cone) -> pa.Table:
         wanted = list(self.columns if columns is None else columns)
         needed = filtered_by(filter, self._schema, self.name) | ({"ra_deg", "dec_deg"} if cone else set())
         files = None if cone is None else self._files_within(cone)
@@ -143,7 +143,7 @@ class View(Readable):
         for name in self._view.inputs:
             self._snapshot.version(name).require_files()
 
-    def _dask(self, columns: Columns) -> Any:
+    def _dask(self, columns: Names) -> Any:
         import dask
         import dask.dataframe as dd
 
@@ -159,7 +159,7 @@ class View(Readable):
                 _read_frame, files, snapshot=self._snapshot, view=self._view, columns=wanted, meta=meta
             )
 
-    def _lsdb(self, columns: Columns, **options: Any) -> Any:
+    def _lsdb(self, columns: Names, **options: Any) -> Any:
         if options:
             raise TypeError(f"lsdb() of a view has no argument {next(iter(options))!r}")
         require_positions(self.name, self._opened)

@@ -165,8 +165,19 @@ class Aggregate:
 
 
 def merged_by(key: Sequence[str], merging: Mapping[str, str], order: Sequence[str] = ()) -> MergeTables:
-    """Return a merge of columns as :func:`skylake.table.blocks.merge_rows` does it."""
-    return _Merged(tuple(key), dict(merging), tuple(order))
+    """Return a merge of columns as :func:`skylake.table.blocks.merge_rows` does it.
+
+    Parameters
+    ----------
+    key : sequence of str
+    merging : mapping
+        How each other column is merged: ``sum``, ``min``, ``max``, ``last``, or ``concat`` for a nested one; ``count``
+        adds counts, as ``sum`` does.
+    order : sequence of str
+        Columns that say which row of a key is the last.
+    """
+    adding = {name: "sum" if how == "count" else how for name, how in merging.items()}
+    return _Merged(tuple(key), adding, tuple(order))
 
 
 @dataclass(frozen=True, slots=True)

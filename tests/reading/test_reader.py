@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import skylake
@@ -238,3 +240,21 @@ def test_examples(name: str, demo: Path, lake: LakeReader, monkeypatch: pytest.M
         names: dict[str, Any] = {"lake": lake}
         for example in test.examples:
             exec(example.source, names)
+
+
+def test_values_of_pandas_and_numpy_are_accepted(lake: Any, demo: Path) -> None:
+    reopen: Any = skylake.open
+    frames = lake["frames"]
+    for columns in (np.array(["night"]), pd.Index(["night"]), pd.Series(["night"]), "night"):
+        assert list(frames.pandas(columns)) == ["night"]
+    with pytest.raises(UsageError, match="has no column 'nihgt'"):
+        frames.pandas("nihgt")
+    assert len(lake.lightcurve(np.float64(2))) == len(lake.lightcurve(2)) == len(lake.lightcurve(np.int64(2)))
+    with pytest.raises(UsageError, match="is a float"):
+        lake.lightcurve(2.5)
+    with pytest.raises(UsageError, match="not by a Series; for a position give ra and dec"):
+        lake.lightcurve(pd.Series([2]))
+    assert reopen(demo, as_of=np.int64(1)).snapshot == 1
+    assert reopen(demo, as_of=np.datetime64("2100-01-01T00:00:00")).snapshot == lake.snapshot
+    assert "frames" in lake and "calibrated_sources" in lake and "framse" not in lake
+    assert next(iter(lake)) == "frames"

@@ -82,7 +82,7 @@ def test_lsdb_refuses_filters_of_single_nights(of_user: LakeReader) -> None:
     [
         (pc.field("colour") == 1, "has no column 'colour'; its columns are"),
         (pc.field("camera") > 1, "cannot be applied"),
-        ([("camera", "==", "a")], "is no expression of pyarrow"),
+        ([("camera", "==", "a")], "is not an expression of pyarrow"),
     ],
 )
 def test_a_filter_that_is_none_is_refused(of_user: LakeReader, name: str, filter: Any, why: str) -> None:

@@ -30,7 +30,7 @@ from skylake.errors import (
 from skylake.flow.aggregates.calibration import calibration_in_force
 from skylake.flow.aggregates.plan import Planned, PlanSources, plan
 from skylake.flow.aggregates.reference import reference_table
-from skylake.flow.aggregates.users import UserAggregate, user_aggregates
+from skylake.flow.aggregates.users import UserAggregate, read_aggregate, user_aggregates
 from skylake.flow.compaction.unbundle import cut_crowded, in_groups
 from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.retry_commit import retry_superseded
@@ -113,11 +113,13 @@ def aggregate(
     UsageError
         If an aggregate of these names does not exist.
     ConfigurationError
-        If the file of an aggregate that is named fails.
+        If the file of an aggregate that is named fails, or one of `files` where aggregates are named.
     """
     progress = progress or Silent()
     known: dict[str, Aggregate | UserAggregate] = dict(built_in())
     broken: list[ConfigurationError] = []
+    for path in files if names else ():
+        read_aggregate(path.resolve())
     if not set(names) <= known.keys() or not names:
         own, broken = user_aggregates(files)
         known |= own
@@ -127,8 +129,12 @@ def aggregate(
     left = [name for name in tables if name not in (*TABLES, *known)]
     unknown = [name for name in names if name not in (*known, *left)]
     if unknown:
-        why = f"; {together(broken)}" if broken else ""
-        raise UsageError(f"there is no aggregate {unknown[0]!r}; the aggregates are {', '.join(known)}{why}")
+        missing = f"there is no aggregate {unknown[0]!r}"
+        raise UsageError(
+            f"{together(broken)}; {missing} without it"
+            if broken
+            else f"{missing}; the aggregates are {', '.join(known)}"
+        )
     report = AggregateReport()
     for name in [one for one in known if not names or one in names]:
         try:

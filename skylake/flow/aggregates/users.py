@@ -15,6 +15,7 @@ types, units and descriptions; key and merges are always those of the aggregate.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import re
 import runpy
@@ -128,10 +129,22 @@ def _of_python(path: Path) -> Aggregate:
             f"{path}: readers merge the nights of this aggregate column by column; make its merge with merged_by of "
             "skylake.table.aggregate"
         )
+    _require_inputs(path, found.inputs)
     partial, merge, finish = (_Guarded(str(path), one) for one in (found.partial, found.merge, found.finish))
     return replace(
         found, partial=partial, merge=merge, finish=_Finish(str(path), _not_batch(found.key), finish)
     )
+
+
+def _require_inputs(path: Path, inputs: Sequence[Input]) -> None:
+    """Refuse inputs with columns that their tables do not have."""
+    for one in inputs:
+        names = load(one.table).names if one.table in TABLES else one.columns or ()
+        for column in one.columns or ():
+            if column not in names:
+                near = difflib.get_close_matches(column, names, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise ConfigurationError(f"{path}: {one.table} has no column {column!r}{hint}")
 
 
 def _of_sql(path: Path) -> Aggregate:
@@ -236,7 +249,8 @@ def _merging(path: Path, text: str) -> Iterator[tuple[str, Merge]]:
         how = "sum" if how == "count" else how
         if how not in MERGES[:4] or not name.strip():
             raise ConfigurationError(
-                f"{path}: {one!r} is no way to merge a column; write its name and one of sum, count, min, max, last"
+                f"{path}: {one!r} does not say how a column is merged; write its name and one of sum, count, "
+                "min, max, last"
             )
         yield name.strip(), how  # type: ignore[misc]
 
@@ -274,6 +288,9 @@ def _derived(aggregate: Aggregate, path: Path) -> TableSchema:
 def _described(aggregate: Aggregate, path: Path, beside: Path) -> TableSchema:
     """Return the schema with the columns of a YAML file, which may not contradict the aggregate."""
     given = read_schema(beside)
+    for column in given.columns:
+        for one in (column, *column.columns):
+            _require_unit(beside, one)
     if path.suffix == ".sql":
         _require_columns(_of_nothing(aggregate, path).column_names, given.names, path, beside)
     schema = _schema(aggregate, path, given.description, given.columns)
@@ -294,6 +311,21 @@ def _described(aggregate: Aggregate, path: Path, beside: Path) -> TableSchema:
                 "of them"
             )
     return schema
+
+
+def _require_unit(beside: Path, column: Column) -> None:
+    """Refuse a unit that astropy cannot read, and that exported files would therefore lack."""
+    if column.unit is None:
+        return
+    from astropy import units
+
+    try:
+        units.Unit(column.unit)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"{beside}: the unit {column.unit!r} of the column {column.name!r} is not one of astropy; write it "
+            "as in 'mag', 'adu/s' or 'arcsec'"
+        ) from error
 
 
 def _require_columns(made: Sequence[str], described: Sequence[str], path: Path, beside: Path) -> None:
@@ -317,6 +349,8 @@ def _schema(aggregate: Aggregate, path: Path, description: str, columns: Sequenc
         is_merged = not is_batch and column.name not in (*_BATCH, *key)
         if is_merged and column.name not in merging:
             raise _unmerged(path, column.name)
+        if is_merged:
+            _require_mergeable(path, column.name, merging[column.name])
         merged.append(replace(column, merge=cast("Merge", merging[column.name]) if is_merged else None))
     layout = TableLayout("parquet", key, batch=_BATCH)
     if aggregate.granularity is Granularity.OBJECT:
@@ -329,6 +363,15 @@ def _unmerged(path: Path, name: str) -> ConfigurationError:
         f"{path}: the nights of this aggregate are merged, and nothing says how the column {name!r} is; add it to the "
         "columns that are merged by sum, min, max or last"
     )
+
+
+def _require_mergeable(path: Path, name: str, how: str) -> None:
+    """Refuse a merge that readers could not do, before the schema of any lake names it."""
+    if how not in MERGES:
+        raise ConfigurationError(
+            f"{path}: the column {name!r} cannot be merged by {how!r}; use sum, count, min, max, last or "
+            "concat, and for a mean keep the sum and the count, and divide them when you read"
+        )
 
 
 def _of_nothing(aggregate: Aggregate, path: Path) -> pa.Table:

@@ -214,7 +214,8 @@ def filtered_by(filter: Any, schema: pa.Schema, name: str) -> set[str]:
         return set()
     if not isinstance(filter, pc.Expression):
         raise UsageError(
-            f"the filter of {name} is no expression of pyarrow, as pyarrow.compute.field({schema.names[0]!r}) > 0"
+            f"the filter of {name} is not an expression of pyarrow, such as "
+            f"pyarrow.compute.field({schema.names[0]!r}) > 0"
         )
     # Not `schema.empty_table()`, which imports pandas.
     empty = pa.Table.from_batches([], schema=schema)

@@ -64,12 +64,13 @@ def publish(layout: Layout, base: Snapshot, commit: Commit) -> Snapshot:
 def restore(layout: Layout, wanted: Snapshot, run: str | None = None) -> Snapshot:
     """Restore the lake to a snapshot: make a new snapshot with the versions of the old one.
 
-    Must be called with the lock held.
+    The current snapshot is not opened, so this also leads back from one that cannot be read. Must be called with the
+    lock held.
     """
-    base = Snapshot(layout, current_number(layout))
+    base = current_number(layout)
     try:
-        _clear_unfinished(layout, base.number)
-        with reserve(layout, base.number) as reservation:
+        _clear_unfinished(layout, base)
+        with reserve(layout, base) as reservation:
             versions = _versions(reservation, wanted, ())
             commit = Commit("rollback", f"to {wanted.number}", run=run)
             _publish_versions(reservation, versions, commit, layout.snapshot(wanted.number))

@@ -8,6 +8,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice, takewhile
+from numbers import Integral
 
 from skylake.errors import LakeError, UsageError
 from skylake.lake.commits.ledger_records import (
@@ -183,14 +184,16 @@ def _why_missing(layout: Layout, number: int, current: int) -> str:
     return f"{layout.root}: the snapshot {number} {gone}; the nearest that is kept is {nearest}"
 
 
-def _number_or_time(as_of: str | int | datetime) -> int | datetime:
-    if isinstance(as_of, int):
-        return as_of
-    if isinstance(as_of, str):
-        if as_of.strip().isdecimal() and len(as_of.strip()) < 8:
+def _number_or_time(as_of: object) -> int | datetime:
+    if isinstance(as_of, Integral):
+        return int(as_of)
+    if not isinstance(as_of, datetime):
+        # Times of numpy and astropy are in ISO 8601 as text.
+        as_of = str(as_of).strip()
+        if as_of.isdecimal() and len(as_of) < 8:
             return int(as_of)
         try:
-            as_of = _end_of(as_of.strip())
+            as_of = _end_of(as_of)
         except ValueError:
             raise UsageError(
                 f"{as_of!r} is neither the number of a snapshot nor a time such as 2024-05-01T12:00"

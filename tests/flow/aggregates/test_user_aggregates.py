@@ -226,7 +226,7 @@ def test_a_file_may_be_named(calibrated: Lake, tmp_path: Path) -> None:
         (WIDTHS.replace("name: widths", "name: sources"), "the name 'sources' is taken"),
         (WIDTHS.replace("name: widths", "name: a-b"), "'a-b' is no name"),
         (TOTALS.replace("first min, ", ""), "nothing says how the column 'first' is"),
-        (TOTALS.replace("first min", "first mean"), "'first mean' is no way to merge"),
+        (TOTALS.replace("first min", "first mean"), "'first mean' does not say how"),
         (STARS.replace("any_value(ra_deg) AS ra_deg,", ""), "gives a column 'ra_deg'"),
         (WIDTHS + "; SELECT 2", "one statement"),
         (WIDTHS.partition("SELECT")[0] + "COPY frames TO '/tmp/frames.csv'", "only reads"),

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from skylake.cameras import Profile
-from skylake.errors import ConfigurationError, UsageError
+from skylake.errors import ConfigurationError, LakeError, UsageError
 from skylake.flow.aggregates import aggregate, outdated
 from skylake.flow.aggregates.users import user_aggregates
 from skylake.flow.execution.cluster import Inline
@@ -106,6 +107,7 @@ def test_a_schema_beside_a_query_describes_its_columns(nights: Lake, own: Path) 
             "{name: n, datatype: int, description: n}, {name: n_frames",
             "gives no column 'n'",
         ),
+        ("unit: ct", "unit: mags per arcsec", "the unit 'mags per arcsec' of the column 'most' is not one"),
         ("name: crowding", "name: crowds", "the name is 'crowding'"),
         ("layout: {kind: parquet, sort: [band], batch: [camera, night]},", "", "has no key 'layout'"),
     ],
@@ -193,7 +195,7 @@ def test_a_broken_file_keeps_no_other_table_from_being_made(nights: Lake, own: P
     assert re.match(r"b is not refreshed: .*b\.sql: the query fails for small 20240407", fails)
     assert re.match(r".*a\.sql: the file does not say its name", unread)
     assert aggregate(nights, ["nights"], Inline()).failed == []
-    with pytest.raises(UsageError, match=r"no aggregate 'a'; .*a\.sql: the file does not say its name"):
+    with pytest.raises(UsageError, match=r"a\.sql: the file does not say its name.*no aggregate 'a'"):
         aggregate(nights, ["a"], Inline())
     states = outdated(nights)
     assert not states["nights"].why and len(states["b"].why) == 3
@@ -209,3 +211,54 @@ def test_columns_of_users_are_not_merged_by_code(own: Path) -> None:
     assert re.search(r"a\.py: readers merge .*merged_by", str(user_aggregates()[1][0]))
     (own / "a.py").write_text(PYTHON.replace("MERGE", 'merged_by(("camera",), {"mean": "max"})'))
     assert user_aggregates()[0]["means"].schema.merging == {"mean": "max"}
+
+
+def test_a_merge_that_readers_do_not_know_is_refused(own: Path) -> None:
+    """Otherwise the lake that has the table could not be read."""
+    (own / "a.py").write_text(PYTHON.replace("MERGE", 'merged_by(("camera",), {"mean": "mean"})'))
+    found, (error,) = user_aggregates()
+    assert not found
+    assert "a.py: the column 'mean' cannot be merged by 'mean'; use sum, count" in str(error)
+
+
+def test_counts_are_added_in_python_too(own: Path) -> None:
+    (own / "a.py").write_text(PYTHON.replace("MERGE", 'merged_by(("camera",), {"mean": "count"})'))
+    assert user_aggregates()[0]["means"].schema.merging == {"mean": "sum"}
+
+
+def test_a_rollback_leads_back_from_a_state_that_cannot_be_read(nights: Lake, own: Path) -> None:
+    (own / "crowding.sql").write_text(CROWDING)
+    before = nights.snapshot().number
+    aggregate(nights, ["crowding"], Inline())
+    metadata = nights.snapshot().folder("crowding") / "dataset" / "_common_metadata"
+    kept = pq.read_schema(metadata)
+    metadata.unlink()
+    pq.write_metadata(kept.remove_metadata(), metadata)
+    with pytest.raises(LakeError, match="has the table crowding, which"):
+        Lake(nights.root).snapshot()
+    made = Lake(nights.root).rollback(before)
+    assert "crowding" not in made.tables and made.n_rows("frames") == 18
+
+
+def test_a_named_file_that_is_refused_is_the_error(nights: Lake, own: Path, tmp_path: Path) -> None:
+    """Also where an aggregate of skylake is named, which could be made without the file."""
+    (tmp_path / "mine.sql").write_text(CROWDING.replace("name: crowding", "name: nights"))
+    with pytest.raises(ConfigurationError, match=r"mine\.sql: the name 'nights' is taken"):
+        aggregate(nights, ["nights"], Inline(), files=[tmp_path / "mine.sql"])
+    text = PYTHON.replace("MERGE", 'merged_by(("camera",), {"mean": "max"})')
+    (tmp_path / "a.py").write_text(text.replace('Input("frames")', 'Input("frames", ("fwhmpx",))'))
+    with pytest.raises(
+        ConfigurationError, match=r"a\.py: frames has no column 'fwhmpx'; did you mean 'fwhm_px'"
+    ):
+        aggregate(nights, ["means"], Inline(), files=[tmp_path / "a.py"])
+
+
+def test_the_example_in_python_of_the_page_works(nights: Lake, own: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "aggregates.md").read_text()
+    (example,) = (one for one in page.split("```python\n") if one.startswith("import pyarrow as pa"))
+    (own / "skies.py").write_text(example.partition("```")[0])
+    aggregate(nights, ["skies"], Inline())
+    expected = table(
+        nights, "SELECT camera, count(sky_adu) AS n_frames, sum(sky_adu) AS sky_sum FROM frames GROUP BY ALL"
+    )
+    pd.testing.assert_frame_equal(table(nights, "FROM skies"), expected, check_dtype=False)
