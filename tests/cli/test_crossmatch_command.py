@@ -102,6 +102,7 @@ def test_the_table_is_one_of_the_lake(own: Path, well: Run, skylake_command: Run
     assert len(skylake.open(own)["bright"].arrow()) == len(skylake.open(own)["bright"])
 
 
+@pytest.mark.slow
 def test_workers_make_the_same_table(own: Path, well: Run) -> None:
     command = ("crossmatch", own, "sources", "simcat", "--radius", 20, "--mutual")
     well(*command, "-o", "here", "--cluster", "inline")

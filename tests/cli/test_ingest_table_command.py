@@ -78,6 +78,7 @@ def test_a_table_is_calibrated_as_the_frames_that_it_was_made_from(
         assert len(apart) > 20 and apart.median() < 0.01
 
 
+@pytest.mark.slow
 def test_pixels_alone_are_placed_by_the_stars(
     lake: Path, detections: Table, camera: Path, with_catalog: Path, tmp_path: Path, well: Run
 ) -> None:

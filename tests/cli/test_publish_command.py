@@ -48,6 +48,7 @@ def test_reading_commands_take_a_url(url: str, lake: Path, well: Any) -> None:
     assert there == here
 
 
+@pytest.mark.slow
 def test_a_lake_is_matched_with_tables_behind_urls(
     url: str, lake: Path, new_lake: Path, well: Any, skylake_command: Any
 ) -> None:

@@ -69,6 +69,7 @@ def small(operation: operations.Operation) -> operations.Operation:
     return dataclasses.replace(operation, lake=lake)
 
 
+@pytest.mark.slow
 @pytest.mark.full
 def test_readers_see_whole_nights_once_whatever_is_written(tmp_path: Path) -> None:
     result = readers.Trial(tmp_path, commits=8, seed=3).run()

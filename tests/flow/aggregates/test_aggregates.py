@@ -187,6 +187,7 @@ def test_readers_see_the_same_curves_after_compaction(made: Lake) -> None:
 # A night costs that night.
 
 
+@pytest.mark.slow
 def test_one_more_night_reads_and_writes_only_that_night(
     scenario: ArchiveScenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,6 +89,7 @@ def test_the_geometry_of_a_night_excludes_the_air(
     assert abs(learned) < 0.05
 
 
+@pytest.mark.slow
 def test_refraction_left_to_the_lens_is_not_taken_off(
     profile: Profile, archive: FisheyeResult, columns: CatalogColumns, tmp_path: Path
 ):

@@ -141,6 +141,7 @@ def test_every_row_is_in_the_file_of_its_pixel_and_nowhere_else(gather: Gather) 
     assert rows_of(gather, sources).sort_by(key).equals(expected.sort_by(key))
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None)
 @given(data=st.data())
 def test_any_chunks_and_runs_give_the_same_parts(

@@ -229,6 +229,7 @@ for number in range(count):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.full
 def test_committers_take_turns_and_lose_nothing(lake: Lake, make_rows: MakeRows, python: Python) -> None:
     here = Path(__file__).parents[2]

@@ -478,6 +478,7 @@ def test_a_killed_publish_to_s3_keeps_the_last_and_is_finished(
     require_same(url, lake)
 
 
+@pytest.mark.slow
 @pytest.mark.full
 @pytest.mark.xdist_group("s3")
 def test_files_that_did_not_change_are_copied_by_the_s3_server(lake: Lake, s3: Any, fill: Fill) -> None:
