@@ -22,10 +22,10 @@ def catalog_uses(lake: Lake) -> dict[str, list[str]]:
     uses = {name: named.uses(name) for name in snapshot.catalogs()}
     cameras = sorted(cameras_of(snapshot))
     chosen = {camera: lake.calibrating_catalog(camera) for camera in cameras}
-    if not cameras and not named.calibrate and len(uses) == 1:
-        (only,) = uses
-        lists_variables = ReferenceCatalog.open(snapshot.catalog(only)).lists_variables
-        chosen = {} if lists_variables else {"": only}
+    if not cameras and not named.calibrate:
+        opened = [ReferenceCatalog.open(snapshot.catalog(name)) for name in uses]
+        able = [catalog.name for catalog in opened if not catalog.lists_variables]
+        chosen = {"": able[0]} if len(able) == 1 else {}
     is_common = len(set(chosen.values())) == 1
     for camera, name in chosen.items():
         use = "calibrate" if is_common else f"calibrate:{camera}"
