@@ -374,7 +374,7 @@ def test_a_survey_is_imported_as_published(
     rows = well("sql", new_lake, "SELECT mag_g FROM catalogs.ps1 ORDER BY ra_deg", "--format", "json").json
     assert [row["mag_g"] for row in rows] == [pytest.approx(17.5), None]
     assert well(
-        "sql", new_lake, "SELECT bool_and(variable) AS v FROM catalogs.vsx", "--format", "json"
+        "sql", new_lake, "SELECT bool_and(is_variable) AS v FROM catalogs.vsx", "--format", "json"
     ).json == [{"v": True}]
 
 
