@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.core.aperture_light import StarProfile, neighbour_light
-from skylake.core.bands import BANDS, mag_column
+from skylake.core.bands import BANDS, as_it_is, mag_column, survey_band
 from skylake.core.camera import Camera
 from skylake.core.ephemeris import airmass
 from skylake.core.sphere import apply_proper_motion, julian_epoch, separation_deg, tangent_basis, unit_vectors
@@ -35,6 +35,8 @@ Floats = npt.NDArray[np.float64]
 #: Frames share their numbers if their centres are nearer than this share of their size, and widths of stars and
 #: numbers of detections differ by no larger shares.
 _SAME_FIELD, _SAME_WIDTH, _SAME_NUMBER = 0.05, 0.06, 0.15
+#: Frames of a group that are tried to stand for it.
+_STANDING = 3
 #: The width of stars is not known better at a place of the field.
 _WIDTH_ERROR = 0.08
 #: Stars this far outside the image still light it, pixels.
@@ -81,7 +83,9 @@ class _Fields:
         columns += [error] if error in self.reference.columns else []
         faintest = self.reference.faintest_of(ra_deg, dec_deg, wide, self.magnitude, MOST_STARS)
         bright = None if math.isinf(faintest) else pc.field(self.magnitude) <= faintest
-        stars = self.reference.cone(ra_deg, dec_deg, wide, columns, bright).sort_by("ref_id")
+        stars = self.reference.cone(ra_deg, dec_deg, wide, columns, bright)
+        # A star that is listed twice is no neighbour of itself.
+        stars = stars.take(np.unique(stars["ref_id"].to_numpy(), return_index=True)[1])
         self._field = ra_deg, dec_deg, wide, stars
         return stars
 
@@ -111,19 +115,24 @@ def with_neighbour_light(
     """
     values = {name: np.full(matches.num_rows, np.nan) for name in LIGHT_COLUMNS}
     groups = list(_groups(frames, camera)) if matches.num_rows else []
-    chosen = pc.field("frame_id").isin(pa.array([rows[0]["frame_id"] for rows in groups], pa.int64()))
+    standing = [row["frame_id"] for rows in groups for row in rows[:_STANDING]]
+    chosen = pc.field("frame_id").isin(pa.array(standing, pa.int64()))
     sources = read_files("sources", slices, _SOURCE_COLUMNS, chosen)
     frame, ref_id = matches["frame_id"].to_numpy(), matches["ref_id"].to_numpy()
     fields: dict[str, _Fields] = {}
     for rows in groups:
-        magnitude = mag_column(rows[0]["band"] or "")
+        magnitude = light_column(rows[0]["band"], reference)
         mine = np.flatnonzero(np.isin(frame, [row["frame_id"] for row in rows]))
-        if magnitude not in reference.columns or mine.size == 0:
+        if magnitude is None or mine.size == 0:
             continue
-        first = matches.filter(pa.array(frame == rows[0]["frame_id"]))
         field = fields.setdefault(magnitude, _Fields(reference, magnitude))
         wanted, inverse = np.unique(ref_id[mine], return_inverse=True)
-        found = _light_of_stars(rows[0], first, sources, wanted, field, camera)
+        # One frame stands for its group: the first whose own matches say how bright its stars are.
+        for row in rows[:_STANDING]:
+            known = matches.filter(pa.array(frame == row["frame_id"]))
+            found = _light_of_stars(row, known, sources, wanted, field, camera)
+            if np.isfinite(found[0]).any():
+                break
         for name, column in zip(LIGHT_COLUMNS, found, strict=True):
             values[name][mine] = column[inverse.reshape(-1)]
     for name, column in values.items():
@@ -133,6 +142,26 @@ def with_neighbour_light(
             place, matches.schema.field(place), array.cast(matches.schema.field(place).type)
         )
     return matches
+
+
+def light_column(band: str | None, reference: ReferenceCatalog) -> str | None:
+    """Return the column of a catalog with the magnitudes by which the light of neighbours is judged; None for none.
+
+    It is that of the band, else of the one nearest in wavelength: what counts is how much brighter one star is than
+    another, which differs little between such bands.
+    """
+    if band is None:
+        return None
+    name = as_it_is(band, reference.bands, reference.survey)
+    if name is None and band in BANDS:
+        wavelengths = {
+            own: BANDS[means].wavelength_nm
+            for own in reference.bands
+            if (means := survey_band(own, reference.survey)) in BANDS
+        }
+        wanted = BANDS[band].wavelength_nm
+        name = min(wavelengths, key=lambda own: (abs(wavelengths[own] - wanted), own), default=None)
+    return None if name is None else mag_column(name)
 
 
 def _groups(frames: pa.Table, camera: Camera) -> Iterator[list[dict[str, Any]]]:

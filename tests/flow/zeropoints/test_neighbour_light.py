@@ -16,7 +16,7 @@ from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.ingest.ingest_frames import ingest
 from skylake.flow.zeropoints.calibrate_nights import calibrate
-from skylake.flow.zeropoints.neighbour_light import _alike, _groups, with_neighbour_light
+from skylake.flow.zeropoints.neighbour_light import _alike, _groups, light_column, with_neighbour_light
 from skylake.lake import Lake
 from skylake.settings import Settings
 from skylake.simulate import Scenario, ScheduleParams, SpecialParams, StarParams, simulate
@@ -164,7 +164,7 @@ def test_frames_of_one_field_share_their_numbers(made: tuple[Lake, Any, Any], tm
     ):  # fmt: skip
         assert not _alike(one, one | change), change
     assert _alike(one, one | {"dec_deg": one["dec_deg"] + 0.01})
-    # Without a scale nothing is known; without a band of the catalog neither.
+    # Without a scale nothing is known; without a known band neither.
     reference = ReferenceCatalog.open(lake.root / "catalogs" / "simcat")
     place = frames.schema.get_field_index("sky_rms_adu")
     empty = frames.set_column(place, frames.schema.field(place), pa.nulls(frames.num_rows, pa.float32()))
@@ -172,9 +172,27 @@ def test_frames_of_one_field_share_their_numbers(made: tuple[Lake, Any, Any], tm
         matches
     )
     place = frames.schema.get_field_index("band")
-    other = frames.set_column(place, frames.schema.field(place), pa.array(["K"] * frames.num_rows))
+    other = frames.set_column(place, frames.schema.field(place), pa.array(["clear"] * frames.num_rows))
     slices = lake.snapshot().slices("sources", lambda part: True)
     found = with_neighbour_light(matches, other, slices, camera, reference)
     assert found["ref_sky_light"].null_count == len(matches) and found.schema.equals(matches.schema)
     again = with_neighbour_light(matches, frames, slices, camera, reference)
     assert again.equals(matches)
+
+
+@pytest.mark.parametrize(
+    ("band", "columns", "survey", "expected"),
+    [
+        ("V", ("mag_B", "mag_V"), "", "mag_V"),
+        ("SDSS_r", ("mag_g", "mag_r"), "sdss", "mag_r"),
+        ("V", ("mag_Gaia_G", "mag_Gaia_BP", "mag_Gaia_RP"), "gaia", "mag_Gaia_BP"),
+        ("R", ("mag_g", "mag_r", "mag_i"), "ps1", "mag_r"),
+        ("clear", ("mag_V",), "", None),
+        (None, ("mag_V",), "", None),
+    ],
+)
+def test_light_is_judged_in_the_band_or_the_nearest(
+    band: str | None, columns: tuple[str, ...], survey: str, expected: str | None
+) -> None:
+    catalog = ReferenceCatalog(Path(), "c", 2000.0, 300.0, 1, "", columns, survey=survey)
+    assert light_column(band, catalog) == expected
