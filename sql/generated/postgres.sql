@@ -641,6 +641,6 @@ COMMENT ON COLUMN zeropoints.message IS 'If too few stars are left for a zeropoi
 
 COMMENT ON COLUMN zeropoints.transformation IS 'If magnitudes or colours of the catalog were transformed from other bands: the bands and the papers; null if none were, and in older calibrations';
 
-COMMENT ON COLUMN zeropoints.sky_light_scale IS 'Scale of matches.ref_sky_light, of camera, band and night; 1 if no star tells it';
+COMMENT ON COLUMN zeropoints.sky_light_scale IS 'Scale of matches.ref_sky_light, of camera, band and night; 1 if no star shows it';
 
 COMMENT ON COLUMN zeropoints.sky_light_scale_err IS 'Standard error of sky_light_scale; 0 where the sky takes off no light of stars';

@@ -68,7 +68,7 @@ def calibration_configuration(profile: Profile, night: int) -> dict[str, Any]:
 
     These are the filters, the table ``calibration``, the flux that is calibrated, and how the sky is taken off, since
     the light of catalog stars in it follows from that, in each period of the camera that touches the night. What was
-    measured with other values, such as radii of apertures, is in the frames, and their checksum tells when it
+    measured with other values, such as radii of apertures, is in the frames, and their checksum shows when it
     changes.
     """
     instants = [0.0]

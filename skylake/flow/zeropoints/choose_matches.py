@@ -129,7 +129,7 @@ def choose_matches(
 
 
 def _columns_of(choice: PairChoice, known: _Evidence, differs: Mask) -> dict[str, pa.Array]:
-    """Return what is told of the chosen pairs beside their two rows."""
+    """Return the columns of the chosen pairs that their two rows do not have."""
     rows = np.flatnonzero(choice.chosen)
     excess = choice.rival[rows] ** 2 - known.separation[rows] ** 2
     return {
