@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from skylake.core.sphere import INDEX_ORDER
-from skylake.errors import CatalogError, UsageError, reason_of
+from skylake.errors import CatalogError, UsageError, no_column, reason_of
 from skylake.places import is_url, place, store, trouble
 from skylake.sky.hats import Leaves
 from skylake.sky.pixels import Pixel
@@ -67,7 +67,7 @@ class HatsFiles:
         known = [name for name in self.names if name != INDEX]
         for name in chosen or ():
             if name not in known:
-                raise UsageError(f"{self.name} has no column {name!r}; it has {', '.join(known)}")
+                raise UsageError(no_column(self.name, name, known))
         names = chosen or self.default_columns or known
         return list(dict.fromkeys(name for name in names if name in known))
 
