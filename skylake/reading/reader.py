@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -380,4 +381,7 @@ def _identifier(star: object) -> str:
 
 
 def _unknown(name: object, names: Iterable[str]) -> UsageError:
-    return UsageError(f"the lake has no table or view {name!r}; it has {', '.join(names)}")
+    known = list(names)
+    near = difflib.get_close_matches(str(name), known, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return UsageError(f"the lake has no table or view {name!r}; it has {', '.join(known)}{hint}")

@@ -152,6 +152,7 @@ CREATE TABLE frames (
 	targets_dy_px DOUBLE PRECISION,
 	psf_stars INTEGER,
 	psf_chi2 REAL,
+	registered_to BIGINT,
 	config_sha256 VARCHAR(64) NOT NULL,
 	software_version VARCHAR(32) NOT NULL,
 	masters TEXT,
@@ -226,7 +227,7 @@ COMMENT ON COLUMN frames.mirrored IS 'True if east is to the right when north is
 
 COMMENT ON COLUMN frames.s_region IS 'Outline of the image on the sky, ICRS, as in ObsCore';
 
-COMMENT ON COLUMN frames.wcs_source IS 'Origin of the WCS. header; refined: lens fitted to a frame with a right header; solved: from stars alone; seeded: solved near the place that the telescope cards predict; mosaic: from other chips of the exposure; neighbours: from few stars and the frames before and after; interpolated: from those frames only; geometry: from the geometry of an all-sky camera only; table: from the positions of an ingested table';
+COMMENT ON COLUMN frames.wcs_source IS 'Origin of the WCS. header; refined: lens fitted to a frame with a right header; solved: from stars alone; seeded: solved near the place that the telescope cards predict; mosaic: from other chips of the exposure; neighbours: from few stars and the frames before and after; interpolated: from those frames only; geometry: from the geometry of an all-sky camera only; table: from the positions of an ingested table. Of rejected frames whose sources are kept for relative photometry, cards: about where the telescope cards say; registered: on the places of frame registered_to';
 
 COMMENT ON COLUMN frames.wcs_catalog IS 'Reference catalog that verified or made the WCS';
 
@@ -461,6 +462,8 @@ COMMENT ON COLUMN frames.targets_dy_px IS 'Common shift of all targets from the 
 COMMENT ON COLUMN frames.psf_stars IS 'Number of stars behind the PSF of the night, counted once per frame; 0 for a Moffat profile';
 
 COMMENT ON COLUMN frames.psf_chi2 IS 'Median reduced chi-square of bright isolated stars of this frame against the PSF of the night at the width of the frame';
+
+COMMENT ON COLUMN frames.registered_to IS 'frame_id of the frame on whose places the sources of this one lie, where no catalog places them; null for others';
 
 COMMENT ON COLUMN frames.config_sha256 IS 'SHA-256 of the camera profile used';
 
