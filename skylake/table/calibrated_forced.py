@@ -73,7 +73,12 @@ class ForcedPhotometry:
 
 
 def calibrate_forced(
-    forced: pa.Table, colour: Floats, frames: pa.Table, zeropoints: pa.Table, kind: ForcedKind = "hybrid"
+    forced: pa.Table,
+    colour: Floats,
+    frames: pa.Table,
+    zeropoints: pa.Table,
+    kind: ForcedKind = "hybrid",
+    colour_err: Floats | None = None,
 ) -> ForcedPhotometry:
     """Return the photometry of forced measurements.
 
@@ -92,6 +97,8 @@ def calibrate_forced(
     zeropoints : pyarrow.Table
         ``ZEROPOINT_COLUMNS`` of :mod:`skylake.table.calibrated_matches`, one row per frame at most.
     kind : {'hybrid', 'aper', 'psf'}
+    colour_err : ndarray, shape (n,), or None
+        Error of each colour; NaN, or None for all, where it is not known.
     """
     found = find_calibration(forced, frames, zeropoints)
     wanted = _circle_of(found.flux, frames, found.frame)
@@ -106,9 +113,8 @@ def calibrate_forced(
         flux[rows] = (column_floats(forced, column) * scale)[rows]
         flux_err[rows] = (column_floats(forced, f"{column}_err") * scale)[rows]
         sky_err[rows] = (sky * factor)[rows]
-    zero = zeropoints_at(
-        zeropoints, found, colour, column_floats(forced, "altitude_deg"), found.known & (wanted != found.flux)
-    )
+    altitude, another = column_floats(forced, "altitude_deg"), found.known & (wanted != found.flux)
+    zero = zeropoints_at(zeropoints, found, colour, altitude, another, colour_err)
     mag, mag_err = magnitudes(flux, flux_err, zero.zp, zero.error)
     limit, _ = magnitudes(DETECTED_SNR * flux_err, flux_err, zero.zp, zero.error)
     version = zeropoints["version"].to_numpy() if zeropoints.num_rows else np.zeros(1, np.int64)

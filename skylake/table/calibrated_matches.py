@@ -86,8 +86,10 @@ def calibrate_matches(matches: pa.Table, frames: pa.Table, zeropoints: pa.Table)
         factor = total_factor(matches, frames, found, name)
         flux[rows] = (column_floats(matches, f"flux_{name}") * factor)[rows]
         flux_err[rows] = (column_floats(matches, f"flux_{name}_err") * factor)[rows]
-    colour, altitude = column_floats(matches, "ref_colour"), column_floats(matches, "altitude_deg")
-    zero = zeropoints_at(zeropoints, found, colour, altitude)
+    colour, colour_err = (column_floats(matches, f"ref_colour{end}") for end in ("", "_err"))
+    zero = zeropoints_at(
+        zeropoints, found, colour, column_floats(matches, "altitude_deg"), colour_err=colour_err
+    )
     neighbours, neighbours_err = neighbour_flux(matches, zeropoints, found, zero.zp)
     flux -= neighbours
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -191,6 +193,7 @@ def zeropoints_at(
     colour: Floats,
     altitude_deg: Floats,
     another_flux: npt.NDArray[np.bool_] | None = None,
+    colour_err: Floats | None = None,
 ) -> StarZeropoints:
     """Return the magnitude of a star of each colour and altitude with a total flux of 1 ADU/s, and its error.
 
@@ -209,6 +212,8 @@ def zeropoints_at(
     another_flux : ndarray of bool, shape (n,), or None
         Measurements in another aperture than the calibrated one: the errors of aperture corrections do not cancel
         there, and that of the calibrated flux counts.
+    colour_err : ndarray, shape (n,), or None
+        Error of each colour, which all measurements of the star share; NaN, or None for all, where it is not known.
     """
     zero = found.zero
     zp = np.where(found.known, column_floats(zeropoints, "zp")[zero], np.nan)
@@ -220,6 +225,8 @@ def zeropoints_at(
     beyond = airmass(altitude_deg) - 1.0
     shift -= np.where(np.isfinite(extinction), extinction * beyond, 0.0)
     error = np.where(found.known, _errors_at(zeropoints, zero, colour, beyond), np.nan)
+    if colour_err is not None:
+        error = np.hypot(error, np.where(np.isfinite(colour), np.nan_to_num(term * colour_err), 0.0))
     random = np.nan_to_num(column_floats(zeropoints, "zp_random_err")[zero])
     if another_flux is not None:
         aperture = np.where(another_flux, _aperture_variance(zeropoints, zero), 0.0)

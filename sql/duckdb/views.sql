@@ -140,7 +140,7 @@ FROM (
 
 -- Matches with the calibrated magnitude of the detection and its residual, catalog minus calibrated.
 -- The error of zp + colour_term x (colour - pivot_colour) holds colour_term_err x (colour - mean_colour), as the fit knows
--- the magnitude best of a star of the mean colour of its stars.
+-- the magnitude best of a star of the mean colour of its stars; that of the colour itself comes on top.
 CREATE VIEW calibrated_matches AS
 SELECT
     t.*,
@@ -156,6 +156,7 @@ FROM (
                 + z.fit_variance
                 + extinction_variance(z.extinction_err, z.mean_airmass, c.altitude_deg)
                 + coalesce(pow(z.colour_term_err * (m.ref_colour - z.mean_colour), 2), 0)
+                + coalesce(pow(z.colour_term * m.ref_colour_err, 2), 0)
                 + coalesce(pow(1.0857362 * c.neighbour_flux_err / c.total_flux, 2), 0)
             )
         END AS mag_err,

@@ -579,6 +579,7 @@ CREATE TABLE zeropoints (
 	transformation TEXT,
 	sky_light_scale DOUBLE PRECISION,
 	sky_light_scale_err DOUBLE PRECISION,
+	bright_limit DOUBLE PRECISION,
 	PRIMARY KEY (frame_id, catalog, version)
 );
 
@@ -606,7 +607,7 @@ COMMENT ON COLUMN zeropoints.zp_err IS 'Standard error of zp at the pivot colour
 
 COMMENT ON COLUMN zeropoints.zp_fit_err IS 'Part of zp_err from the scatter of the stars; frames of one field differ by at most this much [mag]';
 
-COMMENT ON COLUMN zeropoints.zp_random_err IS 'Random part of zp_fit_err: photon noise and other differences from frame to frame. Frames of one field share the rest; null in older calibrations, where all of it counts as shared [mag]';
+COMMENT ON COLUMN zeropoints.zp_random_err IS 'Random part of zp_fit_err: photon noise, other differences from frame to frame, and the catalog errors of stars that are not on all frames of the field. Frames of one field share the rest; null in older calibrations, where all of it counts as shared [mag]';
 
 COMMENT ON COLUMN zeropoints.mag_limit IS 'Magnitude of a star of the pivot colour at S/N 5, from frames.flux_limit [mag]';
 
@@ -626,9 +627,9 @@ COMMENT ON COLUMN zeropoints.n_matched IS 'Number of matches of the frame';
 
 COMMENT ON COLUMN zeropoints.n_used IS 'Number of stars used: in the fit, with at least half their weight';
 
-COMMENT ON COLUMN zeropoints.rms IS 'Standard deviation of the stars used about the fit [mag]';
+COMMENT ON COLUMN zeropoints.rms IS 'Scatter of the stars about the fit, as that of a Gaussian: each star counts with the weight that it kept. In older calibrations that of the stars with at least half their weight [mag]';
 
-COMMENT ON COLUMN zeropoints.chi2 IS 'Reduced chi-square of the stars used; their errors include the intrinsic scatter';
+COMMENT ON COLUMN zeropoints.chi2 IS 'Reduced chi-square of the stars, weighted as rms; their errors include the intrinsic scatter';
 
 COMMENT ON COLUMN zeropoints.intrinsic_mag IS 'Intrinsic scatter: that of the night''s stars beyond their stated errors [mag]';
 
@@ -647,3 +648,5 @@ COMMENT ON COLUMN zeropoints.transformation IS 'If magnitudes or colours of the 
 COMMENT ON COLUMN zeropoints.sky_light_scale IS 'Scale of matches.ref_sky_light, of camera, band and night; 1 if no star shows it';
 
 COMMENT ON COLUMN zeropoints.sky_light_scale_err IS 'Standard error of sky_light_scale; 0 where the sky takes off no light of stars';
+
+COMMENT ON COLUMN zeropoints.bright_limit IS 'Brighter stars are left out of the fit, as fluxes of camera, band and night depart from the catalog there; null if none do, and in older calibrations [mag]';

@@ -95,6 +95,7 @@ def a_night(
             "colour": ["B-V"] * len(both),
             "mag": [15.0 - 0.1 * one for one, _ in both],
             "colour_value": [math.nan if one % 3 == 0 else 0.7 for one, _ in both],
+            "colour_err": [math.nan if one % 2 == 0 else 0.03 for one, _ in both],
         }
     )
     tables = {"frames": frames, "matches": matches, "zeropoints": zeropoints, "forced_sources": forced}

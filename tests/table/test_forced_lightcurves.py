@@ -62,7 +62,9 @@ def build(values: list[tuple[Any, ...]]) -> tuple[pa.Table, ForcedPhotometry, Ta
         np.full(n, 0.016),
     )
     names = np.array(["cat"] * n, object)
-    facts = TargetFacts(names, star.astype(int), nothing, nothing, np.where(known, band, None), names)
+    facts = TargetFacts(
+        names, star.astype(int), nothing, nothing, nothing, np.where(known, band, None), names
+    )
     return conform(pa.table(columns), schema), photometry, facts
 
 
