@@ -49,7 +49,7 @@ FWHM_PX = (1.3, 3.0)
 DEPTH_MAG = 0.028
 TRAILED = 0.08
 _BETA, _HALF, _OVERSAMPLING = 3.0, 20, 10
-_START_MJD, _HOURS, _DEC_DEG = 60408.10, 5.6, -20.0
+START_MJD, _HOURS, DEC_DEG = 60408.10, 5.6, -20.0
 _APART_PX, _MARGIN_PX = 7.0, 12.0
 
 
@@ -88,7 +88,7 @@ def draw_night(root: Path, n_frames: int, seed: int) -> Night:
     """Draw the frames of a night and write them with a catalog and a profile."""
     random = np.random.default_rng(seed)
     time = np.linspace(0.0, 1.0, n_frames)
-    mjd = _START_MJD + time * _HOURS / 24.0
+    mjd = START_MJD + time * _HOURS / 24.0
     # The meridian in the middle of the night.
     ra = float(Time(mjd.mean(), format="mjd").sidereal_time("mean", -70.4).deg)
     x, y, magnitude = _stars(random)
@@ -107,13 +107,13 @@ def draw_night(root: Path, n_frames: int, seed: int) -> Night:
         faint = dim[number] + DEPTH_MAG * dip[number] + random.normal(0.0, FLOOR_MAG, x.size)
         faint += 0.5 * ILLUMINATION_MAG * (u * u + v * v) + COLOUR_TERM * (colour - 0.7)
         flux = 10.0 ** (0.4 * (ZEROPOINT - magnitude - faint))
-        light = _image(px, py, flux, _star(fwhm[number], trail[number], random.uniform(0.0, 180.0)))
-        pixels = _exposed(light, random, SKY_E * (1.0 + 0.3 * np.sin(5.0 * time[number])))
-        cards = _header(mjd[number], ra, shift + random.normal(0.0, 0.1, 2))
+        light = image_of(px, py, flux, light_of_star(fwhm[number], trail[number], random.uniform(0.0, 180.0)))
+        pixels = exposed(light, random, SKY_E * (1.0 + 0.3 * np.sin(5.0 * time[number])))
+        cards = header_of(mjd[number], ra, shift + random.normal(0.0, 0.1, 2))
         fits.PrimaryHDU(pixels, cards).writeto(folder / f"drift{number:04d}.fits")
     # Away from the centre of the tangent plane, as the headers have it.
-    sky = _sky(ra, x, y)
-    catalog = _write_catalog(root / "catalog.csv", random, sky[:, :N_LISTED], magnitude, colour)
+    sky = sky_of(ra, x, y)
+    catalog = write_catalog(root / "catalog.csv", random, sky[:, :N_LISTED], magnitude, colour)
     profile = root / "drift.toml"
     profile.write_text(PROFILE, encoding="utf-8")
     return Night(folder, catalog, profile, mjd, fwhm, trail, *sky, magnitude, is_listed, dip)
@@ -163,11 +163,11 @@ def _clouds(random: np.random.Generator, time: np.ndarray) -> np.ndarray:
 
 
 def _airmass(hour_angle: np.ndarray) -> np.ndarray:
-    site, star = np.deg2rad(-24.6), np.deg2rad(_DEC_DEG)
+    site, star = np.deg2rad(-24.6), np.deg2rad(DEC_DEG)
     return np.asarray(1.0 / (np.sin(site) * np.sin(star) + np.cos(site) * np.cos(star) * np.cos(hour_angle)))
 
 
-def _star(fwhm_px: float, trail_px: float, angle_deg: float) -> np.ndarray:
+def light_of_star(fwhm_px: float, trail_px: float, angle_deg: float) -> np.ndarray:
     """Return the light of a star of flux 1 within a pixel at each offset, on a grid finer than pixels."""
     profile: Any = galsim.Moffat(beta=_BETA, fwhm=fwhm_px)
     parts = [profile, galsim.Pixel(1.0)]
@@ -178,7 +178,7 @@ def _star(fwhm_px: float, trail_px: float, angle_deg: float) -> np.ndarray:
     return np.asarray(spline_filter(image.array.astype(float) * _OVERSAMPLING**2))
 
 
-def _image(x: np.ndarray, y: np.ndarray, flux: np.ndarray, star: np.ndarray) -> np.ndarray:
+def image_of(x: np.ndarray, y: np.ndarray, flux: np.ndarray, star: np.ndarray) -> np.ndarray:
     """Return the light of stars in the pixels of a frame."""
     wide = np.zeros((SIZE + 4 * _HALF, SIZE + 4 * _HALF))
     grid = np.arange(-_HALF, _HALF + 1)
@@ -194,7 +194,7 @@ def _image(x: np.ndarray, y: np.ndarray, flux: np.ndarray, star: np.ndarray) -> 
     return wide[2 * _HALF : -2 * _HALF, 2 * _HALF : -2 * _HALF]
 
 
-def _exposed(light: np.ndarray, random: np.random.Generator, sky_e: float) -> np.ndarray:
+def exposed(light: np.ndarray, random: np.random.Generator, sky_e: float) -> np.ndarray:
     """Return what is read out: noise of photons and of reading, whole numbers."""
     row, column = np.mgrid[:SIZE, :SIZE] / SIZE - 0.5
     electrons = random.poisson(np.maximum(light, 0.0) * GAIN + sky_e * (1.0 + 0.1 * column + 0.05 * row))
@@ -202,7 +202,7 @@ def _exposed(light: np.ndarray, random: np.random.Generator, sky_e: float) -> np
     return np.clip(np.rint(stored), 0, 65535).astype(np.uint16)
 
 
-def _header(mjd: float, ra_deg: float, shift: np.ndarray) -> fits.Header:
+def header_of(mjd: float, ra_deg: float, shift: np.ndarray) -> fits.Header:
     """Return a header with a position that is right to a tenth of a pixel."""
     start = Time(mjd - 0.5 * EXPOSURE_S / 86400.0, format="mjd").isot
     middle, scale = 0.5 * (SIZE - 1) + 1.0, SCALE_ARCSEC / 3600.0
@@ -216,7 +216,7 @@ def _header(mjd: float, ra_deg: float, shift: np.ndarray) -> fits.Header:
         "CTYPE1": "RA---TAN",
         "CTYPE2": "DEC--TAN",
         "CRVAL1": ra_deg,
-        "CRVAL2": _DEC_DEG,
+        "CRVAL2": DEC_DEG,
         "CRPIX1": middle - shift[0],
         "CRPIX2": middle - shift[1],
         "CD1_1": -scale,
@@ -227,10 +227,10 @@ def _header(mjd: float, ra_deg: float, shift: np.ndarray) -> fits.Header:
     return fits.Header(cards)
 
 
-def _sky(ra_deg: float, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def sky_of(ra_deg: float, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return right ascensions and declinations of places on the middle frame, by the tangent plane."""
     scale, middle = np.deg2rad(SCALE_ARCSEC / 3600.0), 0.5 * (SIZE - 1)
-    xi, eta, dec = -(x - middle) * scale, (y - middle) * scale, np.deg2rad(_DEC_DEG)
+    xi, eta, dec = -(x - middle) * scale, (y - middle) * scale, np.deg2rad(DEC_DEG)
     depth = np.cos(dec) - eta * np.sin(dec)
     ra = ra_deg + np.rad2deg(np.arctan2(xi, depth))
     return np.array(
@@ -238,17 +238,23 @@ def _sky(ra_deg: float, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     )
 
 
-def _write_catalog(
-    path: Path, random: np.random.Generator, sky: np.ndarray, magnitude: np.ndarray, colour: np.ndarray
+def write_catalog(
+    path: Path,
+    random: np.random.Generator,
+    sky: np.ndarray,
+    magnitude: np.ndarray,
+    colour: np.ndarray,
+    scatter: float = CATALOG_SCATTER,
+    place_arcsec: float = 0.1,
 ) -> Path:
     """Write a catalog whose magnitudes have the scatter that they say."""
     n = sky.shape[1]
-    given = magnitude[:n] + random.normal(0.0, CATALOG_SCATTER, n)
-    off = random.normal(0.0, 0.1 / 3600.0, (2, n))
+    given = magnitude[:n] + random.normal(0.0, scatter, n)
+    off = random.normal(0.0, place_arcsec / 3600.0, (2, n))
     rows = ["id,ra,dec,V,V_err,B-V"]
     for number in range(n):
         ra, dec = sky[0, number] + off[0, number], sky[1, number] + off[1, number]
         tint = colour[number] + random.normal(0.0, 0.02)
-        rows.append(f"{number + 1},{ra:.7f},{dec:.7f},{given[number]:.4f},{CATALOG_SCATTER},{tint:.4f}")
+        rows.append(f"{number + 1},{ra:.7f},{dec:.7f},{given[number]:.4f},{scatter},{tint:.4f}")
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return path
