@@ -314,7 +314,9 @@ def peak_memory() -> float:
 
     The kernel's ``ru_maxrss`` also remembers that of the process which started this one.
     """
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    line = next(
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
+    )
     return int(line.split()[1]) * 1024 / 1e9
 
 

@@ -30,9 +30,9 @@ _SCALE_LEVEL = 0.5
 FORMAL_WEIGHT = 5.0
 #: Tuning constant of the weights that refine the scale: one half at 1.9 standard deviations, as efficient for Gaussian
 #: data as a cut at 2.5, and with fewer of the outliers that are just beyond.
-_SCALE_REFINED_CUT = 3.5
+SCALE_REFINED_CUT = 3.5
 #: Mean square of a standard normal under these weights.
-_REFINED_VARIANCE = 0.7117584
+REFINED_VARIANCE = 0.7117584
 #: With less than this number of values left to a fit there is none: its start stands, and all count for the error.
 LEAST_LEFT = 0.5
 #: The mean slope of the weighted residuals is 0.83 of their mean weight for Gaussian data; no less than this counts.
@@ -103,7 +103,7 @@ def intrinsic_scatter(residuals: Floats, errors: Floats, lost: int = 1) -> float
         return 0.0
     residuals, errors = (np.ascontiguousarray(values, float) for values in (residuals, errors))
     start = scale_start(residuals, errors, _SCALE_LEVEL * (n - lost) / n, _SCALE_CUT)
-    variance = refined_variance(residuals, errors, start**2, lost, _SCALE_REFINED_CUT, _REFINED_VARIANCE)
+    variance = refined_variance(residuals, errors, start**2, lost, SCALE_REFINED_CUT, REFINED_VARIANCE)
     return float(np.sqrt(variance))
 
 

@@ -191,7 +191,14 @@ def test_finished_blocks_merge_as_partials_do(
 
 
 def test_each_derived_table_has_its_aggregate() -> None:
-    assert list(built_in()) == ["nights", "lightcurves", "forced_lightcurves", "maps", "seeing"]
+    assert list(built_in()) == [
+        "nights",
+        "lightcurves",
+        "forced_lightcurves",
+        "maps",
+        "repeatability",
+        "seeing",
+    ]
     for name, one in built_in().items():
         assert one.key == load(name).primary_key
 
