@@ -47,7 +47,7 @@ _VARIABLE = 0.3
 #: Rounds before the change from one to the next counts.
 _LEAST_ROUNDS = 4
 #: Accuracy of LSMR while weights still change, and for what stars make good of the illumination.
-_EARLY_ACCURACY, _PATTERN_ACCURACY = 1e-3, 3e-3
+_EARLY_ACCURACY, _PATTERN_ACCURACY = 5e-3, 3e-3
 #: Passes of medians that find where to start; each reaches frames one step further from the catalog.
 _PASSES = 100
 
@@ -296,7 +296,7 @@ class _Solver:
     def _solution(self, number: int, iterations: int) -> GlobalSolution:
         self._centre_untied()
         at, noise, layout = self.at, self.noise, self.layout
-        formal = frame_errors(self.left, noise, layout, self.degrees, self.options)
+        formal = frame_errors(self.left, noise, self.given, self.degrees, self.options)
         frame_error, position, star_error, illumination = self._errors(formal)
         tie, colour_error, star_tie = self._tie_errors()
         share = noise.weights / np.where(noise.precisions > 0.0, noise.precisions, 1.0)
@@ -309,7 +309,7 @@ class _Solver:
             float(np.sqrt(noise.floor_square)),
         )
         frames = FrameSolution(
-            np.where(formal.n_used > 0, at.frame[:, 0], np.nan),
+            np.where(formal.n_used > 0, self._zeropoints(at), np.nan),
             frame_error,
             at.frame[:, 1:].copy(),
             self.degrees,
@@ -327,13 +327,21 @@ class _Solver:
             frames, stars, camera, self.frame_group, tie, self.catalog_scatter, number, iterations
         )
 
+    def _zeropoints(self, at: Parameters) -> Floats:
+        """Return zeropoints at the airmass of reference; those in the equations are at the frame's mean."""
+        return np.asarray(
+            at.frame[:, 0] + at.extinction[self.layout.night_of_frame] * self.given.mean_airmass
+        )
+
     def _centre_untied(self) -> None:
         """Give groups without a star of the catalog a mean zeropoint of 0."""
         tied = np.unique(self.star_group[self.tied])
         full, seen = self.frame_group >= 0, self.star_group >= 0
         n_groups = self.weak.n_groups
         count = np.bincount(self.frame_group[full], minlength=n_groups)
-        mean = np.bincount(self.frame_group[full], self.at.frame[full, 0], n_groups) / np.maximum(count, 1)
+        mean = np.bincount(self.frame_group[full], self._zeropoints(self.at)[full], n_groups) / np.maximum(
+            count, 1
+        )
         mean[tied] = 0.0
         self.at.frame[full, 0] -= mean[self.frame_group[full]]
         self.at.star[seen] -= mean[self.star_group[seen]]
@@ -351,7 +359,7 @@ class _Solver:
         by_frame = np.bincount(self.frame_of, omega, len(formal.zeropoint))
         with np.errstate(divide="ignore", invalid="ignore"):
             star = own = np.where(by_star > 0.0, 1.0 / by_star, np.nan)
-            frame, grown = formal.zeropoint**2, np.ones(len(by_frame))
+            frame, grown = formal.level**2, np.ones(len(by_frame))
             for _ in range(3):
                 at_place = np.nan_to_num(frame + grown * formal.position**2)
                 star = own * (
@@ -359,20 +367,19 @@ class _Solver:
                 )
                 moved = np.bincount(self.frame_of, omega**2 * np.nan_to_num(star)[layout.star], len(by_frame))
                 grown = 1.0 + moved / by_frame
-                frame = formal.zeropoint**2 * grown
+                frame = formal.level**2 * grown
+            frame = formal.zeropoint**2 + formal.level**2 * (grown - 1.0)
         position = np.sqrt(grown) * formal.position
         if len(self.weak.patterns) == 0:
             return np.sqrt(frame), position, np.sqrt(star), np.zeros(0)
         # The illumination's error, and what stars and zeropoints have of it.
         covariance = self.weak.covariance
         patterns = self.weak.patterns
-        errors = self.at.like(np.sum(patterns * (covariance @ patterns), axis=0))
-        return (
-            np.sqrt(frame + errors.frame[:, 0]),
-            position,
-            np.sqrt(star + errors.star),
-            np.sqrt(np.diag(covariance)),
-        )
+        of_star = patterns[:, :n_stars]
+        of_frame = np.array([self._zeropoints(self.at.like(pattern)) for pattern in patterns])
+        frame += np.sum(of_frame * (covariance @ of_frame), axis=0)
+        star += np.sum(of_star * (covariance @ of_star), axis=0)
+        return np.sqrt(frame), position, np.sqrt(star), np.sqrt(np.diag(covariance))
 
     def _tie_errors(self) -> tuple[Floats, float, Floats]:
         """Return the error of each group's tie, of the colour term, and what both bring to each star."""
