@@ -218,6 +218,9 @@ class FrameFit:
                 self.degrees = chosen_degrees(
                     self.layout, residuals, self.noise.weights, self.coefficients, self.options
                 )
+                size = self.coefficients.shape[1]
+                self.coefficients[~np.isfinite(term_precisions(self.degrees, size, self.options))] = 0.0
+                residuals = self.left()
             before = self.coefficients[:, 0].copy()
             self._step(residuals)
             if number > 1 and np.all(np.abs(self.coefficients[:, 0] - before) < _TOLERANCE):
@@ -236,7 +239,6 @@ class FrameFit:
         frame_sums(self.layout, weights * np.nan_to_num(residuals), degree, sums)
         precision = term_precisions(self.degrees, size, self.options)
         free = np.isfinite(precision)
-        self.coefficients[~free] = 0.0
         sums[:, :size] -= np.where(free, precision, 0.0) * self.coefficients
         factors = inverse_factors(blocks[:, :size, :size], precision)
         inverse = factors @ factors.transpose(0, 2, 1)

@@ -198,7 +198,8 @@ class _Solver:
         number = iterations = 0
         change = np.inf
         while number < options.n_rounds and (number < _LEAST_ROUNDS or change > options.tolerance):
-            system = self._reweighted(number)
+            self._reweigh(number)
+            system = System(self.layout, self.noise.weights, self.tie, self._prior(), self.weak)
             if number == _LEAST_ROUNDS - 1 and options.illumination_degree > 0:
                 self.weak, spent = weak_combinations(system, _PATTERN_ACCURACY, options.max_iterations)
                 system.weak, iterations = self.weak, iterations + spent
@@ -209,7 +210,7 @@ class _Solver:
             )
             change = self._apply(system, vector)
             number, iterations = number + 1, iterations + spent
-        self._reweighted(options.n_rounds)
+        self._reweigh(options.n_rounds)
         return self._solution(number, iterations)
 
     def _residuals(self) -> None:
@@ -238,12 +239,12 @@ class _Solver:
         np.nan_to_num(stars, copy=False)
         np.nan_to_num(frames, copy=False)
 
-    def _reweighted(self, number: int) -> System:
-        """Renew residuals, noise model, weights, degrees of frames and the tie, and return the equations."""
+    def _reweigh(self, number: int) -> None:
+        """Renew residuals, noise model, weights, degrees of frames and the tie."""
         self._residuals()
-        noise, own = self.noise, 1
+        noise = self.noise
         free = 1 + np.array([n_position_terms(d) for d in range(self.options.frame_degree + 1)])[self.degrees]
-        noise.update_frames(self.left, own)
+        noise.update_frames(self.left, 1)
         noise.update_stars(self.left, self.by_star)
         noise.weigh(self.left)
         if number > 0:
@@ -251,17 +252,17 @@ class _Solver:
             noise.weigh(self.left)
         if 2 <= number < self.options.n_rounds - 2:
             self.degrees = chosen_degrees(self.layout, self.left, noise.weights, self.at.frame, self.options)
+            ended = ~np.isfinite(term_precisions(self.degrees, self.at.sizes[2], self.options))
+            if np.any(self.at.frame[ended]):
+                self.at.frame[ended] = 0.0
+                self._residuals()
         self.tie = self._tie()
-        return System(self.layout, noise.weights, self.tie, self._prior(), self.weak)
 
     def _prior(self) -> Parameters:
         """Return the precisions of priors; infinite for what is not fitted."""
         options = self.options
         prior = self.at.like(np.zeros_like(self.at.vector))
-        size = prior.sizes[2]
-        prior.frame[:] = term_precisions(self.degrees, size, options)
-        # A polynomial that is no longer used ends.
-        self.at.frame[~np.isfinite(prior.frame)] = 0.0
+        prior.frame[:] = term_precisions(self.degrees, prior.sizes[2], options)
         prior.illumination[:] = options.illumination_error**-2
         prior.extinction[:] = options.extinction[1] ** -2 if options.has_extinction else np.inf
         prior.colour[:] = options.colour_term[1] ** -2 if options.colour_term[1] > 0.0 else np.inf
