@@ -1,6 +1,6 @@
 """The global solution of a season, and of a single night of one field, against the truth.
 
-Needs: skylake alone. Takes about 5 minutes on 2 cores and 5 GB, half a minute with --quick.
+Needs: skylake alone. Takes about 5 minutes on 2 cores and 2 GB, half a minute with --quick.
 
 A season: 200 nights, 3 bands, 50,000 stars known to 50 mmag, 20 million matches on frames of 4.5 degrees; a quarter of
 the frames has clouds with gradients and patches, one match in a hundred is false. The camera never turns, so the slope
@@ -107,7 +107,7 @@ def whole_season(seed: int, quick: bool) -> list[Claim]:
         Claim("width of the pulls of clear frames, distance from 1", abs(of_frames - 1.0), None, 0.1),
         Claim("width of the pulls of stars, distance from 1", abs(of_stars - 1.0), None, 0.1),
         Claim("error of the colour term in units of its own", worst["colour"], None, 3.5),
-        Claim("seconds for the season", wall, None, 300.0),
+        Claim("seconds of processors for the season", cpu, None, 300.0),
         Claim("memory with all observations [GB]", peak, None, 8.0),
         Claim("time for one night more, of that for the band", max(shares) / (cpu / len(bands)), None, 0.05),
     ]
