@@ -53,7 +53,8 @@ Integers = npt.NDArray[np.int32]
 _MOST_SHIFT_PX = 5.0
 #: Where neighbours increase the variance of a flux this much, it says little of the star alone.
 _BLENDED = 3.0
-#: A star whose flux errors of places change by more than this share cannot be separated from its neighbours.
+#: A star whose flux changes by more than this share, and by more than noise, with the errors of places cannot be
+#: separated from its neighbours.
 _MOST_PLACE_ERROR = 0.05
 #: A fit needs this part of the weight of a star's stamp.
 _MIN_SHARE = 0.5
@@ -219,7 +220,9 @@ def measure_targets(
     sums = _sum(fit, apertures, extracted.image.row_variance, in_apertures)
     edge = -_beyond_edge(x, y, (signal.shape[0], signal.shape[1]))
     flags = _flags(extracted, fit, x, y, edge)
-    flags[np.sqrt(by_place) > _MOST_PLACE_ERROR * np.abs(fit.flux)] |= SourceFlag.BLENDED
+    # Beside the noise, since else a flux that noise makes small would be flagged for that.
+    least = np.maximum((_MOST_PLACE_ERROR * fit.flux) ** 2, fit.variance)
+    flags[by_place > least] |= SourceFlag.BLENDED
     relative = extracted.corrections.relative(x, y)
     to_total, floor = growth_normalisation(extracted, psf, fit, sums, flags, relative)
     flux, flux_err = sums.flux, sums.flux_err
