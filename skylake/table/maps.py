@@ -17,6 +17,7 @@ from skylake.core.sphere import INDEX_ORDER, unit_vectors
 from skylake.schema import conform, load
 from skylake.schema.aperture_columns import MORE, aperture_floats
 from skylake.table.aggregate import Aggregate, Given, Granularity, Input, merged_by
+from skylake.table.calibrated_matches import position_offsets
 from skylake.table.map_cells import CELL_COLUMNS, PLACE_COLUMNS, cell_names, fainter_in_cells
 from skylake.table.match_selection import Band, gather
 
@@ -49,6 +50,7 @@ ZEROPOINT_COLUMNS = (
     "mag_limit",
     "extinction",
     "sky_light_scale",
+    "position_terms",
 )
 
 
@@ -269,6 +271,8 @@ def _residuals_of_band(
     )
     residual = data.difference - zp - np.nan_to_num(term) * np.nan_to_num(data.colour)
     residual += np.nan_to_num(extinction) * data.airmass
+    place = pc.index_in(pa.array(data.frame), frames["frame_id"].combine_chunks()).to_numpy()
+    residual -= position_offsets(by_id["position_terms"], frame, matches, frames, place)
     residual += np.nan_to_num(scale - 1.0) * data.sky_light
     # Where a frame's stars scatter more than their errors and the night say, as through clouds, they count less.
     scatter = np.nan_to_num(np.maximum(chi2, 1.0), nan=1.0) * (data.error**2 + np.nan_to_num(intrinsic) ** 2)

@@ -125,7 +125,7 @@ def zeropoints_table(
             rows += _calibrate_band(chosen, matches, bands[name], catalog, version)
     schema = load("zeropoints")
     arrays = {
-        item.name: pa.array([row[item.name] for row in rows], item.type, from_pandas=True)
+        item.name: pa.array([row.get(item.name) for row in rows], item.type, from_pandas=True)
         for item in arrow_schema(schema)
     }
     return conform(pa.table(arrays), schema)
@@ -411,6 +411,7 @@ def _row(
         "reason": solved.reason,
         "message": solved.message,
         "transformation": band.transformation,
+        "method": "frame",
     }
 
 
