@@ -92,7 +92,13 @@ def scale_start(residuals: FloatArray, errors: FloatArray, level: float, cut: fl
 
 @kernel(error_model="numpy")
 def refined_variance(
-    residuals: FloatArray, errors: FloatArray, start: float, lost: int, cut: float, expected: float
+    residuals: FloatArray,
+    errors: FloatArray,
+    start: float,
+    lost: int,
+    cut: float,
+    expected: float,
+    tolerance: float = _REFINED_TOLERANCE,
 ) -> float:
     """Return the intrinsic variance whose weighted sum of squares is what the weights leave of a Gaussian.
 
@@ -108,6 +114,8 @@ def refined_variance(
         Degrees of freedom that the fit behind the residuals took.
     cut, expected : float
         Standard deviations at which a value has no weight, and the mean square of a standard normal so weighted.
+    tolerance : float
+        Relative change with which the refinement ends.
     """
     n, best = len(residuals), start
     for _ in range(_REFINEMENTS):
@@ -130,6 +138,6 @@ def refined_variance(
             best = 0.0
         else:
             best = max(best + (sum_of_squares / wanted - 1.0) * sum_of_squares / slope, 0.5 * best)
-        if abs(best - before) <= _REFINED_TOLERANCE * before:
+        if abs(best - before) <= tolerance * before:
             break
     return best

@@ -1,0 +1,421 @@
+"""The global solution: all frames of a camera in one band, and all their stars, calibrated together.
+
+The model of the instrumental magnitude of star s on frame f of night n, at (u, v) on the frame, is
+
+    m = M_s - zp_f - I(u, v) - P_f(u, v) + k_n X,        M_s + c colour_s = catalog magnitude of s,
+
+with a zeropoint and, where cross-validation finds that it pays, a low-order polynomial P of each frame, an
+illumination I that all frames share, extinction k of each night, the magnitude M of each star in the system of the
+camera, and the colour term c. It is solved by sparse least squares with robust reweighting (Padmanabhan et al. 2008,
+ApJ 674, 1217, for the principle). A star repeats to millimagnitudes while a catalog knows it to percents, so repeats
+fix all differences, and the catalog what is common to them: the mean magnitude of each connected group of fields, the
+colour term, and whatever the repeats leave open, as an illumination over which no star has ever moved.
+
+The colour term appears in the equations of the catalog alone: repeats of one camera cannot see it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import poisson
+
+from skylake.core.position_terms import n_position_terms
+from skylake.core.robust import biweight, intrinsic_scatter
+from skylake.table.frame_solution import (
+    CameraResponse,
+    FrameErrors,
+    FrameSolution,
+    chosen_degrees,
+    frame_errors,
+    term_precisions,
+)
+from skylake.table.global_kernels import connected, group_medians, grouped
+from skylake.table.global_noise import CUT, EFFICIENCY_LOSS, Noise
+from skylake.table.global_observations import GlobalOptions, Observations, References, Sorted, sort
+from skylake.table.global_system import Parameters, System, Tie, Weak, weak_combinations
+
+Floats = npt.NDArray[np.float64]
+Groups = npt.NDArray[np.int64]
+
+#: A chance of less than this makes a star with many outliers variable.
+_CHANCE = 1e-6
+#: A star is variable if so much of its variance is its own.
+_VARIABLE = 0.3
+#: Rounds before the change from one to the next counts.
+_LEAST_ROUNDS = 4
+#: Accuracy of LSMR while weights still change, and for what stars make good of the illumination.
+_EARLY_ACCURACY, _PATTERN_ACCURACY = 1e-3, 3e-3
+#: Passes of medians that find where to start; each reaches frames one step further from the catalog.
+_PASSES = 100
+
+
+@dataclass(frozen=True)
+class StarSolution:
+    """Magnitudes of stars; arrays of shape (n_stars,).
+
+    Attributes
+    ----------
+    magnitude : ndarray
+        In the system of the catalog; NaN for stars without a usable observation, or with a few that exclude each
+        other. A star of unknown colour counts as one of the pivot colour.
+    error : ndarray
+        Random error, for comparisons among stars of one group.
+    systematic_error : ndarray
+        Error of the tie to the catalog, the colour term and the star's colour; NaN without a tie.
+    n_observations, n_used : ndarray of int
+        Usable observations, and those with weight.
+    chi2 : ndarray
+        Reduced chi-square of the observations with weight, the star's own scatter not in their errors.
+    scatter : ndarray
+        Robust standard deviation of its calibrated magnitudes; NaN with three observations or fewer.
+    is_variable : ndarray of bool
+        Scatters by more than the noise explains, or has more outliers than chance gives it.
+    group : ndarray of int
+        Connected group; -1 without a usable observation.
+    """
+
+    magnitude: Floats
+    error: Floats
+    systematic_error: Floats
+    n_observations: npt.NDArray[np.int64]
+    n_used: npt.NDArray[np.int64]
+    chi2: Floats
+    scatter: Floats
+    is_variable: npt.NDArray[np.bool_]
+    group: Groups
+
+
+@dataclass(frozen=True)
+class GlobalSolution:
+    """The global solution of a camera in one band.
+
+    Attributes
+    ----------
+    frames : FrameSolution
+    stars : StarSolution
+    camera : CameraResponse
+    group_of_frame : ndarray of int, shape (n_frames,)
+        Connected group of fields; -1 without a usable observation.
+    tie_error : ndarray, shape (n_groups,)
+        Error of the tie of each group to the catalog, shared by all its stars and frames. NaN for a group of which
+        the catalog has no star: its zeropoints have a mean of 0.
+    catalog_scatter : float
+        Scatter of catalog magnitudes beyond their errors.
+    n_rounds, n_iterations : int
+        Rounds of reweighting, and iterations of LSMR in all of them.
+    """
+
+    frames: FrameSolution
+    stars: StarSolution
+    camera: CameraResponse
+    group_of_frame: Groups
+    tie_error: Floats
+    catalog_scatter: float
+    n_rounds: int
+    n_iterations: int
+
+    def fixed_stars(self, references: References) -> References:
+        """Return the solved magnitudes as references for new frames."""
+        return replace(references, magnitude=self.stars.magnitude, error=self.stars.error)
+
+
+def solve_globally(
+    observations: Observations, references: References, options: GlobalOptions | None = None
+) -> GlobalSolution:
+    """Solve for all frames, stars and the response of the camera together.
+
+    Parameters
+    ----------
+    observations : Observations
+    references : References
+        One for each star; stars without a magnitude take part through their repeats.
+    options : GlobalOptions or None
+        None for the defaults.
+
+    Returns
+    -------
+    GlobalSolution
+
+    Raises
+    ------
+    ValueError
+        If an observation names a star that `references` lacks.
+    """
+    return _Solver(observations, references, options or GlobalOptions()).solve()
+
+
+class _Solver:
+    """The state of a solution between rounds."""
+
+    def __init__(self, observations: Observations, references: References, options: GlobalOptions) -> None:
+        self.options, self.references = options, references
+        n_stars = len(references.magnitude)
+        self.given: Sorted = sort(observations, n_stars)
+        self.layout = self.given.layout
+        n_frames = len(self.layout.starts) - 1
+        n_nights = int(self.layout.night_of_frame.max(initial=-1)) + 1
+        self.frame_of = np.repeat(np.arange(n_frames, dtype=np.int32), np.diff(self.layout.starts))
+        self.by_star = grouped(self.layout.star, n_stars)
+        self.weak = self._groups()
+        self.star_group, self.frame_group = self.weak.star_group, self.weak.frame_group
+        own = 1 + n_position_terms(options.frame_degree)
+        terms = n_position_terms(options.illumination_degree)
+        self.at = Parameters.zeros(n_stars, n_frames, own, terms, n_nights)
+        self.mean = self.at.like(np.zeros_like(self.at.vector))
+        self.at.colour[:] = self.mean.colour[:] = options.colour_term[0]
+        if options.has_extinction:
+            self.at.extinction[:] = self.mean.extinction[:] = options.extinction[0]
+        self.degrees = np.zeros(n_frames, np.int64)
+        self.noise = Noise(self.layout, self.given.error, np.zeros(n_frames), np.zeros(n_stars))
+        self.catalog_scatter = 0.0
+        self.tied = np.flatnonzero(
+            np.isfinite(references.magnitude) & np.isfinite(references.error) & (self.star_group >= 0)
+        )
+
+    def _groups(self) -> Weak:
+        """Return the connected group of each star and frame."""
+        n_stars = len(self.references.magnitude)
+        seen = np.diff(self.by_star[0]) > 0
+        roots = connected(self.layout.starts, self.layout.star, n_stars)
+        first, number = np.unique(roots[seen], return_inverse=True)
+        star_group = np.full(n_stars, -1)
+        star_group[seen] = number
+        full = np.diff(self.layout.starts) > 0
+        frame_group = np.full(len(full), -1)
+        frame_group[full] = star_group[self.layout.star[self.layout.starts[:-1][full]]]
+        terms = n_position_terms(self.options.illumination_degree)
+        size = n_stars + len(full) * (1 + n_position_terms(self.options.frame_degree)) + terms
+        size += int(self.layout.night_of_frame.max(initial=-1)) + 2
+        return Weak(star_group, frame_group, len(first), np.zeros((0, size)), np.zeros((0, 0)))
+
+    def solve(self) -> GlobalSolution:
+        """Start from medians, and reweight until nothing moves."""
+        self._start()
+        options = self.options
+        number = iterations = 0
+        change = np.inf
+        while number < options.n_rounds and (number < _LEAST_ROUNDS or change > options.tolerance):
+            system = self._reweighted(number)
+            if number == _LEAST_ROUNDS - 1 and options.illumination_degree > 0:
+                self.weak, spent = weak_combinations(system, _PATTERN_ACCURACY, options.max_iterations)
+                system.weak, iterations = self.weak, iterations + spent
+            vector, spent = system.solve(
+                system.right_hand(self.left, self.at, self.mean),
+                _EARLY_ACCURACY if number < _LEAST_ROUNDS - 1 else options.accuracy,
+                options.max_iterations,
+            )
+            change = self._apply(system, vector)
+            number, iterations = number + 1, iterations + spent
+        self._reweighted(options.n_rounds)
+        return self._solution(number, iterations)
+
+    def _residuals(self) -> None:
+        self.left = np.empty(len(self.given.error), np.float32)
+        self.at.predicted(self.layout, self.left)
+        np.subtract(self.given.magnitude, self.left, out=self.left)
+
+    def _start(self) -> None:
+        """Find zeropoints from medians against the catalog, and carry them on through common stars."""
+        stars, frames = self.at.star, self.at.frame[:, 0]
+        stars[:] = np.nan
+        stars[self.tied] = self.references.natural(self.at.colour[0])[self.tied]
+        untied = ~np.isin(self.frame_group, self.star_group[self.tied])
+        seen = self.star_group >= 0
+        rows = np.arange(len(self.given.error), dtype=np.int32)
+        air = self.at.extinction[self.layout.night_of_frame][self.frame_of] * self.layout.airmass
+        instrumental = self.given.magnitude - air
+        frames[:] = np.where(untied, 0.0, np.nan)
+        for _ in range(_PASSES):
+            reached = np.isfinite(frames)
+            by_frame = group_medians(self.layout.starts, rows, stars[self.layout.star] - instrumental)
+            frames[:] = np.where(np.isfinite(by_frame), by_frame, frames)
+            stars[:] = group_medians(*self.by_star, instrumental + frames[self.frame_of])
+            if np.all(np.isfinite(stars[seen])) and np.array_equal(reached, np.isfinite(frames)):
+                break
+        np.nan_to_num(stars, copy=False)
+        np.nan_to_num(frames, copy=False)
+
+    def _reweighted(self, number: int) -> System:
+        """Renew residuals, noise model, weights, degrees of frames and the tie, and return the equations."""
+        self._residuals()
+        noise, own = self.noise, 1
+        free = 1 + np.array([n_position_terms(d) for d in range(self.options.frame_degree + 1)])[self.degrees]
+        noise.update_frames(self.left, own)
+        noise.update_stars(self.left, self.by_star)
+        noise.weigh(self.left)
+        if number > 0:
+            noise.update_model(self.left, free)
+            noise.weigh(self.left)
+        if 2 <= number < self.options.n_rounds - 2:
+            self.degrees = chosen_degrees(self.layout, self.left, noise.weights, self.at.frame, self.options)
+        self.tie = self._tie()
+        return System(self.layout, noise.weights, self.tie, self._prior(), self.weak)
+
+    def _prior(self) -> Parameters:
+        """Return the precisions of priors; infinite for what is not fitted."""
+        options = self.options
+        prior = self.at.like(np.zeros_like(self.at.vector))
+        size = prior.sizes[2]
+        prior.frame[:] = term_precisions(self.degrees, size, options)
+        # A polynomial that is no longer used ends.
+        self.at.frame[~np.isfinite(prior.frame)] = 0.0
+        prior.illumination[:] = options.illumination_error**-2
+        prior.extinction[:] = options.extinction[1] ** -2 if options.has_extinction else np.inf
+        prior.colour[:] = options.colour_term[1] ** -2 if options.colour_term[1] > 0.0 else np.inf
+        return prior
+
+    def _tie(self) -> Tie:
+        """Return the equations of the catalog, with robust weights and the scatter that it shows."""
+        known, rows = self.references, self.tied
+        colour = np.asarray(known.colour, float)[rows]
+        colour_error = known.spread_of_colour(self.options.colour_spread)[rows]
+        error = np.hypot(np.asarray(known.error, float)[rows], self.at.colour[0] * colour_error)
+        magnitude = np.asarray(known.magnitude, float)[rows]
+        tie = Tie(rows, self.star_group[rows], magnitude, np.nan_to_num(colour), np.ones(len(rows)))
+        residuals = tie.residuals(self.at)
+        # The mean of a group is the most that repeats leave open: what differs within groups is the catalog's scatter.
+        groups = grouped(tie.group, self.weak.n_groups)
+        residuals -= group_medians(*groups, residuals)[tie.group]
+        lost = int(np.count_nonzero(np.diff(groups[0])))
+        self.catalog_scatter = intrinsic_scatter(residuals, error, lost)
+        sigma = np.hypot(error, self.catalog_scatter)
+        self.tie_precision = np.where(np.abs(residuals) < CUT * sigma, sigma**-2, 0.0)
+        return replace(tie, weight=biweight(residuals / sigma) / sigma**2)
+
+    def _apply(self, system: System, vector: Floats) -> float:
+        """Correct the parameters, and return the rms change in units of errors."""
+        self.at.vector[:] += vector
+        scale = system.scale[: len(self.at.star)]
+        used = scale > 0.0
+        change = self.at.like(vector).star[used] / scale[used]
+        return float(np.sqrt(np.mean(change**2))) if used.any() else 0.0
+
+    def _solution(self, number: int, iterations: int) -> GlobalSolution:
+        self._centre_untied()
+        at, noise, layout = self.at, self.noise, self.layout
+        formal = frame_errors(self.left, noise, layout, self.degrees, self.options)
+        frame_error, position, star_error, illumination = self._errors(formal)
+        tie, colour_error, star_tie = self._tie_errors()
+        share = noise.weights / np.where(noise.precisions > 0.0, noise.precisions, 1.0)
+        camera = CameraResponse(
+            at.illumination.copy(),
+            illumination,
+            float(at.colour[0]),
+            colour_error,
+            float(np.sqrt(noise.scale_square)),
+            float(np.sqrt(noise.floor_square)),
+        )
+        frames = FrameSolution(
+            np.where(formal.n_used > 0, at.frame[:, 0], np.nan),
+            frame_error,
+            at.frame[:, 1:].copy(),
+            self.degrees,
+            position,
+            np.sqrt(noise.frame_variance),
+            np.diff(layout.starts),
+            formal.n_used,
+            formal.chi2,
+            at.extinction.copy(),
+            formal.extinction,
+            self.given.in_given_order(share),
+        )
+        stars = self._stars(star_error, star_tie)
+        return GlobalSolution(
+            frames, stars, camera, self.frame_group, tie, self.catalog_scatter, number, iterations
+        )
+
+    def _centre_untied(self) -> None:
+        """Give groups without a star of the catalog a mean zeropoint of 0."""
+        tied = np.unique(self.star_group[self.tied])
+        full, seen = self.frame_group >= 0, self.star_group >= 0
+        n_groups = self.weak.n_groups
+        count = np.bincount(self.frame_group[full], minlength=n_groups)
+        mean = np.bincount(self.frame_group[full], self.at.frame[full, 0], n_groups) / np.maximum(count, 1)
+        mean[tied] = 0.0
+        self.at.frame[full, 0] -= mean[self.frame_group[full]]
+        self.at.star[seen] -= mean[self.star_group[seen]]
+
+    def _errors(self, formal: FrameErrors) -> tuple[Floats, Floats, Floats, Floats]:
+        """Return errors of zeropoints, of their position terms over the frame, of stars, and of the illumination.
+
+        An error is that against all others held fixed, plus what the errors of the others bring: those of frames to
+        stars and back, as if they were independent.
+        """
+        layout, n_stars = self.layout, len(self.at.star)
+        omega = self.noise.precisions / np.float32(EFFICIENCY_LOSS)
+        by_star = np.bincount(layout.star, omega, n_stars)
+        by_star += np.bincount(self.tie.star, self.tie_precision, n_stars)
+        by_frame = np.bincount(self.frame_of, omega, len(formal.zeropoint))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            star = own = np.where(by_star > 0.0, 1.0 / by_star, np.nan)
+            frame, grown = formal.zeropoint**2, np.ones(len(by_frame))
+            for _ in range(3):
+                at_place = np.nan_to_num(frame + grown * formal.position**2)
+                star = own * (
+                    1.0 + own * np.bincount(layout.star, omega**2 * at_place[self.frame_of], n_stars)
+                )
+                moved = np.bincount(self.frame_of, omega**2 * np.nan_to_num(star)[layout.star], len(by_frame))
+                grown = 1.0 + moved / by_frame
+                frame = formal.zeropoint**2 * grown
+        position = np.sqrt(grown) * formal.position
+        if len(self.weak.patterns) == 0:
+            return np.sqrt(frame), position, np.sqrt(star), np.zeros(0)
+        # The illumination's error, and what stars and zeropoints have of it.
+        covariance = self.weak.covariance
+        patterns = self.weak.patterns
+        errors = self.at.like(np.sum(patterns * (covariance @ patterns), axis=0))
+        return (
+            np.sqrt(frame + errors.frame[:, 0]),
+            position,
+            np.sqrt(star + errors.star),
+            np.sqrt(np.diag(covariance)),
+        )
+
+    def _tie_errors(self) -> tuple[Floats, float, Floats]:
+        """Return the error of each group's tie, of the colour term, and what both bring to each star."""
+        n_groups, group, colour = self.weak.n_groups, self.tie.group, self.tie.colour
+        precision = self.tie_precision / EFFICIENCY_LOSS
+        total = np.bincount(group, precision, n_groups)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            own = np.where(total > 0.0, 1.0 / total, np.nan)
+            mean = np.bincount(group, precision * colour, n_groups) * own
+        of_colour = precision @ (colour - mean[group]) ** 2 if len(group) else 0.0
+        error = float(self.options.colour_term[1])
+        variance = 1.0 / (of_colour + error**-2) if error > 0.0 else 0.0
+        known = self.references
+        colours = np.nan_to_num(np.asarray(known.colour, float))
+        spread = known.spread_of_colour(self.options.colour_spread)
+        of_star = self.star_group
+        # The group -1 takes the last value.
+        tied, middle = np.append(own, np.nan)[of_star], np.append(mean, np.nan)[of_star]
+        star = tied + variance * (colours - middle) ** 2 + (self.at.colour[0] * spread) ** 2
+        return np.sqrt(own + variance * mean**2), float(np.sqrt(variance)), np.sqrt(star)
+
+    def _stars(self, error: Floats, systematic: Floats) -> StarSolution:
+        noise, star, n_stars = self.noise, self.layout.star, len(self.at.star)
+        inside = noise.precisions > 0.0
+        n_all, n_used = np.diff(self.by_star[0]), np.bincount(star, inside, n_stars).astype(np.int64)
+        squares = np.where(inside, self.left**2 / noise.variance(of_stars=False), 0.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            chi2 = np.where(n_used > 1, np.bincount(star, squares, n_stars) / (n_used - 1), np.nan)
+        outliers, rate = n_all - n_used, 1.0 - n_used.sum() / max(n_all.sum(), 1)
+        many = (outliers > 0) & (poisson.sf(outliers - 1, n_all * rate) < _CHANCE)
+        scatter = noise.scatter_of(self.left, self.by_star)
+        scatters = noise.star_variance > _VARIABLE * np.nan_to_num(scatter) ** 2
+        magnitude = self.at.star + self.at.colour[0] * np.nan_to_num(
+            np.asarray(self.references.colour, float)
+        )
+        return StarSolution(
+            np.where(n_used > 0, magnitude, np.nan),
+            error,
+            systematic,
+            n_all,
+            n_used,
+            chi2,
+            scatter,
+            many | scatters,
+            self.star_group,
+        )
