@@ -13,7 +13,9 @@ from skylake.core.position_terms import field_coordinates
 from skylake.schema.aperture_columns import MORE, aperture_floats
 from skylake.table.match_selection import Band, gather
 
-#: Columns of ``frames`` and ``matches`` that observations are made from.
+Numbers = npt.NDArray[Any]
+
+#: Columns of ``frames`` that observations are made from.
 FRAME_COLUMNS = (
     "frame_id",
     "camera",
@@ -44,7 +46,7 @@ class StarObservations:
     magnitude, error : ndarray
         -2.5 log10 of total flux in ADU/s, without the light of catalog neighbours, and its photon error.
     u, v : ndarray
-        Place on the frame, as of :func:`skylake.core.position_terms.field_coordinates`.
+        Place on the frame, as of :func:`skylake.core.position_terms.field_coordinates`; 0 for frames of unknown size.
     airmass : ndarray
         Beyond that of the zenith; 0 for frames that see degrees.
     colour : ndarray
@@ -57,17 +59,17 @@ class StarObservations:
 
     frame: npt.NDArray[np.int64]
     star: npt.NDArray[np.int64]
-    magnitude: npt.NDArray[np.floating[Any]]
-    error: npt.NDArray[np.floating[Any]]
-    u: npt.NDArray[np.floating[Any]]
-    v: npt.NDArray[np.floating[Any]]
-    airmass: npt.NDArray[np.floating[Any]]
-    colour: npt.NDArray[np.floating[Any]]
-    ref_mag: npt.NDArray[np.floating[Any]]
-    ref_mag_err: npt.NDArray[np.floating[Any]]
-    ra_deg: npt.NDArray[np.float64]
-    dec_deg: npt.NDArray[np.float64]
-    mjd: npt.NDArray[np.float64]
+    magnitude: Numbers
+    error: Numbers
+    u: Numbers
+    v: Numbers
+    airmass: Numbers
+    colour: Numbers
+    ref_mag: Numbers
+    ref_mag_err: Numbers
+    ra_deg: Numbers
+    dec_deg: Numbers
+    mjd: Numbers
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -80,8 +82,9 @@ class StarObservations:
     def together(cls, pieces: list[StarObservations]) -> StarObservations:
         """Return the observations of several nights as one."""
         names = [one.name for one in fields(cls)]
-        whole = [np.concatenate([getattr(piece, name) for piece in pieces]) for name in names]
-        return cls(*whole)
+        if not pieces:
+            return cls(*(np.zeros(0, np.int64 if name in ("frame", "star") else float) for name in names))
+        return cls(*(np.concatenate([getattr(piece, name) for piece in pieces]) for name in names))
 
 
 def star_observations(frames: pa.Table, matches: pa.Table, band: Band) -> StarObservations:
@@ -119,8 +122,8 @@ def star_observations(frames: pa.Table, matches: pa.Table, band: Band) -> StarOb
     short = (
         ref_mag - data.difference[rows],
         data.photon_error[rows],
-        u,
-        v,
+        np.nan_to_num(u),
+        np.nan_to_num(v),
         data.airmass[rows],
         data.colour[rows],
         ref_mag,

@@ -411,7 +411,6 @@ def _row(
         "reason": solved.reason,
         "message": solved.message,
         "transformation": band.transformation,
-        "method": "frame",
     }
 
 
