@@ -37,6 +37,7 @@ DOCUMENTS = [
     "docs/catalogs.md",
     "docs/astrometry.md",
     "docs/reading.md",
+    "docs/zeropoints.md",
     "docs/operating.md",
     "docs/aggregates.md",
 ]

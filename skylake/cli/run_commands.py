@@ -48,6 +48,7 @@ skylake ingest LAKE --camera sim --retry no_wcs --retry bad_wcs night/
 _CALIBRATE_EXAMPLE = """\b
 skylake calibrate LAKE
 skylake calibrate LAKE --camera sim --from 20240407 --profile sim.toml --dry-run
+skylake calibrate LAKE --version 2 --method frame
 """
 
 
@@ -245,6 +246,12 @@ def half_skies(report: IngestReport) -> str:
     help="Camera whose nights are calibrated; all otherwise.",
     shell_complete=completion.cameras,
 )
+@click.option(
+    "--method",
+    type=click.Choice(["auto", "frame", "global"]),
+    help="What stars are compared with: the catalog (frame), or the camera's own star magnitudes, solved for once "
+    "stars repeat (auto) or again now (global). Nights keep their method; at first it is auto.",
+)
 @click.option("--from", "first", type=night, metavar="NIGHT", help="First night to calibrate, YYYYMMDD.")
 @click.option("--to", "last", type=night, metavar="NIGHT", help="Last night to calibrate, YYYYMMDD.")
 @click.option(
@@ -273,8 +280,9 @@ def calibrate(
     Nights that are up to date are left alone. Those whose frames, catalog or calibration parameters have changed
     are rebuilt under the same version, unless a new --version is named: that is a new set of zeropoints beside
     the old one, and the largest is in force. Detections are never rewritten. A profile that was edited is in force
-    at once. The exit status is 1 if the catalog lacks a magnitude or colour that frames need, or the profile their
-    filter.
+    at once. Once stars of a camera and band were measured often enough, their magnitudes are solved for from all
+    nights together, and nights are calibrated with these. The exit status is 1 if the catalog lacks a magnitude or
+    colour that frames need, or the profile their filter.
     """
     from skylake.flow.zeropoints.calibrate_nights import calibrate as run_calibrate
     from skylake.flow.zeropoints.calibrate_nights import calibrating_catalogs
@@ -310,6 +318,7 @@ def _choice(
     catalog: str | None,
     version: int | None,
     camera_name: str | None,
+    method: str | None,
     first: int | None,
     last: int | None,
     profile_name: str | None,
@@ -318,6 +327,7 @@ def _choice(
     from skylake import cameras
     from skylake.cli.camera_names import require_cameras
     from skylake.flow.zeropoints.calibrate_nights import Choice
+    from skylake.flow.zeropoints.calibrated_nights import Method
 
     _require_order(first, last)
     profiles = () if profile_name is None else cameras.load_chips(profile_name)
@@ -329,7 +339,7 @@ def _choice(
             raise click.UsageError(
                 f"--profile {profile_name} is that of {profile.name}, not of {camera_name}; leave out one of them"
             )
-    return Choice(catalog, version, names, first, last, profiles)
+    return Choice(catalog, version, names, first, last, profiles, None if method is None else Method(method))
 
 
 def _require_order(first: int | None, last: int | None) -> None:

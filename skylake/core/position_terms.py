@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def field_coordinates(
-    x_px: npt.ArrayLike, y_px: npt.ArrayLike, width: int, height: int
+    x_px: npt.ArrayLike, y_px: npt.ArrayLike, width: npt.ArrayLike, height: npt.ArrayLike
 ) -> tuple[Floats, Floats]:
     """Return places on a frame as u and v: -1 and 1 are the outer edges of the first and the last pixels.
 
@@ -26,15 +26,15 @@ def field_coordinates(
     ----------
     x_px, y_px : array-like
         0-based pixel coordinates, the centre of the first pixel at (0, 0); NaN gives NaN.
-    width, height : int
-        Pixels of the frame.
+    width, height : array-like
+        Pixels of the frame, or of the frame of each place.
 
     Returns
     -------
     u, v : ndarray
     """
-    u = 2.0 * (np.asarray(x_px, float) + 0.5) / width - 1.0
-    return u, 2.0 * (np.asarray(y_px, float) + 0.5) / height - 1.0
+    u = 2.0 * (np.asarray(x_px, float) + 0.5) / np.asarray(width, float) - 1.0
+    return u, 2.0 * (np.asarray(y_px, float) + 0.5) / np.asarray(height, float) - 1.0
 
 
 def n_position_terms(degree: int) -> int:

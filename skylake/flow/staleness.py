@@ -19,6 +19,8 @@ class Why(StrEnum):
     """The reference catalog has changed."""
     PARAMETERS = "parameters"
     """The resolved configuration has changed."""
+    STAR_MAGNITUDES = "star_magnitudes"
+    """The camera's own magnitudes of stars have changed."""
     SCHEMA = "schema"
     """It was written under another version of the schema."""
     UPSTREAM = "upstream"
@@ -49,6 +51,8 @@ def why_stale(held: Part | None, inputs: Mapping[str, str], schema_sha256: str |
     changed = {name for name in names if held.inputs.get(name) != inputs.get(name)}
     if not changed:
         return None
-    if changed == {"configuration"}:
+    if changed <= {"configuration", "method"}:
         return Why.PARAMETERS
+    if changed == {"star_magnitudes"}:
+        return Why.STAR_MAGNITUDES
     return Why.CATALOG if changed <= {"catalog", "configuration"} else Why.INPUTS

@@ -29,6 +29,8 @@ _FIRST = (
     "maps",
     "targets",
     "masters",
+    "global_solutions",
+    "star_magnitudes",
 )
 _FOUND = sorted(path.stem for path in folder("schemas").glob("*.yaml") if path.stem not in _NO_TABLES)
 #: Tables of every lake, in the order in which they are made; a lake may also have tables of its users.

@@ -13,9 +13,12 @@ from skylake.core.camera import FLUXES, N_PLAIN_CIRCLES
 from skylake.table.calibrated_matches import (
     FRAME_COLUMNS,
     Floats,
+    Stars,
     column_floats,
     find_calibration,
     magnitudes,
+    photon_scale,
+    position_offsets,
     total_factor,
     zeropoints_at,
 )
@@ -43,7 +46,7 @@ class ForcedPhotometry:
     zp, zp_err : ndarray
         Magnitude of a star of this colour with a total flux of 1 ADU/s.
     zp_random_err, zp_systematic_err : ndarray
-        The parts of ``zp_err``: the frame's own, and that which the frames of a star share.
+        The parts of ``zp_err``: that which differs from frame to frame, and that which the frames of a star share.
     mag, mag_err : ndarray
         NaN for a flux that is not positive.
     mag_limit : ndarray
@@ -52,6 +55,8 @@ class ForcedPhotometry:
         A number that is proportional to the noise of the sky in total flux, ADU/s: it knows nothing of the star.
     version : ndarray of int64
         Of the calibration.
+    photon_scale : ndarray
+        Factor on the errors of fluxes that repeated measurements show; ``flux_err`` has it.
     """
 
     flux: Floats
@@ -65,10 +70,11 @@ class ForcedPhotometry:
     version: npt.NDArray[np.int64]
     zp_random_err: Floats
     zp_systematic_err: Floats
+    photon_scale: Floats
 
     @property
     def mag_random_err(self) -> Floats:
-        """The part of ``mag_err`` that is the frame's own, of the flux and of the zeropoint."""
+        """The part of ``mag_err`` that differs from frame to frame, of the flux and of the zeropoint."""
         return magnitudes(self.flux, self.flux_err, self.zp, self.zp_random_err)[1]
 
 
@@ -114,12 +120,15 @@ def calibrate_forced(
         rows, number = found.known & (wanted == name), name.removeprefix("aper")
         factor = total_factor(forced, frames, found, name)
         column = "flux_psf" if kind == "psf" else f"flux_{kind}{number}"
-        scale = np.ones(len(factor)) if kind == "psf" else factor
-        flux[rows] = (column_floats(forced, column) * scale)[rows]
-        flux_err[rows] = (column_floats(forced, f"{column}_err") * scale)[rows]
+        to_total = np.ones(len(factor)) if kind == "psf" else factor
+        flux[rows] = (column_floats(forced, column) * to_total)[rows]
+        flux_err[rows] = (column_floats(forced, f"{column}_err") * to_total)[rows]
         sky_err[rows] = (sky * factor)[rows]
-    altitude, another = column_floats(forced, "altitude_deg"), found.known & (wanted != found.flux)
-    zero = zeropoints_at(zeropoints, found, colour, altitude, another, colour_err)
+    scale = photon_scale(zeropoints, found)
+    flux_err *= scale
+    stars = Stars(colour, column_floats(forced, "altitude_deg"), colour_err)
+    offset = position_offsets(zeropoints["position_terms"], found.zero, forced, frames, found.frame)
+    zero = zeropoints_at(zeropoints, found, stars, offset, found.known & (wanted != found.flux))
     mag, mag_err = magnitudes(flux, flux_err, zero.zp, zero.error)
     limit, _ = magnitudes(DETECTED_SNR * flux_err, flux_err, zero.zp, zero.error)
     version = zeropoints["version"].to_numpy() if zeropoints.num_rows else np.zeros(1, np.int64)
@@ -135,6 +144,7 @@ def calibrate_forced(
         version[found.zero],
         zero.random,
         zero.systematic,
+        scale,
     )
 
 

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from skylake.core.camera import FLUXES
 from skylake.core.ephemeris import airmass
+from skylake.core.position_terms import field_coordinates, position_offset
 from skylake.schema.aperture_columns import MORE, aperture_floats
 
 Floats = npt.NDArray[np.float64]
 _MAG_PER_RELATIVE = 2.5 / np.log(10.0)
 
 #: Columns of ``frames`` and ``zeropoints`` that a calibration needs.
-FRAME_COLUMNS = ("frame_id", *(f"apcor_{name}" for name in FLUXES), MORE)
+FRAME_COLUMNS = ("frame_id", *(f"apcor_{name}" for name in FLUXES), MORE, "width_px", "height_px")
 ZEROPOINT_COLUMNS = (
     "frame_id",
     "flux",
@@ -36,6 +38,10 @@ ZEROPOINT_COLUMNS = (
     "mean_airmass",
     "sky_light_scale",
     "sky_light_scale_err",
+    "position_terms",
+    "position_err",
+    "floor_mag",
+    "photon_scale",
 )
 
 #: Distance of the colours of field stars from a pivot, root mean square: of stars of V = 8 to 11 in fields of 2 to 10
@@ -48,10 +54,11 @@ _USUAL_OFFSET, _USUAL_STARS = 0.45, 4.0
 class Photometry:
     """Photometry of matches; arrays of shape (n,), NaN where a frame has no calibration.
 
-    ``flux`` is total flux without the light of neighbours that the catalog knows, ADU/s; ``residual`` the catalog
-    magnitude minus the calibrated one. ``zp_random_err`` and ``zp_systematic_err`` are the parts of the error of the
-    zeropoint at the star, its frame's own and that which frames share, with that of the light of neighbours;
-    ``mag_err`` has both.
+    ``flux`` is total flux without the light of neighbours that the catalog knows, ADU/s, and ``flux_err`` its error
+    as repeated measurements show it; ``residual`` is the catalog magnitude minus the calibrated one.
+    ``zp_random_err`` and ``zp_systematic_err`` are the parts of the error of the zeropoint at the star: its frame's
+    own, with the scatter that bright stars have from frame to frame, and that which frames share, with that of the
+    light of neighbours. ``mag_err`` has both.
     """
 
     flux: Floats
@@ -86,10 +93,13 @@ def calibrate_matches(matches: pa.Table, frames: pa.Table, zeropoints: pa.Table)
         factor = total_factor(matches, frames, found, name)
         flux[rows] = (column_floats(matches, f"flux_{name}") * factor)[rows]
         flux_err[rows] = (column_floats(matches, f"flux_{name}_err") * factor)[rows]
-    colour, colour_err = (column_floats(matches, f"ref_colour{end}") for end in ("", "_err"))
-    zero = zeropoints_at(
-        zeropoints, found, colour, column_floats(matches, "altitude_deg"), colour_err=colour_err
+    flux_err *= photon_scale(zeropoints, found)
+    colour, altitude, colour_err = (
+        column_floats(matches, name) for name in ("ref_colour", "altitude_deg", "ref_colour_err")
     )
+    stars = Stars(colour, altitude, colour_err)
+    offset = position_offsets(zeropoints["position_terms"], found.zero, matches, frames, found.frame)
+    zero = zeropoints_at(zeropoints, found, stars, offset)
     neighbours, neighbours_err = neighbour_flux(matches, zeropoints, found, zero.zp)
     flux -= neighbours
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -163,6 +173,81 @@ def total_factor(rows: pa.Table, frames: pa.Table, found: Found, name: str) -> F
     return column_floats(frames, f"apcor_{name}")[found.frame] * np.where(np.isnan(relative), 1.0, relative)
 
 
+def photon_scale(zeropoints: pa.Table, found: Found) -> Floats:
+    """Return the factor on the error of each flux that repeated measurements show; 1 where they do not tell."""
+    return np.nan_to_num(column_floats(zeropoints, "photon_scale")[found.zero], nan=1.0)
+
+
+def position_offsets(
+    terms: pa.ChunkedArray,
+    zero: npt.NDArray[np.intp],
+    rows: pa.Table,
+    frames: pa.Table,
+    frame: npt.NDArray[np.intp],
+) -> Floats:
+    """Return the offset of the zeropoint at the place of each measurement on its frame.
+
+    Parameters
+    ----------
+    terms : pyarrow.ChunkedArray
+        ``position_terms`` of the zeropoints; null for none.
+    zero : ndarray of int, shape (n,)
+        The zeropoint of each measurement.
+    rows : pyarrow.Table
+        ``x_px`` and ``y_px`` of the measurements.
+    frames : pyarrow.Table
+        ``width_px`` and ``height_px``.
+    frame : ndarray of int, shape (n,)
+        The frame of each measurement.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Magnitudes; 0 without terms.
+    """
+    offset = np.zeros(rows.num_rows)
+    coefficients = _coefficients(terms)
+    if coefficients.shape[1] == 0:
+        return offset
+    has_terms = np.asarray(coefficients.any(axis=1))
+    some = np.flatnonzero(has_terms[zero])
+    width, height = (column_floats(frames, name)[frame[some]] for name in ("width_px", "height_px"))
+    x, y = (rows[name].to_numpy()[some] for name in ("x_px", "y_px"))
+    u, v = field_coordinates(x, y, width, height)
+    offset[some] = position_offset(coefficients[zero[some]], u, v)
+    return offset
+
+
+def _coefficients(terms: pa.ChunkedArray) -> Floats:
+    """Return position terms as rows of one length, filled up with zeros: terms of higher degrees come last."""
+    lists = pa.chunked_array(pc.struct_field(terms, "coefficient")).combine_chunks()
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    width = int(lengths.max(initial=0))
+    coefficients = np.zeros((max(len(lengths), 1), width))
+    flat = lists.flatten().cast(pa.float64()).to_numpy(zero_copy_only=False)
+    coefficients[: len(lengths)][np.arange(width) < lengths[:, None]] = np.nan_to_num(flat)
+    return coefficients
+
+
+@dataclass(frozen=True, slots=True)
+class Stars:
+    """What of stars counts for their zeropoints; arrays of shape (n,).
+
+    Attributes
+    ----------
+    colour : ndarray
+        NaN where it is not known.
+    altitude_deg : ndarray
+        It counts where the zeropoint has an extinction, and is NaN for measurements of other cameras.
+    colour_err : ndarray or None
+        Error of each colour, which all measurements of the star share; NaN, or None for all, where it is not known.
+    """
+
+    colour: Floats
+    altitude_deg: Floats
+    colour_err: Floats | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class StarZeropoints:
     """Magnitudes of stars of some colour with a total flux of 1 ADU/s; arrays of shape (n,), NaN where unknown.
@@ -174,7 +259,7 @@ class StarZeropoints:
     zp, error : ndarray
         The magnitude, and its standard error.
     random : ndarray
-        The part of the error that is the frame's own, so that a mean over frames makes it smaller.
+        The part of the error that differs from frame to frame, so that a mean over frames makes it smaller.
     """
 
     zp: Floats
@@ -190,48 +275,51 @@ class StarZeropoints:
 def zeropoints_at(
     zeropoints: pa.Table,
     found: Found,
-    colour: Floats,
-    altitude_deg: Floats,
+    stars: Stars,
+    offset: Floats,
     another_flux: npt.NDArray[np.bool_] | None = None,
-    colour_err: Floats | None = None,
 ) -> StarZeropoints:
     """Return the magnitude of a star of each colour and altitude with a total flux of 1 ADU/s, and its error.
 
     Where a calibration does not tell which part of its error is the frame's own, as those made before it was known,
-    all counts as shared: a mean is then never better than it says.
+    all counts as shared: a mean is then never better than it says. The scatter that bright stars have from frame to
+    frame is random, the error of position terms is shared.
 
     Parameters
     ----------
     zeropoints : pyarrow.Table
         :data:`ZEROPOINT_COLUMNS`.
     found : Found
-    colour : ndarray, shape (n,)
-        NaN where it is not known.
-    altitude_deg : ndarray, shape (n,)
-        It counts where the zeropoint has an extinction, and is NaN for measurements of other cameras.
+    stars : Stars
+        One for each measurement.
+    offset : ndarray, shape (n,)
+        From :func:`position_offsets`.
     another_flux : ndarray of bool, shape (n,), or None
         Measurements in another aperture than the calibrated one: the errors of aperture corrections do not cancel
         there, and that of the calibrated flux counts.
-    colour_err : ndarray, shape (n,), or None
-        Error of each colour, which all measurements of the star share; NaN, or None for all, where it is not known.
     """
-    zero = found.zero
+    zero, colour = found.zero, stars.colour
     zp = np.where(found.known, column_floats(zeropoints, "zp")[zero], np.nan)
     term, pivot = (
         np.nan_to_num(column_floats(zeropoints, name)[zero]) for name in ("colour_term", "pivot_colour")
     )
     shift = np.where(term != 0.0, term * (np.where(np.isfinite(colour), colour, pivot) - pivot), 0.0)
     extinction = column_floats(zeropoints, "extinction")[zero]
-    beyond = airmass(altitude_deg) - 1.0
+    beyond = airmass(stars.altitude_deg) - 1.0
+    shift = shift + offset
     shift -= np.where(np.isfinite(extinction), extinction * beyond, 0.0)
     error = np.where(found.known, _errors_at(zeropoints, zero, colour, beyond), np.nan)
-    if colour_err is not None:
-        error = np.hypot(error, np.where(np.isfinite(colour), np.nan_to_num(term * colour_err), 0.0))
+    if stars.colour_err is not None:
+        error = np.hypot(error, np.where(np.isfinite(colour), np.nan_to_num(term * stars.colour_err), 0.0))
     random = np.nan_to_num(column_floats(zeropoints, "zp_random_err")[zero])
     if another_flux is not None:
         aperture = np.where(another_flux, _aperture_variance(zeropoints, zero), 0.0)
         error, random = np.sqrt(error**2 + aperture), np.sqrt(random**2 + aperture)
-    return StarZeropoints(zp + shift, error, np.where(found.known, np.minimum(random, error), np.nan))
+    floor, place = (
+        np.nan_to_num(column_floats(zeropoints, name)[zero]) for name in ("floor_mag", "position_err")
+    )
+    random = np.where(found.known, np.hypot(np.minimum(random, error), floor), np.nan)
+    return StarZeropoints(zp + shift, np.sqrt(error**2 + floor**2 + place**2), random)
 
 
 def magnitudes(flux: Floats, flux_err: Floats, zp: Floats, zp_err: Floats) -> tuple[Floats, Floats]:

@@ -21,7 +21,7 @@ from skylake.table.calibrated_forced import (
     ForcedPhotometry,
     calibrate_forced,
 )
-from skylake.table.calibrated_matches import ZEROPOINT_COLUMNS
+from skylake.table.calibrated_matches import ZEROPOINT_COLUMNS, column_floats
 from skylake.table.lightcurves import (
     barycentric,
     curve_numbers,
@@ -44,7 +44,7 @@ _READ_BY_FINISH = {
     "lightcurve_errors": ("zp_random_err", "mag_systematic_err"),
     "lightcurve_noise": ("sky_err",),
 }
-_CARRIED = ("frame_id", "mjd_mid", "flux_psf", "flux_psf_err", "contamination", "x_px", "y_px", "flags")
+_CARRIED = ("frame_id", "mjd_mid", "flux_psf", "contamination", "x_px", "y_px", "flags")
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +330,7 @@ def _nest(
         name: getattr(photometry, name)[curves.order]
         for name in ("flux", "flux_err", "zp", "zp_err", "mag", "mag_err", "mag_limit")
     }
+    computed["flux_psf_err"] = column_floats(rows, "flux_psf_err") * photometry.photon_scale[curves.order]
     computed["bjd_tdb"] = barycentric(rows, sites, ("ra_deg", "dec_deg"))
     values |= {name: pa.array(array, pa.float64(), from_pandas=True) for name, array in computed.items()}
     offsets = pa.array(np.append(curves.starts, len(curves.order)), pa.int32())

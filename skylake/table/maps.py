@@ -17,6 +17,7 @@ from skylake.core.sphere import INDEX_ORDER, unit_vectors
 from skylake.schema import conform, load
 from skylake.schema.aperture_columns import MORE, aperture_floats
 from skylake.table.aggregate import Aggregate, Given, Granularity, Input, merged_by
+from skylake.table.calibrated_matches import position_offsets
 from skylake.table.map_cells import CELL_COLUMNS, PLACE_COLUMNS, cell_names, fainter_in_cells
 from skylake.table.match_selection import Band, gather
 
@@ -50,6 +51,7 @@ ZEROPOINT_COLUMNS = (
     "extinction",
     "sky_light_scale",
     "bright_limit",
+    "position_terms",
 )
 
 
@@ -272,6 +274,8 @@ def _residuals_of_band(
     rows = np.arange(len(frame))
     residual = data.difference - zp - np.nan_to_num(term) * np.nan_to_num(data.colour)
     residual += np.nan_to_num(extinction) * data.airmass
+    place = pc.index_in(pa.array(data.frame), frames["frame_id"].combine_chunks()).to_numpy()
+    residual -= position_offsets(by_id["position_terms"], frame, matches, frames, place)
     residual += np.nan_to_num(scale - 1.0) * data.sky_light
     error = np.sqrt(data.photon_error**2 + data.catalog_variance(rows, np.nan_to_num(term)))
     # Where a frame's stars scatter more than their errors and the night say, as through clouds, they count less.

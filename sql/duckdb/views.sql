@@ -25,6 +25,34 @@ CREATE MACRO extinction_variance(extinction_err, mean_airmass, altitude_deg) AS
 CREATE MACRO unknown_offsets(spread, mean_offset, n) AS
     (4.0 * pow(0.45, 2) + n * (pow(spread, 2) + pow(mean_offset, 2))) / (4.0 + n);
 
+-- What the zeropoint of a frame is more at a place on it: coefficients of products of Legendre polynomials, as in
+-- skylake.core.position_terms; no solution has a higher degree than 6. Without coefficients it is 0.
+CREATE MACRO field_coordinate(px, size) AS
+    CASE WHEN size IS NOT NULL THEN greatest(-1.0, least(1.0, 2.0 * (px + 0.5) / size - 1.0)) END;
+CREATE MACRO legendre2(x) AS (3 * x * x - 1) / 2;
+CREATE MACRO legendre3(x) AS (5 * x * x - 3) * x / 2;
+CREATE MACRO legendre4(x) AS ((35 * x * x - 30) * x * x + 3) / 8;
+CREATE MACRO legendre5(x) AS ((63 * x * x - 70) * x * x + 15) * x / 8;
+CREATE MACRO legendre6(x) AS (((231 * x * x - 315) * x * x + 105) * x * x - 5) / 16;
+CREATE MACRO sum_of_terms(terms, u, v) AS
+        coalesce(terms[1], 0.0) * u + coalesce(terms[2], 0.0) * v
+        + coalesce(terms[3], 0.0) * legendre2(u) + coalesce(terms[4], 0.0) * u * v + coalesce(terms[5], 0.0) * legendre2(v)
+        + coalesce(terms[6], 0.0) * legendre3(u) + coalesce(terms[7], 0.0) * legendre2(u) * v
+        + coalesce(terms[8], 0.0) * u * legendre2(v) + coalesce(terms[9], 0.0) * legendre3(v)
+        + coalesce(terms[10], 0.0) * legendre4(u) + coalesce(terms[11], 0.0) * legendre3(u) * v
+        + coalesce(terms[12], 0.0) * legendre2(u) * legendre2(v) + coalesce(terms[13], 0.0) * u * legendre3(v)
+        + coalesce(terms[14], 0.0) * legendre4(v)
+        + coalesce(terms[15], 0.0) * legendre5(u) + coalesce(terms[16], 0.0) * legendre4(u) * v
+        + coalesce(terms[17], 0.0) * legendre3(u) * legendre2(v) + coalesce(terms[18], 0.0) * legendre2(u) * legendre3(v)
+        + coalesce(terms[19], 0.0) * u * legendre4(v) + coalesce(terms[20], 0.0) * legendre5(v)
+        + coalesce(terms[21], 0.0) * legendre6(u) + coalesce(terms[22], 0.0) * legendre5(u) * v
+        + coalesce(terms[23], 0.0) * legendre4(u) * legendre2(v) + coalesce(terms[24], 0.0) * legendre3(u) * legendre3(v)
+        + coalesce(terms[25], 0.0) * legendre2(u) * legendre4(v) + coalesce(terms[26], 0.0) * u * legendre5(v)
+        + coalesce(terms[27], 0.0) * legendre6(v);
+CREATE MACRO position_offset(terms, x_px, y_px, width_px, height_px) AS
+    CASE WHEN terms IS NULL THEN 0.0
+        ELSE sum_of_terms(terms, field_coordinate(x_px, width_px), field_coordinate(y_px, height_px)) END;
+
 -- The calibration in force: of each frame and catalog the row of the largest version.
 CREATE VIEW zeropoints_in_force AS
 SELECT *
@@ -44,13 +72,17 @@ LEFT JOIN zeropoints_in_force AS z USING (frame_id);
 
 -- The calibration in force as it enters magnitudes: star_zp_err is the error for a star of unknown colour, fit_variance and
 -- colour_term_err are what it is made of. An error of the aperture correction is no part of it: flux and zp have it alike,
--- and the magnitude is the same. star_random_err is the part that is the frame's own.
+-- and the magnitude is the same. star_random_err is the part that is the frame's own. Beside these, magnitudes have the
+-- scatter of bright stars from frame to frame (floor_variance) and the error of position_terms (place_variance).
 CREATE VIEW zeropoints_of_stars AS
 SELECT
     t.*,
     greatest(t.beside_terms - t.fit_variance, 0.0) AS aperture_variance,
     sqrt(t.fit_variance + t.pivot_variance + t.colour_variance) AS star_zp_err,
-    least(coalesce(t.zp_random_err, 0.0), sqrt(t.fit_variance + t.pivot_variance + t.colour_variance)) AS star_random_err
+    least(coalesce(t.zp_random_err, 0.0), sqrt(t.fit_variance + t.pivot_variance + t.colour_variance)) AS star_random_err,
+    pow(coalesce(t.floor_mag, 0.0), 2) AS floor_variance,
+    pow(coalesce(t.position_err, 0.0), 2) AS place_variance,
+    coalesce(t.photon_scale, 1.0) AS flux_err_scale
 FROM (
     SELECT
         p.*,
@@ -81,8 +113,8 @@ FROM (
 -- what the sky took off with them. It is 0 for detections without a match, and for matches made before it was known.
 CREATE VIEW calibrated_sources AS
 SELECT
-    u.* EXCLUDE (lost_mag),
-    CASE WHEN u.total_flux > 0 THEN -2.5 * log10(u.total_flux) + u.zp - u.lost_mag END AS mag,
+    u.* EXCLUDE (lost_mag, place_mag),
+    CASE WHEN u.total_flux > 0 THEN -2.5 * log10(u.total_flux) + u.zp - u.lost_mag + u.place_mag END AS mag,
     CASE WHEN u.total_flux > 0
         THEN sqrt(pow(1.0857362 * u.total_flux_err / u.total_flux, 2) + pow(u.zp_err, 2)
             + pow(1.0857362 * u.neighbour_flux_err / u.total_flux, 2)) END AS mag_err,
@@ -93,9 +125,9 @@ SELECT
         AS mag_systematic_err
 FROM (
     SELECT
-        t.* EXCLUDE (measured_flux, measured_flux_err, own_flux, neighbour_share, neighbour_share_err),
+        t.* EXCLUDE (measured_flux, measured_flux_err, flux_err_scale, own_flux, neighbour_share, neighbour_share_err),
         t.measured_flux - coalesce(t.own_flux * t.neighbour_share, 0.0) AS total_flux,
-        t.measured_flux_err AS total_flux_err,
+        t.measured_flux_err * t.flux_err_scale AS total_flux_err,
         coalesce(t.own_flux * t.neighbour_share, 0.0) AS neighbour_flux,
         coalesce(t.own_flux * t.neighbour_share_err, 0.0) AS neighbour_flux_err
     FROM (
@@ -105,12 +137,15 @@ FROM (
             z.version,
             z.band,
             z.zp,
+            z.flux_err_scale,
             extinction_mag(z.extinction, s.altitude_deg) AS lost_mag,
-            sqrt(pow(z.star_zp_err, 2) + extinction_variance(z.extinction_err, z.mean_airmass, s.altitude_deg)) AS zp_err,
+            position_offset(z.position_terms.coefficient, s.x_px, s.y_px, f.width_px, f.height_px) AS place_mag,
+            sqrt(pow(z.star_zp_err, 2) + extinction_variance(z.extinction_err, z.mean_airmass, s.altitude_deg)
+                + z.floor_variance + z.place_variance) AS zp_err,
             CASE WHEN extinction_variance(z.extinction_err, z.mean_airmass, s.altitude_deg) IS NOT NULL
-                THEN z.star_random_err END AS zp_random_err,
+                THEN sqrt(pow(z.star_random_err, 2) + z.floor_variance) END AS zp_random_err,
             pow(10, 0.4 * (z.zp + coalesce(z.colour_term * (m.ref_colour - z.pivot_colour), 0)
-                - extinction_mag(z.extinction, s.altitude_deg) - m.ref_mag)) AS own_flux,
+                - extinction_mag(z.extinction, s.altitude_deg) + place_mag - m.ref_mag)) AS own_flux,
             m.ref_crowding - coalesce(z.sky_light_scale, 1) * m.ref_sky_light AS neighbour_share,
             sqrt(pow(m.ref_crowding_err, 2) + pow(coalesce(z.sky_light_scale_err, 0) * m.ref_sky_light, 2))
                 AS neighbour_share_err,
@@ -153,7 +188,7 @@ FROM (
         CASE WHEN m.ref_colour IS NULL OR c.mag IS NULL THEN c.mag_err
             ELSE sqrt(
                 pow(1.0857362 * c.total_flux_err / c.total_flux, 2)
-                + z.fit_variance
+                + z.fit_variance + z.floor_variance + z.place_variance
                 + extinction_variance(z.extinction_err, z.mean_airmass, c.altitude_deg)
                 + coalesce(pow(z.colour_term_err * (m.ref_colour - z.mean_colour), 2), 0)
                 + coalesce(pow(z.colour_term * m.ref_colour_err, 2), 0)
@@ -205,7 +240,7 @@ INNER JOIN frames AS f USING (frame_id);
 -- measurements are in forced_lightcurve_points. mag_limit is the magnitude of a flux of five times its error.
 CREATE VIEW calibrated_forced AS
 SELECT
-    t.* EXCLUDE (lost_mag),
+    t.* EXCLUDE (lost_mag, flux_err_scale),
     CASE WHEN t.total_flux > 0 THEN -2.5 * log10(t.total_flux) + t.zp - t.lost_mag END AS mag,
     CASE WHEN t.total_flux > 0
         THEN sqrt(pow(1.0857362 * t.total_flux_err / t.total_flux, 2) + pow(t.zp_err, 2)) END AS mag_err,
@@ -215,9 +250,9 @@ SELECT
     CASE WHEN t.total_flux_err > 0 THEN -2.5 * log10(5 * t.total_flux_err) + t.zp - t.lost_mag END AS mag_limit,
     CASE WHEN t.flux_psf > 0 THEN -2.5 * log10(t.flux_psf) + t.zp - t.lost_mag END AS mag_psf,
     CASE WHEN t.flux_psf > 0
-        THEN sqrt(pow(1.0857362 * t.flux_psf_err / t.flux_psf, 2) + pow(t.zp_err, 2)) END AS mag_psf_err,
+        THEN sqrt(pow(1.0857362 * t.flux_err_scale * t.flux_psf_err / t.flux_psf, 2) + pow(t.zp_err, 2)) END AS mag_psf_err,
     CASE WHEN t.flux_psf > 0
-        THEN sqrt(pow(1.0857362 * t.flux_psf_err / t.flux_psf, 2) + pow(t.zp_random_err, 2)) END AS mag_psf_random_err
+        THEN sqrt(pow(1.0857362 * t.flux_err_scale * t.flux_psf_err / t.flux_psf, 2) + pow(t.zp_random_err, 2)) END AS mag_psf_random_err
 FROM (
     SELECT
         s.*,
@@ -225,13 +260,15 @@ FROM (
         z.version,
         z.band,
         z.zp,
-        extinction_mag(z.extinction, s.altitude_deg) AS lost_mag,
+        z.flux_err_scale,
+        extinction_mag(z.extinction, s.altitude_deg)
+            - position_offset(z.position_terms.coefficient, s.x_px, s.y_px, f.width_px, f.height_px) AS lost_mag,
         -- In another aperture than the calibrated one errors of aperture corrections do not cancel.
         sqrt(pow(z.star_zp_err, 2) + extinction_variance(z.extinction_err, z.mean_airmass, s.altitude_deg)
-            + CASE z.flux WHEN 'kron' THEN z.aperture_variance ELSE 0.0 END) AS zp_err,
+            + CASE z.flux WHEN 'kron' THEN z.aperture_variance ELSE 0.0 END + z.floor_variance + z.place_variance) AS zp_err,
         CASE WHEN extinction_variance(z.extinction_err, z.mean_airmass, s.altitude_deg) IS NOT NULL
-            THEN sqrt(pow(z.star_random_err, 2) + CASE z.flux WHEN 'kron' THEN z.aperture_variance ELSE 0.0 END)
-            END AS zp_random_err,
+            THEN sqrt(pow(z.star_random_err, 2) + CASE z.flux WHEN 'kron' THEN z.aperture_variance ELSE 0.0 END
+                + z.floor_variance) END AS zp_random_err,
         CASE c.circle
             WHEN 1 THEN s.flux_hybrid1 * f.apcor_aper1 * coalesce(s.apcor_rel_aper1, 1)
             WHEN 2 THEN s.flux_hybrid2 * f.apcor_aper2 * coalesce(s.apcor_rel_aper2, 1)
@@ -239,7 +276,7 @@ FROM (
             ELSE s.more_apertures.flux_hybrid[c.circle - 3] * f.more_apertures.apcor_aper[c.circle - 3]
                 * coalesce(s.more_apertures.apcor_rel_aper[c.circle - 3], 1)
         END AS total_flux,
-        CASE c.circle
+        z.flux_err_scale * CASE c.circle
             WHEN 1 THEN s.flux_hybrid1_err * f.apcor_aper1 * coalesce(s.apcor_rel_aper1, 1)
             WHEN 2 THEN s.flux_hybrid2_err * f.apcor_aper2 * coalesce(s.apcor_rel_aper2, 1)
             WHEN 3 THEN s.flux_hybrid3_err * f.apcor_aper3 * coalesce(s.apcor_rel_aper3, 1)

@@ -580,10 +580,15 @@ CREATE TABLE zeropoints (
 	sky_light_scale DOUBLE PRECISION,
 	sky_light_scale_err DOUBLE PRECISION,
 	bright_limit DOUBLE PRECISION,
+	method VARCHAR(16),
+	reference_version INTEGER,
+	position_err DOUBLE PRECISION,
+	floor_mag DOUBLE PRECISION,
+	photon_scale DOUBLE PRECISION,
 	PRIMARY KEY (frame_id, catalog, version)
 );
 
-COMMENT ON TABLE zeropoints IS 'One row per frame, catalog and version: m_ref = -2.5 log10(total flux) + zp + colour_term x (colour - pivot_colour), with total flux in ADU/s. For all-sky cameras extinction x (airmass - 1) is subtracted, so zp applies at the zenith. If a frame could not be calibrated, zp is null and reason says why.';
+COMMENT ON TABLE zeropoints IS 'One row per frame, catalog and version: m_ref = -2.5 log10(total flux) + zp + colour_term x (colour - pivot_colour) + the offset of position_terms at its place, with total flux in ADU/s. For all-sky cameras extinction x (airmass - 1) is subtracted, so zp applies at the zenith. If a frame could not be calibrated, zp is null and reason says why.';
 
 COMMENT ON COLUMN zeropoints.frame_id IS 'Frame';
 
@@ -650,3 +655,13 @@ COMMENT ON COLUMN zeropoints.sky_light_scale IS 'Scale of matches.ref_sky_light,
 COMMENT ON COLUMN zeropoints.sky_light_scale_err IS 'Standard error of sky_light_scale; 0 where the sky takes off no light of stars';
 
 COMMENT ON COLUMN zeropoints.bright_limit IS 'Brighter stars are left out of the fit, as fluxes of camera, band and night depart from the catalog there; null if none do, and in older calibrations [mag]';
+
+COMMENT ON COLUMN zeropoints.method IS 'What the stars of the fit were compared with: frame (magnitudes of the catalog) or global (star_magnitudes, the camera''s own); null in older calibrations, which are frame';
+
+COMMENT ON COLUMN zeropoints.reference_version IS 'Version of star_magnitudes and global_solutions that was used; null for method frame';
+
+COMMENT ON COLUMN zeropoints.position_err IS 'Standard error of the offset of position_terms, rms over the frame; null means 0 [mag]';
+
+COMMENT ON COLUMN zeropoints.floor_mag IS 'Scatter of bright constant stars from frame to frame beyond photon noise and zeropoint; part of the random errors of magnitudes; null if not known [mag]';
+
+COMMENT ON COLUMN zeropoints.photon_scale IS 'Factor on the errors of fluxes by which repeated measurements of stars differ from them; null if not known, which counts as 1';

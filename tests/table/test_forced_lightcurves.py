@@ -60,6 +60,7 @@ def build(values: list[tuple[Any, ...]]) -> tuple[pa.Table, ForcedPhotometry, Ta
         np.full(n, 4),
         np.full(n, 0.012),
         np.full(n, 0.016),
+        np.ones(n),
     )
     names = np.array(["cat"] * n, object)
     facts = TargetFacts(

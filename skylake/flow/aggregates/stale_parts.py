@@ -11,6 +11,8 @@ from skylake.flow.aggregates.run import definition_of
 from skylake.flow.aggregates.users import UserAggregate, user_aggregates
 from skylake.flow.staleness import Why
 from skylake.flow.zeropoints.calibrated_nights import Against, orphans, plan_nights
+from skylake.flow.zeropoints.solve_season import plan_seasons
+from skylake.flow.zeropoints.star_solutions import STARS
 from skylake.lake import Lake, Snapshot
 from skylake.schema.tables import in_force
 from skylake.sky.lake_catalogs import ReferenceCatalog
@@ -92,8 +94,13 @@ def _calibrations(lake: Lake, calibrated: CalibrationInForce) -> dict[str, Outda
     for night in plan_nights(snapshot, {camera: lake.profile(camera) for camera in against}, against):
         found["matches"].note(night.matches_name, night.why_matches)
         found["zeropoints"].note(night.zeropoints_name, night.why_zeropoints)
+    for camera, one in against.items():
+        for season in plan_seasons(snapshot, lake.profile(camera), one.reference):
+            if season.held is not None:
+                found.setdefault(STARS, Outdated()).note(season.held.key.name, season.why)
     for table, names in orphans(snapshot).items():
-        found[table].why |= dict.fromkeys(names, Why.ORPHANED)
+        if names:
+            found.setdefault(table, Outdated()).why |= dict.fromkeys(names, Why.ORPHANED)
     return found
 
 

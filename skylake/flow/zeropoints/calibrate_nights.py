@@ -27,7 +27,15 @@ from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.retry_commit import retry_superseded
 from skylake.flow.execution.run_progress import Progress, Silent, counted
 from skylake.flow.staleness import Why
-from skylake.flow.zeropoints.calibrated_nights import Against, Night, orphans, plan_nights, versions_of
+from skylake.flow.zeropoints.calibrated_nights import (
+    Against,
+    Method,
+    Night,
+    method_of_version,
+    orphans,
+    plan_nights,
+    versions_of,
+)
 from skylake.flow.zeropoints.calibration_parameters import (
     calibration_configuration,
     camera_of_frames,
@@ -35,6 +43,7 @@ from skylake.flow.zeropoints.calibration_parameters import (
 )
 from skylake.flow.zeropoints.choose_matches import match_radius_arcsec
 from skylake.flow.zeropoints.crossmatch_night import filters_of, match_night, with_filters
+from skylake.flow.zeropoints.solve_season import SeasonReport, plan_seasons, solve_planned
 from skylake.flow.zeropoints.variable_stars import with_variables
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
 from skylake.lake.cameras.chosen_catalogs import ChosenCatalog, read_choice
@@ -42,8 +51,10 @@ from skylake.lake.storage.slices import read_files
 from skylake.sky.catalog_build import widen_margin
 from skylake.sky.lake_catalogs import ReferenceCatalog
 from skylake.sky.pixels import PixelTree
+from skylake.table.global_zeropoints import calibrated_frames
 from skylake.table.match_selection import Band
-from skylake.table.zeropoints import NO_BAND, NO_COLOUR, TOO_FEW_STARS, UNKNOWN_FILTER, zeropoints_table
+from skylake.table.star_magnitudes import REPEATED_STARS, REPEATS
+from skylake.table.zeropoints import NO_BAND, NO_COLOUR, TOO_FEW_STARS, UNKNOWN_FILTER
 
 #: Columns of ``frames`` that tell how far detections may lie from their star.
 _RADIUS_COLUMNS = ["mjd_mid", "pixel_scale_arcsec"]
@@ -69,6 +80,8 @@ class CalibrateReport:
         What frames could not be calibrated for, each as a sentence with the fix.
     chosen : dict of str to str
         Camera to a sentence that says which of several catalogs was chosen for it now, as nobody names one, and why.
+    solved : list of SeasonReport
+        The magnitudes of stars that were solved for.
     """
 
     catalog: str
@@ -78,6 +91,7 @@ class CalibrateReport:
     n_renewed: int = 0
     warnings: list[str] = field(default_factory=list)
     chosen: dict[str, str] = field(default_factory=dict)
+    solved: list[SeasonReport] = field(default_factory=list)
 
     @property
     def line(self) -> str:
@@ -116,6 +130,8 @@ class Choice:
         Nights (YYYYMMDD) to calibrate.
     profiles : tuple of Profile
         Profiles that are in force from now on, in place of those that the lake has of their cameras.
+    method : Method or None
+        What stars are compared with; None takes what the nights of this version have so far.
     """
 
     catalog: str | None = None
@@ -124,6 +140,7 @@ class Choice:
     first_night: int | None = None
     last_night: int | None = None
     profiles: tuple[Profile, ...] = ()
+    method: Method | None = None
 
     def takes(self, night: Night) -> bool:
         """Tell whether a night is to be calibrated."""
@@ -162,7 +179,9 @@ def calibrate(
     """Match and calibrate every night that is not calibrated yet, or whose calibration is out of date.
 
     It is so if the frames, the catalog or those values of the profile have changed that it depends on; it is
-    then made anew under its version. What is not to be replaced is kept by naming a new version.
+    then made anew under its version. What is not to be replaced is kept by naming a new version. Where stars of a
+    camera and band were measured often enough, their magnitudes are solved for from all nights together, and nights
+    are calibrated with these from then on.
 
     Parameters
     ----------
@@ -189,6 +208,8 @@ def calibrate(
     report = CalibrateReport(", ".join(names), max(one.version for one in against.values()), chosen=chosen)
     try:
         retry_superseded(lambda: _calibrate(lake, choice, workers, progress, report), progress)
+        if _solve(lake, choice, workers, progress, report):
+            retry_superseded(lambda: _calibrate(lake, choice, workers, progress, report), progress)
     except LakeError:
         # Nights beside the one that failed may have no zeropoints for a reason of their own.
         for sentence in _warnings(lake, lake.snapshot(), against):
@@ -268,6 +289,7 @@ def _against(lake: Lake, snapshot: Snapshot, choice: Choice) -> dict[str, Agains
         camera: Against(
             ReferenceCatalog.open(lake.layout.catalog(name)),
             choice.version or max(versions_of(snapshot, name, camera), default=1),
+            choice.method,
         )
         for camera, name in names.items()
         if name
@@ -307,6 +329,35 @@ def _calibrate(
         failures += _calibrate_group(lake, snapshot, group, run, report)
     if failures:
         raise LakeError(together(failures)) from failures[0]
+
+
+def _solve(
+    lake: Lake, choice: Choice, workers: Workers, progress: Progress, report: CalibrateReport
+) -> list[SeasonReport]:
+    """Solve for star magnitudes where there are none yet, or much is new; return what was made."""
+    snapshot = lake.snapshot()
+    profiles = _profiles(lake, snapshot, choice)
+    fresh = {batch["camera"] for batch in report.batches}
+    is_forced = choice.method is Method.GLOBAL
+    made = []
+    for camera, against in _against(lake, snapshot, choice).items():
+        method = choice.method or method_of_version(snapshot, camera, against)
+        if camera not in profiles or method is Method.FRAME:
+            continue
+        for plan in plan_seasons(snapshot, profiles[camera], against.reference, is_forced):
+            # To look whether stars repeat is to read all matches, so a camera without new ones is passed over.
+            if plan.why is None or (plan.why is Why.NEW and camera not in fresh and not is_forced):
+                continue
+            solved = solve_planned(lake, plan, profiles[camera], against.reference, workers, progress)
+            if solved is not None:
+                made.append(solved)
+            elif is_forced:
+                progress.line(
+                    f"solve {camera} {plan.band}: fewer than {REPEATED_STARS} stars were measured on {REPEATS} frames "
+                    "each, so zeropoints are those against the catalog"
+                )
+    report.solved += made
+    return made
 
 
 def _widen_margins(nights: Sequence[Night], run: _Run) -> None:
@@ -531,7 +582,8 @@ def calibrate_night(night: Night, profile: Profile, tree: PixelTree, staging: Pa
     # In one order, whether they were joined now or read: sums of the same numbers differ in another.
     matches = matches.sort_by([("frame_id", "ascending"), ("source_no", "ascending")])
     bands, version = _bands(frames, camera, reference), night.against.version
-    zeropoints = zeropoints_table(frames, matches, bands, reference.name, version)
+    references = {one.key.band: one.read() for one in night.solutions if one.key.band in bands}
+    zeropoints = calibrated_frames(frames, matches, bands, references, reference.name, version)
     zeropoints_part = stage_part(
         zeropoints,
         "zeropoints",
@@ -540,7 +592,7 @@ def calibrate_night(night: Night, profile: Profile, tree: PixelTree, staging: Pa
         None,
         night.camera,
         night.night,
-        night.inputs,
+        night.zeropoint_inputs,
     )
     return matches_part, zeropoints_part
 
@@ -584,7 +636,9 @@ def _commit(
     if n_zeropoints and night.camera in run.choices:
         # One that gives no zeropoints is chosen again, when there are other catalogs or frames.
         lake.keep_choice(night.camera, run.choices[night.camera])
-    report.n_renewed += night.why_zeropoints is not Why.NEW
+    earlier = [one for one in report.batches if (one["camera"], one["night"]) == (night.camera, night.night)]
+    report.n_renewed += night.why_zeropoints is not Why.NEW and not earlier
+    report.batches = [one for one in report.batches if one not in earlier]
     report.batches.append(
         {
             "camera": night.camera,

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from skylake.cameras import Profile
 from skylake.flow.staleness import Why, why_stale
 from skylake.flow.zeropoints.calibration_parameters import calibration_inputs
+from skylake.flow.zeropoints.star_solutions import (
+    StoredSolution,
+    bands_of_nights,
+    labels_of,
+    orphaned_solutions,
+    solutions_in_force,
+)
 from skylake.flow.zeropoints.variable_stars import variable_catalogs
 from skylake.lake import Part, Snapshot
 from skylake.lake.storage.slices import Slice
@@ -15,12 +23,27 @@ from skylake.sky.lake_catalogs import ReferenceCatalog
 from skylake.table.matches import matches_name
 
 
+class Method(StrEnum):
+    """What the stars of a frame are compared with."""
+
+    FRAME = "frame"
+    """Their magnitudes in the catalog."""
+    GLOBAL = "global"
+    """The camera's own star magnitudes, which are solved for again."""
+    AUTO = "auto"
+    """The camera's own star magnitudes where there are any, else those of the catalog."""
+
+
 @dataclass(frozen=True, slots=True)
 class Against:
-    """What a camera is calibrated against: a catalog, and the version that its zeropoints get."""
+    """What a camera is calibrated against: a catalog, the version that its zeropoints get, and the method.
+
+    A method of None is that of each night so far, and for new nights that which all others of the version have.
+    """
 
     reference: ReferenceCatalog
     version: int
+    method: Method | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +51,8 @@ class Night:
     """A night to calibrate: everything that a worker needs.
 
     ``matches`` is the part of an earlier calibration that still holds, or None to join anew. ``why_matches`` and
-    ``why_zeropoints`` tell why they are to be made anew; None means that they are up to date.
+    ``why_zeropoints`` tell why they are to be made anew; None means that they are up to date. ``inputs`` are those of
+    matches, ``zeropoint_inputs`` those of zeropoints, which may be made with ``solutions`` of the camera.
     """
 
     name: str
@@ -41,6 +65,8 @@ class Night:
     matches: Part | None
     matches_slices: tuple[Slice, ...]
     inputs: dict[str, str]
+    zeropoint_inputs: dict[str, str]
+    solutions: tuple[StoredSolution, ...]
     variables: tuple[ReferenceCatalog, ...]
     why_matches: Why | None
     why_zeropoints: Why | None
@@ -91,6 +117,11 @@ def plan_nights(
     sources, matches, zeropoints = (snapshot.parts(table) for table in ("sources", "matches", "zeropoints"))
     variables = variable_catalogs(snapshot)
     lost = {table: snapshot.version(table).lost() for table in ("matches", "zeropoints")}
+    solved = {
+        camera: solutions_in_force(snapshot, camera, one.reference.name) for camera, one in against.items()
+    }
+    bands = bands_of_nights(snapshot, {camera: profiles[camera] for camera, found in solved.items() if found})
+    methods = {camera: method_of_version(snapshot, camera, one) for camera, one in against.items()}
     for part in snapshot.parts("frames").values():
         if part.camera is None or part.night is None or part.camera not in against:
             continue
@@ -101,6 +132,11 @@ def plan_nights(
         why_matches = why_stale(held, inputs) or _why_lost(held, lost["matches"])
         current = held if why_matches is None else None
         fitted = zeropoints.get(zeropoints_name(part.name, reference.name, version))
+        solutions = solved[part.camera]
+        if _method_of(against[part.camera], fitted, methods[part.camera]) is Method.FRAME:
+            solutions, of_zeropoints = {}, inputs | {"method": Method.FRAME.value}
+        else:
+            of_zeropoints = inputs | labels_of(solutions, bands.get((part.camera, part.night), ()))
         yield Night(
             part.name,
             part.camera,
@@ -112,12 +148,36 @@ def plan_nights(
             current,
             tuple(snapshot.version("matches").slices_of(current)) if current else (),
             inputs,
+            of_zeropoints,
+            tuple(solutions.values()),
             variables,
             why_matches,
-            why_stale(fitted, inputs)
+            why_stale(fitted, of_zeropoints)
             or _why_lost(fitted, lost["zeropoints"])
             or (Why.UPSTREAM if why_matches else None),
         )
+
+
+def method_of_version(snapshot: Snapshot, camera: str, against: Against) -> Method:
+    """Return the method of new nights of a version: that of all the others, if it is one."""
+    held = [
+        part.inputs.get("method")
+        for part in snapshot.parts("zeropoints").values()
+        if part.camera == camera
+        and part.key
+        and (dict(part.key).get("catalog"), dict(part.key).get("version"))
+        == (against.reference.name, against.version)
+    ]
+    return Method.FRAME if held and all(one == Method.FRAME.value for one in held) else Method.AUTO
+
+
+def _method_of(against: Against, fitted: Part | None, of_version: Method) -> Method:
+    """Return the method of a night: that which is wanted, else that which it has, else that of its version."""
+    if against.method is not None:
+        return against.method
+    if fitted is None:
+        return of_version
+    return Method(fitted.inputs.get("method", Method.AUTO.value))
 
 
 def _why_lost(held: Part | None, lost: set[str]) -> Why | None:
@@ -125,11 +185,11 @@ def _why_lost(held: Part | None, lost: set[str]) -> Why | None:
 
 
 def orphans(snapshot: Snapshot) -> dict[str, list[str]]:
-    """Return the parts of matches and zeropoints whose nights have no frames any more, by table."""
+    """Return the parts of matches, zeropoints and solutions of which there are no frames any more, by table."""
     alive = {(part.camera, part.night) for part in snapshot.parts("frames").values()}
     return {
         table: [
             part.name for part in snapshot.parts(table).values() if (part.camera, part.night) not in alive
         ]
         for table in ("matches", "zeropoints")
-    }
+    } | orphaned_solutions(snapshot)

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pytest
 
 from skylake.core.ephemeris import airmass
+from skylake.core.position_terms import field_coordinates, position_offset
 from skylake.lake import Lake, Snapshot
-from skylake.schema import flag_texts, load
+from skylake.schema import arrow_schema, flag_texts, load
 from skylake.settings import Settings
 from skylake.table.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
 
@@ -32,7 +33,14 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory, make_rows: MakeRows, put:
     factors = {
         f"apcor_{name}": random.uniform(1, 2, N_FRAMES) for name in ("aper1", "aper2", "aper3", "kron")
     }
-    frames = make_rows("frames", N_FRAMES, frame_id=ids, **factors)
+    frames = make_rows(
+        "frames",
+        N_FRAMES,
+        frame_id=ids,
+        width_px=np.full(N_FRAMES, 80),
+        height_px=np.full(N_FRAMES, 60),
+        **factors,
+    )
     keys = [(frame, "one", version) for frame in range(6) for version in range(1, 2 + frame % 3)]
     keys += [(1, "two", 1), (2, "two", 4)]
     n = len(keys)
@@ -48,6 +56,13 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory, make_rows: MakeRows, put:
         colour_spread=pa.array([None if key[0] == 3 else random.uniform(0.1, 0.5) for key in keys], pa.float64()),
         colour_term=pa.array([None if key[0] == 3 else 0.1 * key[0] for key in keys], pa.float64()),
         pivot_colour=np.full(n, 0.7),
+        # Of no degree, 1, 2 and the highest that the views know.
+        position_terms=nested_terms(
+            [None if i % 4 == 0 else random.normal(0, 0.1, (0, 2, 5, 27)[i % 4]) for i in range(n)]
+        ),
+        position_err=random.uniform(0.001, 0.01, n),
+        floor_mag=pa.array([None if i % 3 == 0 else 0.01 * i for i in range(n)], pa.float64()),
+        photon_scale=pa.array([None if i % 3 == 1 else 1.0 + 0.1 * i for i in range(n)], pa.float64()),
     )  # fmt: skip
     owner = np.repeat(ids, 12)
     numbers = np.tile(np.arange(12), N_FRAMES)
@@ -81,13 +96,30 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory, make_rows: MakeRows, put:
     )  # fmt: skip
 
 
+def nested_terms(lists: list[Any]) -> pa.Array:
+    """Position terms as the table has them."""
+    values = [None if one is None else {"coefficient": list(one)} for one in lists]
+    return pa.array(values, arrow_schema(load("zeropoints")).field("position_terms").type)
+
+
+def place_offsets(rows: pd.DataFrame) -> np.ndarray:
+    """The offset of the zeropoint at the place of each row."""
+    offsets = []
+    for _, row in rows.iterrows():
+        terms = (row["position_terms"] or {}).get("coefficient", [])
+        place = field_coordinates([row["x_px"]], [row["y_px"]], row["width_px"], row["height_px"])
+        offsets.append(float(position_offset(np.asarray(terms, float), *place)[0]))
+    return np.array(offsets)
+
+
 @pytest.fixture
 def connection(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
     return snapshot.duckdb()
 
 
 def ask(connection: duckdb.DuckDBPyConnection, view: str, key: list[str]) -> pd.DataFrame:
-    return connection.sql(f"SELECT * FROM {view}").df().sort_values(key).reset_index(drop=True)
+    rows = connection.sql(f"SELECT * FROM {view}").to_arrow_table().to_pandas()
+    return rows.sort_values(key).reset_index(drop=True)
 
 
 def in_force(snapshot: Snapshot) -> pd.DataFrame:
@@ -106,8 +138,9 @@ def calibrated(snapshot: Snapshot) -> pd.DataFrame:
             * (1.0 if np.isnan(row[f"apcor_rel_{row['flux']}"]) else row[f"apcor_rel_{row['flux']}"])
             for _, row in rows.iterrows()
         ]
+    rows["total_flux_err"] *= rows["photon_scale"].fillna(1.0)
     beyond = airmass(rows["altitude_deg"]) - 1.0
-    lost = (rows["extinction"] * beyond).where(rows["extinction"].notna(), 0.0)
+    lost = (rows["extinction"] * beyond).where(rows["extinction"].notna(), 0.0) - place_offsets(rows)
     key = ["frame_id", "source_no", "catalog"]
     light = ["ref_mag", "ref_colour", "ref_crowding", "ref_crowding_err", "ref_sky_light"]
     rows = rows.merge(snapshot.pandas("matches")[key + light], on=key, how="left")
@@ -131,8 +164,11 @@ def calibrated(snapshot: Snapshot) -> pd.DataFrame:
     rows["zp_err"] = np.sqrt(
         rows["zp_fit_err"] ** 2 + pivot**2 + at_airmass**2 + (rows["colour_term"] ** 2 * spread).fillna(0.0)
     )
+    floor = rows["floor_mag"].fillna(0.0)
+    random = np.minimum(rows["zp_random_err"], rows["zp_err"]) ** 2 + floor**2
+    rows["zp_err"] = np.sqrt(rows["zp_err"] ** 2 + floor**2 + rows["position_err"] ** 2)
     rows["mag_err"] = np.sqrt(photon + rows["zp_err"] ** 2 + of_neighbours)
-    rows["mag_random_err"] = np.sqrt(photon + np.minimum(rows["zp_random_err"], rows["zp_err"]) ** 2)
+    rows["mag_random_err"] = np.sqrt(photon + random)
     return rows.sort_values(["frame_id", "source_no", "catalog"]).reset_index(drop=True)
 
 
@@ -205,7 +241,7 @@ def test_errors_of_magnitudes_are_those_of_the_tables(
         fluxes = ", ".join(
             f"s.{name} AS {name}"
             for name in load("sources").names
-            if name.startswith(("flux_a", "flux_k", "apcor", "alt"))
+            if name.startswith(("flux_a", "flux_k", "apcor", "alt", "x_px", "y_px"))
         )
         matches = connection.sql(
             f"SELECT m.* REPLACE ({fluxes}) FROM matches AS m JOIN sources AS s USING (frame_id, source_no) "
@@ -216,12 +252,14 @@ def test_errors_of_magnitudes_are_those_of_the_tables(
         known = matches.select(["frame_id", "source_no", "ref_colour"]).to_pandas()
         found_too = calibrate_matches(matches, frames, rows)
         known["mag_err"], known["mag_systematic_err"] = found_too.mag_err, found_too.zp_systematic_err
+        known["mag"] = found_too.mag
         both = known.merge(found[found["catalog"] == catalog], on=["frame_id", "source_no"])
         assert both["ref_colour_x"].isna().any()
         pd.testing.assert_series_equal(
             both["mag_err_x"], both["mag_err_y"], check_dtype=False, check_names=False, rtol=1e-4
         )
         assert both["mag_err_x"].notna().sum() > 5
+        pd.testing.assert_series_equal(both["mag_x"], both["mag_y"], check_names=False, rtol=1e-6)
         shared = both[both["mag_err_x"].notna()]
         pd.testing.assert_series_equal(
             shared["mag_systematic_err_x"], shared["mag_systematic_err_y"], check_names=False, rtol=1e-4

@@ -1,0 +1,325 @@
+"""The tables ``star_magnitudes`` and ``global_solutions``: a camera's own magnitudes of stars in one band.
+
+They come from all frames together (:mod:`skylake.table.global_solution`), and frames of method ``global`` are
+calibrated with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from skylake.core.position_terms import n_position_terms
+from skylake.core.sphere import healpix_index
+from skylake.schema import arrow_schema, conform, load
+from skylake.table.frame_solution import CameraResponse
+from skylake.table.global_observations import GlobalOptions, Observations, References
+from skylake.table.global_solution import GlobalSolution, solve_globally
+from skylake.table.match_selection import Band
+from skylake.table.star_observations import StarObservations
+
+Floats = npt.NDArray[np.float64]
+
+#: So many stars on so many frames each make a solution. The mean of ten measurements knows a star three times better
+#: than one frame does, and twenty stars let two or three of them vary without moving the others.
+REPEATED_STARS, REPEATS = 20, 10
+#: A star on fewer frames, or a frame with fewer stars, takes no part.
+_LEAST_FRAMES, _LEAST_STARS = 3, 5
+#: The polynomial of the illumination has at most so high a degree, and so many stars for each of its coefficients:
+#: part of it, as a gradient under a field that only drifts, rests on the magnitudes of the catalog.
+_HIGHEST_DEGREE, _STARS_PER_TERM = 4, 10
+#: Flat fields leave some hundredths of a magnitude.
+_ILLUMINATION_ERROR = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class SolutionKey:
+    """What a solution is of."""
+
+    camera: str
+    band: str
+    catalog: str
+    version: int
+
+    @property
+    def name(self) -> str:
+        """Name of its parts of both tables."""
+        return f"{self.camera}-{self.band}-{self.catalog}-v{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Season:
+    """Observations of a camera in one band that are solved together.
+
+    ``frame`` and ``star`` number those of `frames` and `stars`, shape (n,); ``frames`` and ``stars`` are sorted
+    identifiers.
+    """
+
+    observations: StarObservations
+    frames: npt.NDArray[np.int64]
+    stars: npt.NDArray[np.int64]
+    frame: npt.NDArray[np.int32]
+    star: npt.NDArray[np.int32]
+
+    @classmethod
+    def of(cls, observations: StarObservations) -> Season:
+        """Return the observations without rare stars and poor frames."""
+        while True:
+            frames, frame = np.unique(observations.frame, return_inverse=True)
+            stars, star = np.unique(observations.star, return_inverse=True)
+            keep = (np.bincount(star) >= _LEAST_FRAMES)[star] & (np.bincount(frame) >= _LEAST_STARS)[frame]
+            if keep.all():
+                return cls(observations, frames, stars, frame.astype(np.int32), star.astype(np.int32))
+            observations = observations.take(keep)
+
+    def first(self) -> npt.NDArray[np.intp]:
+        """Return the first observation of each star."""
+        return np.asarray(np.unique(self.star, return_index=True)[1])
+
+
+def has_repeats(frame: npt.NDArray[np.int64], star: npt.NDArray[np.int64]) -> bool:
+    """Tell whether enough stars were measured often enough for a solution.
+
+    Parameters
+    ----------
+    frame, star : ndarray of int, shape (n,)
+        Of each measurement; a star is on a frame once.
+    """
+    if len(frame) < REPEATED_STARS * REPEATS:
+        return False
+    return int(np.count_nonzero(np.unique(star, return_counts=True)[1] >= REPEATS)) >= REPEATED_STARS
+
+
+def solve_season(season: Season, nights: Mapping[int, int], band: Band) -> GlobalSolution:
+    """Solve for the magnitudes of all stars, and the response of the camera.
+
+    Parameters
+    ----------
+    season : Season
+    nights : mapping of int to int
+        Night of each frame, by ``frame_id``.
+    band : Band
+    """
+    seen, first = season.observations, season.first()
+    of_frame = np.array([nights[one] for one in season.frames.tolist()])
+    night = np.unique(of_frame, return_inverse=True)[1].astype(np.int32)[season.frame]
+    observations = Observations(
+        season.frame, season.star, night, seen.magnitude, seen.error, seen.u, seen.v, seen.airmass
+    )
+    mag, mag_err, colour = (
+        np.asarray(one[first], float) for one in (seen.ref_mag, seen.ref_mag_err, seen.colour)
+    )
+    references = References(mag, mag_err, colour, np.zeros(len(first)))
+    return solve_globally(observations, references, _options(season, band))
+
+
+def _options(season: Season, band: Band) -> GlobalOptions:
+    """Return how to solve: with as many terms as the stars can tell."""
+    degree = max(
+        one
+        for one in range(_HIGHEST_DEGREE + 1)
+        if n_position_terms(one) * _STARS_PER_TERM <= len(season.stars)
+    )
+    if not np.any(season.observations.u):
+        degree = 0
+    limits = band.calibration
+    prior = (limits.colour_term_prior, limits.colour_term_prior_err) if band.band.colour else (0.0, 0.0)
+    return GlobalOptions(
+        illumination_degree=degree,
+        frame_degree=min(1, degree),
+        has_extinction=bool(np.any(season.observations.airmass)),
+        colour_term=prior,
+        illumination_error=_ILLUMINATION_ERROR,
+    )
+
+
+def star_magnitudes_table(
+    season: Season, solution: GlobalSolution, nights: Mapping[int, int], key: SolutionKey, pivot: float
+) -> pa.Table:
+    """Return the rows of ``star_magnitudes`` of a solution.
+
+    Parameters
+    ----------
+    season : Season
+    solution : GlobalSolution
+        Of this season.
+    nights : mapping of int to int
+        Night of each frame, by ``frame_id``.
+    key : SolutionKey
+    pivot : float
+        Colour from which those of observations count; NaN for a band without colour.
+    """
+    seen, first, stars = season.observations, season.first(), solution.stars
+    error = repeat_errors(season, solution)
+    # What an error has beside that of repeats, as of a gradient of the illumination, stars of one place share.
+    shared = np.sqrt(np.maximum(stars.error**2 - error**2, 0.0) + stars.systematic_error**2)
+    known = np.flatnonzero(np.isfinite(stars.magnitude) & np.isfinite(stars.error) & np.isfinite(error))
+    count = np.bincount(season.star, minlength=len(season.stars))
+    night = np.array([nights[one] for one in season.frames.tolist()])[season.frame]
+    by_night = np.unique(np.stack([season.star, night]), axis=1)[0]
+    begin, end = np.full(len(count), np.inf), np.full(len(count), -np.inf)
+    np.minimum.at(begin, season.star, seen.mjd)
+    np.maximum.at(end, season.star, seen.mjd)
+    ra, dec = seen.ra_deg[first], seen.dec_deg[first]
+    values: dict[str, npt.NDArray[Any]] = {
+        "_healpix_29": healpix_index(ra, dec),
+        "ref_id": season.stars,
+        "ra_deg": ra,
+        "dec_deg": dec,
+        "mag": stars.magnitude,
+        "mag_err": error,
+        "mag_systematic_err": shared,
+        "colour": seen.colour[first] + pivot,
+        "n_observations": count,
+        "n_frames": count,
+        "n_nights": np.bincount(by_night, minlength=len(count)),
+        "scatter": stars.scatter,
+        "chi2": stars.chi2,
+        "ref_mag": seen.ref_mag[first],
+        "ref_mag_err": seen.ref_mag_err[first],
+        "mjd_first": begin,
+        "mjd_last": end,
+        "is_variable": stars.is_variable,
+    }
+    columns = {name: pa.array(array[known], from_pandas=True) for name, array in values.items()}
+    of_all = {"camera": key.camera, "band": key.band, "catalog": key.catalog, "version": key.version}
+    columns |= {name: pa.repeat(value, len(known)) for name, value in of_all.items()}
+    return conform(pa.table(columns), load("star_magnitudes"))
+
+
+def repeat_errors(season: Season, solution: GlobalSolution) -> Floats:
+    """Return the error of the mean of each star's measurements, shape (n_stars,); NaN for a star without weight.
+
+    It is what noise of the star and of the zeropoints of its frames leaves. What the catalog has to tell, as a
+    gradient over a field that only drifts, is no part of it: it is the same on all frames.
+    """
+    seen, camera, frames = season.observations, solution.camera, solution.frames
+    variance = (camera.photon_scale * seen.error) ** 2 + camera.floor**2 + frames.scatter[season.frame] ** 2
+    weight = np.asarray(frames.weights) / variance
+    by_star, by_frame = (
+        np.bincount(keys, weight, minlength=size)
+        for keys, size in ((season.star, len(season.stars)), (season.frame, len(season.frames)))
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        of_frames = np.bincount(
+            season.star, np.nan_to_num(weight**2 / by_frame[season.frame]), len(season.stars)
+        )
+        return np.asarray(np.sqrt((1.0 + of_frames / by_star) / by_star))
+
+
+def global_solutions_table(
+    season: Season, solution: GlobalSolution, key: SolutionKey, band: Band, nights: list[dict[str, Any]]
+) -> pa.Table:
+    """Return the row of ``global_solutions`` of a solution.
+
+    Parameters
+    ----------
+    season : Season
+    solution : GlobalSolution
+    key : SolutionKey
+    band : Band
+    nights : list of dict
+        ``night``, ``n_frames`` and ``checksum`` of the nights, whether all their frames are in the season or not.
+    """
+    camera, stars, seen = solution.camera, solution.stars, season.observations
+    tied = np.isfinite(solution.tie_error)
+    coloured = band.band.colour is not None
+    row: dict[str, Any] = {
+        "camera": key.camera,
+        "band": key.band,
+        "catalog": key.catalog,
+        "version": key.version,
+        "flux": band.flux,
+        "colour": band.band.colour,
+        "pivot_colour": band.band.pivot_colour if coloured else None,
+        "colour_term": camera.colour_term if coloured else None,
+        "colour_term_err": camera.colour_term_error if coloured else None,
+        "illumination": {
+            "coefficient": camera.illumination.tolist(),
+            "coefficient_err": camera.illumination_errors.tolist(),
+        },
+        "frame_degree": int(solution.frames.degree.max(initial=0)),
+        "tie_err": float(np.median(solution.tie_error[tied])) if tied.any() else None,
+        "catalog_scatter": solution.catalog_scatter,
+        "floor_mag": camera.floor,
+        "photon_scale": camera.photon_scale,
+        "n_observations": len(seen),
+        "n_stars": int(np.count_nonzero(np.isfinite(stars.magnitude))),
+        "n_variable": int(np.count_nonzero(stars.is_variable)),
+        "n_frames": sum(one["n_frames"] for one in nights),
+        "n_frames_used": len(season.frames),
+        "mjd_first": float(seen.mjd.min()),
+        "mjd_last": float(seen.mjd.max()),
+        "nights": {name: [one[name] for one in nights] for name in ("night", "n_frames", "checksum")},
+    }
+    schema = load("global_solutions")
+    arrays = {field.name: pa.array([row[field.name]], field.type) for field in arrow_schema(schema)}
+    return conform(pa.table(arrays), schema)
+
+
+@dataclass(frozen=True, slots=True)
+class StarReference:
+    """Star magnitudes that frames of one band are calibrated with, and what their solution says of the camera.
+
+    Attributes
+    ----------
+    version : int
+        Of the solution.
+    star : ndarray of int64, shape (n,)
+        ``ref_id``, ascending; variable stars are none of them.
+    mag, mag_err, mag_systematic_err : ndarray, shape (n,)
+    camera : CameraResponse
+    catalog_scatter : float
+        Scatter of catalog magnitudes beyond their errors.
+    frame_degree : int
+        Largest degree of offsets that single frames have of their own.
+    """
+
+    version: int
+    star: npt.NDArray[np.int64]
+    mag: Floats
+    mag_err: Floats
+    mag_systematic_err: Floats
+    camera: CameraResponse
+    catalog_scatter: float
+    frame_degree: int
+
+    @classmethod
+    def of(cls, stars: pa.Table, solution: pa.Table) -> StarReference:
+        """Return what rows of ``star_magnitudes`` and the row of ``global_solutions`` of one solution say."""
+        stars = stars.filter(pc.invert(stars["is_variable"])).sort_by("ref_id")
+        row = solution.to_pylist()[0]
+        illumination = row["illumination"] or {"coefficient": [], "coefficient_err": []}
+        camera = CameraResponse(
+            np.array(illumination["coefficient"], float),
+            np.array(illumination["coefficient_err"], float),
+            row["colour_term"] or 0.0,
+            row["colour_term_err"] or 0.0,
+            row["photon_scale"],
+            row["floor_mag"],
+        )
+        names = ("mag", "mag_err", "mag_systematic_err")
+        mag, mag_err, shared = (stars[name].to_numpy(zero_copy_only=False) for name in names)
+        return cls(
+            row["version"],
+            stars["ref_id"].to_numpy(),
+            mag,
+            mag_err,
+            shared,
+            camera,
+            row["catalog_scatter"],
+            row["frame_degree"],
+        )
+
+    def places(self, star: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+        """Return where stars stand among those of the reference; -1 for others."""
+        if len(self.star) == 0:
+            return np.full(len(star), -1)
+        place = np.minimum(np.searchsorted(self.star, star), len(self.star) - 1)
+        return np.where(self.star[place] == star, place, -1)
