@@ -78,9 +78,7 @@ def _render(lake: Lake, snapshot: Snapshot, pictures: list[PagePicture]) -> str:
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     catalogs = {camera: lake.calibrating_catalog(camera) for camera in collect.cameras(snapshot)}
-    nights = sorted(
-        snapshot.read("nights").to_pylist(), key=lambda row: (row["camera"], -row["night"], row["band"])
-    )
+    nights = collect.nights(snapshot)
     return environment.get_template("index.html").render(
         name=lake.root.name,
         snapshot=snapshot.number,
