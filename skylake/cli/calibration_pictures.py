@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from skylake.lake import Lake
 
 #: Pictures of a calibration, by their names.
-PICTURES = ("magnitude", "colour", "position", "airmass", "time", "map", "repeatability")
+PICTURES = ("magnitude", "colour", "position", "airmass", "time", "transparency", "map", "repeatability")
 _EXAMPLE = """\b
 skylake plot LAKE --camera sim -o pictures
 skylake plot LAKE time airmass --camera sim --night 20240407 --version 2 -o pictures
@@ -105,9 +105,9 @@ def plot(
     """Draw the calibration of the camera C, all pictures or those of each NAME.
 
     magnitude, colour and position show the zeropoint of each star less that of its frame; airmass and time the
-    zeropoints of frames with the extinction and the level of clear nights; map the residuals over the field;
-    repeatability how far stars scatter from frame to frame, beside what their errors let expect. Error bars are
-    random; the error that all share is in the title.
+    zeropoints of frames with the extinction and the level of clear nights; transparency how much light came through,
+    relative to clear nights; map the residuals over the field; repeatability how far stars scatter from frame to
+    frame, beside what their errors let expect. Error bars are random; the error that all share is in the title.
     """
     from skylake.cli.camera_names import require_camera
     from skylake.cli.output import writing

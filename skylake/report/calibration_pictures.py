@@ -21,11 +21,13 @@ from skylake.report.zeropoint_plots import (
     StarZeropoint,
     repeatability,
     star_zeropoint,
+    transparency_over_time,
     zeropoint_against_airmass,
     zeropoint_over_time,
 )
 from skylake.table.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
 from skylake.table.matches import matches_name
+from skylake.table.transparency import RELATIVE_PER_MAG, frame_transparency
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,7 +94,8 @@ def calibration_pictures(
     snapshot : Snapshot
     choice : CalibrationChoice
     names : sequence of str
-        Of ``magnitude``, ``colour``, ``position``, ``airmass``, ``time``, ``map`` and ``repeatability``.
+        Of ``magnitude``, ``colour``, ``position``, ``airmass``, ``time``, ``transparency``, ``map`` and
+        ``repeatability``.
 
     Raises
     ------
@@ -120,7 +123,9 @@ def calibration_pictures(
         [*FRAME_COLUMNS, "airmass", "width_px", "height_px"],
         lambda part: choice.takes(part.camera, part.night),
     )
-    matches = _matches(snapshot, choice, catalog) if set(names) - {"time", "airmass"} else None
+    matches = (
+        _matches(snapshot, choice, catalog) if set(names) - {"time", "airmass", "transparency"} else None
+    )
     judged = snapshot.read("photometric_nights", where=lambda part: choice.takes(part.camera, part.night))
     for band in bands:
         mine = rows.filter(pc.equal(rows["band"], band))
@@ -276,6 +281,17 @@ def _time(of: _Calibration) -> Figure:
     return zeropoint_over_time(frames, lines, f"Zeropoint over time\n{of.title}")
 
 
+def _transparency(of: _Calibration) -> Figure:
+    frames = _frames(of)
+    found = frame_transparency(of.zeropoints, of.frames, of.nights)
+    level_err = floats(of.nights, "zp_clear_err")
+    known = level_err[np.isfinite(level_err)]
+    shared = float(np.median(known)) * RELATIVE_PER_MAG if np.isfinite(found.value).any() else 0.0
+    random = found.value * frames.random_err * RELATIVE_PER_MAG
+    shown = (frames.mjd, found.value, random, found.is_cloudy, shared)
+    return transparency_over_time(*shown, f"Transparency\n{of.title}")
+
+
 def _airmass(of: _Calibration) -> Figure:
     frames = _frames(of)
     columns = ("night", "zp_zenith", "extinction", "extinction_err")
@@ -296,6 +312,7 @@ _PICTURES: dict[str, Callable[[_Calibration], Figure]] = {
     "position": _position,
     "airmass": _airmass,
     "time": _time,
+    "transparency": _transparency,
     "map": _map,
     "repeatability": _repeatability,
 }

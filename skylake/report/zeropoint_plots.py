@@ -205,6 +205,49 @@ def zeropoint_over_time(
         return figure
 
 
+def transparency_over_time(
+    mjd: Floats, value: Floats, error: Floats, is_cloudy: npt.NDArray[np.bool_], shared_err: float, title: str
+) -> Figure:
+    """Draw the transparency of frames against time.
+
+    Parameters
+    ----------
+    mjd, value, error : ndarray, shape (n,)
+        Mid-exposure (UTC), transparency, and the random part of its error; NaN where not known.
+    is_cloudy : ndarray of bool, shape (n,)
+    shared_err : float
+        Error of the clear level, which all frames share.
+    title : str
+    """
+    shared = (
+        f"\nerror bars are random; the clear level is known to {shared_err:.3f}" if shared_err > 0.0 else ""
+    )
+    with canvas(f"{title}{shared}") as (figure, axes):
+        known = np.isfinite(value)
+        if not known.any():
+            draw_note(axes, "not known: too few nights, or `skylake aggregate` has not compared them yet")
+            return figure
+        for rows, colour, what in ((known & ~is_cloudy, BLUE, "clear"), (known & is_cloudy, RED, "cloudy")):
+            if rows.any():
+                axes.errorbar(
+                    dates(mjd[rows]),
+                    value[rows],
+                    np.nan_to_num(error[rows]),
+                    fmt="o",
+                    ms=3,
+                    lw=0.9,
+                    color=colour,
+                    label=f"{rows.sum()} {what} frames",
+                )
+        axes.axhline(1.0, color=GREY, lw=0.8)
+        axes.set_ylim(0.0, max(1.1, 1.05 * float(np.max(value[known]))))
+        label_times(axes)
+        axes.set_xlabel("time of mid-exposure [UTC]")
+        axes.set_ylabel("transparency (clear nights: 1)")
+        legend_below(axes, 2)
+        return figure
+
+
 def zeropoint_against_airmass(
     frames: FrameZeropoints, lines: dict[tuple[int, str], tuple[float, float, float]], title: str
 ) -> Figure:

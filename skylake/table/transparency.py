@@ -29,7 +29,8 @@ ZEROPOINT_COLUMNS = (
 FRAME_COLUMNS = ("frame_id", "airmass")
 #: A frame is cloudy if more than this is lost, by so many times its error.
 _LOST, _SURE = 0.05, 2.0
-_MAG_PER_RELATIVE = 2.5 / np.log(10.0)
+#: Relative change of a flux per magnitude, of small ones.
+RELATIVE_PER_MAG = float(np.log(10.0) / 2.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,5 +83,5 @@ def frame_transparency(zeropoints: pa.Table, frames: pa.Table, nights: pa.Table)
         clear_err**2 + (extinction_err * beyond) ** 2 + np.where(np.isfinite(fit_err), fit_err, zp_err) ** 2
     )
     value = 10.0 ** (-0.4 * lost)
-    relative = error / _MAG_PER_RELATIVE
+    relative = error * RELATIVE_PER_MAG
     return Transparency(value, value * relative, value * (1.0 + _SURE * relative) < 1.0 - _LOST)
