@@ -125,6 +125,12 @@ def numbers(rows: RawRows, name: str) -> FloatArray:
     return values
 
 
+def first_number(rows: RawRows, name: str) -> float:
+    """Return the first finite number of a column; NaN without one."""
+    values = numbers(rows, name)
+    return float(next(iter(values[np.isfinite(values)]), np.nan))
+
+
 def right_ascension(rows: RawRows, name: str, unit: RaUnit) -> FloatArray:
     """Return a column of right ascensions in degrees, shape (n,); null becomes NaN.
 
