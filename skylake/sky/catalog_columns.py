@@ -67,6 +67,11 @@ class Cut:
     or_same_as: str | None = None
     why: str = ""
 
+    @property
+    def is_of_text(self) -> bool:
+        """Whether values are compared as texts, not as numbers."""
+        return bool(self.one_of) and isinstance(self.one_of[0], str)
+
 
 @dataclass(frozen=True, slots=True)
 class BandSum:

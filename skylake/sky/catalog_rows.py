@@ -240,7 +240,7 @@ def _largest_open(rows: RawRows, columns: CatalogColumns, ra: FloatArray) -> flo
 
 def _meets(rows: RawRows, cut: Cut) -> BoolArray:
     """Return which rows meet a condition; those where the value is missing do."""
-    if cut.one_of and isinstance(cut.one_of[0], str):
+    if cut.is_of_text:
         found = texts(rows, cut.column)
         if cut.character is not None:
             found = pc.utf8_slice_codeunits(found, cut.character - 1, cut.character)
@@ -264,8 +264,14 @@ def _meets(rows: RawRows, cut: Cut) -> BoolArray:
 def _is_variable(rows: RawRows, variable: Cut | bool) -> BoolArray:
     if isinstance(variable, bool):
         return np.full(rows.table.num_rows, variable)
-    known: BoolArray = np.asarray(rows.table.column(variable.column).is_valid())
-    return _meets(rows, variable) & known
+    return _meets(rows, variable) & _is_known(rows, variable)
+
+
+def _is_known(rows: RawRows, cut: Cut) -> BoolArray:
+    """Return which rows have a value for a condition: FITS and Parquet have blanks and NaN in the place of null."""
+    if cut.is_of_text:
+        return np.asarray(texts(rows, cut.column).is_valid(), bool)
+    return np.isfinite(numbers(rows, cut.column))
 
 
 def _nullable(values: FloatArray, valid: BoolArray) -> pa.Array:
