@@ -165,6 +165,11 @@ def has_angles_in_parts(rows: RawRows, name: str) -> bool:
     return bool(_numbers_where_spelt(_flat(rows, name))[1].any())
 
 
+def has_numbers(rows: RawRows, name: str) -> bool:
+    """Return whether a file holds a column as numbers, not as texts."""
+    return not pa.types.is_large_string(_flat(rows, name).type)
+
+
 def declination(rows: RawRows, name: str) -> FloatArray:
     """Return a column of declinations in degrees, shape (n,), as :func:`right_ascension` does."""
     values = _flat(rows, name)

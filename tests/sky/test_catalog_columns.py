@@ -489,3 +489,24 @@ def test_a_star_without_a_flag_is_not_variable(cut: Cut) -> None:
     batch = pa.table({"ra": [1.0] * 5, "dec": [2.0] * 5, "flag": values})
     stars, _ = standardise(batch, CatalogColumns("ra", "dec", variable=cut))
     assert stars["is_variable"].to_pylist() == [False, False, False, True, False]
+
+
+def with_flag(values: Any) -> pa.Table:
+    rows = {"ra": [1.0] * len(values), "dec": [2.0] * len(values), "H": [9.0] * len(values), "flag": values}
+    cut = Cut("flag", one_of=("0",), character=2)
+    columns = CatalogColumns("ra", "dec", magnitudes={"H": "H"}, keep_magnitudes={"H": (cut,)})
+    return standardise(pa.table(rows), columns)[0]
+
+
+@pytest.mark.parametrize(
+    "values", [["000", "0c0"], [0, None], [0.0, math.nan], ["0", "0c0"], ["0.0", ""], ["c0 ", "cc0"]]
+)
+def test_flags_of_several_characters_may_have_become_numbers(values: list[Any]) -> None:
+    missing = values[1] in (None, "") or values[1] != values[1]
+    assert with_flag(values)["mag_H"].to_pylist() == [9.0, 9.0 if missing else None]
+
+
+@pytest.mark.parametrize("values", [[0, 20], [0.0, 20.0], ["000", "2"]])
+def test_flags_that_may_have_lost_zeros_are_refused(values: list[Any]) -> None:
+    with pytest.raises(CatalogError, match=r"'flag' holds .* store the column as text \(data row 2\)"):
+        with_flag(values)
