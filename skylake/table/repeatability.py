@@ -46,6 +46,8 @@ _FORCED_COLUMNS = (
     "flags",
     "sky_rms_adu",
     "altitude_deg",
+    "x_px",
+    "y_px",
     *(f"flux_{name}{end}" for name in FORCED_FLUXES for end in ("", "_err")),
     *(f"apcor_rel_aper{number}" for number in (1, 2, 3)),
 )
@@ -60,7 +62,7 @@ def parts_of_flux(name: str) -> tuple[ForcedKind, str | None]:
 
 def partial(given: Given) -> pa.Table:
     """Return the good magnitudes of a night in all fluxes, as lists of each band."""
-    zeropoints = given["zeropoints"]
+    zeropoints = _with_photon_errors(given["zeropoints"])
     good = pc.equal(pc.bit_wise_and(given["forced_sources"]["flags"], _UNUSED), 0)
     forced = given["forced_sources"].filter(good)
     band, default = _of_frames(forced["frame_id"].to_numpy(), zeropoints)
@@ -86,6 +88,13 @@ def partial(given: Given) -> pa.Table:
             | {name: values[mine] for name, values in columns.items()}
         )
     return pa.Table.from_pylist(rows, _partial_schema())
+
+
+def _with_photon_errors(zeropoints: pa.Table) -> pa.Table:
+    """Return zeropoints under which errors of fluxes stay as photometry gives them: the scatter is held against these."""
+    place = zeropoints.schema.get_field_index("photon_scale")
+    field = zeropoints.schema.field(place)
+    return zeropoints.set_column(place, field, pa.nulls(zeropoints.num_rows, field.type))
 
 
 def _of_frames(
