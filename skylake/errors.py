@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 Corrections = Mapping[str, int | float | bool]
@@ -180,3 +180,13 @@ def together(failures: Sequence[SkylakeError], shown: int = 3) -> str:
     """Return the sentences of some failures; of many, as when a disk is full, the first ones and how many follow."""
     more = len(failures) - shown
     return "; ".join(map(str, failures[:shown])) + (f"; and {more} more like these" if more > 0 else "")
+
+
+def no_column(table: str, column: object, names: Iterable[str]) -> str:
+    """Return that a table has no such column, with the nearest of its names, or all where none is near."""
+    import difflib
+
+    known = list(names)
+    near = difflib.get_close_matches(str(column), known, 1)
+    said = f"did you mean {near[0]!r}?" if near else f"its columns are {', '.join(known)}"
+    return f"{table} has no column {column!r}; {said}"

@@ -26,8 +26,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from skylake.lake import Snapshot
+    from skylake.report.curve_fluxes import FluxChoice
 
 _FORMATS = ("table", "csv", "json", "parquet", "ecsv", "fits", "votable")
+#: As ``skylake.report.curve_fluxes.FLUX_CHOICES``, which takes time to import.
+_FLUXES = ("best", "calibrated", "hybrid1", "hybrid2", "hybrid3", "psf", "aper1", "aper2", "aper3")
 _FLAGS_EXAMPLE = """\b
 skylake flags 18 --table sources
 skylake flags 0x440e --table frames
@@ -71,11 +74,11 @@ def sql(
     several statements, the result of each that has one is printed.
 
     Tables have their names (frames, sources, forced_sources, matches, zeropoints, nights, lightcurves,
-    forced_lightcurves, maps, seeing, targets, masters, star_magnitudes, global_solutions, and those of aggregates of
-    your own), reference catalogs those of the schema `catalogs`. Views join them: calibrated_frames,
+    forced_lightcurves, maps, repeatability, seeing, targets, masters, star_magnitudes, global_solutions, and those of
+    aggregates of your own), reference catalogs those of the schema `catalogs`. Views join them: calibrated_frames,
     calibrated_sources, calibrated_forced, calibrated_matches, lightcurve_points, forced_lightcurve_points,
-    zeropoints_in_force. The functions source_flags(flags) and frame_flags(flags) give the names of the bits that are
-    set. The views parts, ledger and configurations show where rows come from.
+    relative_lightcurve_points, zeropoints_in_force. The functions source_flags(flags) and frame_flags(flags) give the
+    names of the bits that are set. The views parts, ledger and configurations show where rows come from.
     """
     from skylake.cli.output import write_table
     from skylake.lake.access.duckdb_tables import restrict
@@ -131,6 +134,14 @@ def _query(text: str) -> str:
     help="Measured at the place of the star, detected or not, or its detections; without the option forced "
     "where the star is a target.",
 )
+@click.option(
+    "--flux",
+    type=click.Choice(_FLUXES),
+    default="best",
+    show_default=True,
+    help="Flux of forced measurements: best is the one in which stars of such a magnitude repeat best (table "
+    "repeatability), calibrated that of the zeropoints.",
+)
 @out_option
 @plot_option
 @as_of_option
@@ -141,6 +152,7 @@ def lc(
     dec: float | None,
     radius: float,
     measured: Literal["forced", "detected"] | None,
+    flux: FluxChoice,
     out: Path | None,
     plot: Path | None,
     as_of: str | None,
@@ -160,11 +172,15 @@ def lc(
 
     snapshot = open_snapshot(lake, as_of)
     if object_id is not None and ra is None and dec is None:
-        curve = curve_named(snapshot, object_id, measured)
+        curve = curve_named(snapshot, object_id, measured, flux)
     elif object_id is None and ra is not None and dec is not None:
-        curve = curve_at(snapshot, ra, dec, radius, measured)
+        curve = curve_at(snapshot, ra, dec, radius, measured, flux)
     else:
         raise UsageError("name a star: either --object ID, or --ra and --dec")
+    for band in curve["bands"]:
+        if flux == "best" and "flux_used" in band:
+            which = f"{band.get('camera')} {band['band']}: flux {band['flux_used']}, in which such stars repeat best"
+            click.echo(f"{which}; --flux calibrated gives that of the zeropoints", err=True)
     if plot is not None:
         from skylake.report.page import curve_figure
         from skylake.report.style import save

@@ -5,8 +5,6 @@ The method is explained where it is used, in :mod:`skylake.core.robust`.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from skylake.core.jit import kernel
@@ -35,8 +33,8 @@ def mean_rho(residuals: FloatArray, errors: FloatArray, scatter: float, cut: flo
     """
     total = 0.0
     for i in range(len(residuals)):
-        u = abs(residuals[i]) / max(math.hypot(errors[i], scatter), _TINY) / cut
-        total += 1.0 - (1.0 - u * u) ** 3 if u < 1.0 else 1.0
+        left = 1.0 - residuals[i] ** 2 / max(errors[i] ** 2 + scatter**2, _TINY) / cut**2
+        total += 1.0 - left * left * left if left > 0.0 else 1.0
     return total / len(residuals)
 
 
@@ -86,8 +84,9 @@ def scale_start(residuals: FloatArray, errors: FloatArray, level: float, cut: fl
         As for :func:`mean_rho`.
     """
     sizes, middle = np.abs(residuals), len(residuals) // 2
-    near = float(np.partition(sizes, middle)[middle]) or 1e-12 * float(sizes.max())
-    return float(_root(residuals, errors, level, cut, near))
+    # Squares of numbers about 1 neither vanish nor overflow.
+    unit = float(np.partition(sizes, middle)[middle]) or 1e-12 * float(sizes.max()) or 1.0
+    return unit * float(_root(residuals / unit, errors / unit, level, cut, 1.0))
 
 
 @kernel(error_model="numpy")
@@ -123,9 +122,9 @@ def refined_variance(
         for i in range(n):
             square, variance = residuals[i] ** 2, errors[i] ** 2
             total = max(variance + best, _TINY)
-            u = math.sqrt(square / total) / cut
-            if u < 1.0:
-                weight = (1.0 - u * u) ** 2
+            left = 1.0 - square / total / cut**2
+            if left > 0.0:
+                weight = left * left
                 counted += weight
                 by_errors += weight * square / max(variance, _TINY)
                 sum_of_squares += weight * square / total

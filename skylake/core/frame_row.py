@@ -165,6 +165,7 @@ class FrameRow(TypedDict, total=False):
     targets_dy_px: float | None
     psf_stars: int | None
     psf_chi2: float | None
+    registered_to: int | None
     config_sha256: str
     software_version: str
     masters: str | None

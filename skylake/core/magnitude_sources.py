@@ -111,3 +111,19 @@ def read_colour(colour: str, columns: Collection[str], survey: str, column: Read
         return given
     blue, red = (source.read(column, 0.0)[0] for source in sources)
     return np.where(np.isfinite(given), given, blue - red)
+
+
+def read_colour_error(colour: str, columns: Collection[str], survey: str, column: Read) -> Floats:
+    """Return the error of a colour: of its own column, else of its two magnitudes; NaN where a catalog gives neither.
+
+    Parameters
+    ----------
+    colour, columns, survey, column
+        As in :func:`read_colour`.
+    """
+    given = column(f"{colour_column(colour)}_err")
+    sources = colour_sources(colour, columns, survey)
+    if len(sources) < 2:
+        return given
+    blue, red = (source.read(column, np.nan)[1] for source in sources)
+    return np.where(np.isfinite(given), given, np.hypot(blue, red))

@@ -19,22 +19,24 @@ Floats = npt.NDArray[np.float64]
 #: From median absolute deviation to standard deviation of a Gaussian.
 MAD_TO_SIGMA = 1.482602218505602
 #: Tuning constant of the location: 95 % efficient for Gaussian data.
-_CUT = 4.685
+BIWEIGHT_CUT = 4.685
+#: Mean weight of Gaussian data under it, and their mean square with these weights.
+MEAN_SHARE, SHARED_VARIANCE = 0.9151076, 0.8280730
 #: Tuning constant of the scale: withstands one half of arbitrary outliers (Rousseeuw & Yohai 1984).
 _SCALE_CUT = 1.5476
 #: Expectation of rho(u) / rho(inf) for a standard normal u under that constant.
 _SCALE_LEVEL = 0.5
 #: How many values the errors stated for them are worth against the scatter that they show.
-_FORMAL_WEIGHT = 5.0
+FORMAL_WEIGHT = 5.0
 #: Tuning constant of the weights that refine the scale: one half at 1.9 standard deviations, as efficient for Gaussian
 #: data as a cut at 2.5, and with fewer of the outliers that are just beyond.
-_SCALE_REFINED_CUT = 3.5
+SCALE_REFINED_CUT = 3.5
 #: Mean square of a standard normal under these weights.
-_REFINED_VARIANCE = 0.7117584
+REFINED_VARIANCE = 0.7117584
 #: With less than this number of values left to a fit there is none: its start stands, and all count for the error.
-_LEAST_LEFT = 0.5
+LEAST_LEFT = 0.5
 #: The mean slope of the weighted residuals is 0.83 of their mean weight for Gaussian data; no less than this counts.
-_LEAST_SLOPE = 0.5
+LEAST_SLOPE = 0.5
 _ITERATIONS = 50
 
 
@@ -101,7 +103,7 @@ def intrinsic_scatter(residuals: Floats, errors: Floats, lost: int = 1) -> float
         return 0.0
     residuals, errors = (np.ascontiguousarray(values, float) for values in (residuals, errors))
     start = scale_start(residuals, errors, _SCALE_LEVEL * (n - lost) / n, _SCALE_CUT)
-    variance = refined_variance(residuals, errors, start**2, lost, _SCALE_REFINED_CUT, _REFINED_VARIANCE)
+    variance = refined_variance(residuals, errors, start**2, lost, SCALE_REFINED_CUT, REFINED_VARIANCE)
     return float(np.sqrt(variance))
 
 
@@ -147,7 +149,7 @@ def robust_fit(
             scatter = intrinsic_scatter(residuals, errors, p)
         spread = _floor(np.hypot(errors, scatter))
         share = biweight(residuals / spread)
-        if float(share.sum()) < _LEAST_LEFT:
+        if float(share.sum()) < LEAST_LEFT:
             break
         previous, coefficients = coefficients, _solve(design, values, share / spread**2, mean, precision)
         if np.all(np.abs(coefficients - previous) <= 1e-9 + 1e-7 * np.median(spread)):
@@ -196,7 +198,7 @@ def _solve(design: Floats, values: Floats, weights: Floats, mean: Floats, precis
     return np.asarray(np.linalg.lstsq(normal, right, rcond=None)[0])
 
 
-def biweight(u: Floats, cut: float = _CUT) -> Floats:
+def biweight(u: Floats, cut: float = BIWEIGHT_CUT) -> Floats:
     """Return the share of its weight that a value off by `u` standard deviations keeps, 1 to 0 at `cut`."""
     return np.asarray(np.where(np.abs(u) < cut, (1.0 - (u / cut) ** 2) ** 2, 0.0))
 
@@ -205,17 +207,17 @@ def _sandwich(design: Floats, residuals: Floats, spread: Floats, precision: Floa
     """Return A^-1 B A^-1 with the loss of degrees of freedom made good."""
     p = design.shape[1]
     u = residuals / spread
-    inside = np.abs(u) < _CUT
+    inside = np.abs(u) < BIWEIGHT_CUT
     share = biweight(u)
-    if float(share.sum()) < _LEAST_LEFT:
+    if float(share.sum()) < LEAST_LEFT:
         # Values that exclude each other give only how far apart they are.
         lost = len(residuals) / max(len(residuals) - p, 1)
         scaled = design / np.hypot(spread, np.sqrt(lost * np.mean(residuals**2)))[:, None]
         return np.asarray(np.linalg.pinv(scaled.T @ scaled + np.diag(precision)))
     psi = u * share
-    slope = np.where(inside, (1.0 - (u / _CUT) ** 2) * (1.0 - 5.0 * (u / _CUT) ** 2), 0.0)
+    slope = np.where(inside, (1.0 - (u / BIWEIGHT_CUT) ** 2) * (1.0 - 5.0 * (u / BIWEIGHT_CUT) ** 2), 0.0)
     # The slopes of a few values far apart may add up to nothing or less, and the errors to anything.
-    steep = max(float(slope.sum()) / max(float(share.sum()), 1e-300), _LEAST_SLOPE)
+    steep = max(float(slope.sum()) / max(float(share.sum()), 1e-300), LEAST_SLOPE)
     scaled = design / spread[:, None]
     bread = np.linalg.pinv((scaled * (steep * share)[:, None]).T @ scaled + np.diag(precision))
     n_inside = int(np.count_nonzero(inside))
@@ -224,4 +226,4 @@ def _sandwich(design: Floats, residuals: Floats, spread: Floats, precision: Floa
     covariance = bread @ meat @ bread
     # A few values may agree by chance; what their errors and the intrinsic scatter imply counts as if it
     # came from some more of them.
-    return np.asarray((free * covariance + _FORMAL_WEIGHT * bread) / (free + _FORMAL_WEIGHT))
+    return np.asarray((free * covariance + FORMAL_WEIGHT * bread) / (free + FORMAL_WEIGHT))

@@ -8,7 +8,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from skylake.errors import UsageError
-from skylake.lake.access.duckdb_tables import COMMAND_LINE, Door, require_no_copy, require_reading
+from skylake.lake.access.duckdb_tables import (
+    COMMAND_LINE,
+    Door,
+    catalog_folder,
+    require_no_copy,
+    require_reading,
+)
 from skylake.lake.storage.damaged_files import named_in
 
 if TYPE_CHECKING:
@@ -62,11 +68,26 @@ def answers(
             if table is not None:
                 yield _unique_names(table)
     except duckdb.Error as error:
+        if isinstance(error, duckdb.CatalogException) and (name := _in_place(snapshot, query)):
+            raise UsageError(
+                f"the catalog {name} is used in place, where SQL does not reach it; `skylake catalog cone` and `box` "
+                f"search it, `skylake crossmatch` matches it, and an import of its files makes catalogs.{name}"
+            ) from error
         refused = isinstance(error, duckdb.PermissionException)
         if not refused and (damage := named_in(error, snapshot.layout.root)):
             raise damage from error
         advice = f"; {door.to_read}" if refused else ""
         raise UsageError(f"the query failed: {' '.join(str(error).split())}{advice}") from error
+
+
+def _in_place(snapshot: Snapshot, query: str) -> str | None:
+    """Return the catalog that a query names although its stars are not in the lake; None if there is none."""
+    for name in snapshot.catalogs():
+        if re.search(rf'\bcatalogs\s*\.\s*"?{re.escape(name)}\b', query, re.I) and (
+            catalog_folder(snapshot.catalog(name)) is None
+        ):
+            return name
+    return None
 
 
 def _require_one(statements: list[duckdb.Statement], door: Door) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from skylake.reading.rows import Rows, html_table
 from skylake.reading.summary import Summary, summary
 from skylake.reading.tables import Columns, Table, plain_cone
 from skylake.reading.views import VIEWS, View
+from skylake.report.curve_fluxes import FLUX_CHOICES, FluxChoice
 from skylake.report.curves import curve_at, curve_named
 
 if TYPE_CHECKING:
@@ -243,7 +245,11 @@ class LakeReader:
 
     @overload
     def lightcurve(
-        self, object_id: int | str, *, measured: Literal["forced", "detected"] | None = None
+        self,
+        object_id: int | str,
+        *,
+        measured: Literal["forced", "detected"] | None = None,
+        flux: FluxChoice = "best",
     ) -> LightCurve: ...
 
     @overload
@@ -254,6 +260,7 @@ class LakeReader:
         *,
         radius_arcsec: float = 60.0,
         measured: Literal["forced", "detected"] | None = None,
+        flux: FluxChoice = "best",
     ) -> LightCurve: ...
 
     def lightcurve(
@@ -261,6 +268,7 @@ class LakeReader:
         *star: Any,
         radius_arcsec: float = 60.0,
         measured: Literal["forced", "detected"] | None = None,
+        flux: FluxChoice = "best",
         **named: Any,
     ) -> LightCurve:
         """Return the light curve of one star in all bands, as ``skylake lc`` reads it.
@@ -277,6 +285,10 @@ class LakeReader:
         measured : {'forced', 'detected'} or None
             Measured at the place of the star, detected or not, or its detections; None takes the forced ones of a star
             that has any.
+        flux : str
+            Of forced measurements: ``best``, in which stars of such a magnitude repeat best by the table
+            ``repeatability``; ``calibrated``, that of the zeropoints; or one by its name, ``hybrid1`` to ``hybrid3``,
+            ``psf``, ``aper1`` to ``aper3``. ``bands`` of the curve has ``flux_used`` where it is not the calibrated.
 
         Raises
         ------
@@ -295,12 +307,15 @@ class LakeReader:
             raise UsageError(
                 f"there is no measurement {measured!r}; measured is 'forced', 'detected' or None"
             )
+        if flux not in FLUX_CHOICES:
+            raise UsageError(f"there is no flux {flux!r}; flux is one of {', '.join(FLUX_CHOICES)}")
         with Reaching(self.root):
             if len(star) < 3 and given.keys() == {"object_id"}:
-                return LightCurve(curve_named(self._snapshot, _identifier(given["object_id"]), measured))
+                name = _identifier(given["object_id"])
+                return LightCurve(curve_named(self._snapshot, name, measured, flux))
             if len(star) < 3 and given.keys() == {"ra", "dec"}:
                 ra, dec, _ = plain_cone((given["ra"], given["dec"], radius_arcsec / 3600.0))
-                return LightCurve(curve_at(self._snapshot, ra, dec, radius_arcsec, measured))
+                return LightCurve(curve_at(self._snapshot, ra, dec, radius_arcsec, measured, flux))
         raise UsageError(
             "name one star: by its identifier, as in lake.lightcurve(2), or by ra and dec in degrees, as in "
             "lake.lightcurve(197.31655, -19.82025)"
@@ -380,4 +395,7 @@ def _identifier(star: object) -> str:
 
 
 def _unknown(name: object, names: Iterable[str]) -> UsageError:
-    return UsageError(f"the lake has no table or view {name!r}; it has {', '.join(names)}")
+    known = list(names)
+    near = difflib.get_close_matches(str(name), known, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return UsageError(f"the lake has no table or view {name!r}; it has {', '.join(known)}{hint}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from skylake.errors import UsageError
+from skylake.errors import UsageError, no_column
 from skylake.lake.access.open_table import OpenTable
 from skylake.places import Reaching
 from skylake.reading.rows import html_table, to_pandas, to_polars, units_of
@@ -166,7 +166,7 @@ class Readable(ABC):
             raise UsageError(f"no column of {self.name} is named; leave `columns` out for all of them")
         for column in wanted:
             if column not in names:
-                raise UsageError(f"{self.name} has no column {column!r}; its columns are {', '.join(names)}")
+                raise UsageError(no_column(self.name, column, names))
         return [str(column) for column in wanted]
 
     def __repr__(self) -> str:

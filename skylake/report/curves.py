@@ -13,6 +13,7 @@ from skylake.core.ids import text_id
 from skylake.core.sphere import separation_deg
 from skylake.errors import LakeError
 from skylake.lake import Snapshot
+from skylake.report.curve_fluxes import FluxChoice, in_flux
 
 #: A star is looked for within this distance of a position.
 _REACH_ARCSEC = 60.0
@@ -39,7 +40,11 @@ _TABLES: dict[Measured, _CurveTable] = {
 
 
 def curve_of_object(
-    snapshot: Snapshot, object_id: int, catalog: str | None = None, measured: Measured | None = None
+    snapshot: Snapshot,
+    object_id: int,
+    catalog: str | None = None,
+    measured: Measured | None = None,
+    flux: FluxChoice = "calibrated",
 ) -> dict[str, Any]:
     """Return the light curve of a star in all bands by its identifier.
 
@@ -52,6 +57,9 @@ def curve_of_object(
         None takes any.
     measured : {'forced', 'detected'} or None
         Which measurements; None takes the forced ones of a star that has any.
+    flux : str
+        Of forced measurements, one of :data:`skylake.report.curve_fluxes.FLUX_CHOICES`. Where it is another than that
+        of the zeropoints, ``flux_used`` of the band names it.
 
     Returns
     -------
@@ -73,14 +81,16 @@ def curve_of_object(
             chosen &= pc.field(_TABLES[kind].catalog) == catalog
         rows = snapshot.merged(_TABLES[kind].name, of=chosen)
         if rows.num_rows:
-            return _curve(rows, rows.slice(0, 1), kind)
+            return _curve(snapshot, rows, rows.slice(0, 1), kind, flux)
     require_curves(snapshot, measured)
     raise LakeError(
         f"there is no light curve of the star {object_id}; `skylake cone` finds stars by position"
     )
 
 
-def curve_named(snapshot: Snapshot, star: str, measured: Measured | None = None) -> dict[str, Any]:
+def curve_named(
+    snapshot: Snapshot, star: str, measured: Measured | None = None, flux: FluxChoice = "calibrated"
+) -> dict[str, Any]:
     """Return the light curve of a star by its number, or by its name in the catalog; as :func:`curve_of_object` does.
 
     Raises
@@ -91,7 +101,7 @@ def curve_named(snapshot: Snapshot, star: str, measured: Measured | None = None)
     require_curves(snapshot, measured)
     number = int(star) if re.fullmatch(r"-?[0-9]{1,19}", star) else text_id(star)
     try:
-        return curve_of_object(snapshot, number, measured=measured)
+        return curve_of_object(snapshot, number, measured=measured, flux=flux)
     except (LakeError, OverflowError) as error:
         raise LakeError(
             f"there is no light curve of the star {star}; `skylake cone` finds stars by position"
@@ -130,6 +140,7 @@ def curve_at(
     dec_deg: float,
     reach_arcsec: float = _REACH_ARCSEC,
     measured: Measured | None = None,
+    flux: FluxChoice = "calibrated",
 ) -> dict[str, Any]:
     """Return the light curve of the star nearest to a position in all bands, and its distance.
 
@@ -144,18 +155,26 @@ def curve_at(
         distance = separation_deg(ra_deg, dec_deg, rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy())
         nearest = int(distance.argmin()) if len(distance) else 0
         if len(distance) and distance[nearest] * 3600.0 <= reach_arcsec:
-            curve = _curve(rows, rows.slice(nearest, 1), kind)
+            curve = _curve(snapshot, rows, rows.slice(nearest, 1), kind, flux)
             return curve | {"separation_arcsec": float(distance[nearest] * 3600.0)}
     require_curves(snapshot, measured)
     raise LakeError(f"there is no light curve within {reach_arcsec:g} arcsec of {ra_deg} {dec_deg}")
 
 
-def _curve(rows: pa.Table, chosen: pa.Table, kind: Measured) -> dict[str, Any]:
+def _curve(
+    snapshot: Snapshot, rows: pa.Table, chosen: pa.Table, kind: Measured, flux: FluxChoice
+) -> dict[str, Any]:
     """Return all bands of the star of the chosen row."""
+    known, one = (rows, chosen) if kind == "detected" else (_named(rows), _named(chosen))
+    same = pc.and_(*(pc.equal(known[name], one[name][0]) for name in ("catalog", "object_id")))
+    rows = rows.filter(same)
+    used: list[str | None] = [None] * rows.num_rows
     if kind == "forced":
-        rows, chosen = _named(rows), _named(chosen)
-    same = [pc.equal(rows[name], chosen[name][0]) for name in ("catalog", "object_id")]
-    bands = sorted(rows.filter(pc.and_(*same)).to_pylist(), key=lambda row: str(row["band"]))
+        rows, used = in_flux(snapshot, rows, flux)
+        rows = _named(rows)
+    pairs = zip(rows.to_pylist(), used, strict=True)
+    bands = [row | ({} if name is None else {"flux_used": name}) for row, name in pairs]
+    bands.sort(key=lambda row: str(row["band"]))
     points = [
         {"camera": row.get("camera")} | point | {"band": row["band"]}
         for row in bands

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from typing import Any
 from xml.etree import ElementTree
 
 import pyarrow as pa
@@ -269,3 +270,23 @@ def _refuse_long_text(values: pa.ChunkedArray, column: Column, name: str) -> Non
             f"table {name}: the column {column.name!r} holds {longest} characters in row {row}; "
             f"{column.length} fit"
         )
+
+
+def filter_columns(filter: Any, schema: pa.Schema) -> set[str]:
+    """Return the columns of a schema that a filter of Arrow asks for.
+
+    Raises
+    ------
+    pyarrow.ArrowException
+        If it cannot be applied to rows of that schema.
+    """
+    # Not `schema.empty_table()`, which imports pandas.
+    empty = pa.Table.from_batches([], schema=schema)
+    empty.filter(filter)
+    needed = set()
+    for column in schema.names:
+        try:
+            empty.drop_columns([column]).filter(filter)
+        except pa.ArrowInvalid:
+            needed.add(column)
+    return needed

@@ -126,7 +126,7 @@ def rank_catalogs(
     bands : sequence of FilterBand
         Those of the camera.
     fields : sequence of FieldOfFrame
-        Of some of its frames. Without any, catalogs are told apart by their bands and numbers of stars.
+        Of some of its frames. Without frames, catalogs are compared by their bands and numbers of stars.
     calibration : Calibration
         Which stars take part.
 

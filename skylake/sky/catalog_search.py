@@ -14,10 +14,8 @@ import pyarrow as pa
 from skylake.core.bands import colour_column, mag_column
 from skylake.core.sphere import INDEX_ORDER, separation_deg
 from skylake.errors import CatalogError, UsageError
-from skylake.places import arrow_dataset
-from skylake.sky.cone import Box, read_box
-from skylake.sky.hats import leaf_files, read_pixels
-from skylake.sky.lake_catalogs import ReferenceCatalog, reading
+from skylake.sky.cone import Box
+from skylake.sky.lake_catalogs import ReferenceCatalog
 
 #: From and to; None is no limit.
 Range = tuple[float | None, float | None]
@@ -110,18 +108,7 @@ def in_box(catalog: ReferenceCatalog, box: Box, limits: Limits) -> pa.Table:
     CatalogError
         If a file is missing or damaged.
     """
-    _require_own_stars(catalog)
-    chosen = limits.expression(catalog)
-    with reading(catalog.collection):
-        return read_box(catalog.root, box, chosen)
-
-
-def _require_own_stars(catalog: ReferenceCatalog) -> None:
-    if catalog.in_place is not None:
-        raise CatalogError(
-            f"the catalog {catalog.name} is used in place, where `skylake catalog cone` searches it; import its files "
-            "for boxes and coverage"
-        )
+    return catalog.box(box, limits.expression(catalog))
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,16 +182,12 @@ def coverage(catalog: ReferenceCatalog, order: int | None = None) -> Coverage:
     CatalogError
         If a file is missing or damaged.
     """
-    _require_own_stars(catalog)
     counts = np.zeros(12 * 4**FINEST, np.int64)
-    with reading(catalog.collection):
-        files = [path for _, path in leaf_files(catalog.root, read_pixels(catalog.root))]
-        schema = pa.schema([(_INDEX, pa.int64())])
-        for batch in arrow_dataset(files, schema).to_batches(columns=[_INDEX]):
-            pixels = batch[_INDEX].to_numpy() >> (2 * (INDEX_ORDER - FINEST))
-            # Rows are sorted by the index, so a batch has few pixels.
-            found, some = np.unique(pixels, return_counts=True)
-            counts[found] += some
+    for batch in catalog.batches([_INDEX]):
+        pixels = batch[_INDEX].to_numpy() >> (2 * (INDEX_ORDER - FINEST))
+        # Rows are sorted by the index, so a batch has few pixels.
+        found, some = np.unique(pixels, return_counts=True)
+        counts[found] += some
     at = FINEST
     while at > 0 if order is None else at > order:
         if order is None and counts.sum() >= _STARS_IN_PIXEL * np.count_nonzero(counts):

@@ -110,6 +110,11 @@ class Box:
         extent = self.ra_deg[1] - self.ra_deg[0]
         return extent if 0.0 <= extent <= 360.0 else extent % 360.0
 
+    @property
+    def ranges(self) -> IntArray:
+        """Ranges of the index that cover it."""
+        return box_ranges(self.ra_deg[0], self.width_deg, *self.dec_deg)
+
     def holds(
         self, ra_deg: npt.NDArray[np.float64], dec_deg: npt.NDArray[np.float64]
     ) -> npt.NDArray[np.bool_]:
@@ -137,7 +142,7 @@ def read_box(root: Path, box: Box, filter: Any = None) -> pa.Table:
     OSError, pyarrow.ArrowInvalid
         If a file is missing or cannot be read.
     """
-    ranges = box_ranges(box.ra_deg[0], box.width_deg, *box.dec_deg)
+    ranges = box.ranges
     table = _dataset(root, ranges, read_common_metadata(root), None).to_table(filter=_near(ranges, filter))
     ra, dec = (np.asarray(table[name], float) for name in ("ra_deg", "dec_deg"))
     return table.filter(pa.array(box.holds(ra, dec)))

@@ -196,6 +196,7 @@ class _Reader:
     columns: tuple[str, ...]
     names: tuple[str, ...]
     schema: pa.Schema
+    file_schema: pa.Schema
     reads: tuple[str, ...]
     makes: Callable[[pa.Table, Sequence[str]], pa.Table] | None
 
@@ -217,7 +218,7 @@ def read_partition(
     ranges = _reached((pixel.order, pixel.pixel), radius_arcsec)
     known = [(place(path), n_rows) for path, n_rows in files]
     try:
-        rows = read_ranges(known, ranges, reader.schema, reader.reads)
+        rows = read_ranges(known, ranges, reader.file_schema, reader.reads)
     except (OSError, ValueError, pa.ArrowException) as error:
         lost = next((path for path, _ in known if not path.exists()), None)
         why = "a file of it is missing" if lost is not None else reason_of(error)
@@ -234,7 +235,8 @@ def _reader(side: Side) -> _Reader:
     renamed = {**side.names, table.ra: ra, table.dec: dec}
     columns = tuple(renamed)
     reads = columns if table.reads is None else tuple(table.reads([INDEX, *columns]))
-    return _Reader(table.name, columns, tuple(renamed.values()), table.schema, reads, table.makes)
+    in_files = table.file_schema or table.schema
+    return _Reader(table.name, columns, tuple(renamed.values()), table.schema, in_files, reads, table.makes)
 
 
 def partitions(left: HatsFiles, right: HatsFiles, neighbours: Neighbours) -> list[Pixel]:

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from skylake.core.sphere import INDEX_ORDER
-from skylake.errors import CatalogError, UsageError, reason_of
+from skylake.errors import CatalogError, UsageError, no_column, reason_of
 from skylake.places import is_url, place, store, trouble
 from skylake.sky.hats import Leaves
 from skylake.sky.pixels import Pixel
@@ -30,7 +30,7 @@ class HatsFiles:
     ra, dec : str
         Columns of the positions, degrees.
     schema : pyarrow.Schema
-        Columns of the files, with units and meanings as metadata where they are known.
+        Columns of the rows, with units and meanings as metadata where they are known.
     names : tuple of str
         Columns of the rows.
     leaves : mapping
@@ -42,7 +42,10 @@ class HatsFiles:
     reads : callable or None
         Columns of the files that some columns of the rows are made from; None where files have the rows.
     makes : callable or None
-        Makes such rows of those of files that have the same position: of a table in blocks.
+        Makes such rows of those of files that have the same position: of a table in blocks, or of a catalog that is
+        used in place.
+    file_schema : pyarrow.Schema or None
+        Columns of the files, where they are others.
     """
 
     name: str
@@ -55,6 +58,7 @@ class HatsFiles:
     default_columns: tuple[str, ...] = ()
     reads: Callable[[Sequence[str]], Sequence[str]] | None = None
     makes: Callable[[pa.Table, Sequence[str]], pa.Table] | None = None
+    file_schema: pa.Schema | None = None
 
     def columns(self, chosen: Sequence[str] | None) -> list[str]:
         """Return the columns that were chosen, or those that it recommends, or all but the index.
@@ -67,7 +71,7 @@ class HatsFiles:
         known = [name for name in self.names if name != INDEX]
         for name in chosen or ():
             if name not in known:
-                raise UsageError(f"{self.name} has no column {name!r}; it has {', '.join(known)}")
+                raise UsageError(no_column(self.name, name, known))
         names = chosen or self.default_columns or known
         return list(dict.fromkeys(name for name in names if name in known))
 

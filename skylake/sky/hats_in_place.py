@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,6 +26,7 @@ from skylake.core.sphere import IntArray
 from skylake.declared import build
 from skylake.errors import CatalogError, reason_of
 from skylake.places import Reaching, arrow_filesystem, is_url, key, parquet_format, place
+from skylake.schema.arrow import arrow_schema
 from skylake.sky.catalog_columns import CatalogColumns
 from skylake.sky.catalog_files import parquet_units
 from skylake.sky.catalog_rows import standardise
@@ -39,6 +41,7 @@ from skylake.sky.hats import (
     write_metadata,
     write_objects,
 )
+from skylake.sky.hats_files import HatsFiles, open_hats
 from skylake.sky.pixels import Pixel, pixel_range
 
 _INDEX = "_healpix_29"
@@ -83,6 +86,10 @@ class HatsInPlace:
         with _reading(self.address):
             return _pixels(self.root)
 
+    def narrowed(self, names: Sequence[str] | None) -> CatalogColumns:
+        """Return its columns without those that only unwanted columns of the lake come from; all for None."""
+        return self.columns if names is None else _narrowed(self.columns, names)
+
     def tables(self, ranges: IntArray | None, names: Sequence[str] | None) -> Iterator[pa.Table]:
         """Yield the stars pixel by pixel under the names of a catalog of the lake.
 
@@ -98,7 +105,7 @@ class HatsInPlace:
         CatalogError, LakeError
             If a file cannot be reached or read.
         """
-        columns = self.columns if names is None else _narrowed(self.columns, names)
+        columns = self.narrowed(names)
         with _reading(self.address):
             suffix = _properties(self.root).get("hats_npix_suffix", ".parquet")
             for pixel in _pixels(self.root):
@@ -106,6 +113,58 @@ class HatsInPlace:
                 if inner is not None and not len(inner):
                     continue
                 yield from _read_leaf(_leaf(self.root, pixel, suffix), columns, inner)
+
+    def units(self) -> dict[str, str]:
+        """Return the units that its first file states, by column."""
+        with _reading(self.address):
+            suffix = _properties(self.root).get("hats_npix_suffix", ".parquet")
+            for pixel in _pixels(self.root):
+                for path in _leaf(self.root, pixel, suffix):
+                    return parquet_units(_dataset([path]).schema)
+        return {}
+
+
+def files_in_place(source: HatsInPlace, name: str, checksum: str) -> HatsFiles:
+    """Return a catalog in place as files whose rows have the names, units and positions of a catalog of the lake.
+
+    Parameters
+    ----------
+    source : HatsInPlace
+    name : str
+        What it is called in the lake.
+    checksum : str
+        Of what the lake holds of it.
+
+    Raises
+    ------
+    CatalogError, LakeError
+        If it cannot be reached or read.
+    """
+    found = open_hats(source.address)
+    # Positions stay those by which rows were put into pixels.
+    placed = replace(source, columns=replace(source.columns, row_epoch=None))
+    schema = arrow_schema(placed.columns.schema)
+    return HatsFiles(
+        name,
+        "ra_deg",
+        "dec_deg",
+        schema,
+        tuple(schema.names),
+        found.leaves,
+        f"{found.identity} {checksum}",
+        reads=partial(_read_for, placed),
+        makes=partial(_made_of, placed, source.units()),
+        file_schema=found.schema,
+    )
+
+
+def _read_for(source: HatsInPlace, names: Sequence[str]) -> Sequence[str]:
+    return source.narrowed(names).wanted
+
+
+def _made_of(source: HatsInPlace, units: Mapping[str, str], rows: pa.Table, names: Sequence[str]) -> pa.Table:
+    stars, _ = standardise(rows, source.narrowed(names), units=units, source=source.address)
+    return stars.select(list(names))
 
 
 def recorded(address: str, columns: CatalogColumns) -> tuple[HatsInPlace, int, str]:

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from skylake.core.sphere import INDEX_ORDER, IntArray, healpix_index
+from skylake.core.sphere import IntArray
 from skylake.sky.catalog_build import build_catalog
 from skylake.sky.hats import leaf_files, read_pixels, read_properties
 from skylake.sky.lake_catalogs import ReferenceCatalog
-from skylake.sky.pixels import PixelTree, merge_ranges
+from skylake.sky.pixels import PixelTree, merge_ranges, ranges_around
 
 #: Cells by which detections are located have this order, 0.23 degrees, or are larger than the margin.
 _FINEST_ORDER = 8
-#: Side of a cell of order 0, arcseconds, where it is narrowest.
-_NARROWEST_ARCSEC = 140_000.0
 #: The copy has a margin for stars that move, arcseconds.
 _SPARE_ARCSEC = 60.0
 
 
 @contextmanager
 def stars_around(
-    detections: Path, reference: ReferenceCatalog, radius_arcsec: float
+    detections: Path, reference: ReferenceCatalog, radius_arcsec: float, columns: Sequence[str] | None = None
 ) -> Iterator[Path | None]:
     """Give the collection of a catalog to match detections with: of one in place, a copy of the stars around them.
 
@@ -37,6 +35,8 @@ def stars_around(
     reference : ReferenceCatalog
     radius_arcsec : float
         Radius of the match.
+    columns : sequence of str or None
+        Columns that a copy needs beside positions and proper motions; None is all.
 
     Yields
     ------
@@ -53,35 +53,27 @@ def stars_around(
         return
     margin = radius_arcsec + _SPARE_ARCSEC
     pixels = read_pixels(detections)
-    tables = reference.in_place.tables(_ranges_around(detections, margin), None)
+    known = None if columns is None else [*columns, "pm_ra_mas_yr", "pm_dec_mas_yr"]
+    needed = reference.in_place.narrowed(known)
+    tables = reference.in_place.tables(_ranges_around(detections, margin), known)
     with tempfile.TemporaryDirectory(prefix="skylake-stars-") as folder:
         target = Path(folder) / reference.name
         stars = [table for table in tables if table.num_rows]
         if not stars:
             yield None
             return
-        known = read_properties(reference.root)
-        properties = {name: value for name, value in known.items() if name.startswith("skylake_")}
+        stated = read_properties(reference.root)
+        properties = {name: value for name, value in stated.items() if name.startswith("skylake_")}
         tree = PixelTree.completed(pixels, 0)
-        build_catalog(stars, reference.in_place.columns.schema, target, tree, margin, properties)
+        build_catalog(stars, needed.schema, target, tree, margin, properties)
         yield target
 
 
 def _ranges_around(detections: Path, margin_arcsec: float) -> IntArray:
     """Return ranges of indices that cover all places within a margin of detections."""
-    from cdshealpix import nested
-
-    order = int(np.clip(np.floor(np.log2(_NARROWEST_ARCSEC / margin_arcsec)), 0, _FINEST_ORDER))
-    cells = np.zeros(0, np.int64)
-    shift = 2 * (INDEX_ORDER - order)
+    found = [np.zeros((0, 2), np.int64)]
     for _, path in leaf_files(detections, read_pixels(detections)):
         rows = pq.read_table(path, columns=["ra_deg", "dec_deg"], partitioning=None)
         ra, dec = (np.asarray(rows[name].to_numpy(), float) for name in ("ra_deg", "dec_deg"))
-        known = np.isfinite(ra) & np.isfinite(dec)
-        cells = np.union1d(cells, healpix_index(ra[known], dec[known]) >> shift)
-    if not len(cells):
-        return np.zeros((0, 2), np.int64)
-    # A cell is wider than the margin, so what is within that of it lies in it or in one of its neighbours.
-    near = np.asarray(nested.neighbours(cells.astype(np.uint64), order)).astype(np.int64)
-    every = np.unique(near[near >= 0])
-    return merge_ranges(np.column_stack([every << shift, (every + 1) << shift]))
+        found.append(ranges_around(ra, dec, margin_arcsec, _FINEST_ORDER))
+    return merge_ranges(np.concatenate(found))

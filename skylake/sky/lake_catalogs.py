@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import math
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ import pyarrow.parquet as pq
 
 from skylake.core.bands import mag_column
 from skylake.core.magnitude_sources import bands_of, magnitude_source
-from skylake.core.sphere import apply_proper_motion, julian_epoch, separation_deg, within
+from skylake.core.sphere import IntArray, apply_proper_motion, julian_epoch, separation_deg, within
 from skylake.errors import CatalogError
 from skylake.places import is_url
-from skylake.sky.cone import faintest_of, read_cone
+from skylake.schema.arrow import filter_columns
+from skylake.sky.cone import Box, faintest_of, read_box, read_cone, read_ranges, touched_pixels
 from skylake.sky.hats import (
     IN_PLACE,
     files_below,
@@ -35,7 +36,7 @@ from skylake.sky.hats import (
     read_properties,
 )
 from skylake.sky.hats_in_place import HatsInPlace
-from skylake.sky.pixels import cone_ranges
+from skylake.sky.pixels import cone_ranges, ranges_around
 
 Floats = npt.NDArray[np.float64]
 
@@ -43,6 +44,8 @@ Floats = npt.NDArray[np.float64]
 _SPARE = 1.3
 #: Stars of a field that are held: more than the sources of any frame, and 20 MB.
 MOST_STARS = 400_000
+#: Cells of this order, 3.4 arcminutes, are read around positions.
+_CELL_ORDER = 10
 #: The passbands of Gaia DR2, the epoch of which is 2015.5, are not those of DR3.
 _GAIA_DR3_EPOCH = 2016.0
 
@@ -144,28 +147,114 @@ class ReferenceCatalog:
     def _cone_in_place(
         self, ra_deg: float, dec_deg: float, radius_deg: float, columns: Sequence[str] | None, filter: Any
     ) -> pa.Table:
-        assert self.in_place is not None
-        # A filter may ask for columns that are not returned.
-        names = columns if filter is None else None
-        pieces = [read_common_metadata(self.root).empty_table()]
-        for stars in self.in_place.tables(cone_ranges(ra_deg, dec_deg, radius_deg), names):
-            near = within(
-                ra_deg, dec_deg, radius_deg, stars["ra_deg"].to_numpy(), stars["dec_deg"].to_numpy()
-            )
-            pieces.append(stars.filter(pa.array(near)))
-        rows = pa.concat_tables(
-            [piece.select(columns) for piece in pieces] if filter is None and columns else pieces
-        )
-        rows = rows if filter is None else rows.filter(filter)
-        return rows if columns is None else rows.select(list(columns))
+        ranges = cone_ranges(ra_deg, dec_deg, radius_deg)
+        pieces = self._pieces(ranges, columns, filter, partial(within, ra_deg, dec_deg, radius_deg))
+        return pa.concat_tables([self._without_stars(columns), *pieces])
 
-    def faintest_of(self, ra_deg: float, dec_deg: float, radius_deg: float, column: str, most: int) -> float:
-        """Return up to which value of a column a cone has about `most` stars, as :func:`faintest_of` does."""
+    def _without_stars(self, columns: Sequence[str] | None) -> pa.Table:
+        empty = read_common_metadata(self.root).empty_table()
+        return empty if columns is None else empty.select(list(columns))
+
+    def _pieces(
+        self,
+        ranges: IntArray,
+        columns: Sequence[str] | None,
+        filter: Any,
+        holds: Callable[[Floats, Floats], npt.NDArray[np.bool_]],
+    ) -> Iterator[pa.Table]:
+        """Yield the stars of a catalog in place whose positions some function holds, pixel by pixel."""
+        assert self.in_place is not None
+        names = columns
+        if columns is not None and filter is not None:
+            # A filter may ask for columns that are not returned.
+            names = [*columns, *filter_columns(filter, read_common_metadata(self.root))]
+        for stars in self.in_place.tables(ranges, names):
+            inside = stars.filter(pa.array(holds(stars["ra_deg"].to_numpy(), stars["dec_deg"].to_numpy())))
+            chosen = inside if filter is None else inside.filter(filter)
+            yield chosen if columns is None else chosen.select(list(columns))
+
+    def box(self, box: Box, filter: Any = None) -> pa.Table:
+        """Return the stars in a box as :func:`skylake.sky.cone.read_box` does.
+
+        Raises
+        ------
+        CatalogError
+            If a file is missing or damaged.
+        """
+        if self.in_place is not None:
+            pieces = self._pieces(box.ranges, None, filter, box.holds)
+            return pa.concat_tables([self._without_stars(None), *pieces])
+        with reading(self.collection):
+            return read_box(self.root, box, filter)
+
+    def around(
+        self,
+        ra_deg: Floats,
+        dec_deg: Floats,
+        margin_arcsec: float,
+        columns: Sequence[str],
+    ) -> pa.Table:
+        """Return the stars within a margin of some positions, and others in the cells that these lie in.
+
+        Raises
+        ------
+        CatalogError
+            If a file is missing or damaged.
+        """
+        ranges = ranges_around(ra_deg, dec_deg, margin_arcsec, _CELL_ORDER)
+        empty = self._without_stars(columns)
+        if not len(ranges):
+            return empty
+        if self.in_place is not None:
+            pieces = self.in_place.tables(ranges, columns)
+            return pa.concat_tables([empty, *(piece.select(list(columns)) for piece in pieces)])
+        with reading(self.collection):
+            pixels = touched_pixels(read_pixels(self.root), ranges)
+            files = [(path, None) for _, path in leaf_files(self.root, pixels)]
+            return read_ranges(files, ranges, read_common_metadata(self.root), columns).select(list(columns))
+
+    def brightest(
+        self,
+        cone: tuple[float, float, float],
+        columns: Sequence[str],
+        magnitude: str,
+        most: int,
+        faintest: float = math.inf,
+    ) -> pa.Table:
+        """Return about the `most` brightest stars within a cone, none of them fainter than a limit.
+
+        Stars without a magnitude are there only where neither leaves any star out.
+
+        Parameters
+        ----------
+        cone : (float, float, float)
+            Right ascension, declination and radius, degrees.
+        columns : sequence of str
+            Columns to return, with that of the magnitude.
+        magnitude : str
+            Column.
+        most : int
+        faintest : float
+
+        Raises
+        ------
+        CatalogError
+            If a file is missing or damaged.
+        """
         if self.in_place is None:
             with reading(self.collection):
-                return faintest_of(self.root, ra_deg, dec_deg, radius_deg, column, most)
-        values = self.cone(ra_deg, dec_deg, radius_deg, [column])[column].drop_null().to_numpy()
-        return math.inf if len(values) <= most else float(np.partition(values, most)[most])
+                held = faintest_of(self.root, *cone, magnitude, most)
+            deepest = min(held, faintest)
+            bright = None if math.isinf(deepest) else pc.field(magnitude) <= deepest
+            return self.cone(*cone, columns, bright)
+        limit = None if math.isinf(faintest) else pc.field(magnitude) <= faintest
+        kept = self._without_stars(columns)
+        # Each file is read once, as it may be far away, and what is too faint is dropped on the way.
+        for piece in self._pieces(cone_ranges(*cone), columns, limit, partial(within, *cone)):
+            kept = pa.concat_tables([kept, piece])
+            if kept.num_rows > 2 * most:
+                kept = _brightest(kept, magnitude, most)
+        return kept if kept.num_rows <= most else _brightest(kept, magnitude, most)
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch | pa.Table]:
         """Yield columns of all stars, some at a time.
@@ -299,12 +388,17 @@ class StarField:
         wide = min(_SPARE * radius_deg + 0.01, 180.0)
         limit = math.ceil(faintest) if math.isfinite(faintest) else math.inf
         columns = ["ra_deg", "dec_deg", "pm_ra_mas_yr", "pm_dec_mas_yr", self.magnitude]
-        held = self.catalog.faintest_of(ra_deg, dec_deg, wide, self.magnitude, self._most)
-        deepest = min(held, limit)
-        bright = None if math.isinf(deepest) else pc.field(self.magnitude) <= deepest
-        stars = self.catalog.cone(ra_deg, dec_deg, wide, columns, bright)
+        stars = self.catalog.brightest((ra_deg, dec_deg, wide), columns, self.magnitude, self._most, limit)
         self._field = ra_deg, dec_deg, wide, limit, stars
         return stars
+
+
+def _brightest(stars: pa.Table, magnitude: str, most: int) -> pa.Table:
+    """Return the brightest stars with a magnitude, in their order."""
+    first = pc.select_k_unstable(
+        stars.filter(pc.field(magnitude).is_valid()), most, [(magnitude, "ascending")]
+    )
+    return stars.filter(pc.field(magnitude).is_valid()).take(pa.array(np.sort(first.to_numpy())))
 
 
 @lru_cache(maxsize=1)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from skylake.core.sphere import (
     ARCSEC_PER_RADIAN,
     INDEX_ORDER,
+    FloatArray,
     IntArray,
     healpix_centre,
     healpix_index,
@@ -45,6 +46,8 @@ _RING_DEPTH = 8
 #: Cells that cover a box are divided until there are more than so many, or they have this order.
 _BOX_CELLS = 2000
 _FINEST_BOX = 18
+#: Side of a cell of order 0, arcseconds, where it is narrowest.
+_NARROWEST_ARCSEC = 140_000.0
 
 
 def pixel_range(order: int, pixel: int) -> tuple[int, int]:
@@ -298,3 +301,33 @@ def merge_ranges(ranges: IntArray) -> IntArray:
     starts = ranges[fresh, 0]
     ends = np.maximum.reduceat(ranges[:, 1], np.flatnonzero(fresh))
     return np.column_stack([starts, ends])
+
+
+def ranges_around(ra_deg: FloatArray, dec_deg: FloatArray, margin_arcsec: float, finest: int) -> IntArray:
+    """Return ranges of indices that cover all places within a margin of some positions.
+
+    Parameters
+    ----------
+    ra_deg, dec_deg : ndarray, shape (n,)
+        A NaN is no position.
+    margin_arcsec : float
+    finest : int
+        Order of the cells, if these are wider than the margin; fewer ranges come of a smaller one.
+
+    Returns
+    -------
+    ndarray of int64, shape (m, 2)
+        Half open, sorted, of order 29.
+    """
+    from cdshealpix import nested
+
+    order = int(np.clip(np.floor(np.log2(_NARROWEST_ARCSEC / margin_arcsec)), 0, finest))
+    shift = 2 * (INDEX_ORDER - order)
+    known = np.isfinite(ra_deg) & np.isfinite(dec_deg)
+    cells = np.unique(healpix_index(ra_deg[known], dec_deg[known]) >> shift)
+    if not len(cells):
+        return np.zeros((0, 2), np.int64)
+    # A cell is wider than the margin, so what is within that of it lies in it or in one of its neighbours.
+    near = np.asarray(nested.neighbours(cells.astype(np.uint64), order)).astype(np.int64)
+    every = np.unique(near[near >= 0])
+    return merge_ranges(np.column_stack([every << shift, (every + 1) << shift]))

@@ -140,7 +140,7 @@ class Aggregate:
     profile, settings : tuple of str
         Sections of the camera's profile, and settings of the lake, that the rows depend on.
     version : str
-        What else tells one definition from another, as the SHA-256 of the file of a user.
+        What else distinguishes one definition from another, such as the SHA-256 of the file of a user.
     finish_reads : mapping
         Inner columns that `finish` of a table in blocks computes from, by nested column: readers who want no more of
         the measurements read these alone.

@@ -46,7 +46,7 @@ def merge_rows(
         In any order. NaN counts as null, and null as no value: a sum of nothing is null.
     key : sequence of str
     merging : mapping
-        How other columns are merged, as :data:`skylake.schema.tables.Merge` tells. Columns that are not named are
+        How other columns are merged, as :data:`skylake.schema.tables.Merge` says. Columns that are not named are
         left out; ``finish`` takes the last value, which ``finish`` of the aggregate replaces.
     order : sequence of str
         Columns that tell which row of a key is the last.

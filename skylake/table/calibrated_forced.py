@@ -79,12 +79,18 @@ class ForcedPhotometry:
 
 
 def calibrate_forced(
-    forced: pa.Table, colour: Floats, frames: pa.Table, zeropoints: pa.Table, kind: ForcedKind = "hybrid"
+    forced: pa.Table,
+    colour: Floats,
+    frames: pa.Table,
+    zeropoints: pa.Table,
+    kind: ForcedKind = "hybrid",
+    colour_err: Floats | None = None,
+    circle: str | None = None,
 ) -> ForcedPhotometry:
     """Return the photometry of forced measurements.
 
-    The aperture is that of the zeropoint; where the Kron flux was calibrated, it is the largest circle. The flux of
-    the fit is tied to the growth curve of its frame, so the same zeropoint holds for it.
+    Without `circle` the aperture is that of the zeropoint; where the Kron flux was calibrated, it is the largest one.
+    The flux of the fit is tied to the growth curve of its frame, so the same zeropoint holds for it.
 
     Parameters
     ----------
@@ -98,9 +104,15 @@ def calibrate_forced(
     zeropoints : pyarrow.Table
         ``ZEROPOINT_COLUMNS`` of :mod:`skylake.table.calibrated_matches`, one row per frame at most.
     kind : {'hybrid', 'aper', 'psf'}
+    colour_err : ndarray, shape (n,), or None
+        Error of each colour; NaN, or None for all, where it is not known.
+    circle : str or None
+        Another aperture, as ``aper1``.
     """
     found = find_calibration(forced, frames, zeropoints)
     wanted = _circle_of(found.flux, frames, found.frame)
+    if circle is not None:
+        wanted = np.full(len(wanted), circle, object)
     flux, flux_err, sky_err = (np.full(forced.num_rows, np.nan) for _ in range(3))
     exposure = column_floats(frames, "exposure_s")[found.frame]
     sky = column_floats(forced, "sky_rms_adu") / np.where(exposure > 0, exposure, 1.0)
@@ -114,7 +126,7 @@ def calibrate_forced(
         sky_err[rows] = (sky * factor)[rows]
     scale = photon_scale(zeropoints, found)
     flux_err *= scale
-    stars = Stars(colour, column_floats(forced, "altitude_deg"))
+    stars = Stars(colour, column_floats(forced, "altitude_deg"), colour_err)
     offset = position_offsets(zeropoints["position_terms"], found.zero, forced, frames, found.frame)
     zero = zeropoints_at(zeropoints, found, stars, offset, found.known & (wanted != found.flux))
     mag, mag_err = magnitudes(flux, flux_err, zero.zp, zero.error)

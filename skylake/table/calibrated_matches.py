@@ -94,7 +94,8 @@ def calibrate_matches(matches: pa.Table, frames: pa.Table, zeropoints: pa.Table)
         flux[rows] = (column_floats(matches, f"flux_{name}") * factor)[rows]
         flux_err[rows] = (column_floats(matches, f"flux_{name}_err") * factor)[rows]
     flux_err *= photon_scale(zeropoints, found)
-    stars = Stars(column_floats(matches, "ref_colour"), column_floats(matches, "altitude_deg"))
+    names = ("ref_colour", "altitude_deg", "ref_colour_err")
+    stars = Stars(*(column_floats(matches, name) for name in names))
     offset = position_offsets(zeropoints["position_terms"], found.zero, matches, frames, found.frame)
     zero = zeropoints_at(zeropoints, found, stars, offset)
     neighbours, neighbours_err = neighbour_flux(matches, zeropoints, found, zero.zp)
@@ -236,10 +237,13 @@ class Stars:
         NaN where it is not known.
     altitude_deg : ndarray
         It counts where the zeropoint has an extinction, and is NaN for measurements of other cameras.
+    colour_err : ndarray or None
+        Error of each colour, which all measurements of the star share; NaN, or None for all, where it is not known.
     """
 
     colour: Floats
     altitude_deg: Floats
+    colour_err: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +307,8 @@ def zeropoints_at(
     shift = shift + offset
     shift -= np.where(np.isfinite(extinction), extinction * beyond, 0.0)
     error = np.where(found.known, _errors_at(zeropoints, zero, colour, beyond), np.nan)
+    if stars.colour_err is not None:
+        error = np.hypot(error, np.where(np.isfinite(colour), np.nan_to_num(term * stars.colour_err), 0.0))
     random = np.nan_to_num(column_floats(zeropoints, "zp_random_err")[zero])
     if another_flux is not None:
         aperture = np.where(another_flux, _aperture_variance(zeropoints, zero), 0.0)

@@ -57,8 +57,9 @@ class TargetFacts:
         Name of its catalog, ``detections``, or None.
     ref_id : ndarray of int64
         In that catalog; -1 where it is from none.
-    mag, colour : ndarray
-        Of that catalog in the band of the frame, and the colour that its colour term refers to; NaN where unknown.
+    mag, colour, colour_err : ndarray
+        Of that catalog in the band of the frame, and the colour that its colour term refers to, with its error; NaN
+        where unknown.
     band, catalog : ndarray of object
         Band and catalog of the zeropoint of the frame; None without one.
     """
@@ -67,6 +68,7 @@ class TargetFacts:
     ref_id: npt.NDArray[np.int64]
     mag: Floats
     colour: Floats
+    colour_err: Floats
     band: npt.NDArray[np.object_]
     catalog: npt.NDArray[np.object_]
 
@@ -144,7 +146,9 @@ def partial(given: Given) -> pa.Table:
     forced = _where_they_stay(given["forced_sources"])
     zeropoints = given["zeropoints"]
     facts = target_facts(forced, zeropoints, given["targets"], given[REFERENCE])
-    photometry = calibrate_forced(forced, facts.colour, given["frames"], zeropoints)
+    photometry = calibrate_forced(
+        forced, facts.colour, given["frames"], zeropoints, colour_err=facts.colour_err
+    )
     return forced_lightcurves_table(forced, photometry, facts, {given.camera: given.base.site})
 
 
@@ -180,8 +184,8 @@ def target_facts(
     listed : pyarrow.Table
         Rows of ``targets``: :data:`TARGET_COLUMNS`.
     reference : pyarrow.Table
-        ``origin``, ``ref_id``, ``band``, ``colour``, ``mag`` and ``colour_value`` of stars of catalogs in the bands of
-        the frames.
+        ``origin``, ``ref_id``, ``band``, ``colour``, ``mag``, ``colour_value`` and ``colour_err`` of stars of
+        catalogs in the bands of the frames.
     """
     keys = ["camera", "targets_version", "star_id"]
     listed = listed.select(TARGET_COLUMNS).rename_columns({"version": "targets_version"})
@@ -198,10 +202,11 @@ def target_facts(
         np.asarray(joined[name].to_pylist(), object) for name in ("origin", "band", "catalog")
     )
     ref_id = pc.fill_null(joined["ref_id"], -1).to_numpy()
-    mag, colour = (
-        np.asarray(joined[name].to_numpy(zero_copy_only=False), float) for name in ("mag", "colour_value")
+    mag, colour, colour_err = (
+        np.asarray(joined[name].to_numpy(zero_copy_only=False), float)
+        for name in ("mag", "colour_value", "colour_err")
     )
-    return TargetFacts(origin, ref_id, mag, colour, band, catalog)
+    return TargetFacts(origin, ref_id, mag, colour, colour_err, band, catalog)
 
 
 def _divide(forced: pa.Table, facts: TargetFacts, calibrated: npt.NDArray[np.bool_]) -> _Curves:

@@ -51,6 +51,7 @@ ZEROPOINT_COLUMNS = (
     "extinction",
     "sky_light_scale",
     "position_terms",
+    "bright_limit",
 )
 
 
@@ -257,7 +258,7 @@ def _residuals_of_band(
     data = gather(matches, correction, band)
     by_id = zeropoints.sort_by("frame_id")
     frame = np.searchsorted(by_id["frame_id"].to_numpy(), data.frame)
-    zp, zp_err, term, extinction, intrinsic, chi2, scale = (
+    zp, zp_err, term, extinction, intrinsic, chi2, scale, bright = (
         by_id[name].cast(pa.float64()).to_numpy(zero_copy_only=False)[frame]
         for name in (
             "zp",
@@ -267,19 +268,22 @@ def _residuals_of_band(
             "intrinsic_mag",
             "chi2",
             "sky_light_scale",
+            "bright_limit",
         )
     )
+    rows = np.arange(len(frame))
     residual = data.difference - zp - np.nan_to_num(term) * np.nan_to_num(data.colour)
     residual += np.nan_to_num(extinction) * data.airmass
     place = pc.index_in(pa.array(data.frame), frames["frame_id"].combine_chunks()).to_numpy()
     residual -= position_offsets(by_id["position_terms"], frame, matches, frames, place)
     residual += np.nan_to_num(scale - 1.0) * data.sky_light
+    error = np.sqrt(data.photon_error**2 + data.catalog_variance(rows, np.nan_to_num(term)))
     # Where a frame's stars scatter more than their errors and the night say, as through clouds, they count less.
-    scatter = np.nan_to_num(np.maximum(chi2, 1.0), nan=1.0) * (data.error**2 + np.nan_to_num(intrinsic) ** 2)
+    scatter = np.nan_to_num(np.maximum(chi2, 1.0), nan=1.0) * (error**2 + np.nan_to_num(intrinsic) ** 2)
     variance = scatter + np.nan_to_num(zp_err) ** 2
     with np.errstate(divide="ignore", invalid="ignore"):
         weight = biweight(residual / np.sqrt(variance)) / variance
-    used = data.usable & np.isfinite(weight) & (weight > 0)
+    used = data.usable & np.isfinite(weight) & (weight > 0) & ~(data.magnitude < bright)
     residual, weight = residual[used], weight[used]
     return pa.table(
         {

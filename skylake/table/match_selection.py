@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from skylake.core.camera import Calibration, FilterBand
+from skylake.core.camera import FLUXES, Calibration, FilterBand
 from skylake.core.ephemeris import airmass
 from skylake.core.flags import SPOILED
+from skylake.core.group_means import weighted_median
+from skylake.core.jit import kernel
 from skylake.core.robust import MAD_TO_SIGMA
-from skylake.schema.aperture_columns import aperture_floats
+from skylake.schema.aperture_columns import MORE, aperture_floats
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -26,6 +28,28 @@ _OFF_SIGMA, _OFF_MAG = 5.0, 1.0
 _MOST_SKY_LIGHT = 0.3
 #: Less than that of a star is not left by any sky.
 _LEAST_LEFT = 0.05
+#: Columns of ``matches`` that say how a star was measured, and what the catalog says of it.
+_COLUMNS = (
+    "frame_id",
+    "ref_id",
+    *(
+        f"{kind}_{name}{end}"
+        for name in FLUXES
+        for kind, end in (("flux", ""), ("flux", "_err"), ("apcor_rel", ""))
+    ),
+    MORE,
+    "ref_mag",
+    "ref_mag_err",
+    "ref_colour",
+    "ref_colour_err",
+    "ref_crowding",
+    "ref_crowding_err",
+    "ref_sky_light",
+    "crowding",
+    "flags",
+    "altitude_deg",
+    "is_variable",
+)
 
 
 class Cut(IntEnum):
@@ -42,6 +66,7 @@ class Cut(IntEnum):
     COLOUR_RANGE = 8
     HORIZON = 9
     VARIABLE = 10
+    BRIGHT = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +86,24 @@ class Band:
 class Matches:
     """Matches of one band of a night; arrays of shape (n,).
 
-    ``difference`` is the catalog magnitude minus the instrumental one of total flux, ``photon_error`` and
-    ``catalog_error`` are the errors of the two, that of the light of neighbours with the latter, ``colour`` is
-    relative to the pivot, ``airmass`` to the zenith (0 where frames see degrees, as that of the frame is in its
-    zeropoint), and ``cut`` is one of :class:`Cut`. ``sky_light`` is by how much the difference grows, magnitudes, if
-    the sky took off twice as much light of stars as was expected, ``neighbours`` by how much it falls if they brought
-    twice as much.
+    ``magnitude`` is that of the catalog, and ``difference`` it minus the instrumental one of total flux;
+    ``photon_error`` and ``catalog_error`` are the errors of the two, that of the light of neighbours with the latter.
+    ``colour`` is relative to the pivot, and ``colour_error`` its error, 0 where that is not known;
+    ``colour_covariance`` is the covariance of the errors of magnitude and colour. ``airmass`` is relative to the
+    zenith (0 where frames see degrees, as that of the frame is in its zeropoint), and ``cut`` is one of :class:`Cut`.
+    ``sky_light`` is by how much the difference grows, magnitudes, if the sky took off twice as much light of stars as
+    was expected, ``neighbours`` by how much it falls if they brought twice as much.
     """
 
     frame: npt.NDArray[np.int64]
     star: npt.NDArray[np.int64]
+    magnitude: Floats
     difference: Floats
     photon_error: Floats
     catalog_error: Floats
     colour: Floats
+    colour_error: Floats
+    colour_covariance: Floats
     airmass: Floats
     sky_light: Floats
     neighbours: Floats
@@ -85,16 +114,35 @@ class Matches:
         """Which matches may enter the fit."""
         return np.asarray(self.cut == Cut.NONE)
 
-    @property
-    def error(self) -> Floats:
-        """Error of the difference."""
-        return np.asarray(np.hypot(self.photon_error, self.catalog_error))
+    def catalog_variance(self, rows: npt.NDArray[np.intp], colour_term: Floats | float) -> Floats:
+        """Return the variance of ``difference - colour_term * colour`` that the catalog brings, for some rows."""
+        shared = colour_term * self.colour_covariance[rows]
+        of_colour = (colour_term * self.colour_error[rows]) ** 2
+        return np.asarray(np.maximum(self.catalog_error[rows] ** 2 + of_colour - 2.0 * shared, 0.0))
 
-    def rows_of_frames(self) -> dict[int, npt.NDArray[np.intp]]:
-        """Return the rows of each frame."""
-        order = np.argsort(self.frame, kind="stable")
-        frames, starts = np.unique(self.frame[order], return_index=True)
-        return dict(zip(frames.tolist(), np.split(order, starts[1:]), strict=True)) if len(order) else {}
+    def by_frame(self, frame_id: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """Return the usable rows frame by frame, and where those of each frame begin, and the last ends.
+
+        Parameters
+        ----------
+        frame_id : ndarray of int64, shape (n_frames,)
+            All frames that occur, each once.
+
+        Returns
+        -------
+        rows : ndarray of int, shape (n_usable,)
+        starts : ndarray of int, shape (n_frames + 1,)
+        """
+        rows = np.flatnonzero(self.usable)
+        number = places_of(frame_id, self.frame[rows])
+        order = np.argsort(number, kind="stable")
+        return rows[order], np.searchsorted(number[order], np.arange(len(frame_id) + 1))
+
+
+def places_of(keys: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+    """Return where each wanted key stands among keys, all of which are there, in any order, and once."""
+    order = np.argsort(keys, kind="stable")
+    return order[np.searchsorted(keys, wanted, sorter=order)]
 
 
 def gather(
@@ -106,11 +154,13 @@ def gather(
     magnitude or colour, beyond the limits of the profile, or too faint. Who is too faint is decided by
     catalog magnitude: a cut in measured flux would prefer stars that noise has made brighter.
     """
+    corrected = {key: factor for key, (factor, _) in correction.items() if factor is not None}
+    keys, factors = np.array(list(corrected), np.int64), np.array(list(corrected.values()), float)
+    matches = matches.select([name for name in _COLUMNS if name in matches.column_names])
+    known = np.isin(matches["frame_id"].to_numpy(), keys)
+    matches = matches if known.all() else matches.filter(pa.array(known))
     frame = matches["frame_id"].to_numpy()
-    known = np.array([key for key, (factor, _) in correction.items() if factor is not None], np.int64)
-    matches = matches.filter(pa.array(np.isin(frame, known)))
-    frame = matches["frame_id"].to_numpy()
-    factor = np.array([correction[key][0] for key in frame.tolist()], float)
+    factor = factors[places_of(keys, frame)]
     relative = aperture_floats(matches, f"apcor_rel_{band.flux}")
     factor *= np.where(np.isnan(relative), 1.0, relative)
     light = catalog_light(matches)
@@ -119,8 +169,8 @@ def gather(
     flux = aperture_floats(matches, f"flux_{band.flux}") * factor / left
     flux_err = aperture_floats(matches, f"flux_{band.flux}_err") * factor / left
     ref_mag, ref_err = _column(matches, "ref_mag"), _column(matches, "ref_mag_err")
+    colour, colour_err, covariance = _colours(matches, band.band, ref_err)
     ref_err = np.hypot(ref_err, _MAG_PER_RELATIVE * light.error / left)
-    colour = _column(matches, "ref_colour") if band.band.colour is not None else np.zeros(len(frame))
     with np.errstate(divide="ignore", invalid="ignore"):
         difference = ref_mag + 2.5 * np.log10(np.where(flux > 0, flux, np.nan))
         inst_err = _MAG_PER_RELATIVE * flux_err / np.where(flux > 0, flux, np.nan)
@@ -145,8 +195,37 @@ def gather(
     pivot = band.band.pivot_colour if coloured else 0.0
     star = matches["ref_id"].to_numpy()
     sky_light, neighbours = (_MAG_PER_RELATIVE * share / left for share in (light.sky, light.crowding))
-    cut, colour = cut.astype(np.int8), colour - pivot
-    return Matches(frame, star, difference, inst_err, ref_err, colour, beyond, sky_light, neighbours, cut)
+    return Matches(
+        frame,
+        star,
+        ref_mag,
+        difference,
+        inst_err,
+        ref_err,
+        colour - pivot,
+        colour_err,
+        covariance,
+        beyond,
+        sky_light,
+        neighbours,
+        cut.astype(np.int8),
+    )
+
+
+def _colours(matches: pa.Table, band: FilterBand, ref_err: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return colours, their errors (0 if not known), and the covariance of these with those of the magnitudes.
+
+    A colour with the band of the magnitude in it has the error of that magnitude too, but for one that is known better
+    than the magnitude: it was measured as a colour.
+    """
+    n = matches.num_rows
+    if band.colour is None:
+        return np.zeros(n), np.zeros(n), np.zeros(n)
+    error = np.nan_to_num(_column(matches, "ref_colour_err"))
+    blue, _, red = band.colour.partition("-")
+    sign = float(band.band == blue) - float(band.band == red)
+    covariance = np.where(error >= ref_err, sign * ref_err**2, 0.0)
+    return _column(matches, "ref_colour"), error, covariance
 
 
 def _strange_light(matches: pa.Table, light: CatalogLight) -> Floats:
@@ -184,6 +263,8 @@ def beyond_zenith(altitude_deg: Floats) -> Floats:
     altitude_deg : ndarray, shape (n,)
         Without refraction; NaN for none.
     """
+    if np.isnan(altitude_deg).all():
+        return np.zeros(len(altitude_deg))
     return np.where(np.isnan(altitude_deg), 0.0, airmass(altitude_deg) - 1.0)
 
 
@@ -199,32 +280,47 @@ def _faint_limits(
     """
     limits = np.full(len(frame), np.inf)
     order = np.argsort(frame, kind="stable")
-    starts = np.flatnonzero(np.diff(frame[order], prepend=-1))
-    for mine in np.split(order, starts[1:]):
-        known = mine[np.isfinite(difference[mine]) & np.isfinite(inst_err[mine])]
-        if known.size == 0:
-            continue
-        # Faint stars are found where noise makes them brighter, so the better ones say what is common to all.
-        weight = np.minimum(1.0, largest / np.maximum(inst_err[known], 1e-9)) ** 2
-        off = difference[known] - _weighted_median(difference[known], weight)
-        spread = MAD_TO_SIGMA * _weighted_median(np.abs(off), weight)
-        true = np.abs(off) <= max(_OFF_MAG, _OFF_SIGMA * spread)
-        known, error = known[true], inst_err[known[true]] * 10.0 ** (0.4 * off[true])
-        near = (error >= 0.5 * largest) & (error <= 2.0 * largest)
-        # Without any between the bright and the faint, the faint tell: their errors are those of the sky.
-        near = near if near.any() else error > largest
-        if error.min() > 2.0 * largest:
-            limits[mine] = -np.inf
-        elif near.any():
-            limits[mine] = np.median(ref_mag[known[near]] - 2.5 * np.log10(error[near] / largest))
+    starts = np.append(np.flatnonzero(np.diff(frame[order], prepend=-1)), len(frame))
+    _fill_limits(ref_mag, difference, inst_err, order, starts, largest, limits)
     return limits
 
 
-def _weighted_median(values: Floats, weight: Floats) -> float:
-    """Return the value that half of the weight is not above."""
-    order = np.argsort(values, kind="stable")
-    total = np.cumsum(weight[order])
-    return float(values[order[int(np.searchsorted(total, 0.5 * total[-1]))]])
+@kernel(error_model="numpy")
+def _fill_limits(
+    ref_mag: Floats,
+    difference: Floats,
+    inst_err: Floats,
+    order: npt.NDArray[np.intp],
+    starts: npt.NDArray[np.intp],
+    largest: float,
+    limits: Floats,
+) -> None:
+    for number in range(len(starts) - 1):
+        mine = order[starts[number] : starts[number + 1]]
+        known = mine[np.isfinite(difference[mine]) & np.isfinite(inst_err[mine])]
+        if len(known) > 0:
+            limit = _faint_limit(ref_mag[known], difference[known], inst_err[known], largest)
+            for row in mine:
+                limits[row] = limit
+
+
+@kernel(error_model="numpy")
+def _faint_limit(ref_mag: Floats, difference: Floats, inst_err: Floats, largest: float) -> float:
+    # Faint stars are found where noise makes them brighter, so the better ones say what is common to all.
+    weight = np.minimum(1.0, largest / np.maximum(inst_err, 1e-9)) ** 2
+    off = difference - weighted_median(difference, weight)
+    spread = MAD_TO_SIGMA * weighted_median(np.abs(off), weight)
+    true = np.abs(off) <= max(_OFF_MAG, _OFF_SIGMA * spread)
+    ref_mag, error = ref_mag[true], inst_err[true] * 10.0 ** (0.4 * off[true])
+    near = (error >= 0.5 * largest) & (error <= 2.0 * largest)
+    if not near.any():
+        # Without any between the bright and the faint, the faint tell: their errors are those of the sky.
+        near = error > largest
+    if error.min() > 2.0 * largest:
+        return -np.inf
+    if not near.any():
+        return np.inf
+    return float(np.median(ref_mag[near] - 2.5 * np.log10(error[near] / largest)))
 
 
 def _column(table: pa.Table, name: str) -> Floats:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skylake.core.bands import colour_column, mag_column
+from skylake.core.bands import colour_column
 from skylake.core.camera import FLUXES, FilterBand
-from skylake.core.magnitude_sources import colour_sources, magnitude_source, read_colour
+from skylake.core.magnitude_sources import colour_sources, magnitude_source, read_colour, read_colour_error
 from skylake.core.sphere import healpix_index
 from skylake.schema import conform, empty_table, load
 from skylake.schema.aperture_columns import MORE, unpacked
@@ -64,12 +65,8 @@ def reference_columns(bands: Sequence[FilterBand], available: Collection[str], s
         source = magnitude_source(band.band, available, survey)
         wanted += [] if source is None else source.columns
         if band.colour is not None:
-            sources = colour_sources(band.colour, available, survey)
-            # Errors of colours are not read.
-            wanted += [
-                colour_column(band.colour),
-                *(mag_column(name) for one in sources for _, name in one.inputs),
-            ]
+            wanted += [colour_column(band.colour), f"{colour_column(band.colour)}_err"]
+            wanted += [name for one in colour_sources(band.colour, available, survey) for name in one.columns]
     return [name for name in dict.fromkeys(wanted) if name in available]
 
 
@@ -100,7 +97,7 @@ def matches_table(
     if pairs.num_rows == 0:
         return empty_table(load("matches"))
     n = pairs.num_rows
-    mag, mag_err, colour = reference_values(pairs, filters, default_mag_err, survey)
+    reference = reference_values(pairs, filters, default_mag_err, survey)
     bands = {name: chosen.band for name, chosen in filters.items()}
     names = pairs["filter"].combine_chunks().dictionary_encode()
     band = pa.array([bands.get(name) for name in names.dictionary.to_pylist()], pa.string()).take(
@@ -122,9 +119,10 @@ def matches_table(
         "n_candidates": pc.min_element_wise(pairs["n_candidates"], 32767).cast(pa.int16()),
         "catalog": pa.repeat(catalog, n),
         "band": band,
-        "ref_mag": pa.array(mag),
-        "ref_mag_err": pa.array(mag_err),
-        "ref_colour": pa.array(colour),
+        "ref_mag": pa.array(reference.mag),
+        "ref_mag_err": pa.array(reference.mag_err),
+        "ref_colour": pa.array(reference.colour),
+        "ref_colour_err": pa.array(reference.colour_err),
         **dict.fromkeys(LIGHT_COLUMNS, pa.nulls(n, pa.float32())),
     }
     columns |= {name: pairs[name] for name in JUDGED if name in pairs.column_names}
@@ -133,32 +131,37 @@ def matches_table(
     return conform(pa.table(columns), load("matches"))
 
 
+class ReferenceValues(NamedTuple):
+    """What a catalog says of stars in a band; arrays of shape (n,), NaN for none."""
+
+    mag: Floats
+    mag_err: Floats
+    colour: Floats
+    colour_err: Floats
+
+
 def reference_values(
     pairs: pa.Table, filters: Mapping[str, FilterBand], default_mag_err: float, survey: str = ""
-) -> tuple[Floats, Floats, Floats]:
+) -> ReferenceValues:
     """Return what the catalog says of the stars of pairs in the band of their filter, as it is or transformed.
 
     Parameters
     ----------
     pairs, filters, default_mag_err, survey
         As in :func:`matches_table`.
-
-    Returns
-    -------
-    mag, mag_err, colour : ndarray, shape (n,)
-        NaN for none.
     """
     n, read = pairs.num_rows, partial(numbers, pairs)
-    mag, mag_err, colour = np.full(n, np.nan), np.full(n, np.nan), np.full(n, np.nan)
+    found = ReferenceValues(*(np.full(n, np.nan) for _ in range(4)))
     for name, chosen in filters.items():
         rows = pc.equal(pairs["filter"], name).fill_null(False).to_numpy(zero_copy_only=False)
         source = magnitude_source(chosen.band, pairs.column_names, survey)
         if source is not None:
-            found, error = source.read(read, default_mag_err)
-            mag[rows], mag_err[rows] = found[rows], error[rows]
+            mag, mag_err = source.read(read, default_mag_err)
+            found.mag[rows], found.mag_err[rows] = mag[rows], mag_err[rows]
         if chosen.colour is not None:
-            colour[rows] = read_colour(chosen.colour, pairs.column_names, survey, read)[rows]
-    return mag, mag_err, colour
+            of = chosen.colour, pairs.column_names, survey, read
+            found.colour[rows], found.colour_err[rows] = read_colour(*of)[rows], read_colour_error(*of)[rows]
+    return found
 
 
 def numbers(pairs: pa.Table, name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -170,8 +173,8 @@ def numbers(pairs: pa.Table, name: str) -> np.ndarray[tuple[int], np.dtype[np.fl
 
 def catalog_values(
     stars: pa.Table, ref_id: npt.NDArray[np.int64], band: str, colour: str | None, survey: str = ""
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return magnitude and colour of stars of a catalog by their identifier; NaN where it does not tell.
+) -> tuple[Floats, Floats, Floats]:
+    """Return magnitude, colour and its error of stars of a catalog by their identifier; NaN where it gives none.
 
     Parameters
     ----------
@@ -185,13 +188,17 @@ def catalog_values(
         The survey in whose system the catalog is; empty if unknown.
     """
     if stars.num_rows == 0:
-        return np.full(len(ref_id), np.nan), np.full(len(ref_id), np.nan)
+        return np.full(len(ref_id), np.nan), np.full(len(ref_id), np.nan), np.full(len(ref_id), np.nan)
     known = stars["ref_id"].to_numpy()
     order = np.argsort(known)
     place = order[np.minimum(np.searchsorted(known, ref_id, sorter=order), len(known) - 1)]
     read, nothing = partial(numbers, stars), np.full(len(known), np.nan)
     source = magnitude_source(band, stars.column_names, survey)
     mag = nothing if source is None else source.read(read, 0.0)[0]
-    values = read_colour(colour, stars.column_names, survey, read) if colour else nothing
+    values, error = (
+        of(colour, stars.column_names, survey, read) if colour else nothing
+        for of in (read_colour, read_colour_error)
+    )
     there = known[place] == ref_id
-    return np.where(there, mag[place], np.nan), np.where(there, values[place], np.nan)
+    mag, values, error = (np.where(there, one[place], np.nan) for one in (mag, values, error))
+    return mag, values, error

@@ -115,7 +115,7 @@ def solve_season(season: Season, nights: Mapping[int, int], band: Band) -> Globa
     mag, mag_err, colour = (
         np.asarray(one[first], float) for one in (seen.ref_mag, seen.ref_mag_err, seen.colour)
     )
-    references = References(mag, mag_err, colour, np.zeros(len(first)))
+    references = References(mag, mag_err, colour, np.asarray(seen.colour_err[first], float))
     return solve_globally(observations, references, _options(season, band))
 
 

@@ -175,7 +175,7 @@ FROM (
 
 -- Matches with the calibrated magnitude of the detection and its residual, catalog minus calibrated.
 -- The error of zp + colour_term x (colour - pivot_colour) holds colour_term_err x (colour - mean_colour), as the fit knows
--- the magnitude best of a star of the mean colour of its stars.
+-- the magnitude best of a star of the mean colour of its stars; that of the colour itself comes on top.
 CREATE VIEW calibrated_matches AS
 SELECT
     t.*,
@@ -191,6 +191,7 @@ FROM (
                 + z.fit_variance + z.floor_variance + z.place_variance
                 + extinction_variance(z.extinction_err, z.mean_airmass, c.altitude_deg)
                 + coalesce(pow(z.colour_term_err * (m.ref_colour - z.mean_colour), 2), 0)
+                + coalesce(pow(z.colour_term * m.ref_colour_err, 2), 0)
                 + coalesce(pow(1.0857362 * c.neighbour_flux_err / c.total_flux, 2), 0)
             )
         END AS mag_err,
@@ -321,3 +322,78 @@ FROM (
         unnest(lightcurve.flags) AS flags
     FROM blocks.forced_lightcurves
 ) AS p;
+
+-- Light curves of frames that no catalog places: their stars are the detections on the base of their field (star_no, its
+-- source_no there), and magnitudes are relative to the ensemble of these stars, by filter. The zeropoint of a frame is the
+-- median over clean stars of S/N above 20 of their distance from their own medians; null for less than five.
+CREATE VIEW relative_lightcurve_points AS
+WITH kept AS (
+    SELECT
+        s.frame_id, s.source_no, s.camera, s.night, s.mjd_mid, s.filter, s.ra_deg, s.dec_deg,
+        coalesce(f.registered_to, f.frame_id) AS base_frame_id,
+        f.pixel_scale_arcsec / 3600 AS scale,
+        CASE WHEN s.flux_aper2 > 0 THEN -2.5 * log10(s.flux_aper2 * coalesce(s.apcor_rel_aper2, 1)) END AS mag_inst,
+        CASE WHEN s.flux_aper2 > 0 THEN 1.0857362 * s.flux_aper2_err / s.flux_aper2 END AS photon_err,
+        len(source_flags(s.flags)) = CASE WHEN list_contains(source_flags(s.flags), 'FRAME_REJECTED') THEN 1 ELSE 0 END AS is_clean,
+        s.flags
+    FROM sources AS s
+    INNER JOIN frames AS f USING (frame_id)
+    WHERE f.wcs_source IN ('cards', 'registered')
+),
+stars AS (
+    SELECT
+        frame_id AS base_frame_id, source_no AS star_no, ra_deg AS star_ra_deg, dec_deg AS star_dec_deg, scale AS star_scale,
+        unnest([-1, 0, 1]) + floor(dec_deg / (2 * scale)) AS band_of_sky
+    FROM kept
+    WHERE frame_id = base_frame_id
+),
+pairs AS (
+    SELECT
+        k.*, b.* EXCLUDE (base_frame_id, band_of_sky),
+        2 * degrees(asin(sqrt(pow(sin(radians(k.dec_deg - b.star_dec_deg) / 2), 2)
+            + cos(radians(k.dec_deg)) * cos(radians(b.star_dec_deg))
+            * pow(sin(radians(k.ra_deg - b.star_ra_deg) / 2), 2)))) AS separation
+    FROM kept AS k
+    INNER JOIN stars AS b
+        ON b.base_frame_id = k.base_frame_id AND b.band_of_sky = floor(k.dec_deg / (2 * b.star_scale))
+    WHERE separation <= 2 * b.star_scale
+    QUALIFY row_number() OVER (PARTITION BY k.frame_id, k.source_no ORDER BY separation) = 1
+        AND row_number() OVER (PARTITION BY k.frame_id, b.star_no ORDER BY separation) = 1
+),
+good AS (
+    SELECT *, is_clean AND photon_err < 0.05 AND mag_inst IS NOT NULL AS is_ensemble FROM pairs
+),
+first_zeros AS (
+    SELECT g.frame_id, median(b.mag_inst - g.mag_inst) AS zp
+    FROM good AS g
+    INNER JOIN good AS b ON b.frame_id = g.base_frame_id AND b.star_no = g.star_no AND b.is_ensemble
+    WHERE g.is_ensemble
+    GROUP BY g.frame_id
+),
+levels AS (
+    SELECT base_frame_id, star_no, filter, median(mag_inst + zp) AS level
+    FROM good
+    INNER JOIN first_zeros USING (frame_id)
+    WHERE is_ensemble
+    GROUP BY ALL
+),
+zeros AS (
+    SELECT
+        frame_id, count(*) AS n_ensemble,
+        median(level - mag_inst) AS zp,
+        1.2533 * 1.4826 * mad(level - mag_inst) / sqrt(count(*)) AS zp_err
+    FROM good
+    INNER JOIN levels AS l
+        ON l.base_frame_id = good.base_frame_id AND l.star_no = good.star_no AND l.filter IS NOT DISTINCT FROM good.filter
+    WHERE is_ensemble
+    GROUP BY frame_id
+    HAVING count(*) >= 5
+)
+SELECT
+    g.camera, g.base_frame_id, g.star_no, g.star_ra_deg AS ra_deg, g.star_dec_deg AS dec_deg, g.filter, g.frame_id,
+    g.source_no, g.night, g.mjd_mid, z.n_ensemble,
+    g.mag_inst + z.zp AS mag,
+    sqrt(pow(g.photon_err, 2) + pow(z.zp_err, 2)) AS mag_err,
+    g.flags
+FROM good AS g
+LEFT JOIN zeros AS z USING (frame_id);

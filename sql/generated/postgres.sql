@@ -152,6 +152,7 @@ CREATE TABLE frames (
 	targets_dy_px DOUBLE PRECISION,
 	psf_stars INTEGER,
 	psf_chi2 REAL,
+	registered_to BIGINT,
 	config_sha256 VARCHAR(64) NOT NULL,
 	software_version VARCHAR(32) NOT NULL,
 	masters TEXT,
@@ -226,7 +227,7 @@ COMMENT ON COLUMN frames.mirrored IS 'True if east is to the right when north is
 
 COMMENT ON COLUMN frames.s_region IS 'Outline of the image on the sky, ICRS, as in ObsCore';
 
-COMMENT ON COLUMN frames.wcs_source IS 'Origin of the WCS. header; refined: lens fitted to a frame with a right header; solved: from stars alone; seeded: solved near the place that the telescope cards predict; mosaic: from other chips of the exposure; neighbours: from few stars and the frames before and after; interpolated: from those frames only; geometry: from the geometry of an all-sky camera only; table: from the positions of an ingested table';
+COMMENT ON COLUMN frames.wcs_source IS 'Origin of the WCS. header; refined: lens fitted to a frame with a right header; solved: from stars alone; seeded: solved near the place that the telescope cards predict; mosaic: from other chips of the exposure; neighbours: from few stars and the frames before and after; interpolated: from those frames only; geometry: from the geometry of an all-sky camera only; table: from the positions of an ingested table. Of rejected frames whose sources are kept for relative photometry, cards: about where the telescope cards say; registered: on the places of frame registered_to';
 
 COMMENT ON COLUMN frames.wcs_catalog IS 'Reference catalog that verified or made the WCS';
 
@@ -462,6 +463,8 @@ COMMENT ON COLUMN frames.psf_stars IS 'Number of stars behind the PSF of the nig
 
 COMMENT ON COLUMN frames.psf_chi2 IS 'Median reduced chi-square of bright isolated stars of this frame against the PSF of the night at the width of the frame';
 
+COMMENT ON COLUMN frames.registered_to IS 'frame_id of the frame on whose places the sources of this one lie, where no catalog places them; null for others';
+
 COMMENT ON COLUMN frames.config_sha256 IS 'SHA-256 of the camera profile used';
 
 COMMENT ON COLUMN frames.software_version IS 'Version of skylake that wrote the row';
@@ -576,6 +579,7 @@ CREATE TABLE zeropoints (
 	transformation TEXT,
 	sky_light_scale DOUBLE PRECISION,
 	sky_light_scale_err DOUBLE PRECISION,
+	bright_limit DOUBLE PRECISION,
 	method VARCHAR(16),
 	reference_version INTEGER,
 	position_err DOUBLE PRECISION,
@@ -608,7 +612,7 @@ COMMENT ON COLUMN zeropoints.zp_err IS 'Standard error of zp at the pivot colour
 
 COMMENT ON COLUMN zeropoints.zp_fit_err IS 'Part of zp_err from the scatter of the stars; frames of one field differ by at most this much [mag]';
 
-COMMENT ON COLUMN zeropoints.zp_random_err IS 'Random part of zp_fit_err: photon noise and other differences from frame to frame. Frames of one field share the rest; null in older calibrations, where all of it counts as shared [mag]';
+COMMENT ON COLUMN zeropoints.zp_random_err IS 'Random part of zp_fit_err: photon noise, other differences from frame to frame, and the catalog errors of stars that are not on all frames of the field. Frames of one field share the rest; null in older calibrations, where all of it counts as shared [mag]';
 
 COMMENT ON COLUMN zeropoints.mag_limit IS 'Magnitude of a star of the pivot colour at S/N 5, from frames.flux_limit [mag]';
 
@@ -628,9 +632,9 @@ COMMENT ON COLUMN zeropoints.n_matched IS 'Number of matches of the frame';
 
 COMMENT ON COLUMN zeropoints.n_used IS 'Number of stars used: in the fit, with at least half their weight';
 
-COMMENT ON COLUMN zeropoints.rms IS 'Standard deviation of the stars used about the fit [mag]';
+COMMENT ON COLUMN zeropoints.rms IS 'Scatter of the stars about the fit, as that of a Gaussian: each star counts with the weight that it kept. In older calibrations that of the stars with at least half their weight [mag]';
 
-COMMENT ON COLUMN zeropoints.chi2 IS 'Reduced chi-square of the stars used; their errors include the intrinsic scatter';
+COMMENT ON COLUMN zeropoints.chi2 IS 'Reduced chi-square of the stars, weighted as rms; their errors include the intrinsic scatter';
 
 COMMENT ON COLUMN zeropoints.intrinsic_mag IS 'Intrinsic scatter: that of the night''s stars beyond their stated errors [mag]';
 
@@ -649,6 +653,8 @@ COMMENT ON COLUMN zeropoints.transformation IS 'If magnitudes or colours of the 
 COMMENT ON COLUMN zeropoints.sky_light_scale IS 'Scale of matches.ref_sky_light, of camera, band and night; 1 if no star shows it';
 
 COMMENT ON COLUMN zeropoints.sky_light_scale_err IS 'Standard error of sky_light_scale; 0 where the sky takes off no light of stars';
+
+COMMENT ON COLUMN zeropoints.bright_limit IS 'Brighter stars are left out of the fit, as fluxes of camera, band and night depart from the catalog there; null if none do, and in older calibrations [mag]';
 
 COMMENT ON COLUMN zeropoints.method IS 'What the stars of the fit were compared with: frame (magnitudes of the catalog) or global (star_magnitudes, the camera''s own); null in older calibrations, which are frame';
 

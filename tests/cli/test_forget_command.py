@@ -48,13 +48,38 @@ def test_what_goes_is_what_the_dry_run_showed(copy: Path, well: Run) -> None:
     )
 
 
+def test_a_table_of_the_user_goes_and_a_rollback_brings_it_back(copy: Path, well: Run) -> None:
+    well("crossmatch", copy, "sources", "simcat", "-o", "pairs", "--radius", 60)
+    before, n_rows = Lake(copy).snapshot().number, Lake(copy).snapshot().n_rows("pairs")
+
+    told = well("forget", copy, "--table", "pairs", "--dry-run", "--json").json
+    done = well("forget", copy, "--table", "pairs", "--yes", "--json").json
+    assert told["rows"] == done["rows"] == {"pairs": n_rows} and done["tables"] == ["pairs"]
+    assert "pairs" not in Lake(copy).snapshot().tables and not (copy / "pairs").is_symlink()
+    (entry,) = well("history", copy, "--last", 1, "--json").json
+    assert (entry["stage"], entry["batch"], entry["n_removed"]) == ("forget", "pairs", 1)
+    well("verify", copy)
+
+    well("rollback", copy, before)
+    assert Lake(copy).snapshot().n_rows("pairs") == n_rows and (copy / "pairs").is_dir()
+    well("verify", copy)
+    well("forget", copy, "--table", "pairs", "--yes")
+    well("vacuum", copy, "--keep", 1)
+    assert not list((copy / "_versions" / "pairs").glob("*"))
+    # The name is free again.
+    well("crossmatch", copy, "sources", "simcat", "-o", "pairs", "--radius", 30)
+    well("verify", copy)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ([], "nothing is named that is to be forgotten; use --frame or --batch"),
+        ([], "nothing is named that is to be forgotten; use --frame, --batch or --table"),
         (["--frame", "17", "--yes"], "there is no frame 17 in the lake"),
         (["--batch", "small-20300101", "--yes"], "there is no night small-20300101 in the lake"),
         (["--batch", "small", "--yes"], "'small' is no night of a camera"),
+        (["--table", "sources", "--yes"], "sources is a table of skylake, and stays"),
+        (["--table", "pears", "--yes"], "there is no table 'pears' in the lake; it has none of your own"),
         (["--batch", NIGHT], "there is nobody to ask whether that is meant; say --yes"),
     ],
 )

@@ -136,7 +136,7 @@ def test_without_rows(demo: Path) -> None:
 def test_missing_column(lake: LakeReader) -> None:
     for read in ("arrow", "pandas", "polars", "dask", "lsdb"):
         with pytest.raises(
-            UsageError, match="calibrated_frames has no column 'colour'; its columns are frame_id"
+            UsageError, match="calibrated_frames has no column 'colour'; did you mean 'colour_term'"
         ):
             getattr(lake["calibrated_frames"], read)(["colour"])
     with pytest.raises(TypeError, match="no argument 'margin_cache'"):

@@ -16,6 +16,7 @@ from skylake.sky.pixels import (
     grown_ranges,
     merge_ranges,
     pixel_range,
+    ranges_around,
     refined,
 )
 
@@ -271,3 +272,29 @@ def test_a_division_is_refined_where_the_other_is_finer(tree: PixelTree, other: 
     for division in (tree, other):
         edges = set(division.starts.tolist())
         assert edges <= set(both.starts.tolist())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    margin_arcsec=st.floats(0.5, 30_000.0),
+    finest=st.integers(0, 12),
+    near=st.sampled_from([(0.0, 0.0), (10.0, 89.99), (200.0, -89.99), (45.0, 0.0), (180.0, 41.8)]),
+)
+def test_ranges_around_positions_hold_all_that_is_near(
+    seed: int, margin_arcsec: float, finest: int, near: tuple[float, float]
+) -> None:
+    random = np.random.default_rng(seed)
+    ra, dec = offset(
+        *(np.full(20, one) for one in near), random.uniform(0, 2, 20), random.uniform(0, 360, 20)
+    )
+    ranges = ranges_around(np.append(ra, np.nan), np.append(dec, 0.0), margin_arcsec, finest)
+    around = offset(ra, dec, random.uniform(0, margin_arcsec / 3600.0, 20), random.uniform(0, 360, 20))
+    index = healpix_index(*around)
+    held = (ranges[:, :1] <= index) & (index < ranges[:, 1:])
+    assert held.any(axis=0).all()
+    assert (merge_ranges(ranges) == ranges).all()
+
+
+def test_ranges_around_nothing_are_none() -> None:
+    assert ranges_around(np.array([np.nan]), np.array([0.0]), 3.0, 10).shape == (0, 2)

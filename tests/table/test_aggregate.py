@@ -95,6 +95,7 @@ def a_night(
             "colour": ["B-V"] * len(both),
             "mag": [15.0 - 0.1 * one for one, _ in both],
             "colour_value": [math.nan if one % 3 == 0 else 0.7 for one, _ in both],
+            "colour_err": [math.nan if one % 2 == 0 else 0.03 for one, _ in both],
         }
     )
     tables = {"frames": frames, "matches": matches, "zeropoints": zeropoints, "forced_sources": forced}
@@ -190,7 +191,14 @@ def test_finished_blocks_merge_as_partials_do(
 
 
 def test_each_derived_table_has_its_aggregate() -> None:
-    assert list(built_in()) == ["nights", "lightcurves", "forced_lightcurves", "maps", "seeing"]
+    assert list(built_in()) == [
+        "nights",
+        "lightcurves",
+        "forced_lightcurves",
+        "maps",
+        "repeatability",
+        "seeing",
+    ]
     for name, one in built_in().items():
         assert one.key == load(name).primary_key
 

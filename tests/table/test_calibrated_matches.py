@@ -89,7 +89,9 @@ def test_photometry_is_that_of_a_loop(
         f"apcor_rel_{name}": [np.nan if i % 3 == 0 else 1.0 + 0.01 * i for i in range(len(values))]
         for name in FLUXES
     }
-    matches = match_rows(len(values), frame_id=frame, ref_colour=colour, ref_mag=mag, **columns)
+    colour_err = [np.nan if i % 2 else 0.01 * i for i in range(len(values))]
+    columns |= {"ref_colour": colour, "ref_colour_err": colour_err}
+    matches = match_rows(len(values), frame_id=frame, ref_mag=mag, **columns)
     frames = frame_rows(3, **{f"apcor_{name}": [1.0 + 0.1 * i, 1.2, None] for i, name in enumerate(FLUXES)})
     # Frames and zeropoints come in any order, and not for the same frames.
     rows = [row | {"frame_id": i + 1} for i, row in enumerate(zeros)]
@@ -120,6 +122,8 @@ def test_photometry_is_that_of_a_loop(
         assert found.mag[i] == pytest.approx(expected, abs=1e-5)
         relative = 2.5 / np.log(10.0) * total_err / total
         zp_err = zp_error_at(zero, star)
+        if star is not None:
+            zp_err = np.hypot(zp_err, term * (match["ref_colour_err"] or 0.0))
         assert found.mag_err[i] == pytest.approx(np.hypot(relative, zp_err), rel=1e-5)
         own = min(zero["zp_random_err"] or 0.0, zp_err)
         assert found.zp_random_err[i] == pytest.approx(own, abs=1e-12)

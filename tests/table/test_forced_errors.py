@@ -61,7 +61,7 @@ def drawn(make_night: Callable[..., Any]) -> dict[str, np.ndarray]:
         zeros = zeropoints_table(night.frames, night.matches, {"V": BAND}, "simcat", 1)
         photometry = calibrate_forced(rows, np.where(told, colour, np.nan)[star], night.frames, zeros)
         names, nothing = np.array(["V"] * len(star), object), np.full(len(star), np.nan)
-        facts = TargetFacts(names, star, nothing, nothing, names, names)
+        facts = TargetFacts(names, star, nothing, nothing, nothing, names, names)
         curves = forced_lightcurves_table(rows, photometry, facts, {"lab": Site()}).to_pandas()
         which = curves.star_id.to_numpy()
         values = {

@@ -63,7 +63,9 @@ def build(values: list[tuple[Any, ...]]) -> tuple[pa.Table, ForcedPhotometry, Ta
         np.ones(n),
     )
     names = np.array(["cat"] * n, object)
-    facts = TargetFacts(names, star.astype(int), nothing, nothing, np.where(known, band, None), names)
+    facts = TargetFacts(
+        names, star.astype(int), nothing, nothing, nothing, np.where(known, band, None), names
+    )
     return conform(pa.table(columns), schema), photometry, facts
 
 

@@ -99,6 +99,20 @@ def test_a_colour_of_the_catalog_is_better_than_a_difference() -> None:
     np.testing.assert_allclose(table["ref_colour"].to_numpy(), [0.3, *difference], rtol=1e-5)
 
 
+def test_the_error_of_a_colour_is_that_of_its_column_or_of_its_two_magnitudes() -> None:
+    given_pairs = pairs(3, mag_B_err=pa.array([0.03, 0.04, None]))
+    of_magnitudes = np.hypot([0.03, 0.04], given_pairs["mag_V_err"].to_numpy()[:2])
+    table = matches_table(given_pairs, "simcat", FILTERS, 0.05)
+    np.testing.assert_allclose(table["ref_colour_err"].to_numpy()[:2], of_magnitudes, rtol=1e-6)
+    assert table["ref_colour_err"].to_pylist()[2] is None, "a usual error would be made up"
+    own = given_pairs.append_column("colour_B_V_err", pa.array([0.01, None, 0.02]))
+    found = matches_table(own, "simcat", FILTERS, 0.05)["ref_colour_err"].to_numpy()
+    np.testing.assert_allclose(found, [0.01, of_magnitudes[1], 0.02], rtol=1e-6)
+    assert matches_table(pairs(3), "simcat", FILTERS, 0.05)["ref_colour_err"].null_count == 3
+    available = ["ref_id", "mag_V", "mag_V_err", "mag_B", "mag_B_err", "colour_B_V", "colour_B_V_err"]
+    assert set(reference_columns([V], available)) == set(available)
+
+
 def test_what_a_catalog_lacks_is_null_and_never_an_error_alone() -> None:
     without = matches_table(pairs(3, mag_V=None, mag_V_err=None, mag_B=None), "simcat", FILTERS, 0.05)
     for name in ("ref_mag", "ref_mag_err", "ref_colour"):

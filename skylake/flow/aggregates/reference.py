@@ -28,6 +28,7 @@ _SCHEMA = pa.schema(
         "colour": pa.string(),
         "mag": pa.float64(),
         "colour_value": pa.float64(),
+        "colour_err": pa.float64(),
     }
 )
 
@@ -51,8 +52,8 @@ def reference_table(
     Returns
     -------
     pyarrow.Table
-        ``origin``, ``ref_id``, ``band``, ``colour`` (empty for none), ``mag`` and ``colour_value``, NaN where the
-        catalog has no value.
+        ``origin``, ``ref_id``, ``band``, ``colour`` (empty for none), ``mag``, ``colour_value`` and ``colour_err``,
+        NaN where the catalog has no value.
     """
     places = _distinct(measured, ["star_id", "ra_deg", "dec_deg"], "star_id")
     stars = listed.filter(pc.is_valid(listed["ref_id"])).select(["star_id", "origin", "ref_id"])
@@ -85,9 +86,9 @@ def _looked_up(
     found = reference.cone(ra0, dec0, radius, columns, pc.field("ref_id").isin(pa.array(ref_id)))
     pieces = []
     for one in bands:
-        mag, colour = catalog_values(found, ref_id, one.band, one.colour, reference.survey)
+        mag, colour, colour_err = catalog_values(found, ref_id, one.band, one.colour, reference.survey)
         texts = {"origin": name, "band": one.band, "colour": one.colour or ""}
         values = {column: pa.repeat(text, len(ref_id)) for column, text in texts.items()}
-        values |= {"ref_id": stars["ref_id"], "mag": mag, "colour_value": colour}
+        values |= {"ref_id": stars["ref_id"], "mag": mag, "colour_value": colour, "colour_err": colour_err}
         pieces.append(pa.table({column: values[column] for column in _SCHEMA.names}, schema=_SCHEMA))
     return pieces

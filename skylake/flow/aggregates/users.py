@@ -15,7 +15,6 @@ types, units and descriptions; key and merges are always those of the aggregate.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 import runpy
@@ -28,7 +27,7 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skylake.errors import ConfigurationError
+from skylake.errors import ConfigurationError, no_column
 from skylake.flow.aggregates.query import Query, inputs_of
 from skylake.flow.execution.task_guard import code_of_user
 from skylake.schema import Column, TableLayout, TableSchema, empty_table, load
@@ -130,7 +129,9 @@ def _of_python(path: Path) -> Aggregate:
             "skylake.table.aggregate"
         )
     _require_inputs(path, found.inputs)
-    partial, merge, finish = (_Guarded(str(path), one) for one in (found.partial, found.merge, found.finish))
+    partial, merge, finish = (
+        _Guarded(str(path), name, getattr(found, name)) for name in ("partial", "merge", "finish")
+    )
     return replace(
         found, partial=partial, merge=merge, finish=_Finish(str(path), _not_batch(found.key), finish)
     )
@@ -142,9 +143,7 @@ def _require_inputs(path: Path, inputs: Sequence[Input]) -> None:
         names = load(one.table).names if one.table in TABLES else one.columns or ()
         for column in one.columns or ():
             if column not in names:
-                near = difflib.get_close_matches(column, names, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ConfigurationError(f"{path}: {one.table} has no column {column!r}{hint}")
+                raise ConfigurationError(f"{path}: {no_column(one.table, column, names)}")
 
 
 def _of_sql(path: Path) -> Aggregate:
@@ -181,10 +180,11 @@ class _Guarded:
     """A function of a user, whose errors name its file."""
 
     file: str
+    name: str
     function: Callable[[Any], pa.Table]
 
     def __call__(self, given: Any) -> pa.Table:
-        with code_of_user(self.file, "the aggregate fails"):
+        with code_of_user(self.file, f"{self.name} of the aggregate fails"):
             return self.function(given)
 
     @property
@@ -376,11 +376,19 @@ def _require_mergeable(path: Path, name: str, how: str) -> None:
 
 def _of_nothing(aggregate: Aggregate, path: Path) -> pa.Table:
     """Return the result of an aggregate for a batch without rows."""
-    schema = path.with_suffix(".yaml").name
-    with code_of_user(str(path), f"a batch without rows fails; let it pass, or put {schema} beside the file"):
+    try:
         return aggregate.finish(
             aggregate.merge([aggregate.partial(Given("", 0, _nothing(aggregate.inputs)))])
         )
+    except ConfigurationError as error:
+        # A name that does not exist is missing whatever the rows are.
+        if error.__cause__ is None or isinstance(error.__cause__, NameError | AttributeError | ImportError):
+            raise
+        schema = path.with_suffix(".yaml").name
+        raise ConfigurationError(
+            f"{error}; it was given tables without rows, since the columns follow from its result for these: let it "
+            f"pass them, or describe the columns in {schema} beside the file"
+        ) from error.__cause__
 
 
 def _nothing(inputs: Sequence[Input]) -> dict[str, pa.Table]:

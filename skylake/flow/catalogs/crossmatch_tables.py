@@ -26,6 +26,7 @@ from skylake.schema.digest import add_digests
 from skylake.schema.tables import in_force, require_plain_names
 from skylake.sky.crossmatch import Neighbours, match_graph, partitions, result_schema, rows_of, sides
 from skylake.sky.hats_files import HatsFiles, open_hats
+from skylake.sky.hats_in_place import files_in_place
 from skylake.sky.lake_catalogs import ReferenceCatalog
 from skylake.sky.pixels import Pixel
 
@@ -198,8 +199,10 @@ def open_side(snapshot: Snapshot, name: str) -> HatsFiles:
     if name in snapshot.tables:
         return _table(snapshot, name)
     if (catalog := name.removeprefix(_CATALOGS)) in snapshot.catalogs():
-        in_place = ReferenceCatalog.open(snapshot.catalog(catalog)).in_place
-        return open_hats(snapshot.catalog(catalog) if in_place is None else in_place.address)
+        reference = ReferenceCatalog.open(snapshot.catalog(catalog))
+        if reference.in_place is None:
+            return open_hats(snapshot.catalog(catalog))
+        return files_in_place(reference.in_place, reference.name, reference.checksum)
     if not is_url(name) and not Path(name).exists():
         tables = [one for one in snapshot.tables if snapshot.schema(one).layout.kind == "hats"]
         known = ", ".join([*tables, *(_CATALOGS + one for one in snapshot.catalogs())])

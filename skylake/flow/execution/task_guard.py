@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -63,11 +64,13 @@ def code_of_user(file: str, failed: str) -> Iterator[None]:
     Raises
     ------
     ConfigurationError
-        With the file, what failed, and the error.
+        With the file, what failed, the line, and the error.
     """
     try:
         yield
     except SkylakeError:
         raise
     except Exception as error:
-        raise ConfigurationError(f"{file}: {failed} ({type(error).__name__}: {error})") from error
+        lines = [one.lineno for one in traceback.extract_tb(error.__traceback__) if one.filename == file]
+        where = f" in line {lines[-1]}" if lines else ""
+        raise ConfigurationError(f"{file}: {failed}{where} ({type(error).__name__}: {error})") from error

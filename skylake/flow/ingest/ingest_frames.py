@@ -44,6 +44,7 @@ from skylake.flow.ingest.known_files import (
 from skylake.flow.ingest.multi_detector import LOST, ingest_chips
 from skylake.flow.ingest.neighbour_pass import Priors, place_lost
 from skylake.flow.ingest.profile_contradictions import ReportedFrame, contradictions, overlapping
+from skylake.flow.ingest.register_pass import register_lost
 from skylake.flow.ingest.row_protection import require_means, without_misplaced, without_worse
 from skylake.flow.sky.sky_frames import nights_with_later_sky, sky_frames
 from skylake.lake import Lake
@@ -280,6 +281,7 @@ def _ingest_window(
                 return reduce_again(files, with_priors, run.workers, staging / "placed")
 
             chunks = place_lost(chunks, run.lake.snapshot(), profile, run.workers, again)
+        chunks = register_lost(chunks, run.lake.snapshot(), profile, staging / "registered")
         for night, some in chunks.items():
             chunks[night], kept_rows = without_misplaced(
                 some, run.known.frames, run.lake.snapshot(), reduction

@@ -24,6 +24,7 @@ from skylake.flow.execution.cluster import Workers
 from skylake.flow.ingest.chunk_rows import Chunk
 from skylake.image.solving.neighbour_frames import EACH_SIDE, Neighbour, Neighbours, Prior
 from skylake.image.solving.neighbour_pointing import INTERPOLATED, NEIGHBOURS
+from skylake.image.solving.register_frames import CARDS, REGISTERED
 from skylake.image.solving.wcs_check import WcsCheck
 from skylake.image.wcs.lens import Lens
 from skylake.image.wcs.lens_text import lens_of_text
@@ -50,6 +51,8 @@ _COLUMNS = [
     "wcs_offset_arcsec",
     "pixel_scale_arcsec",
 ]
+#: What wcs_source says of frames that are not placed by their own stars.
+_NOT_BY_STARS = (None, NEIGHBOURS, INTERPOLATED, CARDS, REGISTERED)
 _LOST = {Reason.NO_WCS.value, Reason.BAD_WCS.value}
 
 Priors = dict[str, Prior | None]
@@ -152,7 +155,7 @@ def _size(row: Mapping[str, Any]) -> tuple[int, int]:
 
 def _is_placed(row: Mapping[str, Any]) -> bool:
     """Return whether a frame is placed by its own stars."""
-    if row["wcs_source"] in (None, NEIGHBOURS, INTERPOLATED) or row["mjd_mid"] is None:
+    if row["wcs_source"] in _NOT_BY_STARS or row["mjd_mid"] is None:
         return False
     # The matches of a frame that was refused may be due to chance.
     found = WcsCheck(row["wcs_expected"] or 0, row["wcs_matched"] or 0, 0.0, row["reason"] not in _LOST)
@@ -193,7 +196,7 @@ def _is_lost(row: Mapping[str, Any]) -> bool:
     """Return whether a frame was read but is not placed by its own stars."""
     if row["status"] not in (Status.OK, Status.REJECTED) or None in (row["mjd_mid"], row["width_px"]):
         return False
-    if row["wcs_source"] in (None, NEIGHBOURS, INTERPOLATED):
+    if row["wcs_source"] in _NOT_BY_STARS:
         return True
     return row["reason"] in _LOST and row["gates_failed"] is None
 

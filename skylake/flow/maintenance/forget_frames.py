@@ -1,4 +1,4 @@
-"""Remove frames or whole nights, and all that was measured on them, in one commit.
+"""Remove frames or whole nights, and all that was measured on them, or tables of users, in one commit.
 
 Older snapshots still have them until they are vacuumed. Light curves and other aggregates are out of date afterwards,
 and `aggregate` refreshes them.
@@ -38,7 +38,7 @@ _BY_FRAME = tuple(
 
 @dataclass(frozen=True, slots=True)
 class ForgetRequest:
-    """Nights and frames to forget.
+    """Nights, frames and tables to forget.
 
     Attributes
     ----------
@@ -48,16 +48,19 @@ class ForgetRequest:
         Frames that go, by the night that keeps others.
     base : int
         Snapshot in which they were found. If others change these nights afterwards, the commit is refused.
+    tables : frozenset of str
+        Tables of users that go as a whole.
     """
 
     nights: frozenset[Batch]
     frames: dict[Batch, tuple[int, ...]]
     base: int
+    tables: frozenset[str] = frozenset()
 
     @property
     def text(self) -> str:
-        """The nights, for the ledger."""
-        return ", ".join(sorted(map(str, self.nights | self.frames.keys())))
+        """The nights and tables, for the ledger."""
+        return ", ".join([*sorted(map(str, self.nights | self.frames.keys())), *sorted(self.tables)])
 
 
 @dataclass(slots=True)
@@ -72,11 +75,14 @@ class ForgetReport:
         Rows that go, by table.
     snapshot : int or None
         The snapshot that no longer has them; None if nothing was changed.
+    tables : list of str
+        Tables that go as a whole.
     """
 
     nights: list[str] = field(default_factory=list)
     rows: dict[str, int] = field(default_factory=dict)
     snapshot: int | None = None
+    tables: list[str] = field(default_factory=list)
 
 
 def parse_batch(text: str) -> Batch:
@@ -93,14 +99,18 @@ def parse_batch(text: str) -> Batch:
     return Batch(camera, int(night))
 
 
-def find(snapshot: Snapshot, frames: Collection[int], batches: Iterable[Batch]) -> ForgetRequest:
+def find(
+    snapshot: Snapshot, frames: Collection[int], batches: Iterable[Batch], tables: Collection[str] = ()
+) -> ForgetRequest:
     """Return where frames and nights are.
 
     Raises
     ------
     UsageError
-        If one of them is not in the lake.
+        If one of them is not in the lake, or a table is one of skylake.
     """
+    for table in tables:
+        _require_of_user(snapshot, table)
     held = snapshot.parts("frames")
     nights = set(batches)
     for batch in sorted(nights):
@@ -122,15 +132,28 @@ def find(snapshot: Snapshot, frames: Collection[int], batches: Iterable[Batch]) 
         by_night.setdefault(Batch(row["camera"], row["night"]), []).append(row["frame_id"])
     nights |= {batch for batch, ids in by_night.items() if len(ids) == held[str(batch)].n_rows}
     rest = {batch: tuple(sorted(ids)) for batch, ids in sorted(by_night.items()) if batch not in nights}
-    return ForgetRequest(frozenset(nights), rest, snapshot.number)
+    return ForgetRequest(frozenset(nights), rest, snapshot.number, frozenset(tables))
+
+
+def _require_of_user(snapshot: Snapshot, table: str) -> None:
+    """Refuse a table that is not there, or that a lake cannot be without."""
+    if table in table_names():
+        raise UsageError(
+            f"{table} is a table of skylake, and stays; only those of `skylake crossmatch` and of aggregates of your "
+            "own can be forgotten, and frames and nights (--frame, --batch)"
+        )
+    own = [name for name in snapshot.tables if name not in table_names()]
+    if table not in own:
+        known = f"those that can be forgotten are {', '.join(own)}" if own else "it has none of your own"
+        raise UsageError(f"{snapshot.layout.root}: there is no table {table!r} in the lake; {known}")
 
 
 def preview(snapshot: Snapshot, wanted: ForgetRequest) -> ForgetReport:
     """Return what would go."""
-    report = ForgetReport(sorted(map(str, wanted.nights)))
+    report = ForgetReport(sorted(map(str, wanted.nights)), tables=sorted(wanted.tables))
     for table in snapshot.tables:
-        parts = snapshot.parts(table).values()
-        count = sum(part.n_rows for part in parts if _batch(part) in wanted.nights)
+        parts, whole = snapshot.parts(table).values(), table in wanted.tables
+        count = sum(part.n_rows for part in parts if whole or _batch(part) in wanted.nights)
         if table in _BY_FRAME:
             slices = snapshot.slices(table, lambda part: _batch(part) in wanted.frames)
             ids = [frame for some in wanted.frames.values() for frame in some]
@@ -144,7 +167,7 @@ def preview(snapshot: Snapshot, wanted: ForgetRequest) -> ForgetReport:
 def forget(
     lake: Lake, wanted: ForgetRequest, workers: Workers, progress: Progress | None = None
 ) -> ForgetReport:
-    """Take frames and nights, and all that was measured on them, out of the lake.
+    """Take frames and nights with all that was measured on them, and tables of users, out of the lake.
 
     A night that loses some of its frames keeps the zeropoints of the others until it is calibrated again. A later
     ingest takes the files again if they are still there.
@@ -160,6 +183,9 @@ def forget(
     commit = Commit("forget", wanted.text, base=snapshot.number)
     with lake.stage("forget") as staging:
         for table in snapshot.tables:
+            if table in wanted.tables:
+                commit.drop(table, snapshot.parts(table))
+                continue
             for part in snapshot.parts(table).values():
                 if _batch(part) in wanted.nights:
                     commit.remove(table, part.name)
@@ -178,7 +204,7 @@ def _touch_new(now: Snapshot, snapshot: Snapshot, commit: Commit, wanted: Forget
         nights = wanted.nights | wanted.frames.keys() if table in _BY_FRAME else wanted.nights
         held = snapshot.parts(table).keys() if table in snapshot.tables else set()
         for name in now.parts(table).keys() - held:
-            if _batch(now.parts(table)[name]) in nights:
+            if table in wanted.tables or _batch(now.parts(table)[name]) in nights:
                 commit.remove(table, name)
 
 

@@ -611,7 +611,7 @@ def _bands(frames: pa.Table, camera: Camera, reference: ReferenceCatalog) -> dic
 
 def _failure(night: Night, error: BaseException) -> LakeError:
     why = reason_of(error, with_file=True)
-    return LakeError(f"{night.name}: the night could not be calibrated ({why}); mend that and run again")
+    return LakeError(f"{night.name}: the night could not be calibrated ({why}); fix that and run again")
 
 
 def _commit(

@@ -116,7 +116,7 @@ def choose_matches(
     frame, source, star = (pairs[name].to_numpy() for name in ("frame_id", "source_no", "ref_id"))
     rank = np.where(known.separation <= known.limit, 0, 2).astype(np.int8)
     nearest = choose_pairs(frame, source, star, known.separation, rank)
-    reference_mag, _, _ = reference_values(pairs, filters, camera.calibration.catalog_mag_err, survey)
+    reference_mag = reference_values(pairs, filters, camera.calibration.catalog_mag_err, survey).mag
     differs = _differing(pairs, known.of_frame, nearest.chosen, reference_mag, camera)
     choice = nearest
     if differs.any():

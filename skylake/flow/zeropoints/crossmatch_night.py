@@ -82,7 +82,10 @@ def match_night(
     columns = reference_columns(list(filters.values()), reference.columns, reference.survey)
     radius = match_radius_arcsec(frames, camera)
     judging = judging_columns(camera)
-    with NightCatalog(sources, slices) as detections, stars_around(detections, reference, radius) as stars:
+    with (
+        NightCatalog(sources, slices) as detections,
+        stars_around(detections, reference, radius, columns) as stars,
+    ):
         if stars is None:
             return empty_table(load("matches"))
         pairs = join_catalog(detections, stars, judging, columns, radius)

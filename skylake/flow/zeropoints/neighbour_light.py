@@ -81,9 +81,7 @@ class _Fields:
         error = f"{self.magnitude}_err"
         columns = ["ref_id", "ra_deg", "dec_deg", "pm_ra_mas_yr", "pm_dec_mas_yr", self.magnitude]
         columns += [error] if error in self.reference.columns else []
-        faintest = self.reference.faintest_of(ra_deg, dec_deg, wide, self.magnitude, MOST_STARS)
-        bright = None if math.isinf(faintest) else pc.field(self.magnitude) <= faintest
-        stars = self.reference.cone(ra_deg, dec_deg, wide, columns, bright)
+        stars = self.reference.brightest((ra_deg, dec_deg, wide), columns, self.magnitude, MOST_STARS)
         # A star that is listed twice is no neighbour of itself.
         stars = stars.take(np.unique(stars["ref_id"].to_numpy(), return_index=True)[1])
         self._field = ra_deg, dec_deg, wide, stars

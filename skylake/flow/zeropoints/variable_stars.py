@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from skylake.core.sphere import separation_deg, unit_vectors
+from skylake.core.sphere import unit_vectors
 from skylake.lake import Snapshot
 from skylake.sky.lake_catalogs import ReferenceCatalog
 from skylake.sky.match import nearest_within
@@ -38,13 +38,9 @@ def with_variables(matches: pa.Table, catalogs: Sequence[ReferenceCatalog]) -> p
     _, first, inverse = np.unique(matches["ref_id"].to_numpy(), return_index=True, return_inverse=True)
     ra, dec = (matches[name].to_numpy()[first] for name in ("ra_deg", "dec_deg"))
     stars = unit_vectors(ra, dec)
-    place = stars.mean(axis=0)
-    centre = float(np.degrees(np.arctan2(place[1], place[0]))) % 360.0
-    middle = float(np.degrees(np.arctan2(place[2], np.hypot(place[0], place[1]))))
-    reach = float(separation_deg(centre, middle, ra, dec).max()) + _SAME_ARCSEC / 3600.0
     listed = np.zeros(len(first), bool)
     for catalog in catalogs:
-        rows = catalog.cone(centre, middle, min(reach, 180.0), ["ra_deg", "dec_deg"])
+        rows = catalog.around(ra, dec, _SAME_ARCSEC, ["ra_deg", "dec_deg"])
         known = unit_vectors(rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy())
         listed[nearest_within(stars, known, _SAME_ARCSEC)[0]] = True
     column = matches.schema.get_field_index(VARIABLE)

@@ -42,7 +42,7 @@ _LONELIEST = 10
 #: A frame is crowded if its loneliest stars have neighbours with a larger share of their flux, or if what is too faint
 #: to be detected makes them so different that a correction has a larger relative error.
 _CROWDED, _POOR = 0.02, 0.005
-#: Where a catalog tells what neighbours bring, so much of it can be taken off, and more stars are enough alone.
+#: With a catalog the light of neighbours can be subtracted, up to this share, and more stars count as isolated.
 _ALONE_IN_CATALOG, _LONELIEST_IN_CATALOG = 0.05, 30
 #: Width of the rings in which the outer growth curve is summed; within one, obscured pixels are replaced
 #: by the mean of the others.

@@ -16,7 +16,7 @@ from skylake.image.psf.stamp_kernels import Stamps, SubtractedImage
 _ZERO = np.float32(0.0)
 #: Columns of what is held of a pair: the element of the normal matrix, and that of the variance beyond the sky's.
 _OVERLAP, _NOISE = 0, 1
-#: Stars no farther apart than this, pixels, can hardly be separated.
+#: Stars no farther apart than this, pixels, cannot be separated well.
 _SAME_PLACE_PX = 0.2
 #: Correlations of local skies are given at distances of so many pixels.
 SKY_STEP = 0.25

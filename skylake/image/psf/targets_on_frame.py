@@ -118,7 +118,7 @@ def find_shift(
 
     Targets give it themselves where enough of them are detected. Few targets, or such as are hidden, cannot: what is
     near one of them may be a stranger, and nothing need be there. Then the stars of the catalog that confirmed the
-    WCS give it; without a catalog a few targets do that can hardly lie at detections by chance.
+    WCS give it; without a catalog a few targets do, if their agreement with detections is unlikely to be chance.
 
     Parameters
     ----------

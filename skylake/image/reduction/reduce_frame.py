@@ -95,6 +95,11 @@ def _reduce(
     extracted = extract(record.row, picture, found, located, params.usual)
     record.add(judge_frame(record.row, _injectable(extracted, image), extracted.corrections, located.found))
     record.keep_sources(_with_response_error(extracted.measured, image))
+    if located.cards is not None and located.lost is not None and not params.unplaced:
+        # Where the cards put it is good enough to compare the frames of a field, but not to match a catalog.
+        record.refuse(located.lost)
+        record.place_sources(located.cards)
+        raise located.lost
     pointing = located.pointing if params.unplaced else require_right(located, record.row, reading.camera)
     record.place_sources(pointing)
     # The pixels with their sky have done their part too.

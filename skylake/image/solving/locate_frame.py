@@ -13,7 +13,7 @@ from skylake.core.corrections import correction, corrections_of
 from skylake.core.flags import FrameFlag
 from skylake.core.frame import Image
 from skylake.core.frame_row import FrameRow
-from skylake.core.frame_step import RowPart, Step, joined
+from skylake.core.frame_step import Notes, RowPart, Step, joined
 from skylake.core.reasons import Reason
 from skylake.errors import Corrections, FrameRejected
 from skylake.image.allsky.allsky_pointing import SkyScene, place_by_geometry, place_by_stars
@@ -46,6 +46,7 @@ from skylake.image.solving.pointing_hints import (
     of_profile,
     why_unsolved,
 )
+from skylake.image.solving.register_frames import KEPT_BY_CARDS, cards_row, lens_of_cards
 from skylake.image.solving.solution_header import wcs_header
 from skylake.image.solving.solve_near_expected import seek, telescope_row
 from skylake.image.solving.solve_parameters import SolveParams
@@ -98,10 +99,10 @@ def locate(
     prior : Prior or None
         What neighbours say of a frame that did not say itself where it points.
     """
-    camera = reading.camera
+    camera, shape = reading.camera, (image.pixels.shape[0], image.pixels.shape[1])
     if reference is None:
-        return Step(Located(given.pointing, _without_stars(given.lost, camera)), _UNCHECKED)
-    shape = (image.pixels.shape[0], image.pixels.shape[1])
+        found = Step(Located(given.pointing, _without_stars(given.lost, camera)), _UNCHECKED)
+        return _kept_by_cards(found, reading, header, shape, image.raw_step)
     field = MeasuredField(row, camera, reading.exposure_s, shape, measured, reference, image.raw_step)
     found = _located(field, header, given, prior)
     parts = [RowPart({"wcs_catalog": reference.catalog}), found.part]
@@ -109,7 +110,25 @@ def locate(
         parts.append(RowPart(sky_row(reading, found.value.pointing)))
         if not found.value.lost and camera.header.wcs != "none":
             parts.append(doubted_header(header, given.lost))
-    return Step(found.value, joined(*parts))
+    whole = Step(found.value, joined(*parts))
+    return _kept_by_cards(whole, reading, header, shape, image.raw_step)
+
+
+def _kept_by_cards(
+    found: Step[Located], reading: HeaderReading, header: Any, shape: tuple[int, int], raw_step: int
+) -> Step[Located]:
+    """Put a frame without a WCS where its telescope cards say, so that its sources are kept."""
+    located, camera = found.value, reading.camera
+    is_lost = located.lost is not None and located.lost.reason == Reason.NO_WCS
+    if located.pointing is not None or not is_lost or camera.astrometry.all_sky or reading.mjd_mid is None:
+        return found
+    lens = lens_of_cards(header, camera, shape, raw_step, reading.mjd_mid)
+    if lens is None:
+        return found
+    pointing = pointing_of_lens(lens, shape)
+    columns = cards_row(lens, camera) | pointing_row(pointing) | sky_row(reading, pointing)
+    part = RowPart(columns, notes=Notes(if_refused=(KEPT_BY_CARDS,)))
+    return Step(replace(located, cards=pointing), joined(found.part, part))
 
 
 def _located(field: MeasuredField, header: Any, given: HeaderPointing, prior: Prior | None) -> Step[Located]:

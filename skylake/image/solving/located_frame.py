@@ -114,6 +114,8 @@ class Located:
         Catalog stars, if it does.
     found : FoundStars or None
         Which of the stars that a clear frame shows are there, if it does.
+    cards : Pointing or None
+        About where the telescope cards put a frame without a pointing.
     """
 
     pointing: Pointing | None
@@ -121,6 +123,7 @@ class Located:
     crowding: Floats | None = None
     stars: CatalogStars | None = None
     found: FoundStars | None = None
+    cards: Pointing | None = None
 
 
 def require_right(located: Located, row: FrameRow, camera: Camera) -> Pointing:

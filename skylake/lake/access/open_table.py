@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from skylake.errors import UsageError
+from skylake.errors import UsageError, no_column
 from skylake.lake.access.gathered_views import gather, needed, needed_inner
 from skylake.lake.storage.slices import read_files
 from skylake.places import arrow_dataset
 from skylake.schema import TableSchema, arrow_schema
+from skylake.schema.arrow import filter_columns
 
 if TYPE_CHECKING:
     import duckdb
@@ -187,9 +188,7 @@ class OpenTable:
     def _require(self, columns: Columns) -> None:
         for name in columns or ():
             if name not in self.schema.merged_names:
-                raise UsageError(
-                    f"{self.name} has no column {name!r}; see docs/schema.md for those that it has"
-                )
+                raise UsageError(no_column(self.name, name, self.schema.merged_names))
 
 
 def filtered_by(filter: Any, schema: pa.Schema, name: str) -> set[str]:
@@ -217,23 +216,12 @@ def filtered_by(filter: Any, schema: pa.Schema, name: str) -> set[str]:
             f"the filter of {name} is not an expression of pyarrow, such as "
             f"pyarrow.compute.field({schema.names[0]!r}) > 0"
         )
-    # Not `schema.empty_table()`, which imports pandas.
-    empty = pa.Table.from_batches([], schema=schema)
     try:
-        empty.filter(filter)
+        return set(filter_columns(filter, schema))
     except pa.ArrowException as error:
         if unknown := re.search(r"No match for FieldRef\.Name\((.*?)\)", str(error)):
-            raise UsageError(
-                f"{name} has no column {unknown[1]!r}; its columns are {', '.join(schema.names)}"
-            ) from error
+            raise UsageError(no_column(name, unknown[1], schema.names)) from error
         raise UsageError(f"{name}: the filter {filter} cannot be applied ({error})") from error
-    needed = set()
-    for column in schema.names:
-        try:
-            empty.drop_columns([column]).filter(filter)
-        except pa.ArrowInvalid:
-            needed.add(column)
-    return needed
 
 
 def _let_go(snapshot: Snapshot) -> None:

@@ -40,6 +40,8 @@ class Commit:
         Names of those staged parts that were taken out of a bundle and did not change, by table.
     configurations : dict
         Resolved configurations that the parts were made with, by their SHA-256; the ledger keeps them.
+    dropped : set of str
+        Tables of users that go as a whole; all their parts are in `removed`.
     base : int or None
         Snapshot from which the parts were made. If another process has changed one of them since, the commit is
         refused, so that it does not undo that; None does not check.
@@ -54,6 +56,7 @@ class Commit:
     merged: dict[str, list[StagedBundle]] = field(default_factory=dict)
     unbundled: dict[str, set[str]] = field(default_factory=dict)
     configurations: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    dropped: set[str] = field(default_factory=set)
     base: int | None = None
     run: str | None = None
 
@@ -75,6 +78,11 @@ class Commit:
     def remove(self, table: str, name: str) -> None:
         """Remove a part."""
         self.removed.setdefault(table, set()).add(name)
+
+    def drop(self, table: str, names: Iterable[str]) -> None:
+        """Remove a table of a user with all its parts, given by name."""
+        self.dropped.add(table)
+        self.removed[table] = set(names)
 
     def merge(self, staged: StagedBundle) -> None:
         """Publish a bundle in place of the parts that it is made of."""

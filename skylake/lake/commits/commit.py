@@ -49,10 +49,16 @@ def publish(layout: Layout, base: Snapshot, commit: Commit) -> Snapshot:
         with reserve(layout, base.number) as reservation:
             versions = _versions(reservation, base, commit.tables)
             for name in commit.tables:
+                if name in commit.dropped:
+                    del versions[name]
+                    continue
                 folder, before = layout.version(name, reservation.number), versions[name]
                 versions[name] = build_version(folder, name, before, commit)
                 build_margin(layout, name, reservation.number, before)
             _publish_versions(reservation, versions, commit)
+        for name in commit.dropped:
+            with suppress(OSError):  # the link of a table that is gone leads nowhere
+                (layout.root / name).unlink()
         return Snapshot(layout, reservation.number)
     except OSError as error:
         raise LakeError(
@@ -94,6 +100,9 @@ def _versions(reservation: Reservation, snapshot: Snapshot, touched: Collection[
             if name not in touched:
                 versions[name] = make_empty(layout.version(name, reservation.number), name)
                 build_margin(layout, name, reservation.number, versions[name])
+            _link_table(layout, name)
+        elif name not in table_names():
+            # A rollback brings back a table that was dropped.
             _link_table(layout, name)
     return versions
 

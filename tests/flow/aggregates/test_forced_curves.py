@@ -219,6 +219,41 @@ def test_a_light_curve_is_that_of_the_target_by_default(forced_once: Lake) -> No
     assert found["object_id"] in (hidden.ref_id, hidden.star_id)
 
 
+def test_a_light_curve_can_be_read_in_any_flux(forced_once: Lake) -> None:
+    snapshot = forced_once.snapshot()
+    curves = snapshot.pandas("forced_lightcurves")
+    star = int(curves[(curves.n_detected > 3) & (curves.n_points == 12)].iloc[0].star_id)
+    calibrated, same, fit, circle = (
+        curve_of_object(snapshot, star, flux=flux) for flux in ("calibrated", "hybrid2", "psf", "aper1")
+    )
+    assert "flux_used" not in calibrated["bands"][0]
+    assert same["bands"][0].pop("flux_used") == "hybrid2"
+    for name, value in calibrated["bands"][0].items():
+        assert same["bands"][0][name] == (
+            pytest.approx(value, rel=1e-5) if isinstance(value, float) else value
+        ), name
+    with snapshot.duckdb() as connection:
+        known = connection.sql(
+            f"""SELECT p.frame_id, p.mag, p.mag_psf, p.mag_psf_err, p.zp, s.flux_aper1 * f.apcor_aper1
+                    * coalesce(s.apcor_rel_aper1, 1) AS flux
+                FROM forced_lightcurve_points AS p JOIN forced_sources AS s USING (frame_id, star_id)
+                JOIN frames AS f USING (frame_id) WHERE p.star_id = {star}"""
+        ).df()
+    known = known.set_index("frame_id")
+    for curve, magnitude in (
+        (same, known.mag),
+        (fit, known.mag_psf),
+        (circle, known.zp - 2.5 * np.log10(known.flux)),
+    ):
+        points = pd.DataFrame(curve["points"]).set_index("frame_id")
+        assert len(points) == 12
+        assert points.mag.to_numpy() == pytest.approx(magnitude[points.index].to_numpy(), abs=2e-6)
+    errors = pd.DataFrame(fit["points"]).set_index("frame_id").mag_err
+    assert errors.to_numpy() == pytest.approx(known.mag_psf_err[errors.index].to_numpy(), rel=1e-4)
+    # Few frames a night say nothing of the best flux.
+    assert curve_of_object(snapshot, star, flux="best") == calibrated
+
+
 def test_means_are_the_same_read_without_the_other_columns_of_points(forced_once: Lake) -> None:
     snapshot = forced_once.snapshot()
     schema = snapshot.schema("forced_lightcurves")

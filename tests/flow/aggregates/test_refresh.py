@@ -274,7 +274,8 @@ def test_an_empty_lake_has_empty_aggregates(lake: Lake) -> None:
 
 def test_an_unknown_aggregate_is_wrong_use(lake: Lake) -> None:
     with pytest.raises(
-        UsageError, match="the aggregates are nights, lightcurves, forced_lightcurves, maps, seeing"
+        UsageError,
+        match="the aggregates are nights, lightcurves, forced_lightcurves, maps, repeatability, seeing",
     ):
         aggregate(lake, ["colours"], Inline())
 

@@ -242,10 +242,31 @@ def test_a_file_that_is_no_aggregate_is_named(own: Path, text: str, why: str) ->
     assert re.search(why, str(error)) and str(own) in str(error)
 
 
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        (
+            "pc.summ(sky).as_py()",
+            r"line \d+ \(AttributeError: module 'pyarrow.compute' has no attribute 'summ'\)$",
+        ),
+        ("pc.sum(sly).as_py()", r"line \d+ \(NameError: name 'sly' is not defined\)$"),
+        ("sky[0].as_py()", r"line \d+ \(IndexError: .*\); it was given tables without rows"),
+    ],
+)
+def test_a_mistake_in_a_function_is_told_with_its_line(own: Path, broken: str, why: str) -> None:
+    put(own, PYTHON.replace("pc.sum(sky).as_py()", broken))
+    _, (error,) = user_aggregates()
+    assert re.search(r"0\.py: partial of the aggregate fails in " + why, str(error))
+    line = int(re.search(r"line (\d+)", str(error))[1])
+    assert broken in (own / "0.py").read_text().splitlines()[line - 1]
+
+
 def test_errors_of_the_users_code_name_its_file(calibrated: Lake, own: Path) -> None:
     number = calibrated.snapshot().number
     put(own, PYTHON.replace("pc.sum(sky).as_py()", "1.0 / (given.night == 0)"))
-    with pytest.raises(ConfigurationError, match=r"0\.py: the aggregate fails .ZeroDivisionError"):
+    with pytest.raises(
+        ConfigurationError, match=r"0\.py: partial of the aggregate fails in line \d+ .ZeroDivisionError"
+    ):
         aggregate(calibrated, ["skies"], Inline())
     put(own, WIDTHS.replace("max(fwhm_px)", "max(CAST(filter || 'x' AS INTEGER))"))
     (own / "0.py").unlink()

@@ -15,12 +15,17 @@ import pandas as pd
 import pyarrow.compute as pc
 import pytest
 
-from skylake.errors import CatalogError
+import skylake
+from skylake.errors import CatalogError, UsageError
+from skylake.flow.catalogs.crossmatch_tables import MatchRequest, crossmatch
 from skylake.flow.catalogs.import_catalogs import import_catalog, index_imported, use_in_place
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.maintenance.verify_lake import VerifyOptions, open_facts, verify
 from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.lake import Lake
+from skylake.sky.catalog_search import Limits, coverage, in_box
+from skylake.sky.cone import Box
+from skylake.sky.crossmatch import Neighbours
 from skylake.sky.lake_catalogs import ReferenceCatalog, StarField
 
 pytestmark = [pytest.mark.full, pytest.mark.xdist_group("lsdb")]
@@ -96,6 +101,24 @@ def test_cones_and_fields_are_those_of_an_import(
         for filter in (None, bright):
             some = [rows_of(one.cone(*place, ["ref_id", "mag_V"], filter)) for one in (far, near)]
             assert some[0] == some[1]
+    for box in (
+        Box((star["ra_deg"] - 0.5, star["ra_deg"] + 0.4), (-90.0, star["dec_deg"])),
+        Box((0.0, 360.0), (-90.0, 90.0)),
+    ):
+        for limits in (Limits({}, {}), Limits({"V": (10.0, 12.0)}, {"B-V": (None, 1.0)})):
+            boxes = [rows_of(in_box(one, box, limits)) for one in (far, near)]
+            assert boxes[0] == boxes[1]
+            assert boxes[0] or limits.magnitudes
+    for order in (None, 3):
+        covered = [coverage(one, order) for one in (far, near)]
+        assert covered[0].order == covered[1].order
+        np.testing.assert_array_equal(covered[0].pixels, covered[1].pixels)
+        np.testing.assert_array_equal(covered[0].counts, covered[1].counts)
+    whole = near.cone(0.0, 0.0, 180.0)["mag_V"].drop_null().to_numpy()
+    for most, faintest in ((50, np.inf), (len(whole), np.inf), (len(whole), 11.0), (20, 11.0)):
+        bright = far.brightest((0.0, 0.0, 180.0), ["ref_id", "mag_V"], "mag_V", most, faintest)
+        expected = np.sort(whole[whole <= faintest])[:most]
+        np.testing.assert_array_equal(np.sort(bright["mag_V"].drop_null().to_numpy()), expected)
     fields = [
         StarField(one, "V", 100).at(star["ra_deg"], star["dec_deg"], 1.0, 60_000.0) for one in (near, far)
     ]
@@ -124,6 +147,30 @@ def test_nights_are_calibrated_as_with_an_import(
     assert verify(open_facts(calibrated.root, options), Inline(), options).failed == []
     with calibrated.snapshot().duckdb() as connection:
         assert connection.execute("SELECT count(*) FROM catalogs.simcat").fetchall()
+
+
+def test_matches_have_the_columns_of_the_lake_and_sql_says_what_does(
+    ingested: Lake, elsewhere: Path, columns: Any
+) -> None:
+    use_in_place(ingested, "far", str(elsewhere), columns)
+    wanted = ("ref_id", "mag_V", "pm_ra_mas_yr")
+    for name in ("far", "simcat"):
+        for left, right, names in (("sources", name, (None, wanted)), (name, "sources", (wanted, None))):
+            request = MatchRequest(left, right, Neighbours(20.0), *names)
+            crossmatch(ingested, f"{left}_{right}", request, Inline())
+    for left, right in (("sources", "{}"), ("{}", "sources")):
+        found, expected = (
+            ingested.snapshot()
+            .pandas(f"{left.format(name)}_{right.format(name)}")
+            .sort_values(["frame_id", "source_no", "ref_id"], ignore_index=True)
+            for name in ("far", "simcat")
+        )
+        assert len(found) > 100
+        pd.testing.assert_frame_equal(found, expected)
+    with pytest.raises(
+        UsageError, match="far is used in place, where SQL does not reach it; `skylake catalog cone`"
+    ):
+        skylake.open(ingested.root).sql("SELECT count(*) FROM catalogs.far")
 
 
 def test_what_is_no_catalog_is_one_sentence(

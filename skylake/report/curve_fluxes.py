@@ -1,0 +1,137 @@
+"""Light curves of targets in another flux than the calibrated one, read from the forced measurements."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from skylake.errors import LakeError
+from skylake.lake import Snapshot
+from skylake.schema import arrow_schema, load
+from skylake.table.calibrated_forced import FORCED_FRAME_COLUMNS, ForcedPhotometry, calibrate_forced
+from skylake.table.calibrated_matches import ZEROPOINT_COLUMNS
+from skylake.table.forced_lightcurves import finish
+from skylake.table.lightcurves import nest_floats
+from skylake.table.repeatability import parts_of_flux, recommended_flux
+
+#: ``best`` is the flux that repeats best for stars of such a magnitude, ``calibrated`` that of the zeropoints.
+FluxChoice = Literal["best", "calibrated", "hybrid1", "hybrid2", "hybrid3", "psf", "aper1", "aper2", "aper3"]
+FLUX_CHOICES: tuple[str, ...] = get_args(FluxChoice)
+#: Lists of targets put a star at places that differ by less.
+_REACH_DEG = 30.0 / 3600.0
+_REPLACED = ("flux", "flux_err", "zp", "zp_err", "mag", "mag_err", "mag_limit")
+_ERRORS = {
+    "mag_random_err": "mag_random_err",
+    "mag_systematic_err": "zp_systematic_err",
+    "zp_random_err": "zp_random_err",
+}
+
+
+def in_flux(snapshot: Snapshot, rows: pa.Table, choice: FluxChoice) -> tuple[pa.Table, list[str | None]]:
+    """Return light curves of a target in a flux, and which flux each is in; None for that of the zeropoints.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    rows : pyarrow.Table
+        Rows of ``forced_lightcurves``.
+    choice : str
+        One of :data:`FLUX_CHOICES`.
+
+    Raises
+    ------
+    LakeError
+        If the frames of a camera have no such flux.
+    """
+    made, names = [], []
+    for place in range(rows.num_rows):
+        row = rows.slice(place, 1)
+        name = _best(snapshot, row) if choice == "best" else None if choice == "calibrated" else choice
+        names.append(name)
+        made.append(row if name is None else _remade(snapshot, row, name))
+    return pa.concat_tables(made), names
+
+
+def _best(snapshot: Snapshot, row: pa.Table) -> str | None:
+    """Return the flux that repeats significantly better for stars as bright as this one; None for the calibrated."""
+    camera, band, magnitude = (row[name][0].as_py() for name in ("camera", "band", "mag_median"))
+    if magnitude is None:
+        magnitude = row["ref_mag"][0].as_py()
+    if magnitude is None or not snapshot.n_rows("repeatability"):
+        return None
+    found = snapshot.read("repeatability", None, lambda part: part.camera == camera, pc.field("band") == band)
+    return recommended_flux(found, float(magnitude))
+
+
+def _remade(snapshot: Snapshot, row: pa.Table, name: str) -> pa.Table:
+    """Return a light curve with the measurements of another flux."""
+    camera, star, ra, dec = (row[one][0].as_py() for one in ("camera", "star_id", "ra_deg", "dec_deg"))
+    ids = pc.struct_field(row["lightcurve"].combine_chunks(), "frame_id").flatten()
+    forced = snapshot.cone("forced_sources", ra, dec, _REACH_DEG)
+    mine = pc.and_(pc.equal(forced["camera"], camera), pc.equal(forced["star_id"], star))
+    forced = forced.filter(mine)
+    seen = pc.field("frame_id").isin(ids)
+    frames = snapshot.read("frames", FORCED_FRAME_COLUMNS, lambda part: part.camera == camera, seen)
+    calibrated = (
+        seen & (pc.field("catalog") == row["catalog"][0]) & (pc.field("version") == row["version"][0])
+    )
+    zeropoints = snapshot.read(
+        "zeropoints", ZEROPOINT_COLUMNS, lambda part: part.camera == camera, calibrated
+    )
+    value = row["ref_colour"][0].as_py()
+    colour = np.full(forced.num_rows, np.nan if value is None else value)
+    kind, circle = parts_of_flux(name)
+    found = calibrate_forced(forced, colour, frames, zeropoints, kind, circle=circle)
+    if not np.isfinite(found.flux).any():
+        raise LakeError(f"{camera} has no flux {name} of this star; `--flux calibrated` is always there")
+    return finish(_replaced(row, found, _places(forced["frame_id"].to_numpy(), ids.to_numpy())))
+
+
+def _places(known: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+    """Return where each frame stands among the measurements, and the number of these where it does not."""
+    order = np.argsort(known)
+    place = order[np.minimum(np.searchsorted(known, wanted, sorter=order), max(len(known) - 1, 0))]
+    return np.where(known[place] == wanted, place, len(known))
+
+
+def _replaced(row: pa.Table, found: ForcedPhotometry, place: npt.NDArray[np.intp]) -> pa.Table:
+    """Return a light curve whose nested columns have other measurements."""
+    schema = load("forced_lightcurves")
+
+    def at(name: str) -> npt.NDArray[np.float64]:
+        return np.append(getattr(found, name), np.nan)[place]
+
+    offsets = np.array([0, len(place)])
+    nested = {
+        "lightcurve": _points(row, {name: at(name) for name in _REPLACED}),
+        "lightcurve_errors": nest_floats(
+            {name: at(source) for name, source in _ERRORS.items()}, offsets, "lightcurve_errors", schema
+        ),
+        "lightcurve_noise": nest_floats({"sky_err": at("sky_err")}, offsets, "lightcurve_noise", schema),
+    }
+    for name, values in nested.items():
+        field = arrow_schema(schema).field(name)
+        row = row.set_column(row.schema.get_field_index(name), field, values)
+    return row
+
+
+def _points(row: pa.Table, values: dict[str, npt.NDArray[np.float64]]) -> pa.StructArray:
+    """Return the measurements of a light curve with some of their values replaced."""
+    held = row["lightcurve"].combine_chunks()
+    fields: list[Any] = list(held.type)
+    lists = [pc.struct_field(held, field.name) for field in fields]
+    made = [
+        pa.ListArray.from_arrays(
+            pa.array([0, len(values[field.name])], pa.int32()),
+            pa.array(values[field.name], pa.float64(), from_pandas=True).cast(field.type.value_type),
+            type=field.type,
+        )
+        if field.name in values
+        else one
+        for field, one in zip(fields, lists, strict=True)
+    ]
+    return pa.StructArray.from_arrays(made, fields=fields)

@@ -1,0 +1,256 @@
+"""The table ``repeatability``: how well stars repeat within a night by flux and magnitude, and which flux is best."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from skylake.core.flags import SPOILED, SourceFlag
+from skylake.schema import arrow_schema, conform, load
+from skylake.table.aggregate import Aggregate, Given, Granularity, Input, merged_by
+from skylake.table.calibrated_forced import FORCED_FRAME_COLUMNS, ForcedKind, calibrate_forced
+from skylake.table.calibrated_matches import ZEROPOINT_COLUMNS
+from skylake.table.ensemble_scatter import (
+    ALIKE,
+    LEAST_POINTS,
+    LEAST_STARS,
+    FluxScatter,
+    Repeats,
+    flux_scatters,
+    is_better,
+    scatter_bins,
+)
+
+Floats = npt.NDArray[np.float64]
+
+#: Fluxes of ``forced_sources`` without their prefix. Of those that are alike the first is recommended: the light of
+#: neighbours is taken off in all but the last three.
+FORCED_FLUXES = ("hybrid1", "hybrid2", "hybrid3", "psf", "aper1", "aper2", "aper3")
+BIN_MAG = 1.0
+_MAG = 2.5 / np.log(10.0)
+#: Fainter stars have fluxes that noise makes negative, of which there are no magnitudes.
+_LEAST_SNR = 5.0
+#: More stars of a magnitude would not change what they show.
+_MOST_STARS = 300
+_UNUSED = int(SPOILED | SourceFlag.FIT_FAILED)
+_BATCH_KEY = ("camera", "night", "band")
+_IDS = ("star_id", "frame_id")
+_VALUES = tuple(f"{name}{end}" for name in FORCED_FLUXES for end in ("", "_err"))
+_FORCED_COLUMNS = (
+    "frame_id",
+    "star_id",
+    "flags",
+    "sky_rms_adu",
+    "altitude_deg",
+    *(f"flux_{name}{end}" for name in FORCED_FLUXES for end in ("", "_err")),
+    *(f"apcor_rel_aper{number}" for number in (1, 2, 3)),
+)
+
+
+def parts_of_flux(name: str) -> tuple[ForcedKind, str | None]:
+    """Return the kind and the circle of a flux of ``forced_sources``; None for the flux of the fit."""
+    if name == "psf":
+        return "psf", None
+    return ("hybrid" if name.startswith("hybrid") else "aper"), f"aper{name[-1]}"
+
+
+def partial(given: Given) -> pa.Table:
+    """Return the good magnitudes of a night in all fluxes, as lists of each band."""
+    zeropoints = given["zeropoints"]
+    good = pc.equal(pc.bit_wise_and(given["forced_sources"]["flags"], _UNUSED), 0)
+    forced = given["forced_sources"].filter(good)
+    band, default = _of_frames(forced["frame_id"].to_numpy(), zeropoints)
+    columns: dict[str, Any] = {name: forced[name].to_numpy() for name in _IDS}
+    for name in FORCED_FLUXES:
+        kind, circle = parts_of_flux(name)
+        no_colour = np.full(forced.num_rows, np.nan)
+        found = calibrate_forced(forced, no_colour, given["frames"], zeropoints, kind, circle=circle)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            columns |= {
+                name: found.mag,
+                f"{name}_err": np.where(found.flux > 0, _MAG * found.flux_err / found.flux, np.nan),
+            }
+    rows = []
+    for one in sorted(set(band[band != ""].tolist())):
+        mine = np.flatnonzero(band == one)
+        rows.append(
+            {"camera": given.camera, "night": given.night, "band": one, "flux": max(default[mine])}
+            | {name: values[mine] for name, values in columns.items()}
+        )
+    return pa.Table.from_pylist(rows, _partial_schema())
+
+
+def _of_frames(
+    frame_id: npt.NDArray[np.int64], zeropoints: pa.Table
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return the band of each measurement, and the hybrid flux of its calibration; empty where there is none."""
+    ids = zeropoints["frame_id"].to_numpy()
+    if len(ids) == 0:
+        return np.full(len(frame_id), "", object), np.full(len(frame_id), "", object)
+    order = np.argsort(ids)
+    place = order[np.minimum(np.searchsorted(ids, frame_id, sorter=order), len(ids) - 1)]
+    bands = np.asarray(pc.fill_null(zeropoints["band"], "").to_pylist(), object)
+    usual = np.asarray([_hybrid_of(flux) for flux in zeropoints["flux"].to_pylist()], object)
+    return np.where(ids[place] == frame_id, bands[place], ""), usual[place]
+
+
+def _hybrid_of(flux: str) -> str:
+    """Return the flux of light curves where `flux` was calibrated; circles beyond the third have no columns here."""
+    name = flux.replace("aper", "hybrid")
+    return name if name in FORCED_FLUXES else "hybrid3"
+
+
+def _partial_schema() -> pa.Schema:
+    plain = [arrow_schema(load("repeatability")).field(name) for name in (*_BATCH_KEY, "flux")]
+    ids = [pa.field(name, pa.list_(pa.int64())) for name in _IDS]
+    return pa.schema(plain + ids + [pa.field(name, pa.list_(pa.float64())) for name in _VALUES])
+
+
+def finish(rows: pa.Table) -> pa.Table:
+    """Return the scatter of each flux and magnitude bin of each band."""
+    schema = load("repeatability")
+    found: list[dict[str, Any]] = []
+    for place in range(rows.num_rows):
+        row = rows.slice(place, 1)
+        batch = {name: row[name][0].as_py() for name in _BATCH_KEY}
+        lists = {
+            name: row[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            for name in (*_IDS, *_VALUES)
+        }
+        found += [batch | one for one in _of_band(lists, row["flux"][0].as_py())]
+    arrays = {
+        item.name: pa.array([row[item.name] for row in found], item.type, from_pandas=True)
+        for item in arrow_schema(schema)
+    }
+    return conform(pa.table(arrays), schema)
+
+
+def _of_band(lists: dict[str, npt.NDArray[Any]], default: str) -> list[dict[str, Any]]:
+    """Return the rows of one band of a night."""
+    order = np.lexsort((lists["frame_id"], lists["star_id"]))
+    order = _some_stars({name: values[order] for name, values in lists.items()}, order, default)
+    if order.size == 0:
+        return []
+    _, star = np.unique(lists["star_id"][order], return_inverse=True)
+    _, frame = np.unique(lists["frame_id"][order], return_inverse=True)
+    values = {name: np.asarray(lists[name][order], float) for name in _VALUES}
+    level, _ = _medians(values[default], star)
+    fluxes = {name: values[name] for name in FORCED_FLUXES if np.isfinite(values[name]).any()}
+    errors = {name: values[f"{name}_err"] for name in fluxes}
+    scatters = flux_scatters(Repeats(star.astype(np.int64), frame.astype(np.int64), level, fluxes, errors))
+    n_frames = int(frame.max()) + 1
+    return [
+        _row(one, scatters[one.flux], n_frames) for one in scatter_bins(level, scatters, default, BIN_MAG)
+    ]
+
+
+def _some_stars(
+    lists: dict[str, npt.NDArray[Any]], order: npt.NDArray[np.intp], default: str
+) -> npt.NDArray[np.intp]:
+    """Return the rows of stars that are bright enough and seen often enough, and not too many of a magnitude."""
+    ids, star = np.unique(lists["star_id"], return_inverse=True)
+    level, count = _medians(np.asarray(lists[default], float), star)
+    error, _ = _medians(np.asarray(lists[f"{default}_err"], float), star)
+    chosen = (count >= LEAST_POINTS) & (error < _MAG / _LEAST_SNR)
+    for place in np.unique(np.floor(level[chosen] / BIN_MAG)):
+        inside = np.flatnonzero(chosen & (np.floor(level / BIN_MAG) == place))
+        # By digits of their numbers: the same stars each time, and no part of the sky before others.
+        chosen[inside[np.argsort((ids[inside] * 2654435761) % 4294967291)][_MOST_STARS:]] = False
+    return np.asarray(order[chosen[star]])
+
+
+def _medians(values: Floats, group: npt.NDArray[np.intp]) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """Return the median of the finite values of each group, and their number."""
+    n = int(group.max(initial=-1)) + 1
+    good = np.flatnonzero(np.isfinite(values))
+    good = good[np.lexsort((values[good], group[good]))]
+    count = np.bincount(group[good], minlength=n)
+    first, middle = np.cumsum(count) - count, np.full(n, np.nan)
+    some = np.flatnonzero(count)
+    ordered = values[good]
+    middle[some] = 0.5 * (
+        ordered[first[some] + (count[some] - 1) // 2] + ordered[first[some] + count[some] // 2]
+    )
+    return middle, count
+
+
+def _row(one: Any, found: FluxScatter, n_frames: int) -> dict[str, Any]:
+    names = (
+        "flux",
+        "mag_low",
+        "mag_high",
+        "n_stars",
+        "n_points",
+        "scatter",
+        "scatter_err",
+        "tie",
+        "ratio",
+        "ratio_err",
+    )
+    model = ("photon_scale", "photon_scale_err", "floor", "floor_err")
+    row: dict[str, Any] = {name: getattr(one, name) for name in (*names, "is_recommended")}
+    row |= {name: getattr(found, name) for name in model}
+    return row | {"photon_err": one.predicted, "n_frames": n_frames}
+
+
+def recommended_flux(rows: pa.Table, magnitude: float) -> str | None:
+    """Return the flux that the nights of a camera and band recommend for a star together.
+
+    The ratios of all nights are combined by their errors; a flux is recommended as in a single night.
+
+    Parameters
+    ----------
+    rows : pyarrow.Table
+        Rows of ``repeatability`` of one camera and band.
+    magnitude : float
+        Of the star.
+
+    Returns
+    -------
+    str or None
+        None where its default flux is best, or no night has stars of its magnitude.
+    """
+    low, high = (rows[name].to_numpy() for name in ("mag_low", "mag_high"))
+    rows = rows.filter(
+        pa.array((low <= magnitude) & (magnitude < high) & (rows["n_stars"].to_numpy() >= LEAST_STARS))
+    )
+    flux, ratio, error = (
+        rows[name].to_numpy(zero_copy_only=False) for name in ("flux", "ratio", "ratio_err")
+    )
+    n_stars = rows["n_stars"].to_numpy()
+    nights = len(np.unique(rows["night"].to_numpy()))
+    means: dict[str, float] = {}
+    for name in FORCED_FLUXES:
+        mine = np.flatnonzero((flux == name) & (ratio > 0))
+        # One that some nights lack is not better in the others.
+        if mine.size < nights or nights == 0:
+            continue
+        logs, spread = np.log(ratio[mine]), np.maximum(error[mine] / ratio[mine], 1e-3)
+        mean = float(np.exp(np.average(logs, weights=spread**-2)))
+        n_free = int(np.sum(n_stars[mine] - 1))
+        if is_better(mean, mean * float(np.sum(spread**-2) ** -0.5), n_free):
+            means[name] = mean
+    if not means:
+        return None
+    return next(name for name, mean in means.items() if mean <= (1.0 + ALIKE) * min(means.values()))
+
+
+_MERGE = merged_by(_BATCH_KEY, {"flux": "max"} | dict.fromkeys((*_IDS, *_VALUES), "concat"))
+AGGREGATE = Aggregate(
+    name="repeatability",
+    inputs=(
+        Input("forced_sources", _FORCED_COLUMNS, is_needed=True),
+        # Zeropoints change with whatever is read of frames.
+        Input("frames", FORCED_FRAME_COLUMNS, is_followed=False),
+        Input("zeropoints", (*ZEROPOINT_COLUMNS, "band", "catalog", "colour"), pc.field("zp").is_valid()),
+    ),
+    key=("camera", "night", "band", "flux", "mag_low"),
+    granularity=Granularity.BATCH,
+    partial=partial,
+    merge=_MERGE,
+    finish=finish,
+)

@@ -1,0 +1,94 @@
+"""The table ``repeatability``, and the flux that several nights recommend together."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from skylake.schema import arrow_schema, conform, load
+from skylake.table.aggregate import Given
+from skylake.table.repeatability import AGGREGATE, recommended_flux
+
+N_FRAMES, N_STARS = 20, 24
+
+
+def a_night(psf_noise: float, seed: int = 1) -> pa.Table:
+    """The rows of a night whose stars are 10 % noisy in all fluxes but that of the fit."""
+    random = np.random.default_rng(seed)
+    frame, star = (values.ravel() for values in np.mgrid[:N_FRAMES, :N_STARS])
+    n = len(frame)
+    forced = {"frame_id": frame + 1, "star_id": star + 100, "flags": np.where(star == 3, 1 << 3, 0)}
+    for name in ("hybrid1", "hybrid2", "hybrid3", "psf", "aper1", "aper2", "aper3"):
+        noise = psf_noise if name == "psf" else 0.1
+        forced |= {
+            f"flux_{name}": 100.0 * (1.0 + random.normal(0.0, noise, n)),
+            f"flux_{name}_err": np.full(n, 100.0 * noise),
+        }
+    frames = {"frame_id": np.arange(N_FRAMES) + 1, "exposure_s": np.ones(N_FRAMES)}
+    frames |= {f"apcor_aper{number}": np.ones(N_FRAMES) for number in (1, 2, 3)}
+    frames |= {f"aper{number}_radius_px": np.full(N_FRAMES, 2.0 * number) for number in (1, 2, 3)}
+    zero = {
+        "frame_id": np.arange(N_FRAMES) + 1,
+        "zp": random.normal(20.5, 0.1, N_FRAMES),
+        "zp_err": np.full(N_FRAMES, 0.01),
+    }
+    zero |= {"flux": ["aper2"] * N_FRAMES, "band": ["V"] * N_FRAMES, "version": np.ones(N_FRAMES)}
+    # The light of all stars follows the transparency of the frame.
+    factor = 10.0 ** (-0.4 * (zero["zp"] - 20.5))[frame]
+    forced = {name: values / factor if "flux" in name else values for name, values in forced.items()}
+    tables = {"forced_sources": forced, "frames": frames, "zeropoints": zero}
+    asked = {one.table: one.columns for one in AGGREGATE.inputs}
+    given = Given(
+        "lab", 20240407, {name: _table(name, asked[name] or (), values) for name, values in tables.items()}
+    )
+    return AGGREGATE.finish(AGGREGATE.merge([AGGREGATE.partial(given)]))
+
+
+def _table(name: str, columns: tuple[str, ...], values: dict[str, object]) -> pa.Table:
+    kinds, n = arrow_schema(load(name)), len(values["frame_id"])  # type: ignore[arg-type]
+    return pa.table(
+        {
+            one: pa.array(values[one]).cast(kinds.field(one).type)
+            if one in values
+            else pa.nulls(n, kinds.field(one).type)
+            for one in columns
+        }
+    )
+
+
+def test_a_night_says_how_its_stars_repeat_and_which_flux_is_best() -> None:
+    rows = a_night(0.03).to_pandas().set_index("flux")
+    assert set(rows.n_stars) == {N_STARS - 1}
+    assert set(rows.n_frames) == {N_FRAMES}
+    assert rows.scatter["hybrid2"] == pytest.approx(0.11, abs=0.02)
+    assert rows.scatter["psf"] == pytest.approx(0.033, abs=0.006)
+    assert rows.photon_err["psf"] == pytest.approx(0.033, abs=0.003)
+    assert rows.ratio["hybrid2"] == 1.0
+    assert list(rows.index[rows.is_recommended]) == ["psf"]
+
+
+def test_nights_are_put_together_by_their_errors() -> None:
+    rows = a_night(0.03)
+    assert recommended_flux(rows, 15.0) == "psf"
+    assert recommended_flux(rows, 9.0) is None
+    assert recommended_flux(a_night(0.1), 15.0) is None
+    other = pa.concat_tables([rows, _of_night(a_night(0.1, 2), 20240408)])
+    # A night in which the flux is missing says that it cannot be relied on.
+    lacking = _of_night(rows.filter(pa.compute.not_equal(rows["flux"], "psf")), 20240409)
+    assert recommended_flux(pa.concat_tables([rows, lacking]), 15.0) is None
+    assert recommended_flux(other, 15.0) == "psf"
+
+
+def _of_night(rows: pa.Table, night: int) -> pa.Table:
+    place = rows.schema.get_field_index("night")
+    return rows.set_column(place, rows.schema.field(place), pa.array([night] * rows.num_rows, pa.int32()))
+
+
+def test_a_night_without_zeropoints_has_no_rows() -> None:
+    empty = {
+        one.table: _table(one.table, one.columns or (), {"frame_id": np.zeros(0, int)})
+        for one in AGGREGATE.inputs
+    }
+    found = AGGREGATE.finish(AGGREGATE.merge([AGGREGATE.partial(Given("lab", 20240407, empty))]))
+    assert conform(found, load("repeatability")).num_rows == 0
