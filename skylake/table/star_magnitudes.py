@@ -26,9 +26,10 @@ from skylake.table.star_observations import StarObservations
 
 Floats = npt.NDArray[np.float64]
 
-#: So many stars on so many frames each make a solution. The mean of ten measurements knows a star three times better
-#: than one frame does, and twenty stars let two or three of them vary without moving the others.
-REPEATED_STARS, REPEATS = 20, 10
+#: So many stars on so many frames each make a solution. The mean of fifteen measurements knows a star four times
+#: better than one frame does, so that zeropoints against it are as good as against the truth; and twenty stars let two
+#: or three of them vary without moving the others.
+REPEATED_STARS, REPEATS = 20, 15
 #: A star on fewer frames, or a frame with fewer stars, takes no part.
 _LEAST_FRAMES, _LEAST_STARS = 3, 5
 #: The polynomial of the illumination has at most so high a degree, and so many stars for each of its coefficients:
@@ -115,7 +116,7 @@ def solve_season(season: Season, nights: Mapping[int, int], band: Band) -> Globa
     mag, mag_err, colour = (
         np.asarray(one[first], float) for one in (seen.ref_mag, seen.ref_mag_err, seen.colour)
     )
-    references = References(mag, mag_err, colour, np.zeros(len(first)))
+    references = References(mag, mag_err, colour, np.asarray(seen.colour_err[first], float))
     return solve_globally(observations, references, _options(season, band))
 
 

@@ -49,8 +49,8 @@ class StarObservations:
         Place on the frame, as of :func:`skylake.core.position_terms.field_coordinates`; 0 for frames of unknown size.
     airmass : ndarray
         Beyond that of the zenith; 0 for frames that see degrees.
-    colour : ndarray
-        Relative to the pivot.
+    colour, colour_err : ndarray
+        Relative to the pivot; an error that is not known is 0.
     ref_mag, ref_mag_err : ndarray
         Of the catalog.
     ra_deg, dec_deg, mjd : ndarray
@@ -65,6 +65,7 @@ class StarObservations:
     v: Numbers
     airmass: Numbers
     colour: Numbers
+    colour_err: Numbers
     ref_mag: Numbers
     ref_mag_err: Numbers
     ra_deg: Numbers
@@ -126,6 +127,7 @@ def star_observations(frames: pa.Table, matches: pa.Table, band: Band) -> StarOb
         np.nan_to_num(v),
         data.airmass[rows],
         data.colour[rows],
+        data.colour_error[rows],
         ref_mag,
         data.catalog_error[rows],
     )

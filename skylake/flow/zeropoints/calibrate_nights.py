@@ -331,10 +331,8 @@ def _calibrate(
         raise LakeError(together(failures)) from failures[0]
 
 
-def _solve(
-    lake: Lake, choice: Choice, workers: Workers, progress: Progress, report: CalibrateReport
-) -> list[SeasonReport]:
-    """Solve for star magnitudes where there are none yet, or much is new; return what was made."""
+def _solve(lake: Lake, choice: Choice, workers: Workers, progress: Progress, report: CalibrateReport) -> bool:
+    """Solve for star magnitudes where there are none yet, or much is new; tell whether any have changed."""
     snapshot = lake.snapshot()
     profiles = _profiles(lake, snapshot, choice)
     fresh = {batch["camera"] for batch in report.batches}
@@ -357,7 +355,7 @@ def _solve(
                     "each, so zeropoints are those against the catalog"
                 )
     report.solved += made
-    return made
+    return lake.snapshot().number != snapshot.number
 
 
 def _widen_margins(nights: Sequence[Night], run: _Run) -> None:

@@ -150,7 +150,7 @@ def plan_seasons(
         and part.night is not None
         and matches_name(part.name, reference.name) in matches
     }
-    for band in sorted({name for bands in by_night.values() for name in bands}):
+    for band in sorted({name for bands in by_night.values() for name in bands} | held.keys()):
         nights = tuple(
             _season_night(snapshot, night, by_night[camera, night], band, *parts[night])
             for night in sorted(parts)
@@ -179,17 +179,21 @@ def _season_night(
     )
 
 
-def _inputs(profile: Profile, reference: ReferenceCatalog, band: str) -> dict[str, str]:
-    """Return what a solution is made from beside its nights: names to checksums."""
+def _configuration(profile: Profile, band: str) -> dict[str, Any]:
+    """Return the values of a profile that a solution depends on."""
     base = profile.base
-    used = {
-        "colours": sorted(
-            {(one.colour or "", one.pivot_colour) for one in base.filters.values() if one.band == band}
-        ),
+    colours = {(one.colour or "", one.pivot_colour) for one in base.filters.values() if one.band == band}
+    return {
+        "band": band,
+        "colours": sorted(colours),
         "calibration": asdict(base.calibration),
         "flux": base.apertures.flux,
     }
-    return {"catalog": reference.checksum, "configuration": config_sha256(used)}
+
+
+def _inputs(profile: Profile, reference: ReferenceCatalog, band: str) -> dict[str, str]:
+    """Return what a solution is made from beside its nights: names to checksums."""
+    return {"catalog": reference.checksum, "configuration": config_sha256(_configuration(profile, band))}
 
 
 def _why(plan: SeasonPlan) -> Why | None:
@@ -218,6 +222,8 @@ def solve_planned(
 ) -> SeasonReport | None:
     """Solve a band of a camera and commit its star magnitudes; None if its stars were not measured often enough.
 
+    Solutions that there are of the band were then made from another catalog or with other parameters, and are removed.
+
     Raises
     ------
     LakeError
@@ -226,15 +232,15 @@ def solve_planned(
     snapshot = lake.snapshot()
     if plan.held is None and not has_repeats(*_seen(plan)):
         return None
-    read = _read(plan, profile, reference, workers, progress)
-    if read is None:
+    read = _read(plan, profile, reference, workers, progress) if plan.nights else None
+    season = Season.of(read[0]) if read is not None else None
+    if read is None or season is None or not has_repeats(season.observations.frame, season.observations.star):
+        _withdraw(lake, snapshot, plan)
         return None
-    observations, band, nights, notes = read
-    season = Season.of(observations)
-    if not has_repeats(season.observations.frame, season.observations.star):
-        return None
+    _, band, nights, notes = read
     solution = solve_season(season, nights, band)
-    _commit(lake, snapshot, plan, season, solution, nights, band)
+    made = _tables(plan, season, solution, nights, band)
+    _commit(lake, snapshot, plan, made, _configuration(profile, plan.band))
     report = SeasonReport(
         plan.camera,
         plan.band,
@@ -259,26 +265,50 @@ def _seen(plan: SeasonPlan) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64
     return rows["frame_id"].to_numpy(), rows["ref_id"].to_numpy()
 
 
+def _withdraw(lake: Lake, snapshot: Snapshot, plan: SeasonPlan) -> None:
+    """Remove the solutions of a band."""
+    commit = Commit("solve", plan.key.name, base=snapshot.number)
+    for table in (STARS, SOLUTIONS):
+        for part in snapshot.parts(table).values():
+            key = dict(part.key)
+            if (key.get("camera"), key.get("band"), key.get("catalog")) == (
+                plan.camera,
+                plan.band,
+                plan.catalog,
+            ):
+                commit.remove(table, part.name)
+    if commit.tables:
+        lake.commit(commit)
+
+
+def _tables(
+    plan: SeasonPlan, season: Season, solution: GlobalSolution, nights: Mapping[int, int], band: Band
+) -> dict[str, pa.Table]:
+    """Return the rows of a solution by table."""
+    key, records = plan.key, [one.record for one in plan.nights]
+    pivot = band.band.pivot_colour if band.band.colour is not None else float("nan")
+    return {
+        STARS: star_magnitudes_table(season, solution, nights, key, pivot),
+        SOLUTIONS: global_solutions_table(season, solution, key, band, records),
+    }
+
+
 def _commit(
     lake: Lake,
     snapshot: Snapshot,
     plan: SeasonPlan,
-    season: Season,
-    solution: GlobalSolution,
-    nights: Mapping[int, int],
-    band: Band,
+    tables: Mapping[str, pa.Table],
+    configuration: dict[str, Any],
 ) -> None:
-    key = plan.key
-    pivot = band.band.pivot_colour if band.band.colour is not None else float("nan")
-    tables = {
-        STARS: star_magnitudes_table(season, solution, nights, key, pivot),
-        SOLUTIONS: global_solutions_table(season, solution, key, band, [one.record for one in plan.nights]),
-    }
-    commit = Commit("solve", key.name, base=snapshot.number)
+    """Publish the parts of a solution."""
+    commit = Commit("solve", plan.key.name, base=snapshot.number)
+    commit.configure([configuration])
     with lake.stage("solve") as staging:
         for table, rows in tables.items():
             tree = lake.tree_of(table) if table == STARS else None
-            part = stage_part(rows, table, key.name, staging / table, tree, plan.camera, None, plan.inputs)
+            part = stage_part(
+                rows, table, plan.key.name, staging / table, tree, plan.camera, None, plan.inputs
+            )
             commit.replace(part, staging / table)
         lake.commit(commit)
 

@@ -147,7 +147,7 @@ def _both(first: Any, second: Any) -> Any:
 def _is_one_of(keys: Iterable[Key]) -> Any:
     """Return the expression that holds for rows of any of some batches.
 
-    Most keys differ only in the night; these are compared with a set at once.
+    Most keys differ only in the night; these are compared with a set at once. Those of solutions have none.
     """
     import pyarrow.compute as pc
 
@@ -161,7 +161,7 @@ def _is_one_of(keys: Iterable[Key]) -> Any:
 def _matches(rest: Key, nights: Sequence[str | int]) -> Any:
     import pyarrow.compute as pc
 
-    expression = pc.field("night").isin(pa.array(nights, pa.int32()))
+    expression = pc.field("night").isin(pa.array(nights, pa.int32())) if nights else pc.scalar(True)
     for name, value in rest:
         expression = expression & (pc.field(name) == value)
     return expression

@@ -12,14 +12,18 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
+from skylake import cameras
 from skylake.flow.aggregates import outdated
+from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.execution.run_progress import Silent
 from skylake.flow.staleness import Why
 from skylake.flow.zeropoints import solve_season
 from skylake.flow.zeropoints.calibrate_nights import Choice, calibrate, plan_calibration
 from skylake.flow.zeropoints.calibrated_nights import Method
+from skylake.flow.zeropoints.star_solutions import solutions_in_force
 from skylake.lake import Lake
+from skylake.sky.lake_catalogs import ReferenceCatalog
 from skylake.table.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
 
 pytestmark = pytest.mark.xdist_group("lsdb")
@@ -185,6 +189,43 @@ def test_a_rollback_brings_back_stars_and_zeropoints_together(season: Any) -> No
     assert plan_calibration(season.lake, Choice()) == []
 
 
+def test_stars_of_a_compacted_lake_are_the_same(season: Any) -> None:
+    calibrate(season.lake, Inline(), choice=Choice(method=Method.GLOBAL))
+    before = season.lake.snapshot().pandas("star_magnitudes").sort_values(["version", "ref_id"])
+    compact(season.lake, Inline(), everything=True)
+    snapshot = season.lake.snapshot()
+    assert set(snapshot.version("star_magnitudes").bundle_of) == {
+        "drift-V-drifters-v1",
+        "drift-V-drifters-v2",
+    }
+    after = snapshot.pandas("star_magnitudes").sort_values(["version", "ref_id"])
+    assert after.reset_index(drop=True).equals(before.reset_index(drop=True))
+    solution = solutions_in_force(snapshot, "drift", "drifters")["V"].read()
+    assert solution.version == 2 and len(solution.star) == (before["version"] == 2).sum()
+    assert plan_calibration(season.lake, Choice()) == []
+    season.add_night(4, n_frames=20)
+    assert [batch["zeropoints"] for batch in calibrate(season.lake, Inline()).batches] == [20]
+
+
+def test_stars_of_other_parameters_are_not_used(season: Any, tmp_path: Path) -> None:
+    path = tmp_path / "other.toml"
+    # Fourteen stars are no solution.
+    path.write_text("calibration.mag_range = [8.0, 8.8]\n" + Path(season.profile.source).read_text())
+    calibrate(season.lake, Inline(), choice=Choice(method=Method.GLOBAL))
+    season.lake.keep_profile(cameras.load(path))
+    assert outdated(season.lake)["star_magnitudes"].why == {"drift-V-drifters-v2": Why.PARAMETERS}
+    snapshot = season.lake.snapshot()
+    plan = next(solve_season.plan_seasons(snapshot, cameras.load(path), reference_of(season)))
+    others = cameras.load(path), reference_of(season), Inline(), Silent()
+    assert solve_season.solve_planned(season.lake, plan, *others) is None
+    assert versions(season, "star_magnitudes") == versions(season, "global_solutions") == set()
+    assert not outdated(season.lake).get("star_magnitudes")
+
+
+def reference_of(drift: Any) -> ReferenceCatalog:
+    return ReferenceCatalog.open(drift.lake.snapshot().catalog("drifters"))
+
+
 def test_a_single_night_of_one_field_is_solved(empty_field: Callable[[Path], Any], tmp_path: Path) -> None:
     drift = empty_field(tmp_path)
     drift.add_night(0, n_frames=40)
@@ -209,7 +250,7 @@ def test_frames_are_left_out_evenly_where_there_are_too_many(
 
 def test_few_repeats_leave_the_catalog_in_force(empty_field: Callable[[Path], Any], tmp_path: Path) -> None:
     drift = empty_field(tmp_path)
-    drift.add_night(0, n_frames=9)
+    drift.add_night(0, n_frames=14)
     assert calibrate(drift.lake, Inline()).solved == []
     told = Told()
     assert calibrate(drift.lake, Inline(), progress=told, choice=Choice(method=Method.GLOBAL)).solved == []
