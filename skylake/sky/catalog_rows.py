@@ -168,6 +168,7 @@ def standardise(
     units = {**columns.usual_units, **given, **columns.units}
     rows = RawRows(batch, units, source, first_row + np.arange(batch.num_rows))
     ra, dec = _positions(rows, columns)
+    _require_radians(rows, columns, given, ra, dec)
     finite = np.isfinite(ra) & np.isfinite(dec)
     keep = finite & (ra >= -180.0 - _EDGE_DEG) & (ra <= 360.0 + _EDGE_DEG) & (np.abs(dec) <= 90.0 + _EDGE_DEG)
     dec = np.where(keep, dec.clip(-90.0, 90.0), dec)
@@ -210,6 +211,28 @@ def _positions(rows: RawRows, columns: CatalogColumns) -> tuple[FloatArray, Floa
         other = right_ascension(rows, columns.otherwise[0], None), declination(rows, columns.otherwise[1])
         ra, dec = np.where(lacking, other[0], ra), np.where(lacking, other[1], dec)
     return ra, dec
+
+
+def _require_radians(
+    rows: RawRows, columns: CatalogColumns, given: Mapping[str, str], ra: FloatArray, dec: FloatArray
+) -> None:
+    """Refuse degrees under columns that a survey has in radians, where neither file nor user say which they are.
+
+    Raises
+    ------
+    CatalogError
+        If a value is too large for radians, but not for degrees.
+    """
+    for name, degrees, largest in ((columns.ra, ra, 360.0), (columns.dec, dec, 90.0)):
+        if columns.usual_units.get(name) != "rad" or name in given or name in columns.units:
+            continue
+        values = np.abs(np.radians(degrees))
+        wrong = (np.abs(degrees) > largest + _EDGE_DEG) & (values <= largest)
+        if wrong.any():
+            position = int(np.argmax(wrong))
+            value = rows.table.column(name)[position].as_py()
+            problem = f"{value!r}, which is too large for radians; if it is in degrees, add"
+            rows.fail(name, position, f"{problem} --unit {columns.ra}=deg --unit {columns.dec}=deg")
 
 
 def _at_epoch(

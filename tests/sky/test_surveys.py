@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -364,6 +365,24 @@ def test_releases_of_gaia_at_vizier_are_told_apart(own: str, form: str, epoch: f
     found = find_columns(load_survey("gaia"), [*common.split(), *own.split()], "f")
     assert (found.form, found.columns.epoch) == (form, epoch)
     assert set(found.columns.bands) == {"Gaia_G", "Gaia_BP", "Gaia_RP"}
+
+
+@pytest.mark.parametrize("name", ["RArad", "DErad"])
+def test_degrees_under_columns_in_radians_are_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "hip2.csv"
+    second = "100.5,0.7" if name == "RArad" else "1.5,-19.49883745"
+    path.write_text(
+        f"HIP,RArad,DErad,Hpmag,e_Hpmag\n1,0.00091185,1.08901332,9.2,0.002\n2,{second},9.4,0.002\n"
+    )
+    with pytest.raises(CatalogError, match=rf"{name}.*--unit RArad=deg --unit DErad=deg \(data row 2\)"):
+        imported("hipparcos", path)
+    columns = find_columns(load_survey("hipparcos"), read_header(path, ()).names, "f").columns
+    stated = replace(columns, units={"RArad": "deg", "DErad": "deg"})
+    stars = pa.concat_tables(list(StarFiles([path], stated)))
+    assert (stars["ra_deg"][0].as_py(), stars["dec_deg"][0].as_py()) == (0.00091185, 1.08901332)
+    # A value that is none in any unit is left out.
+    path.write_text("HIP,RArad,DErad,Hpmag,e_Hpmag\n1,1.5,0.5,9.2,0.002\n2,-999,-999,9.4,0.002\n")
+    assert imported("hipparcos", path)[0].num_rows == 1
 
 
 def test_a_file_of_another_survey_is_one_clear_sentence() -> None:
