@@ -48,6 +48,8 @@ from skylake.sky.catalog_values import (
 _HOURS = 24.0
 #: Why rows are dropped.
 _NO_POSITION, _OUTSIDE = "no position", "position outside the sphere"
+#: Rounding may put a position, above all one in radians, beyond the edge of the sphere by this much.
+_EDGE_DEG = 1e-4
 #: Numbers that mean "not measured" in any unit.
 _SENTINELS = (-999.0, -9999.0, -99999.0, 9999.0, 99999.0)
 #: No star moves faster than 10,400 mas/yr (Barnard's star); what does is a missing value.
@@ -69,7 +71,8 @@ class ImportReport:
     without_position : int
         Rows dropped because right ascension or declination is missing or not finite.
     outside_sphere : int
-        Rows dropped because the declination is beyond ±90 or the right ascension outside [-180, 360] degrees.
+        Rows dropped because the declination is beyond ±90 or the right ascension outside [-180, 360] degrees, by more
+        than rounding does.
     firsts : dict
         Reason in words to the first row that was dropped for it.
     largest_ra : float
@@ -165,8 +168,10 @@ def standardise(
     units = {**columns.usual_units, **given, **columns.units}
     rows = RawRows(batch, units, source, first_row + np.arange(batch.num_rows))
     ra, dec = _positions(rows, columns)
+    _require_radians(rows, columns, given, ra, dec)
     finite = np.isfinite(ra) & np.isfinite(dec)
-    keep = finite & (ra >= -180.0) & (ra <= 360.0) & (np.abs(dec) <= 90.0)
+    keep = finite & (ra >= -180.0 - _EDGE_DEG) & (ra <= 360.0 + _EDGE_DEG) & (np.abs(dec) <= 90.0 + _EDGE_DEG)
+    dec = np.where(keep, dec.clip(-90.0, 90.0), dec)
     why = {_NO_POSITION: ~finite, _OUTSIDE: finite & ~keep}
     placed = keep.copy()
     for cut in columns.keep_rows:
@@ -206,6 +211,28 @@ def _positions(rows: RawRows, columns: CatalogColumns) -> tuple[FloatArray, Floa
         other = right_ascension(rows, columns.otherwise[0], None), declination(rows, columns.otherwise[1])
         ra, dec = np.where(lacking, other[0], ra), np.where(lacking, other[1], dec)
     return ra, dec
+
+
+def _require_radians(
+    rows: RawRows, columns: CatalogColumns, given: Mapping[str, str], ra: FloatArray, dec: FloatArray
+) -> None:
+    """Refuse degrees under columns that a survey has in radians, where neither file nor user say which they are.
+
+    Raises
+    ------
+    CatalogError
+        If a value is too large for radians, but not for degrees.
+    """
+    for name, degrees, largest in ((columns.ra, ra, 360.0), (columns.dec, dec, 90.0)):
+        if columns.usual_units.get(name) != "rad" or name in given or name in columns.units:
+            continue
+        values = np.abs(np.radians(degrees))
+        wrong = (np.abs(degrees) > largest + _EDGE_DEG) & (values <= largest)
+        if wrong.any():
+            position = int(np.argmax(wrong))
+            value = rows.table.column(name)[position].as_py()
+            problem = f"{value!r}, which is too large for radians; if it is in degrees, add"
+            rows.fail(name, position, f"{problem} --unit {columns.ra}=deg --unit {columns.dec}=deg")
 
 
 def _at_epoch(

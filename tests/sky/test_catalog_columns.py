@@ -73,7 +73,8 @@ def measured(value: float | None) -> float | None:
 def test_rules_hold_row_by_row(rows: list[dict[str, Any]]) -> None:
     table, report = standardise(table_of(rows), COLUMNS)
     placed = [row for row in rows if finite(row["ra"]) and finite(row["dec"])]
-    kept = [row for row in placed if -180 <= row["ra"] <= 360 and abs(row["dec"]) <= 90]
+    edge = 1e-4
+    kept = [row for row in placed if -180 - edge <= row["ra"] <= 360 + edge and abs(row["dec"]) <= 90 + edge]
     assert report == ImportReport(len(rows), len(rows) - len(placed), len(placed) - len(kept))
     assert table.num_rows == len(kept)
     assert table.schema.equals(arrow_schema(COLUMNS.schema), check_metadata=True)
@@ -82,7 +83,7 @@ def test_rules_hold_row_by_row(rows: list[dict[str, Any]]) -> None:
         assert star["name"] is None
         assert 0 <= star["ra_deg"] < 360
         assert math.isclose(math.cos(math.radians(star["ra_deg"] - row["ra"])), 1, abs_tol=1e-12)
-        assert star["dec_deg"] == row["dec"]
+        assert star["dec_deg"] == min(max(row["dec"], -90.0), 90.0)
         assert star["mag_V"] == measured(row["V"])
         assert star["mag_g"] == measured(row["g'mag"])
         assert star["colour_B_V"] == measured(row["B-V"])
@@ -510,3 +511,15 @@ def test_flags_of_several_characters_may_have_become_numbers(values: list[Any]) 
 def test_flags_that_may_have_lost_zeros_are_refused(values: list[Any]) -> None:
     with pytest.raises(CatalogError, match=r"'flag' holds .* store the column as text \(data row 2\)"):
         with_flag(values)
+
+
+@pytest.mark.parametrize("digits", [6, 8, 10, 12])
+def test_positions_that_rounding_puts_beyond_the_edge_are_kept(digits: int) -> None:
+    ra, dec = [math.tau, -math.pi, 1.0, 1.0], [0.0, 0.0, math.pi / 2, -math.pi / 2]
+    # The next larger number of so many digits.
+    up = [[math.copysign(math.ceil(abs(x) * 10**digits) / 10**digits, x) for x in some] for some in (ra, dec)]
+    batch = pa.table({"ra": up[0], "dec": up[1]})
+    stars, report = standardise(batch, CatalogColumns("ra", "dec", usual_units={"ra": "rad", "dec": "rad"}))
+    assert report.dropped == {}
+    assert stars["ra_deg"].to_pylist() == pytest.approx([0.0, 180.0, *[math.degrees(1.0)] * 2], abs=1e-4)
+    assert stars["dec_deg"].to_pylist() == pytest.approx([0.0, 0.0, 90.0, -90.0], abs=0)

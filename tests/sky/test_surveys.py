@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from skylake.core.magnitude_sources import magnitude_source, read_colour
 from skylake.core.sphere import apply_proper_motion
 from skylake.errors import CatalogError, ConfigurationError, UsageError
 from skylake.sky.catalog_files import read_header
@@ -66,9 +68,8 @@ PUBLISHED: dict[str, tuple[str, list[str], dict[str, Any]]] = {
             "dec_deg": 2.23184345,
             "pm_ra_mas_yr": -16.3,
             "mag_VT": 12.146,
-            "mag_V": 12.146,
-            "mag_B": 12.146,
-            "mag_V_err": math.hypot(1.09 * 0.223, 0.09 * 0.158, 0.015),
+            "mag_VT_err": 0.223,
+            "mag_BT": 12.146,
         },
     ),
     "hip_main.dat": (
@@ -293,15 +294,58 @@ def test_what_the_published_rows_beyond_the_first_say(tmp_path: Path) -> None:
         found[form] = table.to_pylist()
         if form in KEPT:
             assert sum(report.cut.values()) == report.rows_read - KEPT[form] == 1
-    # Without a mean position a star of Tycho-2 is where it was seen; outside the limits of its colour it has no V.
+    # Without a mean position a star of Tycho-2 is where it was seen.
     other = found["tyc2.dat"][1]
     assert (other["ra_deg"], other["dec_deg"], other["pm_ra_mas_yr"]) == (1.12558209, 2.267394, None)
-    assert other["mag_V"] is None and other["mag_VT"] == pytest.approx(8.670)
+    assert other["mag_VT"] == pytest.approx(8.670)
     assert found["refcat2 tiles"][1]["mag_J"] == pytest.approx(14.105, abs=1e-6)
     assert found["refcat2 tiles"][1]["is_variable"] is False
     # Poor in the stack: the star stays, its magnitudes do not.
     assert [row["mag_g"] is None for row in found["VizieR, tab separated"]] == [False, True]
     assert [row["mag_g"] is None for row in found["SkyMapper"]] == [False, True]
+
+
+def test_v_and_b_of_tycho_are_those_of_mamajek(tmp_path: Path) -> None:
+    """Not those of the linear relations, which are off by 9 mmag in V and 40 in B for stars like the Sun."""
+    path = tmp_path / "tycho.csv"
+    path.write_text(
+        "TYC1,TYC2,TYC3,RAmdeg,DEmdeg,BTmag,e_BTmag,VTmag,e_VTmag\n1,8,1,2.3,2.2,9.7,0.02,9.0,0.02\n"
+    )
+    stars = imported("tycho2", path)[0]
+
+    def read(name: str) -> np.ndarray:
+        return stars[name].to_numpy().astype(float) if name in stars.column_names else np.full(1, np.nan)
+
+    sources = [magnitude_source(band, stars.column_names, "tycho2") for band in "VB"]
+    (v, v_err), (b, _) = (source.read(read, 0.05) for source in sources if source is not None)
+    # Mamajek, Meyer & Liebert (2002), equations of their appendix for BT - VT = 0.7.
+    assert v[0] - 9.0 == pytest.approx(0.00097 - 0.1334 * 0.7 + 0.05486 * 0.7**2 - 0.01998 * 0.7**3, abs=1e-5)
+    b_v = 0.7 - (0.007813 * 0.7 + 0.1489 * 0.7**2 - 0.03384 * 0.7**3)
+    assert b[0] - v[0] == pytest.approx(b_v, abs=1e-5)
+    assert read_colour("B-V", stars.column_names, "tycho2", read)[0] == pytest.approx(b_v, abs=1e-5)
+    assert 0.02 < v_err[0] < 0.04
+
+
+def test_a_survey_of_the_user_may_have_sums_of_magnitudes(tmp_path: Path) -> None:
+    path = tmp_path / "sums.toml"
+    path.write_text(
+        """title = "Sums"
+        epoch = 2000.0
+        [[form]]
+        name = "one"
+        ra = "ra"
+        dec = "dec"
+        [form.bands]
+        g = { magnitude = "g", error = 0.03 }
+        r = { magnitude = "r", error = 0.04 }
+        V = { sum = { g = 0.5, r = 0.5 }, scatter = 0.01, colour = { g = 1, r = -1 }, colour_limits = [0, 1] }
+        """
+    )
+    stars = tmp_path / "stars.csv"
+    stars.write_text("ra,dec,g,r\n1,2,12,11.5\n1,3,12,10\n1,4,12,\n")
+    table, _ = imported(str(path), stars)
+    assert table["mag_V"].to_pylist() == [11.75, None, None]
+    assert table["mag_V_err"][0].as_py() == pytest.approx(math.hypot(0.015, 0.02, 0.01))
 
 
 def test_positions_of_another_epoch_are_moved(tmp_path: Path) -> None:
@@ -364,6 +408,24 @@ def test_releases_of_gaia_at_vizier_are_told_apart(own: str, form: str, epoch: f
     found = find_columns(load_survey("gaia"), [*common.split(), *own.split()], "f")
     assert (found.form, found.columns.epoch) == (form, epoch)
     assert set(found.columns.bands) == {"Gaia_G", "Gaia_BP", "Gaia_RP"}
+
+
+@pytest.mark.parametrize("name", ["RArad", "DErad"])
+def test_degrees_under_columns_in_radians_are_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "hip2.csv"
+    second = "100.5,0.7" if name == "RArad" else "1.5,-19.49883745"
+    path.write_text(
+        f"HIP,RArad,DErad,Hpmag,e_Hpmag\n1,0.00091185,1.08901332,9.2,0.002\n2,{second},9.4,0.002\n"
+    )
+    with pytest.raises(CatalogError, match=rf"{name}.*--unit RArad=deg --unit DErad=deg \(data row 2\)"):
+        imported("hipparcos", path)
+    columns = find_columns(load_survey("hipparcos"), read_header(path, ()).names, "f").columns
+    stated = replace(columns, units={"RArad": "deg", "DErad": "deg"})
+    stars = pa.concat_tables(list(StarFiles([path], stated)))
+    assert (stars["ra_deg"][0].as_py(), stars["dec_deg"][0].as_py()) == (0.00091185, 1.08901332)
+    # A value that is none in any unit is left out.
+    path.write_text("HIP,RArad,DErad,Hpmag,e_Hpmag\n1,1.5,0.5,9.2,0.002\n2,-999,-999,9.4,0.002\n")
+    assert imported("hipparcos", path)[0].num_rows == 1
 
 
 def test_a_file_of_another_survey_is_one_clear_sentence() -> None:
