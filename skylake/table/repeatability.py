@@ -91,7 +91,7 @@ def partial(given: Given) -> pa.Table:
 
 
 def _with_photon_errors(zeropoints: pa.Table) -> pa.Table:
-    """Return zeropoints under which errors of fluxes stay as photometry gives them: the scatter is held against these."""
+    """Return zeropoints under which errors of fluxes stay those of photometry, which the scatter is held against."""
     place = zeropoints.schema.get_field_index("photon_scale")
     field = zeropoints.schema.field(place)
     return zeropoints.set_column(place, field, pa.nulls(zeropoints.num_rows, field.type))
