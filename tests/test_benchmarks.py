@@ -50,6 +50,16 @@ def test_zeropoints_of_simulated_frames_have_honest_errors() -> None:
 
 
 @pytest.mark.slow
+def test_a_season_solved_as_a_whole_has_honest_errors() -> None:
+    found = claims("--quick", script="global_solution")
+    quality = {
+        name: verdict for name, verdict in found.items() if "seconds" not in name and "time" not in name
+    }
+    assert len(quality) == 10
+    assert quality == dict.fromkeys(quality, "met")
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(
     "SKYLAKE_REAL_DATA" not in os.environ, reason="SKYLAKE_REAL_DATA names no folder of real frames"
 )

@@ -181,7 +181,7 @@ def test_a_check_passes_a_whole_lake_and_finds_a_damage(name: str, copy: duckdb.
 def test_the_questions_of_analysts_have_answers(demo_folder: Path) -> None:
     text = (declarations("sql") / "duckdb" / "questions.sql").read_text(encoding="utf-8")
     questions = [question for question in text.split(";") if "SELECT" in question]
-    assert len(questions) == 13
+    assert len(questions) == 15
     with Lake(demo_folder / "demo" / "lake").snapshot().duckdb() as connection:
         answers = [connection.execute(question).fetchall() for question in questions]
-    assert sum(bool(answer) for answer in answers) >= 10
+    assert sum(bool(answer) for answer in answers) >= 12

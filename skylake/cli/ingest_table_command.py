@@ -185,13 +185,14 @@ def _number_or_name(option: str, text: str) -> float | str:
 
 def _time_or_name(text: str | None) -> float | str | None:
     """Return a Modified Julian Date, or the name of a column."""
+    from skylake.flow.ingest.table_rows import modified_julian_date
+
     if text is None:
         return None
     try:
-        number = float(text)
+        return modified_julian_date(float(text))
     except ValueError:
         try:
             return moment(text)
         except click.BadParameter:
             return text
-    return number - 2_400_000.5 if number > 2_400_000.0 else number

@@ -16,6 +16,7 @@ import click
 
 from skylake import logs
 from skylake.cli.calib_commands import calib
+from skylake.cli.calibration_pictures import plot
 from skylake.cli.camera_commands import camera
 from skylake.cli.catalog_commands import catalog
 from skylake.cli.crossmatch_command import crossmatch
@@ -172,8 +173,8 @@ def cli(debug: bool, verbose: int) -> None:
     """Turn the archive of a wide-field camera into a lake of calibrated tables that people query.
 
     A lake is a folder of HATS and Parquet tables (frames, sources, forced_sources, matches, zeropoints, nights,
-    lightcurves, forced_lightcurves, maps, repeatability, seeing, targets, masters, star_magnitudes, global_solutions)
-    in atomic snapshots. lsdb, DuckDB, pandas and others read it as it is.
+    photometric_nights, lightcurves, forced_lightcurves, maps, repeatability, seeing, targets, masters,
+    star_magnitudes, global_solutions) in atomic snapshots. lsdb, DuckDB, pandas and others read it as it is.
     """
     _ERRORS.debug = debug
     logs.configure(verbose)
@@ -199,6 +200,7 @@ for command in (
     cone,
     path,
     map_,
+    plot,
     crossmatch,
     flags,
     reduce,

@@ -73,12 +73,13 @@ def sql(
     The query reads the tables and the files given by --file, and nothing else; it cannot write. If there are
     several statements, the result of each that has one is printed.
 
-    Tables have their names (frames, sources, forced_sources, matches, zeropoints, nights, lightcurves,
-    forced_lightcurves, maps, repeatability, seeing, targets, masters, star_magnitudes, global_solutions, and those of
-    aggregates of your own), reference catalogs those of the schema `catalogs`. Views join them: calibrated_frames,
-    calibrated_sources, calibrated_forced, calibrated_matches, lightcurve_points, forced_lightcurve_points,
-    relative_lightcurve_points, zeropoints_in_force. The functions source_flags(flags) and frame_flags(flags) give the
-    names of the bits that are set. The views parts, ledger and configurations show where rows come from.
+    Tables have their names (frames, sources, forced_sources, matches, zeropoints, nights, photometric_nights,
+    lightcurves, forced_lightcurves, maps, repeatability, seeing, targets, masters, star_magnitudes, global_solutions,
+    and those of aggregates of your own), reference catalogs those of the schema `catalogs`. Views join them:
+    calibrated_frames, calibrated_sources, calibrated_forced, calibrated_matches, lightcurve_points,
+    forced_lightcurve_points, relative_lightcurve_points, zeropoints_in_force, transparency. The functions
+    source_flags(flags) and frame_flags(flags) give the names of the bits that are set. The views parts, ledger and
+    configurations show where rows come from.
     """
     from skylake.cli.output import write_table
     from skylake.lake.access.duckdb_tables import restrict

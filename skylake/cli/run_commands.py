@@ -25,9 +25,12 @@ from skylake.cli.arguments import (
     mirror_url_option,
     night,
     open_lake,
+    out_option,
+    plot_option,
     readable_lake_argument,
     start_workers,
 )
+from skylake.cli.calibration_pictures import show_differences
 from skylake.cli.progress_bar import progress
 from skylake.core.reasons import Reason
 
@@ -49,6 +52,7 @@ _CALIBRATE_EXAMPLE = """\b
 skylake calibrate LAKE
 skylake calibrate LAKE --camera sim --from 20240407 --profile sim.toml --dry-run
 skylake calibrate LAKE --version 2 --method frame
+skylake calibrate LAKE --diff 1 2 -o differences.csv --plot differences.png
 """
 
 
@@ -262,6 +266,16 @@ def half_skies(report: IngestReport) -> str:
     "the one of the last ingest otherwise, as its file is now.",
 )
 @click.option("--dry-run", is_flag=True, help="List the nights that would be calibrated, and change nothing.")
+@click.option(
+    "--diff",
+    "versions",
+    type=click.IntRange(min=1),
+    nargs=2,
+    metavar="A B",
+    help="Compare two versions night by night, B minus A, and change nothing.",
+)
+@out_option
+@plot_option
 @cluster_options
 @show.as_json
 @click.pass_context
@@ -272,6 +286,9 @@ def calibrate(
     cluster: str | None,
     workers: int | None,
     dry_run: bool,
+    versions: tuple[int, int] | None,
+    out: Path | None,
+    plot: Path | None,
     as_json: bool,
     **chosen: Any,
 ) -> None:
@@ -282,13 +299,24 @@ def calibrate(
     the old one, and the largest is in force. Detections are never rewritten. A profile that was edited is in force
     at once. Once stars of a camera and band were measured often enough, their magnitudes are solved for from all
     nights together, and nights are calibrated with these. The exit status is 1 if the catalog lacks a magnitude or
-    colour that frames need, or the profile their filter.
+    colour that frames need, or the profile their filter, and 3 if no frame of the nights has a zeropoint.
+
+    With --diff nothing is calibrated: two versions are compared, and -o and --plot write the table and a picture.
     """
     from skylake.flow.zeropoints.calibrate_nights import calibrate as run_calibrate
     from skylake.flow.zeropoints.calibrate_nights import calibrating_catalogs
+    from skylake.flow.zeropoints.calibration_outcome import nothing_calibrated, require_nights
 
     opened = open_lake(lake)
     choice = _choice(opened, **chosen)
+    require_nights(opened.snapshot(), choice)
+    if versions is not None:
+        if dry_run or choice.version or choice.profiles:
+            raise click.UsageError("--diff changes nothing; leave out --dry-run, --version and --profile")
+        show_differences(opened, choice, versions, out, plot, as_json)
+        return
+    if out or plot:
+        raise click.UsageError("-o and --plot are for --diff A B; name two versions")
     if dry_run:
         _show_planned(opened, choice, as_json)
         return
@@ -310,7 +338,10 @@ def calibrate(
     show.result(dataclasses.asdict(report), as_json, text)
     for sentence in report.warnings:
         show.complain(sentence)
-    ctx.exit(1 if report.warnings else 0)
+    nothing = None if report.n_zeropoints else nothing_calibrated(opened, choice)
+    if nothing:
+        show.complain(nothing)
+    ctx.exit(3 if nothing else 1 if report.warnings else 0)
 
 
 def _choice(
@@ -389,8 +420,9 @@ def aggregate(
     workers: int | None,
     as_json: bool,
 ) -> None:
-    """Refresh the aggregates of LAKE: nights, lightcurves, forced_lightcurves, maps and seeing, or those named.
+    """Refresh aggregates of LAKE.
 
+    They are nights, photometric_nights, lightcurves, forced_lightcurves, maps and seeing, or those named.
     Light curves are of the detections of stars, forced_lightcurves of what was measured at the places of targets.
     Aggregates of your own are files in ~/.config/skylake/aggregates, or named by --aggregate; docs/aggregates.md shows
     how to write one.

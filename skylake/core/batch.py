@@ -53,10 +53,18 @@ def night_of(mjd_utc: float, longitude_deg: float | None) -> int:
 
 def night_span(night: int, longitude_deg: float | None) -> tuple[float, float]:
     """Return the first and last instant of a night as Modified Julian Dates, UTC."""
-    evening = date(night // 10000, night // 100 % 100, night % 100)
-    noon = evening.toordinal() - _MJD_OF_ORDINAL_ZERO + 0.5
+    noon = _evening(night).toordinal() - _MJD_OF_ORDINAL_ZERO + 0.5
     start = noon - _ahead_of_utc(longitude_deg)
     return start, start + 1.0
+
+
+def days_between(first: int, second: int) -> int:
+    """Return how many days one night is after another, both as YYYYMMDD."""
+    return _evening(second).toordinal() - _evening(first).toordinal()
+
+
+def _evening(night: int) -> date:
+    return date(night // 10000, night // 100 % 100, night % 100)
 
 
 def _ahead_of_utc(longitude_deg: float | None) -> float:

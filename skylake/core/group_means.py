@@ -156,7 +156,8 @@ def _fill_means(
 @kernel(error_model="numpy")
 def _mean(values: FloatArray, spread: FloatArray, weights: FloatArray) -> float:
     """Return the mean of one group, and write the share that each value keeps of its weight."""
-    mean = weighted_median(values, 1.0 / spread)
+    # Of two values none has a majority.
+    mean = weighted_median(values, 1.0 / spread) if len(values) > 2 else values.mean()
     tolerance = _TOLERANCE * spread.min()
     for _ in range(_ITERATIONS):
         kept, total, moment = 0.0, 0.0, 0.0

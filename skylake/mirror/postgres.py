@@ -44,7 +44,7 @@ _NEGLECTED = sa.text("""
     SELECT relname, n_dead_tup > 50 + 0.2 * n_live_tup AS dead
     FROM pg_stat_user_tables
     WHERE schemaname = :schema
-        AND relname IN ('frames', 'zeropoints', 'nights', 'mirror_parts')
+        AND relname IN ('frames', 'zeropoints', 'nights', 'photometric_nights', 'mirror_parts')
         AND (n_dead_tup > 50 + 0.2 * n_live_tup OR n_mod_since_analyze > 50 + 0.1 * n_live_tup)
 """)
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from skylake.cameras.clock_times import iso_of_mjd
 from skylake.core.flags import SPOILED, UNCLEAN
 from skylake.core.robust import sigma_mad
-from skylake.image.distortion.distortion_epochs import in_force
+from skylake.image.distortion.distortion_epochs import in_force as epochs_in_force
 from skylake.lake import Lake, Snapshot
 from skylake.lake.cameras.stored_distortions import read_epochs
 from skylake.report.style import Floats
@@ -23,7 +23,7 @@ from skylake.table.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, P
 from skylake.table.matches import matches_name
 
 #: Matches that are read for the pictures at most; more would not change a picture.
-_MAX_MATCHES = 200_000
+MAX_MATCHES = 200_000
 #: A star needs so many measurements to be shown as a light curve.
 _MIN_POINTS = 8
 #: Single measurements are read for so many stars, those that scatter most for their brightness.
@@ -55,7 +55,11 @@ class CalibratedMatches:
 
 def zeropoints_in_force(snapshot: Snapshot, catalog: str, columns: list[str] | None = None) -> pa.Table:
     """Return, for each frame, the row with the largest version of a catalog."""
-    rows = snapshot.read("zeropoints", columns, filter=pc.field("catalog") == catalog)
+    return in_force(snapshot.read("zeropoints", columns, filter=pc.field("catalog") == catalog))
+
+
+def in_force(rows: pa.Table) -> pa.Table:
+    """Return the row with the largest version of each frame, of zeropoints of one catalog."""
     if rows.num_rows == 0:
         return rows
     frame, version = rows["frame_id"].to_numpy(), rows["version"].to_numpy()
@@ -72,7 +76,7 @@ def calibrated_matches(snapshot: Snapshot, catalog: str, camera: str) -> Calibra
     names = {matches_name(batch, catalog) for batch in batches}
     parts = [part for part in snapshot.parts("matches").values() if part.name in names]
     for part in sorted(parts, key=lambda one: -(one.night or 0)):
-        if n_rows < _MAX_MATCHES:
+        if n_rows < MAX_MATCHES:
             chosen.append(part.name)
             n_rows += part.n_rows
     matches = snapshot.read("matches", where=lambda part: part.name in chosen)
@@ -91,11 +95,26 @@ def cameras(snapshot: Snapshot) -> list[str]:
     return sorted({part.camera for part in snapshot.parts("frames").values() if part.camera})
 
 
+def nights(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """Return the rows of ``nights``, the newest first, with those of ``photometric_nights`` where there are some."""
+    key = ("camera", "night", "band")
+    names = ("extinction", "extinction_err", "transparency", "transparency_err", "p_photometric", "reason")
+    judged = snapshot.read("photometric_nights", [*key, *names]).to_pylist()
+    known = {tuple(row[name] for name in key): row for row in judged}
+    rows = [
+        row
+        | {name: None for name in names if name not in row}
+        | known.get(tuple(row[name] for name in key), {})
+        for row in snapshot.read("nights").to_pylist()
+    ]
+    return sorted(rows, key=lambda row: (row["camera"], -row["night"], row["band"]))
+
+
 def epochs_of_cameras(snapshot: Snapshot) -> list[dict[str, Any]]:
     """Return the present epochs of the distortion of each camera."""
     rows = []
     for camera in cameras(snapshot):
-        for one in in_force(read_epochs(snapshot.layout, camera)):
+        for one in epochs_in_force(read_epochs(snapshot.layout, camera)):
             learned = one.distortion
             rows.append(
                 {

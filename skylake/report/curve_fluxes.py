@@ -76,12 +76,14 @@ def _remade(snapshot: Snapshot, row: pa.Table, name: str) -> pa.Table:
     forced = forced.filter(mine)
     seen = pc.field("frame_id").isin(ids)
     frames = snapshot.read("frames", FORCED_FRAME_COLUMNS, lambda part: part.camera == camera, seen)
-    calibrated = (
-        seen & (pc.field("catalog") == row["catalog"][0]) & (pc.field("version") == row["version"][0])
-    )
+    calibrated = seen & (pc.field("catalog") == row["catalog"][0])
     zeropoints = snapshot.read(
         "zeropoints", ZEROPOINT_COLUMNS, lambda part: part.camera == camera, calibrated
     )
+    # The largest version of each frame is in force.
+    newest = zeropoints.group_by("frame_id").aggregate([("version", "max")])
+    newest = newest.rename_columns({"version_max": "version"})
+    zeropoints = zeropoints.join(newest, ["frame_id", "version"], join_type="left semi")
     value = row["ref_colour"][0].as_py()
     colour = np.full(forced.num_rows, np.nan if value is None else value)
     kind, circle = parts_of_flux(name)

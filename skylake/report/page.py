@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.core.flags import SPOILED
@@ -18,9 +19,11 @@ from skylake.report import cell_plots, collect, forced_plots, plots
 from skylake.report.curves import curve_of_object
 from skylake.report.pictures import PagePicture, draw
 from skylake.report.style import Floats
+from skylake.report.zeropoint_plots import transparency_over_time
 from skylake.revision import VERSION
 from skylake.table.calibrated_forced import DETECTED_SNR
 from skylake.table.combine_maps import MAPS, combine
+from skylake.table.transparency import RELATIVE_PER_MAG, frame_transparency
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,9 +81,7 @@ def _render(lake: Lake, snapshot: Snapshot, pictures: list[PagePicture]) -> str:
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     catalogs = {camera: lake.calibrating_catalog(camera) for camera in collect.cameras(snapshot)}
-    nights = sorted(
-        snapshot.read("nights").to_pylist(), key=lambda row: (row["camera"], -row["night"], row["band"])
-    )
+    nights = collect.nights(snapshot)
     return environment.get_template("index.html").render(
         name=lake.root.name,
         snapshot=snapshot.number,
@@ -114,6 +115,7 @@ def _camera_pictures(lake: Lake, snapshot: Snapshot, out: Path) -> list[PagePict
         caption = f"Zeropoint of every calibrated frame of {camera}."
         shown: tuple[Any, ...] = (mjd, zp, zp_err, band, camera)
         pictures.append(draw(out, f"zeropoint-{camera}.png", caption, plots.zeropoint_against_time, *shown))
+        pictures += _transparency_pictures(snapshot, mine, camera, out)
         pictures += _match_pictures(snapshot, catalog, camera, out)
         frames = collect.frames_of(
             snapshot, camera, ["mjd_mid", "sky_adu", "exposure_s", "fwhm_px", "status"]
@@ -126,6 +128,23 @@ def _camera_pictures(lake: Lake, snapshot: Snapshot, out: Path) -> list[PagePict
         pictures += _cell_pictures(snapshot, camera, out)
         pictures += _forced_pictures(snapshot, camera, out)
     return pictures + _map_pictures(snapshot, out)
+
+
+def _transparency_pictures(
+    snapshot: Snapshot, zeropoints: pa.Table, camera: str, out: Path
+) -> list[PagePicture]:
+    """Draw how transparent the sky was, if the level of clear nights is known."""
+    nights = snapshot.read("photometric_nights", where=lambda part: part.camera == camera)
+    frames = collect.frames_of(snapshot, camera, ["frame_id", "airmass"])
+    found = frame_transparency(zeropoints, frames, nights)
+    if not np.isfinite(found.value).any():
+        return []
+    random = found.value * RELATIVE_PER_MAG * collect.floats(zeropoints, "zp_random_err")
+    level_err = RELATIVE_PER_MAG * float(np.nanmedian(collect.floats(nights, "zp_clear_err")))
+    title = f"{camera}: transparency"
+    shown = (collect.floats(zeropoints, "mjd_mid"), found.value, random, found.is_cloudy, level_err, title)
+    caption = f"Transparency of every calibrated frame of {camera}, relative to clear nights around."
+    return [draw(out, f"transparency-{camera}.png", caption, transparency_over_time, *shown)]
 
 
 def _map_pictures(snapshot: Snapshot, out: Path) -> list[PagePicture]:

@@ -19,6 +19,7 @@ from skylake.report.style import (
     dates,
     draw_note,
     faint_down,
+    label_times,
     legend_below,
 )
 
@@ -35,6 +36,8 @@ _FEW_COUNTS = 20
 _NOTHING = "#dddddd"
 #: Matches per cell of a residual picture, at least on average.
 _PER_CELL = 8
+#: Stars per cell, at least on average, where each has many matches.
+_STARS_PER_CELL = 3
 #: Up to so many matches each is a dot that can be seen alone.
 _FEW_MATCHES = 2000
 #: Steps of right ascension in a panel, at most, by the number of panels beside each other.
@@ -67,35 +70,37 @@ def zeropoint_against_time(
                 color=colour,
                 label=f"{name}, {rows.sum()} frames, median {np.median(zp[rows]):.3f} mag",
             )
-        _label_times(axes)
+        label_times(axes)
         axes.set_ylabel("zeropoint [mag]")
         axes.set_xlabel("time of mid-exposure [UTC]")
         axes.legend(loc="best")
         return figure
 
 
-def _label_times(axes: Axes) -> None:
-    """Label the time axis by hours within a night, by dates over nights."""
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
-    locator = AutoDateLocator(minticks=3, maxticks=8)  # type: ignore[no-untyped-call]
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-
-
 def residuals_over_field(
-    x: Floats, y: Floats, residual: Floats, width: int, height: int, camera: str
+    x: Floats,
+    y: Floats,
+    residual: Floats,
+    width: int,
+    height: int,
+    camera: str,
+    n_stars: int | None = None,
 ) -> Figure:
-    """Median residual of matches, catalog minus calibrated magnitude, in cells of the detector."""
+    """Median residual of matches, catalog minus calibrated magnitude, in cells of the detector.
+
+    With `n_stars` cells have some stars each; without, some matches, which are those of few stars where fields repeat.
+    """
     from matplotlib.patches import Patch
 
-    title = f"{camera}: residuals over the field (catalog - calibrated)"
+    what = "residuals over the field (catalog - calibrated)"
+    title = f"{camera}: {what}" if n_stars is None else f"{what.capitalize()}\n{camera}"
     with canvas(title, (6.6, 5.6)) as (figure, axes):
         known = np.isfinite(residual)
         if not known.any():
             draw_note(axes, _no_matches(len(residual), "measured well enough"))
             return figure
-        bins = int(np.clip(np.sqrt(known.sum() / _PER_CELL), 2, _MAX_FIELD_BINS))
+        number = known.sum() / _PER_CELL if n_stars is None else n_stars / _STARS_PER_CELL
+        bins = int(np.clip(np.sqrt(number), 2, _MAX_FIELD_BINS))
         cells = _cell_medians(x[known], y[known], 1000.0 * residual[known], width, height, bins)
         limit = float(np.nanpercentile(np.abs(cells), 98)) or 1.0
         image = axes.imshow(
@@ -251,7 +256,7 @@ def sky_and_seeing(mjd: Floats, sky: Floats, fwhm: Floats, camera: str) -> Figur
         right.grid(visible=False)
         for side, values in ((axes, sky), (right, fwhm)):
             _widen(side, values)
-        _label_times(axes)
+        label_times(axes)
         handles = [*axes.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
         # Above the picture: the search for an empty corner ignores the right axis.
         axes.legend(handles=handles, loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=2, frameon=False)

@@ -78,6 +78,15 @@ def legend_below(axes: Axes, columns: int = 2) -> None:
     axes.legend(loc="upper right", bbox_to_anchor=(1.0, -0.11), ncols=columns, frameon=False)
 
 
+def label_times(axes: Axes) -> None:
+    """Label the time axis by hours within a night, by dates over nights."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator(minticks=3, maxticks=8)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+
+
 def draw_note(axes: Axes, text: str) -> None:
     """Write into empty axes why they are empty."""
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color=GREY)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
 #: Tables that are mirrored into a database.
-MIRRORED = ("frames", "zeropoints", "nights")
+MIRRORED = ("frames", "zeropoints", "nights", "photometric_nights")
 _GENERATED = "-- Generated from schemas/flags.yaml by `make generated`; do not edit."
 
 

@@ -24,6 +24,7 @@ _FIRST = (
     "matches",
     "zeropoints",
     "nights",
+    "photometric_nights",
     "lightcurves",
     "forced_lightcurves",
     "maps",

@@ -11,6 +11,7 @@ import hashlib
 import math
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ import pyarrow.parquet as pq
 
 from skylake import logs
 from skylake.durable import Linker, exchange, in_use, is_in_use, locked_alone, sync_folder, sync_tree
-from skylake.errors import CatalogError, reason_of
+from skylake.errors import CatalogError, SkylakeError, reason_of
 from skylake.schema import TableSchema, arrow_schema, conform, load
 from skylake.schema.parquet import write_parquet
 from skylake.sky.hats import (
@@ -118,9 +119,14 @@ def build_catalog(
             building = scratch / target.name
             shutil.rmtree(building, ignore_errors=True)
             runs = _sorted_runs(batches, scratch / "runs")
-            report = _build(
-                runs, schema, building, target.name, tree, margin_arcsec, properties, max_leaf_rows
-            )
+            try:
+                report = _build(
+                    runs, schema, building, target.name, tree, margin_arcsec, properties, max_leaf_rows
+                )
+            except SkylakeError:
+                # The same rows would be refused again.
+                shutil.rmtree(scratch / "runs")
+                raise
             shutil.rmtree(building / "_dealt", ignore_errors=True)
             write_objects(building)
             _publish(building, target, scratch)
@@ -174,7 +180,7 @@ def _scratch(target: Path, batches: object) -> Iterator[Path]:
             if not done and isinstance(batches, Resumable) and list((folder / "runs").glob("*.json")):
                 shutil.rmtree(folder / target.name, ignore_errors=True)
                 _log.warning(
-                    "%s: the import was interrupted; the same command goes on from where it stopped",
+                    "%s: the import did not finish; the same command goes on from where it stopped",
                     target.name,
                 )
             else:
@@ -207,6 +213,23 @@ def _sweep(target: Path, kept: Path | None = None) -> None:
     for folder in target.parent.glob(f"{_scratch_prefix(target)}*"):
         if folder != kept and not is_in_use(folder):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def drop_unfinished_imports(catalogs: Path, waited_s: float) -> int:
+    """Remove what imports of any catalog left that were interrupted longer ago than a time; return the bytes of it.
+
+    Raises
+    ------
+    OSError
+        If it cannot be removed.
+    """
+    n_bytes = 0
+    for folder in catalogs.glob(_scratch_prefix(catalogs / "*") + "*"):
+        touched = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+        if time.time() - touched > waited_s and not is_in_use(folder):
+            n_bytes += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            shutil.rmtree(folder)
+    return n_bytes
 
 
 @contextmanager

@@ -67,6 +67,11 @@ class Cut:
     or_same_as: str | None = None
     why: str = ""
 
+    @property
+    def is_of_text(self) -> bool:
+        """Whether values are compared as texts, not as numbers."""
+        return bool(self.one_of) and isinstance(self.one_of[0], str)
+
 
 @dataclass(frozen=True, slots=True)
 class BandSum:
@@ -137,6 +142,8 @@ class CatalogColumns:
         Band to conditions; a magnitude that does not meet them is null.
     variable : Cut or bool or None
         Which rows are variable stars; None if nothing says so.
+    survey : str
+        Survey, or release of one, that the magnitudes are of; empty if unknown.
     names, delimiter
         Columns of a text file without a header, and what separates them.
 
@@ -168,6 +175,7 @@ class CatalogColumns:
     keep_rows: tuple[Cut, ...] = ()
     keep_magnitudes: Mapping[str, tuple[Cut, ...]] = field(default_factory=dict)
     variable: Cut | bool | None = None
+    survey: str = ""
     names: tuple[str, ...] = ()
     delimiter: str = ","
 

@@ -34,6 +34,7 @@ from skylake.sky.catalog_values import (
     RawRows,
     declination,
     has_angles_in_parts,
+    has_numbers,
     identifiers,
     jansky_factor,
     numbers,
@@ -240,10 +241,8 @@ def _largest_open(rows: RawRows, columns: CatalogColumns, ra: FloatArray) -> flo
 
 def _meets(rows: RawRows, cut: Cut) -> BoolArray:
     """Return which rows meet a condition; those where the value is missing do."""
-    if cut.one_of and isinstance(cut.one_of[0], str):
-        found = texts(rows, cut.column)
-        if cut.character is not None:
-            found = pc.utf8_slice_codeunits(found, cut.character - 1, cut.character)
+    if cut.is_of_text:
+        found = texts(rows, cut.column) if cut.character is None else _characters(rows, cut)
         wanted = pa.array([str(value).casefold() for value in cut.one_of])
         return np.asarray(pc.or_(pc.is_null(found), pc.is_in(found, value_set=wanted)), bool)
     values = numbers(rows, cut.column)
@@ -261,11 +260,44 @@ def _meets(rows: RawRows, cut: Cut) -> BoolArray:
     return good | ~known
 
 
+def _characters(rows: RawRows, cut: Cut) -> pa.Array:
+    """Return the one character of each text that counts, null where there is no text.
+
+    Tools that take ``000`` for a number lose its zeros in front. Without another digit they are known.
+
+    Raises
+    ------
+    CatalogError
+        If a number may have lost zeros, or a text has no such character.
+    """
+    assert cut.character is not None
+    found = texts(rows, cut.column)
+    of_numbers = has_numbers(rows, cut.column)
+    if of_numbers:
+        found = pc.if_else(pa.array(np.isfinite(numbers(rows, cut.column))), found, None)
+    zeros = pc.match_substring_regex(found, r"^0+(\.0*)?$")
+    found = pc.if_else(zeros, "0" * cut.character, found)
+    wrong = pc.invert(zeros) if of_numbers else pc.less(pc.utf8_length(found), cut.character)
+    wrong = np.asarray(wrong.fill_null(False), bool)
+    if wrong.any():
+        position = int(np.argmax(wrong))
+        value = rows.table.column(cut.column)[position].as_py()
+        problem = f"{value!r}, which may have lost its zeros in front; store the column as text"
+        rows.fail(cut.column, position, problem)
+    return pc.utf8_slice_codeunits(found, cut.character - 1, cut.character)
+
+
 def _is_variable(rows: RawRows, variable: Cut | bool) -> BoolArray:
     if isinstance(variable, bool):
         return np.full(rows.table.num_rows, variable)
-    known: BoolArray = np.asarray(rows.table.column(variable.column).is_valid())
-    return _meets(rows, variable) & known
+    return _meets(rows, variable) & _is_known(rows, variable)
+
+
+def _is_known(rows: RawRows, cut: Cut) -> BoolArray:
+    """Return which rows have a value for a condition: FITS and Parquet have blanks and NaN in the place of null."""
+    if cut.is_of_text:
+        return np.asarray(texts(rows, cut.column).is_valid(), bool)
+    return np.isfinite(numbers(rows, cut.column))
 
 
 def _nullable(values: FloatArray, valid: BoolArray) -> pa.Array:

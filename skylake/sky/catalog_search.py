@@ -23,6 +23,8 @@ _INDEX = "_healpix_29"
 #: Finest order at which stars are counted, and how many of them a pixel should have on average.
 FINEST = 9
 _STARS_IN_PIXEL = 16
+#: Error of a difference of two magnitudes below 32 that are stored as float32.
+_ROUNDING = 4e-6
 _SKY_SQUARE_DEG = 129_600.0 / np.pi
 
 
@@ -49,7 +51,7 @@ class Limits:
         conditions += [
             condition
             for colour, limits in self.colours.items()
-            for condition in _between(_colour(catalog, colour), limits)
+            for condition in _colour_between(catalog, colour, limits)
         ]
         expression = None
         for condition in conditions:
@@ -57,11 +59,12 @@ class Limits:
         return expression
 
 
-def _between(value: Any, limits: Range) -> list[Any]:
+def _between(value: Any, limits: Range, tolerance: float = 0.0) -> list[Any]:
     low, high = limits
-    # A comparison with null is null, which a filter takes for false.
-    conditions = [] if low is None else [value >= low]
-    return conditions if high is None else [*conditions, value <= high]
+    # A comparison with null is null, which a filter takes for false. Limits are rounded as the stored values are, so
+    # that a star at the limit is within.
+    conditions = [] if low is None else [value >= pa.scalar(low - tolerance, pa.float32())]
+    return conditions if high is None else [*conditions, value <= pa.scalar(high + tolerance, pa.float32())]
 
 
 def _magnitude(catalog: ReferenceCatalog, band: str) -> Any:
@@ -74,18 +77,18 @@ def _magnitude(catalog: ReferenceCatalog, band: str) -> Any:
     return pc.field(mag_column(band))
 
 
-def _colour(catalog: ReferenceCatalog, colour: str) -> Any:
+def _colour_between(catalog: ReferenceCatalog, colour: str, limits: Range) -> list[Any]:
     import pyarrow.compute as pc
 
     if colour in catalog.colours:
-        return pc.field(colour_column(colour))
+        return _between(pc.field(colour_column(colour)), limits)
     blue, _, red = colour.partition("-")
     if blue not in catalog.bands or red not in catalog.bands:
         raise CatalogError(
             f"the catalog {catalog.name} has no colour {colour!r}; it has {', '.join(catalog.colours) or 'none'}, and "
             f"magnitudes in {', '.join(catalog.bands) or 'no band'}"
         )
-    return pc.field(mag_column(blue)) - pc.field(mag_column(red))
+    return _between(pc.field(mag_column(blue)) - pc.field(mag_column(red)), limits, _ROUNDING)
 
 
 def nearest_first(

@@ -125,6 +125,12 @@ def numbers(rows: RawRows, name: str) -> FloatArray:
     return values
 
 
+def first_number(rows: RawRows, name: str) -> float:
+    """Return the first finite number of a column; NaN without one."""
+    values = numbers(rows, name)
+    return float(next(iter(values[np.isfinite(values)]), np.nan))
+
+
 def right_ascension(rows: RawRows, name: str, unit: RaUnit) -> FloatArray:
     """Return a column of right ascensions in degrees, shape (n,); null becomes NaN.
 
@@ -157,6 +163,11 @@ def right_ascension(rows: RawRows, name: str, unit: RaUnit) -> FloatArray:
 def has_angles_in_parts(rows: RawRows, name: str) -> bool:
     """Return whether a column holds angles such as 12:34:56.7."""
     return bool(_numbers_where_spelt(_flat(rows, name))[1].any())
+
+
+def has_numbers(rows: RawRows, name: str) -> bool:
+    """Return whether a file holds a column as numbers, not as texts."""
+    return not pa.types.is_large_string(_flat(rows, name).type)
 
 
 def declination(rows: RawRows, name: str) -> FloatArray:

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from skylake.core.ids import config_sha256
 from skylake.core.sphere import INDEX_ORDER
 from skylake.errors import CatalogError, UsageError, no_column, reason_of
-from skylake.places import is_url, place, store, trouble
+from skylake.places import is_url, key, place, store, trouble
 from skylake.sky.hats import Leaves
 from skylake.sky.pixels import Pixel
 
 INDEX = "_healpix_29"
+#: Files whose state is asked for at a time.
+_FILE_THREADS = 16
+#: What file systems and object stores say of a file that changes with its content.
+_STATES = (
+    "size",
+    "mtime",
+    "ETag",
+    "etag",
+    "LastModified",
+    "Last-Modified",
+    "Content-MD5",
+    "md5Hash",
+    "updated",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +116,6 @@ def open_hats(where: str | Path) -> HatsFiles:
         raise CatalogError(
             f"{where}: the catalog has no column {INDEX}; import it again with hats-import or lsdb"
         )
-    identity = hashlib.sha256(repr((str(info), sorted(pixels))).encode()).hexdigest()
     return HatsFiles(
         str(where),
         info.ra_column,
@@ -109,9 +123,34 @@ def open_hats(where: str | Path) -> HatsFiles:
         main.schema,
         tuple(main.schema.names),
         leaves,
-        identity,
+        _identity(info.model_dump(mode="json"), leaves),
         tuple(info.default_columns or ()),
     )
+
+
+def _identity(properties: Mapping[str, Any], leaves: Leaves) -> str:
+    """Return a checksum that is equal for equal content.
+
+    Catalogs of skylake state that of their content. Of others nothing but the files says that they have changed.
+    """
+    stated: Any = properties.get("skylake_sha256")
+    if stated is None:
+        paths = [path for pixel in sorted(leaves) for path in sorted(leaves[pixel])]
+        with ThreadPoolExecutor(_FILE_THREADS) as pool:
+            stated = list(zip(map(str, paths), pool.map(_state, paths), strict=True))
+    return config_sha256({"properties": dict(properties), "pixels": sorted(leaves), "content": stated})
+
+
+def _state(path: Path) -> dict[str, str] | None:
+    """Return what changes with the content of a file; None for one that is missing, which its readers report."""
+    try:
+        if not is_url(path):
+            status = path.stat()
+            return {"size": str(status.st_size), "mtime": str(status.st_mtime_ns)}
+        facts = store(path).info(key(path))
+    except FileNotFoundError:
+        return None
+    return {name: str(facts[name]) for name in _STATES if name in facts}
 
 
 def _files_of(catalog: Any, order: int, number: int) -> Iterator[tuple[Path, int | None]]:

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -30,6 +31,7 @@ from skylake.schema.arrow import arrow_schema
 from skylake.sky.catalog_columns import CatalogColumns
 from skylake.sky.catalog_files import parquet_units
 from skylake.sky.catalog_rows import standardise
+from skylake.sky.catalog_values import RawRows, first_number
 from skylake.sky.hats import (
     COLLECTION_FILE,
     IN_PLACE,
@@ -45,6 +47,8 @@ from skylake.sky.hats_files import HatsFiles, open_hats
 from skylake.sky.pixels import Pixel, pixel_range
 
 _INDEX = "_healpix_29"
+#: Rows of a file that tell the epoch.
+_FEW_ROWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +215,27 @@ def columns_of(address: str) -> list[str]:
             for path in _leaf(root, pixel, suffix):
                 return list(_dataset([path]).schema.names)
     raise CatalogError(f"{address}: the catalog has no stars; name another one")
+
+
+def first_epoch(address: str, columns: CatalogColumns) -> float:
+    """Return the epoch of the first row of a HATS catalog that has one; NaN if none has, or rows have no epochs.
+
+    Raises
+    ------
+    CatalogError, LakeError
+        If it cannot be reached or read.
+    """
+    if columns.row_epoch is None:
+        return math.nan
+    root = catalog_of(address)
+    with _reading(address):
+        suffix = _properties(root).get("hats_npix_suffix", ".parquet")
+        for pixel in _pixels(root):
+            rows = _dataset(_leaf(root, pixel, suffix)).head(_FEW_ROWS, columns=[columns.row_epoch])
+            known = first_number(RawRows(rows, {}, address, np.arange(rows.num_rows)), columns.row_epoch)
+            if math.isfinite(known):
+                return known
+    return math.nan
 
 
 @contextmanager

@@ -46,7 +46,8 @@ _SPARE = 1.3
 MOST_STARS = 400_000
 #: Cells of this order, 3.4 arcminutes, are read around positions.
 _CELL_ORDER = 10
-#: The passbands of Gaia DR2, the epoch of which is 2015.5, are not those of DR3.
+#: The passbands of Gaia DR2, the epoch of which is 2015.5, are not those of DR3. Where a catalog does not name its
+#: release the epoch tells it.
 _GAIA_DR3_EPOCH = 2016.0
 
 

@@ -8,8 +8,9 @@ theirs, since a lake keeps nothing that names files of one machine.
 from __future__ import annotations
 
 import csv
+import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,6 +24,8 @@ _FOLDER = Path(__file__).resolve().parents[1] / "surveys"
 _ODD = re.compile(r"[^A-Za-z0-9]+")
 #: A number as a file without a header has it where it begins.
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z")
+#: Years by which two epochs of one release may differ.
+_SAME_EPOCH = 0.01
 
 Names = str | tuple[str, ...]
 """A column, or the names that it may have, the first that a file has being the one."""
@@ -67,6 +70,8 @@ class Form:
         Of a text file without a header: all its columns in order, and what separates them.
     marks : tuple of str
         Columns of which a file of this form has at least one; empty if it need not.
+    release : str
+        Release of the survey, one of :attr:`Survey.releases`; empty if files leave it open.
     position_unit, motion_unit, magnitude_unit : str
         Units where the file gives none: degrees, mas/yr and magnitudes if empty.
     """
@@ -83,6 +88,7 @@ class Form:
     id_parts: tuple[str, ...] = ()
     pm: tuple[Names, ...] = ()
     pm_ra_is_coordinate: bool = False
+    release: str = ""
     epoch: float | None = None
     row_epoch: Names = ()
     position_unit: str = ""
@@ -119,6 +125,8 @@ class Survey:
         As ``--format`` takes it.
     variables : bool
         Whether all that it lists are variable stars. Such a catalog neither solves nor calibrates.
+    releases : dict
+        Releases with passbands of their own: name to the epoch of their positions.
     """
 
     title: str
@@ -126,6 +134,7 @@ class Survey:
     form: tuple[Form, ...]
     name: str = ""
     variables: bool = False
+    releases: dict[str, float] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -186,12 +195,22 @@ def load_survey(name: str) -> Survey:
             f"{path}: the file cannot be read ({error.strerror}); correct that"
         ) from error
     for form in survey.form:
-        _check(form, str(path))
+        _check(form, survey.releases, str(path))
     return survey
 
 
-def _check(form: Form, place: str) -> None:
+def of_release(survey: Survey, columns: CatalogColumns, row_epoch: float) -> CatalogColumns:
+    """Return columns at the epoch of the release whose rows have such an epoch; as they are if none does."""
+    for release, epoch in survey.releases.items():
+        if math.isclose(epoch, row_epoch, abs_tol=_SAME_EPOCH):
+            return replace(columns, epoch=epoch, survey=release)
+    return columns
+
+
+def _check(form: Form, releases: Collection[str], place: str) -> None:
     """Refuse a form that cannot be meant."""
+    if form.release and form.release not in releases:
+        raise ConfigurationError(f"{place}: {form.name}: {form.release!r} is none of the releases")
     if len(form.pm) not in (0, 2) or len(form.otherwise) not in (0, 2):
         raise ConfigurationError(f"{place}: {form.name}: pm and otherwise name two columns, or none")
     for name, band in form.bands.items():
@@ -300,7 +319,8 @@ class _Attempt:
             pm_ra=motion[0] if moving else None,
             pm_dec=motion[1] if moving else None,
             pm_ra_is_coordinate=form.pm_ra_is_coordinate,
-            epoch=form.epoch if form.epoch is not None else self.survey.epoch,
+            epoch=self._epoch(),
+            survey=form.release or self.survey.name,
             row_epoch=names.find(form.row_epoch),
             otherwise=(otherwise[0], otherwise[1]) if is_fallback else None,
             magnitudes=self.magnitudes,
@@ -323,6 +343,11 @@ class _Attempt:
             delimiter=form.delimiter,
         )
         return Found(_with_units(columns, form), form.name, tuple(dict.fromkeys(self._absent)))
+
+    def _epoch(self) -> float:
+        if self.form.epoch is not None:
+            return self.form.epoch
+        return self.survey.releases.get(self.form.release, self.survey.epoch)
 
     def _identifier(self) -> str | tuple[str, ...] | None:
         parts = tuple(name for name in map(self._names.find, self.form.id_parts) if name)

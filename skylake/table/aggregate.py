@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 REFERENCE = "reference"
 #: Tables whose parts are of the calibration in force.
 CALIBRATED = ("matches", "zeropoints")
+#: Tables that are made from others, so that parts made from theirs wait for them.
+DERIVED = (*CALIBRATED, "nights")
 
 
 class Granularity(StrEnum):
@@ -62,6 +64,11 @@ class Input:
     is_followed : bool
         Whether parts are made anew when the rows of this table change; not where other inputs follow from all that is
         read of it.
+    nights_around : int
+        Nights of the same camera before the batch, and as many after it, of which rows are given beside those of the
+        batch; their column ``night`` tells them apart. Parts of the aggregate are made anew when one of these changes.
+    days_around : int
+        How far away these nights are at most.
     """
 
     table: str
@@ -69,6 +76,8 @@ class Input:
     filter: Any = None
     is_needed: bool = False
     is_followed: bool = True
+    nights_around: int = 0
+    days_around: int = 60
 
 
 @dataclass(frozen=True, slots=True)

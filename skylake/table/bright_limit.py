@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from skylake.core.group_means import group_medians, group_sums
+
 Floats = npt.NDArray[np.float64]
 
 #: The brightest stars are held against the next fainter ones, so many times as many, and this number at least.
@@ -13,6 +15,8 @@ _COMPARED, _FEWEST_COMPARED = 2, 20
 _FEWEST_CUT, _MOST_CUT = 4, 1.0 / 3.0
 #: A star counts as off by no more standard deviations than these, and so has this variance if all is well.
 _CLIP, _CLIPPED_VARIANCE = 2.5, 0.9776
+#: So many measurements, drawn at random, tell as much as more of the same stars.
+_ENOUGH = 40_000
 #: A star that is measured too bright by so many standard deviations is a false match or a blend.
 _FALSE = 5.0
 #: Stars depart if their sum is off by so many standard deviations, and their mean by so many magnitudes: catalogs
@@ -48,13 +52,20 @@ def bright_limit(
     """
     if len(star) == 0:
         return -np.inf
-    count = np.bincount(star)
-    seen = count > 0
-    weight = 1.0 / np.maximum(errors[0], 1e-6) ** 2
-    total = np.bincount(star, weight)[seen]
-    means = [np.bincount(star, weight * values)[seen] / total for values in (level, residual, errors[1])]
-    predicted, residual, own = means
-    spread = np.maximum(np.sqrt(1.0 / total + own**2), 1e-6)
+    if len(star) > _ENOUGH:
+        some = np.random.default_rng(len(star)).integers(0, len(star), _ENOUGH)
+        star, level, residual, errors = (
+            star[some],
+            level[some],
+            residual[some],
+            (errors[0][some], errors[1][some]),
+        )
+    order = np.argsort(star, kind="stable")
+    starts = np.append(np.flatnonzero(np.diff(star[order], prepend=-1)), len(order))
+    predicted, residual, own = (group_medians(one[order], starts) for one in (level, residual, errors[1]))
+    # Measurements of a star may be false matches; the variance of a median is that of a mean times pi / 2.
+    measured = 0.5 * np.pi / group_sums(1.0 / np.maximum(errors[0][order], 1e-6) ** 2, starts)
+    spread = np.maximum(np.sqrt(measured + own**2), 1e-6)
     # Bright stars are measured better than catalogs know them. In the order of the catalog those that it makes too
     # bright would have the bright end to themselves; false matches would have it in the order of the measured ones.
     levels = predicted - np.where(residual < _FALSE * spread, residual, 0.0)

@@ -94,8 +94,10 @@ def calibrate_matches(matches: pa.Table, frames: pa.Table, zeropoints: pa.Table)
         flux[rows] = (column_floats(matches, f"flux_{name}") * factor)[rows]
         flux_err[rows] = (column_floats(matches, f"flux_{name}_err") * factor)[rows]
     flux_err *= photon_scale(zeropoints, found)
-    names = ("ref_colour", "altitude_deg", "ref_colour_err")
-    stars = Stars(*(column_floats(matches, name) for name in names))
+    colour, altitude, colour_err = (
+        column_floats(matches, name) for name in ("ref_colour", "altitude_deg", "ref_colour_err")
+    )
+    stars = Stars(colour, altitude, colour_err)
     offset = position_offsets(zeropoints["position_terms"], found.zero, matches, frames, found.frame)
     zero = zeropoints_at(zeropoints, found, stars, offset)
     neighbours, neighbours_err = neighbour_flux(matches, zeropoints, found, zero.zp)

@@ -23,7 +23,7 @@ from skylake.table.global_kernels import (
     predict,
 )
 from skylake.table.global_noise import EFFICIENCY_LOSS, Noise
-from skylake.table.global_observations import GlobalOptions, Observations, References, sort
+from skylake.table.global_observations import GlobalOptions, Observations, References, Sorted, sort
 from skylake.table.global_system import inverse_factors
 
 Floats = npt.NDArray[np.float64]
@@ -148,11 +148,12 @@ def solve_frames(
     )
     fit = FrameFit(layout, residuals, noise, coefficients, extinction, options)
     fit.solve()
-    errors = frame_errors(fit.left(), noise, layout, fit.degrees, options)
+    errors = frame_errors(fit.left(), noise, given, fit.degrees, options)
+    zeropoint = fit.coefficients[:, 0] + fit.extinction[layout.night_of_frame] * given.mean_airmass
     position = np.sqrt(errors.position**2 + offset_rms(camera.illumination_errors) ** 2)
     share = noise.weights / np.where(noise.precisions > 0.0, noise.precisions, 1.0)
     return FrameSolution(
-        np.where(errors.n_used > 0, fit.coefficients[:, 0], np.nan),
+        np.where(errors.n_used > 0, zeropoint, np.nan),
         errors.zeropoint,
         fit.coefficients[:, 1:],
         fit.degrees,
@@ -217,6 +218,9 @@ class FrameFit:
                 self.degrees = chosen_degrees(
                     self.layout, residuals, self.noise.weights, self.coefficients, self.options
                 )
+                size = self.coefficients.shape[1]
+                self.coefficients[~np.isfinite(term_precisions(self.degrees, size, self.options))] = 0.0
+                residuals = self.left()
             before = self.coefficients[:, 0].copy()
             self._step(residuals)
             if number > 1 and np.all(np.abs(self.coefficients[:, 0] - before) < _TOLERANCE):
@@ -235,7 +239,6 @@ class FrameFit:
         frame_sums(self.layout, weights * np.nan_to_num(residuals), degree, sums)
         precision = term_precisions(self.degrees, size, self.options)
         free = np.isfinite(precision)
-        self.coefficients[~free] = 0.0
         sums[:, :size] -= np.where(free, precision, 0.0) * self.coefficients
         factors = inverse_factors(blocks[:, :size, :size], precision)
         inverse = factors @ factors.transpose(0, 2, 1)
@@ -317,10 +320,12 @@ def chosen_degrees(
 class FrameErrors:
     """Formal errors and quality of frames, against stars without errors of their own; shape (n_frames,).
 
-    Those of the extinction have the shape (n_nights,), and are NaN where it is not fitted.
+    `level` is the error of the zeropoint at the frame's mean airmass. Those of the extinction have the shape
+    (n_nights,), and are NaN where it is not fitted.
     """
 
     zeropoint: Floats
+    level: Floats
     position: Floats
     chi2: Floats
     n_used: npt.NDArray[np.int64]
@@ -328,25 +333,27 @@ class FrameErrors:
 
 
 def frame_errors(
-    residuals: Any, noise: Noise, layout: Layout, degrees: Degrees, options: GlobalOptions
+    residuals: Any, noise: Noise, given: Sorted, degrees: Degrees, options: GlobalOptions
 ) -> FrameErrors:
     """Return formal errors and quality of frames from the precisions of their observations."""
+    layout = given.layout
     n_frames, size = len(degrees), 1 + n_position_terms(options.frame_degree)
     blocks = np.zeros((n_frames, size + 1, size + 1))
     normal_blocks(layout, noise.precisions, options.frame_degree, 1, blocks)
     blocks /= EFFICIENCY_LOSS
     factors = inverse_factors(blocks[:, :size, :size], term_precisions(degrees, size, options))
     variances = np.einsum("fij,fij->fi", factors, factors)
+    level = np.sqrt(variances[:, 0])
     extinction = np.full(int(layout.night_of_frame.max(initial=-1)) + 1, np.nan)
     if options.has_extinction:
         with_airmass = np.einsum("fij,fi->fj", factors, blocks[:, :size, size])
         alone = blocks[:, size, size] - np.sum(with_airmass**2, axis=1)
         by_night = np.bincount(layout.night_of_frame, alone, len(extinction)) + options.extinction[1] ** -2
         extinction = 1.0 / np.sqrt(by_night)
-        # The zeropoint's block holds the extinction fixed.
-        variances += (
-            np.einsum("fij,fj->fi", factors, with_airmass) * extinction[layout.night_of_frame][:, None]
-        ) ** 2
+        # The block of a frame holds the extinction fixed, and its zeropoint is that at its mean airmass.
+        by_extinction = -np.einsum("fij,fj->fi", factors, with_airmass)
+        by_extinction[:, 0] += given.mean_airmass
+        variances += (by_extinction * extinction[layout.night_of_frame][:, None]) ** 2
     frame = np.repeat(np.arange(n_frames, dtype=np.int32), np.diff(layout.starts))
     inside = noise.precisions > 0.0
     n_used = np.bincount(frame, inside, n_frames).astype(np.int64)
@@ -355,4 +362,4 @@ def frame_errors(
     chi2 = np.where(free > 0, np.bincount(frame, squares, n_frames) / np.maximum(free, 1), np.nan)
     zeropoint = np.where(n_used > 0, np.sqrt(variances[:, 0]), np.nan)
     position = np.sqrt(variances[:, 1:] @ term_mean_squares(options.frame_degree))
-    return FrameErrors(zeropoint, position, chi2, n_used, extinction)
+    return FrameErrors(zeropoint, level, position, chi2, n_used, extinction)

@@ -29,6 +29,7 @@ class Layout(NamedTuple):
     starts : ndarray of int64, shape (n_frames + 1,)
         First observation of each frame.
     star, u, v, airmass : ndarray of int32 and float32, shape (n,)
+        The airmass without the mean of the frame.
     night_of_frame : ndarray of int32, shape (n_frames,)
     """
 

@@ -134,7 +134,7 @@ class GlobalOptions:
     n_rounds: int = 10
     max_iterations: int = 100
     accuracy: float = 3e-5
-    tolerance: float = 0.03
+    tolerance: float = 0.1
 
     def __post_init__(self) -> None:
         if not 0 <= self.frame_degree <= self.illumination_degree:
@@ -151,6 +151,9 @@ class Sorted:
     ----------
     layout : Layout
     magnitude, error : ndarray of float32, shape (n_used,)
+    mean_airmass : ndarray, shape (n_frames,)
+        What was taken off the airmasses of each frame. An extinction that moved the zeropoints of its night with it
+        would be found slowly.
     rows : ndarray of int, shape (n_used,), or slice
         Which observation each is.
     n_given : int
@@ -159,6 +162,7 @@ class Sorted:
     layout: Layout
     magnitude: Any
     error: Any
+    mean_airmass: Floats
     rows: Any
     n_given: int
 
@@ -219,5 +223,9 @@ def sort(observations: Observations, n_stars: int, known: npt.NDArray[np.bool_] 
             observations.error,
         )
     ]
-    layout = Layout(starts.astype(np.int64), star[rows], values[0], values[1], values[2], night_of_frame)
-    return Sorted(layout, values[3], values[4], rows, n)
+    count = np.diff(starts)
+    of_frame = np.repeat(np.arange(n_frames, dtype=np.int32), count)
+    mean = np.bincount(of_frame, values[2], n_frames) / np.maximum(count, 1)
+    centred = values[2] - mean.astype(np.float32)[of_frame]
+    layout = Layout(starts.astype(np.int64), star[rows], values[0], values[1], centred, night_of_frame)
+    return Sorted(layout, values[3], values[4], mean.astype(np.float32).astype(float), rows, n)

@@ -47,7 +47,7 @@ _VARIABLE = 0.3
 #: Rounds before the change from one to the next counts.
 _LEAST_ROUNDS = 4
 #: Accuracy of LSMR while weights still change, and for what stars make good of the illumination.
-_EARLY_ACCURACY, _PATTERN_ACCURACY = 1e-3, 3e-3
+_EARLY_ACCURACY, _PATTERN_ACCURACY = 5e-3, 3e-3
 #: Passes of medians that find where to start; each reaches frames one step further from the catalog.
 _PASSES = 100
 
@@ -198,7 +198,8 @@ class _Solver:
         number = iterations = 0
         change = np.inf
         while number < options.n_rounds and (number < _LEAST_ROUNDS or change > options.tolerance):
-            system = self._reweighted(number)
+            self._reweigh(number)
+            system = System(self.layout, self.noise.weights, self.tie, self._prior(), self.weak)
             if number == _LEAST_ROUNDS - 1 and options.illumination_degree > 0:
                 self.weak, spent = weak_combinations(system, _PATTERN_ACCURACY, options.max_iterations)
                 system.weak, iterations = self.weak, iterations + spent
@@ -209,7 +210,7 @@ class _Solver:
             )
             change = self._apply(system, vector)
             number, iterations = number + 1, iterations + spent
-        self._reweighted(options.n_rounds)
+        self._reweigh(options.n_rounds)
         return self._solution(number, iterations)
 
     def _residuals(self) -> None:
@@ -238,12 +239,12 @@ class _Solver:
         np.nan_to_num(stars, copy=False)
         np.nan_to_num(frames, copy=False)
 
-    def _reweighted(self, number: int) -> System:
-        """Renew residuals, noise model, weights, degrees of frames and the tie, and return the equations."""
+    def _reweigh(self, number: int) -> None:
+        """Renew residuals, noise model, weights, degrees of frames and the tie."""
         self._residuals()
-        noise, own = self.noise, 1
+        noise = self.noise
         free = 1 + np.array([n_position_terms(d) for d in range(self.options.frame_degree + 1)])[self.degrees]
-        noise.update_frames(self.left, own)
+        noise.update_frames(self.left, 1)
         noise.update_stars(self.left, self.by_star)
         noise.weigh(self.left)
         if number > 0:
@@ -251,17 +252,17 @@ class _Solver:
             noise.weigh(self.left)
         if 2 <= number < self.options.n_rounds - 2:
             self.degrees = chosen_degrees(self.layout, self.left, noise.weights, self.at.frame, self.options)
+            ended = ~np.isfinite(term_precisions(self.degrees, self.at.sizes[2], self.options))
+            if np.any(self.at.frame[ended]):
+                self.at.frame[ended] = 0.0
+                self._residuals()
         self.tie = self._tie()
-        return System(self.layout, noise.weights, self.tie, self._prior(), self.weak)
 
     def _prior(self) -> Parameters:
         """Return the precisions of priors; infinite for what is not fitted."""
         options = self.options
         prior = self.at.like(np.zeros_like(self.at.vector))
-        size = prior.sizes[2]
-        prior.frame[:] = term_precisions(self.degrees, size, options)
-        # A polynomial that is no longer used ends.
-        self.at.frame[~np.isfinite(prior.frame)] = 0.0
+        prior.frame[:] = term_precisions(self.degrees, prior.sizes[2], options)
         prior.illumination[:] = options.illumination_error**-2
         prior.extinction[:] = options.extinction[1] ** -2 if options.has_extinction else np.inf
         prior.colour[:] = options.colour_term[1] ** -2 if options.colour_term[1] > 0.0 else np.inf
@@ -296,7 +297,7 @@ class _Solver:
     def _solution(self, number: int, iterations: int) -> GlobalSolution:
         self._centre_untied()
         at, noise, layout = self.at, self.noise, self.layout
-        formal = frame_errors(self.left, noise, layout, self.degrees, self.options)
+        formal = frame_errors(self.left, noise, self.given, self.degrees, self.options)
         frame_error, position, star_error, illumination = self._errors(formal)
         tie, colour_error, star_tie = self._tie_errors()
         share = noise.weights / np.where(noise.precisions > 0.0, noise.precisions, 1.0)
@@ -309,7 +310,7 @@ class _Solver:
             float(np.sqrt(noise.floor_square)),
         )
         frames = FrameSolution(
-            np.where(formal.n_used > 0, at.frame[:, 0], np.nan),
+            np.where(formal.n_used > 0, self._zeropoints(at), np.nan),
             frame_error,
             at.frame[:, 1:].copy(),
             self.degrees,
@@ -327,13 +328,21 @@ class _Solver:
             frames, stars, camera, self.frame_group, tie, self.catalog_scatter, number, iterations
         )
 
+    def _zeropoints(self, at: Parameters) -> Floats:
+        """Return zeropoints at the airmass of reference; those in the equations are at the frame's mean."""
+        return np.asarray(
+            at.frame[:, 0] + at.extinction[self.layout.night_of_frame] * self.given.mean_airmass
+        )
+
     def _centre_untied(self) -> None:
         """Give groups without a star of the catalog a mean zeropoint of 0."""
         tied = np.unique(self.star_group[self.tied])
         full, seen = self.frame_group >= 0, self.star_group >= 0
         n_groups = self.weak.n_groups
         count = np.bincount(self.frame_group[full], minlength=n_groups)
-        mean = np.bincount(self.frame_group[full], self.at.frame[full, 0], n_groups) / np.maximum(count, 1)
+        mean = np.bincount(self.frame_group[full], self._zeropoints(self.at)[full], n_groups) / np.maximum(
+            count, 1
+        )
         mean[tied] = 0.0
         self.at.frame[full, 0] -= mean[self.frame_group[full]]
         self.at.star[seen] -= mean[self.star_group[seen]]
@@ -351,7 +360,7 @@ class _Solver:
         by_frame = np.bincount(self.frame_of, omega, len(formal.zeropoint))
         with np.errstate(divide="ignore", invalid="ignore"):
             star = own = np.where(by_star > 0.0, 1.0 / by_star, np.nan)
-            frame, grown = formal.zeropoint**2, np.ones(len(by_frame))
+            frame, grown = formal.level**2, np.ones(len(by_frame))
             for _ in range(3):
                 at_place = np.nan_to_num(frame + grown * formal.position**2)
                 star = own * (
@@ -359,20 +368,19 @@ class _Solver:
                 )
                 moved = np.bincount(self.frame_of, omega**2 * np.nan_to_num(star)[layout.star], len(by_frame))
                 grown = 1.0 + moved / by_frame
-                frame = formal.zeropoint**2 * grown
+                frame = formal.level**2 * grown
+            frame = formal.zeropoint**2 + formal.level**2 * (grown - 1.0)
         position = np.sqrt(grown) * formal.position
         if len(self.weak.patterns) == 0:
             return np.sqrt(frame), position, np.sqrt(star), np.zeros(0)
         # The illumination's error, and what stars and zeropoints have of it.
         covariance = self.weak.covariance
         patterns = self.weak.patterns
-        errors = self.at.like(np.sum(patterns * (covariance @ patterns), axis=0))
-        return (
-            np.sqrt(frame + errors.frame[:, 0]),
-            position,
-            np.sqrt(star + errors.star),
-            np.sqrt(np.diag(covariance)),
-        )
+        of_star = patterns[:, :n_stars]
+        of_frame = np.array([self._zeropoints(self.at.like(pattern)) for pattern in patterns])
+        frame += np.sum(of_frame * (covariance @ of_frame), axis=0)
+        star += np.sum(of_star * (covariance @ of_star), axis=0)
+        return np.sqrt(frame), position, np.sqrt(star), np.sqrt(np.diag(covariance))
 
     def _tie_errors(self) -> tuple[Floats, float, Floats]:
         """Return the error of each group's tie, of the colour term, and what both bring to each star."""

@@ -12,16 +12,24 @@ import pyarrow.compute as pc
 
 from skylake.core.camera import Site
 from skylake.core.ephemeris import barycentric_jd
-from skylake.core.flags import SPOILED
+from skylake.core.flags import SPOILED, SourceFlag
 from skylake.core.robust import MAD_TO_SIGMA
 from skylake.core.sphere import healpix_index
 from skylake.schema import TableSchema, arrow_schema, conform, empty_table, load
 from skylake.table.aggregate import Aggregate, Given, Granularity, Input, merged_by_schema
-from skylake.table.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, Photometry, calibrate_matches
+from skylake.table.calibrated_matches import (
+    FRAME_COLUMNS,
+    ZEROPOINT_COLUMNS,
+    Photometry,
+    calibrate_matches,
+    column_floats,
+)
 
 Floats = npt.NDArray[np.float64]
 
 _READ_BY_FINISH = {"lightcurve": ("mag", "flags")}
+#: A detection whose aperture holds more light of others than this share of its own is a blend.
+BLENDED_SHARE = 0.1
 
 
 def lightcurves_table(matches: pa.Table, photometry: Photometry, sites: dict[str, Site]) -> pa.Table:
@@ -134,6 +142,7 @@ def _nest(
         "flux_err": photometry.flux_err[order],
         "mag": photometry.mag[order],
         "mag_err": photometry.mag_err[order],
+        "flags": _flags(rows),
     }
     offsets = pa.array(np.append(starts, len(order)), pa.int32())
     kind = arrow_schema(schema).field("lightcurve").type
@@ -146,6 +155,19 @@ def _nest(
             values = rows[field.name].combine_chunks().cast(inner)
         lists.append(pa.ListArray.from_arrays(offsets, values, type=field.type))
     return pa.StructArray.from_arrays(lists, fields=list(kind))
+
+
+def _flags(matches: pa.Table) -> npt.NDArray[np.int64]:
+    """Return the flags of detections, with that of blends where others bring much of the light in the aperture.
+
+    The catalog knows stars that detection has not told apart, less the light of stars that the sky took off; detection
+    knows neighbours that the catalog lacks.
+    """
+    names = ("ref_crowding", "ref_sky_light", "crowding")
+    listed, sky, detected = (np.nan_to_num(column_floats(matches, name)) for name in names)
+    is_blend = (np.abs(listed - sky) > BLENDED_SHARE) | (detected > BLENDED_SHARE)
+    flags = np.asarray(matches["flags"].to_numpy(), np.int64)
+    return np.where(is_blend, flags | int(SourceFlag.BLENDED), flags)
 
 
 def _nest_errors(
@@ -215,4 +237,6 @@ AGGREGATE = Aggregate(
     finish=finish,
     finish_reads=_READ_BY_FINISH,
     profile=("site",),
+    # Blends are marked since the second.
+    version="2",
 )

@@ -50,8 +50,8 @@ ZEROPOINT_COLUMNS = (
     "mag_limit",
     "extinction",
     "sky_light_scale",
-    "position_terms",
     "bright_limit",
+    "position_terms",
 )
 
 

@@ -142,6 +142,10 @@ class Matches:
 def places_of(keys: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
     """Return where each wanted key stands among keys, all of which are there, in any order, and once."""
     order = np.argsort(keys, kind="stable")
+    if np.all(wanted[1:] >= wanted[:-1]):
+        # Matches come frame by frame: where each frame begins is found sooner than the frame of each match.
+        ends = np.searchsorted(wanted, keys[order], side="right")
+        return np.repeat(order, np.diff(ends, prepend=0))
     return order[np.searchsorted(keys, wanted, sorter=order)]
 
 

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from skylake.core.camera import Calibration
 from skylake.core.group_means import group_medians, group_sums
-from skylake.core.robust import Fit, biweight, intrinsic_scatter, robust_fit
+from skylake.core.jit import kernel
+from skylake.core.robust import BIWEIGHT_CUT, Fit, intrinsic_scatter, robust_fit
 from skylake.table.match_selection import Matches
 
 Floats = npt.NDArray[np.float64]
@@ -26,8 +27,8 @@ _EXTINCTION = (0.25, 0.25)
 #: Scale of the light that the sky takes off, less 1, before any star has told: where it is taken off depends on what
 #: was detected, and that on noise.
 _SKY_LIGHT = (0.0, 0.15)
-#: So many residuals, drawn at random, know the scatter to 0.4 %; the stars of a night, which are fewer, know it less.
-_ENOUGH = 40_000
+#: So many residuals, drawn at random, know the scatter to 0.5 %; the stars of a night, which are fewer, know it less.
+_ENOUGH = 20_000
 #: The errors of colours may be up to this share of the variance of the colours: where they are more, a colour term is
 #: corrected no further.
 _MOST_NOISE = 0.5
@@ -88,10 +89,6 @@ class _Groups(NamedTuple):
         total = group_sums(weight, self.starts)
         return np.asarray(group_sums(weight * values, self.starts) / np.where(total > 0, total, 1.0))
 
-    def relative(self, values: Floats, weight: Floats) -> Floats:
-        """Return values relative to the means of their frames."""
-        return np.asarray(values - self.means(values, weight)[self.frame])
-
 
 def fit_colour_term(data: Matches, calibration: Calibration) -> ColourTerm:
     """Fit the colour term and the extinction of a night, and the intrinsic scatter of its stars.
@@ -103,8 +100,8 @@ def fit_colour_term(data: Matches, calibration: Calibration) -> ColourTerm:
     rows = np.flatnonzero(data.usable)
     rows = rows[np.argsort(data.frame[rows], kind="stable")]
     # A term that is nought for all stars is none: that of a band without colour, or of frames that see degrees.
-    columns = np.array([data.colour, -data.airmass, -data.sky_light])
-    wanted = np.array([np.any(column[np.isfinite(column)]) for column in columns])
+    columns = (data.colour, -data.airmass, -data.sky_light)
+    wanted = np.array([np.any(np.nan_to_num(column)) for column in columns])
     prior = calibration.colour_term_prior, calibration.colour_term_prior_err
     priors = np.array([prior, _EXTINCTION, _SKY_LIGHT]).T
     if rows.size < 3:
@@ -113,26 +110,27 @@ def fit_colour_term(data: Matches, calibration: Calibration) -> ColourTerm:
     frame, difference = numbers_of(data.frame[rows]), data.difference[rows]
     groups = _Groups(frame, numbers_of(data.star[rows]), np.searchsorted(frame, np.arange(frame[-1] + 2)))
     errors = _errors(data, rows)
-    wanted &= columns[:, rows].any(axis=1)
-    terms, priors = columns[wanted][:, rows].T, priors[:, wanted]
+    wanted &= [bool(column[rows].any()) for column in columns]
+    chosen = [column[rows] for column, is_wanted in zip(columns, wanted, strict=True) if is_wanted]
+    terms, priors = np.array(chosen).reshape(len(chosen), len(rows)).T, priors[:, wanted]
     slopes, slope_errs, intrinsic = priors[0], priors[1], 0.0
     zero = group_medians(difference - terms @ slopes, groups.starts)
     n_fitted = len(groups.starts) - 1 + len(slopes)
     for _ in range(_ROUNDS):
         residual = difference - terms @ slopes - zero[frame]
-        catalog = np.sqrt(errors.catalog(_first(slopes, wanted)))
-        error = np.hypot(errors.photon, catalog)
-        intrinsic = _intrinsic(residual, error, n_fitted)
+        catalog = errors.catalog(_first(slopes, wanted))
+        variance = errors.photon**2 + catalog
+        intrinsic = _intrinsic(residual, variance, n_fitted)
         if not len(slopes):
             break
-        weight, own = _weights(residual, np.hypot(error, intrinsic)), (catalog, intrinsic)
-        previous = slopes
+        variance += intrinsic**2
+        weight, own, previous = _weights(residual, variance), (catalog, intrinsic), slopes
         slopes, slope_errs = _slopes(difference, terms, errors, own, weight, groups, priors, wanted)
         zero = groups.means(difference - terms @ slopes, weight)
         if np.abs(slopes - previous).max() < 1e-5:
             break
     residual = difference - terms @ slopes - zero[frame]
-    catalog = np.sqrt(errors.catalog(_first(slopes, wanted)))
+    catalog = errors.catalog(_first(slopes, wanted))
     random = _random_scatter(residual, (errors.photon, catalog), intrinsic, frame, groups.star)
     return _night_term(np.array([slopes, slope_errs]), wanted, intrinsic, random)
 
@@ -152,13 +150,13 @@ def _first(slopes: Floats, wanted: npt.NDArray[np.bool_]) -> float:
     return float(slopes[0]) if wanted[0] else 0.0
 
 
-def _intrinsic(residual: Floats, error: Floats, n_fitted: int) -> float:
-    """Return the scatter beyond the errors, of a sample of the residuals where they are very many."""
+def _intrinsic(residual: Floats, variance: Floats, n_fitted: int) -> float:
+    """Return the scatter beyond what the variance tells, of a sample of the residuals where they are very many."""
     n = len(residual)
     if n > _ENOUGH:
         some = np.random.default_rng(n).integers(0, n, _ENOUGH)
-        residual, error, n_fitted = residual[some], error[some], n_fitted * _ENOUGH // n
-    return intrinsic_scatter(residual, error, n_fitted)
+        residual, variance, n_fitted = residual[some], variance[some], n_fitted * _ENOUGH // n
+    return intrinsic_scatter(residual, np.sqrt(variance), n_fitted)
 
 
 def _night_term(fitted: Floats, wanted: npt.NDArray[np.bool_], intrinsic: float, random: float) -> ColourTerm:
@@ -181,10 +179,11 @@ def _random_scatter(
     What else is in the intrinsic scatter, the star has on all frames. Stars that are outliers are left out, and so are
     those on one frame only; without any other nothing is known of it, and 0 is returned.
     """
-    photon, catalog = errors
-    photon = np.maximum(photon, 1e-6)
-    share = biweight(residual / np.maximum(np.sqrt(photon**2 + catalog**2 + intrinsic**2), 1e-6))
-    weight = share / photon**2
+    # The error of the measurement, and the variance that the catalog brings.
+    photon, catalog = np.maximum(errors[0], 1e-6) ** 2, errors[1]
+    total = photon + catalog + intrinsic**2
+    share = _weights(residual, total) * total
+    weight = share / photon
     # The mean of a star follows each measurement by as much as that weighs in it.
     own = weight / np.maximum(np.bincount(star, weight), 1e-300)[star]
     used = (share > 0.0) & (own < 1.0 - 1e-6)
@@ -207,21 +206,22 @@ def _slopes(
 ) -> tuple[Floats, Floats]:
     """Regress the stars' mean offsets on their mean colours and airmasses, all relative to their frames.
 
-    Of shape (n, p) are `terms`; of (2, p) `priors`, means and standard deviations; `own` are the errors of stars in
-    the catalog, shape (n,), and their intrinsic scatter. Returned are slopes and their errors.
+    Of shape (n, p) are `terms`; of (2, p) `priors`, means and standard deviations; `own` are the variance of
+    stars in the catalog, shape (n,), and their intrinsic scatter. Returned are slopes and their errors.
     """
     star = groups.star
     in_star = np.bincount(star, weight)
     kept = in_star > 0
 
     def means(values: Floats) -> Floats:
-        return np.asarray((np.bincount(star, weight * values) / np.where(kept, in_star, 1.0))[kept])
+        return np.asarray(_star_sums(star, weight, values, len(kept))[kept] / in_star[kept])
 
     # The photon noise averages down over frames; what is the star's own does not.
     averaged = 1.0 / np.maximum(np.bincount(star, 1.0 / np.maximum(errors.photon, 1e-6) ** 2), 1e-12)
-    design = np.column_stack([means(groups.relative(one, weight)) for one in terms.T])
-    spread = np.sqrt(averaged[kept] + means(own[0]) ** 2 + own[1] ** 2)
-    fit = robust_fit(design, means(groups.relative(difference, weight)), spread, prior=(priors[0], priors[1]))
+    design = np.column_stack([means(_relative(one, weight, groups.starts)) for one in terms.T])
+    spread = np.sqrt(averaged[kept] + means(own[0]) + own[1] ** 2)
+    offsets = means(_relative(difference, weight, groups.starts))
+    fit = robust_fit(design, offsets, spread, prior=(priors[0], priors[1]))
     if not wanted[0] or not errors.colour.any():
         return fit.coefficients, fit.errors
     # A star is a part of the mean of its frame, and its error with it.
@@ -261,10 +261,40 @@ def _without_noise(
     return np.asarray(np.linalg.solve(clean, shift)), np.asarray(np.sqrt(np.diag(covariance)))
 
 
-def _weights(residual: Floats, spread: Floats) -> Floats:
+@kernel(error_model="numpy")
+def _weights(residual: Floats, variance: Floats) -> Floats:
     """Return inverse variances, brought to zero for outliers."""
-    spread = np.maximum(spread, 1e-6)
-    return np.asarray(biweight(residual / spread) / spread**2)
+    weight = np.zeros(len(residual))
+    for i in range(len(residual)):
+        total = max(variance[i], 1e-12)
+        left = 1.0 - residual[i] ** 2 / total / BIWEIGHT_CUT**2
+        if left > 0.0:
+            weight[i] = left * left / total
+    return weight
+
+
+@kernel(error_model="numpy")
+def _relative(values: Floats, weight: Floats, starts: Places) -> Floats:
+    """Return values relative to the weighted means of their frames."""
+    relative = np.empty(len(values))
+    for frame in range(len(starts) - 1):
+        total, moment = 0.0, 0.0
+        for i in range(starts[frame], starts[frame + 1]):
+            total += weight[i]
+            moment += weight[i] * values[i]
+        mean = moment / total if total > 0.0 else 0.0
+        for i in range(starts[frame], starts[frame + 1]):
+            relative[i] = values[i] - mean
+    return relative
+
+
+@kernel(error_model="numpy")
+def _star_sums(star: Places, weight: Floats, values: Floats, n_stars: int) -> Floats:
+    """Return the weighted sums of the values of each star."""
+    sums = np.zeros(n_stars)
+    for i in range(len(star)):
+        sums[star[i]] += weight[i] * values[i]
+    return sums
 
 
 def _group_means(values: Floats, weight: Floats, group: npt.NDArray[np.intp]) -> Floats:

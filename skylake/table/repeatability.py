@@ -68,7 +68,9 @@ def partial(given: Given) -> pa.Table:
     for name in FORCED_FLUXES:
         kind, circle = parts_of_flux(name)
         no_colour = np.full(forced.num_rows, np.nan)
-        found = calibrate_forced(forced, no_colour, given["frames"], zeropoints, kind, circle=circle)
+        found = calibrate_forced(
+            forced, no_colour, given["frames"], zeropoints, kind, circle=circle or "aper1"
+        )
         with np.errstate(divide="ignore", invalid="ignore"):
             columns |= {
                 name: found.mag,
@@ -76,7 +78,9 @@ def partial(given: Given) -> pa.Table:
             }
     rows = []
     for one in sorted(set(band[band != ""].tolist())):
-        mine = np.flatnonzero(band == one)
+        mine = np.flatnonzero((band == one) & (default != ""))
+        if mine.size == 0:
+            continue
         rows.append(
             {"camera": given.camera, "night": given.night, "band": one, "flux": max(default[mine])}
             | {name: values[mine] for name, values in columns.items()}
@@ -99,9 +103,11 @@ def _of_frames(
 
 
 def _hybrid_of(flux: str) -> str:
-    """Return the flux of light curves where `flux` was calibrated; circles beyond the third have no columns here."""
+    """Return the flux of light curves where `flux` was calibrated; empty for circles that have no column here."""
     name = flux.replace("aper", "hybrid")
-    return name if name in FORCED_FLUXES else "hybrid3"
+    if name == "kron":
+        return "hybrid3"
+    return name if name in FORCED_FLUXES else ""
 
 
 def _partial_schema() -> pa.Schema:

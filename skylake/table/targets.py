@@ -23,6 +23,11 @@ Integers = npt.NDArray[np.int64]
 DETECTIONS = "detections"
 #: Detections are first put together in cells of this share of the distance within which they are one star.
 _CELL_SHARE = 0.3
+#: A neighbour that pulls the centroid by more than this share of the distance of matches keeps a star at its place.
+_MOST_PULL = 1.0 / 30.0
+#: Stars around another that show how frames lie beside the catalog there, at least and at most; and how far they may
+#: be, in distances of matches.
+_LEAST_AROUND, _MOST_AROUND, _AROUND_MATCHES = 5, 25, 400.0
 #: Side of a HEALPix cell of order 0, degrees.
 _ORDER_ZERO_DEG = 58.6
 _LARGEST_ORDER = 29
@@ -186,12 +191,17 @@ class CatalogStars:
         return CatalogStars(self.name, self.epoch, *columns)
 
 
-def combine(stars: CatalogStars | None, clusters: Clusters, match_arcsec: float) -> pa.Table:
+def combine(
+    stars: CatalogStars | None, clusters: Clusters, match_arcsec: float, blend_arcsec: float = 0.0
+) -> pa.Table:
     """Return targets without identifiers: catalog stars, then clusters that are none of them.
 
     A catalog star that was detected is put where it is seen, moved back to the epoch of the catalog by its proper
     motion: a frame has to be measured where its WCS puts the star. Two catalog stars that share a cluster stay where
-    the catalog has them.
+    the catalog has them, and so does a star to whose image others within `blend_arcsec` may add so much light that
+    the centroid of both would be off: the fit separates them at the places of the catalog. What is detected between
+    two such stars is their blend, and no target. Stars that are not moved one by one are moved by what the stars
+    around them have in common: frames are shifted to those as a whole.
 
     Returns
     -------
@@ -211,14 +221,18 @@ def combine(stars: CatalogStars | None, clusters: Clusters, match_arcsec: float)
             absorbed = distance <= chord(match_arcsec)
             away, own = cKDTree(clusters.vectors).query(now)
             alone = np.bincount(own, away <= chord(match_arcsec), len(clusters))[own] == 1
-            taken = np.flatnonzero(
-                (away <= chord(match_arcsec)) & alone & (nearest[own] == np.arange(len(own)))
-            )
+            pulled, between = _blends(stars, now, clusters.vectors, match_arcsec, blend_arcsec)
+            absorbed |= between
+            moves = (away <= chord(match_arcsec)) & alone & (nearest[own] == np.arange(len(own)))
+            taken = np.flatnonzero(moves & (pulled <= _MOST_PULL * match_arcsec))
             seen_ra, seen_dec = ra_dec(clusters.vectors[own[taken]])
             when = julian_epoch(clusters.mjd[own[taken]] / clusters.n_detections[own[taken]])
             ra[taken], dec[taken] = apply_proper_motion(
                 seen_ra, seen_dec, -stars.pm_ra_mas_yr[taken], -stars.pm_dec_mas_yr[taken], when - stars.epoch
             )
+            shift = _common_shift(now, taken, clusters.vectors[own[taken]], match_arcsec)
+            others = np.setdiff1d(np.flatnonzero(shift.any(axis=1)), taken)
+            ra[others], dec[others] = ra_dec(unit_vectors(ra[others], dec[others]) + shift[others])
             seen[taken] = clusters.n_frames[own[taken]]
             flux[taken] = (clusters.flux / clusters.n_detections)[own[taken]]
         pieces.append(
@@ -240,6 +254,63 @@ def combine(stars: CatalogStars | None, clusters: Clusters, match_arcsec: float)
     epoch = julian_epoch(rest.mjd / rest.n_detections)
     pieces.append(_rows(DETECTIONS, ra, dec, epoch, rest.n_frames, rest.flux / rest.n_detections))
     return pa.concat_tables(pieces)
+
+
+def _common_shift(places: Floats, taken: npt.NDArray[np.intp], seen: Floats, match_arcsec: float) -> Floats:
+    """Return by how much the stars around each star are seen beside the catalog, differences of unit vectors.
+
+    It is the median of the nearest of them; 0 where they are too few.
+    """
+    from scipy.spatial import cKDTree
+
+    shift = np.zeros(places.shape)
+    if len(taken) < _LEAST_AROUND:
+        return shift
+    away, near = cKDTree(places[taken]).query(places, k=min(_MOST_AROUND, len(taken)))
+    inside = away <= chord(_AROUND_MATCHES * match_arcsec)
+    some = np.flatnonzero(inside.sum(axis=1) >= _LEAST_AROUND)
+    moved = (seen - places[taken])[near[some]]
+    shift[some] = np.nanmedian(np.where(inside[some][..., None], moved, np.nan), axis=1)
+    return shift
+
+
+def _blends(
+    stars: CatalogStars, places: Floats, clusters: Floats, match_arcsec: float, blend_arcsec: float
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Return how far neighbours may pull the centroid of each star, arcseconds, and which clusters are blends.
+
+    Parameters
+    ----------
+    stars : CatalogStars
+        A star of unknown magnitude counts as one that is as bright as its neighbour.
+    places, clusters : ndarray, shape (n, 3) and (m, 3)
+        Unit vectors of stars and of clusters.
+    match_arcsec, blend_arcsec : float
+    """
+    from scipy.spatial import cKDTree
+
+    pulled, between = np.zeros(len(places)), np.zeros(len(clusters), bool)
+    pairs = cKDTree(places).query_pairs(chord(blend_arcsec), output_type="ndarray") if blend_arcsec else None
+    if pairs is None or len(pairs) == 0:
+        return pulled, between
+    first, second = pairs.T
+    apart = places[second] - places[first]
+    distance = np.linalg.norm(apart, axis=1)
+    share = 1.0 / (1.0 + 10.0 ** (0.4 * np.nan_to_num(stars.mag[second] - stars.mag[first])))
+    arcsec = np.degrees(distance) * 3600.0
+    np.add.at(pulled, first, share * arcsec)
+    np.add.at(pulled, second, (1.0 - share) * arcsec)
+    # The blend of two stars lies between them, anywhere as their light and the seeing have it.
+    tree = cKDTree(clusters)
+    for one, vector, length in zip(first, apart, distance, strict=True):
+        near = np.asarray(
+            tree.query_ball_point(places[one] + 0.5 * vector, 0.5 * length + chord(match_arcsec)), int
+        )
+        if near.size:
+            along = np.clip((clusters[near] - places[one]) @ vector / max(length, 1e-15) ** 2, 0.0, 1.0)
+            off = np.linalg.norm(clusters[near] - places[one] - along[:, None] * vector, axis=1)
+            between[near[off <= chord(match_arcsec)]] = True
+    return pulled, between
 
 
 def _rows(

@@ -12,6 +12,16 @@ FROM frames
 WHERE status = 'failed'
 ORDER BY file;
 
+-- Which nights were photometric, and why were others not?
+SELECT camera, night, band, round(p_photometric, 2) AS p, round(transparency, 3) AS transparency, extinction, reason
+FROM photometric_nights
+ORDER BY camera, night, band;
+
+-- How transparent was the sky on each frame, beside clear nights?
+SELECT camera, night, band, mjd_mid, transparency, transparency_err, is_cloudy
+FROM transparency
+ORDER BY camera, mjd_mid;
+
 -- How did the zeropoint run through each night, in steps of 15 minutes, below the best of the night?
 SELECT camera, night, band, utc, zp - max(zp) OVER (PARTITION BY camera, night, band) AS transparency_mag, frames
 FROM (

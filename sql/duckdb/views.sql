@@ -59,6 +59,32 @@ SELECT *
 FROM zeropoints
 QUALIFY row_number() OVER (PARTITION BY frame_id, catalog ORDER BY version DESC) = 1;
 
+-- Transparency of each frame relative to the clear nights around, 10^(-0.4 (zp_clear - zp)), and its error; a frame is cloudy
+-- if by twice its error more than 5 % are lost. Zeropoints of cameras that see the whole sky are those of the zenith. As
+-- skylake.table.transparency has it.
+CREATE VIEW transparency AS
+SELECT
+    frame_id, camera, night, band, mjd_mid, catalog, version, zp, zp_clear, p_photometric,
+    pow(10, -0.4 * lost_mag) AS transparency,
+    pow(10, -0.4 * lost_mag) * ln(10) / 2.5 * lost_mag_err AS transparency_err,
+    pow(10, -0.4 * lost_mag) * (1 + 2 * ln(10) / 2.5 * lost_mag_err) < 0.95 AS is_cloudy
+FROM (
+    SELECT
+        *, zp_clear - extinction * beyond - zp AS lost_mag,
+        sqrt(pow(zp_clear_err, 2) + pow(extinction_err * beyond, 2) + pow(coalesce(zp_fit_err, zp_err), 2)) AS lost_mag_err
+    FROM (
+        SELECT
+            z.frame_id, z.camera, z.night, z.band, z.mjd_mid, z.catalog, z.version, z.zp, z.zp_err, z.zp_fit_err,
+            p.zp_clear, p.zp_clear_err, p.extinction, p.extinction_err, p.p_photometric,
+            CASE WHEN z.extinction IS NULL THEN f.airmass - 1 ELSE 0.0 END AS beyond
+        FROM zeropoints_in_force AS z
+        JOIN frames AS f USING (frame_id)
+        JOIN photometric_nights AS p
+            ON p.camera = z.camera AND p.night = z.night AND p.band = z.band AND p.catalog = z.catalog AND p.version = z.version
+        WHERE z.zp IS NOT NULL
+    )
+);
+
 -- Frames with their zeropoint in force, if they have one. Their limits are magnitudes of stars of the pivot colour: at a
 -- S/N of 5 (mag_limit), where the histogram of sources falls to its half, and where half of injected stars are found.
 CREATE VIEW calibrated_frames AS

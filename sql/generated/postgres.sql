@@ -495,6 +495,16 @@ CREATE TABLE nights (
 	zp_scatter DOUBLE PRECISION,
 	colour_term DOUBLE PRECISION,
 	colour_term_err DOUBLE PRECISION,
+	intrinsic_mag DOUBLE PRECISION,
+	extinction DOUBLE PRECISION,
+	extinction_err DOUBLE PRECISION,
+	zp_zenith DOUBLE PRECISION,
+	zp_zenith_err DOUBLE PRECISION,
+	mean_airmass DOUBLE PRECISION,
+	zp_excess DOUBLE PRECISION,
+	n_cloudy DOUBLE PRECISION,
+	cloud_mag DOUBLE PRECISION,
+	p_steady DOUBLE PRECISION,
 	PRIMARY KEY (camera, night, band)
 );
 
@@ -545,6 +555,89 @@ COMMENT ON COLUMN nights.zp_scatter IS 'Robust scatter of the zeropoints [mag]';
 COMMENT ON COLUMN nights.colour_term IS 'Colour term of the night';
 
 COMMENT ON COLUMN nights.colour_term_err IS 'Standard error of colour_term';
+
+COMMENT ON COLUMN nights.intrinsic_mag IS 'Intrinsic scatter: that of the night''s stars beyond their stated errors; clouds with structure make it large [mag]';
+
+COMMENT ON COLUMN nights.extinction IS 'Extinction per airmass, from zeropoints against airmass and the published extinction of sites in the band; of all-sky cameras as zeropoints have it. Null where the airmass of frames is not known [mag]';
+
+COMMENT ON COLUMN nights.extinction_err IS 'Standard error of extinction [mag]';
+
+COMMENT ON COLUMN nights.zp_zenith IS 'Zeropoint at the zenith of frames that clouds do not lower below the others of the night; clouds that stay the same all night lower it too [mag]';
+
+COMMENT ON COLUMN nights.zp_zenith_err IS 'Standard error of zp_zenith, without what all fields and nights share [mag]';
+
+COMMENT ON COLUMN nights.mean_airmass IS 'Airmass at which the errors of zeropoint and extinction have nothing to do with each other';
+
+COMMENT ON COLUMN nights.zp_excess IS 'Scatter of zeropoints about the line of extinction beyond their random errors, without frames that clouds lower; at most 0.02 [mag]';
+
+COMMENT ON COLUMN nights.n_cloudy IS 'Expected number of frames that clouds lower below the line of extinction';
+
+COMMENT ON COLUMN nights.cloud_mag IS 'How far the median frame lies below the line of extinction [mag]';
+
+COMMENT ON COLUMN nights.p_steady IS 'Probability that all frames but a few stray ones lie on one line of extinction';
+
+CREATE TABLE photometric_nights (
+	camera VARCHAR(64) NOT NULL,
+	night INTEGER NOT NULL,
+	band VARCHAR(16) NOT NULL,
+	catalog VARCHAR(64),
+	version INTEGER,
+	n_frames INTEGER NOT NULL,
+	n_nights INTEGER NOT NULL,
+	extinction DOUBLE PRECISION,
+	extinction_err DOUBLE PRECISION,
+	zp_zenith DOUBLE PRECISION,
+	zp_zenith_err DOUBLE PRECISION,
+	zp_clear DOUBLE PRECISION,
+	zp_clear_err DOUBLE PRECISION,
+	transparency DOUBLE PRECISION,
+	transparency_err DOUBLE PRECISION,
+	p_steady DOUBLE PRECISION,
+	p_clear DOUBLE PRECISION,
+	p_photometric DOUBLE PRECISION,
+	reason TEXT NOT NULL,
+	PRIMARY KEY (camera, night, band)
+);
+
+COMMENT ON TABLE photometric_nights IS 'One row per camera, night and band with zeropoints: how transparent the sky was beside the nights around it (20 before and 20 after, at most 60 days away), and how probable it is that the night was photometric. Null means not known.';
+
+COMMENT ON COLUMN photometric_nights.camera IS 'Name of the camera';
+
+COMMENT ON COLUMN photometric_nights.night IS 'Observing night, date of the local evening as YYYYMMDD';
+
+COMMENT ON COLUMN photometric_nights.band IS 'Band';
+
+COMMENT ON COLUMN photometric_nights.catalog IS 'Reference catalog of the zeropoints';
+
+COMMENT ON COLUMN photometric_nights.version IS 'Version of the calibration';
+
+COMMENT ON COLUMN photometric_nights.n_frames IS 'Number of frames with a zeropoint';
+
+COMMENT ON COLUMN photometric_nights.n_nights IS 'Number of nights that were compared, this one included';
+
+COMMENT ON COLUMN photometric_nights.extinction IS 'Extinction per airmass, from the zeropoints of the night, those of the nights around it, and the published extinction of sites [mag]';
+
+COMMENT ON COLUMN photometric_nights.extinction_err IS 'Standard error of extinction [mag]';
+
+COMMENT ON COLUMN photometric_nights.zp_zenith IS 'Zeropoint of the clearest frames at the zenith with this extinction [mag]';
+
+COMMENT ON COLUMN photometric_nights.zp_zenith_err IS 'Standard error of zp_zenith [mag]';
+
+COMMENT ON COLUMN photometric_nights.zp_clear IS 'Clear level: zeropoint at the zenith of clear nights around this one; null with fewer than three nights, or where they do not tell it [mag]';
+
+COMMENT ON COLUMN photometric_nights.zp_clear_err IS 'Standard error of zp_clear [mag]';
+
+COMMENT ON COLUMN photometric_nights.transparency IS 'Transparency of the median frame relative to clear nights, 10^(-0.4 (zp_clear - zp)) at its airmass; dimensionless';
+
+COMMENT ON COLUMN photometric_nights.transparency_err IS 'Standard error of transparency';
+
+COMMENT ON COLUMN photometric_nights.p_steady IS 'Probability that zeropoints lie on one line of extinction';
+
+COMMENT ON COLUMN photometric_nights.p_clear IS 'Probability that this line is at the clear level';
+
+COMMENT ON COLUMN photometric_nights.p_photometric IS 'Probability that the night was photometric while its frames were taken: no clouds deeper than 0.03 mag; null if not known';
+
+COMMENT ON COLUMN photometric_nights.reason IS 'What the probability rests on';
 
 CREATE TABLE zeropoints (
 	frame_id BIGINT NOT NULL,

@@ -29,7 +29,8 @@ DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'skylake_reader') THEN
         GRANT SELECT ON
-            frames, zeropoints, nights, calibrated_frames, night_summary, frames_by_reason, mirror_parts, mirror_state
+            frames, zeropoints, nights, photometric_nights, calibrated_frames, night_summary, frames_by_reason,
+            mirror_parts, mirror_state
         TO skylake_reader;
     END IF;
 EXCEPTION

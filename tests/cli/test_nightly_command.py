@@ -13,6 +13,9 @@ from skylake.flow.ingest.ingest_report import IngestReport
 from skylake.lake import Lake
 
 Run = Callable[..., Any]
+NOTHING_MADE = (
+    "nights 0, photometric_nights 0, lightcurves 0, forced_lightcurves 0, maps 0, repeatability 0, seeing 0"
+)
 
 
 def test_the_stages_are_those_declared_in_their_order() -> None:
@@ -36,17 +39,27 @@ def test_a_night_goes_all_the_way_and_a_second_run_does_nothing(
     assert value["warnings"] == []
     assert [batch["zeropoints"] for batch in value["calibrate"]["batches"]] == [4, 4]
     refreshed = value["aggregate"]["refreshed"]
-    assert refreshed.keys() == {"nights", "lightcurves", "forced_lightcurves", "maps", "seeing", "own"}
+    made = {
+        "nights",
+        "photometric_nights",
+        "lightcurves",
+        "forced_lightcurves",
+        "maps",
+        "repeatability",
+        "seeing",
+        "own",
+    }
+    assert refreshed.keys() == made
     assert min(refreshed[table] for table in ("nights", "lightcurves", "maps")) > 0
     # The camera has no targets.
-    assert refreshed["forced_lightcurves"] == 0
-    assert value["mirror"]["outcome"]["n_rows_copied"] == 8 + 8 + 2
+    assert refreshed["forced_lightcurves"] == refreshed["repeatability"] == 0
+    assert value["mirror"]["outcome"]["n_rows_copied"] == 8 + 8 + 2 + 2
     assert value["report"][0] == str(new_lake / "report" / "index.html")
     assert all(Path(file).is_file() for file in value["report"])
     # Two nights are merged at once.
     assert [line.split()[0] for line in first.err.splitlines()] == ["ingest"] * 2 + ["calibrate"] * 2 + [
         "aggregate"
-    ] * 6 + ["compact"] * 9
+    ] * 7 + ["compact"] * 9
 
     before = well("status", new_lake, "--json").json
     again = well(
@@ -65,7 +78,7 @@ def test_a_night_goes_all_the_way_and_a_second_run_does_nothing(
     assert lines[:3] == [
         "ingest: nothing new, 8 known before",
         "calibrate: 0 nights against simcat, version 1; 0 of 0 frames have a zeropoint; 2 nights up to date",
-        "aggregate: parts made: nights 0, lightcurves 0, forced_lightcurves 0, maps 0, seeing 0, own 0",
+        f"aggregate: parts made: {NOTHING_MADE}, own 0",
     ]
     assert lines[3] == f"mirror: 0 rows copied to {new_lake}/_postgres (stopped again)"
     assert lines[4:] == [f"report: {new_lake.parent}/elsewhere/index.html"]
@@ -108,7 +121,8 @@ def test_without_a_catalog_frames_are_kept_with_a_warning(
     assert answer.status == 1
     assert answer.out.startswith(
         "ingest: 4 ok\n"
-        "aggregate: parts made: nights 1, lightcurves 0, forced_lightcurves 0, maps 1, seeing 1\n"
+        "aggregate: parts made: nights 1, photometric_nights 1, lightcurves 0, forced_lightcurves 0, "
+        "maps 1, repeatability 0, seeing 1\n"
         "mirror: 5 rows"
     )
     [warning] = [line for line in answer.err.splitlines() if line.startswith("skylake: ")]

@@ -339,6 +339,63 @@ def test_a_dry_run_lists_nights_and_changes_nothing(copied: Path, camera: Path, 
     assert [batch["night"] for batch in made["batches"]] == [20241001]
 
 
+def test_two_versions_are_compared_as_a_table_and_a_picture(
+    copied: Path, camera: Path, tmp_path: Path, well: Run, asked: Run
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(camera.read_text() + "filters.V.pivot_colour = 0.2\n")
+    well("calibrate", copied, "--profile", path, "--version", 2)
+    before = Lake(copied).snapshot().number
+    first, second = well("calibrate", copied, "--diff", 1, 2, "--json").json
+    assert [(row["night"], row["n_both"], row["n_only_first"]) for row in (first, second)] == [
+        (20241001, 4, 0),
+        (20241002, 4, 0),
+    ]
+    query = """
+        SELECT median(b.zp - a.zp) AS median, max(b.zp - a.zp) AS most FROM zeropoints AS a
+        JOIN zeropoints AS b USING (frame_id) WHERE a.version = 1 AND b.version = 2 AND a.night = 20241001
+    """
+    (known,) = asked(copied, query)
+    assert first["median_mag"] == pytest.approx(known["median"]) and abs(first["median_mag"]) > 0.005
+    assert abs(first["largest_mag"]) >= abs(known["most"]) - 1e-9
+    table, picture = tmp_path / "differences.csv", tmp_path / "differences.png"
+    options = ("--from", 20241002, "-o", table, "--plot", picture)
+    assert well("calibrate", copied, "--diff", 2, 1, *options).out == ""
+    (row,) = csv.DictReader(table.read_text().splitlines())
+    assert float(row["median_mag"]) == pytest.approx(-second["median_mag"])
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert Lake(copied).snapshot().number == before
+
+
+def test_frames_that_changed_their_band_have_no_difference(
+    copied: Path, camera: Path, tmp_path: Path, well: Run
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(camera.read_text() + 'filters.V.band = "B"\n')
+    assert well("calibrate", copied, "--profile", path, "--version", 2).out.endswith("0 nights up to date\n")
+    rows = well("calibrate", copied, "--diff", 1, 2, "--json").json
+    assert [(row["band"], row["n_other_band"], row["median_mag"]) for row in rows] == [("V", 4, None)] * 2
+    assert well("calibrate", copied, "--diff", 1, 2).out.splitlines()[-1] == (
+        "small: 8 frames in V are in B now, which have no difference"
+    )
+
+
+def test_a_calibration_is_drawn(lake: Path, tmp_path: Path, well: Run, skylake_command: Run) -> None:
+    out = tmp_path / "pictures"
+    files = well("plot", lake, "--camera", "small", "-o", out, "--json").json
+    names = ("magnitude", "colour", "position", "airmass", "time", "transparency", "map", "repeatability")
+    assert files == [str(out / f"small-V-{name}.png") for name in names]
+    assert all(Path(file).read_bytes().startswith(b"\x89PNG") for file in files)
+    (one,) = well(
+        "plot", lake, "time", "-c", "small", "--night", 20241001, "--version", 1, "-o", out, "--json"
+    ).json
+    assert one == str(out / "small-V-time.png")
+    for options in (("--version", 9), ("--band", "R"), ("--night", 20200101), ("--catalog", "other")):
+        answer = skylake_command("plot", lake, "--camera", "small", "-o", out, *options)
+        assert answer.status == 2
+        assert "there are no zeropoints of small for these options" in answer.sentence
+
+
 @pytest.mark.parametrize(
     ("options", "status", "words"),
     [
@@ -347,6 +404,14 @@ def test_a_dry_run_lists_nights_and_changes_nothing(copied: Path, camera: Path, 
         (("--profile", "sim"), 3, "the lake has no frames of sim; it has those of small"),
         (("--profile", "none.toml"), 3, "none.toml: there is no such camera profile file"),
         (("--from", "yesterday"), 2, "'yesterday' is no night"),
+        (
+            ("--from", "20250101"),
+            2,
+            "there are no frames from 20250101 to 20241002; the lake has those of 2 nights",
+        ),
+        (("--diff", "1", "7"), 2, "version 7 has no zeropoints of simcat; there are 1"),
+        (("--diff", "1", "1", "--version", "3"), 2, "--diff changes nothing; leave out --dry-run, --version"),
+        (("--plot", "x.png"), 2, "-o and --plot are for --diff A B"),
     ],
 )
 def test_what_cannot_be_calibrated_is_named(
@@ -382,7 +447,7 @@ def test_a_profile_and_its_edits_apply_from_the_calibration_on(
     assert answer.status == 3 and f"{path}: not valid TOML" in answer.sentence
 
 
-def test_a_filter_lost_from_the_profile_is_status_1(
+def test_a_filter_lost_from_the_profile_is_named(
     copied: Path, camera: Path, tmp_path: Path, skylake_command: Run
 ) -> None:
     renamed = Path(cameras.load("sim").source).read_text().replace("filters.V]", "filters.green]")
@@ -391,7 +456,7 @@ def test_a_filter_lost_from_the_profile_is_status_1(
         renamed.replace('"V"', '"green"').replace('band = "green"', 'band = "V"').replace('"sim"', '"small"')
     )
     answer = skylake_command("calibrate", copied, "--profile", path)
-    assert answer.status == 1
+    assert answer.status == 3
     assert (
         f"8 frames of small have no zeropoint: the profile {path} knows no filter 'V' any more; name it"
         in answer.err
@@ -465,12 +530,14 @@ def test_a_catalog_without_band_or_colour_names_the_option(
     well("catalog", "import", new_lake, "bare", "--format", "table", file, *place, *options)
     well("ingest", new_lake, "--camera", camera, frames)
     answer = skylake_command("calibrate", new_lake)
-    assert answer.status == 1
+    assert answer.status == 3
     assert answer.out == (
         "calibrate: 1 night against bare, version 1; 0 of 4 frames have a zeropoint; 0 nights up to date\n"
     )
-    [warning] = [line for line in answer.err.splitlines() if line.startswith("skylake: ")]
+    warning, last = [line for line in answer.err.splitlines() if line.startswith("skylake: ")]
     assert "4 frames of small have no zeropoint" in warning and f"`{option}`" in warning
+    assert last.startswith("skylake: no frame of 4 has a zeropoint (no_")
+    assert skylake_command("calibrate", new_lake).status == 3, "it says so although nothing is out of date"
     nightly = skylake_command("run", "nightly", new_lake, "--camera", camera, frames, "--json")
     assert nightly.status == 1
     assert (

@@ -19,7 +19,7 @@ import pytest
 from skylake.core.sphere import healpix_index, offset, separation_deg
 from skylake.errors import CatalogError
 from skylake.schema import arrow_schema
-from skylake.sky.catalog_build import CatalogBuildReport, build_catalog, widen_margin
+from skylake.sky.catalog_build import CatalogBuildReport, build_catalog, drop_unfinished_imports, widen_margin
 from skylake.sky.catalog_columns import CatalogColumns, catalog_schema
 from skylake.sky.hats import find_pixels, leaf_files, read_objects, read_properties
 from skylake.sky.pixels import Pixel, PixelTree
@@ -444,6 +444,31 @@ def test_an_import_begins_anew_when_its_files_have_changed(
     paths[4].write_bytes(good)
     assert build().n_rows == 5 * 700 + 100
     assert beside(target) == ["stars"]
+
+
+def test_rows_that_are_refused_leave_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    columns, target = CatalogColumns("ra", "dec", "V", magnitudes={"V": "V"}), tmp_path / "catalogs" / "stars"
+    path = tmp_path / "twice.parquet"
+    rows = {"ra": np.linspace(0, 359, 90), "dec": np.zeros(90), "V": np.repeat(np.arange(45), 2)}
+    pq.write_table(pa.table(rows), path)
+    files, epoch = StarFiles([path], columns), {"skylake_epoch": "2000.0"}
+    with pytest.raises(CatalogError, match="45 of 90 stars have the identifier of another"):
+        build_catalog(files, columns.schema, target, PixelTree.uniform(1), 300.0, epoch)
+    assert beside(target) == [] and not caplog.records
+
+
+def test_what_an_import_has_left_is_removed_after_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skylake.sky.sorted_runs.RUN_ROWS", 500)
+    columns, target = CatalogColumns("ra", "dec", magnitudes={"V": "V"}), tmp_path / "catalogs" / "stars"
+    paths = star_files(tmp_path, 2)
+    paths[1].write_bytes(b"PAR1 and no more")
+    with pytest.raises(CatalogError):
+        build_catalog(StarFiles(paths, columns, 250), columns.schema, target, PixelTree.uniform(1), 300.0, {})
+    (left,) = beside(target)
+    assert drop_unfinished_imports(target.parent, 60.0) == 0 and beside(target) == [left]
+    assert drop_unfinished_imports(target.parent, -1.0) > 500 * 8 * 3 and beside(target) == []
 
 
 def test_an_identifier_in_two_pixels_is_counted(stars: Stars, build: Build) -> None:

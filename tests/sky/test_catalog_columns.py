@@ -16,7 +16,7 @@ from skylake.core.ids import text_id
 from skylake.core.sphere import healpix_index
 from skylake.errors import CatalogError, UsageError
 from skylake.schema import arrow_schema
-from skylake.sky.catalog_columns import CatalogColumns, catalog_schema
+from skylake.sky.catalog_columns import CatalogColumns, Cut, catalog_schema
 from skylake.sky.catalog_rows import ImportReport, standardise
 from skylake.sky.catalog_values import mixed_id, position_id
 
@@ -481,3 +481,32 @@ def test_a_table_in_several_chunks_is_read_as_one(n_chunks: int) -> None:
         [batch.slice(k * 9 // n_chunks, (k + 1) * 9 // n_chunks - k * 9 // n_chunks) for k in range(n_chunks)]
     )
     assert standardise(chunked, COLUMNS)[0].equals(standardise(batch, COLUMNS)[0])
+
+
+@pytest.mark.parametrize("cut", [Cut("flag", one_of=("VARIABLE",)), Cut("flag", one_of=(1.0, 5.0))])
+def test_a_star_without_a_flag_is_not_variable(cut: Cut) -> None:
+    values = ["", " ", None, "variable ", "constant"] if cut.is_of_text else [math.nan, None, 0.0, 5.0, 2.0]
+    batch = pa.table({"ra": [1.0] * 5, "dec": [2.0] * 5, "flag": values})
+    stars, _ = standardise(batch, CatalogColumns("ra", "dec", variable=cut))
+    assert stars["is_variable"].to_pylist() == [False, False, False, True, False]
+
+
+def with_flag(values: Any) -> pa.Table:
+    rows = {"ra": [1.0] * len(values), "dec": [2.0] * len(values), "H": [9.0] * len(values), "flag": values}
+    cut = Cut("flag", one_of=("0",), character=2)
+    columns = CatalogColumns("ra", "dec", magnitudes={"H": "H"}, keep_magnitudes={"H": (cut,)})
+    return standardise(pa.table(rows), columns)[0]
+
+
+@pytest.mark.parametrize(
+    "values", [["000", "0c0"], [0, None], [0.0, math.nan], ["0", "0c0"], ["0.0", ""], ["c0 ", "cc0"]]
+)
+def test_flags_of_several_characters_may_have_become_numbers(values: list[Any]) -> None:
+    missing = values[1] in (None, "") or values[1] != values[1]
+    assert with_flag(values)["mag_H"].to_pylist() == [9.0, 9.0 if missing else None]
+
+
+@pytest.mark.parametrize("values", [[0, 20], [0.0, 20.0], ["000", "2"]])
+def test_flags_that_may_have_lost_zeros_are_refused(values: list[Any]) -> None:
+    with pytest.raises(CatalogError, match=r"'flag' holds .* store the column as text \(data row 2\)"):
+        with_flag(values)

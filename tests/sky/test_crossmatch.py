@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -122,6 +124,28 @@ def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
     leaf.unlink()
     with pytest.raises(CatalogError, match=f"{leaf}: the table cannot be read \\(a file of it is missing\\)"):
         frame.compute(scheduler="synchronous")
+
+
+def test_other_content_is_another_table(tmp_path: Path) -> None:
+    write_catalog(tmp_path / "c", np.array([10.0]), np.array([5.0]), 10)
+    leaf = next((tmp_path / "c").rglob("rows.parquet"))
+    rows = pq.read_table(leaf)
+    addresses = [tmp_path / "c", f"file://{tmp_path}/c"]
+    before = [open_hats(address).identity for address in addresses]
+    assert [open_hats(address).identity for address in addresses] == before
+    # As many rows in as many bytes.
+    write_parquet(rows.set_column(rows.column_names.index("n"), "n", pa.array([7])), leaf)
+    assert all(open_hats(address).identity != known for address, known in zip(addresses, before, strict=True))
+
+
+def test_a_copy_of_a_catalog_of_a_lake_is_the_same_table(tmp_path: Path) -> None:
+    write_catalog(tmp_path / "c", np.array([10.0]), np.array([5.0]), 10)
+    properties = tmp_path / "c" / "hats.properties"
+    properties.write_text(properties.read_text() + "skylake_sha256=1f\n")
+    shutil.copytree(tmp_path / "c", tmp_path / "d", copy_function=shutil.copyfile)
+    assert open_hats(tmp_path / "c").identity == open_hats(tmp_path / "d").identity
+    properties.write_text(properties.read_text().replace("=1f", "=2f"))
+    assert open_hats(tmp_path / "c").identity != open_hats(tmp_path / "d").identity
 
 
 def test_what_is_no_catalog_is_one_sentence(tmp_path: Path) -> None:

@@ -347,6 +347,25 @@ def test_every_form_is_recognised_by_all_spellings_of_its_columns(survey: str) -
         assert standardise(batch, found.columns)[0].column_names == list(found.columns.schema.names)
 
 
+@pytest.mark.parametrize(
+    ("own", "form", "epoch"),
+    [
+        ("RUWE VarFlag A0 o_Gmag E(BP-RP) b_E(BP-RP) Dup", "VizieR DR3", 2016.0),
+        ("o_Gmag E(BP-RP)", "VizieR", 2016.0),
+        ("", "VizieR", 2016.0),
+        ("Dup o_Gmag E(BP-RP) Rad Lum", "VizieR DR2", 2015.5),
+        ("Var", "VizieR DR2", 2015.5),
+        # DR3 with a radius from its table of astrophysical parameters.
+        ("RUWE VarFlag A0 Rad", "VizieR DR3", 2016.0),
+    ],
+)
+def test_releases_of_gaia_at_vizier_are_told_apart(own: str, form: str, epoch: float) -> None:
+    common = "RA_ICRS DE_ICRS Source pmRA pmDE Gmag e_Gmag BPmag e_BPmag RPmag e_RPmag BP-RP"
+    found = find_columns(load_survey("gaia"), [*common.split(), *own.split()], "f")
+    assert (found.form, found.columns.epoch) == (form, epoch)
+    assert set(found.columns.bands) == {"Gaia_G", "Gaia_BP", "Gaia_RP"}
+
+
 def test_a_file_of_another_survey_is_one_clear_sentence() -> None:
     survey = load_survey("gaia")
     with pytest.raises(

@@ -99,6 +99,13 @@ def a_night(
         }
     )
     tables = {"frames": frames, "matches": matches, "zeropoints": zeropoints, "forced_sources": forced}
+    others = [NIGHT - 2, NIGHT, NIGHT + 1, NIGHT + 3]
+    tables["nights"] = rows_of(
+        "nights", 4, camera=["lab"] * 4, night=others, band=["V"] * 4, n_zeropoints=[9] * 4, catalog=["simcat"] * 4,
+        zp_zenith=20.0 + 0.01 * random.normal(size=4), zp_zenith_err=[0.005] * 4, extinction=[0.15] * 4,
+        extinction_err=[0.02] * 4, mean_airmass=[1.3] * 4, zp_excess=[0.005] * 4, n_cloudy=[0.1] * 4,
+        cloud_mag=[0.0] * 4, p_steady=[0.9] * 4, version=[1] * 4,
+    )  # fmt: skip
     return tables | {"targets": targets, REFERENCE: reference}
 
 
@@ -193,6 +200,7 @@ def test_finished_blocks_merge_as_partials_do(
 def test_each_derived_table_has_its_aggregate() -> None:
     assert list(built_in()) == [
         "nights",
+        "photometric_nights",
         "lightcurves",
         "forced_lightcurves",
         "maps",

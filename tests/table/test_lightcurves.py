@@ -149,3 +149,23 @@ def test_bands_have_rows_of_their_own_and_cameras_share_them(match_rows: Callabl
     ]  # fmt: skip
     assert found[0]["mag_median"] == pytest.approx(20.0 - 2.5 * np.log10(100.0))
     assert found[1]["lightcurve"]["camera"] == ["lab", "other", "lab"]
+
+
+def test_points_with_much_light_of_neighbours_are_blends(match_rows: Callable[..., pa.Table]) -> None:
+    """Whoever knows the neighbours: the catalog, less what the sky took off, or the detection."""
+    rows = [
+        {"ref_id": 4, "frame_id": i, "flux": 100.0, "flags": 8, "camera": "lab", "band": "V"}
+        for i in range(6)
+    ]
+    matches, photometry = build(match_rows, rows)
+    for name, values in {
+        "ref_crowding": [0.0, 0.05, 0.3, 0.5, None, None],
+        "ref_sky_light": [0.0, 0.0, 0.02, 0.45, None, None],
+        "crowding": [0.02, 0.0, 0.0, 0.0, 0.4, None],
+    }.items():
+        field = matches.schema.field(name)
+        place = matches.schema.get_field_index(name)
+        matches = matches.set_column(place, field, pa.array(values, field.type))
+    curve = lightcurves_table(matches, photometry, SITES).to_pylist()[0]["lightcurve"]
+    found = dict(zip(curve["frame_id"], curve["flags"], strict=True))
+    assert [found[i] for i in range(6)] == [8, 8, 12, 8, 12, 8]

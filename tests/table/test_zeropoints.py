@@ -497,3 +497,109 @@ def test_a_night_without_usable_stars_keeps_the_prior(make_night: Callable[..., 
     data = gather(night.matches.slice(0, 2), {1: (1.15, 0.0)}, V)
     term = fit_colour_term(data, replace(V.calibration, colour_term_prior=0.3, colour_term_prior_err=0.07))
     assert (term.value, term.error, term.intrinsic) == (0.3, 0.07, 0.0)
+
+
+def of_windows(night: Any, seen: int, drifting: bool, seed: int) -> Any:
+    """The night with so many stars on each frame: next to each other in a field that drifts, or any of them."""
+    n_frames, n_stars = len(night.zp), int(night.star.max()) + 1
+    first = np.linspace(0, n_stars - seen, n_frames)[night.frame]
+    chosen = np.random.default_rng(seed).random(night.star.size) < seen / n_stars
+    inside = (night.star >= first) & (night.star < first + seen)
+    return replace(night, matches=night.matches.filter(pa.array(inside if drifting else chosen)))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("drifting", [True, False], ids=["drifting", "coming and going"])
+def test_frames_of_other_stars_differ_as_much_as_they_say(
+    make_night: Callable[..., Any], drifting: bool
+) -> None:
+    """Stars of 0.12 mag scatter in the catalog, and a field that loses a third of them in the night."""
+    pulls = []
+    for seed in range(40):
+        night = make_night(seed, n_frames=60, n_stars=45, catalog_error=0.12, apcor_error=0.0)
+        rows = solve(of_windows(night, 30, drifting, seed))
+        off, error = rows.zp.to_numpy() - night.zp, rows.zp_random_err.to_numpy()
+        i, j = np.random.default_rng(seed).permutation(60).reshape(2, 30)
+        pulls.append((off[i] - off[j]) / np.hypot(error[i], error[j]))
+        assert error.mean() < rows.zp_fit_err.mean()
+        if seed < 3:
+            assert solve(night).zp_random_err.mean() < 0.5 * error.mean()
+    # The differences of a night go back to the same few stars.
+    assert 0.85 < np.sqrt(np.mean(np.square(pulls))) < 1.15
+
+
+def with_colour_errors(night: Any, error: float, colour_term: float, seed: int) -> Any:
+    """The night with magnitudes B and V of the catalog that are both uncertain, in the band V."""
+    rng, n = np.random.default_rng(1000 + seed), int(night.star.max()) + 1
+    of_v, of_b = rng.normal(0.0, error, (2, n))
+    mag, colour = (night.matches[name].to_numpy() for name in ("ref_mag", "ref_colour"))
+    return replace(
+        night,
+        matches=changed(
+            night.matches,
+            ref_mag=mag + of_v[night.star],
+            ref_mag_err=np.full(mag.size, error),
+            ref_colour=colour + (of_b - of_v)[night.star],
+            ref_colour_err=np.full(mag.size, np.sqrt(2.0) * error),
+        ),
+    )
+
+
+@pytest.mark.full
+def test_errors_of_colours_neither_flatten_the_colour_term_nor_hide_in_the_scatter(
+    make_night: Callable[..., Any],
+) -> None:
+    rows, zp_pulls, intrinsic, naive = [], [], [], []
+    for seed in range(40):
+        night = make_night(
+            seed, n_frames=2, n_stars=80, colour_term=0.3, catalog_error=0.0, intrinsic=0.0, apcor_error=0.0
+        )
+        uncertain = with_colour_errors(night, 0.08, 0.3, seed)
+        row = solve(uncertain).iloc[0]
+        rows.append((row.colour_term, (row.colour_term - 0.3) / row.colour_term_err))
+        zp_pulls.append((row.zp - night.zp[0]) / row.zp_err)
+        intrinsic.append(row.intrinsic_mag)
+        without = changed(uncertain.matches, ref_colour_err=np.full(len(night.star), np.nan))
+        naive.append(solve(replace(uncertain, matches=without)).iloc[0])
+    terms, pulls = np.array(rows).T
+    bias = np.mean([row.colour_term for row in naive]) - 0.3
+    assert abs(terms.mean() - 0.3) < 0.012 < 0.03 < abs(bias)
+    assert 0.75 < pulls.std() < 1.25 and 0.75 < np.std(zp_pulls) < 1.25 and abs(np.mean(zp_pulls)) < 0.4
+    assert np.median(intrinsic) < 0.03 < np.median([row.intrinsic_mag for row in naive])
+
+
+def test_scatter_and_chi_square_do_not_jump_when_a_star_gains_weight(make_night: Callable[..., Any]) -> None:
+    night = make_night(3, n_frames=3, n_stars=25, intrinsic=0.08)
+    rows = [solve(with_false_matches(night, {7: shift})) for shift in np.linspace(0.0, 0.6, 61)]
+    rms, chi2 = (np.array([one[name][0] for one in rows]) for name in ("rms", "chi2"))
+    assert np.abs(np.diff(rms)).max() < 0.004 and np.abs(np.diff(chi2)).max() < 0.08
+    assert len({one.n_used[0] for one in rows}) > 1, "the star has crossed one half of its weight"
+
+
+def test_scatter_and_chi_square_are_those_of_a_gaussian(make_night: Callable[..., Any]) -> None:
+    rows = pd.concat([solve(make_night(seed, n_stars=40, intrinsic=0.05)) for seed in range(20)])
+    assert rows.chi2.mean() == pytest.approx(1.0, abs=0.06)
+    # That of the catalog is 0.02, that of photons 0.001 to 0.008.
+    assert rows.rms.mean() == pytest.approx(np.sqrt(0.05**2 + 0.02**2 + 0.004**2), rel=0.06)
+
+
+def test_stars_too_bright_to_be_measured_right_are_left_out(make_night: Callable[..., Any]) -> None:
+    """Half of the frames have an exposure of twice the length, and saturate 0.75 mag fainter."""
+    found, errors, plain = [], [], []
+    for seed in range(8):
+        night = make_night(seed, n_frames=4, n_stars=250, apcor_error=0.0)
+        exposure = np.array([20.0, 40.0, 20.0, 40.0])
+        frames = changed(night.frames, exposure_s=exposure)
+        flux = night.matches["flux_aper2"].to_numpy().astype(float)
+        counts = flux * exposure[night.frame]
+        full = 20.0 * 10.0 ** (0.4 * (20.0 - 9.75)) / 1.15
+        # Half of what is above the full well is lost.
+        lost = np.where(counts > full, np.sqrt(full / np.maximum(counts, 1.0)), 1.0)
+        rows = solve(replace(night, frames=frames, matches=changed(night.matches, flux_aper2=flux * lost)))
+        found.append(rows.bright_limit.to_numpy() - night.zp + 20.0)
+        errors.append(rows.zp - night.zp)
+        plain.append(solve(night))
+    limits = np.array(found)
+    assert np.isfinite(limits).all() and all(rows.bright_limit.isna().all() for rows in plain)
+    np.testing.assert_allclose(np.median(limits, axis=0), [9.75, 10.5, 9.75, 10.5], atol=0.25)
+    assert abs(np.mean(errors)) < 0.004

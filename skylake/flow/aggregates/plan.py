@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from skylake.cameras import Profile
+from skylake.core.batch import days_between
 from skylake.core.ids import config_sha256
 from skylake.flow.aggregates.calibration import CalibrationInForce, cameras_of
 from skylake.flow.staleness import Why, why_stale
@@ -17,7 +18,7 @@ from skylake.flow.zeropoints.calibration_parameters import calibration_configura
 from skylake.lake import Lake, Part, Snapshot
 from skylake.schema import TableSchema
 from skylake.sky.lake_catalogs import ReferenceCatalog
-from skylake.table.aggregate import CALIBRATED, REFERENCE, Aggregate
+from skylake.table.aggregate import DERIVED, REFERENCE, Aggregate, Input
 
 #: Inputs that are not divided into batches. The measurements of a batch name which of them were used.
 LISTS = ("targets", REFERENCE)
@@ -27,8 +28,8 @@ LISTS = ("targets", REFERENCE)
 class Planned:
     """The part of an aggregate for one batch, and what it is made from.
 
-    ``parts`` maps the table of each input to its part, for inputs that exist; ``made_from`` holds the parts of matches
-    and zeropoints that a calibration makes for it, as (table, part).
+    ``parts`` maps the table of each input to its part, for inputs that exist, and ``around`` to the parts of the
+    nights around; ``made_from`` holds the parts of other derived tables that it is made from, as (table, part).
     """
 
     name: str
@@ -39,6 +40,7 @@ class Planned:
     configuration: dict[str, Any]
     made_from: tuple[tuple[str, str], ...]
     lists: tuple[Part, ...] = ()
+    around: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
 
     def why(self, held: Part | None, schema: TableSchema, lost: Collection[str] = ()) -> Why | None:
         """Return why the part has to be made anew, given the part in the lake and the parts with lost files."""
@@ -93,6 +95,8 @@ def plan(aggregate: Aggregate, sources: PlanSources) -> Iterator[Planned]:
     calibrated = sources.calibrated
     tables = [one.table for one in aggregate.inputs if one.table not in LISTS]
     needed = {one.table for one in aggregate.inputs if one.is_needed}
+    reaching = [one for one in aggregate.inputs if one.nights_around]
+    in_order = _nights_in_order(sources.snapshot) if reaching else {}
     for frames in sources.snapshot.parts("frames").values():
         if frames.camera is None or frames.night is None:
             continue
@@ -106,12 +110,48 @@ def plan(aggregate: Aggregate, sources: PlanSources) -> Iterator[Planned]:
         if _reads_lists(aggregate):
             inputs["targets"] = config_sha256({one.name: one.checksum for one in lists})
             inputs["catalog"] = config_sha256(sources.catalog_checksums(lists))
+        made_from = [(table, calibrated.name(table, frames)) for table in tables if table in DERIVED]
+        around: dict[str, tuple[Part, ...]] = {}
+        for one in reaching:
+            near = _nights_around(in_order[frames.camera], frames.night, one)
+            others = [calibrated.part(one.table, other) for other in near]
+            around[one.table] = tuple(part for part in others if part is not None)
+            inputs[f"{one.table} around"] = config_sha256(
+                {part.name: part.checksum for part in around[one.table]}
+            )
+            made_from += [(one.table, calibrated.name(one.table, other)) for other in near]
         configuration = _configuration(aggregate, sources, frames)
         inputs["configuration"] = config_sha256(configuration)
-        made_from = tuple((table, calibrated.name(table, frames)) for table in tables if table in CALIBRATED)
         yield Planned(
-            frames.name, frames.camera, frames.night, parts, inputs, configuration, made_from, lists
+            frames.name,
+            frames.camera,
+            frames.night,
+            parts,
+            inputs,
+            configuration,
+            tuple(made_from),
+            lists,
+            around,
         )
+
+
+def _nights_in_order(snapshot: Snapshot) -> dict[str, list[Part]]:
+    """Return the parts of frames of each camera in the order of their nights, but those without a date."""
+    found: dict[str, list[Part]] = {}
+    for part in snapshot.parts("frames").values():
+        if part.camera is not None and part.night:
+            found.setdefault(part.camera, []).append(part)
+    return {camera: sorted(parts, key=lambda part: part.night or 0) for camera, parts in found.items()}
+
+
+def _nights_around(in_order: Sequence[Part], night: int, wanted: Input) -> list[Part]:
+    """Return the parts of the nights around a night, without its own."""
+    if not night:
+        return []
+    nights = [part.night or 0 for part in in_order]
+    place, days = nights.index(night), wanted.days_around
+    near = in_order[max(place - wanted.nights_around, 0) : place + wanted.nights_around + 1]
+    return [one for one in near if one.night != night and abs(days_between(one.night or 0, night)) <= days]
 
 
 def _reads_lists(aggregate: Aggregate) -> bool:

@@ -263,6 +263,8 @@ def _job(one: Planned, snapshot: Snapshot, copies: Mapping[tuple[str, str], Sequ
         table: copies.get((table, part.name)) or snapshot.version(table).slices_of(part)
         for table, part in one.parts.items()
     }
+    for table, parts in one.around.items():
+        files[table] = [*files.get(table, ()), *snapshot.version(table).slices(parts)]
     files["targets"] = snapshot.version("targets").slices(one.lists) if one.lists else []
     return PartJob(one.name, one.camera, one.night, one.inputs, files)
 

@@ -66,6 +66,7 @@ def outdated(lake: Lake, snapshot: Snapshot | None = None) -> dict[str, Outdated
     known: dict[str, Aggregate | UserAggregate] = {**built_in(), **user_aggregates()[0]}
     for table, one in known.items():
         found[table] = _aggregate(one, sources, stale)
+        stale |= {(table, name) for name in found[table].why}
     return found
 
 
@@ -107,7 +108,7 @@ def _calibrations(lake: Lake, calibrated: CalibrationInForce) -> dict[str, Outda
 def _aggregate(
     made_by: Aggregate | UserAggregate, sources: PlanSources, stale: set[tuple[str, str]]
 ) -> Outdated:
-    """Return the state of an aggregate, given the parts of matches and zeropoints that are out of date."""
+    """Return the state of an aggregate, given the parts of tables made before it that are out of date."""
     definition, schema = definition_of(made_by)
     with in_force(schema):
         version = sources.snapshot.version(definition.name)

@@ -265,7 +265,7 @@ def _as_it_is(rows: pa.Table) -> pa.Table:
 
 def _readable() -> list[str]:
     """Return the tables that an aggregate may read: those with a part for each batch."""
-    made = ("nights", "maps", "lightcurves", "forced_lightcurves", "targets", "masters")
+    made = ("nights", "photometric_nights", "maps", "lightcurves", "forced_lightcurves", "targets", "masters")
     return [name for name in TABLES if name not in made and {"camera", "night"} <= set(load(name).names)]
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from skylake.core.bands import System
@@ -18,11 +20,12 @@ from skylake.lake import Lake
 from skylake.sky.asterism_index import index_path, renew_index
 from skylake.sky.catalog_build import build_catalog, put_catalog
 from skylake.sky.catalog_columns import CatalogColumns, require_columns, system_of
-from skylake.sky.catalog_files import files_of, read_header
-from skylake.sky.hats_in_place import columns_of, recorded, write_in_place
+from skylake.sky.catalog_files import files_of, read_batches, read_header
+from skylake.sky.catalog_values import RawRows, first_number
+from skylake.sky.hats_in_place import columns_of, first_epoch, recorded, write_in_place
 from skylake.sky.lake_catalogs import ReferenceCatalog
 from skylake.sky.star_files import StarFiles
-from skylake.sky.surveys import Found, Survey, find_columns, find_survey, load_survey
+from skylake.sky.surveys import Found, Survey, find_columns, find_survey, load_survey, of_release
 from skylake.sky.tycho2 import FOLDER, is_index, read_tycho2, tycho2_columns
 
 #: Width of the margin around pixels. Wide enough for the match radius of a wide-field camera and the fastest
@@ -30,6 +33,8 @@ from skylake.sky.tycho2 import FOLDER, is_index, read_tycho2, tycho2_columns
 MARGIN_ARCSEC = 300.0
 #: Files that the catalog names as its origin.
 _MOST_NAMED = 20
+#: Rows that are read at a time to find an epoch.
+_FEW_ROWS = 1000
 
 
 @dataclass(slots=True)
@@ -201,6 +206,9 @@ def use_in_place(
     available = columns_of(address)
     if columns is None:
         survey, found = find_survey(available, address)
+        found = dataclasses.replace(
+            found, columns=of_release(survey, found.columns, first_epoch(address, found.columns))
+        )
         columns, report.form, report.not_checked = found.columns, found.form, list(found.absent)
     columns = dataclasses.replace(
         columns,
@@ -266,6 +274,8 @@ def index_imported(lake: Lake, report: CatalogReport, progress: Progress | None 
 def survey_columns(kind: str, files: Sequence[Path]) -> Found:
     """Return which columns of files hold what, by the form of a survey that the first file has.
 
+    Where rows have an epoch, that of the first tells the release.
+
     Raises
     ------
     UsageError
@@ -278,7 +288,23 @@ def survey_columns(kind: str, files: Sequence[Path]) -> Found:
         raise UsageError(f"name the files of {survey.title} that are to be imported")
     path = files_of(files[0])[0] if files[0].is_dir() else files[0]
     header = read_header(path, survey.names)
-    return find_columns(survey, header.names, str(path), header.first_line)
+    found = find_columns(survey, header.names, str(path), header.first_line)
+    if not survey.releases or found.columns.row_epoch is None:
+        return found
+    return dataclasses.replace(
+        found, columns=of_release(survey, found.columns, _first_epoch(path, found.columns))
+    )
+
+
+def _first_epoch(path: Path, columns: CatalogColumns) -> float:
+    """Return the epoch of the first row of a file that has one; NaN if none has."""
+    wanted = [str(columns.row_epoch)]
+    for batch in read_batches(path, wanted, _FEW_ROWS, columns.names, columns.delimiter):
+        rows = RawRows(batch.table, batch.units, batch.source, np.arange(batch.table.num_rows))
+        known = first_number(rows, wanted[0])
+        if math.isfinite(known):
+            return known
+    return math.nan
 
 
 def is_debian_index(kind: str, files: Sequence[Path]) -> bool:
@@ -295,7 +321,10 @@ def _properties(columns: CatalogColumns, survey: Survey | None, files: Sequence[
         "skylake_systems": " ".join(f"{band}={system}" for band, system in systems.items() if system),
     }
     if survey is not None:
-        values |= {"skylake_survey": survey.name, "skylake_variables": str(survey.variables).lower()}
+        values |= {
+            "skylake_survey": columns.survey or survey.name,
+            "skylake_variables": str(survey.variables).lower(),
+        }
     return values
 
 

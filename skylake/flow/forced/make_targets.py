@@ -43,6 +43,8 @@ Floats = npt.NDArray[np.float64]
 #: Detections no farther apart than this are one star, pixels; and a catalog star and its detections.
 _LINK_PX = 1.0
 _MATCH_PX = 1.5
+#: Stars nearer to each other than this, in full widths of all but the widest frames, may be detected as one.
+_BLEND_WIDTHS, _BLEND_PERCENT = 1.75, 80.0
 #: Frames whose centres differ by less than this share of their radius look at one field.
 _SAME_FIELD = 0.25
 _FRAME_COLUMNS = [
@@ -150,7 +152,7 @@ def make_targets(
     if stars is not None and fainter is not None:
         left_out = are_fainter_stars(clusters, stars, fainter, _MATCH_PX * scale)
     n_fainter = int(np.count_nonzero(left_out & (clusters.n_frames >= max(options.seen, 1))))
-    rows = combine(stars, clusters.take(~left_out), _MATCH_PX * scale)
+    rows = combine(stars, clusters.take(~left_out), _MATCH_PX * scale, _blend_px(frames) * scale)
     covering = count_frames(rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy(), frames)
     rows, covering = _wanted(rows, covering, options)
     if rows.num_rows == 0:
@@ -160,6 +162,12 @@ def make_targets(
     report = _publish(lake, snapshot, camera, options, rows, covering, _MATCH_PX * scale)
     report.n_fainter = n_fainter
     return report
+
+
+def _blend_px(frames: pa.Table) -> float:
+    """Return the distance within which two stars may be detected as one, pixels, by the widths of the frames."""
+    widths = frames["fwhm_px"].drop_null().cast(pa.float64()).to_numpy()
+    return _BLEND_WIDTHS * float(np.percentile(widths, _BLEND_PERCENT)) if widths.size else 2.0 * _MATCH_PX
 
 
 def _field_radius(frames: pa.Table) -> float:

@@ -92,6 +92,11 @@ class TableColumns:
             raise UsageError(
                 "a table of detections needs one column of fluxes or magnitudes; give --flux or --mag"
             )
+        if isinstance(self.time, float | int) and not _MJD_RANGE[0] <= self.time <= _MJD_RANGE[1]:
+            raise UsageError(
+                f"--time {self.time:.12g} is no time between 1900 and 2132; write MJD, JD or ISO 8601, as in "
+                "2024-05-01T21:30:00"
+            )
 
     @property
     def wanted(self) -> list[str]:
@@ -164,16 +169,16 @@ def read_frames(path: Path, columns: TableColumns) -> tuple[list[TableFrame], in
         )
     mjd = _per_row(rows, columns.time, times)
     exposure = _per_row(rows, columns.exposure, numbers)
-    filters = None if columns.filter is None else texts(rows, columns.filter)
+    filters = None if columns.filter is None else np.array(texts(rows, columns.filter), object)
     frames = []
     for name, of_frame in _groups(rows, columns, mjd, filters, np.flatnonzero(used)):
         places = {one: value[of_frame] for one, value in values.items()}
         frames.append(
             TableFrame(
                 name=name,
-                mjd=_one(rows, columns.time, mjd, of_frame, "times"),
-                exposure_s=_one(rows, columns.exposure, exposure, of_frame, "exposures"),
-                filter=columns.filter_name if filters is None else filters[of_frame[0]],
+                mjd=_number(_one(rows, columns.time, mjd, of_frame, "times")),
+                exposure_s=_number(_one(rows, columns.exposure, exposure, of_frame, "exposures")),
+                filter=_one(rows, columns.filter, filters, of_frame, "filters") or columns.filter_name,
                 x=places.get("x"),
                 y=places.get("y"),
                 ra_deg=places.get("ra_deg"),
@@ -242,6 +247,12 @@ def times(rows: RawRows, name: str) -> Floats:
     return mjd
 
 
+def modified_julian_date(number: float) -> float:
+    """Return a Modified Julian Date, or a plain one of the same range, as Modified Julian Date; others unchanged."""
+    modified = number - _JD_OF_MJD_0
+    return modified if _MJD_RANGE[0] <= modified <= _MJD_RANGE[1] else number
+
+
 def _moment(text: str) -> float:
     try:
         moment = datetime.fromisoformat(text)
@@ -263,7 +274,7 @@ def _groups(
     rows: RawRows,
     columns: TableColumns,
     mjd: Floats | None,
-    filters: Sequence[str | None] | None,
+    filters: npt.NDArray[np.object_] | None,
     used: IntArray,
 ) -> Iterator[tuple[str, IntArray]]:
     """Yield the name and the rows of each frame."""
@@ -284,9 +295,9 @@ def _groups(
 
 
 def _one(
-    rows: RawRows, given: str | float | None, values: Floats | None, of_frame: IntArray, what: str
-) -> float | None:
-    """Return the value that all rows of a frame have.
+    rows: RawRows, given: str | float | None, values: npt.NDArray[Any] | None, of_frame: IntArray, what: str
+) -> Any:
+    """Return the value that all rows of a frame have; None where nothing says it.
 
     Raises
     ------
@@ -301,7 +312,11 @@ def _one(
         rows.fail(
             str(given), int(other[0]), f"other {what} than the rows of its frame before it; check --frame"
         )
-    return float(first)
+    return first
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def file_header(path: Path) -> Any:

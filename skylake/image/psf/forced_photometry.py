@@ -25,6 +25,7 @@ from skylake.image.photometry.row_errors import beyond_ellipses
 from skylake.image.psf.circle_tables import Circles
 from skylake.image.psf.extracted_frame import Extracted
 from skylake.image.psf.growth_normalisation import growth_normalisation
+from skylake.image.psf.place_errors import place_variances
 from skylake.image.psf.psf_fit import (
     LARGEST_HALF,
     FitImage,
@@ -52,6 +53,9 @@ Integers = npt.NDArray[np.int32]
 _MOST_SHIFT_PX = 5.0
 #: Where neighbours increase the variance of a flux this much, it says little of the star alone.
 _BLENDED = 3.0
+#: A star whose flux changes by more than this share, and by more than noise, with the errors of places cannot be
+#: separated from its neighbours.
+_MOST_PLACE_ERROR = 0.05
 #: A fit needs this part of the weight of a star's stamp.
 _MIN_SHARE = 0.5
 #: What the models of neighbours are wrong by, as a share of their light.
@@ -212,14 +216,19 @@ def measure_targets(
     image = FitImage(signal, good, background.rms, gain, variances)
     fit = fit_stars(image, x, y, psf, circles=circles, annulus=apertures.sky_annulus_px)
     place = np.clip(fit.rows, 0, signal.shape[0] - 1), np.clip(fit.columns, 0, signal.shape[1] - 1)
-    sums = _sum(fit, apertures, extracted.image.row_variance)
+    by_place, in_apertures = place_variances(fit.flux, x, y, psf, apertures.radii_px)
+    sums = _sum(fit, apertures, extracted.image.row_variance, in_apertures)
     edge = -_beyond_edge(x, y, (signal.shape[0], signal.shape[1]))
     flags = _flags(extracted, fit, x, y, edge)
+    # Beside the noise, since else a flux that noise makes small would be flagged for that.
+    least = np.maximum((_MOST_PLACE_ERROR * fit.flux) ** 2, fit.variance)
+    flags[by_place > least] |= SourceFlag.BLENDED
     relative = extracted.corrections.relative(x, y)
     to_total, floor = growth_normalisation(extracted, psf, fit, sums, flags, relative)
     flux, flux_err = sums.flux, sums.flux_err
     flux["psf"] = fit.flux * to_total
-    flux_err["psf"] = np.sqrt(fit.variance + _row_noise(extracted, psf) + (floor * fit.flux) ** 2) * to_total
+    variance = fit.variance + by_place + _row_noise(extracted, psf)
+    flux_err["psf"] = np.sqrt(variance + (floor * fit.flux) ** 2) * to_total
     flux_err = with_response_error(extracted.image, x, y, flux, flux_err)
     if psf.chi2 > _MISFIT:
         flags |= np.int32(SourceFlag.FIT_FAILED)
@@ -277,7 +286,7 @@ class _ForcedSums:
     bad: Integers
 
 
-def _sum(fit: StarFit, apertures: Apertures, row_variance: float) -> _ForcedSums:
+def _sum(fit: StarFit, apertures: Apertures, row_variance: float, by_place: Floats) -> _ForcedSums:
     main = apertures.radii_px.index(apertures.calibrated_radius_px)
     flux = {
         f"{kind}{number}": np.full(len(fit.flux), np.nan)
@@ -294,7 +303,7 @@ def _sum(fit: StarFit, apertures: Apertures, row_variance: float) -> _ForcedSums
         flux[f"hybrid{number}"] = left + fit.taken * held - sky
         # What the models of neighbours are wrong by stays in the aperture.
         spoiled = _MODEL_ERROR * (plain - left - fit.taken * held)
-        flux_err[f"hybrid{number}"] = np.sqrt(noise + spoiled**2)
+        flux_err[f"hybrid{number}"] = np.sqrt(noise + spoiled**2 + by_place[:, number - 1])
     plain, left, noise, _, held = fit.sums[:, main, :5].T
     own = fit.taken * held
     contamination = (plain - left - own) / np.maximum(np.abs(own), np.sqrt(noise))

@@ -22,7 +22,7 @@ from skylake.lake.layout import Layout
 from skylake.lake.storage.parts import sort_rows
 from skylake.places import arrow_dataset
 from skylake.schema import arrow_schema, load
-from skylake.schema.parquet import write_parquet
+from skylake.schema.parquet import optional_columns, stored_schema, write_parquet
 from skylake.sky.hats import (
     Properties,
     find_pixels,
@@ -76,8 +76,10 @@ class _Margin:
 
     def keep(self, base: Path, before: Path) -> None:
         """Link the files of parts and bundles that a version before had too, if it was divided as this one is."""
-        form = arrow_schema(self.schema)
-        if _tree(base).pixels != self.tree.pixels or not read_common_metadata(before).equals(form):
+        form, known = arrow_schema(self.schema), read_common_metadata(before)
+        # A compaction leaves out nested columns without values, which files do not have in any case.
+        absent = [name for name in optional_columns(form) if name not in known.names]
+        if _tree(base).pixels != self.tree.pixels or not known.equals(stored_schema(form, absent)):
             return
         old = _owners(base)
         kept = {name for name, path in self.owners.items() if name in old and _is_same(path, old[name])}
@@ -106,7 +108,8 @@ class _Margin:
         layout = self.schema.layout
         name, arcsec = f"{self.table}_margin", layout.margin_arcsec
         what = Properties(name, "margin", self.n_rows, layout.ra or "", layout.dec or "", self.table, arcsec)
-        write_metadata(self.root, self.schema, what, find_pixels(self.root))
+        # lsdb wants the columns of the table.
+        write_metadata(self.root, read_common_metadata(self.version), what, find_pixels(self.root))
         primary = os.path.relpath(self.version, self.target)
         write_margin_collection(self.target, self.table, primary, name)
 

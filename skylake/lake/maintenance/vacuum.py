@@ -24,13 +24,14 @@ from skylake.lake.commits.ledger_records import (
 )
 from skylake.lake.commits.snapshot_history import current_number
 from skylake.lake.layout import Layout
+from skylake.sky.catalog_build import drop_unfinished_imports
 from skylake.sky.hats import partial_path
 
 _log = logs.get(__name__)
 
 #: How the names of folders in the staging area begin that are kept for the next run after an interruption.
 LASTING = "lasting-"
-#: For how long they are kept.
+#: For how long they are kept, and what an import that did not finish has read.
 _WAITED_S = 7 * 86400.0
 
 
@@ -119,6 +120,7 @@ def vacuum(layout: Layout, retention: Retention, under_way: str | None = None) -
                     report.snapshots.append(entry.snapshot)
         _sweep(layout, report)
         _drop_masters(layout, report)
+        report.n_bytes += drop_unfinished_imports(layout.catalogs, _WAITED_S)
     except OSError as error:
         raise LakeError(
             f"{layout.root}: the lake could not be vacuumed ({reason_of(error)}); "

@@ -121,6 +121,8 @@ def test_a_redone_night_makes_exactly_its_products_stale(
         "matches": {f"{SECOND}-simcat": Why.INPUTS},
         "zeropoints": {f"{SECOND}-simcat-v1": Why.INPUTS},
         "nights": {SECOND: Why.INPUTS},
+        # Each night is compared with those around it.
+        "photometric_nights": dict.fromkeys([FIRST, SECOND], Why.UPSTREAM),
         "lightcurves": {SECOND: Why.UPSTREAM},
         "maps": {SECOND: Why.INPUTS},
         "seeing": {SECOND: Why.INPUTS},
@@ -129,7 +131,7 @@ def test_a_redone_night_makes_exactly_its_products_stale(
     assert stale(whole) == expected
     first = described(whole.snapshot(), FIRST)
     assert calibrate(whole, Inline()).n_current == 1
-    assert set(stale(whole)) == {"nights", "lightcurves", "maps", "seeing"}
+    assert set(stale(whole)) == {"nights", "photometric_nights", "lightcurves", "maps", "seeing"}
     counts = {table: len(state.why) for table, state in outdated(whole).items()}
     report = aggregate(whole, [], Inline())
     assert report.refreshed == {table: counts[table] for table in report.refreshed}

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.xdist_group("lsdb")
 HATS = [name for name in table_names() if load(name).layout.kind == "hats"]
 #: Tables that the lake of these tests has no rows of: a camera without targets, whose frames come reduced and hold the
 #: centre of no pixel.
-UNFILLED = ("forced_sources", "forced_lightcurves", "targets", "masters", "seeing")
+UNFILLED = ("forced_sources", "forced_lightcurves", "targets", "masters", "repeatability", "seeing")
 FILLED = [name for name in table_names() if name not in UNFILLED]
 
 
@@ -275,7 +275,7 @@ def test_an_empty_lake_has_empty_aggregates(lake: Lake) -> None:
 def test_an_unknown_aggregate_is_wrong_use(lake: Lake) -> None:
     with pytest.raises(
         UsageError,
-        match="the aggregates are nights, lightcurves, forced_lightcurves, maps, repeatability, seeing",
+        match="the aggregates are nights, photometric_nights, lightcurves, forced_lightcurves, maps, repeatability",
     ):
         aggregate(lake, ["colours"], Inline())
 

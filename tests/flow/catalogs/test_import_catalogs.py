@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from skylake.errors import CatalogError, UsageError
-from skylake.flow.catalogs.import_catalogs import MARGIN_ARCSEC, import_catalog
+from skylake.flow.catalogs.import_catalogs import MARGIN_ARCSEC, import_catalog, survey_columns
 from skylake.lake import Lake
 from skylake.settings import Catalogs
 from skylake.sky.catalog_columns import CatalogColumns
@@ -110,6 +111,32 @@ def test_a_table_without_files_or_columns_is_wrong_use(lake: Lake, stars: Path) 
     for files, columns in (([], PLAIN), ([stars], None)):
         with pytest.raises(UsageError, match="a table needs files and the columns"):
             import_catalog(lake, "one", "table", files, columns)
+
+
+def gaia_archive(folder: Path, epoch: float) -> Path:
+    path = folder / f"gaia{epoch}.csv"
+    names = "source_id,ra,dec,ref_epoch,pmra,pmdec,phot_g_mean_mag,phot_bp_mean_mag,phot_rp_mean_mag"
+    path.write_text(f"{names}\n1,10,0,,,,9,9,9\n2,20,1,{epoch},1000,0,9,9.5,8.5\n")
+    return path
+
+
+@pytest.mark.parametrize(("epoch", "survey"), [(2015.5, "gaia_dr2"), (2016.0, "gaia_dr3")])
+def test_the_epoch_of_rows_says_which_release_of_gaia_they_are(
+    epoch: float, survey: str, lake: Lake, tmp_path: Path
+) -> None:
+    path = gaia_archive(tmp_path, epoch)
+    import_catalog(lake, "gaia", "gaia", [path])
+    opened = ReferenceCatalog.open(lake.layout.catalog("gaia"))
+    assert (opened.epoch, opened.survey) == (epoch, survey)
+    star = opened.cone(20.0, 1.0, 0.1).to_pylist()[0]
+    assert (star["ra_deg"], star["dec_deg"]) == (20.0, 1.0)
+    # Moved to the epoch of the other release, magnitudes are still those of this one.
+    columns = replace(survey_columns("gaia", [path]).columns, epoch=4031.5 - epoch)
+    import_catalog(lake, "gaia", "gaia", [path], columns, replace=True)
+    opened = ReferenceCatalog.open(lake.layout.catalog("gaia"))
+    assert (opened.epoch, opened.survey) == (4031.5 - epoch, survey)
+    moved = opened.cone(20.0, 1.0, 0.1).to_pylist()[0]
+    assert (moved["ra_deg"] - 20.0) * 3600.0 == pytest.approx(4031.5 - 2 * epoch, rel=1e-3)
 
 
 def test_a_file_that_is_no_table_leaves_no_catalog(lake: Lake, tmp_path: Path) -> None:

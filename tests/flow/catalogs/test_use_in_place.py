@@ -203,6 +203,20 @@ def test_epoch_and_units_may_be_stated(lake: Lake, elsewhere: Path, columns: Any
     assert pc.max(far.cone(0.0, 0.0, 180.0)["mag_V"]).as_py() < 0.03
 
 
+def test_the_release_of_gaia_is_that_of_its_first_row(lake: Lake, tmp_path: Path) -> None:
+    import lsdb
+
+    names = ("phot_g_mean_mag", "phot_bp_mean_mag", "phot_rp_mean_mag", "pmra", "pmdec")
+    stars = pd.DataFrame({"source_id": [1, 2], "ra": [10.0, 20.0], "dec": 1.0, "ref_epoch": 2015.5})
+    stars = stars.assign(**dict.fromkeys(names, 9.0))
+    catalog = lsdb.from_dataframe(stars, ra_column="ra", dec_column="dec")
+    catalog.write_catalog(tmp_path / "g", catalog_name="g", as_collection=False, progress_bar=False)
+    use_in_place(lake, "gaia", str(tmp_path / "g"))
+    found = ReferenceCatalog.open(lake.layout.catalog("gaia"))
+    assert (found.epoch, found.survey) == (2015.5, "gaia_dr2")
+    assert found.cone(20.0, 1.0, 0.1)["ra_deg"].to_pylist() == [20.0]
+
+
 def test_a_hats_catalog_is_copied_like_any_folder(
     lake: Lake, elsewhere: Path, archive: Any, columns: Any
 ) -> None:

@@ -50,7 +50,13 @@ def test_every_step_that_was_announced_is_taken(
     assert heard.under_way is None
     assert heard.pieces[0] == ("catalog simcat", 0, archive.n_catalog)
     assert heard.pieces[1:4] == [("headers", 4, 4), ("frames", 4, 4), ("nights", 2, 2)]
-    assert [what for what, _, _ in heard.pieces[4:]] == ["nights", "lightcurves", "maps", "seeing"]
+    assert [what for what, _, _ in heard.pieces[4:]] == [
+        "nights",
+        "photometric_nights",
+        "lightcurves",
+        "maps",
+        "seeing",
+    ]
     assert all(done == total > 0 for _, total, done in heard.pieces[4:])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,24 @@ def test_moc_is_read_as_fits_and_json(lake: Lake) -> None:
     known = lsdb.open_catalog(folder).hc_structure.moc
     assert MOC.from_fits(folder / "coverage.fits") == known
     assert MOC.from_string((folder / "coverage.json").read_text(), format="json") == known
+
+
+@pytest.mark.parametrize("right", ["sources", "lightcurves"])
+def test_lsdb_joins_onto_a_table_without_a_warning(lake: Lake, right: str) -> None:
+    """The margin that comes with the table leaves nothing to warn of; pairs are those of positions."""
+    import lsdb
+
+    rows = lake.snapshot().read(right, ["ra_deg", "dec_deg"]).to_pandas()
+    places = rows.head(5) if len(rows) else pd.DataFrame({"ra_deg": [10.0], "dec_deg": [-20.0]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        left = lsdb.from_dataframe(places, ra_column="ra_deg", dec_column="dec_deg", catalog_name="mine")
+        other = lsdb.open_catalog(lake.snapshot().collection(right), columns=["ra_deg", "dec_deg"])
+        join = partial(left.crossmatch, other, radius_arcsec=1.0, suffix_method="overlapping_columns")
+        if len(rows) == 0:
+            # lsdb says itself that two catalogs without a common pixel have no pairs.
+            with pytest.raises(RuntimeError, match="overlap"):
+                join().compute(progress_bar=False)
+            return
+        found = join().compute(progress_bar=False)
+    assert len(found) == len(places) and (found["_dist_arcsec"] < 1e-3).all()

@@ -124,6 +124,35 @@ def test_vacuum_and_rollback_carry_margins_along(lake: Lake, make_rows: Any, put
     require_whole(lake)
 
 
+@pytest.mark.xdist_group("lsdb")
+def test_all_columns_of_a_compacted_table_are_read_with_its_margin(
+    lake: Lake, make_rows: Any, put: Any
+) -> None:
+    import lsdb
+
+    def margin_files(name: str) -> list[int]:
+        collection = lake.snapshot().collection("sources")
+        assert collection is not None
+        return sorted(path.stat().st_ino for path in collection.glob(f"*/dataset/*/*/*/{name}.parquet"))
+
+    def require_columns() -> None:
+        catalog = lsdb.open_catalog(lake.snapshot().collection("sources"), columns="all")
+        assert list(catalog.columns) == list(catalog.margin.columns)
+        assert len(catalog.margin.compute(progress_bar=False)) > 0
+
+    rows = make_rows("sources", 400, 1, **batch(1, 400))
+    place = rows.schema.get_field_index("more_apertures")
+    field = rows.schema.field(place)
+    rows = rows.set_column(place, field, pa.nulls(rows.num_rows, field.type))
+    put(lake, ("sources", "c-1", rows))
+    require_columns()
+    compact(lake, Inline(), everything=True)
+    require_columns()
+    files = margin_files("*")
+    put(lake, ("sources", "c-2", make_rows("sources", 40, 2, **batch(2))))
+    assert len(files) and set(files) <= set(margin_files("*")), "the margin is made anew"
+
+
 def damage_map(folder: Path, _: Path) -> None:
     (folder / MOC_JSON).unlink()
     (folder / MOC_JSON).write_text("{}")

@@ -1,0 +1,118 @@
+"""What a calibration has come to: whether any frame has a zeropoint, and how two versions differ."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+
+import pyarrow.compute as pc
+
+from skylake.core.reasons import Status
+from skylake.errors import UsageError
+from skylake.flow.aggregates.calibration import cameras_of
+from skylake.flow.zeropoints.calibrate_nights import Choice
+from skylake.flow.zeropoints.calibrated_nights import versions_of
+from skylake.lake import Lake, Part, Snapshot
+from skylake.table.version_differences import COLUMNS, Differences, difference
+
+
+def require_nights(snapshot: Snapshot, choice: Choice) -> None:
+    """Raise an error if no night of the lake is chosen, although it has some.
+
+    Raises
+    ------
+    UsageError
+        It names the nights that there are.
+    """
+    parts = snapshot.parts("frames").values()
+    mine = [part for part in parts if not choice.cameras or part.camera in choice.cameras]
+    nights = sorted({part.night for part in mine if part.night})
+    if nights and not any(_is_chosen(part, choice) for part in mine):
+        asked = f"from {choice.first_night or nights[0]} to {choice.last_night or nights[-1]}"
+        raise UsageError(
+            f"there are no frames {asked}; the lake has those of {len(nights)} nights from {nights[0]} to {nights[-1]}"
+        )
+
+
+def nothing_calibrated(lake: Lake, choice: Choice) -> str | None:
+    """Return a sentence if no frame of the chosen nights has a zeropoint; None if one has, or there are no frames."""
+    snapshot = lake.snapshot()
+    counts: Counter[str | None] = Counter()
+    for camera in sorted(cameras_of(snapshot) & set(choice.cameras or cameras_of(snapshot))):
+        catalog = choice.catalog or lake.calibrating_catalog(camera)
+        version = choice.version or max(versions_of(snapshot, catalog, camera), default=1)
+        rows = snapshot.read(
+            "zeropoints",
+            ["zp", "reason"],
+            partial(_is_of, camera=camera, choice=choice),
+            (pc.field("catalog") == catalog) & (pc.field("version") == version),
+        )
+        if rows["zp"].null_count < rows.num_rows:
+            return None
+        counts.update(rows["reason"].to_pylist())
+    if not counts:
+        return None if _n_good(snapshot, choice) == 0 else "no frame was calibrated"
+    why = ", ".join(f"{reason}: {count}" for reason, count in counts.most_common())
+    return f"no frame of {sum(counts.values())} has a zeropoint ({why})"
+
+
+def compared_versions(lake: Lake, choice: Choice, first: int, second: int) -> tuple[Differences, list[str]]:
+    """Compare two versions of the zeropoints of the chosen nights.
+
+    Returns
+    -------
+    differences : Differences
+    catalogs : list of str
+        Those of the versions.
+
+    Raises
+    ------
+    UsageError
+        If a version is not there.
+    """
+    snapshot = lake.snapshot()
+    cameras = sorted(cameras_of(snapshot) & set(choice.cameras or cameras_of(snapshot)))
+    catalogs = {camera: choice.catalog or lake.calibrating_catalog(camera) for camera in cameras}
+    for version in (first, second):
+        if not any(version in versions_of(snapshot, name, camera) for camera, name in catalogs.items()):
+            known = sorted(
+                {v for camera, name in catalogs.items() for v in versions_of(snapshot, name, camera)}
+            )
+            have = f"there are {', '.join(map(str, known))}" if known else "there are none"
+            raise UsageError(
+                f"version {version} has no zeropoints of {' and '.join(sorted(set(catalogs.values())))}; {have}"
+            )
+    wanted = pc.field("version").isin([first, second])
+    ofs = [
+        (pc.field("camera") == camera) & (pc.field("catalog") == name) for camera, name in catalogs.items()
+    ]
+    mine = ofs[0]
+    for one in ofs[1:]:
+        mine = mine | one
+    rows = snapshot.read(
+        "zeropoints",
+        list(COLUMNS),
+        lambda part: part.camera in catalogs and _is_chosen(part, choice),
+        wanted & mine,
+    )
+    return difference(rows, first, second), sorted(set(catalogs.values()))
+
+
+def _is_chosen(part: Part, choice: Choice) -> bool:
+    """Return whether a part is of the nights that are chosen."""
+    night = part.night or 0
+    return (choice.first_night or 0) <= night <= (choice.last_night or 99999999)
+
+
+def _is_of(part: Part, camera: str, choice: Choice) -> bool:
+    return part.camera == camera and _is_chosen(part, choice)
+
+
+def _n_good(snapshot: Snapshot, choice: Choice) -> int:
+    rows = snapshot.read(
+        "frames",
+        ["frame_id"],
+        lambda part: (not choice.cameras or part.camera in choice.cameras) and _is_chosen(part, choice),
+        pc.field("status") == Status.OK.value,
+    )
+    return int(rows.num_rows)

@@ -1,0 +1,429 @@
+"""Pictures of a calibration: zeropoints against what they may depend on, and how well stars repeat."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from skylake.core.robust import MAD_TO_SIGMA
+from skylake.report.style import BLUE, GREY, RED, Floats, canvas, dates, draw_note, label_times, legend_below
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Colours of bands and nights, in turn.
+_COLOURS = (BLUE, RED, "#3b7d4f", "#7a4a9e", "#8a6d1c")
+#: Bins of a running median, and values that one needs.
+_BINS, _PER_BIN = 14, 8
+#: The vertical axis shows so many robust standard deviations, and at least so much, mag.
+_REACH, _LEAST_REACH = 6.0, 0.01
+#: A star repeats if it has so many measurements.
+_MIN_POINTS = 4
+#: Magnitudes of a bin of repeatability.
+_BIN_MAG = 0.5
+#: A floor is that of so many stars of the smallest errors, and of others up to so many times these.
+_FLOOR_STARS, _FLOOR_ERRORS = 8, 1.5
+#: How far below the lines of extinction the picture reaches, mag.
+_BELOW_LINES = 0.3
+#: Nights that the legend names one by one.
+_MOST_NIGHTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class StarZeropoint:
+    """Zeropoints of single stars: of each match, what it alone would give; arrays of shape (n,).
+
+    Attributes
+    ----------
+    offset : ndarray
+        Zeropoint of the star less that of its frame, mag; NaN where it cannot be trusted.
+    random_err : ndarray
+        Random error of the offset: photon noise and the frame's own part of its zeropoint, mag.
+    star : ndarray of int
+        Number of the star in its catalog.
+    """
+
+    offset: Floats
+    random_err: Floats
+    star: npt.NDArray[np.int64]
+
+
+def star_zeropoint(
+    stars: StarZeropoint, against: Floats, label: str, title: str, slope: tuple[float, float] | None = None
+) -> Figure:
+    """Draw zeropoints of single stars against a quantity, with their running median and its error.
+
+    Parameters
+    ----------
+    stars : StarZeropoint
+    against : ndarray, shape (n,)
+    label : str
+        Of the horizontal axis, with its unit.
+    title : str
+    slope : (float, float) or None
+        A straight line to draw: its slope, and where it is zero.
+    """
+    with canvas(title) as (figure, axes):
+        known = np.isfinite(stars.offset) & np.isfinite(against)
+        if not known.any():
+            draw_note(axes, "no match of a calibrated frame can be drawn")
+            return figure
+        x, y = against[known], 1000.0 * stars.offset[known]
+        reach = 1000.0 * max(
+            _REACH * MAD_TO_SIGMA * float(np.median(np.abs(stars.offset[known]))), _LEAST_REACH
+        )
+        beyond = int(np.count_nonzero(np.abs(y) > reach))
+        text = f"{x.size} matches" + (f", {beyond} of them beyond the picture" if beyond else "")
+        size, alpha = (4.0, 0.5) if x.size < 3000 else (3.0, 0.3)
+        axes.plot(x, y, ".", ms=size, mew=0.0, color=BLUE, alpha=alpha, rasterized=True, label=text)
+        _draw_running(axes, x, y, stars.star[known])
+        if slope is not None:
+            ends = np.array([x.min(), x.max()])
+            axes.plot(
+                ends, 1000.0 * slope[0] * (ends - slope[1]), "-", color=GREY, lw=1.5, label="colour term"
+            )
+        # Up is a star that appears brighter than the frame's zeropoint has it, as magnitudes point down.
+        axes.set_ylim(-reach, reach)
+        axes.set_xlabel(label)
+        axes.set_ylabel("zeropoint of star - of frame [mmag]")
+        legend_below(axes, 3)
+        return figure
+
+
+def _draw_running(axes: Axes, x: Floats, y: Floats, star: npt.NDArray[np.int64]) -> None:
+    """Draw medians in bins of equal numbers, with their errors: those of stars, whose matches are not independent."""
+    bins = min(_BINS, x.size // _PER_BIN)
+    if bins < 2:
+        return
+    pieces = np.array_split(np.argsort(x, kind="stable"), bins)
+    middle = [float(np.median(x[one])) for one in pieces]
+    median = np.array([float(np.median(y[one])) for one in pieces])
+    scatter = np.array(
+        [MAD_TO_SIGMA * float(np.median(np.abs(y[one] - np.median(y[one])))) for one in pieces]
+    )
+    number = np.array([len(np.unique(star[one])) for one in pieces])
+    error = 1.25 * scatter / np.sqrt(number)
+    axes.errorbar(
+        middle,
+        median,
+        error,
+        fmt="o",
+        ms=5,
+        color=RED,
+        mec="white",
+        mew=0.6,
+        capsize=2,
+        label="running median",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FrameZeropoints:
+    """Zeropoints of frames; arrays of shape (n,).
+
+    Attributes
+    ----------
+    mjd : ndarray
+        Mid-exposure, UTC.
+    zp, random_err : ndarray
+        Mag; NaN for none.
+    shared_err : float
+        Error that all frames share, mag; NaN if not known.
+    airmass : ndarray
+    band : ndarray of str
+    night : ndarray of int
+    """
+
+    mjd: Floats
+    zp: Floats
+    random_err: Floats
+    shared_err: float
+    airmass: Floats
+    band: npt.NDArray[np.object_]
+    night: npt.NDArray[np.int64]
+
+    @property
+    def shared(self) -> str:
+        """The error that all frames share, as a second line of a title."""
+        if not np.isfinite(self.shared_err):
+            return ""
+        return f"\nerror bars are random; all frames share an error of {self.shared_err:.3f} mag"
+
+
+def zeropoint_over_time(
+    frames: FrameZeropoints, clear: dict[str, tuple[Floats, Floats]], title: str
+) -> Figure:
+    """Draw zeropoints of frames against time, with the level of clear nights; less transparent is down.
+
+    Parameters
+    ----------
+    frames : FrameZeropoints
+    clear : dict
+        Of each band where it is known: times and zeropoints of a clear sky at the airmass of the frames.
+    title : str
+    """
+    with canvas(f"{title}{frames.shared}") as (figure, axes):
+        known = np.isfinite(frames.zp)
+        if not known.any():
+            draw_note(axes, "no frame has a zeropoint")
+            return figure
+        for name, colour in _bands(frames.band[known]).items():
+            rows = known & (frames.band == name)
+            axes.errorbar(
+                dates(frames.mjd[rows]),
+                frames.zp[rows],
+                np.nan_to_num(frames.random_err[rows]),
+                fmt="o",
+                ms=3,
+                lw=0.9,
+                color=colour,
+                label=f"{name}, {rows.sum()} frames",
+            )
+            if name in clear:
+                order = np.argsort(clear[name][0])
+                mjd, level = clear[name][0][order], clear[name][1][order]
+                # Days between nights are no part of the line.
+                gaps = np.flatnonzero(np.diff(mjd) > 0.4) + 1
+                axes.plot(
+                    dates(np.insert(mjd, gaps, mjd[gaps])),
+                    np.insert(level, gaps, np.nan),
+                    "-",
+                    lw=1.2,
+                    color=colour,
+                    alpha=0.6,
+                    label=f"{name}, clear sky",
+                )
+        label_times(axes)
+        axes.set_ylabel("zeropoint [mag]")
+        axes.set_xlabel("time of mid-exposure [UTC]")
+        legend_below(axes, 4)
+        return figure
+
+
+def transparency_over_time(
+    mjd: Floats, value: Floats, error: Floats, is_cloudy: npt.NDArray[np.bool_], shared_err: float, title: str
+) -> Figure:
+    """Draw the transparency of frames against time.
+
+    Parameters
+    ----------
+    mjd, value, error : ndarray, shape (n,)
+        Mid-exposure (UTC), transparency, and the random part of its error; NaN where not known.
+    is_cloudy : ndarray of bool, shape (n,)
+    shared_err : float
+        Error of the clear level, which all frames share.
+    title : str
+    """
+    shared = (
+        f"\nerror bars are random; the clear level is known to {shared_err:.3f}" if shared_err > 0.0 else ""
+    )
+    with canvas(f"{title}{shared}") as (figure, axes):
+        known = np.isfinite(value)
+        if not known.any():
+            draw_note(axes, "not known: too few nights, or `skylake aggregate` has not compared them yet")
+            return figure
+        for rows, colour, what in ((known & ~is_cloudy, BLUE, "clear"), (known & is_cloudy, RED, "cloudy")):
+            if rows.any():
+                axes.errorbar(
+                    dates(mjd[rows]),
+                    value[rows],
+                    np.nan_to_num(error[rows]),
+                    fmt="o",
+                    ms=3,
+                    lw=0.9,
+                    color=colour,
+                    label=f"{rows.sum()} {what} frames",
+                )
+        axes.axhline(1.0, color=GREY, lw=0.8)
+        axes.set_ylim(0.0, max(1.1, 1.05 * float(np.max(value[known]))))
+        label_times(axes)
+        axes.set_xlabel("time of mid-exposure [UTC]")
+        axes.set_ylabel("transparency (clear nights: 1)")
+        legend_below(axes, 2)
+        return figure
+
+
+def zeropoint_against_airmass(
+    frames: FrameZeropoints, lines: dict[tuple[int, str], tuple[float, float, float]], title: str
+) -> Figure:
+    """Draw zeropoints of frames against airmass, with the line of extinction of each night.
+
+    Parameters
+    ----------
+    frames : FrameZeropoints
+    lines : dict
+        By night and band: zeropoint at the zenith, extinction and its error, mag.
+    title : str
+    """
+    with canvas(f"{title}{frames.shared}") as (figure, axes):
+        known = np.isfinite(frames.zp) & np.isfinite(frames.airmass)
+        if not known.any():
+            draw_note(axes, "no frame with a zeropoint has a known airmass")
+            return figure
+        keys = sorted(set(zip(frames.night[known].tolist(), frames.band[known].tolist(), strict=True)))
+        for (night, band), colour in zip(keys, itertools.cycle(_COLOURS), strict=False):
+            rows = known & (frames.night == night) & (frames.band == band)
+            line = lines.get((night, band))
+            text = f"{night} {band}" + (
+                "" if line is None else f": {line[1]:.3f} +- {line[2]:.3f} mag/airmass"
+            )
+            axes.errorbar(
+                frames.airmass[rows],
+                frames.zp[rows],
+                np.nan_to_num(frames.random_err[rows]),
+                fmt="o",
+                ms=3,
+                lw=0.9,
+                color=colour,
+                label=text if len(keys) <= _MOST_NIGHTS else None,
+            )
+            if line is not None:
+                ends = np.array([frames.airmass[rows].min(), frames.airmass[rows].max()])
+                axes.plot(ends, line[0] - line[1] * (ends - 1.0), "-", lw=1.2, color=colour, alpha=0.7)
+        if len(keys) > _MOST_NIGHTS:
+            axes.plot(
+                [], [], "o", ms=3, color=GREY, label=f"{known.sum()} frames of {len(keys)} nights and bands"
+            )
+        if lines:
+            lowest = min(
+                line[0] - line[1] * (np.nanmax(frames.airmass[known]) - 1.0) for line in lines.values()
+            )
+            low = max(lowest - _BELOW_LINES, float(np.min(frames.zp[known])) - 0.02)
+            axes.set_ylim(low, float(np.max(frames.zp[known])) + 0.02)
+            if beyond := int(np.count_nonzero(frames.zp[known] < low)):
+                axes.plot([], [], " ", label=f"{beyond} cloudy frames below the picture")
+        axes.set_xlabel("airmass of the image centre")
+        axes.set_ylabel("zeropoint [mag]")
+        legend_below(axes, 2)
+        return figure
+
+
+def _bands(names: npt.NDArray[np.object_]) -> dict[str, str]:
+    """Return a colour for each band."""
+    return dict(zip(sorted(set(names.tolist())), itertools.cycle(_COLOURS), strict=False))
+
+
+def repeatability(stars: StarZeropoint, mag: Floats, title: str) -> Figure:
+    """Draw how far the measurements of each star scatter about their mean, against magnitude, beside the model.
+
+    The model is the random errors of measurements, and beside it these with the floor that bright stars show.
+
+    Parameters
+    ----------
+    stars : StarZeropoint
+    mag : ndarray, shape (n,)
+        Magnitude of the star.
+    title : str
+    """
+    with canvas(title) as (figure, axes):
+        found = star_scatter(stars, mag)
+        if found.mag.size == 0:
+            draw_note(axes, f"no star has {_MIN_POINTS} measurements yet")
+            return figure
+        text = f"{found.mag.size} stars of {_MIN_POINTS} measurements or more"
+        axes.plot(
+            found.mag, 1000.0 * found.scatter, ".", ms=3, color=BLUE, alpha=0.4, rasterized=True, label=text
+        )
+        number = np.floor(found.mag / _BIN_MAG).astype(int)
+        bins = [one for one in np.unique(number) if np.count_nonzero(number == one) >= 5] or [number[0]]
+        rows = [number == one for one in bins]
+        middle = [float(np.median(found.mag[one])) for one in rows]
+        median = [1000.0 * float(np.median(found.scatter[one])) for one in rows]
+        expected = np.array([1000.0 * float(np.median(found.expected[one])) for one in rows])
+        floor = 1000.0 * found.floor
+        axes.plot(middle, median, "o", ms=5, color=RED, mec="white", mew=0.6, label="median")
+        axes.plot(middle, expected, "--", lw=1.2, color=GREY, label="random errors")
+        model = np.hypot(expected, floor)
+        axes.plot(middle, model, "-", lw=1.4, color=RED, label=f"with a floor of {floor:.1f} mmag")
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.set_xlabel("catalog magnitude [mag]")
+        axes.set_ylabel("robust scatter of a star [mmag]")
+        legend_below(axes, 2)
+        return figure
+
+
+@dataclass(frozen=True, slots=True)
+class StarScatter:
+    """Scatter of the measurements of stars about their mean; arrays of shape (n,), one value per star.
+
+    Attributes
+    ----------
+    mag, scatter, expected : ndarray
+        Catalog magnitude, robust scatter, and that which random errors let expect.
+    floor : float
+        Scatter of the stars with the smallest errors beyond these, mag.
+    """
+
+    mag: Floats
+    scatter: Floats
+    expected: Floats
+    floor: float
+
+
+def star_scatter(stars: StarZeropoint, mag: Floats) -> StarScatter:
+    """Return how far the measurements of each star scatter, of stars that have some."""
+    known = np.isfinite(stars.offset) & np.isfinite(mag) & np.isfinite(stars.random_err)
+    _, star, count = np.unique(stars.star[known], return_inverse=True, return_counts=True)
+    offset, error = stars.offset[known], stars.random_err[known]
+    order = np.lexsort((offset, star))
+    ends = np.cumsum(count)
+    pieces = [order[end - many : end] for end, many in zip(ends, count, strict=True) if many >= _MIN_POINTS]
+    apart = [np.abs(offset[one] - np.median(offset[one])) for one in pieces]
+    # Of few values the median deviation is too small: it has lost what the median took.
+    scatter = np.array(
+        [MAD_TO_SIGMA * float(np.median(one)) * np.sqrt(one.size / (one.size - 1.0)) for one in apart]
+    )
+    expected = np.array([float(np.sqrt(np.mean(error[one] ** 2))) for one in pieces])
+    of_star = np.array([float(np.median(mag[known][one])) for one in pieces])
+    floor = 0.0
+    if pieces:
+        best = np.sort(expected)[min(_FLOOR_STARS, expected.size) - 1]
+        bright = expected <= _FLOOR_ERRORS * best
+        excess = float(np.median(scatter[bright] ** 2 - expected[bright] ** 2))
+        floor = float(np.sqrt(max(excess, 0.0)))
+    return StarScatter(of_star, scatter, expected, floor)
+
+
+def version_differences(
+    mjd: Floats, zp: Floats, band: npt.NDArray[np.object_], only_one: tuple[int, int], title: str
+) -> Figure:
+    """Draw the differences of the zeropoints of two versions against time.
+
+    Parameters
+    ----------
+    mjd, zp : ndarray, shape (n,)
+        Mid-exposure, and second version minus first, mag; NaN where one of them has none.
+    band : ndarray of str, shape (n,)
+    only_one : (int, int)
+        Frames that only the first and only the second version has.
+    title : str
+    """
+    with canvas(title) as (figure, axes):
+        known = np.isfinite(zp)
+        for name, colour in _bands(band[known]).items():
+            rows = known & (band == name)
+            median = 1000.0 * float(np.median(zp[rows]))
+            label = f"{name}, {rows.sum()} frames, median {median:+.1f} mmag"
+            axes.plot(
+                dates(mjd[rows]), 1000.0 * zp[rows], "o", ms=3, mew=0.0, alpha=0.6, color=colour, label=label
+            )
+        if not known.any():
+            draw_note(axes, "no frame has a zeropoint in the same band in both versions")
+            return figure
+        axes.axhline(0.0, color=GREY, lw=0.8)
+        first, second = only_one
+        if first or second:
+            axes.plot(
+                [], [], " ", label=f"{first} frames in the first version only, {second} in the second only"
+            )
+        label_times(axes)
+        axes.set_xlabel("time of mid-exposure [UTC]")
+        axes.set_ylabel("difference of zeropoints [mmag]")
+        legend_below(axes, 2)
+        return figure
