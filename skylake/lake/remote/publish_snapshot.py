@@ -28,6 +28,7 @@ from skylake.lake.remote.upload import UNFINISHED, Transfer, Uploader, UploadPla
 from skylake.lake.storage.schema_versions import form_of
 from skylake.places import Reaching, is_url, key, place
 from skylake.revision import VERSION
+from skylake.sky.hats import Objects
 
 _KNOWN = {
     "_versions",
@@ -175,11 +176,16 @@ class _Publisher:
         """Yield the contents of the folders to publish."""
         for name in self.snapshot.tables:
             yield table_contents(self.snapshot, name)
-            if (margin := margin_contents(self.snapshot, name)) is not None:
+            margin = margin_contents(self.snapshot, name, *self._held(last, f"margins/{name}"))
+            if margin is not None:
                 yield margin
         for name in self.snapshot.catalogs():
-            held = last.folders.get(f"catalogs/{name}") if last else None
-            yield catalog_contents(self.snapshot, name, read_objects(self.target, held) or {} if held else {})
+            yield catalog_contents(self.snapshot, name, self._held(last, f"catalogs/{name}")[1])
+
+    def _held(self, last: Publication | None, name: str) -> tuple[str, Objects]:
+        """Return the folder that the last publication has under a name, and its files; an empty one without any."""
+        folder = last.folders.get(name, "") if last else ""
+        return folder, (read_objects(self.target, folder) or {} if folder else {})
 
     def _report_plan(self, plan: UploadPlan) -> None:
         sent = [transfer.n_bytes for transfer in plan.transfers if transfer.source is None]

@@ -60,12 +60,28 @@ def table_contents(snapshot: Snapshot, table: str) -> FolderContents:
     return FolderContents(table, root, f"_versions/{table}/{root.name}", objects)
 
 
-def margin_contents(snapshot: Snapshot, table: str) -> FolderContents | None:
-    """Return what is in the collection of a table and its margin, but for the table; None where it has no margin."""
+def margin_contents(
+    snapshot: Snapshot, table: str, published: str = "", held: Objects | None = None
+) -> FolderContents | None:
+    """Return what is in the collection of a table and its margin, but for the table; None where it has no margin.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    table : str
+    published : str
+        Folder of the margin that was published last; empty if none was.
+    held : dict or None
+        Its files. Those that the lake has linked from there are not read.
+    """
     root = snapshot.collection(table)
     if root is None:
         return None
-    objects = {path.relative_to(root).as_posix(): _object(path) for path in files_below(root)}
+    before, objects = snapshot.layout.root / published, {}
+    for path in files_below(root):
+        name = path.relative_to(root).as_posix()
+        known = (held or {}).get(name)
+        objects[name] = known if known and _is_link(path, before / name) else _object(path)
     return FolderContents(f"margins/{table}", root, f"_margins/{table}/{root.name}", objects)
 
 
@@ -106,6 +122,14 @@ def catalog_contents(snapshot: Snapshot, name: str, held: Objects) -> FolderCont
         for path, file in files.items()
     }
     return FolderContents(f"catalogs/{name}", root, f"catalogs/{name}", objects)
+
+
+def _is_link(path: Path, other: Path) -> bool:
+    """Return whether two paths are one file."""
+    try:
+        return path.samefile(other)
+    except FileNotFoundError:
+        return False
 
 
 def _object(file: Path) -> tuple[int, str]:

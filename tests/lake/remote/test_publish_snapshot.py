@@ -21,6 +21,7 @@ from skylake.core.ids import config_sha256
 from skylake.errors import LakeError, UsageError
 from skylake.lake import Lake, PublishOptions, PublishReport, Retention, publish_snapshot
 from skylake.lake.commits.ledger import keep_configurations, read_configuration
+from skylake.lake.remote.snapshot_files import margin_contents
 from skylake.schema import load, table_names
 from skylake.sky.hats import OBJECTS, Properties, files_below, write_collection, write_metadata
 from skylake.sky.hats_coverage import COVERAGE_FILES
@@ -138,6 +139,23 @@ def test_a_new_night_sends_only_what_is_new(
     kept = lake.snapshot().part("sources", "night-1")
     assert kept is not None and report.n_copied >= len(kept.files) + 1
     require_same(url, lake)
+
+
+def test_of_a_margin_only_new_files_are_read(lake: Lake, fill: Fill) -> None:
+    fill(lake, 1, 400)
+    first = margin_contents(lake.snapshot(), "sources")
+    assert first is not None
+    fill(lake, 2, 400)
+    known = {path: (n_bytes, "known") for path, (n_bytes, _) in first.objects.items()}
+    found = margin_contents(lake.snapshot(), "sources", first.folder, known)
+    plain = margin_contents(lake.snapshot(), "sources")
+    assert found is not None and plain is not None and found.objects.keys() == plain.objects.keys()
+    kept = {path for path, (_, digest) in found.objects.items() if digest == "known"}
+    assert kept == {path for path in first.objects if path.endswith("/night-1.parquet")} != set()
+    assert all(found.objects[path] == facts for path, facts in plain.objects.items() if path not in kept)
+    # Of a version that is gone, or another lake, nothing is known.
+    shutil.rmtree(lake.root / first.folder)
+    assert margin_contents(lake.snapshot(), "sources", first.folder, known) == plain
 
 
 def test_a_dry_run_shows_the_same_and_does_nothing(lake: Lake, url: str, fill: Fill) -> None:
