@@ -70,11 +70,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="300,000 rows of two forms")
     parser.add_argument("--rows", type=int, help="rows of each file")
+    parser.add_argument("--only", help="one of the surveys")
     options = parser.parse_args()
     n_rows = options.rows or (300_000 if options.quick else 10_000_000)
     claims = []
     print(f"{n_rows} rows{'':24}  million rows/s   CPU s per million   peak GB")
     for survey, form, suffix in QUICK if options.quick else FORMS:
+        if options.only not in (None, survey):
+            continue
         with tempfile.TemporaryDirectory(prefix="skylake-benchmark-") as name:
             path = Path(name) / f"stars.{suffix}"
             write(form_of(survey, form), path, n_rows)
