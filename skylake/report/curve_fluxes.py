@@ -81,9 +81,8 @@ def _remade(snapshot: Snapshot, row: pa.Table, name: str) -> pa.Table:
         "zeropoints", ZEROPOINT_COLUMNS, lambda part: part.camera == camera, calibrated
     )
     # The largest version of each frame is in force.
-    newest = zeropoints.group_by("frame_id").aggregate([("version", "max")])
-    newest = newest.rename_columns({"version_max": "version"})
-    zeropoints = zeropoints.join(newest, ["frame_id", "version"], join_type="left semi")
+    zeropoints = zeropoints.sort_by([("frame_id", "ascending"), ("version", "descending")])
+    zeropoints = zeropoints.take(pa.array(np.unique(zeropoints["frame_id"], return_index=True)[1]))
     value = row["ref_colour"][0].as_py()
     colour = np.full(forced.num_rows, np.nan if value is None else value)
     kind, circle = parts_of_flux(name)
