@@ -83,10 +83,10 @@ def _remade(snapshot: Snapshot, row: pa.Table, name: str) -> pa.Table:
     # The largest version of each frame is in force.
     zeropoints = zeropoints.sort_by([("frame_id", "ascending"), ("version", "descending")])
     zeropoints = zeropoints.take(pa.array(np.unique(zeropoints["frame_id"], return_index=True)[1]))
-    value = row["ref_colour"][0].as_py()
-    colour = np.full(forced.num_rows, np.nan if value is None else value)
+    known = (row[one][0].as_py() for one in ("ref_colour", "ref_colour_err"))
+    colour, colour_err = (np.full(forced.num_rows, np.nan if one is None else one) for one in known)
     kind, circle = parts_of_flux(name)
-    found = calibrate_forced(forced, colour, frames, zeropoints, kind, circle=circle)
+    found = calibrate_forced(forced, colour, frames, zeropoints, kind, colour_err, circle)
     if not np.isfinite(found.flux).any():
         raise LakeError(f"{camera} has no flux {name} of this star; `--flux calibrated` is always there")
     return finish(_replaced(row, found, _places(forced["frame_id"].to_numpy(), ids.to_numpy())))

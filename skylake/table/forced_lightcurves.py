@@ -127,6 +127,7 @@ def forced_lightcurves_table(
         "ref_id": pa.array(ref_id, mask=ref_id < 0),
         "ref_mag": pa.array(facts.mag[last], from_pandas=True),
         "ref_colour": pa.array(facts.colour[last], from_pandas=True),
+        "ref_colour_err": pa.array(facts.colour_err[last], from_pandas=True),
         "n_points": (curves.ends - starts).astype(np.int32),
         "mjd_first": mjd[order[starts]],
         "mjd_last": mjd[last],

@@ -62,7 +62,14 @@ def test_only_names_that_begin_as_typed_are_offered(quoted: str, environment: di
 
 
 def test_tables_are_offered_where_a_command_takes_them(quoted: str, environment: dict[str, str]) -> None:
-    positions = ["forced_lightcurves", "forced_sources", "lightcurves", "matches", "sources"]
+    positions = [
+        "forced_lightcurves",
+        "forced_sources",
+        "lightcurves",
+        "matches",
+        "sources",
+        "star_magnitudes",
+    ]
     assert offered(environment, "cone", quoted) == plain(*positions)
     assert offered(environment, "path", quoted, typed="f") == plain(
         "forced_lightcurves", "forced_sources", "frames"
