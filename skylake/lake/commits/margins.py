@@ -25,6 +25,7 @@ from skylake.lake.storage.parts import sort_rows
 from skylake.places import arrow_dataset
 from skylake.schema import arrow_schema, load
 from skylake.schema.parquet import optional_columns, stored_schema, write_parquet
+from skylake.sky.catalog_build import PixelRows
 from skylake.sky.hats import (
     Properties,
     find_pixels,
@@ -82,6 +83,8 @@ class _Margin:
         self.table, self.version, self.target = table, version, target
         self.schema = load(table)
         self.root = target / f"{table}_margin"
+        #: Rows of margins that are too many for the memory.
+        self.dealt = target / "_dealt"
         self.tree = _tree(version)
         self.owners = _owners(version)
         self.formers: dict[str, list[_Former]] = {}
@@ -140,14 +143,15 @@ class _Margin:
         for owner, paths in files.items():
             formers = self.formers.get(owner, [])
             known = frozenset().union(*(former.same for former in formers))
-            near = self._near_edges(path for pixel, path in paths.items() if pixel not in known)
+            near = PixelRows(self.dealt)
+            self._add_near_edges((path for pixel, path in paths.items() if pixel not in known), near)
             for former in formers:
                 self._take_over(former, owner, near, is_only=len(formers) == 1)
-            for pixel, tables in near.items():
-                path = self.root / leaf_folder(*pixel) / f"{owner}.parquet"
-                rows = pa.concat_tables(tables)
-                write_parquet(sort_rows(rows, self.schema), path, durable=False)
-                self.n_rows += rows.num_rows
+            for place in sorted(near.counts):
+                path = self.root / leaf_folder(*self.tree.pixels[place]) / f"{owner}.parquet"
+                write_parquet(sort_rows(near.gather(place), self.schema), path, durable=False)
+            self.n_rows += sum(near.counts.values())
+            shutil.rmtree(self.dealt, ignore_errors=True)
         layout = self.schema.layout
         name, arcsec = f"{self.table}_margin", layout.margin_arcsec
         what = Properties(name, "margin", self.n_rows, layout.ra or "", layout.dec or "", self.table, arcsec)
@@ -156,32 +160,29 @@ class _Margin:
         primary = os.path.relpath(self.version, self.target)
         write_margin_collection(self.target, self.table, primary, name)
 
-    def _take_over(
-        self, former: _Former, owner: str, near: dict[Pixel, list[pa.Table]], *, is_only: bool
-    ) -> None:
+    def _take_over(self, former: _Former, owner: str, near: PixelRows, *, is_only: bool) -> None:
         """Link files of the margin of a former bundle, or add to `near` those of their rows that it still has."""
         form = arrow_schema(self.schema)
         same = np.array([pixel in former.same for pixel in self.tree.pixels])
-        for pixel, path in former.margin.items():
+        for place, pixel in enumerate(self.tree.pixels):
+            path = former.margin.get(pixel)
+            if path is None:
+                continue
             index = pq.read_table(path, columns=[INDEX], partitioning=None)[INDEX].to_numpy()
             stays = same[self.tree.assign(index)]
-            if is_only and stays.all() and pixel not in near:
+            if is_only and stays.all() and place not in near:
                 self._link(path, pixel, owner)
                 self.n_rows += len(index)
             elif stays.any():
-                rows = arrow_dataset([path], form).to_table().filter(pa.array(stays))
-                near.setdefault(pixel, []).append(rows)
+                near.add(place, arrow_dataset([path], form).to_table().filter(pa.array(stays)))
 
-    def _near_edges(self, paths: Iterable[Path]) -> dict[Pixel, list[pa.Table]]:
-        """Return the rows of some files that belong to the margin of each pixel."""
-        pieces: dict[Pixel, list[pa.Table]] = {}
+    def _add_near_edges(self, paths: Iterable[Path], near: PixelRows) -> None:
+        """Add the rows of some files that belong to the margin of each pixel."""
         for block in self._blocks(paths):
             ra, dec = (block[name].to_numpy() for name in (self.schema.layout.ra, self.schema.layout.dec))
             rows, pixels = self.tree.margins(ra, dec, self.schema.layout.margin_arcsec)
             for place in np.unique(pixels):
-                chosen = block.take(pa.array(rows[pixels == place]))
-                pieces.setdefault(self.tree.pixels[place], []).append(chosen)
-        return pieces
+                near.add(int(place), block.take(pa.array(rows[pixels == place])))
 
     def _blocks(self, paths: Iterable[Path]) -> Iterator[pa.Table]:
         """Yield the rows of some files under the present schema, some at a time."""

@@ -56,17 +56,20 @@ def night_rows(make_rows: Any) -> Callable[..., pa.Table]:
     return make
 
 
+@pytest.mark.parametrize("held_rows", [10, 1_000_000])
 @pytest.mark.parametrize("places", [None, RA_DEG[1:2], RA_DEG[1:3], (60.0,)])
-@pytest.mark.parametrize("night", [1, 5])
 def test_a_night_of_a_bundle_is_replaced(
-    night: int,
+    held_rows: int,
     places: tuple[float, ...] | None,
     lake: Lake,
     night_rows: Any,
     put: Any,
     copy_lake: Any,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    night = 5 if held_rows == 10 else 1
+    monkeypatch.setattr("skylake.sky.catalog_build.MAX_LEAF_ROWS", held_rows)
     nights = {number: RA_DEG[number : number + 1] for number in range(5)} | {5: RA_DEG[1:3]}
     put(lake, *(("sources", f"c-{number}", night_rows(number, where)) for number, where in nights.items()))
     compact(lake, Inline(), everything=True)
@@ -79,10 +82,12 @@ def test_a_night_of_a_bundle_is_replaced(
         put(lake, ("sources", f"c-{night}", night_rows(night, places, 1)))
     (bundle,) = lake.snapshot().version("sources").bundles.values()
     assert f"c-{night}" not in bundle.names
+    assert not list(lake.root.glob("_margins/*/*/_dealt"))
     # Around the other places no file of the margin is made anew.
     assert len(before & inodes(margin(lake))) >= 2
     other = Lake(copy_lake(lake.root, tmp_path / "copy")).layout
     number = int(lake.snapshot().folder("sources").name)
+    monkeypatch.setattr("skylake.sky.catalog_build.MAX_LEAF_ROWS", 1_000_000)
     build_margin(other, "sources", number, other.version("sources", 0))
     anew = other.margin("sources", number) / "sources_margin"
     assert contents(margin(lake)) == contents(anew) != {}
