@@ -401,7 +401,7 @@ def _widen(collection: Path, margin_arcsec: float) -> None:
         sync_folder(collection.parent)
 
 
-class _PixelRows:
+class PixelRows:
     """Rows of the margins of pixels: in memory while they are few, else in files below a folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -410,6 +410,7 @@ class _PixelRows:
         self._held: dict[int, list[pa.Table]] = {}
 
     def add(self, pixel: int, rows: pa.Table) -> None:
+        """Put rows to those of a pixel."""
         self._held.setdefault(pixel, []).append(rows)
         self.counts[pixel] = self.counts.get(pixel, 0) + rows.num_rows
         self._n_held += rows.num_rows
@@ -427,6 +428,10 @@ class _PixelRows:
                 for table in tables:
                     writer.write_table(table)
         self._held, self._n_held, self._n_files = {}, 0, self._n_files + 1
+
+    def __contains__(self, pixel: int) -> bool:
+        """Return whether a pixel has rows, or had some before they were gathered."""
+        return pixel in self.counts
 
     def gather(self, pixel: int) -> pa.Table:
         """Return the rows of a pixel; they are gone then."""
@@ -468,7 +473,7 @@ def _write_margin(catalog: Path, target: Path, dealt: Path, tree: PixelTree, mar
     margin_arcsec : float
     """
     name, schema = catalog.name, read_common_metadata(catalog)
-    pieces = _PixelRows(dealt)
+    pieces = PixelRows(dealt)
     for pixel in read_pixels(catalog):
         rows = pq.read_table(catalog / leaf_folder(*pixel) / f"{name}.parquet", partitioning=None)
         which, pixels = tree.margins(rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy(), margin_arcsec)

@@ -2,7 +2,8 @@
 
 lsdb needs it to join onto a table without losing pairs across edges. It lies beside the version, since hats takes
 every pixel below the folder of a catalog for one of that catalog, and has a file for each part and bundle of the
-version: those of parts that stay are links, so a commit only works on the rows that are new.
+version: those of parts that stay are links, so a commit only works on the rows that are new. A bundle that loses some
+of its parts gets another name, but most of its files are those that it had: their rows are not read again.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +25,7 @@ from skylake.lake.storage.parts import sort_rows
 from skylake.places import arrow_dataset
 from skylake.schema import arrow_schema, load
 from skylake.schema.parquet import optional_columns, stored_schema, write_parquet
+from skylake.sky.catalog_build import PixelRows
 from skylake.sky.hats import (
     Properties,
     find_pixels,
@@ -33,6 +36,7 @@ from skylake.sky.hats import (
     write_margin_collection,
     write_metadata,
 )
+from skylake.sky.hats_files import INDEX
 from skylake.sky.pixels import Pixel, PixelTree
 
 #: Rows that are read at a time.
@@ -63,6 +67,15 @@ def build_margin(layout: Layout, table: str, number: int, base: Path) -> None:
     margin.finish()
 
 
+class _Former(NamedTuple):
+    """What a bundle of the version before has left to one with another name."""
+
+    margin: Mapping[Pixel, Path]
+    """Files of its margin."""
+    same: frozenset[Pixel]
+    """Pixels in which both have the same file."""
+
+
 class _Margin:
     """A margin in the making."""
 
@@ -70,9 +83,13 @@ class _Margin:
         self.table, self.version, self.target = table, version, target
         self.schema = load(table)
         self.root = target / f"{table}_margin"
+        #: Rows of margins that are too many for the memory.
+        self.dealt = target / "_dealt"
         self.tree = _tree(version)
         self.owners = _owners(version)
+        self.formers: dict[str, list[_Former]] = {}
         self.n_rows = 0
+        self.link = Linker()
 
     def keep(self, base: Path, before: Path) -> None:
         """Link the files of parts and bundles that a version before had too, if it was divided as this one is."""
@@ -83,28 +100,58 @@ class _Margin:
             return
         old = _owners(base)
         kept = {name for name, path in self.owners.items() if name in old and _is_same(path, old[name])}
-        link = Linker()
         self.n_rows = int(read_properties(before)["hats_nrows"])
+        gone: dict[str, dict[Pixel, Path]] = {name: {} for name in old.keys() - kept}
         for pixel, path in leaf_files(before, find_pixels(before)):
             if path.stem in kept:
-                folder = self.root / leaf_folder(*pixel)
-                folder.mkdir(parents=True, exist_ok=True)
-                link(path, folder / path.name)
+                self._link(path, pixel, path.stem)
             else:
                 self.n_rows -= pq.read_metadata(path).num_rows
+                gone.setdefault(path.stem, {})[pixel] = path
         self.owners = {name: path for name, path in self.owners.items() if name not in kept}
+        self._find_formers(base, gone)
+
+    def _find_formers(self, base: Path, gone: Mapping[str, Mapping[Pixel, Path]]) -> None:
+        """Find files of new bundles that a bundle which is gone had under its name."""
+        if not self.owners or not gone:
+            return
+        known = {
+            (pixel, _file(path)): path.stem
+            for pixel, path in leaf_files(base, find_pixels(base))
+            if path.stem in gone
+        }
+        shared: dict[str, dict[str, set[Pixel]]] = {}
+        for pixel, path in leaf_files(self.version, find_pixels(self.version)):
+            if path.stem in self.owners and (former := known.get((pixel, _file(path)))) is not None:
+                shared.setdefault(path.stem, {}).setdefault(former, set()).add(pixel)
+        for owner, pixels_of in shared.items():
+            self.formers[owner] = [
+                _Former(gone[name], frozenset(pixels)) for name, pixels in pixels_of.items()
+            ]
+
+    def _link(self, path: Path, pixel: Pixel, owner: str) -> None:
+        folder = self.root / leaf_folder(*pixel)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.link(path, folder / f"{owner}.parquet")
 
     def finish(self) -> None:
         """Write the files of all other parts and bundles, and what makes them a HATS catalog and a collection."""
-        files: dict[str, list[Path]] = {}
-        for _, path in leaf_files(self.version, find_pixels(self.version)):
+        files: dict[str, dict[Pixel, Path]] = {}
+        for pixel, path in leaf_files(self.version, find_pixels(self.version)):
             if path.stem in self.owners:
-                files.setdefault(path.stem, []).append(path)
+                files.setdefault(path.stem, {})[pixel] = path
         for owner, paths in files.items():
-            for pixel, rows in self._near_edges(paths).items():
-                path = self.root / leaf_folder(*pixel) / f"{owner}.parquet"
-                write_parquet(sort_rows(rows, self.schema), path, durable=False)
-                self.n_rows += rows.num_rows
+            formers = self.formers.get(owner, [])
+            known = frozenset().union(*(former.same for former in formers))
+            near = PixelRows(self.dealt)
+            self._add_near_edges((path for pixel, path in paths.items() if pixel not in known), near)
+            for former in formers:
+                self._take_over(former, owner, near, is_only=len(formers) == 1)
+            for place in sorted(near.counts):
+                path = self.root / leaf_folder(*self.tree.pixels[place]) / f"{owner}.parquet"
+                write_parquet(sort_rows(near.gather(place), self.schema), path, durable=False)
+            self.n_rows += sum(near.counts.values())
+            shutil.rmtree(self.dealt, ignore_errors=True)
         layout = self.schema.layout
         name, arcsec = f"{self.table}_margin", layout.margin_arcsec
         what = Properties(name, "margin", self.n_rows, layout.ra or "", layout.dec or "", self.table, arcsec)
@@ -113,16 +160,29 @@ class _Margin:
         primary = os.path.relpath(self.version, self.target)
         write_margin_collection(self.target, self.table, primary, name)
 
-    def _near_edges(self, paths: Iterable[Path]) -> Mapping[Pixel, pa.Table]:
-        """Return the rows of some files that belong to the margin of each pixel."""
-        pieces: dict[Pixel, list[pa.Table]] = {}
+    def _take_over(self, former: _Former, owner: str, near: PixelRows, *, is_only: bool) -> None:
+        """Link files of the margin of a former bundle, or add to `near` those of their rows that it still has."""
+        form = arrow_schema(self.schema)
+        same = np.array([pixel in former.same for pixel in self.tree.pixels])
+        for place, pixel in enumerate(self.tree.pixels):
+            path = former.margin.get(pixel)
+            if path is None:
+                continue
+            index = pq.read_table(path, columns=[INDEX], partitioning=None)[INDEX].to_numpy()
+            stays = same[self.tree.assign(index)]
+            if is_only and stays.all() and place not in near:
+                self._link(path, pixel, owner)
+                self.n_rows += len(index)
+            elif stays.any():
+                near.add(place, arrow_dataset([path], form).to_table().filter(pa.array(stays)))
+
+    def _add_near_edges(self, paths: Iterable[Path], near: PixelRows) -> None:
+        """Add the rows of some files that belong to the margin of each pixel."""
         for block in self._blocks(paths):
             ra, dec = (block[name].to_numpy() for name in (self.schema.layout.ra, self.schema.layout.dec))
             rows, pixels = self.tree.margins(ra, dec, self.schema.layout.margin_arcsec)
             for place in np.unique(pixels):
-                chosen = block.take(pa.array(rows[pixels == place]))
-                pieces.setdefault(self.tree.pixels[place], []).append(chosen)
-        return {pixel: pa.concat_tables(tables) for pixel, tables in pieces.items()}
+                near.add(int(place), block.take(pa.array(rows[pixels == place])))
 
     def _blocks(self, paths: Iterable[Path]) -> Iterator[pa.Table]:
         """Yield the rows of some files under the present schema, some at a time."""
@@ -142,6 +202,12 @@ def _owners(version: Path) -> dict[str, Path]:
     """Return the descriptions of the parts and bundles of a version by name, after which files are named."""
     one = Version(version)
     return {**one.fresh, **one.bundle_descriptions}
+
+
+def _file(path: Path) -> tuple[int, int]:
+    """Return what tells a file from others, whatever its name."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _is_same(path: Path, other: Path) -> bool:
