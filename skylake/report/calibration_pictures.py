@@ -120,7 +120,7 @@ def calibration_pictures(
         )
     frames = snapshot.read(
         "frames",
-        [*FRAME_COLUMNS, "airmass", "width_px", "height_px"],
+        [*FRAME_COLUMNS, "airmass"],
         lambda part: choice.takes(part.camera, part.night),
     )
     matches = (

@@ -22,7 +22,7 @@ from skylake.core.bands import mag_column
 from skylake.core.magnitude_sources import bands_of, magnitude_source
 from skylake.core.sphere import IntArray, apply_proper_motion, julian_epoch, separation_deg, within
 from skylake.errors import CatalogError
-from skylake.places import is_url
+from skylake.places import arrow_dataset, is_url
 from skylake.schema.arrow import filter_columns
 from skylake.sky.cone import Box, faintest_of, read_box, read_cone, read_ranges, touched_pixels
 from skylake.sky.hats import (
@@ -270,10 +270,10 @@ class ReferenceCatalog:
                 yield stars.select(list(columns))
             return
         with reading(self.collection):
-            for _, path in leaf_files(self.root, read_pixels(self.root)):
-                yield from pq.ParquetFile(path, page_checksum_verification=True).iter_batches(
-                    columns=list(columns)
-                )
+            files = [path for _, path in leaf_files(self.root, read_pixels(self.root))]
+            stars = arrow_dataset(files, read_common_metadata(self.root))
+            # One row group after another: a catalog may be larger than memory.
+            yield from stars.to_batches(columns=list(columns), batch_readahead=1, fragment_readahead=1)
 
     @property
     def bands(self) -> list[str]:

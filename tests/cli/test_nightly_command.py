@@ -59,7 +59,7 @@ def test_a_night_goes_all_the_way_and_a_second_run_does_nothing(
     # Two nights are merged at once.
     assert [line.split()[0] for line in first.err.splitlines()] == ["ingest"] * 2 + ["calibrate"] * 2 + [
         "aggregate"
-    ] * 7 + ["compact"] * 9
+    ] * 8 + ["compact"] * 10
 
     before = well("status", new_lake, "--json").json
     again = well(
@@ -106,7 +106,7 @@ def the_database_holds_the_same(lake: Path, well: Run) -> None:
         stopped = well("mirror", lake, "--stop").out
     assert stopped == "the embedded server was stopped\n"
     rebuilt = well("mirror", lake, "--rebuild", "--json").json
-    assert (rebuilt["outcome"]["n_rows_copied"], rebuilt["psql"]) == (18, None)
+    assert (rebuilt["outcome"]["n_rows_copied"], rebuilt["psql"]) == (20, None)
     empty = well("mirror", lake, "--as-of", "1", "--json").json
     assert (empty["snapshot"], empty["outcome"]["n_rows_copied"]) == (1, 0)
     assert empty["outcome"]["n_removed"] == rebuilt["outcome"]["n_copied"]
