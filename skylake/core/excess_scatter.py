@@ -11,8 +11,6 @@ from skylake.core.jit import kernel
 from skylake.core.sphere import FloatArray
 
 #: Less than any error; what is divided by it is as good as infinite.
-#: Residuals of less are none: errors in units of them would overflow.
-_LEAST_UNIT = 1e-100
 _TINY = float(np.finfo(float).tiny)
 #: Relative error of the start, and relative change with which the refinement ends.
 _START_TOLERANCE = 1e-10
@@ -88,8 +86,8 @@ def scale_start(residuals: FloatArray, errors: FloatArray, level: float, cut: fl
     sizes, middle = np.abs(residuals), len(residuals) // 2
     # Squares of numbers about 1 neither vanish nor overflow.
     unit = float(np.partition(sizes, middle)[middle]) or 1e-12 * float(sizes.max()) or 1.0
-    unit = max(unit, _LEAST_UNIT)
-    return unit * float(_root(residuals / unit, errors / unit, level, cut, 1.0))
+    with np.errstate(over="ignore"):  # errors that are as good as infinite
+        return unit * float(_root(residuals / unit, errors / unit, level, cut, 1.0))
 
 
 @kernel(error_model="numpy")

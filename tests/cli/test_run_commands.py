@@ -250,7 +250,7 @@ def test_what_is_not_there_is_named(lake: Path, camera: Path, tmp_path: Path, sk
     aggregate = skylake_command("aggregate", lake, "nigths")
     assert aggregate.status == 2
     assert (
-        "there is no aggregate 'nigths'; the aggregates are nights, photometric_nights, lightcurves, forced_lightcurves, maps"
+        "there is no aggregate 'nigths'; the aggregates are nights, photometric_nights, lightcurves"
         in aggregate.sentence
     )
 
