@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from skylake.core.ids import text_id
 from skylake.core.sphere import separation_deg
-from skylake.errors import LakeError
+from skylake.errors import LakeError, UsageError
 from skylake.lake import Snapshot
 from skylake.report.curve_fluxes import FluxChoice, in_flux
 
@@ -169,6 +169,11 @@ def _curve(
     same = pc.and_(*(pc.equal(known[name], one[name][0]) for name in ("catalog", "object_id")))
     rows = rows.filter(same)
     used: list[str | None] = [None] * rows.num_rows
+    if kind == "detected" and flux not in ("best", "calibrated"):
+        raise UsageError(
+            f"the flux {flux} is measured of targets, and this star is none; leave out --flux, or make it one with "
+            "`skylake targets`"
+        )
     if kind == "forced":
         rows, used = in_flux(snapshot, rows, flux)
         rows = _named(rows)

@@ -121,7 +121,7 @@ class SeasonReport:
         return (
             f"solve {self.camera} {self.band}: version {self.version} of the magnitudes of "
             f"{counted(self.n_stars, 'star')} from {counted(self.n_frames, 'frame')} of "
-            f"{counted(self.n_nights, 'night')}; the catalog scatters by {1000 * self.catalog_scatter:.0f} mmag, "
+            f"{counted(self.n_nights, 'night')}; the catalog scatters by {1000 * self.catalog_scatter:.0f} mmag beyond its errors, "
             f"bright stars by {1000 * self.floor_mag:.1f} mmag from frame to frame"
         )
 
@@ -157,7 +157,7 @@ def plan_seasons(
             if by_night.get((camera, night), {}).get(band)
         )
         n_frames = sum(night.n_frames for night in nights)
-        if band not in held and n_frames < REPEATS:
+        if band not in held and n_frames < REPEATS and not is_forced:
             continue
         inputs = _inputs(profile, reference, band)
         plan = SeasonPlan(camera, band, reference.name, nights, held.get(band), inputs, None)
