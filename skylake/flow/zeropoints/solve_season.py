@@ -121,8 +121,8 @@ class SeasonReport:
         return (
             f"solve {self.camera} {self.band}: version {self.version} of the magnitudes of "
             f"{counted(self.n_stars, 'star')} from {counted(self.n_frames, 'frame')} of "
-            f"{counted(self.n_nights, 'night')}; the catalog scatters by {1000 * self.catalog_scatter:.0f} mmag beyond its errors, "
-            f"bright stars by {1000 * self.floor_mag:.1f} mmag from frame to frame"
+            f"{counted(self.n_nights, 'night')}; the catalog scatters by {1000 * self.catalog_scatter:.0f} mmag "
+            f"beyond its errors, bright stars by {1000 * self.floor_mag:.1f} mmag from frame to frame"
         )
 
 

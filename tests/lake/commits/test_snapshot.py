@@ -33,7 +33,8 @@ def filled(tmp_path_factory: pytest.TempPathFactory, make_rows: MakeRows, put: P
         put(
             lake, *((name, f"c-{part}", make_rows(name, 60, seed + part)) for name in HATS for part in (1, 2))
         )
-    for name in ("frames", "zeropoints", "nights", "photometric_nights", "maps", "seeing"):
+    others = [name for name in table_names() if name not in (*HATS, "masters", "targets")]
+    for name in others:
         put(lake, (name, "c-1", make_rows(name, 9, 1)), (name, "c-2", make_rows(name, 8, 2)))
     return lake
 
