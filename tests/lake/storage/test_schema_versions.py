@@ -361,7 +361,8 @@ def test_a_schema_that_was_never_deployed_is_refused(lake: Lake, put: Any, make_
     other = replace(known, columns=(replace(known.columns[0], unit="m"), *known.columns[1:]))
     write_common_metadata(snapshot.folder("nights"), arrow_schema(other))
     with pytest.raises(
-        LakeError, match="nights was written under a version 1 of its schema that is not the one"
+        LakeError,
+        match=f"nights was written under a version {known.version} of its schema that is not the one",
     ):
         lake.snapshot()
 
