@@ -112,8 +112,12 @@ def test_stars_of_an_independent_renderer_have_honest_errors() -> None:
 @pytest.mark.slow
 def test_lenses_are_recovered_and_written_as_they_are() -> None:
     found = claims("--quick", "--only", "simulated", script="astrometry_lens")
-    places = {name: verdict for name, verdict in found.items() if not name.startswith("CPU")}
     # wcs-xy2rd is asked where it is installed.
+    places = {
+        name: verdict
+        for name, verdict in found.items()
+        if not (name.startswith("CPU") or verdict == "not judged (wcs-xy2rd is not installed)")
+    }
     assert len(places) >= 15
     assert places == dict.fromkeys(places, "met")
 
