@@ -152,7 +152,7 @@ class FrameZeropoints:
         """The error that all frames share, as a second line of a title."""
         if not np.isfinite(self.shared_err):
             return ""
-        return f"\nerror bars are random; all frames share an error of {self.shared_err:.3f} mag"
+        return f"\nerror bars are random; frames of one field share an error of {self.shared_err:.3f} mag"
 
 
 def zeropoint_over_time(
