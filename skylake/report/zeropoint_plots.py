@@ -320,6 +320,8 @@ def repeatability(stars: StarZeropoint, mag: Floats, title: str) -> Figure:
         Magnitude of the star.
     title : str
     """
+    from matplotlib.ticker import LogFormatter
+
     with canvas(title) as (figure, axes):
         found = star_scatter(stars, mag)
         if found.mag.size == 0:
@@ -342,6 +344,8 @@ def repeatability(stars: StarZeropoint, mag: Floats, title: str) -> Figure:
         axes.plot(middle, model, "-", lw=1.4, color=RED, label=f"with a floor of {floor:.1f} mmag")
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        # Between powers of ten only where there are few of them.
+        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.2, 0.5)))
         axes.set_xlabel("catalog magnitude [mag]")
         axes.set_ylabel("robust scatter of a star [mmag]")
         legend_below(axes, 2)
