@@ -122,7 +122,7 @@ def clear_level(values: Floats, errors: Floats) -> ClearLevel:
     """Return the level of clear nights around a night, by Bayes' theorem.
 
     Share of clear nights, depth of clouds and scatter of clear nights are averaged over, as well as the level itself.
-    One night alone tells nothing: its probability is that of any night.
+    A single night cannot be judged: its probability is that of any night.
 
     Parameters
     ----------

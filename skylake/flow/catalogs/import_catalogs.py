@@ -274,7 +274,7 @@ def index_imported(lake: Lake, report: CatalogReport, progress: Progress | None 
 def survey_columns(kind: str, files: Sequence[Path]) -> Found:
     """Return which columns of files hold what, by the form of a survey that the first file has.
 
-    Where rows have an epoch, that of the first tells the release.
+    Where rows have an epoch, the first row gives the release.
 
     Raises
     ------
