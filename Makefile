@@ -16,7 +16,7 @@ PYTEST = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --nump
 	--no-loadscope-reorder --durations 25
 
 # Arrays, tables and lakes: what a change of an algorithm or of a file format is likely to break.
-QUICK = tests/core tests/schema tests/table tests/lake \
+QUICK = tests/core tests/schema tests/calibration tests/table tests/lake \
 	tests/image/detection tests/image/detrend tests/image/fitsio tests/image/photometry
 
 .PHONY: demo quick test trials lint docs format generated deployed-schemas bench clean help
@@ -25,7 +25,7 @@ help:
 	@echo "make demo              simulate two nights, run everything on them, tell where to look"
 	@echo "make quick             run the fast tests of arrays, tables and lakes: two minutes"
 	@echo "make test              run the tests"
-	@echo "make trials            run those that take minutes: claims of benchmarks, kills of publishing"
+	@echo "make trials            run those that take minutes: claims of benchmarks, kills of publishing, all examples of laws"
 	@echo "make lint              check style, types and layers"
 	@echo "make docs              build the documentation into site/"
 	@echo "make generated         write the DDL and the reference pages in docs/ anew"
@@ -42,7 +42,7 @@ test: $(VENV)/.developing
 	$(PYTEST) -m "not slow"
 
 trials: $(VENV)/.developing
-	$(PYTEST) -m slow
+	HYPOTHESIS_PROFILE=trials $(PYTEST) -m "slow or hypothesis"
 
 lint: $(VENV)/.developing
 	$(BIN)/ruff check .

@@ -29,6 +29,8 @@ from claims import Claim, conclude
 from skylake.simulate.fisheyenights import EXTINCTION, ZEROPOINT, FisheyeNights, simulate_fisheye
 
 from skylake import cameras
+from skylake.calibration.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
+from skylake.calibration.match_selection import Band, Cut, gather
 from skylake.core.flags import SPOILED
 from skylake.core.robust import robust_mean
 from skylake.flow.catalogs.import_catalogs import import_catalog
@@ -41,8 +43,6 @@ from skylake.simulate import Scenario, ScheduleParams, SpecialParams, StarParams
 from skylake.simulate.scenario import CatalogParams
 from skylake.simulate.stamps import Moffat
 from skylake.sky.catalog_columns import CatalogColumns
-from skylake.table.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
-from skylake.table.match_selection import Band, Cut, gather
 
 COARSE = """
 name = "coarse"

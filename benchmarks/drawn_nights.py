@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 from claims import Claim
 
+from skylake.calibration.match_selection import Band
+from skylake.calibration.zeropoints import zeropoints_table
 from skylake.core.camera import Calibration, FilterBand
 from skylake.core.robust import MAD_TO_SIGMA
-from skylake.table.match_selection import Band
-from skylake.table.zeropoints import zeropoints_table
 
 BAND = Band(FilterBand("V", "B-V", 0.7), "aper2", Calibration(colour_range=(-0.5, 2.5)))
 #: Errors of the catalog in B and in V, scatter of the stars that no error tells of, and the colour term.

@@ -24,10 +24,10 @@ from dataclasses import dataclass
 import numpy as np
 from claims import Claim, conclude
 
+from skylake.calibration.frame_solution import solve_frames
+from skylake.calibration.global_observations import GlobalOptions, Observations, References
+from skylake.calibration.global_solution import GlobalSolution, solve_globally
 from skylake.core.position_terms import n_position_terms, position_offset
-from skylake.table.frame_solution import solve_frames
-from skylake.table.global_observations import GlobalOptions, Observations, References
-from skylake.table.global_solution import GlobalSolution, solve_globally
 
 CATALOG_ERROR, COLOUR_ERROR = 0.05, 0.025
 FLOOR, PHOTON_SCALE = 0.003, 1.15
@@ -164,7 +164,7 @@ def simulated_season(seed: int, nights: int, n_stars: int, per_night: int, sky: 
 
 def camera_of(band: Season) -> object:
     """Return a response to warm the compiled code up with."""
-    from skylake.table.frame_solution import CameraResponse
+    from skylake.calibration.frame_solution import CameraResponse
 
     return CameraResponse(band.illumination, 0.0 * band.illumination, band.colour_term, 0.0, 1.0, FLOOR)
 

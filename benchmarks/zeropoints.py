@@ -32,6 +32,7 @@ from claims import Claim, conclude
 from drawn_nights import errors, speed
 
 from skylake import cameras
+from skylake.calibration.match_selection import Band, Matches, gather
 from skylake.core.flags import SPOILED
 from skylake.core.robust import robust_mean, sigma_mad
 from skylake.core.sphere import unit_vectors
@@ -44,7 +45,6 @@ from skylake.lake import Lake, Snapshot
 from skylake.simulate import AtmosphereParams, Scenario, ScheduleParams, StarParams, simulate
 from skylake.sky.catalog_columns import CatalogColumns
 from skylake.sky.match import mutual_within
-from skylake.table.match_selection import Band, Matches, gather
 
 
 def main() -> None:

@@ -23,10 +23,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import settings
 
 from skylake.core.sphere import healpix_index, offset
 from skylake.lake import Commit, Lake, Snapshot, stage_part
 from skylake.schema import arrow_schema, conform, load
+
+#: Fixtures of drawn nights.
+pytest_plugins = ["night_rows"]
+
+# A fifth of the examples that hypothesis draws by itself find what a change breaks; trials draw them all.
+# The first call may import astropy or compile, so there is no deadline.
+settings.register_profile("usual", deadline=None, max_examples=20)
+settings.register_profile("trials", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "usual"))
 
 ROOT = Path(__file__).parent.parent
 #: Around a corner of four pixels of order 1 at RA 0.

@@ -34,11 +34,11 @@ def show_differences(
     """Show how the zeropoints of two versions differ, night by night; write the table and a picture where asked."""
     import pyarrow as pa
 
+    from skylake.calibration.version_differences import DIFFERENCE_COLUMNS, changed_bands, summed_up
     from skylake.cli.output import write_table, writing
     from skylake.flow.zeropoints.calibration_outcome import compared_versions
     from skylake.report.style import save
     from skylake.report.zeropoint_plots import version_differences
-    from skylake.table.version_differences import DIFFERENCE_COLUMNS, changed_bands, summed_up
 
     found, catalogs = compared_versions(lake, choice, *versions)
     rows = summed_up(found)

@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skylake.calibration.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
+from skylake.calibration.transparency import RELATIVE_PER_MAG, frame_transparency
 from skylake.core.flags import SPOILED
 from skylake.errors import UsageError
 from skylake.lake import Lake, Snapshot
@@ -25,9 +27,7 @@ from skylake.report.zeropoint_plots import (
     zeropoint_against_airmass,
     zeropoint_over_time,
 )
-from skylake.table.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
 from skylake.table.matches import matches_name
-from skylake.table.transparency import RELATIVE_PER_MAG, frame_transparency
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

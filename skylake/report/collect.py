@@ -12,6 +12,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skylake.calibration.calibrated_matches import (
+    FRAME_COLUMNS,
+    ZEROPOINT_COLUMNS,
+    Photometry,
+    calibrate_matches,
+)
 from skylake.cameras.clock_times import iso_of_mjd
 from skylake.core.flags import SPOILED, UNCLEAN
 from skylake.core.robust import sigma_mad
@@ -19,7 +25,6 @@ from skylake.image.distortion.distortion_epochs import in_force as epochs_in_for
 from skylake.lake import Lake, Snapshot
 from skylake.lake.cameras.stored_distortions import read_epochs
 from skylake.report.style import Floats
-from skylake.table.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, Photometry, calibrate_matches
 from skylake.table.matches import matches_name
 
 #: Matches that are read for the pictures at most; more would not change a picture.

@@ -9,11 +9,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skylake.calibration.calibrated_forced import FORCED_FRAME_COLUMNS, ForcedPhotometry, calibrate_forced
+from skylake.calibration.calibrated_matches import ZEROPOINT_COLUMNS
 from skylake.errors import LakeError
 from skylake.lake import Snapshot
 from skylake.schema import arrow_schema, load
-from skylake.table.calibrated_forced import FORCED_FRAME_COLUMNS, ForcedPhotometry, calibrate_forced
-from skylake.table.calibrated_matches import ZEROPOINT_COLUMNS
 from skylake.table.forced_lightcurves import finish
 from skylake.table.lightcurves import nest_floats
 from skylake.table.repeatability import parts_of_flux, recommended_flux

@@ -11,6 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skylake.calibration.calibrated_forced import DETECTED_SNR
+from skylake.calibration.transparency import RELATIVE_PER_MAG, frame_transparency
 from skylake.core.flags import SPOILED
 from skylake.errors import LakeError, reason_of
 from skylake.lake import Lake, Snapshot
@@ -21,9 +23,7 @@ from skylake.report.pictures import PagePicture, draw
 from skylake.report.style import Floats
 from skylake.report.zeropoint_plots import transparency_over_time
 from skylake.revision import VERSION
-from skylake.table.calibrated_forced import DETECTED_SNR
 from skylake.table.combine_maps import MAPS, combine
-from skylake.table.transparency import RELATIVE_PER_MAG, frame_transparency
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

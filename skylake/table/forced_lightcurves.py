@@ -9,19 +9,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skylake.calibration.calibrated_forced import (
+    DETECTED_SNR,
+    FORCED_FRAME_COLUMNS,
+    ForcedPhotometry,
+    calibrate_forced,
+)
+from skylake.calibration.calibrated_matches import ZEROPOINT_COLUMNS, column_floats
 from skylake.core.camera import Site
 from skylake.core.flags import SPOILED, SourceFlag
 from skylake.core.robust import MAD_TO_SIGMA
 from skylake.core.sphere import INDEX_ORDER, healpix_centre, healpix_index
 from skylake.schema import TableSchema, arrow_schema, conform, empty_table, load
 from skylake.table.aggregate import REFERENCE, Aggregate, Given, Granularity, Input, merged_by_schema
-from skylake.table.calibrated_forced import (
-    DETECTED_SNR,
-    FORCED_FRAME_COLUMNS,
-    ForcedPhotometry,
-    calibrate_forced,
-)
-from skylake.table.calibrated_matches import ZEROPOINT_COLUMNS, column_floats
 from skylake.table.lightcurves import (
     barycentric,
     curve_numbers,

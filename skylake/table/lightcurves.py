@@ -10,6 +10,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skylake.calibration.calibrated_matches import (
+    FRAME_COLUMNS,
+    ZEROPOINT_COLUMNS,
+    Photometry,
+    calibrate_matches,
+    column_floats,
+)
 from skylake.core.camera import Site
 from skylake.core.ephemeris import barycentric_jd
 from skylake.core.flags import SPOILED, SourceFlag
@@ -17,13 +24,6 @@ from skylake.core.robust import MAD_TO_SIGMA
 from skylake.core.sphere import healpix_index
 from skylake.schema import TableSchema, arrow_schema, conform, empty_table, load
 from skylake.table.aggregate import Aggregate, Given, Granularity, Input, merged_by_schema
-from skylake.table.calibrated_matches import (
-    FRAME_COLUMNS,
-    ZEROPOINT_COLUMNS,
-    Photometry,
-    calibrate_matches,
-    column_floats,
-)
 
 Floats = npt.NDArray[np.float64]
 

@@ -10,6 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skylake.calibration.calibrated_matches import position_offsets
+from skylake.calibration.match_selection import Band, gather
 from skylake.core.camera import FLUXES, Calibration, FilterBand
 from skylake.core.reasons import Status
 from skylake.core.robust import biweight
@@ -17,9 +19,7 @@ from skylake.core.sphere import INDEX_ORDER, unit_vectors
 from skylake.schema import conform, load
 from skylake.schema.aperture_columns import MORE, aperture_floats
 from skylake.table.aggregate import Aggregate, Given, Granularity, Input, merged_by
-from skylake.table.calibrated_matches import position_offsets
 from skylake.table.map_cells import CELL_COLUMNS, PLACE_COLUMNS, cell_names, fainter_in_cells
-from skylake.table.match_selection import Band, gather
 
 Integers = npt.NDArray[np.int64]
 
@@ -82,7 +82,7 @@ def maps_table(
 ) -> pa.Table:
     """Sum one night of one camera onto HEALPix pixels.
 
-    Residuals are those of matches that :func:`skylake.table.match_selection.gather` calls usable, with Tukey's
+    Residuals are those of matches that :func:`skylake.calibration.match_selection.gather` calls usable, with Tukey's
     biweight in their weights; where no star is off the sums are those of a weighted mean.
 
     Parameters

@@ -14,13 +14,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skylake.calibration.calibrated_matches import column_floats
+from skylake.calibration.extinction_line import NightFrames, extinction_prior, fit_line
 from skylake.core.reasons import Status
 from skylake.core.robust import sigma_mad
 from skylake.core.sphere import unit_vectors
 from skylake.schema import arrow_schema, conform, load
 from skylake.table.aggregate import Aggregate, Given, Granularity, Input, merged_by
-from skylake.table.calibrated_matches import column_floats
-from skylake.table.extinction_line import NightFrames, extinction_prior, fit_line
 
 Floats = npt.NDArray[np.float64]
 

@@ -15,12 +15,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skylake.calibration.extinction_line import MOST_SCATTER, extinction_prior
 from skylake.core.batch import days_between
 from skylake.core.clear_sky import ClearLevel, clear_level
 from skylake.core.robust import robust_fit
 from skylake.schema import arrow_schema, conform, load
 from skylake.table.aggregate import Aggregate, Given, Granularity, Input, merged_by
-from skylake.table.extinction_line import MOST_SCATTER, extinction_prior
 
 Floats = npt.NDArray[np.float64]
 

@@ -9,12 +9,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skylake.core.flags import SPOILED, SourceFlag
-from skylake.schema import arrow_schema, conform, load
-from skylake.table.aggregate import Aggregate, Given, Granularity, Input, merged_by
-from skylake.table.calibrated_forced import FORCED_FRAME_COLUMNS, ForcedKind, calibrate_forced
-from skylake.table.calibrated_matches import ZEROPOINT_COLUMNS
-from skylake.table.ensemble_scatter import (
+from skylake.calibration.calibrated_forced import FORCED_FRAME_COLUMNS, ForcedKind, calibrate_forced
+from skylake.calibration.calibrated_matches import ZEROPOINT_COLUMNS
+from skylake.calibration.ensemble_scatter import (
     ALIKE,
     LEAST_POINTS,
     LEAST_STARS,
@@ -24,6 +21,9 @@ from skylake.table.ensemble_scatter import (
     is_better,
     scatter_bins,
 )
+from skylake.core.flags import SPOILED, SourceFlag
+from skylake.schema import arrow_schema, conform, load
+from skylake.table.aggregate import Aggregate, Given, Granularity, Input, merged_by
 
 Floats = npt.NDArray[np.float64]
 

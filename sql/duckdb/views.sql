@@ -21,7 +21,7 @@ CREATE MACRO extinction_variance(extinction_err, mean_airmass, altitude_deg) AS
         ELSE pow(extinction_err * (airmass(altitude_deg) - mean_airmass), 2) END;
 
 -- Mean square distance from the pivot of the colour of a star that nobody knows, given the spread of the colours of n stars and
--- that of their mean from the pivot: those of usual fields count as four stars more, as in skylake.table.calibrated_matches.
+-- that of their mean from the pivot: those of usual fields count as four stars more, as in skylake.calibration.calibrated_matches.
 CREATE MACRO unknown_offsets(spread, mean_offset, n) AS
     (4.0 * pow(0.45, 2) + n * (pow(spread, 2) + pow(mean_offset, 2))) / (4.0 + n);
 
@@ -61,7 +61,7 @@ QUALIFY row_number() OVER (PARTITION BY frame_id, catalog ORDER BY version DESC)
 
 -- Transparency of each frame relative to the clear nights around, 10^(-0.4 (zp_clear - zp)), and its error; a frame is cloudy
 -- if by twice its error more than 5 % are lost. Zeropoints of cameras that see the whole sky are those of the zenith. As
--- skylake.table.transparency has it.
+-- skylake.calibration.transparency has it.
 CREATE VIEW transparency AS
 SELECT
     frame_id, camera, night, band, mjd_mid, catalog, version, zp, zp_clear, p_photometric,

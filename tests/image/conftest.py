@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from astropy.io import fits
-from hypothesis import settings
 
 from skylake.cameras import Profile
 from skylake.core.camera import Apertures, Camera, Extraction, FilterBand, HeaderDialect, Site, TimeCards
@@ -22,9 +21,6 @@ from skylake.image.photometry.measure_sources import Measurements, measure_sourc
 from skylake.image.psf.psf_kernels import draw_stamps
 from skylake.image.psf.psf_model import FramePsf, PsfModel, Shape
 from skylake.simulate import Moffat, render
-
-settings.register_profile("skylake", deadline=None)
-settings.load_profile("skylake")
 
 Floats = npt.NDArray[np.float64]
 

@@ -9,14 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import settings
 
 from skylake.resources import folder
 from skylake.schema.tables import Column, TableLayout, TableSchema
-
-# The first call of a law may import astropy or compile; that says nothing about the code.
-settings.register_profile("skylake", deadline=None)
-settings.load_profile("skylake")
 
 
 @pytest.fixture

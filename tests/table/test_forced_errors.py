@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from skylake.calibration.calibrated_forced import calibrate_forced
+from skylake.calibration.match_selection import Band
+from skylake.calibration.zeropoints import zeropoints_table
 from skylake.core.camera import Calibration, FilterBand, Site
 from skylake.core.robust import sigma_mad
 from skylake.core.sphere import healpix_index
 from skylake.schema import arrow_schema, conform, load
-from skylake.table.calibrated_forced import calibrate_forced
 from skylake.table.forced_lightcurves import TargetFacts, forced_lightcurves_table
-from skylake.table.match_selection import Band
-from skylake.table.zeropoints import zeropoints_table
 
 TERM, PIVOT, APCOR = 0.12, 0.7, 1.15
 BAND = Band(FilterBand("V", "B-V", PIVOT), "aper2", Calibration(min_stars=5, colour_range=(-0.5, 2.5)))

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skylake.calibration.calibrated_forced import ForcedPhotometry
 from skylake.core.camera import Site
 from skylake.core.flags import SourceFlag
 from skylake.core.sphere import healpix_index
 from skylake.schema import arrow_schema, conform, load
-from skylake.table.calibrated_forced import ForcedPhotometry
 from skylake.table.forced_lightcurves import TargetFacts, forced_lightcurves_table
 
 SITES = {"lab": Site(), "other": Site()}

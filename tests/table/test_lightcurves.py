@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from skylake.calibration.calibrated_matches import Photometry
 from skylake.core.camera import Site
 from skylake.core.ephemeris import barycentric_jd
 from skylake.core.flags import SPOILED, SourceFlag
 from skylake.core.robust import sigma_mad
 from skylake.core.sphere import healpix_index
 from skylake.schema import arrow_schema, load
-from skylake.table.calibrated_matches import Photometry
 from skylake.table.lightcurves import lightcurves_table
 
 SITES = {"lab": Site("a hill", -70.4, -24.6, 2600.0), "other": Site("an island", -17.9, 28.8, 2300.0)}

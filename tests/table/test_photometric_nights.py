@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from skylake.calibration.extinction_line import NightFrames, extinction_prior, fit_line
 from skylake.schema import arrow_schema, load
-from skylake.table.extinction_line import NightFrames, extinction_prior, fit_line
 from skylake.table.photometric_nights import NIGHT_COLUMNS, photometric_nights_table
 
 PRIOR = extinction_prior("V")

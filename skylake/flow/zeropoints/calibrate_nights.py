@@ -14,6 +14,10 @@ import dask
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skylake.calibration.global_zeropoints import calibrated_frames
+from skylake.calibration.match_selection import Band
+from skylake.calibration.star_magnitudes import REPEATED_STARS, REPEATS
+from skylake.calibration.zeropoints import NO_BAND, NO_COLOUR, TOO_FEW_STARS, UNKNOWN_FILTER
 from skylake.cameras import Profile
 from skylake.core.bands import SURVEYS
 from skylake.core.camera import Camera
@@ -51,10 +55,6 @@ from skylake.lake.storage.slices import read_files
 from skylake.sky.catalog_build import widen_margin
 from skylake.sky.lake_catalogs import ReferenceCatalog
 from skylake.sky.pixels import PixelTree
-from skylake.table.global_zeropoints import calibrated_frames
-from skylake.table.match_selection import Band
-from skylake.table.star_magnitudes import REPEATED_STARS, REPEATS
-from skylake.table.zeropoints import NO_BAND, NO_COLOUR, TOO_FEW_STARS, UNKNOWN_FILTER
 
 #: Columns of ``frames`` that tell how far detections may lie from their star.
 _RADIUS_COLUMNS = ["mjd_mid", "pixel_scale_arcsec"]

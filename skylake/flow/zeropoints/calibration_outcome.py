@@ -7,13 +7,13 @@ from functools import partial
 
 import pyarrow.compute as pc
 
+from skylake.calibration.version_differences import COLUMNS, Differences, difference
 from skylake.core.reasons import Status
 from skylake.errors import UsageError
 from skylake.flow.aggregates.calibration import cameras_of
 from skylake.flow.zeropoints.calibrate_nights import Choice
 from skylake.flow.zeropoints.calibrated_nights import versions_of
 from skylake.lake import Lake, Part, Snapshot
-from skylake.table.version_differences import COLUMNS, Differences, difference
 
 
 def require_nights(snapshot: Snapshot, choice: Choice) -> None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skylake.calibration.calibrated_matches import column_floats
 from skylake.core.aperture_light import StarProfile, neighbour_light
 from skylake.core.bands import BANDS, as_it_is, mag_column, survey_band
 from skylake.core.camera import Camera
@@ -27,7 +28,6 @@ from skylake.image.wcs.lens_text import VIEW_MARK, lens_of_text, view_of_text
 from skylake.lake.storage.slices import Slice, read_files
 from skylake.schema.aperture_columns import MORE, aperture_floats, aperture_value
 from skylake.sky.lake_catalogs import MOST_STARS, ReferenceCatalog
-from skylake.table.calibrated_matches import column_floats
 from skylake.table.matches import LIGHT_COLUMNS
 
 Floats = npt.NDArray[np.float64]

@@ -13,6 +13,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skylake.calibration.global_solution import GlobalSolution
+from skylake.calibration.match_selection import Band
+from skylake.calibration.star_magnitudes import (
+    REPEATS,
+    Season,
+    SolutionKey,
+    global_solutions_table,
+    has_repeats,
+    solve_season,
+    star_magnitudes_table,
+)
+from skylake.calibration.star_observations import FRAME_COLUMNS, StarObservations, star_observations
 from skylake.cameras import Profile
 from skylake.core.camera import Camera
 from skylake.core.ids import config_sha256
@@ -33,19 +45,7 @@ from skylake.flow.zeropoints.star_solutions import (
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
 from skylake.lake.storage.slices import Slice, read_files
 from skylake.sky.lake_catalogs import ReferenceCatalog
-from skylake.table.global_solution import GlobalSolution
-from skylake.table.match_selection import Band
 from skylake.table.matches import matches_name
-from skylake.table.star_magnitudes import (
-    REPEATS,
-    Season,
-    SolutionKey,
-    global_solutions_table,
-    has_repeats,
-    solve_season,
-    star_magnitudes_table,
-)
-from skylake.table.star_observations import FRAME_COLUMNS, StarObservations, star_observations
 
 #: A solution is made again when so large a share of its frames is new, gone or made anew: fewer change it by less than
 #: its errors, and every new one makes all nights calibrate again.

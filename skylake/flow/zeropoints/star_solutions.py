@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import pyarrow.compute as pc
 
+from skylake.calibration.star_magnitudes import SolutionKey, StarReference
 from skylake.cameras import Profile
 from skylake.core.reasons import Status
 from skylake.lake import Part, Snapshot
 from skylake.lake.storage.slices import Slice, read_files
-from skylake.table.star_magnitudes import SolutionKey, StarReference
 
 #: The tables that a solution has a part in, both of one name.
 STARS, SOLUTIONS = "star_magnitudes", "global_solutions"

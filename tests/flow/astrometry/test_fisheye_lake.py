@@ -14,6 +14,7 @@ import pytest
 from skylists import SkyListParams, draw_list
 
 from skylake import cameras
+from skylake.calibration.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
 from skylake.core.camera import Site
 from skylake.core.horizon import Horizon, altitude_azimuth, horizontal_vectors
 from skylake.core.sphere import separation_deg, unit_vectors
@@ -50,7 +51,6 @@ from skylake.simulate.fisheye_nights import (
 from skylake.simulate.whole_sky import Twilight
 from skylake.sky.catalog_columns import CatalogColumns
 from skylake.sky.lake_catalogs import ReferenceCatalog, StarField
-from skylake.table.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
 
 PROFILE = cameras.load("sim-fisheye")
 WANTED = FisheyeNights(nights=2, frames_per_night=4, moved_after=1, clouds_every=4)

@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from skylake import cameras
+from skylake.calibration.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
+from skylake.calibration.match_selection import Band, gather
 from skylake.core.sphere import separation_deg
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline
@@ -23,8 +25,6 @@ from skylake.simulate import Scenario, ScheduleParams, SpecialParams, StarParams
 from skylake.simulate.scenario import CatalogParams
 from skylake.sky.catalog_columns import CatalogColumns
 from skylake.sky.lake_catalogs import ReferenceCatalog
-from skylake.table.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
-from skylake.table.match_selection import Band, gather
 
 PROFILE = """
 name = "coarse"

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pytest
 
 from skylake import cameras
+from skylake.calibration.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
 from skylake.flow.aggregates import outdated
 from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
@@ -24,7 +25,6 @@ from skylake.flow.zeropoints.calibrated_nights import Method
 from skylake.flow.zeropoints.star_solutions import solutions_in_force
 from skylake.lake import Lake
 from skylake.sky.lake_catalogs import ReferenceCatalog
-from skylake.table.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
 
 pytestmark = pytest.mark.xdist_group("lsdb")
 

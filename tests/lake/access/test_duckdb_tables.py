@@ -12,12 +12,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from skylake.calibration.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
 from skylake.core.ephemeris import airmass
 from skylake.core.position_terms import field_coordinates, position_offset
 from skylake.lake import Lake, Snapshot
 from skylake.schema import arrow_schema, flag_texts, load
 from skylake.settings import Settings
-from skylake.table.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
 
 MakeRows = Callable[..., pa.Table]
 Put = Callable[..., Snapshot]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skylake.table.calibrated_matches import column_floats
+from skylake.calibration.calibrated_matches import column_floats
 
 Floats = npt.NDArray[np.float64]
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skylake.table.ensemble_scatter import FluxScatter, Repeats, flux_scatters, scatter_bins
+from skylake.calibration.ensemble_scatter import FluxScatter, Repeats, flux_scatters, scatter_bins
 
 MAGNITUDES = (9.0, 15.0)
 

@@ -22,15 +22,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from skylake.calibration.bright_limit import bright_limit
+from skylake.calibration.match_selection import Band, Cut, Matches, gather, places_of
+from skylake.calibration.night_terms import ColourTerm, fit_colour_term, numbers_of
+from skylake.calibration.star_lists import unshared_variance
 from skylake.core.camera import Calibration
 from skylake.core.group_means import group_means, group_sums
 from skylake.core.robust import MEAN_SHARE, SHARED_VARIANCE
 from skylake.schema import conform, empty_table, load
 from skylake.schema.aperture_columns import MORE, aperture_floats, aperture_value
-from skylake.table.bright_limit import bright_limit
-from skylake.table.match_selection import Band, Cut, Matches, gather, places_of
-from skylake.table.night_terms import ColourTerm, fit_colour_term, numbers_of
-from skylake.table.star_lists import unshared_variance
 
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]

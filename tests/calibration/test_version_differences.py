@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from skylake.calibration.version_differences import COLUMNS, changed_bands, difference, summed_up
 from skylake.schema import arrow_schema, load
-from skylake.table.version_differences import COLUMNS, changed_bands, difference, summed_up
 
 
 def zeropoints(*rows: tuple[int, int, str | None, float | None]) -> pa.Table:

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.position_terms import degree_of, n_position_terms, offset_rms, term_mean_squares
-from skylake.table.global_kernels import (
+from skylake.calibration.global_kernels import (
     Layout,
     frame_sums,
     group_medians,
@@ -22,9 +21,10 @@ from skylake.table.global_kernels import (
     normal_blocks,
     predict,
 )
-from skylake.table.global_noise import EFFICIENCY_LOSS, Noise
-from skylake.table.global_observations import GlobalOptions, Observations, References, Sorted, sort
-from skylake.table.global_system import inverse_factors
+from skylake.calibration.global_noise import EFFICIENCY_LOSS, Noise
+from skylake.calibration.global_observations import GlobalOptions, Observations, References, Sorted, sort
+from skylake.calibration.global_system import inverse_factors
+from skylake.core.position_terms import degree_of, n_position_terms, offset_rms, term_mean_squares
 
 Floats = npt.NDArray[np.float64]
 Degrees = npt.NDArray[np.int64]

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from skylake.calibration.match_selection import Band, gather
 from skylake.core.position_terms import field_coordinates
 from skylake.schema.aperture_columns import MORE, aperture_floats
-from skylake.table.match_selection import Band, gather
 
 Numbers = npt.NDArray[Any]
 
@@ -89,7 +89,7 @@ class StarObservations:
 
 
 def star_observations(frames: pa.Table, matches: pa.Table, band: Band) -> StarObservations:
-    """Return the usable matches of frames; see :func:`skylake.table.match_selection.gather`.
+    """Return the usable matches of frames; see :func:`skylake.calibration.match_selection.gather`.
 
     Parameters
     ----------

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from skylake.calibration.extinction_line import ExtinctionLine, NightFrames, extinction_prior, fit_line
 from skylake.core.bands import BANDS
-from skylake.table.extinction_line import ExtinctionLine, NightFrames, extinction_prior, fit_line
 
 Floats = npt.NDArray[np.float64]
 PRIOR = extinction_prior("V")

@@ -22,9 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import poisson
 
-from skylake.core.position_terms import n_position_terms
-from skylake.core.robust import biweight, intrinsic_scatter
-from skylake.table.frame_solution import (
+from skylake.calibration.frame_solution import (
     CameraResponse,
     FrameErrors,
     FrameSolution,
@@ -32,10 +30,12 @@ from skylake.table.frame_solution import (
     frame_errors,
     term_precisions,
 )
-from skylake.table.global_kernels import connected, group_medians, grouped
-from skylake.table.global_noise import CUT, EFFICIENCY_LOSS, Noise
-from skylake.table.global_observations import GlobalOptions, Observations, References, Sorted, sort
-from skylake.table.global_system import Parameters, System, Tie, Weak, weak_combinations
+from skylake.calibration.global_kernels import connected, group_medians, grouped
+from skylake.calibration.global_noise import CUT, EFFICIENCY_LOSS, Noise
+from skylake.calibration.global_observations import GlobalOptions, Observations, References, Sorted, sort
+from skylake.calibration.global_system import Parameters, System, Tie, Weak, weak_combinations
+from skylake.core.position_terms import n_position_terms
+from skylake.core.robust import biweight, intrinsic_scatter
 
 Floats = npt.NDArray[np.float64]
 Groups = npt.NDArray[np.int64]

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
+from skylake.calibration.frame_solution import CameraResponse, solve_frames
+from skylake.calibration.global_observations import GlobalOptions, Observations, References
+from skylake.calibration.global_solution import GlobalSolution, solve_globally
 from skylake.core.position_terms import position_offset
-from skylake.table.frame_solution import CameraResponse, solve_frames
-from skylake.table.global_observations import GlobalOptions, Observations, References
-from skylake.table.global_solution import GlobalSolution, solve_globally
 
 FLOOR, SCALE = 0.003, 1.2
 OPTIONS = GlobalOptions(illumination_degree=2, frame_degree=1)

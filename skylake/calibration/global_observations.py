@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from skylake.table.global_kernels import Layout, grouped
+from skylake.calibration.global_kernels import Layout, grouped
 
 Floats = npt.NDArray[np.float64]
 

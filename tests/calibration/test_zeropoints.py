@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from skylake.calibration.match_selection import Band, gather
+from skylake.calibration.night_terms import fit_colour_term
+from skylake.calibration.zeropoints import zeropoints_table
 from skylake.core.camera import Calibration, FilterBand
 from skylake.core.flags import SPOILED, SourceFlag
-from skylake.table.match_selection import Band, gather
-from skylake.table.night_terms import fit_colour_term
-from skylake.table.zeropoints import zeropoints_table
 
 V = Band(FilterBand("V", "B-V", 0.7), "aper2", Calibration(min_stars=5, colour_range=(-0.5, 2.5)))
 

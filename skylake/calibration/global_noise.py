@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
-from skylake.table.global_kernels import Layout, excess_variances, weigh
+from skylake.calibration.global_kernels import Layout, excess_variances, weigh
 
 Floats = npt.NDArray[np.float64]
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skylake.calibration.calibrated_forced import FORCED_FRAME_COLUMNS, ForcedKind, calibrate_forced
+from skylake.calibration.calibrated_matches import ZEROPOINT_COLUMNS
 from skylake.schema import arrow_schema, conform, load
-from skylake.table.calibrated_forced import FORCED_FRAME_COLUMNS, ForcedKind, calibrate_forced
-from skylake.table.calibrated_matches import ZEROPOINT_COLUMNS
 
 fluxes = st.lists(st.floats(-50.0, 1e4, width=32), min_size=1, max_size=8)
 

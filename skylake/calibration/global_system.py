@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse.linalg import LinearOperator, lsmr
 
+from skylake.calibration.global_kernels import Layout, gather_back, normal_blocks, predict
 from skylake.core.position_terms import degree_of
-from skylake.table.global_kernels import Layout, gather_back, normal_blocks, predict
 
 Floats = npt.NDArray[np.float64]
 #: The illumination's scale needs no more than so many observations.

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from skylake.calibration.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
+from skylake.calibration.frame_solution import CameraResponse
+from skylake.calibration.global_zeropoints import calibrated_frames
+from skylake.calibration.match_selection import Band
+from skylake.calibration.star_magnitudes import StarReference
 from skylake.core.camera import Calibration, FilterBand
 from skylake.core.position_terms import field_coordinates, position_offset
-from skylake.table.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
-from skylake.table.frame_solution import CameraResponse
-from skylake.table.global_zeropoints import calibrated_frames
-from skylake.table.match_selection import Band
-from skylake.table.star_magnitudes import StarReference
 
 V = Band(FilterBand("V", "B-V", 0.7), "aper2", Calibration(min_stars=5, colour_range=(-0.5, 2.5)))
 SIZE = 1000

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from skylake.core.camera import FLUXES, N_PLAIN_CIRCLES
-from skylake.table.calibrated_matches import (
+from skylake.calibration.calibrated_matches import (
     FRAME_COLUMNS,
     Floats,
     Stars,
@@ -22,6 +21,7 @@ from skylake.table.calibrated_matches import (
     total_factor,
     zeropoints_at,
 )
+from skylake.core.camera import FLUXES, N_PLAIN_CIRCLES
 
 #: Which flux of the aperture of calibrations: without the light of neighbours, with it, or that of the fit.
 ForcedKind = Literal["hybrid", "aper", "psf"]
@@ -102,7 +102,7 @@ def calibrate_forced(
     frames : pyarrow.Table
         :data:`FORCED_FRAME_COLUMNS` of at least their frames.
     zeropoints : pyarrow.Table
-        ``ZEROPOINT_COLUMNS`` of :mod:`skylake.table.calibrated_matches`, one row per frame at most.
+        ``ZEROPOINT_COLUMNS`` of :mod:`skylake.calibration.calibrated_matches`, one row per frame at most.
     kind : {'hybrid', 'aper', 'psf'}
     colour_err : ndarray, shape (n,), or None
         Error of each colour; NaN, or None for all, where it is not known.

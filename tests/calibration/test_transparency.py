@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 import skylake
+from skylake.calibration.transparency import frame_transparency
 from skylake.schema import arrow_schema, load
-from skylake.table.transparency import frame_transparency
 
 VIEWS = Path(skylake.__file__).parents[1] / "sql" / "duckdb" / "views.sql"
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skylake.calibration.calibrated_matches import calibrate_matches
+from skylake.calibration.match_selection import Band
+from skylake.calibration.zeropoints import zeropoints_table
 from skylake.core.camera import FLUXES, Calibration, FilterBand
 from skylake.schema import load
 from skylake.schema.arrow import conform
-from skylake.table.calibrated_matches import calibrate_matches
-from skylake.table.match_selection import Band
-from skylake.table.zeropoints import zeropoints_table
 
 
 def zeropoints(rows: list[dict[str, Any]]) -> pa.Table:

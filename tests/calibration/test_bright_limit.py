@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from skylake.table.bright_limit import bright_limit
+from skylake.calibration.bright_limit import bright_limit
 
 Floats = npt.NDArray[np.float64]
 

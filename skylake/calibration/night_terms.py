@@ -1,6 +1,6 @@
 """What the matches of a night have in common: colour term, extinction, light that the sky took off, and scatter.
 
-The model is that of :mod:`skylake.table.zeropoints`.
+The model is that of :mod:`skylake.calibration.zeropoints`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from skylake.calibration.match_selection import Matches
 from skylake.core.camera import Calibration
 from skylake.core.group_means import group_medians, group_sums
 from skylake.core.jit import kernel
 from skylake.core.robust import BIWEIGHT_CUT, Fit, intrinsic_scatter, robust_fit
-from skylake.table.match_selection import Matches
 
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]

@@ -1,3 +1,5 @@
+"""Rows of ``frames`` and ``matches``, and drawn nights of them, for tests of several folders."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -8,16 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pytest
-from hypothesis import settings
 
 from skylake.core.camera import FLUXES
 from skylake.core.ephemeris import airmass
 from skylake.core.sphere import healpix_index
 from skylake.schema import conform, load
 from skylake.table.frames import frames_table
-
-settings.register_profile("skylake", deadline=None)
-settings.load_profile("skylake")
 
 NIGHT = 20240407
 

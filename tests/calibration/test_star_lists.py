@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from skylake.table.star_lists import unshared_variance
+from skylake.calibration.star_lists import unshared_variance
 
 Floats = npt.NDArray[np.float64]
 

@@ -1,6 +1,6 @@
 """The tables ``star_magnitudes`` and ``global_solutions``: a camera's own magnitudes of stars in one band.
 
-They come from all frames together (:mod:`skylake.table.global_solution`), and frames of method ``global`` are
+They come from all frames together (:mod:`skylake.calibration.global_solution`), and frames of method ``global`` are
 calibrated with them.
 """
 
@@ -15,14 +15,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skylake.calibration.frame_solution import CameraResponse
+from skylake.calibration.global_observations import GlobalOptions, Observations, References
+from skylake.calibration.global_solution import GlobalSolution, solve_globally
+from skylake.calibration.match_selection import Band
+from skylake.calibration.star_observations import StarObservations
 from skylake.core.position_terms import n_position_terms
 from skylake.core.sphere import healpix_index
 from skylake.schema import arrow_schema, conform, load
-from skylake.table.frame_solution import CameraResponse
-from skylake.table.global_observations import GlobalOptions, Observations, References
-from skylake.table.global_solution import GlobalSolution, solve_globally
-from skylake.table.match_selection import Band
-from skylake.table.star_observations import StarObservations
 
 Floats = npt.NDArray[np.float64]
 

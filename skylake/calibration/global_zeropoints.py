@@ -15,6 +15,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skylake.calibration.frame_solution import FrameSolution, solve_frames
+from skylake.calibration.global_observations import GlobalOptions, Observations, References
+from skylake.calibration.match_selection import Band
+from skylake.calibration.star_magnitudes import StarReference
+from skylake.calibration.star_observations import StarObservations, star_observations
+from skylake.calibration.zeropoints import zeropoints_table
 from skylake.core.position_terms import (
     degree_of,
     field_coordinates,
@@ -24,12 +30,6 @@ from skylake.core.position_terms import (
 )
 from skylake.schema import arrow_schema, conform, load
 from skylake.schema.aperture_columns import aperture_floats
-from skylake.table.frame_solution import FrameSolution, solve_frames
-from skylake.table.global_observations import GlobalOptions, Observations, References
-from skylake.table.match_selection import Band
-from skylake.table.star_magnitudes import StarReference
-from skylake.table.star_observations import StarObservations, star_observations
-from skylake.table.zeropoints import zeropoints_table
 
 Floats = npt.NDArray[np.float64]
 
