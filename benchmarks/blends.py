@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from claims import Claim, conclude
-from skylake.simulate.fisheyenights import EXTINCTION, ZEROPOINT, FisheyeNights, simulate_fisheye
+from skylake.simulate.fisheye_nights import EXTINCTION, ZEROPOINT, FisheyeNights, simulate_fisheye
 
 from skylake import cameras
 from skylake.calibration.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
