@@ -26,7 +26,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from claims import Claim, conclude
-from skylake.simulate.fisheye_nights import EXTINCTION, ZEROPOINT, FisheyeNights, simulate_fisheye
 
 from skylake import cameras
 from skylake.calibration.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
@@ -40,6 +39,7 @@ from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.lake import Lake
 from skylake.settings import Settings
 from skylake.simulate import Scenario, ScheduleParams, SpecialParams, StarParams, simulate
+from skylake.simulate.fisheye_nights import EXTINCTION, ZEROPOINT, FisheyeNights, simulate_fisheye
 from skylake.simulate.scenario import CatalogParams
 from skylake.simulate.stamps import Moffat
 from skylake.sky.catalog_columns import CatalogColumns
