@@ -64,7 +64,9 @@ def commands(document: str) -> list[str]:
 #: processes. Elsewhere, the README with the same commands included, it would be the same again.
 ON_WORKERS = {"docs/tutorial.md"}
 #: Documents whose commands take half a minute and more, and are followed by the trials.
-LONG = {"docs/cameras.md", "docs/calibrations.md", "docs/astrometry.md"}
+LONG = {"docs/tutorial.md", "docs/cameras.md", "docs/calibrations.md", "docs/astrometry.md"}
+#: Those whose programs do: each of many is an interpreter that imports lsdb.
+LONG_PROGRAMS = {"docs/python.md", "docs/reading.md"}
 #: Who begins is shown nights without any frame that is rejected.
 FIRST_STEPS = {"README.md", "docs/tutorial.md"}
 
@@ -206,7 +208,13 @@ def store_of(text: str, request: pytest.FixtureRequest) -> dict[str, str]:
 
 
 @pytest.mark.xdist_group("docs")
-@pytest.mark.parametrize("document", ["README.md", "docs/reading.md", "docs/python.md", "docs/aggregates.md"])
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param(document, marks=[pytest.mark.slow] * (document in LONG_PROGRAMS))
+        for document in ("README.md", "docs/reading.md", "docs/python.md", "docs/aggregates.md")
+    ],
+)
 def test_the_python_of_a_document_runs(document: str, folder: Path, request: pytest.FixtureRequest) -> None:
     programs = blocks(document, "python")
     assert programs
