@@ -26,7 +26,6 @@ def test_no_light_is_lost_between_the_places_of_a_star(fwhm: float, beta: float,
 
 
 @given(st.integers(0, 2**32), BETAS, st.floats(2.0, 6.0))
-@settings(max_examples=25, deadline=None)
 def test_sums_are_those_over_all_pairs(seed: int, beta: float, radius: float) -> None:
     random = np.random.default_rng(seed)
     places, flux = random.uniform(-20.0, 60.0, (90, 2)), random.lognormal(0.0, 2.0, 90)

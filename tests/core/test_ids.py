@@ -8,7 +8,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from skylake.core.ids import config_sha256, content_id, frame_id, text_id
@@ -70,7 +70,6 @@ def shuffled(tree: Any, rng: random.Random) -> Any:
     return [shuffled(item, rng) for item in tree] if isinstance(tree, list) else tree
 
 
-@settings(max_examples=40)
 @given(st.dictionaries(st.text(), trees, max_size=4), st.randoms(use_true_random=False))
 def test_the_order_of_keys_does_not_change_a_configuration(tree: dict[str, Any], rng: random.Random) -> None:
     assert config_sha256(shuffled(tree, rng)) == config_sha256(tree)

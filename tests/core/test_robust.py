@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from skylake.core.robust import biweight, intrinsic_scatter, robust_fit, robust_mean, sigma_mad
@@ -83,7 +83,6 @@ def test_errors_stated_too_small_by_half_are_found_out() -> None:
     assert 0.85 < np.std(pull) < 1.15
 
 
-@settings(max_examples=25)
 @given(st.integers(0, 2**32), st.integers(1, 60), st.floats(1e-4, 1e4), st.floats(-1e4, 1e4))
 def test_shift_and_scale_go_through(seed: int, n: int, scale: float, shift: float) -> None:
     values, errors = measured(np.random.default_rng(seed), n, 0.02, 0.1)
@@ -96,7 +95,6 @@ def test_shift_and_scale_go_through(seed: int, n: int, scale: float, shift: floa
     np.testing.assert_allclose(moved.weights, plain.weights, atol=1e-3 + 100.0 * lost)
 
 
-@settings(max_examples=25)
 @given(st.integers(0, 2**32), st.integers(6, 40), st.integers(1, 15))
 def test_outliers_change_nothing_however_far_off(seed: int, n: int, power: int) -> None:
     """Ten or more standard deviations off is nowhere; a tenth of them is a nuisance of the scale alone."""
@@ -238,7 +236,6 @@ def test_a_prior_holds_without_data_and_yields_to_data() -> None:
     assert robust_fit(design, values, errors, prior=prior).coefficients[1] == pytest.approx(0.3, abs=0.01)
 
 
-@settings(max_examples=25)
 @given(st.floats(-3.0, 3.0), st.floats(0.01, 10.0), st.integers(0, 2**32))
 def test_an_agreeing_prior_weighs_as_one_more_value(pull: float, deviation: float, seed: int) -> None:
     """The posterior of Gaussian data: the mean by inverse variances."""

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -224,7 +224,6 @@ def test_low_orders_are_those_of_healpy(order: int) -> None:
     np.testing.assert_array_equal(healpix_index(ra, dec, order)[inner], wanted[inner])
 
 
-@settings(deadline=None)
 @given(hnp.arrays(float, 20, elements=ras), hnp.arrays(float, 20, elements=decs), st.integers(0, 28))
 def test_a_pixel_lies_in_its_parent(
     ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64], order: int
@@ -234,7 +233,6 @@ def test_a_pixel_lies_in_its_parent(
     np.testing.assert_array_equal(healpix_index(ra, dec, order), fine >> 2 * (29 - order))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 29), st.data())
 def test_the_centre_of_a_pixel_lies_in_it(order: int, data: st.DataObject) -> None:
     pixel = data.draw(st.integers(0, 12 * 4**order - 1))

@@ -41,7 +41,7 @@ def expected(value: Any, kind: pa.DataType) -> bytes | None:
 
 
 @pytest.mark.parametrize("table", ["frames", "zeropoints", "nights"])
-@settings(deadline=None, max_examples=30, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_every_field_has_its_length_and_bytes(
     table: str, data: st.DataObject, any_rows: Callable[..., Any]

@@ -4,7 +4,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skylake.report.style import canvas, dates, draw_note, faint_down, save
@@ -21,7 +21,6 @@ def test_dates_of_days_that_everyone_knows() -> None:
 
 
 @given(st.floats(0.0, 90000.0))
-@settings(deadline=None)
 def test_dates_are_those_of_astropy(mjd: float) -> None:
     from astropy.time import Time
 

@@ -108,7 +108,6 @@ def encodings(path: Path) -> dict[str, set[str]]:
     return {chunk.path_in_schema: set(chunk.encodings) for chunk in chunks}
 
 
-@settings(max_examples=30, deadline=None)
 @given(rows=st.integers(0, 6).flatmap(columns_of))
 def test_every_type_with_its_nulls_comes_back_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, rows: pa.Table

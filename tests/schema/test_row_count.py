@@ -23,7 +23,7 @@ def numbers(count: int) -> pa.Table:
     return pa.table({"x": np.arange(count), "name": pa.nulls(count, pa.string())}, NUMBERS)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 70_000))
 @example(63)
 @example(64)

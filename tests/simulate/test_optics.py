@@ -24,7 +24,9 @@ pointings = st.builds(
 GRID = [axis.ravel() for axis in np.meshgrid(np.linspace(-0.5, 799.5, 9), np.linspace(-0.5, 999.5, 9))]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(
+    deadline=None,
+)
 @given(pointings)
 def test_sky_to_pixel_undoes_pixel_to_sky(pointing: SimulatedPointing) -> None:
     x, y = pointing.sky_to_pixel(*pointing.pixel_to_sky(*GRID))
@@ -32,7 +34,9 @@ def test_sky_to_pixel_undoes_pixel_to_sky(pointing: SimulatedPointing) -> None:
     np.testing.assert_allclose(y, GRID[1], atol=1e-5)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(
+    deadline=None,
+)
 @given(pointings, st.tuples(st.integers(0, 40), st.integers(0, 40)))
 def test_the_header_says_the_same(pointing: SimulatedPointing, origin: tuple[int, int]) -> None:
     header = fits.Header([(name, value) for name, value, _ in pointing.cards(origin)])

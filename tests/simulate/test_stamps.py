@@ -27,14 +27,18 @@ def integrated(shape: tuple[int, int], x: float, y: float, psf: Moffat, order: i
     return np.einsum("yaxb,a,b->yx", cells, weights, weights)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(
+    deadline=None,
+)
 @given(phases, phases, profiles)
 def test_the_whole_flux_is_in_the_image(dx: float, dy: float, psf: Moffat) -> None:
     image = render((241, 241), 120.0 + dx, 120.0 + dy, 1000.0, psf)
     assert image.sum(dtype=float) == pytest.approx(1000.0, rel=1e-3)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(
+    deadline=None,
+)
 @given(phases, phases, profiles)
 def test_the_centroid_is_the_position(dx: float, dy: float, psf: Moffat) -> None:
     image = render((241, 241), 120.0 + dx, 120.0 + dy, 1.0, psf).astype(float)
@@ -43,7 +47,9 @@ def test_the_centroid_is_the_position(dx: float, dy: float, psf: Moffat) -> None
     assert (image.sum(axis=1) @ grid) / image.sum() == pytest.approx(dy, abs=0.01)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(
+    deadline=None,
+)
 @given(phases, phases, profiles)
 def test_pixels_hold_their_integrals(dx: float, dy: float, psf: Moffat) -> None:
     image = render((41, 41), 20.0 + dx, 20.0 + dy, 1.0, psf)

@@ -469,7 +469,6 @@ def test_dropped_rows_are_told_by_reason() -> None:
     assert ImportReport(5, 1, 2).dropped == {"no position": 1, "position outside the sphere": 2}
 
 
-@settings(deadline=None)
 @given(st.integers(1, 5))
 def test_a_table_in_several_chunks_is_read_as_one(n_chunks: int) -> None:
     batch = table_of(

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from skylake.core.sphere import separation_deg
@@ -53,7 +53,6 @@ centres = st.one_of(
 @given(centres, st.one_of(st.floats(-5, 2.3).map(lambda power: 10.0**power), st.just(0.0)))
 @example((0.0, 90.0), 180.0)
 @example((45.0, 0.0), 170.0)
-@settings(max_examples=80, deadline=None)
 def test_a_cone_holds_what_a_search_through_all_finds(
     sky: pa.Table, catalog: Path, centre: tuple[float, float], radius: float
 ) -> None:

@@ -274,7 +274,6 @@ def test_a_division_is_refined_where_the_other_is_finer(tree: PixelTree, other: 
         assert edges <= set(both.starts.tolist())
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
     margin_arcsec=st.floats(0.5, 30_000.0),

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skylake.core.sphere import healpix_index, separation_deg, unit_vectors
@@ -97,7 +97,6 @@ def stars_of(path: Path, batch_rows: int = 1000) -> pa.Table:
     return pa.concat_tables(batches)
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     st.integers(1, 60),
     st.integers(0, 99),

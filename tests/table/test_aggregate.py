@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skylake import cameras
@@ -159,7 +159,6 @@ nights = st.tuples(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 5))
 
 @pytest.mark.parametrize("aggregate", ALL, ids=lambda one: one.name)
 @given(night=nights, data=st.data())
-@settings(max_examples=25)
 def test_a_night_is_the_same_however_it_is_divided_and_merged(
     aggregate: Aggregate, frame_rows: MakeRows, match_rows: MakeRows, night: Any, data: st.DataObject
 ) -> None:
@@ -183,7 +182,6 @@ def test_a_night_is_the_same_however_it_is_divided_and_merged(
     "aggregate", [one for one in ALL if load(one.name).in_blocks], ids=lambda one: one.name
 )
 @given(night=nights, data=st.data())
-@settings(max_examples=25)
 def test_finished_blocks_merge_as_partials_do(
     aggregate: Aggregate, frame_rows: MakeRows, match_rows: MakeRows, night: Any, data: st.DataObject
 ) -> None:

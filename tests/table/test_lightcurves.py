@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skylake.calibration.calibrated_matches import Photometry
@@ -60,7 +60,6 @@ def build(match_rows: Callable[..., pa.Table], rows: list[dict[str, Any]]) -> tu
 
 
 @given(st.lists(points, min_size=1, max_size=25, unique_by=lambda row: (row["ref_id"], row["frame_id"])))
-@settings(max_examples=60)
 def test_light_curves_are_those_of_a_loop_over_stars(
     match_rows: Callable[..., pa.Table], rows: list[dict[str, Any]]
 ) -> None:

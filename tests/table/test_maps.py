@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from astropy.wcs import WCS
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skylake.core.camera import Calibration
@@ -36,7 +36,6 @@ def square(ra: float, dec: float, half_deg: float, points: int = 1) -> str:
 
 
 @given(st.floats(0.0, 359.9), st.floats(-90.0, 90.0), st.floats(0.5, 40.0), st.integers(1, 4))
-@settings(max_examples=50)
 def test_pixels_of_a_square_are_those_whose_centres_are_inside(
     ra: float, dec: float, half: float, points: int
 ) -> None:
@@ -117,7 +116,6 @@ def zeropoints(rows: list[dict[str, Any]]) -> pa.Table:
 
 
 @given(st.lists(frame_values, max_size=5), st.lists(match_values, max_size=15))
-@settings(max_examples=50)
 def test_sums_of_a_night_equal_loops_over_frames_and_matches(
     frame_rows: Callable[..., pa.Table],
     match_rows: Callable[..., pa.Table],
@@ -259,7 +257,6 @@ def test_depths_are_sums_over_the_frames_that_know_theirs(
 @given(
     st.floats(0.0, 359.9), st.floats(-89.0, 89.0), st.floats(0.0, 359.9), st.booleans(), st.floats(0.005, 0.05)
 )  # fmt: skip
-@settings(max_examples=30)
 def test_pixels_lie_in_the_cells_in_which_the_wcs_puts_them(
     ra: float, dec: float, rotation: float, mirrored: bool, scale: float
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skylake.core.reasons import Status
@@ -58,7 +58,6 @@ def same(found: Any, expected: Any) -> None:
 
 
 @given(st.lists(frame_values, min_size=1, max_size=14), st.lists(zero_values, max_size=10))
-@settings(max_examples=80)
 def test_a_night_is_that_of_a_loop_over_its_frames(
     frame_rows: Callable[..., Any], frames: list[dict[str, Any]], zeros: list[dict[str, Any]]
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skylake.core.sphere import healpix_index
@@ -41,7 +41,6 @@ def targets(frame: int, ra: np.ndarray, dec: np.ndarray) -> pa.Table:
     return conform(pa.table(given), schema)
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=4), st.integers(0, 2**32 - 1))
 def test_rows_come_back_as_they_were_and_each_in_its_pixel(
     tmp_path_factory: pytest.TempPathFactory, counts: list[int], seed: int

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from skylists import SkyListParams, draw_list
 
@@ -115,7 +115,6 @@ def test_a_camera_that_was_moved_begins_another_epoch():
     ),
     st.booleans(),
 )
-@settings(max_examples=25, deadline=None)
 def test_names_never_dangle_and_small_steps_add_up(nights, creeps):
     """Whatever nights come, in whatever order: what a frame may have named is there and as it was."""
     versions, named, place = (), {}, 0.0

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -51,7 +51,6 @@ def significant(
 
 
 @given(st.integers(1, 40), st.integers(1, 60), st.integers(0, 9), st.integers(0, 10**6), st.floats(0.5, 3.0))
-@settings(max_examples=60)
 def test_the_list_is_that_of_a_convolution(
     height: int, width: int, half: int, seed: int, least: float
 ) -> None:
@@ -243,7 +242,6 @@ def test_footprints_hold_shape_light_and_peak(grid_field: Callable[..., Any]) ->
 
 
 @given(st.integers(0, 10**6), st.integers(0, 6), st.floats(1.0, 3.0))
-@settings(max_examples=40)
 def test_pixels_count_with_the_inverse_of_their_variance(seed: int, half: int, noise: float) -> None:
     random = np.random.default_rng(seed)
     shape = (30, 45)

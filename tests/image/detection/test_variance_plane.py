@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skylake.core.camera import Camera, ReductionSteps
@@ -112,7 +112,6 @@ def test_centroid_errors_are_as_with_the_right_read_noise(
 
 
 @given(scale=st.floats(0.1, 10.0), read=st.floats(0.0, 50.0), tilt=st.floats(0.0, 3.0))
-@settings(max_examples=30)
 def test_an_unknown_gain_scales_the_plane_and_a_known_one_not(scale: float, read: float, tilt: float) -> None:
     x = np.arange(256.0) + np.zeros((192, 1))
     plane = (100.0 * (1.0 + tilt * x / 256.0) + read).astype(np.float32)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -58,7 +58,6 @@ def failure(data: bytes, extension: int | str | None = None) -> FrameFailed:
 
 @pytest.mark.parametrize("bitpix", DTYPES)
 @given(data=st.data())
-@settings(max_examples=40)
 def test_pixels_are_zero_plus_scale_times_what_is_stored(bitpix: int, data: st.DataObject) -> None:
     dtype = np.dtype(DTYPES[bitpix])
     elements = (
@@ -319,7 +318,6 @@ def test_cards_that_break_the_standard_are_read_as_text(card: str, name: str, va
     spoilt=st.lists(st.tuples(st.integers(0, 9000), st.binary(min_size=1, max_size=30)), max_size=4),
 )
 @example(cut=20000, spoilt=[(2880 + 80 * 8, b"\0" * 30)])
-@settings(max_examples=120)
 def test_a_damaged_file_is_read_or_fails_with_one_sentence(
     data: bytes, cut: int, spoilt: list[tuple[int, bytes]]
 ) -> None:
@@ -337,7 +335,6 @@ def test_a_damaged_file_is_read_or_fails_with_one_sentence(
 
 
 @given(place=st.integers(1, 600), text=st.binary(min_size=1, max_size=8))
-@settings(max_examples=60)
 def test_a_damaged_gzip_file_is_read_or_fails_with_one_sentence(
     tmp_path_factory: pytest.TempPathFactory, place: int, text: bytes
 ) -> None:
@@ -378,7 +375,6 @@ def test_images_that_follow_are_counted() -> None:
 
 
 @given(st.binary(max_size=6000), st.booleans())
-@settings(max_examples=60)
 def test_what_follows_the_image_does_no_harm(tail: bytes, like_header: bool) -> None:
     """The standard allows special records at the end, and copies pad files with what they like."""
     tail = b"XTENSION= 'IMAGE   '" + tail + b"END     ".ljust(2880) if like_header else tail

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skylake.core.frame import FileContent
@@ -45,7 +45,6 @@ def without_astropy(monkeypatch: pytest.MonkeyPatch) -> None:
     spread=st.sampled_from([0.0, 0.3, 5.0, 300.0, 1e5, 1e9]),
     seed=st.integers(0, 10**6),
 )
-@settings(max_examples=40)
 def test_integers_come_back_bit_for_bit(
     kind: str, data: st.DataObject, shape: tuple[int, int], spread: float, seed: int
 ) -> None:
@@ -92,7 +91,6 @@ def test_blanks_of_integers_are_no_numbers() -> None:
 
 
 @given(st.integers(0, 10**6), st.integers(1, 400))
-@settings(max_examples=60)
 def test_whatever_the_bytes_nothing_beyond_them_is_read(seed: int, length: int) -> None:
     """Zeros would go on for ever, and ones ask for blocks that are not there."""
     random = np.random.default_rng(seed)

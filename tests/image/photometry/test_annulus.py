@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skylake.core.flags import SourceFlag
@@ -44,7 +44,6 @@ def one_by_one(signal: Any, clean: Any, x: float, y: float, inner: float, outer:
     width=st.floats(1.0, 10.0),
     clean_share=st.sampled_from([0.0, 0.02, 0.5, 1.0]),
 )
-@settings(max_examples=40)
 def test_all_sources_at_once_are_as_one_by_one(
     seed: int, inner: float, width: float, clean_share: float
 ) -> None:

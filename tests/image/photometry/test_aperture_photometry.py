@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sep
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skylake.core.flags import PixelFlag
@@ -53,7 +53,6 @@ def masked(seed: int, share: float) -> Any:
 
 
 @given(seed=st.integers(0, 10**6), share=st.sampled_from([0.0, 0.02, 0.3]), n_radii=st.integers(1, 6))
-@settings(max_examples=40)
 def test_circles_are_those_of_sep_whatever_is_masked_or_outside(
     seed: int, share: float, n_radii: int
 ) -> None:
@@ -75,7 +74,6 @@ def test_circles_are_those_of_sep_whatever_is_masked_or_outside(
 
 
 @given(seed=st.integers(0, 10**6), share=st.sampled_from([0.0, 0.05]))
-@settings(max_examples=30)
 def test_ellipses_and_kron_radii_are_those_of_sep(seed: int, share: float) -> None:
     random = np.random.default_rng(seed)
     signal, mask = noisy(seed), masked(seed, share)

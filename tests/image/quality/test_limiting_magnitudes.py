@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import ndtr
 
@@ -26,7 +26,6 @@ def counted(limit: float, width: float, slope: float, count: int, seed: int = 1)
     return 10.0 ** (-0.4 * mag[seen][:count])
 
 
-@settings(max_examples=25)
 @given(st.floats(-15.0, 15.0), st.floats(0.05, 0.25), st.integers(1, 50))
 def test_the_histogram_falls_to_its_half_at_the_limit(limit: float, width: float, seed: int) -> None:
     found = -2.5 * np.log10(counts_limit(counted(limit, width, 0.3, 4000, seed)))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -435,7 +435,6 @@ values = st.one_of(
     saturation=st.sampled_from([None, 500.0]),
     annulus=st.sampled_from([None, (4.0, 6.0)]),
 )
-@settings(max_examples=100)
 def test_any_small_picture_ends_as_one_row(
     reduce_pixels: Reduce, camera: Camera, pixels: Any, saturation: float | None, annulus: Any
 ) -> None:
@@ -455,7 +454,6 @@ def test_any_small_picture_ends_as_one_row(
     hole=st.integers(0, 120),
     value=st.sampled_from([np.nan, 0.0, 1e9]),
 )
-@settings(max_examples=40)
 def test_any_noisy_picture_ends_as_one_row(
     reduce_pixels: Reduce, camera: Camera, seed: int, scale: float, offset: float, hole: int, value: float
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skylake.core.rotations import rotation_matrix
@@ -32,7 +32,6 @@ def seen(
     return places[np.argsort(mag)] + random.normal(0.0, noise_px, places.shape)
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
     shift_px=st.floats(0.0, 120.0),

@@ -65,7 +65,6 @@ def point(made: fits.Header, shape: tuple[int, int] = SHAPE, offset: tuple[int, 
     rotation=st.floats(0.0, 359.9),
     mirrored=st.booleans(),
 )
-@settings(max_examples=40)
 def test_a_pointing_is_what_the_header_was_made_from(
     ra: float, dec: float, scale: float, rotation: float, mirrored: bool
 ) -> None:

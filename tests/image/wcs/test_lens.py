@@ -50,7 +50,6 @@ def pixels(seed, number=200):
     return random.uniform(-0.5, SHAPE[1] - 0.5, number), random.uniform(-0.5, SHAPE[0] - 0.5, number)
 
 
-@settings(max_examples=40, deadline=None)
 @given(lenses(), st.integers(0, 1000))
 def test_a_pixel_has_a_direction_and_the_direction_that_pixel(drawn, seed):
     lens, _ = drawn
@@ -63,7 +62,6 @@ def test_a_pixel_has_a_direction_and_the_direction_that_pixel(drawn, seed):
     assert np.hypot(back[0] - x, back[1] - y)[seen].max() < 1e-8 * max(1.0, lens.focal_px / 1e3)
 
 
-@settings(max_examples=40, deadline=None)
 @given(lenses(), st.integers(0, 1000), st.floats(0.1, 0.5), st.floats(-math.pi, math.pi))
 def test_no_two_directions_are_shown_in_one_pixel(drawn, seed, strength, way):
     """Decentring that is far too strong folds the plane over."""
@@ -79,7 +77,6 @@ def test_no_two_directions_are_shown_in_one_pixel(drawn, seed, strength, way):
     assert np.abs(back[told] - directions[told]).max(initial=0.0) < 1e-6
 
 
-@settings(max_examples=25, deadline=None)
 @given(lenses(), st.integers(0, 1000))
 def test_derivatives_are_those_of_finite_steps(drawn, seed):
     lens, half = drawn
@@ -100,7 +97,6 @@ def test_derivatives_are_those_of_finite_steps(drawn, seed):
         assert np.abs(change - told)[known].max() <= 1e-4 * max(np.abs(told).max(), lens.focal_px), name
 
 
-@settings(max_examples=25, deadline=None)
 @given(lenses(), st.integers(0, 1000))
 def test_the_solid_angle_is_that_of_neighbouring_directions(drawn, seed):
     lens, _ = drawn

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skylake.core.sphere import healpix_index
@@ -84,7 +84,6 @@ def _number(path: str) -> tuple[int, str]:
     cuts=st.lists(st.integers(0, 40), max_size=5),
     table=st.sampled_from(["sources", "frames"]),
 )
-@settings(max_examples=25, deadline=None)
 def test_the_checksum_depends_on_the_content_alone(
     make_rows: MakeRows, tmp_path_factory: Any, order: list[int], cuts: list[int], table: str
 ) -> None:
