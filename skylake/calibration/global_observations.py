@@ -111,8 +111,11 @@ class GlobalOptions:
         Prior of the colour term: mean and error.
     colour_spread : float
         Error of the colour of stars whose colour is not known, magnitudes.
-    illumination_error, frame_error : float
-        Prior errors of each coefficient of both polynomials about 0, magnitudes.
+    illumination_error : float
+        Prior error of each coefficient of the illumination about 0 at most, magnitudes. The solution makes it as small
+        as the coefficients are that repeats know well.
+    frame_error : float
+        Prior error of each coefficient of a frame's own polynomial about 0, magnitudes.
     n_rounds : int
         Rounds of robust reweighting at most.
     max_iterations : int
