@@ -309,9 +309,7 @@ def weak_combinations(system: System, accuracy: float, max_iterations: int) -> t
         spent += iterations
         pattern[:] = alone.vector + vector
         _without_mean(prior.like(pattern), tie, groups)
-    products = np.array(
-        [patterns @ system.gradient(system.rows_of(pattern)).vector for pattern in patterns]
-    )
+    products = np.array([patterns @ system.gradient(system.rows_of(pattern)).vector for pattern in patterns])
     measured = 0.5 * (products + products.T) - np.diag(prior.illumination)
     return replace(groups, patterns=patterns, measured=measured), spent
 
