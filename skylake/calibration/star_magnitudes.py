@@ -36,8 +36,8 @@ _LEAST_FRAMES, _LEAST_STARS = 3, 5
 #: The polynomial of the illumination has at most so high a degree, and so many stars for each of its coefficients:
 #: part of it, as a gradient under a field that only drifts, rests on the magnitudes of the catalog.
 _HIGHEST_DEGREE, _STARS_PER_TERM = 4, 10
-#: Flat fields leave some hundredths of a magnitude.
-_ILLUMINATION_ERROR = 0.1
+#: Flat fields leave some hundredths of a magnitude, wide lenses without one some tenths.
+_ILLUMINATION_ERROR = 0.3
 
 
 @dataclass(frozen=True, slots=True)
