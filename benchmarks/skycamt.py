@@ -6,8 +6,8 @@ about 2 minutes on one core.
 Twelve frames of SkyCamT in 2015, of 32 arcsec a pixel, without a filter: nine within ten minutes of one night, and one
 each of three nights in the two months after it, turned by up to 42 degrees. One star had an outburst, AG Pegasi.
 
-Stars of V = 7 to 9 that were measured on all four nights are judged by the means of each night, after the median of all
-stars of a night is taken off. The peer are zeropoints of single frames against the catalog, on the same matches.
+Stars of V = 7 to 9 that were measured on all four nights are judged by the means of each night, after the median of
+all stars of a night is taken off. The peer are zeropoints of single frames against the catalog, on the same matches.
 
 Each claim is one line: ours, peer, ratio, target, met or missed.
 """
@@ -128,7 +128,7 @@ def judge(ours: Repeats, peer: Repeats) -> list[Claim]:
         thirds = 1e3 * largest_third(one)
         print(
             f"{name:8s} {len(one.off)} stars: night to night {scatter:.1f} mmag, by night {by_night}, "
-            f"chi2 {chi2:.2f}; frames of the first night, chi2 {one.within:.2f}; thirds of the field, up to {thirds:.0f} mmag"
+            f"chi2 {chi2:.2f}; frames of the first night, chi2 {one.within:.2f}; thirds, up to {thirds:.0f} mmag"
         )
         figures.append((scatter, abs(chi2 - 1.0), abs(one.within - 1.0), thirds))
     names = (
