@@ -31,7 +31,8 @@ class Observations:
     u, v : ndarray
         Place on the frame, as of :func:`skylake.core.position_terms.field_coordinates`.
     airmass : ndarray
-        Airmass of the star minus that of reference; 0 where extinction is part of the zeropoint.
+        Airmass of the star minus that of reference; 0 where extinction is part of the zeropoint. Any other property may
+        stand in its place whose factor each night has of its own, as minus the colour.
     """
 
     frame: Any
@@ -104,15 +105,18 @@ class GlobalOptions:
     frame_degree : int
         Largest degree of a frame's own polynomial. Cross-validation chooses the degree of each frame.
     has_extinction : bool
-        Fit extinction per night; needs airmasses that differ within frames.
+        Fit extinction per night; needs airmasses, or what stands in their place, that differ within frames.
     extinction : (float, float)
         Its prior, magnitudes per airmass: mean and error.
     colour_term : (float, float)
         Prior of the colour term: mean and error.
     colour_spread : float
         Error of the colour of stars whose colour is not known, magnitudes.
-    illumination_error, frame_error : float
-        Prior errors of each coefficient of both polynomials about 0, magnitudes.
+    illumination_error : float
+        Prior error of each coefficient of the illumination about 0 at most, magnitudes. The solution makes it as small
+        as the coefficients are that repeats know well.
+    frame_error : float
+        Prior error of each coefficient of a frame's own polynomial about 0, magnitudes.
     n_rounds : int
         Rounds of robust reweighting at most.
     max_iterations : int

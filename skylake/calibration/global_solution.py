@@ -33,7 +33,7 @@ from skylake.calibration.frame_solution import (
 from skylake.calibration.global_kernels import connected, group_medians, grouped
 from skylake.calibration.global_noise import CUT, EFFICIENCY_LOSS, Noise
 from skylake.calibration.global_observations import GlobalOptions, Observations, References, Sorted, sort
-from skylake.calibration.global_system import Parameters, System, Tie, Weak, weak_combinations
+from skylake.calibration.global_system import Parameters, System, Tie, Weak, size_of_terms, weak_combinations
 from skylake.core.position_terms import n_position_terms
 from skylake.core.robust import biweight, intrinsic_scatter
 
@@ -171,6 +171,7 @@ class _Solver:
         self.degrees = np.zeros(n_frames, np.int64)
         self.noise = Noise(self.layout, self.given.error, np.zeros(n_frames), np.zeros(n_stars))
         self.catalog_scatter = 0.0
+        self.illumination_error = options.illumination_error
         self.tied = np.flatnonzero(
             np.isfinite(references.magnitude) & np.isfinite(references.error) & (self.star_group >= 0)
         )
@@ -202,7 +203,9 @@ class _Solver:
             system = System(self.layout, self.noise.weights, self.tie, self._prior(), self.weak)
             if number == _LEAST_ROUNDS - 1 and options.illumination_degree > 0:
                 self.weak, spent = weak_combinations(system, _PATTERN_ACCURACY, options.max_iterations)
-                system.weak, iterations = self.weak, iterations + spent
+                iterations += spent
+            if len(self.weak.patterns):
+                system = self._with_size(system)
             vector, spent = system.solve(
                 system.right_hand(self.left, self.at, self.mean),
                 _EARLY_ACCURACY if number < _LEAST_ROUNDS - 1 else options.accuracy,
@@ -212,6 +215,18 @@ class _Solver:
             number, iterations = number + 1, iterations + spent
         self._reweigh(options.n_rounds)
         return self._solution(number, iterations)
+
+    def _with_size(self, system: System) -> System:
+        """Give the illumination a prior of the size that its terms show, and return the system with it.
+
+        Where repeats know a term badly, the catalog would make it as large as its own errors are.
+        """
+        weak, terms = self.weak, self.at.illumination
+        downhill = system.gradient(system.right_hand(self.left, self.at, self.mean))
+        right = weak.patterns @ downhill.vector + system.prior.illumination * terms + weak.measured @ terms
+        self.illumination_error = size_of_terms(weak.measured, right, self.options.illumination_error)
+        self.weak = replace(weak, precision=self.illumination_error**-2)
+        return System(self.layout, self.noise.weights, self.tie, self._prior(), self.weak)
 
     def _residuals(self) -> None:
         self.left = np.empty(len(self.given.error), np.float32)
@@ -263,7 +278,7 @@ class _Solver:
         options = self.options
         prior = self.at.like(np.zeros_like(self.at.vector))
         prior.frame[:] = term_precisions(self.degrees, prior.sizes[2], options)
-        prior.illumination[:] = options.illumination_error**-2
+        prior.illumination[:] = self.illumination_error**-2
         prior.extinction[:] = options.extinction[1] ** -2 if options.has_extinction else np.inf
         prior.colour[:] = options.colour_term[1] ** -2 if options.colour_term[1] > 0.0 else np.inf
         return prior

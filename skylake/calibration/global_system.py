@@ -26,6 +26,9 @@ from skylake.core.position_terms import degree_of
 Floats = npt.NDArray[np.float64]
 #: The illumination's scale needs no more than so many observations.
 _ENOUGH = 400_000
+#: Terms of an illumination: what flat fields usually leave, magnitudes, the factor by which cameras differ, and the
+#: smallest size to be considered.
+_USUAL_SIZE, _SIZE_FACTOR, _SMALLEST_SIZE = 0.015, 3.0, 0.001
 
 
 @dataclass(frozen=True)
@@ -105,15 +108,23 @@ class Weak:
     n_groups : int
     patterns : ndarray, shape (n_patterns, p)
         Terms of the illumination with what stars and frames best make good of them.
-    information : ndarray, shape (n_patterns, n_patterns)
-        Their normal matrix.
+    measured : ndarray, shape (n_patterns, n_patterns)
+        Their normal matrix, without the prior of the illumination.
+    precision : float
+        Of that prior: 1 / variance of each term.
     """
 
     star_group: npt.NDArray[np.int64]
     frame_group: npt.NDArray[np.int64]
     n_groups: int
     patterns: Floats
-    information: Floats
+    measured: Floats
+    precision: float = 0.0
+
+    @property
+    def information(self) -> Floats:
+        """Their normal matrix with the prior, shape (n_patterns, n_patterns)."""
+        return np.asarray(self.measured + self.precision * np.eye(len(self.measured)))
 
     @cached_property
     def scaled(self) -> Floats:
@@ -272,7 +283,8 @@ def weak_combinations(system: System, accuracy: float, max_iterations: int) -> t
     Returns
     -------
     Weak
-        With patterns, and the normal matrix of the illumination when all others are fitted with it.
+        With patterns, and the normal matrix of the illumination when all others are fitted with it; without a prior of
+        the illumination.
     int
         Iterations of LSMR.
     """
@@ -297,11 +309,35 @@ def weak_combinations(system: System, accuracy: float, max_iterations: int) -> t
         spent += iterations
         pattern[:] = alone.vector + vector
         _without_mean(prior.like(pattern), tie, groups)
-    information = np.array(
-        [patterns @ system.gradient(system.rows_of(pattern)).vector for pattern in patterns]
-    )
-    information = 0.5 * (information + information.T)
-    return replace(groups, patterns=patterns, information=information), spent
+    products = np.array([patterns @ system.gradient(system.rows_of(pattern)).vector for pattern in patterns])
+    measured = 0.5 * (products + products.T) - np.diag(prior.illumination)
+    return replace(groups, patterns=patterns, measured=measured), spent
+
+
+def size_of_terms(measured: Floats, terms: Floats, largest: float) -> float:
+    """Return how large the terms of an illumination are, as those which are measured well show it.
+
+    The terms are taken for draws from a normal distribution about 0, whose width has a broad prior. The result is the
+    root mean square of that width: large enough that the errors of terms which are not measured are right in the mean.
+
+    Parameters
+    ----------
+    measured : ndarray, shape (k, k)
+        Normal matrix of the terms without any prior.
+    terms : ndarray, shape (k,)
+        The right-hand sides that belong to it.
+    largest : float
+        Largest size, magnitudes.
+    """
+    precision, ways = np.linalg.eigh(measured)
+    precision = np.maximum(precision, 0.0)
+    size = np.geomspace(_SMALLEST_SIZE, largest, 200) if largest > _SMALLEST_SIZE else np.array([largest])
+    grown = 1.0 + size[:, None] ** 2 * precision
+    squares = (ways.T @ terms) ** 2 * size[:, None] ** 2 / grown
+    chance = 0.5 * np.sum(squares - np.log(grown), axis=1)
+    chance -= 0.5 * (np.log(size / _USUAL_SIZE) / np.log(_SIZE_FACTOR)) ** 2
+    share = np.exp(chance - chance.max())
+    return float(np.sqrt(share @ size**2 / share.sum()))
 
 
 def _without_mean(pattern: Parameters, tie: Tie, groups: Weak) -> None:

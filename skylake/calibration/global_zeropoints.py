@@ -19,7 +19,7 @@ from skylake.calibration.frame_solution import FrameSolution, solve_frames
 from skylake.calibration.global_observations import GlobalOptions, Observations, References
 from skylake.calibration.match_selection import Band
 from skylake.calibration.star_magnitudes import StarReference
-from skylake.calibration.star_observations import StarObservations, star_observations
+from skylake.calibration.star_observations import NightlyTerm, StarObservations, nightly_term, star_observations
 from skylake.calibration.zeropoints import zeropoints_table
 from skylake.core.position_terms import (
     degree_of,
@@ -149,8 +149,9 @@ def global_zeropoints(
     seen = star_observations(frames, matches, band)
     # Only frames that have a star are numbered.
     ids, frame = np.unique(seen.frame, return_inverse=True)
-    solved = _solve(seen, frame, reference)
-    stars = _FrameStars(seen, frame, len(ids), reference, solved)
+    nightly = nightly_term(seen, band)
+    solved = _solve(seen, frame, reference, nightly)
+    stars = _FrameStars(seen, frame, len(ids), reference, solved, nightly)
     enough = solved.n_used >= max(band.calibration.min_stars, _FEWEST_STARS)
     enough &= stars.n_used >= max(band.calibration.min_stars, _FEWEST_STARS)
     enough &= np.isfinite(solved.zeropoint) & np.isfinite(solved.zeropoint_error)
@@ -188,7 +189,9 @@ def global_zeropoints(
     return conform(pa.table(arrays), schema)
 
 
-def _solve(seen: StarObservations, frame: npt.NDArray[np.intp], reference: StarReference) -> FrameSolution:
+def _solve(
+    seen: StarObservations, frame: npt.NDArray[np.intp], reference: StarReference, nightly: NightlyTerm
+) -> FrameSolution:
     """Fit all frames against the stars of a reference."""
     ids, first, star = np.unique(seen.star, return_index=True, return_inverse=True)
     place = reference.places(ids)
@@ -197,14 +200,15 @@ def _solve(seen: StarObservations, frame: npt.NDArray[np.intp], reference: StarR
         for one in (reference.mag, reference.mag_err)
     )
     observations = Observations(
-        frame, star, np.zeros(len(frame), np.int32), seen.magnitude, seen.error, seen.u, seen.v, seen.airmass
+        frame, star, np.zeros(len(frame), np.int32), seen.magnitude, seen.error, seen.u, seen.v, nightly.values
     )
     references = References(mag, mag_err, np.asarray(seen.colour[first], float), np.zeros(len(ids)))
     degree = degree_of(len(reference.camera.illumination))
     options = GlobalOptions(
         illumination_degree=degree,
         frame_degree=min(reference.frame_degree, degree),
-        has_extinction=bool(np.any(seen.airmass)),
+        has_extinction=nightly.kind is not None,
+        extinction=nightly.prior,
     )
     return solve_frames(observations, references, reference.camera, options)
 
@@ -219,8 +223,9 @@ class _FrameStars:
         n_frames: int,
         reference: StarReference,
         solved: FrameSolution,
+        nightly: NightlyTerm,
     ) -> None:
-        self.frame, self.n_frames = frame, n_frames
+        self.frame, self.n_frames, self.nightly = frame, n_frames, nightly.kind
         place = reference.places(seen.star)
         used = (np.asarray(solved.weights) >= 0.5) & (place >= 0)
         self.n_used = np.bincount(frame[used], minlength=n_frames)
@@ -229,7 +234,7 @@ class _FrameStars:
             self.mean_colour = self._mean(seen.colour, weight)
             self.colour_spread = np.sqrt(self._mean((seen.colour - self.mean_colour[frame]) ** 2, used))
             self.mean_airmass = self._mean(seen.airmass, weight)
-            residual = self._residuals(seen, place, reference, solved)
+            residual = self._residuals(seen, place, reference, solved, nightly)
             squares = np.bincount(frame, np.where(used, residual**2, 0.0), n_frames)
             self.rms = np.sqrt(squares / np.maximum(self.n_used - 1, 1))
         # What ties the stars to the catalog they share; what their colours add is in the error of the colour term.
@@ -249,13 +254,14 @@ class _FrameStars:
         place: npt.NDArray[np.intp],
         reference: StarReference,
         solved: FrameSolution,
+        nightly: NightlyTerm,
     ) -> Floats:
         """Return the star's magnitude minus the calibrated one; anything for stars that are not of the reference."""
         terms = np.array([sum_of_terms(reference.camera.illumination, one) for one in solved.terms])
         offset = position_offset(terms[self.frame], seen.u, seen.v) if terms.size else 0.0
         shown = seen.magnitude + solved.zeropoint[self.frame] + offset
         shown = shown + reference.camera.colour_term * np.nan_to_num(seen.colour)
-        shown = shown - (solved.extinction[0] if len(solved.extinction) else 0.0) * seen.airmass
+        shown = shown - (solved.extinction[0] if len(solved.extinction) else 0.0) * nightly.values
         return np.nan_to_num(reference.mag[place] - shown) if len(reference.mag) else np.zeros(len(place))
 
 
@@ -270,12 +276,16 @@ def _values(
     """Return the columns of numbers of the chosen frames, NaN for null."""
     camera, n = reference.camera, len(chosen)
     zp, random = solved.zeropoint[chosen], solved.zeropoint_error[chosen]
-    coloured, moving = band.band.colour is not None, bool(np.any(solved.extinction))
+    coloured, moving = band.band.colour is not None, stars.nightly == "extinction"
     none = np.full(n, np.nan)
+    colour_term, colour_term_error = camera.colour_term, camera.colour_term_error
+    if stars.nightly == "colour" and n:
+        colour_term += solved.extinction[0]
+        colour_term_error = float(np.hypot(colour_term_error, solved.extinction_error[0]))
     mean_colour, mean_airmass = stars.mean_colour[chosen], stars.mean_airmass[chosen]
-    extinction_err = np.full(n, solved.extinction_error[0]) if moving else none
+    extinction_err = np.full(n, solved.extinction_error[0]) if moving and n else none
     fit = np.hypot(random, stars.tie_err[chosen])
-    of_colour = camera.colour_term_error * mean_colour if coloured else np.zeros(n)
+    of_colour = colour_term_error * mean_colour if coloured else np.zeros(n)
     of_air = extinction_err * mean_airmass if moving else np.zeros(n)
     apcor, apcor_err = (aperture_floats(frames, f"apcor_{band.flux}{suffix}") for suffix in ("", "_err"))
     of_aperture = _MAG_PER_RELATIVE * np.nan_to_num(apcor_err) / apcor
@@ -285,8 +295,8 @@ def _values(
         "zp_fit_err": fit,
         "zp_err": np.sqrt(fit**2 + of_colour**2 + np.nan_to_num(of_air) ** 2 + of_aperture**2),
         "mag_limit": zp - 2.5 * np.log10(aperture_floats(frames, "flux_limit")),
-        "colour_term": np.full(n, camera.colour_term) if coloured else none,
-        "colour_term_err": np.full(n, camera.colour_term_error) if coloured else none,
+        "colour_term": np.full(n, colour_term) if coloured else none,
+        "colour_term_err": np.full(n, colour_term_error) if coloured else none,
         "pivot_colour": np.full(n, band.band.pivot_colour) if coloured else none,
         "mean_colour": mean_colour + band.band.pivot_colour if coloured else none,
         "colour_spread": stars.colour_spread[chosen] if coloured else none,
@@ -294,7 +304,7 @@ def _values(
         "rms": stars.rms[chosen],
         "chi2": solved.chi2[chosen],
         "intrinsic_mag": np.full(n, reference.catalog_scatter),
-        "extinction": np.full(n, solved.extinction[0]) if moving else none,
+        "extinction": np.full(n, solved.extinction[0]) if moving and n else none,
         "extinction_err": extinction_err,
         "mean_airmass": 1.0 + mean_airmass if moving else none,
         "sky_light_scale": np.ones(n),

@@ -19,7 +19,7 @@ from skylake.calibration.frame_solution import CameraResponse
 from skylake.calibration.global_observations import GlobalOptions, Observations, References
 from skylake.calibration.global_solution import GlobalSolution, solve_globally
 from skylake.calibration.match_selection import Band
-from skylake.calibration.star_observations import StarObservations
+from skylake.calibration.star_observations import NightlyTerm, StarObservations, nightly_term
 from skylake.core.position_terms import n_position_terms
 from skylake.core.sphere import healpix_index
 from skylake.schema import arrow_schema, conform, load
@@ -28,15 +28,16 @@ Floats = npt.NDArray[np.float64]
 
 #: So many stars on so many frames each make a solution. The mean of fifteen measurements knows a star four times
 #: better than one frame does, so that zeropoints against it are as good as against the truth; and twenty stars let two
-#: or three of them vary without moving the others.
+#: or three of them vary without moving the others. Where there are hundreds, fewer frames suffice.
 REPEATED_STARS, REPEATS = 20, 15
+MANY_STARS, FEW_REPEATS = 300, 8
 #: A star on fewer frames, or a frame with fewer stars, takes no part.
 _LEAST_FRAMES, _LEAST_STARS = 3, 5
 #: The polynomial of the illumination has at most so high a degree, and so many stars for each of its coefficients:
 #: part of it, as a gradient under a field that only drifts, rests on the magnitudes of the catalog.
 _HIGHEST_DEGREE, _STARS_PER_TERM = 4, 10
-#: Flat fields leave some hundredths of a magnitude.
-_ILLUMINATION_ERROR = 0.1
+#: Flat fields leave some hundredths of a magnitude, wide lenses without one some tenths.
+_ILLUMINATION_ERROR = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,9 @@ def has_repeats(frame: npt.NDArray[np.int64], star: npt.NDArray[np.int64]) -> bo
     """
     if len(frame) < REPEATED_STARS * REPEATS:
         return False
-    return int(np.count_nonzero(np.unique(star, return_counts=True)[1] >= REPEATS)) >= REPEATED_STARS
+    counts = np.unique(star, return_counts=True)[1]
+    enough = ((REPEATED_STARS, REPEATS), (MANY_STARS, FEW_REPEATS))
+    return any(np.count_nonzero(counts >= repeats) >= stars for stars, repeats in enough)
 
 
 def solve_season(season: Season, nights: Mapping[int, int], band: Band) -> GlobalSolution:
@@ -107,20 +110,20 @@ def solve_season(season: Season, nights: Mapping[int, int], band: Band) -> Globa
         Night of each frame, by ``frame_id``.
     band : Band
     """
-    seen, first = season.observations, season.first()
+    seen, first, nightly = season.observations, season.first(), nightly_term(season.observations, band)
     of_frame = np.array([nights[one] for one in season.frames.tolist()])
     night = np.unique(of_frame, return_inverse=True)[1].astype(np.int32)[season.frame]
     observations = Observations(
-        season.frame, season.star, night, seen.magnitude, seen.error, seen.u, seen.v, seen.airmass
+        season.frame, season.star, night, seen.magnitude, seen.error, seen.u, seen.v, nightly.values
     )
     mag, mag_err, colour = (
         np.asarray(one[first], float) for one in (seen.ref_mag, seen.ref_mag_err, seen.colour)
     )
     references = References(mag, mag_err, colour, np.asarray(seen.colour_err[first], float))
-    return solve_globally(observations, references, _options(season, band))
+    return solve_globally(observations, references, _options(season, band, nightly))
 
 
-def _options(season: Season, band: Band) -> GlobalOptions:
+def _options(season: Season, band: Band, nightly: NightlyTerm) -> GlobalOptions:
     """Return how to solve: with as many terms as the stars can tell."""
     degree = max(
         one
@@ -134,7 +137,8 @@ def _options(season: Season, band: Band) -> GlobalOptions:
     return GlobalOptions(
         illumination_degree=degree,
         frame_degree=min(1, degree),
-        has_extinction=bool(np.any(season.observations.airmass)),
+        has_extinction=nightly.kind is not None,
+        extinction=nightly.prior,
         colour_term=prior,
         illumination_error=_ILLUMINATION_ERROR,
     )

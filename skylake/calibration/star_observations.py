@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -86,6 +86,42 @@ class StarObservations:
         if not pieces:
             return cls(*(np.zeros(0, np.int64 if name in ("frame", "star") else float) for name in names))
         return cls(*(np.concatenate([getattr(piece, name) for piece in pieces]) for name in names))
+
+
+#: How far the colour term of a night may be from that of the season: air, focus and dew change the colours of cameras
+#: without a filter by some hundredths of a magnitude.
+_NIGHTLY_COLOUR_ERROR = 0.03
+#: Extinction before any night tells it, magnitudes per airmass, and its error.
+_EXTINCTION = (0.25, 0.25)
+
+
+@dataclass(frozen=True, slots=True)
+class NightlyTerm:
+    """What a solution fits to each night in proportion to a property of stars.
+
+    Attributes
+    ----------
+    kind : {'extinction', 'colour', None}
+        The extinction of cameras that see the whole sky; of others, what the colour term of a night has beyond that of
+        all nights. None without either.
+    values : ndarray, shape (n,)
+        The property, by which stars grow fainter: airmass, or minus the colour.
+    prior : (float, float)
+        Mean and error of the factor.
+    """
+
+    kind: Literal["extinction", "colour"] | None
+    values: Numbers
+    prior: tuple[float, float]
+
+
+def nightly_term(seen: StarObservations, band: Band) -> NightlyTerm:
+    """Return what is to be fitted to each night of some observations."""
+    if np.any(seen.airmass):
+        return NightlyTerm("extinction", seen.airmass, _EXTINCTION)
+    if band.band.colour is not None:
+        return NightlyTerm("colour", -np.nan_to_num(seen.colour), (0.0, _NIGHTLY_COLOUR_ERROR))
+    return NightlyTerm(None, np.zeros(len(seen), np.float32), (0.0, 0.0))
 
 
 def star_observations(frames: pa.Table, matches: pa.Table, band: Band) -> StarObservations:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from skylake.calibration.global_zeropoints import calibrated_frames
 from skylake.calibration.match_selection import Band
-from skylake.calibration.star_magnitudes import REPEATED_STARS, REPEATS
+from skylake.calibration.star_magnitudes import FEW_REPEATS, MANY_STARS, REPEATED_STARS, REPEATS
 from skylake.calibration.zeropoints import NO_BAND, NO_COLOUR, TOO_FEW_STARS, UNKNOWN_FILTER
 from skylake.cameras import Profile
 from skylake.core.bands import SURVEYS
@@ -352,7 +352,7 @@ def _solve(lake: Lake, choice: Choice, workers: Workers, progress: Progress, rep
             elif is_forced:
                 progress.line(
                     f"solve {camera} {plan.band}: fewer than {REPEATED_STARS} stars were measured on {REPEATS} frames "
-                    "each, so zeropoints are those against the catalog"
+                    f"each, or {MANY_STARS} on {FEW_REPEATS}, so zeropoints are those against the catalog"
                 )
     report.solved += made
     return lake.snapshot().number != snapshot.number

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from skylake.calibration.global_solution import GlobalSolution
 from skylake.calibration.match_selection import Band
 from skylake.calibration.star_magnitudes import (
-    REPEATS,
+    FEW_REPEATS,
     Season,
     SolutionKey,
     global_solutions_table,
@@ -157,7 +157,7 @@ def plan_seasons(
             if by_night.get((camera, night), {}).get(band)
         )
         n_frames = sum(night.n_frames for night in nights)
-        if band not in held and n_frames < REPEATS and not is_forced:
+        if band not in held and n_frames < FEW_REPEATS and not is_forced:
             continue
         inputs = _inputs(profile, reference, band)
         plan = SeasonPlan(camera, band, reference.name, nights, held.get(band), inputs, None)
