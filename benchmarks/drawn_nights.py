@@ -22,6 +22,8 @@ from skylake.core.robust import MAD_TO_SIGMA
 BAND = Band(FilterBand("V", "B-V", 0.7), "aper2", Calibration(colour_range=(-0.5, 2.5)))
 #: Errors of the catalog in B and in V, scatter of the stars that no error tells of, and the colour term.
 CATALOG_MAG, INTRINSIC_MAG, COLOUR_TERM = 0.03, 0.02, 0.11
+#: Pixels along a side of the frames.
+SIZE_PX = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ def draw(seed: int, n_frames: int, n_stars: int, shared: bool, spoiled: bool) ->
         "altitude_deg": np.full(star.size, np.nan),
     }
     columns |= {f"ref_{name}": np.zeros(star.size) for name in ("crowding", "crowding_err", "sky_light")}
+    # One place for each star: frames of the same stars point to the same place.
+    columns |= {name: random.uniform(0.0, SIZE_PX, n)[star] for name in ("x_px", "y_px")}
     matches = {"frame_id": frame + 1, "ref_id": star, "flags": np.zeros(star.size, np.int32)}
     matches |= {name: pa.array(values.astype(np.float32)) for name, values in columns.items()}
     matches |= {"crowding": np.zeros(star.size, np.float32), "is_variable": pa.nulls(star.size, pa.bool_())}
@@ -85,6 +89,8 @@ def draw(seed: int, n_frames: int, n_stars: int, shared: bool, spoiled: bool) ->
         "apcor_aper2": np.ones(n_frames),
         "apcor_aper2_err": np.zeros(n_frames),
         "flux_limit": np.full(n_frames, 3.0),
+        "width_px": np.full(n_frames, SIZE_PX),
+        "height_px": np.full(n_frames, SIZE_PX),
     }
     return Drawn(pa.table(frames), pa.table(matches), zp)
 

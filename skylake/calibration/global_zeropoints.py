@@ -108,21 +108,25 @@ def without_illumination(matches: pa.Table, frames: pa.Table, illumination: Floa
 
 def with_camera(rows: pa.Table, reference: StarReference | None) -> pa.Table:
     """Return zeropoints of method ``frame``, with illumination and noise of the camera where they are known."""
-    values: dict[str, Any] = {"method": "frame"}
+    values: dict[str, list[Any]] = {"method": ["frame"] * rows.num_rows}
     if reference is not None:
         camera = reference.camera
-        terms = {"coefficient": camera.illumination.tolist()} if len(camera.illumination) else None
+        own = [terms["coefficient"] if terms else [] for terms in rows["position_terms"].to_pylist()]
+        sums = [sum_of_terms(camera.illumination, terms).tolist() for terms in own]
+        errors = np.hypot(
+            np.nan_to_num(aperture_floats(rows, "position_err")), offset_rms(camera.illumination_errors)
+        )
         values |= {
-            "position_terms": terms,
-            "position_err": offset_rms(camera.illumination_errors),
-            "floor_mag": camera.floor,
-            "photon_scale": camera.photon_scale,
+            "position_terms": [{"coefficient": terms} if terms else None for terms in sums],
+            "position_err": errors.tolist(),
+            "floor_mag": [camera.floor] * rows.num_rows,
+            "photon_scale": [camera.photon_scale] * rows.num_rows,
         }
     known = pc.is_valid(rows["zp"]).to_pylist()
-    for name, value in values.items():
+    for name, given in values.items():
         column = rows.schema.get_field_index(name)
         kind = rows.schema.field(column)
-        array = pa.array([value if one else None for one in known], kind.type)
+        array = pa.array([value if one else None for value, one in zip(given, known, strict=True)], kind.type)
         rows = rows.set_column(column, kind, array)
     return rows
 

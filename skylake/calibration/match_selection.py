@@ -49,6 +49,8 @@ _COLUMNS = (
     "flags",
     "altitude_deg",
     "is_variable",
+    "x_px",
+    "y_px",
 )
 
 
@@ -92,7 +94,8 @@ class Matches:
     ``colour_covariance`` is the covariance of the errors of magnitude and colour. ``airmass`` is relative to the
     zenith (0 where frames see degrees, as that of the frame is in its zeropoint), and ``cut`` is one of :class:`Cut`.
     ``sky_light`` is by how much the difference grows, magnitudes, if the sky took off twice as much light of stars as
-    was expected, ``neighbours`` by how much it falls if they brought twice as much.
+    was expected, ``neighbours`` by how much it falls if they brought twice as much. ``x_px`` and ``y_px`` are NaN
+    where places are not known.
     """
 
     frame: npt.NDArray[np.int64]
@@ -108,6 +111,8 @@ class Matches:
     sky_light: Floats
     neighbours: Floats
     cut: npt.NDArray[np.int8]
+    x_px: Floats
+    y_px: Floats
 
     @property
     def usable(self) -> Mask:
@@ -213,7 +218,16 @@ def gather(
         sky_light,
         neighbours,
         cut.astype(np.int8),
+        *_places(matches),
     )
+
+
+def _places(matches: pa.Table) -> tuple[Floats, Floats]:
+    """Return where matches lie on their frames, NaN where the table does not say."""
+    if not {"x_px", "y_px"} <= set(matches.column_names):
+        nowhere = np.full(matches.num_rows, np.nan)
+        return nowhere, nowhere
+    return _column(matches, "x_px"), _column(matches, "y_px")
 
 
 def _colours(matches: pa.Table, band: FilterBand, ref_err: Floats) -> tuple[Floats, Floats, Floats]:

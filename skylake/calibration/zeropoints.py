@@ -14,23 +14,21 @@ variables, a colour term that is no straight line), which the night itself tells
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from skylake.calibration.bright_limit import bright_limit
+from skylake.calibration.few_stars import few_stars_messages
+from skylake.calibration.frame_zeropoints import TOO_FEW_STARS, FrameZeropoints, fit_frames
 from skylake.calibration.match_selection import Band, Cut, Matches, gather, places_of
 from skylake.calibration.night_terms import ColourTerm, fit_colour_term, numbers_of
-from skylake.calibration.star_lists import unshared_variance
 from skylake.core.camera import Calibration
-from skylake.core.group_means import group_means, group_sums
-from skylake.core.robust import MEAN_SHARE, SHARED_VARIANCE
+from skylake.core.position_terms import field_coordinates
 from skylake.schema import conform, empty_table, load
-from skylake.schema.aperture_columns import MORE, aperture_floats, aperture_value
+from skylake.schema.aperture_columns import aperture_floats
 
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
@@ -38,33 +36,12 @@ Places = npt.NDArray[np.intp]
 #: Reasons that a catalog with other columns would mend.
 NO_BAND, NO_COLOUR = "no_band", "no_colour"
 UNKNOWN_FILTER = "unknown_filter"
-TOO_FEW_STARS = "too_few_stars"
 
-#: So many stars must keep half of their weight: two or three of a few may agree by chance.
-_FEWEST_USED = 5
-#: What neighbours bring as a whole is known up to this share of it, as simulated fields of all sorts tell.
-_NEIGHBOURS_ERROR = 0.018
 _MAG_PER_RELATIVE = 2.5 / np.log(10.0)
-#: Without the brightest stars the zeropoints are others, and with them the residuals that tell which these are.
-_BRIGHT_ROUNDS, _SAME_LIMIT = 4, 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class FrameZeropoints:
-    """Zeropoints of frames; arrays of shape (n_frames,), NaN where there is none, and the reason (else None)."""
-
-    zp: Floats
-    zp_fit_err: Floats
-    zp_random_err: Floats
-    zp_err: Floats
-    mean_colour: Floats
-    colour_spread: Floats
-    mean_airmass: Floats
-    n_matched: npt.NDArray[np.int64]
-    n_used: npt.NDArray[np.int64]
-    rms: Floats
-    chi2: Floats
-    reason: npt.NDArray[np.object_]
+#: Without the brightest stars the zeropoints are others, and with them the residuals that tell which these are. So it
+#: is with the offsets over frames and the scatter of stars. Limits that differ by less, mag, are the same, and so are
+#: offsets whose rms difference is less: one frame among hundreds changes nothing for the night.
+_ROUNDS, _SAME_LIMIT, _SAME_OFFSET = 4, 0.1, 3e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,40 +101,68 @@ def _calibrate_band(frames: pa.Table, matches: pa.Table, band: Band, catalog: st
     solved = solution.frames
     few = np.flatnonzero(solved.reason == TOO_FEW_STARS)
     message = np.full(len(frame_id), None, object)
-    message[few] = _messages(few, solution, frames, band)
+    message[few] = few_stars_messages(few, solution.data, solved, frames, band)
     reason = np.where(solved.reason == TOO_FEW_STARS, _missing(solution.data) or TOO_FEW_STARS, solved.reason)
     lacking = np.isnan(factor)
     reason[lacking], message[lacking] = "no_aperture_correction", None
-    solved = _without(solved, np.flatnonzero((reason != None) | lacking))  # noqa: E711
+    solved = solved.without((reason != None) | lacking)  # noqa: E711
     aperture = _MAG_PER_RELATIVE * np.nan_to_num(factor_err) / factor
     solved = replace(solved, zp_err=np.hypot(solved.zp_err, aperture), reason=reason)
     return _rows(frames, band, solution, solved, message, (catalog, version))
 
 
 def _solve(data: Matches, frames: pa.Table, calibration: Calibration) -> _Solution:
-    """Solve all frames of a band, without the stars that are too bright to be measured right."""
+    """Solve all frames of a band, without the stars that are too bright to be measured right.
+
+    Offsets over frames, where there are any, are taken off before the terms of the night are fitted again.
+    """
     frame_id, exposure = frames["frame_id"].to_numpy(), _exposures(frames)
     level, whole = -np.inf, data
     rows, starts = data.by_frame(frame_id)
     frame = np.repeat(np.arange(len(frame_id)), np.diff(starts))
     # The same star is another one on frames of another exposure.
     star = numbers_of(data.star[rows] * 64 + np.round(np.log2(exposure[frame])).astype(np.int64) % 64)
-    for _ in range(_BRIGHT_ROUNDS):
-        term = fit_colour_term(data, calibration)
-        solved = fit_frames(data, frame_id, term, calibration.min_stars)
+    place = _places_on_frames(data, frames)
+    own, flat = np.zeros(len(rows)), data
+    for _ in range(_ROUNDS):
+        term = fit_colour_term(flat, calibration)
+        solved = fit_frames(data, place, frame_id, term, calibration.min_stars)
+        before, own = own, solved.gradients.offset(frame, place[0][rows], place[1][rows])
         # Magnitudes of the counts that the catalog predicts: a frame of another exposure saturates elsewhere.
-        counts = whole.magnitude[rows] - solved.zp[frame] - 2.5 * np.log10(exposure[frame])
-        own = np.sqrt(whole.catalog_variance(rows, term.value) + term.intrinsic**2)
-        residual = term.at_pivot(whole, rows) - solved.zp[frame]
+        counts = whole.magnitude[rows] - solved.zp[frame] - own - 2.5 * np.log10(exposure[frame])
+        of_star = np.sqrt(whole.catalog_variance(rows, term.value) + term.intrinsic**2)
+        residual = term.at_pivot(whole, rows) - solved.zp[frame] - own
         known = np.isfinite(residual)
-        errors = whole.photon_error[rows][known], own[known]
+        errors = whole.photon_error[rows][known], of_star[known]
         found = bright_limit(star[known], counts[known], residual[known], errors)
-        if found == level or abs(found - level) < _SAME_LIMIT:
+        has_same_limit = found == level or abs(found - level) < _SAME_LIMIT
+        if has_same_limit and np.sum((own - before) ** 2) <= len(own) * _SAME_OFFSET**2:
             break
-        level, cut = found, whole.cut.copy()
-        cut[rows[counts < level]] = Cut.BRIGHT
-        data = replace(whole, cut=cut)
+        if not has_same_limit:
+            level, cut = found, whole.cut.copy()
+            cut[rows[counts < level]] = Cut.BRIGHT
+            data = replace(whole, cut=cut)
+        flat = _flattened(data, rows, own)
     return _Solution(data, term, solved, level)
+
+
+def _places_on_frames(data: Matches, frames: pa.Table) -> tuple[Floats, Floats]:
+    """Return where all matches lie on their frames, from -1 to 1; NaN where place or size are not known."""
+    if not {"width_px", "height_px"} <= set(frames.column_names) or np.isnan(data.x_px).all():
+        nowhere = np.full(len(data.frame), np.nan)
+        return nowhere, nowhere
+    frame = places_of(frames["frame_id"].to_numpy(), data.frame)
+    width, height = (aperture_floats(frames, name)[frame] for name in ("width_px", "height_px"))
+    return field_coordinates(data.x_px, data.y_px, width, height)
+
+
+def _flattened(data: Matches, rows: Places, own: Floats) -> Matches:
+    """Return matches without the offsets of some rows."""
+    if not own.any():
+        return data
+    difference = data.difference.copy()
+    difference[rows] -= own
+    return replace(data, difference=difference)
 
 
 def _exposures(frames: pa.Table) -> Floats:
@@ -166,172 +171,11 @@ def _exposures(frames: pa.Table) -> Floats:
     return np.where(exposure > 0.0, exposure, 1.0)
 
 
-def _without(solved: FrameZeropoints, lacking: Places) -> FrameZeropoints:
-    """Return zeropoints without the values of some frames, of which the number of matches is left."""
-    changed = {}
-    for name in (
-        "zp",
-        "zp_fit_err",
-        "zp_random_err",
-        "zp_err",
-        "mean_colour",
-        "colour_spread",
-        "mean_airmass",
-    ):
-        changed[name] = getattr(solved, name).copy()
-        changed[name][lacking] = np.nan
-    for name, nothing in (("rms", np.nan), ("chi2", np.nan), ("n_used", 0)):
-        changed[name] = getattr(solved, name).copy()
-        changed[name][lacking] = nothing
-    return replace(solved, **changed)
-
-
 def _missing(data: Matches) -> str | None:
     """Return what the catalog does not have for any star of the night, as a reason."""
     if not np.isfinite(data.catalog_error).any():
         return NO_BAND
     return None if np.isfinite(data.colour).any() else NO_COLOUR
-
-
-def _messages(few: Places, solution: _Solution, frames: pa.Table, band: Band) -> list[str]:
-    """Return for each frame of too few stars a sentence that says what there was."""
-    if len(few) == 0:
-        return []
-    data, solved, said = solution.data, solution.frames, []
-    columns = ["frame_id", f"{band.flux}_radius_px", "fwhm_px", MORE]
-    order = np.argsort(data.frame, kind="stable")
-    ordered = data.frame[order]
-    for place, frame in zip(
-        few.tolist(),
-        frames.select([name for name in columns if name in frames.column_names])
-        .take(pa.array(few))
-        .to_pylist(),
-        strict=True,
-    ):
-        low, high = np.searchsorted(ordered, [frame["frame_id"], frame["frame_id"] + 1])
-        cut = data.cut[order[low:high]]
-        took = "".join(
-            f"; {words}: {count} of {cut.size}"
-            for one, words in _cuts(frame, band).items()
-            if (count := int(np.count_nonzero(cut == one)))
-        )
-        left, n_used = int(np.count_nonzero(cut == Cut.NONE)), solved.n_used[place]
-        agree = f", {n_used} of them agree" if n_used < left else ""
-        needed = f"{left} of {cut.size} matches can be used{agree}, min_stars is {band.calibration.min_stars}"
-        zp, error = solved.zp[place], solved.zp_err[place]
-        gives = "" if np.isnan(zp) else f"; zeropoint of these: {zp:.3f} +- {error:.3f} mag"
-        said.append(f"{needed}{took}{gives}")
-    return said
-
-
-def _cuts(frame: dict[str, Any], band: Band) -> dict[Cut, str]:
-    """Return each cut in words; that of errors names the aperture, which may be too large for the images of stars."""
-    limits = band.calibration
-    radius = aperture_value(frame, f"{band.flux}_radius_px") if band.flux != "kron" else None
-    where = "the Kron aperture" if radius is None else f"an aperture of {radius:.3g} px"
-    fwhm = frame.get("fwhm_px")
-    seeing = "" if fwhm is None else f" at FWHM {fwhm:.2g} px"
-    return {
-        Cut.MAGNITUDE: f"without magnitude in {band.band.band}",
-        Cut.COLOUR: f"without colour {band.band.colour}",
-        Cut.FLAGS: "flagged as saturated, at the edge or with bad pixels",
-        Cut.FLUX: "without positive flux",
-        Cut.NEIGHBOURS: f"more than {limits.max_crowding:.3g} of the light from neighbours",
-        Cut.ERROR: f"S/N < {_MAG_PER_RELATIVE / limits.max_mag_err:.0f} in {where}{seeing}",
-        Cut.MAG_RANGE: "outside mag_range",
-        Cut.COLOUR_RANGE: "outside colour_range",
-        Cut.HORIZON: "below the horizon",
-        Cut.VARIABLE: "variable stars of the catalog",
-        Cut.BRIGHT: "so bright that fluxes depart from the catalog",
-    }
-
-
-def fit_frames(
-    data: Matches, frame_id: npt.NDArray[np.int64], term: ColourTerm, min_stars: int
-) -> FrameZeropoints:
-    """Fit the zeropoints of frames, all at once, under the night's colour term.
-
-    From fewer stars than `min_stars`, or fewer than five that agree, a zeropoint has the reason ``too_few_stars``
-    beside what they give.
-
-    Parameters
-    ----------
-    data : Matches
-    frame_id : ndarray of int64, shape (n_frames,)
-        All frames that have matches, and others, each once.
-    term : ColourTerm
-    min_stars : int
-    """
-    n = len(frame_id)
-    rows, starts = data.by_frame(frame_id)
-    frame, size = np.repeat(np.arange(n), np.diff(starts)), np.diff(starts)
-    values, photon = term.at_pivot(data, rows), data.photon_error[rows]
-    catalog = data.catalog_variance(rows, term.value)
-    spread = np.maximum(np.sqrt(photon**2 + catalog + term.intrinsic**2), 1e-9)
-    fit = group_means(values, spread, starts)
-    residual = values - fit.means[frame]
-
-    def sums(values: Floats | npt.NDArray[np.bool_]) -> Floats:
-        return group_sums(values, starts)
-
-    agreeing = sums(fit.weights) > 0.0
-    # Stars that exclude each other have no weight, and the fit is its start: then all count.
-    share = np.where(agreeing[frame], fit.weights, 1.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        weight = share / spread**2
-        weight /= sums(weight)[frame]
-        mean_colour, beyond, sky_light, neighbours = (
-            np.where(size > 0, sums(weight * part[rows]), np.nan)
-            for part in (data.colour, data.airmass, data.sky_light, data.neighbours)
-        )
-        rms, chi2 = _scatter(residual, spread, fit.weights, sums)
-        kept = fit.weights >= 0.5
-        n_used = sums(kept).astype(np.int64)
-        coloured = np.where((n_used > 0)[frame], kept, share > 0.0)
-        colour_spread = np.sqrt(
-            sums(coloured * (data.colour[rows] - mean_colour[frame]) ** 2) / sums(coloured)
-        )
-    of_terms = np.hypot(term.error * mean_colour, np.nan_to_num(term.extinction_err) * beyond)
-    # What is wrong with either moves the stars of all frames of the night, and so is none of the frame's own.
-    of_blends = np.hypot(term.sky_light_err * sky_light, _NEIGHBOURS_ERROR * neighbours)
-    own = photon**2 + term.random**2
-    shared = catalog + max(term.intrinsic**2 - term.random**2, 0.0)
-    # What the stars have in the catalog, frames of the same stars have in common.
-    random = sums(weight**2 * own)
-    random += unshared_variance(numbers_of(data.star[rows]), starts, weight, shared)
-    stated = np.maximum(sums(weight**2 * spread**2), np.finfo(float).tiny)
-    n_matched = np.bincount(places_of(frame_id, data.frame), minlength=n)
-    reason = np.full(n, None, object)
-    reason[(size < max(min_stars, 1)) | (n_used < min(min_stars, _FEWEST_USED))] = TOO_FEW_STARS
-    reason[n_matched == 0] = "no_matches"
-    return FrameZeropoints(
-        zp=fit.means,
-        zp_fit_err=np.hypot(fit.errors, of_blends),
-        zp_random_err=fit.errors * np.sqrt(np.minimum(random / stated, 1.0)),
-        zp_err=np.sqrt(fit.errors**2 + of_blends**2 + of_terms**2),
-        mean_colour=mean_colour,
-        colour_spread=colour_spread,
-        mean_airmass=1.0 + beyond if np.isfinite(term.extinction) else np.full(n, np.nan),
-        n_matched=n_matched,
-        n_used=n_used,
-        rms=rms,
-        chi2=chi2,
-        reason=reason,
-    )
-
-
-def _scatter(
-    residual: Floats, spread: Floats, share: Floats, sums: Callable[[Floats], Floats]
-) -> tuple[Floats, Floats]:
-    """Return the scatter of the stars of each frame about its zeropoint, and its square over that of their errors.
-
-    All stars count, with the share of their weight that they kept, so that nothing jumps when one gains or loses some;
-    of a Gaussian that share leaves a known part.
-    """
-    kept = sums(share)
-    number = kept / MEAN_SHARE
-    scale = number / np.where(number > 1.0, number - 1.0, np.nan) / (SHARED_VARIANCE * kept)
-    return np.sqrt(scale * sums(share * residual**2)), scale * sums(share * (residual / spread) ** 2)
 
 
 def _rows(
@@ -381,6 +225,8 @@ def _rows(
         "chi2": solved.chi2,
         "mean_airmass": solved.mean_airmass,
         "bright_limit": limit,
+        "position_terms": _position_terms(solved),
+        "position_err": np.where(np.isfinite(solved.zp), solved.gradients.error, np.nan),
         "reason": pa.array(solved.reason.tolist(), pa.string()),
         "message": pa.array(message.tolist(), pa.string()),
     }
@@ -390,6 +236,17 @@ def _rows(
             "colour_spread": solved.colour_spread,
         }
     return conform(pa.table(columns), load("zeropoints"))
+
+
+def _position_terms(solved: FrameZeropoints) -> pa.Array:
+    """Return the offset over each frame as the schema has it, null for none."""
+    own, kind = solved.gradients, pa.struct([("coefficient", pa.list_(pa.float64()))])
+    has_zp = np.isfinite(solved.zp)
+    lists = [
+        {"coefficient": own.terms[place, : n_terms - 1].tolist()} if has_zp[place] and n_terms > 1 else None
+        for place, n_terms in enumerate(own.n_coefficients.tolist())
+    ]
+    return pa.array(lists, kind)
 
 
 def _uncalibrated(frames: pa.Table, catalog: str, version: int) -> pa.Table:

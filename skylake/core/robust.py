@@ -38,6 +38,8 @@ LEAST_LEFT = 0.5
 #: The mean slope of the weighted residuals is 0.83 of their mean weight for Gaussian data; no less than this counts.
 LEAST_SLOPE = 0.5
 _ITERATIONS = 50
+#: Change of the fitted values with which the iteration ends, over the scatter, and over the values, whose digits end.
+_TOLERANCE, _ROUNDING = 1e-8, 4.0 * float(np.finfo(float).eps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,7 @@ def robust_fit(
     coefficients = _start(design, values, spread, mean, precision)
     scatter = intrinsic if intrinsic is not None else 0.0
     share = np.ones(n)
+    least_step = _ROUNDING * float(np.median(np.abs(values)))
     for _ in range(_ITERATIONS):
         residuals = values - design @ coefficients
         if intrinsic is None:
@@ -152,7 +155,8 @@ def robust_fit(
         if float(share.sum()) < LEAST_LEFT:
             break
         previous, coefficients = coefficients, _solve(design, values, share / spread**2, mean, precision)
-        if np.all(np.abs(coefficients - previous) <= 1e-9 + 1e-7 * np.median(spread)):
+        # Relative to the scatter, so that the units of values and of columns make no difference.
+        if np.all(np.abs(design @ (coefficients - previous)) <= least_step + _TOLERANCE * np.median(spread)):
             break
     residuals = values - design @ coefficients
     covariance = _sandwich(design, residuals, spread, precision)
@@ -180,7 +184,7 @@ def _start(design: Floats, values: Floats, spread: Floats, mean: Floats, precisi
     coefficients = _solve(design, values, 1.0 / spread**2, mean, precision)
     for _ in range(_ITERATIONS):
         residuals = np.abs(values - design @ coefficients)
-        softening = max(1e-3 * float(np.median(residuals)), 1e-9)
+        softening = 1e-3 * max(float(np.median(residuals)), float(np.median(spread)))
         previous, coefficients = (
             coefficients,
             _solve(design, values, 1.0 / (np.maximum(residuals, softening) * spread), mean, precision),

@@ -17,11 +17,11 @@ from skylake.errors import UsageError
 from skylake.lake import Lake, Snapshot
 from skylake.report.collect import MAX_MATCHES, floats, in_force
 from skylake.report.plots import residuals_over_field
+from skylake.report.repeatability_plot import repeatability
 from skylake.report.style import Floats
 from skylake.report.zeropoint_plots import (
     FrameZeropoints,
     StarZeropoint,
-    repeatability,
     star_zeropoint,
     transparency_over_time,
     zeropoint_against_airmass,
@@ -243,7 +243,9 @@ def _map(of: _Calibration) -> Figure:
 
 def _repeatability(of: _Calibration) -> Figure:
     stars = _stars(of)
-    return repeatability(stars.zeropoint, stars.mag, f"Repeatability\n{of.title}")
+    found = pc.index_in(of.matches["frame_id"], of.zeropoints["frame_id"])
+    floor = np.array(of.zeropoints["floor_mag"].take(found).to_numpy(zero_copy_only=False), float)
+    return repeatability(stars.zeropoint, stars.mag, floor, f"Repeatability\n{of.title}")
 
 
 def _frames(of: _Calibration) -> FrameZeropoints:

@@ -22,12 +22,6 @@ _COLOURS = (BLUE, RED, "#3b7d4f", "#7a4a9e", "#8a6d1c")
 _BINS, _PER_BIN = 14, 8
 #: The vertical axis shows so many robust standard deviations, and at least so much, mag.
 _REACH, _LEAST_REACH = 6.0, 0.01
-#: A star repeats if it has so many measurements.
-_MIN_POINTS = 4
-#: Magnitudes of a bin of repeatability.
-_BIN_MAG = 0.5
-#: A floor is that of so many stars of the smallest errors, and of others up to so many times these.
-_FLOOR_STARS, _FLOOR_ERRORS = 8, 1.5
 #: How far below the lines of extinction the picture reaches, mag.
 _BELOW_LINES = 0.3
 #: Nights that the legend names one by one.
@@ -306,92 +300,6 @@ def zeropoint_against_airmass(
 def _bands(names: npt.NDArray[np.object_]) -> dict[str, str]:
     """Return a colour for each band."""
     return dict(zip(sorted(set(names.tolist())), itertools.cycle(_COLOURS), strict=False))
-
-
-def repeatability(stars: StarZeropoint, mag: Floats, title: str) -> Figure:
-    """Draw how far the measurements of each star scatter about their mean, against magnitude, beside the model.
-
-    The model is the random errors of measurements, and beside it these with the floor that bright stars show.
-
-    Parameters
-    ----------
-    stars : StarZeropoint
-    mag : ndarray, shape (n,)
-        Magnitude of the star.
-    title : str
-    """
-    from matplotlib.ticker import LogFormatter
-
-    with canvas(title) as (figure, axes):
-        found = star_scatter(stars, mag)
-        if found.mag.size == 0:
-            draw_note(axes, f"no star has {_MIN_POINTS} measurements yet")
-            return figure
-        text = f"{found.mag.size} stars of {_MIN_POINTS} measurements or more"
-        axes.plot(
-            found.mag, 1000.0 * found.scatter, ".", ms=3, color=BLUE, alpha=0.4, rasterized=True, label=text
-        )
-        number = np.floor(found.mag / _BIN_MAG).astype(int)
-        bins = [one for one in np.unique(number) if np.count_nonzero(number == one) >= 5] or [number[0]]
-        rows = [number == one for one in bins]
-        middle = [float(np.median(found.mag[one])) for one in rows]
-        median = [1000.0 * float(np.median(found.scatter[one])) for one in rows]
-        expected = np.array([1000.0 * float(np.median(found.expected[one])) for one in rows])
-        floor = 1000.0 * found.floor
-        axes.plot(middle, median, "o", ms=5, color=RED, mec="white", mew=0.6, label="median")
-        axes.plot(middle, expected, "--", lw=1.2, color=GREY, label="random errors")
-        model = np.hypot(expected, floor)
-        axes.plot(middle, model, "-", lw=1.4, color=RED, label=f"with a floor of {floor:.1f} mmag")
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        # Between powers of ten only where there are few of them.
-        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.2, 0.5)))
-        axes.set_xlabel("catalog magnitude [mag]")
-        axes.set_ylabel("robust scatter of a star [mmag]")
-        legend_below(axes, 2)
-        return figure
-
-
-@dataclass(frozen=True, slots=True)
-class StarScatter:
-    """Scatter of the measurements of stars about their mean; arrays of shape (n,), one value per star.
-
-    Attributes
-    ----------
-    mag, scatter, expected : ndarray
-        Catalog magnitude, robust scatter, and that which random errors let expect.
-    floor : float
-        Scatter of the stars with the smallest errors beyond these, mag.
-    """
-
-    mag: Floats
-    scatter: Floats
-    expected: Floats
-    floor: float
-
-
-def star_scatter(stars: StarZeropoint, mag: Floats) -> StarScatter:
-    """Return how far the measurements of each star scatter, of stars that have some."""
-    known = np.isfinite(stars.offset) & np.isfinite(mag) & np.isfinite(stars.random_err)
-    _, star, count = np.unique(stars.star[known], return_inverse=True, return_counts=True)
-    offset, error = stars.offset[known], stars.random_err[known]
-    order = np.lexsort((offset, star))
-    ends = np.cumsum(count)
-    pieces = [order[end - many : end] for end, many in zip(ends, count, strict=True) if many >= _MIN_POINTS]
-    apart = [np.abs(offset[one] - np.median(offset[one])) for one in pieces]
-    # Of few values the median deviation is too small: it has lost what the median took.
-    scatter = np.array(
-        [MAD_TO_SIGMA * float(np.median(one)) * np.sqrt(one.size / (one.size - 1.0)) for one in apart]
-    )
-    expected = np.array([float(np.sqrt(np.mean(error[one] ** 2))) for one in pieces])
-    of_star = np.array([float(np.median(mag[known][one])) for one in pieces])
-    floor = 0.0
-    if pieces:
-        best = np.sort(expected)[min(_FLOOR_STARS, expected.size) - 1]
-        bright = expected <= _FLOOR_ERRORS * best
-        excess = float(np.median(scatter[bright] ** 2 - expected[bright] ** 2))
-        floor = float(np.sqrt(max(excess, 0.0)))
-    return StarScatter(of_star, scatter, expected, floor)
 
 
 def version_differences(

@@ -84,6 +84,7 @@ def test_errors_stated_too_small_by_half_are_found_out() -> None:
 
 
 @given(st.integers(0, 2**32), st.integers(1, 60), st.floats(1e-4, 1e4), st.floats(-1e4, 1e4))
+@example(14, 11, 1e-4, 0.0)
 def test_shift_and_scale_go_through(seed: int, n: int, scale: float, shift: float) -> None:
     values, errors = measured(np.random.default_rng(seed), n, 0.02, 0.1)
     plain, moved = robust_mean(values, errors), robust_mean(shift + scale * values, scale * errors)

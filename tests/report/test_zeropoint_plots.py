@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from skylake.report.repeatability_plot import repeatability, star_scatter
 from skylake.report.zeropoint_plots import (
     FrameZeropoints,
     StarZeropoint,
-    repeatability,
-    star_scatter,
     star_zeropoint,
     transparency_over_time,
     version_differences,
@@ -33,6 +32,7 @@ BAND = np.full(30, "V", object)
 NIGHT = np.repeat([20240407, 20240408], 15).astype(np.int64)
 FRAMES = FrameZeropoints(MJD, 18.0 - 0.2 * (AIRMASS - 1.0), np.full(30, 0.004), 0.013, AIRMASS, BAND, NIGHT)
 LINES = {(20240407, "V"): (18.0, 0.2, 0.01), (20240408, "V"): (18.0, 0.2, 0.01)}
+NO_FLOOR = np.full(MAG.size, np.nan)
 NOTHING = StarZeropoint(np.full(3, np.nan), np.full(3, np.nan), np.arange(3))
 
 
@@ -45,7 +45,7 @@ def pictures() -> dict[str, Callable[[], Any]]:
             MJD, 0.9 + 0 * MJD, 0.01 + 0 * MJD, MJD > 60408.2, 0.01, "title"
         ),
         "airmass": lambda: zeropoint_against_airmass(FRAMES, LINES, "title"),
-        "repeatability": lambda: repeatability(STARS, MAG, "title"),
+        "repeatability": lambda: repeatability(STARS, MAG, NO_FLOOR, "title"),
         "differences": lambda: version_differences(MJD, 0.01 * AIRMASS, BAND, (2, 3), "title"),
     }
 
@@ -88,12 +88,24 @@ def test_the_extinction_of_a_night_is_in_the_legend() -> None:
 
 
 def test_the_floor_of_bright_stars_is_recovered() -> None:
-    found = star_scatter(STARS, MAG)
+    found = star_scatter(STARS, MAG, NO_FLOOR)
     assert found.mag.size == N_STARS and found.floor == pytest.approx(FLOOR, rel=0.35)
-    ratio = found.scatter / np.hypot(found.expected, FLOOR)
-    assert np.median(ratio) == pytest.approx(1.0, abs=0.1)
+    assert not found.is_in_force and np.median(found.scatter / found.expected) == pytest.approx(1.0, abs=0.1)
     quiet = StarZeropoint(RANDOM.normal(0.0, ERROR), ERROR, STARS.star)
-    assert star_scatter(quiet, MAG).floor < 0.0015
+    assert star_scatter(quiet, MAG, NO_FLOOR).floor < 0.0015
+
+
+def test_a_floor_in_force_is_drawn_as_it_is_and_once() -> None:
+    """Random errors of magnitudes have it in them already."""
+    whole = StarZeropoint(OFFSET, np.hypot(ERROR, 0.009), STARS.star)
+    found = star_scatter(whole, MAG, np.full(MAG.size, 0.009))
+    assert found.is_in_force and found.floor == pytest.approx(0.009)
+    of_star = ERROR[:N_STARS]
+    np.testing.assert_allclose(found.noise, of_star)
+    np.testing.assert_allclose(found.expected, np.hypot(of_star, 0.009))
+    (axes,) = repeatability(whole, MAG, np.full(MAG.size, 0.009), "title").axes
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert "with a floor of 9.0 mmag, of the zeropoints" in labels
 
 
 def test_the_running_median_has_the_error_of_stars_and_not_of_matches() -> None:
@@ -108,7 +120,7 @@ def test_nothing_to_draw_is_said() -> None:
     empty = FrameZeropoints(MJD, np.full(30, np.nan), MJD * 0, 0.0, AIRMASS, BAND, NIGHT)
     figures = [
         star_zeropoint(NOTHING, np.arange(3.0), "x", "title"),
-        repeatability(NOTHING, np.arange(3.0), "title"),
+        repeatability(NOTHING, np.arange(3.0), np.zeros(3), "title"),
         zeropoint_over_time(empty, {}, "title"),
         zeropoint_against_airmass(empty, {}, "title"),
         transparency_over_time(MJD, np.full(30, np.nan), MJD * 0, MJD > 0, 0.0, "title"),

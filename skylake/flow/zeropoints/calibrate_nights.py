@@ -14,10 +14,11 @@ import dask
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skylake.calibration.frame_zeropoints import TOO_FEW_STARS
 from skylake.calibration.global_zeropoints import calibrated_frames
 from skylake.calibration.match_selection import Band
 from skylake.calibration.star_magnitudes import FEW_REPEATS, MANY_STARS, REPEATED_STARS, REPEATS
-from skylake.calibration.zeropoints import NO_BAND, NO_COLOUR, TOO_FEW_STARS, UNKNOWN_FILTER
+from skylake.calibration.zeropoints import NO_BAND, NO_COLOUR, UNKNOWN_FILTER
 from skylake.cameras import Profile
 from skylake.core.bands import SURVEYS
 from skylake.core.camera import Camera
