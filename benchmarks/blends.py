@@ -26,7 +26,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from claims import Claim, conclude
-from skylake.simulate.fisheye_nights import EXTINCTION, ZEROPOINT, FisheyeNights, simulate_fisheye
 
 from skylake import cameras
 from skylake.calibration.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
@@ -40,6 +39,7 @@ from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.lake import Lake
 from skylake.settings import Settings
 from skylake.simulate import Scenario, ScheduleParams, SpecialParams, StarParams, simulate
+from skylake.simulate.fisheye_nights import EXTINCTION, ZEROPOINT, FisheyeNights, simulate_fisheye
 from skylake.simulate.scenario import CatalogParams
 from skylake.simulate.stamps import Moffat
 from skylake.sky.catalog_columns import CatalogColumns
@@ -265,7 +265,9 @@ def peer(matches: pa.Table, correction: Any, band: Band, zero: dict[str, Any]) -
         return float("nan")
     values = data.difference[mine] - (zero["colour_term"] or 0.0) * data.colour[mine]
     values += (zero["extinction"] or 0.0) * data.airmass[mine]
-    return float(robust_mean(values, data.error[mine]).coefficients[0])
+    return float(
+        robust_mean(values, np.hypot(data.photon_error[mine], data.catalog_error[mine])).coefficients[0]
+    )
 
 
 def residuals_of(trial: Trial) -> np.ndarray:

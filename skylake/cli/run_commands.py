@@ -28,6 +28,7 @@ from skylake.cli.arguments import (
     out_option,
     plot_option,
     readable_lake_argument,
+    require_catalog,
     start_workers,
 )
 from skylake.cli.calibration_pictures import show_differences
@@ -363,6 +364,7 @@ def _choice(
     _require_order(first, last)
     profiles = () if profile_name is None else cameras.load_chips(profile_name)
     snapshot = lake.snapshot()
+    require_catalog(snapshot, catalog)
     names = require_cameras(snapshot, camera_name) if camera_name else ()
     for profile in profiles:
         require_cameras(snapshot, profile.name)

@@ -223,7 +223,7 @@ def test_a_wrong_camera_is_named_with_its_key(
         file.write_text(camera_text)
     name = "none" if camera_text is None else file
     answer = skylake_command(*command.split(), new_lake, "--camera", name, sky / "frames")
-    assert answer.status == 3
+    assert answer.status == (2 if camera_text is None else 3)
     assert words in answer.sentence
     assert camera_text is None or str(file) in answer.sentence
 
@@ -245,8 +245,8 @@ def test_what_is_not_there_is_named(lake: Path, camera: Path, tmp_path: Path, sk
     assert cluster.status == 2
     assert "there is no cluster 'nowhere'; use local, inline, slurm or tls://host:port" in cluster.sentence
     catalog = skylake_command("calibrate", lake, "--catalog", "none")
-    assert catalog.status == 3
-    assert "there is no catalog 'none' in the lake; `skylake catalog list`" in catalog.sentence
+    assert catalog.status == 2
+    assert "there is no catalog 'none' in the lake; it has simcat" in catalog.sentence
     aggregate = skylake_command("aggregate", lake, "nigths")
     assert aggregate.status == 2
     assert (
@@ -399,10 +399,10 @@ def test_a_calibration_is_drawn(lake: Path, tmp_path: Path, well: Run, skylake_c
 @pytest.mark.parametrize(
     ("options", "status", "words"),
     [
-        (("--camera", "large"), 3, "the lake has no frames of large; it has those of small"),
+        (("--camera", "large"), 2, "the lake has no frames of large; it has those of small"),
         (("--from", "20241002", "--to", "20241001"), 2, "--from 20241002 is after --to 20241001"),
-        (("--profile", "sim"), 3, "the lake has no frames of sim; it has those of small"),
-        (("--profile", "none.toml"), 3, "none.toml: there is no such camera profile file"),
+        (("--profile", "sim"), 2, "the lake has no frames of sim; it has those of small"),
+        (("--profile", "none.toml"), 2, "none.toml: there is no such camera profile file"),
         (("--from", "yesterday"), 2, "'yesterday' is no night"),
         (
             ("--from", "20250101"),
