@@ -137,8 +137,8 @@ def catalog() -> None:
     "--index/--no-index",
     "indexed",
     default=True,
-    help="Whether to build the index that finds where frames "
-    "point, one file of up to 500 MB; only a catalog that calibrates alone does without.",
+    help="Whether to build the index with which frames without a usable WCS are solved, one file of up to 500 MB; "
+    "`catalog index` builds it later.",
 )
 @show.as_json
 def import_(

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -372,7 +373,8 @@ def test_frames_that_changed_their_band_have_no_difference(
 ) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(camera.read_text() + 'filters.V.band = "B"\n')
-    assert well("calibrate", copied, "--profile", path, "--version", 2).out.endswith("0 nights up to date\n")
+    told = well("calibrate", copied, "--profile", path, "--version", 2).out
+    assert told.splitlines()[0].endswith("0 nights up to date")
     rows = well("calibrate", copied, "--diff", 1, 2, "--json").json
     assert [(row["band"], row["n_other_band"], row["median_mag"]) for row in rows] == [("V", 4, None)] * 2
     assert well("calibrate", copied, "--diff", 1, 2).out.splitlines()[-1] == (
@@ -447,6 +449,21 @@ def test_a_profile_and_its_edits_apply_from_the_calibration_on(
     assert answer.status == 3 and f"{path}: not valid TOML" in answer.sentence
 
 
+def test_a_calibration_names_what_is_out_of_date_and_what_to_run(copied: Path, well: Run) -> None:
+    assert well("calibrate", copied).out.count("out of date") == 0
+    _, line = well("calibrate", copied, "--version", 2, "--from", 20241002).out.splitlines()
+    assert line.startswith(
+        "calibrate: out of date now, 2 nights from 20241001 to 20241002: nights, photometric_n"
+    )
+    command = shlex.split(line.split("`")[1])
+    assert command[:2] == ["skylake", "aggregate"]
+    well(*command[1:])
+    made = well("calibrate", copied, "--version", 2, "--json").json
+    assert made["outdated"]["nights"] == [20241001]
+    well(*command[1:])
+    assert well("calibrate", copied, "--json").json["outdated"] == {}
+
+
 def test_a_filter_lost_from_the_profile_is_named(
     copied: Path, camera: Path, tmp_path: Path, skylake_command: Run
 ) -> None:
@@ -494,7 +511,7 @@ def test_of_several_catalogs_the_best_one_calibrates(
     well("catalog", "import", new_lake, "red", *table, *position, "--mag", "I=V")
     well("catalog", "import", new_lake, "good", *table, *columns)
     well("ingest", new_lake, "--camera", camera, frames)
-    first, second = well("calibrate", new_lake).out.splitlines()
+    first, second, _ = well("calibrate", new_lake).out.splitlines()
     assert first.startswith("calibrate: good calibrates small: V; ") and "red: has not the bands" in first
     assert second.startswith("calibrate: 1 night against good, version 1; 4 of 4 frames have a zeropoint")
     assert "calibrates" not in well("calibrate", new_lake).out, "it is chosen once"
