@@ -265,7 +265,9 @@ def peer(matches: pa.Table, correction: Any, band: Band, zero: dict[str, Any]) -
         return float("nan")
     values = data.difference[mine] - (zero["colour_term"] or 0.0) * data.colour[mine]
     values += (zero["extinction"] or 0.0) * data.airmass[mine]
-    return float(robust_mean(values, data.error[mine]).coefficients[0])
+    return float(
+        robust_mean(values, np.hypot(data.photon_error[mine], data.catalog_error[mine])).coefficients[0]
+    )
 
 
 def residuals_of(trial: Trial) -> np.ndarray:

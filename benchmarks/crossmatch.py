@@ -293,11 +293,11 @@ def clusters(folder: Path) -> list[Claim]:
     for n_workers in (1, 2):
         with (
             LocalCluster(
-                n_workers, threads_per_worker=1, memory_limit="2GB", dashboard_address=None
+                n_workers=n_workers, threads_per_worker=1, memory_limit="2GB", dashboard_address=None
             ) as cluster,
             Client(cluster) as client,
         ):
-            client.run(warm_up, folder)
+            assert len(client.run(warm_up, folder)) == n_workers
             seconds[n_workers] = timed(lambda client=client: match_collections(*pair, True, client), 2).clock
             peak = max(peak, *client.run(peak_memory).values())
     print(

@@ -4,11 +4,13 @@
 
     SkylakeError                   names the file or key and the fix; exit status 3
     ├── UsageError                 the command or its options are wrong; exit status 2
+    │   └── UnknownProfile         no camera profile has the name that was given
     ├── ConfigurationError         a camera profile, a schema or skylake.toml is wrong
     ├── SchemaError                a table does not fit its schema; names column and row
     ├── LakeError                  the lake is missing, locked, damaged, read-only or full
     │   ├── OvertakenError         somebody else wrote to it at the same time, past the lock
-    │   └── Superseded             another run has changed what a commit was made from; look again
+    │   ├── Superseded             another run has changed what a commit was made from; look again
+    │   └── UnknownName            the lake has nothing of the name that was given; exit status 2
     ├── CatalogError               a reference catalog cannot be read or used
     ├── MirrorError                the database cannot be reached or written
     ├── WorkerError                dask workers cannot be started or were lost
@@ -45,6 +47,10 @@ class UsageError(SkylakeError):
     exit_status: ClassVar[int] = 2
 
 
+class UnknownProfile(UsageError):
+    """No camera profile has the name or the path that was given."""
+
+
 class ConfigurationError(SkylakeError):
     """A profile, schema or settings file holds something that cannot be used."""
 
@@ -63,6 +69,12 @@ class OvertakenError(LakeError):
 
 class Superseded(LakeError):
     """Another run has changed what a commit was made from."""
+
+
+class UnknownName(LakeError):
+    """The lake has no camera, catalog, table, light curve or snapshot of the name that was given."""
+
+    exit_status: ClassVar[int] = UsageError.exit_status
 
 
 class CatalogError(SkylakeError):

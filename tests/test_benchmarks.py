@@ -5,10 +5,13 @@ Only figures of quality are tested; how long something takes is left to `make be
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import chain
@@ -131,6 +134,65 @@ def test_real_frames_are_refined_to_a_quarter_of_a_pixel() -> None:
     places = {name: verdict for name, verdict in found.items() if not name.startswith("CPU")}
     assert len(places) == 4
     assert places == dict.fromkeys(places, "met")
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "benchmarks").rglob("*.py")), ids=lambda path: path.stem)
+def test_benchmarks_name_what_is_there(script: Path) -> None:
+    """They run seldom, so a name that has changed would be found late."""
+    missing = [
+        f"line {line}: {module}.{name}"
+        for line, module, name in names_of_skylake(ast.parse(script.read_text(encoding="utf-8")))
+        if not is_there(module, name)
+    ]
+    assert missing == []
+
+
+def names_of_skylake(tree: ast.Module) -> Iterator[tuple[int, str, str]]:
+    """Yield line, module and name of what a script imports from skylake, and of what it takes from such modules."""
+    modules: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for one in node.names:
+                if one.name.partition(".")[0] == "skylake":
+                    yield node.lineno, *one.name.rpartition(".")[::2]
+                    modules[one.asname or one.name] = one.name if one.asname else one.name.partition(".")[0]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "skylake":
+            for one in node.names:
+                yield node.lineno, node.module or "", one.name
+                modules[one.asname or one.name] = f"{node.module}.{one.name}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            whole = modules[node.value.id]
+            if isinstance(node.ctx, ast.Load) and is_module(whole):
+                yield node.lineno, whole, node.attr
+
+
+def is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def is_there(module: str, name: str) -> bool:
+    if not module:
+        return is_module(name)
+    return is_module(module) and (
+        hasattr(importlib.import_module(module), name) or is_module(f"{module}.{name}")
+    )
+
+
+def test_a_name_that_has_changed_would_be_found() -> None:
+    lines = ["from skylake.core import gone", "from skylake.core.flags import GONE"]
+    script = "\n".join([*lines, "from skylake import cameras", "cameras.lod('sim')"])
+    names = [(module, name) for _, module, name in names_of_skylake(ast.parse(script))]
+    assert names == [
+        ("skylake.core", "gone"),
+        ("skylake.core.flags", "GONE"),
+        ("skylake", "cameras"),
+        ("skylake.cameras", "lod"),
+    ]
+    assert [is_there(*one) for one in names] == [False, False, True, False]
 
 
 def test_the_stages_whose_time_is_reported_are_there() -> None:

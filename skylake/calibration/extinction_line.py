@@ -76,7 +76,7 @@ class ExtinctionLine:
     Attributes
     ----------
     zenith, zenith_err : float
-        Zeropoint of clear frames at the zenith, mag.
+        Zeropoint of clear frames at the zenith, mag: the mean of the fields, each as precise as what its frames share.
     extinction, extinction_err : float
         Mag per airmass.
     mean_airmass : float
@@ -86,7 +86,7 @@ class ExtinctionLine:
     n_cloudy : float
         Expected number of frames that clouds push below the line.
     depth : float
-        How far the median frame lies below the line, mag.
+        How far the median frame lies below the line and the offset of its field, mag.
     p_steady : float
         Probability that all frames but a few stray ones lie on one line.
     """
@@ -138,7 +138,8 @@ def fit_line(frames: NightFrames, prior: tuple[float, float]) -> ExtinctionLine:
     covariance = np.einsum("i,ijk->jk", share, np.array(spreads)) + (apart * share[:, None]).T @ apart
     n_cloudy = float(share @ [fit.cloudy.sum() for fit in fits])
     covariance = _less_sure(covariance, model.precision, 1.0 - n_cloudy / len(frames.zp))
-    below = model.at(mean) - frames.zp
+    offsets = share @ np.array([fit.offsets for fit in fits])
+    below = -model.deviations(mean, offsets)
     has_extinction = prior[1] > 0.0
     return ExtinctionLine(
         zenith=float(mean[0]),

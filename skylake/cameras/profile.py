@@ -20,7 +20,7 @@ from skylake.core.batch import is_plain_name
 from skylake.core.camera import Camera
 from skylake.core.ids import config_sha256
 from skylake.declared import build, read_toml
-from skylake.errors import ConfigurationError, reason_of
+from skylake.errors import ConfigurationError, UnknownProfile, reason_of
 
 _log = logs.get(__name__)
 
@@ -109,9 +109,11 @@ def load(name_or_path: str | Path) -> Profile:
 
     Raises
     ------
+    UnknownProfile
+        If there is no such profile.
     ConfigurationError
-        If there is no such profile, it is one of several chips and none is named, or it holds an unknown key or
-        an invalid value; the error names the file and the key.
+        If it is one of several chips and none is named, or it holds an unknown key or an invalid value; the error
+        names the file and the key.
     """
     chips = load_chips(name_or_path)
     if len(chips) > 1:
@@ -127,7 +129,7 @@ def load_chips(name_or_path: str | Path) -> tuple[Profile, ...]:
 
     Raises
     ------
-    ConfigurationError
+    UnknownProfile, ConfigurationError
         As :func:`load`.
     """
     name, wanted = str(name_or_path), ""
@@ -228,12 +230,10 @@ def _find(name: str) -> Path:
     if path.is_file():
         return path
     if path.suffix == ".toml" or "/" in name:
-        raise ConfigurationError(f"{name}: there is no such camera profile file")
+        raise UnknownProfile(f"{name}: there is no such camera profile file")
     near = difflib.get_close_matches(name, names(), 1)
     hint = f"did you mean {near[0]!r}?" if near else f"known names are {', '.join(names())}"
-    raise ConfigurationError(
-        f"there is no camera profile {name!r}; {hint} (or give the path of a .toml file)"
-    )
+    raise UnknownProfile(f"there is no camera profile {name!r}; {hint} (or give the path of a .toml file)")
 
 
 def _resolve_like(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
@@ -246,7 +246,7 @@ def _resolve_like(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     beside = path.parent / str(parent)
     try:
         parent_path = beside if beside.suffix == ".toml" and beside.is_file() else _find(str(parent))
-    except ConfigurationError as error:
+    except (ConfigurationError, UnknownProfile) as error:
         raise ConfigurationError(f"{path}: like: {error}") from error
     return _merge(_resolve_like(parent_path, (*seen, path)), data)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from skylake.flow.execution.cluster import Workers
     from skylake.lake import Lake, Snapshot
     from skylake.settings import Settings
+    from skylake.sky.lake_catalogs import ReferenceCatalog
 
 _log = logs.get(__name__)
 
@@ -273,6 +274,51 @@ def new_run() -> str:
 def open_snapshot(path: Path, as_of: str | None) -> Snapshot:
     """Open a snapshot of the lake of an argument."""
     return open_lake(path).snapshot(as_of)
+
+
+def require_table(snapshot: Snapshot, name: str) -> None:
+    """Refuse a table that the lake does not have.
+
+    Raises
+    ------
+    UnknownName
+    """
+    from skylake.errors import UnknownName
+
+    if name not in snapshot.tables:
+        raise UnknownName(f"there is no table {name!r}; the tables are {', '.join(snapshot.tables)}")
+
+
+def require_catalog(snapshot: Snapshot, name: str | None) -> None:
+    """Refuse a catalog that is named, and that the lake does not have.
+
+    Raises
+    ------
+    UnknownName
+    """
+    from skylake.errors import UnknownName
+
+    if name is not None and name not in snapshot.catalogs():
+        known = ", ".join(snapshot.catalogs())
+        has = f"it has {known}" if known else "bring one in with `skylake catalog import`"
+        raise UnknownName(f"there is no catalog {name!r} in the lake; {has}")
+
+
+def open_catalog(lake: Path, name: str) -> ReferenceCatalog:
+    """Open a catalog of the lake of an argument.
+
+    Raises
+    ------
+    UnknownName
+        If the lake does not have it.
+    CatalogError
+        If it is damaged.
+    """
+    from skylake.sky.lake_catalogs import ReferenceCatalog
+
+    snapshot = open_lake(lake).snapshot()
+    require_catalog(snapshot, name)
+    return ReferenceCatalog.open(snapshot.catalog(name))
 
 
 @contextmanager

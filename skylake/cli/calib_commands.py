@@ -225,16 +225,16 @@ def list_(lake: Path, camera_name: str | None, kind: str | None, as_json: bool) 
     Level and noise are in ADU, those of flats in parts of the median; columns that none of them has are left out.
     The last columns say when its frames were taken (the middle), and for which time each may be used, UTC.
     """
-    from skylake.cli.camera_names import name_in_lake
+    from skylake.cli.camera_names import name_in_lake, require_camera
 
     snapshot = open_lake(lake).snapshot()
+    rows = snapshot.read("masters", ["camera", *_LISTED]).to_pylist()
     if camera_name is not None:
         camera_name = name_in_lake(snapshot, camera_name)
-    rows = [
-        row
-        for row in snapshot.read("masters", ["camera", *_LISTED]).to_pylist()
-        if camera_name in (None, row["camera"]) and kind in (None, row["kind"])
-    ]
+        # Masters are built before there are frames.
+        if camera_name not in {row["camera"] for row in rows}:
+            require_camera(snapshot, camera_name)
+    rows = [row for row in rows if camera_name in (None, row["camera"]) and kind in (None, row["kind"])]
     rows.sort(key=lambda row: (row["camera"], row["kind"], row["mjd_mid"] or 0.0, row["name"]))
     # The limits of the use of a master are given in words.
     worded = [key for key in _LISTED if key not in _LIMITS]

@@ -22,7 +22,9 @@ def name_in_lake(snapshot: Snapshot, text: str) -> str:
     Raises
     ------
     ConfigurationError
-        If it is the path of a file that is no profile, or is not there, or of a camera of several chips.
+        If it is the path of a file that is no profile, or of a camera of several chips.
+    UnknownProfile
+        If it is the path of a file that is not there.
     """
     from skylake import cameras
 
@@ -36,9 +38,9 @@ def require_camera(snapshot: Snapshot, text: str) -> str:
 
     Raises
     ------
-    LakeError
+    UnknownName
         If the lake knows no such camera.
-    ConfigurationError
+    ConfigurationError, UnknownProfile
         As :func:`name_in_lake`.
     """
     return _required(snapshot, name_in_lake(snapshot, text))
@@ -49,7 +51,7 @@ def require_cameras(snapshot: Snapshot, text: str) -> tuple[str, ...]:
 
     Raises
     ------
-    LakeError, ConfigurationError
+    UnknownName, ConfigurationError, UnknownProfile
         As :func:`require_camera`, for several chips.
     """
     from skylake import cameras
@@ -60,7 +62,7 @@ def require_cameras(snapshot: Snapshot, text: str) -> tuple[str, ...]:
 
 
 def _required(snapshot: Snapshot, name: str) -> str:
-    from skylake.errors import LakeError
+    from skylake.errors import UnknownName
 
     if _is_known(snapshot, name):
         return name
@@ -70,7 +72,7 @@ def _required(snapshot: Snapshot, name: str) -> str:
         if known
         else "it has none at all; `skylake ingest` brings them in"
     )
-    raise LakeError(f"{snapshot.layout.root}: the lake has no frames of {name}; {has}")
+    raise UnknownName(f"{snapshot.layout.root}: the lake has no frames of {name}; {has}")
 
 
 def _is_known(snapshot: Snapshot, name: str) -> bool:

@@ -12,8 +12,10 @@ from skylake.cli import completion, show
 from skylake.cli.arguments import (
     Number,
     lake_argument,
+    open_catalog,
     open_lake,
     readable_lake_argument,
+    require_catalog,
 )
 from skylake.cli.catalog_search_commands import box, cone, coverage
 from skylake.cli.progress_bar import progress
@@ -135,8 +137,8 @@ def catalog() -> None:
     "--index/--no-index",
     "indexed",
     default=True,
-    help="Whether to build the index that finds where frames "
-    "point, one file of up to 500 MB; only a catalog that calibrates alone does without.",
+    help="Whether to build the index with which frames without a usable WCS are solved, one file of up to 500 MB; "
+    "`catalog index` builds it later.",
 )
 @show.as_json
 def import_(
@@ -355,20 +357,37 @@ def list_(lake: Path, as_json: bool) -> None:
 @click.argument("name", shell_complete=completion.catalogs)
 @show.as_json
 def show_(lake: Path, name: str, as_json: bool) -> None:
-    """Show the columns of the catalog NAME, with units and meanings."""
-    from skylake.sky.hats import read_common_metadata
-    from skylake.sky.lake_catalogs import ReferenceCatalog
+    """Show the columns of the catalog NAME, with units and meanings.
 
-    reference = ReferenceCatalog.open(open_lake(lake).snapshot().catalog(name))
+    A magnitude says which band it is: g of the SDSS, of Pan-STARRS1 and of APASS differ.
+    """
+    from skylake.sky.hats import read_common_metadata
+
+    reference = open_catalog(lake, name)
     schema = read_common_metadata(reference.root)
     rows = []
     for field in schema:
         metadata = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
-        rows.append([field.name, str(field.type), metadata.get("unit", ""), metadata.get("description", "")])
+        meaning = [metadata.get("description", ""), _survey_meaning(field.name, reference.survey)]
+        rows.append([field.name, str(field.type), metadata.get("unit", ""), "; ".join(filter(None, meaning))])
     header = ["column", "type", "unit", "meaning"]
     show.result(
         [dict(zip(header, row, strict=True)) for row in rows], as_json, lambda: show.table(rows, header)
     )
+
+
+def _survey_meaning(column: str, survey: str) -> str:
+    """Return whose band the magnitudes of a column are in, if its name leaves that open; else nothing."""
+    from skylake.core.bands import own_bands, survey_band
+
+    name = column.removeprefix("mag_")
+    if name == column:
+        return ""
+    band = survey_band(name, survey)
+    if band != name:
+        return f"the band {band}"
+    own = own_bands(name)
+    return f"whether it is {', '.join(own[:-1])} or {own[-1]} is not known" if len(own) > 1 else ""
 
 
 @catalog.command()
@@ -397,7 +416,9 @@ def index(lake: Path, name: str, scales: tuple[float, float], band: str | None, 
 
     if scales[0] >= scales[1]:
         raise UsageError(f"--scales {scales[0]:g} {scales[1]:g}: give the narrowest first")
-    built, path = index_catalog(open_lake(lake).snapshot(), name, band, *scales)
+    snapshot = open_lake(lake).snapshot()
+    require_catalog(snapshot, name)
+    built, path = index_catalog(snapshot, name, band, *scales)
     row = {
         "name": name,
         "stars": built.n_stars,

@@ -12,7 +12,7 @@ from skylake.cli import completion, show
 from skylake.cli.arguments import (
     Command,
     declination,
-    open_lake,
+    open_catalog,
     out_option,
     output_file,
     plot_option,
@@ -97,10 +97,9 @@ def cone(
     """Print the stars of the catalog NAME within RADIUS_ARCSEC of RA DEC (degrees), as CSV, the nearest first."""
     from skylake.cli.output import write_table
     from skylake.sky.catalog_search import nearest_first
-    from skylake.sky.lake_catalogs import ReferenceCatalog
 
     limits = _limits(magnitudes, colours)
-    reference = ReferenceCatalog.open(open_lake(lake).snapshot().catalog(name))
+    reference = open_catalog(lake, name)
     write_table(nearest_first(reference, ra, dec, radius_arcsec / 3600.0, limits), out)
 
 
@@ -134,12 +133,11 @@ def box(
     from skylake.errors import UsageError
     from skylake.sky.catalog_search import in_box
     from skylake.sky.cone import Box
-    from skylake.sky.lake_catalogs import ReferenceCatalog
 
     if south > north:
         raise UsageError(f"DEC_FROM {south:g} is north of DEC_TO {north:g}; exchange them")
     limits = _limits(magnitudes, colours)
-    reference = ReferenceCatalog.open(open_lake(lake).snapshot().catalog(name))
+    reference = open_catalog(lake, name)
     write_table(in_box(reference, Box((west, east), (south, north)), limits), out)
 
 
@@ -168,9 +166,8 @@ def coverage(
     """Show how much of the sky the catalog NAME covers: the HEALPix pixels that have stars."""
     from skylake.cli.output import writing
     from skylake.sky.catalog_search import coverage as find_coverage
-    from skylake.sky.lake_catalogs import ReferenceCatalog
 
-    found = find_coverage(ReferenceCatalog.open(open_lake(lake).snapshot().catalog(name)), order)
+    found = find_coverage(open_catalog(lake, name), order)
     if out is not None:
         with writing(out):
             found.write_moc(out)

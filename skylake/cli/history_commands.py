@@ -13,6 +13,7 @@ from skylake.cli.arguments import (
     lake_argument,
     open_lake,
     readable_lake_argument,
+    require_table,
     start_workers,
 )
 from skylake.cli.progress_bar import progress
@@ -37,12 +38,9 @@ def history(lake: Path, last: int | None, batch: str | None, table: str | None, 
     The number in the first column is the state after the run, which --as-of and rollback take. A snapshot that was
     vacuumed stays in the list and cannot be read any more. Of a published lake only some can be read.
     """
-    from skylake.errors import UsageError
-
     opened = open_lake(lake)
-    tables = opened.snapshot().tables
-    if table is not None and table not in tables:
-        raise UsageError(f"there is no table {table!r}; the tables are {', '.join(tables)}")
+    if table is not None:
+        require_table(opened.snapshot(), table)
     entries = opened.runs(last, batch, table)
     gone = "not published" if is_url(lake) else "vacuumed"
 

@@ -18,6 +18,7 @@ from skylake.cli.arguments import (
     open_snapshot,
     place_of_workers,
     readable_lake_argument,
+    require_table,
 )
 
 if TYPE_CHECKING:
@@ -224,6 +225,7 @@ def path(lake: Path, table: str, margin: bool, as_of: str | None) -> None:
     pixels if it is given the collection, which --margin prints.
     """
     snapshot = open_snapshot(lake, as_of)
+    require_table(snapshot, table)
     folder = snapshot.collection(table) if margin else snapshot.folder(table)
     if folder is None:
         from skylake.errors import LakeError

@@ -38,7 +38,8 @@ from skylake.revision import code_version
 
 _EPILOG = """\b
 Exit status: 0 all well; 1 the work ran but some frames failed or were rejected (they are
-listed), or verify or status found something broken; 2 wrong use; 3 the run could not go on.
+listed), or verify or status found something broken; 2 wrong use, also a camera, catalog, table,
+star or snapshot that is not there; 3 the run could not go on.
 
 \b
 A first night:

@@ -19,6 +19,7 @@ from skylake.cli.arguments import (
     plot_option,
     radius_arcsec,
     readable_lake_argument,
+    require_table,
     right_ascension,
 )
 
@@ -211,7 +212,9 @@ def cone(
     """Print the rows of TABLE (sources, matches, lightcurves …) within RADIUS_ARCSEC of RA DEC (degrees), as CSV."""
     from skylake.cli.output import write_table
 
-    write_table(open_snapshot(lake, as_of).cone(table, ra, dec, radius_arcsec / 3600.0), out)
+    snapshot = open_snapshot(lake, as_of)
+    require_table(snapshot, table)
+    write_table(snapshot.cone(table, ra, dec, radius_arcsec / 3600.0), out)
 
 
 @click.command("map")

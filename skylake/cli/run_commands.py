@@ -28,6 +28,7 @@ from skylake.cli.arguments import (
     out_option,
     plot_option,
     readable_lake_argument,
+    require_catalog,
     start_workers,
 )
 from skylake.cli.calibration_pictures import show_differences
@@ -323,6 +324,7 @@ def calibrate(
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
         report = run_calibrate(opened, pool, progress=shown, choice=choice)
     in_force = calibrating_catalogs(opened)
+    stale = _stale_aggregates(opened) if report.n_zeropoints else {}
 
     def text() -> None:
         for sentence in report.chosen.values():
@@ -334,14 +336,34 @@ def calibrate(
                 f"for {choice.catalog} write calibrate = {json.dumps(choice.catalog)} below [catalog] in "
                 f"{opened.layout.settings_file}"
             )
+        if stale:
+            nights = sorted(set().union(*stale.values()))
+            click.echo(
+                f"calibrate: out of date now, {_span(nights)}: {', '.join(stale)}; "
+                f"`skylake aggregate {shlex.quote(str(lake))}` makes them anew"
+            )
 
-    show.result(dataclasses.asdict(report), as_json, text)
+    show.result(dataclasses.asdict(report) | {"outdated": stale}, as_json, text)
     for sentence in report.warnings:
         show.complain(sentence)
     nothing = None if report.n_zeropoints else nothing_calibrated(opened, choice)
     if nothing:
         show.complain(nothing)
     ctx.exit(3 if nothing else 1 if report.warnings else 0)
+
+
+def _stale_aggregates(lake: Lake) -> dict[str, list[int]]:
+    """Return the nights of each aggregate that are to be made anew."""
+    from skylake.flow.aggregates.stale_parts import outdated
+
+    states = outdated(lake)
+    return {name: sorted(state.nights) for name, state in states.items() if state.nights}
+
+
+def _span(nights: Sequence[int]) -> str:
+    """Return some nights in words."""
+    first, last = nights[0], nights[-1]
+    return f"night {first}" if first == last else f"{len(nights)} nights from {first} to {last}"
 
 
 def _choice(
@@ -363,6 +385,7 @@ def _choice(
     _require_order(first, last)
     profiles = () if profile_name is None else cameras.load_chips(profile_name)
     snapshot = lake.snapshot()
+    require_catalog(snapshot, catalog)
     names = require_cameras(snapshot, camera_name) if camera_name else ()
     for profile in profiles:
         require_cameras(snapshot, profile.name)

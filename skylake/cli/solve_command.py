@@ -286,10 +286,11 @@ def _params(
 
 
 def _catalog(lake: Path, name: str | None, profile: Profile) -> str:
-    from skylake.cli.arguments import open_lake
+    from skylake.cli.arguments import open_lake, require_catalog
     from skylake.errors import CatalogError
 
     opened = open_lake(lake)
+    require_catalog(opened.snapshot(), name)
     catalog = name or profile.base.catalog.over(opened.settings.catalog).solve
     if not catalog and opened.snapshot().catalogs():
         raise CatalogError(

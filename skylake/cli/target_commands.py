@@ -14,6 +14,7 @@ from skylake.cli.arguments import (
     cluster_options,
     lake_argument,
     open_lake,
+    require_catalog,
     start_workers,
 )
 from skylake.cli.progress_bar import progress
@@ -80,7 +81,9 @@ def targets(
     if catalog is not None and no_catalog:
         raise click.UsageError("--catalog and --no-catalog contradict each other; give one of them")
     opened = open_lake(lake)
-    camera = require_camera(opened.snapshot(), camera_name)
+    snapshot = opened.snapshot()
+    camera = require_camera(snapshot, camera_name)
+    require_catalog(snapshot, catalog)
     name = None if no_catalog else catalog or opened.calibrating_catalog(camera) or None
     options = TargetOptions(name, band, faint, seen, share)
     with start_workers(opened, cluster, workers) as pool, progress() as shown:

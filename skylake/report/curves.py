@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from skylake.core.ids import text_id
 from skylake.core.sphere import separation_deg
-from skylake.errors import LakeError, UsageError
+from skylake.errors import LakeError, UnknownName, UsageError
 from skylake.lake import Snapshot
 from skylake.report.curve_fluxes import FluxChoice, in_flux
 
@@ -83,7 +83,7 @@ def curve_of_object(
         if rows.num_rows:
             return _curve(snapshot, rows, rows.slice(0, 1), kind, flux)
     require_curves(snapshot, measured)
-    raise LakeError(
+    raise UnknownName(
         f"there is no light curve of the star {object_id}; `skylake cone` finds stars by position"
     )
 
@@ -103,7 +103,7 @@ def curve_named(
     try:
         return curve_of_object(snapshot, number, measured=measured, flux=flux)
     except (LakeError, OverflowError) as error:
-        raise LakeError(
+        raise UnknownName(
             f"there is no light curve of the star {star}; `skylake cone` finds stars by position"
         ) from error
 
@@ -158,7 +158,7 @@ def curve_at(
             curve = _curve(snapshot, rows, rows.slice(nearest, 1), kind, flux)
             return curve | {"separation_arcsec": float(distance[nearest] * 3600.0)}
     require_curves(snapshot, measured)
-    raise LakeError(f"there is no light curve within {reach_arcsec:g} arcsec of {ra_deg} {dec_deg}")
+    raise UnknownName(f"there is no light curve within {reach_arcsec:g} arcsec of {ra_deg} {dec_deg}")
 
 
 def _curve(

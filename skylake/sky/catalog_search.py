@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from skylake.core.bands import colour_column, mag_column
 from skylake.core.sphere import INDEX_ORDER, separation_deg
-from skylake.errors import CatalogError, UsageError
+from skylake.errors import UsageError
 from skylake.sky.cone import Box
 from skylake.sky.lake_catalogs import ReferenceCatalog
 
@@ -71,7 +71,7 @@ def _magnitude(catalog: ReferenceCatalog, band: str) -> Any:
     import pyarrow.compute as pc
 
     if band not in catalog.bands:
-        raise CatalogError(
+        raise UsageError(
             f"the catalog {catalog.name} has no magnitudes {band!r}; it has {', '.join(catalog.bands) or 'none'}"
         )
     return pc.field(mag_column(band))
@@ -84,7 +84,7 @@ def _colour_between(catalog: ReferenceCatalog, colour: str, limits: Range) -> li
         return _between(pc.field(colour_column(colour)), limits)
     blue, _, red = colour.partition("-")
     if blue not in catalog.bands or red not in catalog.bands:
-        raise CatalogError(
+        raise UsageError(
             f"the catalog {catalog.name} has no colour {colour!r}; it has {', '.join(catalog.colours) or 'none'}, and "
             f"magnitudes in {', '.join(catalog.bands) or 'no band'}"
         )

@@ -12,15 +12,17 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from skylake.core.sphere import IntArray
 from skylake.errors import CatalogError, UsageError, reason_of
-from skylake.places import place
+from skylake.places import is_url, place
 from skylake.schema import Column, TableLayout, TableSchema
 from skylake.schema.arrow import column_of
 from skylake.sky.cone import read_ranges
@@ -37,6 +39,8 @@ _ADDED = (
 _TYPES = {"match_arcsec": pa.float64(), "match_no": pa.int32()}
 #: What the positions are called that only the match needs.
 _HIDDEN = ("_match_ra", "_match_dec")
+#: A match in more pixels is none of a few rows.
+_MANY_PIXELS = 100
 
 How = Literal["inner", "left"]
 
@@ -246,6 +250,33 @@ def partitions(left: HatsFiles, right: HatsFiles, neighbours: Neighbours) -> lis
         return pixels
     others = _Leaves(right.leaves)
     return [one for one in pixels if others.touched(_reached(one, neighbours.radius_arcsec))]
+
+
+def reads_few(
+    left: HatsFiles, right: HatsFiles, neighbours: Neighbours, pixels: Sequence[Pixel], most: int
+) -> bool:
+    """Tell whether a match in some pixels reads at most so many rows; False where it takes long to know."""
+    if len(pixels) > _MANY_PIXELS:
+        return False
+    total = 0.0
+    for table, radius in ((left, None), (right, neighbours.radius_arcsec)):
+        leaves = _Leaves(table.leaves)
+        for leaf in {leaf for pixel in pixels for leaf in leaves.touched(_reached(pixel, radius))}:
+            for path, n_rows in table.leaves[leaf].items():
+                if n_rows is None and is_url(path):
+                    return False
+                total += _n_rows_of(path) if n_rows is None else n_rows
+                if total > most:
+                    return False
+    return True
+
+
+def _n_rows_of(path: Path) -> float:
+    """Return how many rows a file has; infinitely many if it cannot be read, which the match itself reports."""
+    try:
+        return float(pq.read_metadata(path).num_rows)
+    except (OSError, pa.ArrowException):
+        return float("inf")
 
 
 class _Leaves:

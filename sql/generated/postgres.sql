@@ -562,9 +562,9 @@ COMMENT ON COLUMN nights.extinction IS 'Extinction per airmass, from zeropoints 
 
 COMMENT ON COLUMN nights.extinction_err IS 'Standard error of extinction [mag]';
 
-COMMENT ON COLUMN nights.zp_zenith IS 'Zeropoint at the zenith of frames that clouds do not lower below the others of the night; clouds that stay the same all night lower it too [mag]';
+COMMENT ON COLUMN nights.zp_zenith IS 'Zeropoint at the zenith of frames without passing clouds, the mean of the fields of the night; clouds that stay the same all night lower it too [mag]';
 
-COMMENT ON COLUMN nights.zp_zenith_err IS 'Standard error of zp_zenith, without what all fields and nights share [mag]';
+COMMENT ON COLUMN nights.zp_zenith_err IS 'Standard error of zp_zenith: what frames and fields do not share; without what all fields and nights share [mag]';
 
 COMMENT ON COLUMN nights.mean_airmass IS 'Airmass at which the errors of zeropoint and extinction have nothing to do with each other';
 
@@ -572,7 +572,7 @@ COMMENT ON COLUMN nights.zp_excess IS 'Scatter of zeropoints about the line of e
 
 COMMENT ON COLUMN nights.n_cloudy IS 'Expected number of frames that clouds lower below the line of extinction';
 
-COMMENT ON COLUMN nights.cloud_mag IS 'How far the median frame lies below the line of extinction [mag]';
+COMMENT ON COLUMN nights.cloud_mag IS 'How far the median frame lies below the line of extinction of its field: the light that passing clouds take from it, about 0 in a clear night, whatever the number of fields [mag]';
 
 COMMENT ON COLUMN nights.p_steady IS 'Probability that all frames but a few stray ones lie on one line of extinction';
 

@@ -59,6 +59,18 @@ def test_frames_behind_clouds_do_not_lower_the_line() -> None:
     assert line.p_steady < 1e-3 and line.depth > 0.05
 
 
+@pytest.mark.parametrize("offset", [-0.03, 0.03])
+def test_the_offset_of_a_field_is_no_cloud(offset: float) -> None:
+    """The median frame is one of the larger field, and the zenith that of both."""
+    random = np.random.default_rng(3)
+    night = a_night(random, 60, 0.15)
+    field = (np.arange(60) >= 45).astype(int)
+    night = replace(night, zp=night.zp + offset * field, field=field, shared=np.full(60, 0.02))
+    line = fit_line(night, PRIOR)
+    assert abs(line.depth) < 0.003 and line.n_cloudy < 3.0
+    assert line.zenith == pytest.approx(20.0 + offset / 2.0, abs=0.01) and line.zenith_err > 0.01
+
+
 def test_a_stray_frame_is_no_cloud_and_a_steady_night_is_known() -> None:
     frames = a_night(np.random.default_rng(2), 60, 0.15)
     zp = frames.zp.copy()

@@ -293,6 +293,27 @@ def test_coverage_is_where_the_stars_are(
     assert (tmp_path / "sky.png").stat().st_size > 5000
 
 
+def test_a_g_of_any_survey_is_shown_as_such(new_lake: Path, tmp_path: Path, well: Run) -> None:
+    (table := tmp_path / "stars.csv").write_text("ra,dec,g,V\n150.0,2.0,12.0,11.5\n")
+    options = (
+        "--ra",
+        "ra",
+        "--dec",
+        "dec",
+        "--mag",
+        "g=g",
+        "--mag",
+        "V=V",
+        "--ra-unit",
+        "degrees",
+        "--no-index",
+    )
+    well("catalog", "import", new_lake, "own", "--format", "table", table, *options)
+    shown = {row["column"]: row["meaning"] for row in well("catalog", "show", new_lake, "own", "--json").json}
+    assert shown["mag_g"] == "Magnitude in g, AB; whether it is SDSS_g, APASS_g or PS1_g is not known"
+    assert shown["mag_V"] == "Magnitude in V, Vega" and shown["mag_g_err"] == "Error of mag_g, 1 sigma"
+
+
 @pytest.mark.parametrize(
     ("line", "status", "words"),
     [
@@ -300,11 +321,11 @@ def test_coverage_is_where_the_stars_are(
         ("box LAKE simcat 1 2 3 4 --mag V", 2, "--mag V: write NAME=FROM:TO, as in --mag V=8:12 or V=:12"),
         ("box LAKE simcat 1 2 3 4 --mag V=12:8", 2, "--mag V=12:8: write NAME=FROM:TO"),
         ("box LAKE simcat 1 2 3 4 --mag V=nan:8", 2, "--mag V=nan:8: write NAME=FROM:TO"),
-        ("cone LAKE simcat 1 2 3 --mag K=1:8", 3, "has no magnitudes 'K'; it has"),
-        ("cone LAKE simcat 1 2 3 --colour J-K=:1", 3, "has no colour 'J-K'; it has B-V, and magnitudes in"),
+        ("cone LAKE simcat 1 2 3 --mag K=1:8", 2, "has no magnitudes 'K'; it has"),
+        ("cone LAKE simcat 1 2 3 --colour J-K=:1", 2, "has no colour 'J-K'; it has B-V, and magnitudes in"),
         ("coverage LAKE simcat -o x.png", 2, "x.png: the suffix names no format of coverage maps"),
-        ("show LAKE none", 3, "there is no catalog 'none' in the lake; `skylake catalog list` shows"),
-        ("cone LAKE none 1 1 1", 3, "there is no catalog 'none' in the lake"),
+        ("show LAKE none", 2, "there is no catalog 'none' in the lake; it has simcat"),
+        ("cone LAKE none 1 1 1", 2, "there is no catalog 'none' in the lake"),
         ("cone LAKE simcat 1 -91 1", 2, "'DEC': '-91' is not a number from -90 to 90"),
         ("cone LAKE simcat x 1 1", 2, "'RA': 'x' is not a number"),
         ("cone LAKE simcat 1 1 -3", 2, "'RADIUS_ARCSEC': '-3'"),
@@ -371,6 +392,8 @@ def test_a_survey_is_imported_as_published(
     assert "ps1: the file has no column nDetections or qualityFlag, so" in answer.err
     assert "ps1: 1 rows have no identifier; theirs are made from their positions" in answer.err
     assert ReferenceCatalog.open(new_lake / "catalogs" / "ps1").epoch == 2013.0
+    shown = {row["column"]: row["meaning"] for row in well("catalog", "show", new_lake, "ps1", "--json").json}
+    assert shown["mag_g"] == "Magnitude in g, AB; the band PS1_g"
     rows = well("sql", new_lake, "SELECT mag_g FROM catalogs.ps1 ORDER BY ra_deg", "--format", "json").json
     assert [row["mag_g"] for row in rows] == [pytest.approx(17.5), None]
     assert well(

@@ -10,6 +10,11 @@ import pytest
 
 import skylake
 from skylake.core.sphere import arcsec_of_chord, unit_vectors
+from skylake.flow.catalogs import crossmatch_tables
+from skylake.flow.catalogs.crossmatch_tables import MatchRequest
+from skylake.flow.execution.cluster import Distributed
+from skylake.lake import Lake
+from skylake.sky.crossmatch import Neighbours
 
 pytestmark = pytest.mark.full
 
@@ -102,10 +107,18 @@ def test_the_table_is_one_of_the_lake(own: Path, well: Run, skylake_command: Run
     assert len(skylake.open(own)["bright"].arrow()) == len(skylake.open(own)["bright"])
 
 
+def test_a_small_match_waits_for_no_workers(own: Path) -> None:
+    """They would start with their first task, which takes seconds."""
+    few = Distributed(lambda: pytest.fail("workers were started"), 2)
+    request = MatchRequest("sources", "simcat", Neighbours(radius_arcsec=20.0))
+    assert crossmatch_tables.crossmatch(Lake(own), "at_once", request, few).n_rows > 20
+
+
 @pytest.mark.slow
-def test_workers_make_the_same_table(own: Path, well: Run) -> None:
+def test_workers_make_the_same_table(own: Path, well: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     command = ("crossmatch", own, "sources", "simcat", "--radius", 20, "--mutual")
     well(*command, "-o", "here", "--cluster", "inline")
+    monkeypatch.setattr(crossmatch_tables, "_FEW_ROWS", 0)
     well(*command, "-o", "there", "--cluster", "local", "--workers", 2)
     here, there = (skylake.open(own)[name].arrow() for name in ("here", "there"))
     assert here.num_rows > 20 and here.equals(there)

@@ -189,3 +189,24 @@ def test_a_table_without_any_time_fails_in_one_sentence(
     detections.write(tmp_path / "t.csv")
     answer = skylake_command("ingest-table", new_lake, tmp_path / "t.csv", "--camera", camera, *SKY[:8])
     assert answer.status == 1 and "give --time with a column or a time" in answer.err
+
+
+def test_a_camera_with_images_takes_no_tables(
+    lake: Path,
+    detections: Table,
+    camera: Path,
+    tmp_path: Path,
+    copy_lake: Callable[[Path, Path], Path],
+    well: Run,
+    skylake_command: Run,
+) -> None:
+    detections.write(tmp_path / "t.csv")
+    copy = copy_lake(lake, tmp_path / "lake")
+    command = ("ingest-table", copy, tmp_path / "t.csv", *SKY, "--camera")
+    answer = skylake_command(*command, camera)
+    assert answer.status == 2
+    assert "the lake has frames of small that were made from images" in answer.sentence
+    advice = answer.sentence.partition(" and like = ")[2]
+    (own := tmp_path / "own.toml").write_text(f'name = "own"\nlike = {advice}\n', encoding="utf-8")
+    assert well(*command, own).out == "ingest-table: 8 ok\n"
+    assert well("verify", copy)

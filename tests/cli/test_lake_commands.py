@@ -133,7 +133,7 @@ def test_what_is_no_lake_is_refused_with_the_command_to_type(
 
 def test_an_unknown_table_is_named_with_those_that_are(lake: Path, skylake_command: Run) -> None:
     answer = skylake_command("path", lake, "source")
-    assert answer.status == 3
+    assert answer.status == 2
     assert answer.sentence == f"there is no table 'source'; the tables are {', '.join(table_names())}"
 
 

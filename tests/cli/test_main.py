@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -278,7 +279,7 @@ LONG = "x" * 300
         (("status", LONG), 2, "the name is longer than the disk allows; shorten it"),
         (("init", LONG), 2, "the name is longer than the disk allows; shorten it"),
         (("sql", "LAKE", "select 1", "-o", f"{LONG}.csv"), 2, "the name is longer than the disk allows; shorten it"),
-        (("path", "LAKE", LONG), 3, "there is no table"),
+        (("path", "LAKE", LONG), 2, "there is no table"),
         (("catalog", "import", "LAKE", LONG, "--format", "table", "FILE", "--ra", "a", "--dec", "b"), 2,
          "use letters, digits, '.', '_' and '-', at most 100 of them"),
         (("status", "FILE"), 3, "this is a file, and a lake is a folder; name the folder of the lake"),
@@ -342,3 +343,40 @@ def test_an_unexpected_error_prints_nothing_on_stdout(number: int, capfd: pytest
     out, err = capfd.readouterr()
     assert (end.value.code, out) == (3, "")
     assert err.startswith("skylake: internal error: OSError: ")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "camera show none",
+        "ingest LAKE -c none FILE",
+        "calibrate LAKE --camera none",
+        "calibrate LAKE --catalog none",
+        "calib list LAKE --camera none",
+        "plot LAKE -c none -o OUT",
+        "map LAKE visits --camera none",
+        "catalog cone LAKE none 1 1 1",
+        "catalog coverage LAKE none",
+        "catalog index LAKE none",
+        "targets LAKE -c small --catalog none",
+        "solve FILE --lake LAKE --catalog none",
+        "crossmatch LAKE none simcat -o x",
+        "path LAKE none",
+        "cone LAKE none 1 1 1",
+        "history LAKE --table none",
+        "compact LAKE none",
+        "aggregate LAKE none",
+        "sql LAKE 'FROM none'",
+        "lc LAKE --object 5",
+        "lc LAKE --ra 1 --dec 89",
+        "status LAKE --as-of 99",
+        "verify LAKE --as-of 99",
+    ],
+)
+def test_what_is_not_there_is_wrong_use(
+    line: str, lake: Path, sky: Path, tmp_path: Path, skylake_command: Run
+) -> None:
+    places = {"LAKE": lake, "OUT": tmp_path, "FILE": next((sky / "frames").rglob("*.fits*"))}
+    answer = skylake_command(*(places.get(word, word) for word in shlex.split(line)))
+    assert answer.status == 2, answer
+    assert answer.sentence

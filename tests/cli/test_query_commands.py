@@ -87,7 +87,7 @@ def test_right_ascension_goes_round(lake: Path, sky: Path, well: Run) -> None:
         (("sources", "1", "1"), 2, "missing argument 'RADIUS_ARCSEC'"),
         (("sources", "1", "1", "1", "--jsn"), 2, "--jsn"),
         (("frames", "1", "1", "1"), 3, "the rows of frames have no index of positions; use a query"),
-        (("surces", "1", "1", "1"), 3, "there is no table 'surces'; the tables are frames, sources"),
+        (("surces", "1", "1", "1"), 2, "there is no table 'surces'; the tables are frames, sources"),
     ],
 )
 def test_a_malformed_cone_is_one_sentence(
@@ -148,17 +148,17 @@ def test_a_light_curve_can_be_a_picture(
         (["--ra", "1", "--dec", "95"], 2, "'--dec': '95' is not a number from -90 to 90"),
         (["--ra", "1", "--dec", "nan"], 2, "'--dec': 'nan'"),
         (["--ra", "1", "--dec", "1", "--radius", "nan"], 2, "'--radius': 'nan'"),
-        (["--ra", "1", "--dec", "89"], 3, "there is no light curve within 60 arcsec of 1.0 89.0"),
-        (["--object", "5"], 3, "there is no light curve of the star 5; `skylake cone` finds stars"),
+        (["--ra", "1", "--dec", "89"], 2, "there is no light curve within 60 arcsec of 1.0 89.0"),
+        (["--object", "5"], 2, "there is no light curve of the star 5; `skylake cone` finds stars"),
         (
             ["--object", "5", "--from", "forced"],
             3,
             "the lake has no light curves of targets; `skylake ingest --redo`",
         ),
-        (["--object", "-5"], 3, "no light curve of the star -5;"),
-        (["--object", "BD+20 307"], 3, "no light curve of the star BD+20 307;"),
-        (["--object", "9" * 19], 3, f"no light curve of the star {'9' * 19};"),
-        (["--object", "9" * 40], 3, f"no light curve of the star {'9' * 40};"),
+        (["--object", "-5"], 2, "no light curve of the star -5;"),
+        (["--object", "BD+20 307"], 2, "no light curve of the star BD+20 307;"),
+        (["--object", "9" * 19], 2, f"no light curve of the star {'9' * 19};"),
+        (["--object", "9" * 40], 2, f"no light curve of the star {'9' * 40};"),
         (
             ["--object", "2", "--plot", "star.txt"],
             2,

@@ -90,8 +90,8 @@ def test_options_have_the_last_word_over_the_scenario(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "status", "words"),
     [
-        (["--camera", "none"], 3, "there is no camera profile 'none'"),
-        (["--camera", "missing.toml"], 3, "missing.toml: there is no such camera profile file"),
+        (["--camera", "none"], 2, "there is no camera profile 'none'"),
+        (["--camera", "missing.toml"], 2, "missing.toml: there is no such camera profile file"),
         (["--camera", "camera.toml"], 3, "camera.toml: detectr: there is no such key; did you mean detector?"),
         (["--scenario", "camera.toml"], 3, "camera.toml: "),
         (["--scenario", "scenario.toml"], 3, "stars.per_fram: there is no such key; did you mean stars.per_frame?"),

@@ -29,10 +29,13 @@ class Outdated:
         Parts that are up to date.
     why : dict
         Why each of the others has to be made anew, or removed, by name.
+    nights : set of int
+        The nights of those of the others that have one, and are not to be removed.
     """
 
     n_current: int = 0
     why: dict[str, Why] = field(default_factory=dict)
+    nights: set[int] = field(default_factory=set)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -117,7 +120,10 @@ def _aggregate(
     planned = set()
     for one in plan(definition, sources):
         why = one.why(held.get(one.name), schema, lost)
-        state.note(one.name, why or (None if stale.isdisjoint(one.made_from) else Why.UPSTREAM))
+        why = why or (None if stale.isdisjoint(one.made_from) else Why.UPSTREAM)
+        state.note(one.name, why)
+        if why is not None:
+            state.nights.add(one.night)
         planned.add(one.name)
     state.why |= dict.fromkeys(held.keys() - planned, Why.ORPHANED)
     return state

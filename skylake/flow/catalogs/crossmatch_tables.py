@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from skylake.core.ids import config_sha256
 from skylake.errors import ConfigurationError, UsageError
-from skylake.flow.execution.cluster import Workers
+from skylake.flow.execution.cluster import Inline, Workers
 from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.execution.task_guard import value_of
 from skylake.lake import Commit, Lake, Part, Snapshot
@@ -24,7 +24,15 @@ from skylake.places import is_url
 from skylake.schema import TableSchema, arrow_schema, conform
 from skylake.schema.digest import add_digests
 from skylake.schema.tables import in_force, require_plain_names
-from skylake.sky.crossmatch import Neighbours, match_graph, partitions, result_schema, rows_of, sides
+from skylake.sky.crossmatch import (
+    Neighbours,
+    match_graph,
+    partitions,
+    reads_few,
+    result_schema,
+    rows_of,
+    sides,
+)
 from skylake.sky.hats_files import HatsFiles, open_hats
 from skylake.sky.hats_in_place import files_in_place
 from skylake.sky.lake_catalogs import ReferenceCatalog
@@ -33,6 +41,8 @@ from skylake.sky.pixels import Pixel
 #: The one part of such a table.
 PART = "crossmatch"
 _CATALOGS = "catalogs."
+#: A match of so few rows is done before workers have started.
+_FEW_ROWS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +120,7 @@ def crossmatch(
         The table.
     request : MatchRequest
     workers : Workers
+        Where partitions are matched, unless the tables are so small that this process does it sooner.
     as_of : str or None
         Snapshot or time at which tables of the lake are read; None reads them as they are.
     replace : bool
@@ -139,6 +150,8 @@ def crossmatch(
     if held is not None:
         return CrossmatchReport(name, held.n_rows, 0, current.number, made=False)
     pixels = partitions(*tables, request.neighbours)
+    if reads_few(*tables, request.neighbours, pixels, _FEW_ROWS):
+        workers = Inline()
     commit = Commit(f"crossmatch {name}", f"{request.left}, {request.right}", base=current.number)
     commit.configure([configuration])
     with in_force(schema), lake.stage(f"crossmatch-{name}") as staging:

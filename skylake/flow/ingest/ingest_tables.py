@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import dask
+import pyarrow.compute as pc
 
 from skylake.cameras import Profile
 from skylake.errors import LakeError, UsageError, together
@@ -71,7 +73,7 @@ def ingest_tables(
     CatalogError
         If a file cannot be read; nothing is committed then.
     UsageError
-        If the profile lacks what is needed.
+        If the profile lacks what is needed, or the lake has frames of this camera that were made from images.
     LakeError
         If the lake cannot be written.
     """
@@ -80,8 +82,9 @@ def ingest_tables(
         raise UsageError(
             f"{profile.name} is one of several chips; give tables of detections a camera of their own"
         )
-    lake.keep_profile(profile)
     start = lake.snapshot()
+    _require_no_images(start, profile)
+    lake.keep_profile(profile)
     # Targets are measured on pixels.
     reduction = replace(Reduction.in_force(lake, start, profile), forcing=None)
     names = [path.absolute() for path in paths]
@@ -102,6 +105,26 @@ def ingest_tables(
     if failures:
         raise LakeError(together(failures)) from failures[0]
     return report
+
+
+def _require_no_images(snapshot: Snapshot, profile: Profile) -> None:
+    """Refuse a camera whose frames were made from images.
+
+    Their fluxes are of other apertures, and the stars of an exposure would count twice.
+
+    Raises
+    ------
+    UsageError
+    """
+    # A sky is measured on pixels.
+    measured = snapshot.read(
+        "frames", ["frame_id"], lambda part: part.camera == profile.name, pc.field("sky_adu").is_valid()
+    )
+    if measured.num_rows:
+        raise UsageError(
+            f"the lake has frames of {profile.name} that were made from images; give tables of detections a camera of "
+            f"their own: a profile with another name and like = {json.dumps(profile.source)}"
+        )
 
 
 def _read(

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice, takewhile
 from numbers import Integral
 
-from skylake.errors import LakeError, UsageError
+from skylake.errors import LakeError, UnknownName, UsageError
 from skylake.lake.commits.ledger_records import (
     INSTANT,
     LedgerEntry,
@@ -159,7 +159,7 @@ def find_snapshot(layout: Layout, as_of: str | int | datetime | None) -> int:
     current = current_number(layout)
     number = wanted if isinstance(wanted, int) else _number_at(layout, wanted, current, asked)
     if number > current or not is_retained(layout, number):
-        raise LakeError(_why_missing(layout, number, current))
+        raise UnknownName(_why_missing(layout, number, current))
     return number
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skylake.cameras import Profile
-from skylake.errors import ConfigurationError, LakeError
+from skylake.errors import ConfigurationError, LakeError, UnknownName
 from skylake.lake.cameras.camera_state import damage_of
 from skylake.lake.cameras.chosen_catalogs import read_choice
 from skylake.lake.cameras.master_files import add_master_files
@@ -73,7 +73,7 @@ def gather_facts(layout: Layout, number: int | None = None) -> Facts:
     if not layout.settings_file.is_file() and not layout.snapshots.is_dir():
         raise LakeError(f"{layout.root}: there is no lake")
     if number is not None and not layout.snapshot(number).is_dir():
-        raise LakeError(f"{layout.root}: there is no snapshot {number}; `skylake history` lists them")
+        raise UnknownName(f"{layout.root}: there is no snapshot {number}; `skylake history` lists them")
     relations = Relations()
     settings = _settings(layout, relations)
     chosen = add_snapshots(layout, relations, number)
