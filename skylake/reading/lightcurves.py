@@ -31,7 +31,7 @@ class LightCurve(Rows):
     """
 
     def __init__(self, curve: dict[str, Any]) -> None:
-        super().__init__(_points(curve))
+        super().__init__(points_table(curve))
         self._curve = curve
 
     @property
@@ -79,10 +79,10 @@ class LightCurve(Rows):
         )
 
 
-def _points(curve: dict[str, Any]) -> pa.Table:
+def points_table(curve: dict[str, Any]) -> pa.Table:
     """Return the measurements with the types, units and texts that their nested columns declare."""
     table = arrow_schema(load(_TABLES[curve["measured"]]))
-    fields = {"camera": pa.field("camera", pa.string()), "band": pa.field("band", pa.string())}
+    fields = {"camera": pa.field("camera", pa.string()), "band": table.field("band").with_nullable(True)}
     for name in _NESTED:
         nested = table.field(name)
         metadata = json.loads(nested.metadata[b"columns"])

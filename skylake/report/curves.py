@@ -264,7 +264,8 @@ def _nearest_in_words(
                 stars.append((distance, next(row[name] for name in table.names if row[name] is not None)))
         if stars:
             distance, number = min(stars)
-            return f"; the nearest star that has one is {number}, {distance:.1f} arcsec away"
+            away = f"{distance:.1f} arcsec" if distance < 3600.0 else f"{distance / 3600.0:.2f} degrees"
+            return f"; the nearest star that has one is {number}, {away} away"
     return ""
 
 

@@ -18,6 +18,8 @@ _LIMIT_SNR = 5.0
 _MANY, _BLOCKS = 8, 4
 #: Degrees of freedom that the line takes in each bin.
 _OF_LINE = 2
+#: How far a mean square of n normal deviates is above 1 by chance, times the square root of n; medians are less sure.
+_CHANCE = 3.5
 _PHASE = {"unit": "", "description": "Phase, from 0 to 1: 0 at the epoch"}
 _TEXTS = {
     "n_points": "Points in the bin",
@@ -87,7 +89,9 @@ def binned(points: pa.Table, width_d: float, period_d: float | None = None) -> p
     cameras, bands = (np.asarray(points[name].to_pylist(), object).astype(str) for name in ("camera", "band"))
     keys = np.char.add(np.char.add(bands, "\0"), cameras)
     made = [
-        _bins(points.filter(pa.array(keys == key)), flux[keys == key], error[keys == key], number[keys == key])
+        _bins(
+            points.filter(pa.array(keys == key)), flux[keys == key], error[keys == key], number[keys == key]
+        )
         for key in np.unique(keys)
     ]
     table = pa.concat_tables(made) if made else _empty(period_d is not None)
@@ -118,8 +122,7 @@ def _bin_numbers(place: Floats, width_d: float, period_d: float | None) -> npt.N
 
 def _bins(points: pa.Table, flux: Floats, error: Floats, number: npt.NDArray[np.int64]) -> pa.Table:
     """Return the bins of one camera and band."""
-    bins, which = np.unique(number, return_inverse=True)
-    which = which.reshape(-1)
+    which = np.unique(number, return_inverse=True)[1].reshape(-1)
     weight = 1.0 / error**2
     total = np.bincount(which, weights=weight)
 
@@ -132,7 +135,10 @@ def _bins(points: pa.Table, flux: Floats, error: Floats, number: npt.NDArray[np.
     along = _floats(points, "phase") if has_phase else bjd - start
     scale = _excess(flux, weight, along, bjd, which)
     random = scale / np.sqrt(total)
-    columns = {"bjd_tdb": start + mean(bjd - start), "mjd_mid": start + mean(_floats(points, "mjd_mid") - start)}
+    columns = {
+        "bjd_tdb": start + mean(bjd - start),
+        "mjd_mid": start + mean(_floats(points, "mjd_mid") - start),
+    }
     columns |= {"phase": mean(along)} if has_phase else {}
     columns |= {"n_points": np.bincount(which).astype(np.int32)}
     shared = mean(np.nan_to_num(_floats(points, "mag_systematic_err")))
@@ -182,10 +188,10 @@ def _empty(has_phase: bool) -> pa.Table:
     return schema.empty_table()
 
 
-def _excess(
-    flux: Floats, weight: Floats, along: Floats, bjd: Floats, which: npt.NDArray[np.intp]
-) -> float:
+def _excess(flux: Floats, weight: Floats, along: Floats, bjd: Floats, which: npt.NDArray[np.intp]) -> float:
     """Return the factor by which points in bins scatter more than their errors explain; 1 if they do not surely.
+
+    It is that of the median bin, by the chi-square distribution: bins on a steep branch of a variable star do not count.
 
     Parameters
     ----------
@@ -198,18 +204,29 @@ def _excess(
     which : ndarray of int, shape (n,)
         The bin of each point.
     """
+    from scipy.special import gammainc
+
     residual, has_line = _about_lines(flux, weight, along, which)
     block, of_bin = _blocks(bjd, which)
     total = np.bincount(block, weights=weight)
     mean = np.bincount(block, weights=weight * residual) / total
-    in_bin = np.bincount(of_bin)
-    used = (in_bin > _OF_LINE) & has_line
-    chi2 = float((total * mean**2)[used[of_bin]].sum())
-    freedom = float((in_bin[used] - _OF_LINE).sum())
-    # By chance alone it exceeds 1 by as much as this, or more, in one of forty curves.
-    if freedom == 0.0 or chi2 / freedom <= 1.0 + 2.0 * np.sqrt(2.0 / freedom):
+    chi2, freedom = np.bincount(of_bin, weights=total * mean**2), np.bincount(of_bin) - _OF_LINE
+    used = (freedom > 0) & has_line
+    chi2, freedom = chi2[used], freedom[used]
+    if not len(chi2):
         return 1.0
-    return float(np.sqrt(chi2 / freedom))
+
+    def is_enough(square: float) -> bool:
+        return bool(np.median(gammainc(freedom / 2.0, chi2 / square / 2.0)) <= 0.5)
+
+    # By chance alone it exceeds 1 by as much as this, or more, in one of forty curves.
+    if is_enough(1.0 + _CHANCE / np.sqrt(freedom.sum())):
+        return 1.0
+    low, high = 0.0, 40.0
+    for _ in range(30):
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if is_enough(np.exp(middle)) else (middle, high)
+    return float(np.exp(0.5 * high))
 
 
 def _about_lines(
@@ -227,9 +244,7 @@ def _about_lines(
     return y - slope[which] * x, has_line
 
 
-def _blocks(
-    bjd: Floats, which: npt.NDArray[np.intp]
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+def _blocks(bjd: Floats, which: npt.NDArray[np.intp]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Return the block of each point, and the bin of each block."""
     order = np.lexsort((bjd, which))
     count = np.bincount(which)
