@@ -308,7 +308,7 @@ _RESULTS = [
 @plot_option
 @as_of_option
 @click.pass_context
-def lc(ctx: click.Context, lake: Path, as_of: str | None, **given: Any) -> None:
+def lc(ctx: click.Context, /, lake: Path, as_of: str | None, **given: Any) -> None:
     """Print the light curve of one STAR, or of several, in all bands, as CSV.
 
     A STAR is a position (188.7362 -1.3958, or "12:34:56.7 -01:23:45"), the identifier of an object, its name in the

@@ -73,7 +73,7 @@ def write_each_star(tables: Iterable[pa.Table], folder: Path, form: str) -> int:
     for table in tables:
         pairs = zip(table["catalog"].to_pylist(), table["object_id"].to_pylist(), strict=True)
         names = np.array([f"{catalog}-{star}" for catalog, star in pairs], str)
-        starts = np.flatnonzero(np.append(True, names[1:] != names[:-1])) if len(names) else []
+        starts = np.flatnonzero(np.append(len(names) > 0, names[1:] != names[:-1])).tolist()
         for start, end in zip(starts, [*starts[1:], len(names)], strict=True):
             out = folder / f"{names[start]}.{suffix}"
             with writing(out):

@@ -262,8 +262,8 @@ def draw_magnitudes(axes: Axes, points: Magnitudes, alpha: float = 1.0, has_labe
         rows = hidden & ~points.spoiled & (points.band == name)
         if points.limit is not None and rows.any():
             text = f"{name}, {rows.sum()} non-detections, fainter than this" if has_labels else None
-            values = points.place[rows], points.limit[rows]
-            axes.plot(*values, "v", ms=4, mfc="none", color=colour, alpha=alpha, label=text)
+            below = points.place[rows], points.limit[rows]
+            axes.plot(*below, "v", ms=4, mfc="none", color=colour, alpha=alpha, label=text)
     faint_down(axes)
     return names
 

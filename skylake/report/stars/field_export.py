@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +122,8 @@ def _curves(snapshot: Snapshot, region: SkyRegion, kind: Measured) -> Iterator[p
     columns = needed(schema, None)
     for pixel in touched_pixels(sorted(version.leaves), region.ranges):
         files = version.leaves[pixel]
-        for ranges in _pieces(pixel, region.ranges, sum(files.values())):
-            with reading(lambda files=files: list(files)):
+        for ranges in _pieces(pixel, region.ranges, sum(count or 0 for count in files.values())):
+            with reading(partial(list, files)):
                 blocks = read_ranges(list(files.items()), ranges, arrow_schema(schema), columns)
             if blocks.num_rows == 0:
                 continue

@@ -37,10 +37,11 @@ class CurveChoice:
     reach_arcsec: float = 60.0
     sesame: bool = False
 
-    @property
-    def arguments(self) -> tuple[Measured | None, FluxChoice, int | None]:
-        """The last arguments of the functions of :mod:`skylake.report.curves`."""
-        return self.measured, self.flux, self.version
+
+def curve_near(snapshot: Snapshot, ra_deg: float, dec_deg: float, choice: CurveChoice) -> dict[str, Any]:
+    """Return the light curve of the star nearest to a position, as :func:`skylake.report.curves.curve_at` does."""
+    reach = choice.reach_arcsec
+    return curve_at(snapshot, ra_deg, dec_deg, reach, choice.measured, choice.flux, choice.version)
 
 
 def star_curve(snapshot: Snapshot, star: str, choice: CurveChoice | None = None) -> dict[str, Any]:
@@ -65,15 +66,15 @@ def star_curve(snapshot: Snapshot, star: str, choice: CurveChoice | None = None)
     choice = choice or CurveChoice()
     place = position_of(star)
     if place is not None:
-        return curve_at(snapshot, *place, choice.reach_arcsec, *choice.arguments)
+        return curve_near(snapshot, *place, choice)
     try:
-        return curve_named(snapshot, star.strip(), *choice.arguments)
+        return curve_named(snapshot, star.strip(), choice.measured, choice.flux, choice.version)
     except NoCurve:
         listed = place_in_catalogs(snapshot, star)
         if listed is None and not choice.sesame:
             raise
     place, source = listed or (place_by_sesame(star), "Sesame")
     try:
-        return curve_at(snapshot, *place, choice.reach_arcsec, *choice.arguments)
+        return curve_near(snapshot, *place, choice)
     except NoCurve as error:
         raise NoCurve(f"{star} is at {place[0]:.5f} {place[1]:+.5f} by {source}, but {error}") from error

@@ -119,6 +119,18 @@ class _Values:
     limit: Floats
     measured: str
 
+    def at(self, place: Floats, rows: npt.NDArray[np.intp]) -> plots.Magnitudes:
+        """Return some points as they are drawn at some places."""
+        return plots.Magnitudes(
+            place,
+            self.mag[rows],
+            self.error[rows],
+            self.spoiled[rows],
+            self.band[rows],
+            self.limit[rows],
+            self.measured,
+        )
+
 
 def _values(curve: dict[str, Any]) -> _Values:
     points = curve["points"]
@@ -142,15 +154,12 @@ def _values(curve: dict[str, Any]) -> _Values:
 def _draw_curve(axes: Axes, values: _Values, bins: pa.Table | None, fold: Fold | None, start: float) -> None:
     """Draw the points, and bins over them."""
     place, rows = _places(values.bjd, fold, start)
-    n, names = len(values.bjd), []
+    n, alpha, names = len(values.bjd), 1.0 if bins is None else _PALE, set[str]()
     # What is drawn at a second phase is counted once.
     for some, has_labels in ((slice(0, n), True), (slice(n, None), False)):
-        of = rows[some]
-        arrays = (one[of] for one in (values.mag, values.error, values.spoiled, values.band, values.limit))
-        shown = plots.Magnitudes(place[some], *arrays, values.measured)
-        drawn = plots.draw_magnitudes(axes, shown, 1.0 if bins is None else _PALE, has_labels)
-        names = names or drawn
-    axes.set_ylabel(f"{', '.join(names)} [mag]")
+        shown = values.at(place[some], rows[some])
+        names.update(plots.draw_magnitudes(axes, shown, alpha, has_labels))
+    axes.set_ylabel(f"{', '.join(sorted(names))} [mag]")
     if bins is not None and bins.num_rows:
         at, which = _places(bins["bjd_tdb"].to_numpy(), fold, start, _phase_column(bins))
         mag, error = (bins[name].to_numpy(zero_copy_only=False)[which] for name in ("mag", "mag_random_err"))
@@ -178,7 +187,8 @@ def _draw_residuals(axes: Axes, values: _Values, bins: pa.Table, fold: Fold | No
     """Draw points minus the line that joins the means of bins, band by band."""
     residual = np.full(len(values.mag), np.nan)
     bands = np.asarray(bins["band"].to_pylist(), object)
-    at = _phase_column(bins) if fold is not None else bins["bjd_tdb"].to_numpy() - start
+    phase = _phase_column(bins)
+    at = np.asarray(bins["bjd_tdb"].to_numpy() - start if fold is None or phase is None else phase, float)
     place = values.bjd - start if fold is None else phase_of(values.bjd, fold.period_d, fold.epoch_bjd)
     for name in sorted(set(bands.tolist())):
         mine, model = values.band == name, bands == name

@@ -20,7 +20,7 @@ _MANY, _BLOCKS = 8, 4
 _OF_LINE = 2
 #: How far a mean square of n normal deviates is above 1 by chance, times the square root of n; medians are less sure.
 _CHANCE = 3.5
-_PHASE = {"unit": "", "description": "Phase, from 0 to 1: 0 at the epoch"}
+_PHASE = {"description": "Phase, from 0 to 1: 0 at the epoch"}
 _TEXTS = {
     "n_points": "Points in the bin",
     "mag": "Magnitude of the weighted mean flux of the points; null if it is not positive",
@@ -191,7 +191,8 @@ def _empty(has_phase: bool) -> pa.Table:
 def _excess(flux: Floats, weight: Floats, along: Floats, bjd: Floats, which: npt.NDArray[np.intp]) -> float:
     """Return the factor by which points in bins scatter more than their errors explain; 1 if they do not surely.
 
-    It is that of the median bin, by the chi-square distribution: bins on a steep branch of a variable star do not count.
+    It is that of the median bin, by the chi-square distribution: a few bins on a steep branch of a variable star do
+    not count.
 
     Parameters
     ----------
