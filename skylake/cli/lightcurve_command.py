@@ -88,9 +88,14 @@ def _time_or_measured(text: Any) -> _Moment | str:
 
 
 def _place(text: Any) -> Path:
-    """Read the name of a file to write, or of a folder."""
+    """Read the name of a file to write, or of a folder: one that ends with a slash is made."""
     path = Path(text)
-    return path if path.is_dir() or str(text).endswith("/") else output_file(text)
+    if str(text).endswith("/"):
+        try:
+            path.mkdir(exist_ok=True)
+        except OSError as error:
+            raise click.BadParameter(f"{text}: the folder cannot be made ({error.strerror})") from error
+    return path if path.is_dir() else output_file(text)
 
 
 def _cone(text: Any) -> tuple[float, float, float]:
@@ -422,15 +427,11 @@ def _write_picture(snapshot: Snapshot, curve: dict[str, Any], options: LightCurv
 
 def _file_of(star: str, options: LightCurveOptions) -> Path | None:
     """Return the file for a star: that of -o, or one in its folder."""
-    if options.out is None or not _is_folder(options.out):
+    if options.out is None or not options.out.is_dir():
         return options.out
     form = options.form or "csv"
     plain = re.sub(r"[^A-Za-z0-9.+-]+", "_", star).strip("_")
     return options.out / f"{plain}.{_SUFFIXES.get(form, form)}"
-
-
-def _is_folder(path: Path) -> bool:
-    return path.is_dir() or not path.suffix
 
 
 def export_stars(snapshot: Snapshot, stars: list[str], options: LightCurveOptions) -> int:
@@ -442,7 +443,7 @@ def export_stars(snapshot: Snapshot, stars: list[str], options: LightCurveOption
 
     if options.plot is not None:
         raise UsageError("--plot draws one star; name one")
-    one_each = options.out is not None and _is_folder(options.out)
+    one_each = options.out is not None and options.out.is_dir()
     if options.form in _DATABASES and not one_each:
         raise UsageError(f"--format {options.form} is a file for each star; name a folder, as in -o curves/")
     missing, tables = 0, []
@@ -493,7 +494,7 @@ def export_field(snapshot: Snapshot, options: LightCurveOptions) -> None:
     if options.out is None:
         raise UsageError("--all writes files; name one, or a folder, by -o")
     tables = (points.rows(one) for one in field_points(snapshot, options.region(), choice.measured))
-    if _is_folder(options.out):
+    if options.out.is_dir():
         write_each_star(tables, options.out, options.form or "csv")
     else:
         write_stream(tables, options.out, options.form)

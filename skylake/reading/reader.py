@@ -307,9 +307,13 @@ class LakeReader:
         with Reaching(self.root):
             if len(star) < 3 and not unknown and given.keys() in ({"object_id"}, {"ra", "dec"}):
                 return self._lightcurve(given, cast(CurveOptions, options))
+        if unknown and given:
+            raise UsageError(
+                f"a light curve has no option {min(unknown)!r}; it has {', '.join(CurveOptions.__annotations__)}"
+            )
         raise UsageError(
             "name one star: by its identifier, as in lake.lightcurve(2), or by ra and dec in degrees, as in "
-            "lake.lightcurve(197.31655, -19.82025)" + f"; there is no option {min(unknown)!r}" * bool(unknown)
+            "lake.lightcurve(197.31655, -19.82025)"
         )
 
     def _lightcurve(self, given: dict[str, Any], options: CurveOptions) -> LightCurve:

@@ -99,7 +99,9 @@ def curve_of_object(
             return _curve(snapshot, rows, rows.slice(0, 1), kind, flux, version)
     if measured != "forced" and catalog in (None, DETECTIONS) and 0 <= object_id < 12 << (2 * INDEX_ORDER):
         ra, dec = (float(one[0]) for one in healpix_centre([object_id], INDEX_ORDER))
-        curve = _detected(snapshot, detected_star(snapshot, ra, dec, _AT_INDEX_ARCSEC), flux, version)
+        star = detected_star(snapshot, ra, dec, _REACH_ARCSEC)
+        is_there = star is not None and star.distance_arcsec <= _AT_INDEX_ARCSEC
+        curve = _detected(snapshot, star, flux, version) if is_there else None
         if curve is not None:
             return curve
     require_curves(snapshot, measured)

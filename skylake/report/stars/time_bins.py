@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -80,36 +81,67 @@ def binned(points: pa.Table, width_d: float, period_d: float | None = None) -> p
         camera, band, bjd_tdb, mjd_mid, phase if there is one, n_points, mag, mag_err, mag_random_err,
         mag_systematic_err and mag_limit; in the order of time, or of phase.
     """
-    flux, error = _calibrated_flux(points)
+    noise = _calibrated_flux(points)
     flags = np.asarray(points["flags"].to_numpy(), np.int64)
-    good = np.isfinite(flux) & (error > 0.0) & ((flags & int(SPOILED)) == 0)
-    points, flux, error = points.filter(pa.array(good)), flux[good], error[good]
+    good = noise.is_known & ((flags & int(SPOILED)) == 0)
+    points, noise = points.filter(pa.array(good)), noise.of(good)
     place = _floats(points, "phase" if period_d is not None else "bjd_tdb")
     number = _bin_numbers(place, width_d, period_d)
     cameras, bands = (np.asarray(points[name].to_pylist(), object).astype(str) for name in ("camera", "band"))
     keys = np.char.add(np.char.add(bands, "\0"), cameras)
     made = [
-        _bins(
-            points.filter(pa.array(keys == key)), flux[keys == key], error[keys == key], number[keys == key]
-        )
+        _bins(points.filter(pa.array(keys == key)), noise.of(keys == key), number[keys == key])
         for key in np.unique(keys)
     ]
     table = pa.concat_tables(made) if made else _empty(period_d is not None)
     return table.sort_by([("phase" if period_d is not None else "bjd_tdb", "ascending")])
 
 
-def _calibrated_flux(points: pa.Table) -> tuple[Floats, Floats]:
-    """Return fluxes in units of that of magnitude 0, and their random errors; NaN for a point without either."""
-    mag, error = _floats(points, "mag"), _floats(points, "mag_random_err")
-    error = np.where(np.isfinite(error), error, _floats(points, "mag_err"))
-    flux = 10.0 ** (-0.4 * mag)
-    flux_err = flux * error / _MAG_PER_RELATIVE
+@dataclass(frozen=True, slots=True)
+class _Fluxes:
+    """Fluxes in units of that of magnitude 0; arrays of shape (n,), NaN for a point without.
+
+    Attributes
+    ----------
+    flux, flux_err : ndarray
+        The error knows photons and sky.
+    frame_err : ndarray
+        Random error of the magnitude that comes from the frame: it counts at the mean flux of a bin, or fluxes that
+        are too small by chance would have smaller errors and larger weights.
+    """
+
+    flux: Floats
+    flux_err: Floats
+    frame_err: Floats
+
+    @property
+    def is_known(self) -> npt.NDArray[np.bool_]:
+        """Which points have a flux with an error."""
+        return np.asarray(np.isfinite(self.flux) & (np.hypot(self.flux_err, self.frame_err) > 0.0))
+
+    def of(self, chosen: npt.NDArray[np.bool_]) -> _Fluxes:
+        """Return some points."""
+        return _Fluxes(self.flux[chosen], self.flux_err[chosen], self.frame_err[chosen])
+
+    def error_at(self, level: Floats) -> Floats:
+        """Return the random errors of points of stars with some flux."""
+        return np.hypot(self.flux_err, np.maximum(level, 0.0) * self.frame_err / _MAG_PER_RELATIVE)
+
+
+def _calibrated_flux(points: pa.Table) -> _Fluxes:
+    """Return fluxes and the parts of their errors."""
+    flux, flux_err, mag = (_floats(points, name) for name in ("flux", "flux_err", "mag"))
     if "zp" in points.column_names:
         scale = 10.0 ** (-0.4 * _floats(points, "zp"))
-        flux = _floats(points, "flux") * scale
-        of_zeropoint = flux * np.nan_to_num(_floats(points, "zp_random_err")) / _MAG_PER_RELATIVE
-        flux_err = np.hypot(_floats(points, "flux_err") * scale, of_zeropoint)
-    return flux, flux_err
+        frame_err = np.nan_to_num(_floats(points, "zp_random_err"))
+        return _Fluxes(flux * scale, flux_err * scale, frame_err)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = 10.0 ** (-0.4 * mag) / flux
+        of_flux = _MAG_PER_RELATIVE * flux_err / flux
+    random = _floats(points, "mag_random_err")
+    random = np.where(np.isfinite(random), random, _floats(points, "mag_err"))
+    frame_err = np.sqrt(np.maximum(random**2 - of_flux**2, 0.0))
+    return _Fluxes(flux * scale, flux_err * scale, frame_err)
 
 
 def _bin_numbers(place: Floats, width_d: float, period_d: float | None) -> npt.NDArray[np.int64]:
@@ -120,10 +152,12 @@ def _bin_numbers(place: Floats, width_d: float, period_d: float | None) -> npt.N
     return np.asarray(np.floor((place - start) / width_d), np.int64)
 
 
-def _bins(points: pa.Table, flux: Floats, error: Floats, number: npt.NDArray[np.int64]) -> pa.Table:
+def _bins(points: pa.Table, fluxes: _Fluxes, number: npt.NDArray[np.int64]) -> pa.Table:
     """Return the bins of one camera and band."""
     which = np.unique(number, return_inverse=True)[1].reshape(-1)
-    weight = 1.0 / error**2
+    flux = fluxes.flux
+    level = np.bincount(which, weights=flux) / np.bincount(which)
+    weight = 1.0 / fluxes.error_at(level[which]) ** 2
     total = np.bincount(which, weights=weight)
 
     def mean(values: Floats) -> Floats:
