@@ -71,7 +71,9 @@ class Photometry:
     zp_systematic_err: Floats
 
 
-def calibrate_matches(matches: pa.Table, frames: pa.Table, zeropoints: pa.Table) -> Photometry:
+def calibrate_matches(
+    matches: pa.Table, frames: pa.Table, zeropoints: pa.Table, circle: str | None = None
+) -> Photometry:
     """Return the photometry of matches.
 
     A star of unknown colour is taken for one of the pivot colour, and its error says how far off that may
@@ -85,11 +87,15 @@ def calibrate_matches(matches: pa.Table, frames: pa.Table, zeropoints: pa.Table)
         :data:`FRAME_COLUMNS` of at least their frames.
     zeropoints : pyarrow.Table
         :data:`ZEROPOINT_COLUMNS`, one row per frame at most.
+    circle : str or None
+        Another flux than the calibrated one, as ``aper1`` or ``kron``. Its errors have those of aperture corrections,
+        and the light of neighbours stays in it where the aperture is not the calibrated one.
     """
     found = find_calibration(matches, frames, zeropoints)
+    wanted = found.flux if circle is None else np.full(len(found.flux), circle, object)
     flux, flux_err = np.full(matches.num_rows, np.nan), np.full(matches.num_rows, np.nan)
-    for name in found.names:
-        rows = found.known & (found.flux == name)
+    for name in sorted(set(wanted[found.known].tolist())):
+        rows = found.known & (wanted == name)
         factor = total_factor(matches, frames, found, name)
         flux[rows] = (column_floats(matches, f"flux_{name}") * factor)[rows]
         flux_err[rows] = (column_floats(matches, f"flux_{name}_err") * factor)[rows]
@@ -99,9 +105,10 @@ def calibrate_matches(matches: pa.Table, frames: pa.Table, zeropoints: pa.Table)
     )
     stars = Stars(colour, altitude, colour_err)
     offset = position_offsets(zeropoints["position_terms"], found.zero, matches, frames, found.frame)
-    zero = zeropoints_at(zeropoints, found, stars, offset)
+    another = found.known & (wanted != found.flux)
+    zero = zeropoints_at(zeropoints, found, stars, offset, another)
     neighbours, neighbours_err = neighbour_flux(matches, zeropoints, found, zero.zp)
-    flux -= neighbours
+    flux -= np.where(another, 0.0, neighbours)
     with np.errstate(divide="ignore", invalid="ignore"):
         of_neighbours = np.where(flux > 0, _MAG_PER_RELATIVE * neighbours_err / flux, 0.0)
     mag, mag_err = magnitudes(flux, flux_err, zero.zp, np.hypot(zero.error, of_neighbours))

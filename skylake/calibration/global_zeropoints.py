@@ -19,7 +19,12 @@ from skylake.calibration.frame_solution import FrameSolution, solve_frames
 from skylake.calibration.global_observations import GlobalOptions, Observations, References
 from skylake.calibration.match_selection import Band
 from skylake.calibration.star_magnitudes import StarReference
-from skylake.calibration.star_observations import NightlyTerm, StarObservations, nightly_term, star_observations
+from skylake.calibration.star_observations import (
+    NightlyTerm,
+    StarObservations,
+    nightly_term,
+    star_observations,
+)
 from skylake.calibration.zeropoints import zeropoints_table
 from skylake.core.position_terms import (
     degree_of,
@@ -204,7 +209,14 @@ def _solve(
         for one in (reference.mag, reference.mag_err)
     )
     observations = Observations(
-        frame, star, np.zeros(len(frame), np.int32), seen.magnitude, seen.error, seen.u, seen.v, nightly.values
+        frame,
+        star,
+        np.zeros(len(frame), np.int32),
+        seen.magnitude,
+        seen.error,
+        seen.u,
+        seen.v,
+        nightly.values,
     )
     references = References(mag, mag_err, np.asarray(seen.colour[first], float), np.zeros(len(ids)))
     degree = degree_of(len(reference.camera.illumination))

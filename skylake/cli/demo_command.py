@@ -108,7 +108,7 @@ def _variable_picture(lake: Lake, simulated: Path, out: Path) -> dict[str, Any] 
 
     from skylake.errors import LakeError
     from skylake.report.curves import curve_at
-    from skylake.report.page import curve_figure
+    from skylake.report.stars.star_picture import curve_figure
     from skylake.report.style import save
 
     stars = pq.read_table(simulated / "truth" / "stars.parquet")

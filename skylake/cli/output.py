@@ -50,7 +50,7 @@ def write_table(table: pa.Table, out: Path | None, form: str | None = None) -> N
         _to_standard_output(table, form)
         return
     with writing(out):
-        _to_file(table, out, form)
+        to_file(table, out, form)
     click.echo(f"wrote {table.num_rows} rows to {out}", err=True)
 
 
@@ -76,7 +76,18 @@ def _to_standard_output(table: pa.Table, form: str) -> None:
         raise UsageError(f"{form} goes to a file; name one with -o")
 
 
-def _to_file(table: pa.Table, out: Path, form: str) -> None:
+def write_text(text: str, out: Path | None) -> None:
+    """Write a text to a file, or to standard output."""
+    if out is None:
+        sys.stdout.write(text)
+        return
+    with writing(out):
+        out.write_text(text, encoding="utf-8")
+    click.echo(f"wrote {out}", err=True)
+
+
+def to_file(table: pa.Table, out: Path, form: str) -> None:
+    """Write a table to a file in a format."""
     if form == "parquet":
         import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""``skylake sql``, ``lc``, ``cone``, ``map`` and ``flags``: query a lake."""
+"""``skylake sql``, ``cone``, ``map`` and ``flags``: query a lake."""
 
 from __future__ import annotations
 
@@ -27,11 +27,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from skylake.lake import Snapshot
-    from skylake.report.curve_fluxes import FluxChoice
 
 _FORMATS = ("table", "csv", "json", "parquet", "ecsv", "fits", "votable")
-#: As ``skylake.report.curve_fluxes.FLUX_CHOICES``, which takes time to import.
-_FLUXES = ("best", "calibrated", "hybrid1", "hybrid2", "hybrid3", "psf", "aper1", "aper2", "aper3")
 _FLAGS_EXAMPLE = """\b
 skylake flags 18 --table sources
 skylake flags 0x440e --table frames
@@ -112,87 +109,6 @@ def _query(text: str) -> str:
     if not text.strip():
         raise UsageError('the query is empty; write one, as in "SELECT count(*) FROM frames"')
     return text
-
-
-@click.command()
-@readable_lake_argument
-@click.option(
-    "--object", "object_id", metavar="ID", help="Identifier of the star, or its name in its catalog."
-)
-@click.option("--ra", type=right_ascension, metavar="A", help="Right ascension, degrees.")
-@click.option("--dec", type=declination, metavar="D", help="Declination, degrees.")
-@click.option(
-    "--radius",
-    type=radius_arcsec,
-    default=60.0,
-    show_default=True,
-    metavar="ARCSEC",
-    help="How far from the position the star may be.",
-)
-@click.option(
-    "--from",
-    "measured",
-    type=click.Choice(["forced", "detected"]),
-    help="Measured at the place of the star, detected or not, or its detections; without the option forced "
-    "where the star is a target.",
-)
-@click.option(
-    "--flux",
-    type=click.Choice(_FLUXES),
-    default="best",
-    show_default=True,
-    help="Flux of forced measurements: best is the one in which stars of such a magnitude repeat best (table "
-    "repeatability), calibrated that of the zeropoints.",
-)
-@out_option
-@plot_option
-@as_of_option
-def lc(
-    lake: Path,
-    object_id: str | None,
-    ra: float | None,
-    dec: float | None,
-    radius: float,
-    measured: Literal["forced", "detected"] | None,
-    flux: FluxChoice,
-    out: Path | None,
-    plot: Path | None,
-    as_of: str | None,
-) -> None:
-    """Print the light curve of one star in all bands, as CSV; by identifier or by position.
-
-    With --plot it is drawn, and written only to the file of -o: nothing is printed then.
-
-    A star that is a target of its camera is measured on every frame that shows it. Its fluxes may be negative, which
-    gives no magnitude; mag_limit is that of a flux of five times its error.
-    """
-    import pyarrow as pa
-
-    from skylake.cli.output import write_table, writing
-    from skylake.errors import UsageError
-    from skylake.report.curves import curve_at, curve_named
-
-    snapshot = open_snapshot(lake, as_of)
-    if object_id is not None and ra is None and dec is None:
-        curve = curve_named(snapshot, object_id, measured, flux)
-    elif object_id is None and ra is not None and dec is not None:
-        curve = curve_at(snapshot, ra, dec, radius, measured, flux)
-    else:
-        raise UsageError("name a star: either --object ID, or --ra and --dec")
-    for band in curve["bands"]:
-        if flux == "best" and "flux_used" in band:
-            which = f"{band.get('camera')} {band['band']}: flux {band['flux_used']}, in which such stars repeat best"
-            click.echo(f"{which}; --flux calibrated gives that of the zeropoints", err=True)
-    if plot is not None:
-        from skylake.report.page import curve_figure
-        from skylake.report.style import save
-
-        with writing(plot):
-            save(curve_figure(curve), plot)
-        click.echo(f"wrote {plot}", err=True)
-    table = pa.Table.from_pylist(curve["points"])
-    if out is not None or plot is None:
-        write_table(table, out)
 
 
 @click.command(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from skylake.reading.rows import Rows
 from skylake.schema import arrow_schema, load
+
+if TYPE_CHECKING:
+    from skylake.report.stars.chosen_points import PointChoice
 
 #: Table and columns of the measurements, detected or forced.
 _TABLES = {"detected": "lightcurves", "forced": "forced_lightcurves"}
@@ -22,6 +25,8 @@ class LightCurve(Rows):
     ----------
     curve : dict
         As of :func:`skylake.report.curves.curve_of_object`.
+    points : PointChoice or None
+        Whether points are folded and in bins; None leaves them as they are.
 
     Examples
     --------
@@ -30,8 +35,9 @@ class LightCurve(Rows):
     >>> points.plot.scatter("bjd_tdb", "mag", yerr="mag_err").invert_yaxis()
     """
 
-    def __init__(self, curve: dict[str, Any]) -> None:
-        super().__init__(_points(curve))
+    def __init__(self, curve: dict[str, Any], points: PointChoice | None = None) -> None:
+        table = points_table(curve)
+        super().__init__(table if points is None else points.table(table, points.fold(curve)))
         self._curve = curve
 
     @property
@@ -41,7 +47,7 @@ class LightCurve(Rows):
 
     @property
     def catalog(self) -> str:
-        """Catalog of the star; ``detections`` of a target that no catalog has."""
+        """Catalog of the star; ``detections`` of a target that no catalog has, ``sources`` of any other such star."""
         return str(self._curve["catalog"])
 
     @property
@@ -79,10 +85,10 @@ class LightCurve(Rows):
         )
 
 
-def _points(curve: dict[str, Any]) -> pa.Table:
+def points_table(curve: dict[str, Any]) -> pa.Table:
     """Return the measurements with the types, units and texts that their nested columns declare."""
     table = arrow_schema(load(_TABLES[curve["measured"]]))
-    fields = {"camera": pa.field("camera", pa.string()), "band": pa.field("band", pa.string())}
+    fields = {"camera": pa.field("camera", pa.string()), "band": table.field("band").with_nullable(True)}
     for name in _NESTED:
         nested = table.field(name)
         metadata = json.loads(nested.metadata[b"columns"])

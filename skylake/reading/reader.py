@@ -11,21 +11,22 @@ from functools import cached_property
 from numbers import Integral, Real
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Unpack, cast, overload
 
 from skylake.errors import UsageError
 from skylake.lake import Lake
 from skylake.lake.access.duckdb_tables import Door, quoted, restrict
 from skylake.lake.commits.ledger_records import LedgerEntry
 from skylake.places import Reaching, is_url
+from skylake.reading.curve_options import CurveOptions, curve_choice, point_choice
 from skylake.reading.lightcurves import LightCurve
 from skylake.reading.queries import answers
 from skylake.reading.rows import Rows, html_table
 from skylake.reading.summary import Summary, summary
 from skylake.reading.tables import Columns, Table, plain_cone
 from skylake.reading.views import VIEWS, View
-from skylake.report.curve_fluxes import FLUX_CHOICES, FluxChoice
-from skylake.report.curves import curve_at, curve_named
+from skylake.report.stars.listing import objects_within
+from skylake.report.stars.star_curves import curve_near, star_curve
 
 if TYPE_CHECKING:
     import duckdb
@@ -244,82 +245,125 @@ class LakeReader:
         return Rows(self[table].arrow(columns, cone=(ra, dec, radius_arcsec / 3600.0)))
 
     @overload
-    def lightcurve(
-        self,
-        object_id: int | str,
-        *,
-        measured: Literal["forced", "detected"] | None = None,
-        flux: FluxChoice = "best",
-    ) -> LightCurve: ...
+    def lightcurve(self, object_id: int | str, **options: Unpack[CurveOptions]) -> LightCurve: ...
 
     @overload
-    def lightcurve(
-        self,
-        ra: float,
-        dec: float,
-        *,
-        radius_arcsec: float = 60.0,
-        measured: Literal["forced", "detected"] | None = None,
-        flux: FluxChoice = "best",
-    ) -> LightCurve: ...
+    def lightcurve(self, ra: float, dec: float, **options: Unpack[CurveOptions]) -> LightCurve: ...
 
-    def lightcurve(
-        self,
-        *star: Any,
-        radius_arcsec: float = 60.0,
-        measured: Literal["forced", "detected"] | None = None,
-        flux: FluxChoice = "best",
-        **named: Any,
-    ) -> LightCurve:
+    def lightcurve(self, *star: Any, **options: Any) -> LightCurve:
         """Return the light curve of one star in all bands, as ``skylake lc`` reads it.
 
-        The star is named by its identifier or its name in its catalog (``object_id``), or is the one nearest to a
-        position (``ra``, ``dec``, degrees).
+        The star is named by its identifier, its name in its catalog or in a catalog of variable stars, or a position
+        as text, such as ``12:34:56.7 -01:23:45`` (``object_id``); or it is the one nearest to a position (``ra``,
+        ``dec``, degrees). A star that no catalog has is of the catalog ``sources``: its curve comes from detections.
 
         Parameters
         ----------
-        *star, **named
-            ``object_id``, or ``ra`` and ``dec``.
+        *star
+            ``object_id``, or ``ra`` and ``dec``; these may be named too.
         radius_arcsec : float
-            How far from the position the star may be, arcseconds.
+            How far from the position the star may be, arcseconds; 60.
+        sesame : bool
+            Whether names that the lake does not know are looked up through the network.
         measured : {'forced', 'detected'} or None
             Measured at the place of the star, detected or not, or its detections; None takes the forced ones of a star
             that has any.
         flux : str
             Of forced measurements: ``best``, in which stars of such a magnitude repeat best by the table
             ``repeatability``; ``calibrated``, that of the zeropoints; or one by its name, ``hybrid1`` to ``hybrid3``,
-            ``psf``, ``aper1`` to ``aper3``. ``bands`` of the curve has ``flux_used`` where it is not the calibrated.
+            ``psf``, ``aper1`` to ``aper3``. Of detections an aperture. ``bands`` of the curve has ``flux_used`` where
+            it is not the calibrated.
+        version : int or None
+            Of the calibration; None takes the one in force.
+        start, end : str, int, float, datetime or None
+            Points from a night (20240407) or time (ISO 8601, UTC; or an MJD as a float) to another; both nights belong
+            to it.
+        band : str or None
+            Only this band.
+        bin_d : float or None
+            Means in bins of so many days, as :func:`skylake.report.stars.time_bins.binned` describes; with a period in
+            bins of the phase.
+        period_d : float or None
+            Adds the column ``phase``, from 0 to 1.
+        epoch_bjd : float or None
+            Time of phase 0, BJD (TDB); None takes the first point.
 
         Raises
         ------
         UsageError
             If it is not clear which star is meant, or a number is no position.
         LakeError
-            If there is no light curve of that star.
+            If there is no light curve of that star, or no such version.
 
         Examples
         --------
         >>> lake.lightcurve(2).pandas()
-        >>> lake.lightcurve(197.31655, -19.82025, radius_arcsec=30)
+        >>> lake.lightcurve("13:09:15.97 -19:49:12.9", period_d=0.5467, bin_d=0.02)
+        >>> lake.lightcurve(197.31655, -19.82025, radius_arcsec=30, start=20240408)
         """
+        named = {name: options.pop(name) for name in ("object_id", "ra", "dec") if name in options}
         given = named | dict(zip(("object_id",) if len(star) == 1 else ("ra", "dec"), star, strict=False))
-        if measured not in (None, "forced", "detected"):
-            raise UsageError(
-                f"there is no measurement {measured!r}; measured is 'forced', 'detected' or None"
-            )
-        if flux not in FLUX_CHOICES:
-            raise UsageError(f"there is no flux {flux!r}; flux is one of {', '.join(FLUX_CHOICES)}")
+        unknown = options.keys() - CurveOptions.__annotations__.keys()
         with Reaching(self.root):
-            if len(star) < 3 and given.keys() == {"object_id"}:
-                name = _identifier(given["object_id"])
-                return LightCurve(curve_named(self._snapshot, name, measured, flux))
-            if len(star) < 3 and given.keys() == {"ra", "dec"}:
-                ra, dec, _ = plain_cone((given["ra"], given["dec"], radius_arcsec / 3600.0))
-                return LightCurve(curve_at(self._snapshot, ra, dec, radius_arcsec, measured, flux))
+            if len(star) < 3 and not unknown and given.keys() in ({"object_id"}, {"ra", "dec"}):
+                return self._lightcurve(given, cast(CurveOptions, options))
+        if unknown and given:
+            raise UsageError(
+                f"a light curve has no option {min(unknown)!r}; it has {', '.join(CurveOptions.__annotations__)}"
+            )
         raise UsageError(
             "name one star: by its identifier, as in lake.lightcurve(2), or by ra and dec in degrees, as in "
             "lake.lightcurve(197.31655, -19.82025)"
         )
+
+    def _lightcurve(self, given: dict[str, Any], options: CurveOptions) -> LightCurve:
+        choice, points = curve_choice(options), point_choice(self._snapshot, options)
+        if "ra" in given:
+            ra, dec, _ = plain_cone((given["ra"], given["dec"], choice.reach_arcsec / 3600.0))
+            curve = curve_near(self._snapshot, ra, dec, choice)
+        else:
+            curve = star_curve(self._snapshot, _identifier(given["object_id"]), choice)
+        return LightCurve(points.chosen(curve), points)
+
+    def objects(
+        self,
+        ra: float,
+        dec: float,
+        radius_arcsec: float,
+        mag: tuple[float | None, float | None] = (None, None),
+        least_points: int = 1,
+    ) -> Rows:
+        """Return the stars with light curves in a cone, a row for each star and band, the brightest first.
+
+        Parameters
+        ----------
+        ra, dec : float
+            Position, degrees, ICRS.
+        radius_arcsec : float
+            Arcseconds.
+        mag : (float or None, float or None)
+            Limits of the median magnitude, the bright one first.
+        least_points : int
+            Least number of measurements.
+
+        Returns
+        -------
+        Rows
+            object_id, catalog, band, position, number and times of the points, median, scatter and range of the
+            magnitudes.
+
+        Raises
+        ------
+        UsageError
+            If a number is no position or radius.
+
+        Examples
+        --------
+        >>> lake.objects(197.3, -19.8, 1800, mag=(9, 12), least_points=30).pandas()
+        """
+        with Reaching(self.root):
+            place = plain_cone((ra, dec, radius_arcsec / 3600.0))
+            return Rows(objects_within(self._snapshot, place, mag, least_points))
 
     def history(
         self, last: int | None = None, batch: str | None = None, table: str | None = None

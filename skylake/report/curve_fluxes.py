@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.calibration.calibrated_forced import FORCED_FRAME_COLUMNS, ForcedPhotometry, calibrate_forced
-from skylake.calibration.calibrated_matches import ZEROPOINT_COLUMNS
 from skylake.errors import LakeError
 from skylake.lake import Snapshot
+from skylake.report.stars.calibration_rows import calibration_rows
 from skylake.schema import arrow_schema, load
 from skylake.table.forced_lightcurves import finish
 from skylake.table.lightcurves import nest_floats
@@ -31,7 +31,9 @@ _ERRORS = {
 }
 
 
-def in_flux(snapshot: Snapshot, rows: pa.Table, choice: FluxChoice) -> tuple[pa.Table, list[str | None]]:
+def in_flux(
+    snapshot: Snapshot, rows: pa.Table, choice: FluxChoice, version: int | None = None
+) -> tuple[pa.Table, list[str | None]]:
     """Return light curves of a target in a flux, and which flux each is in; None for that of the zeropoints.
 
     Parameters
@@ -41,18 +43,21 @@ def in_flux(snapshot: Snapshot, rows: pa.Table, choice: FluxChoice) -> tuple[pa.
         Rows of ``forced_lightcurves``.
     choice : str
         One of :data:`FLUX_CHOICES`.
+    version : int or None
+        Of the calibration; None takes that of the light curves.
 
     Raises
     ------
     LakeError
-        If the frames of a camera have no such flux.
+        If the frames of a camera have no such flux, or no such version.
     """
     made, names = [], []
     for place in range(rows.num_rows):
         row = rows.slice(place, 1)
         name = _best(snapshot, row) if choice == "best" else None if choice == "calibrated" else choice
         names.append(name)
-        made.append(row if name is None else _remade(snapshot, row, name))
+        as_it_is = name is None and version is None
+        made.append(row if as_it_is else _remade(snapshot, row, name, version))
     return pa.concat_tables(made), names
 
 
@@ -67,29 +72,26 @@ def _best(snapshot: Snapshot, row: pa.Table) -> str | None:
     return recommended_flux(found, float(magnitude))
 
 
-def _remade(snapshot: Snapshot, row: pa.Table, name: str) -> pa.Table:
-    """Return a light curve with the measurements of another flux."""
+def _remade(snapshot: Snapshot, row: pa.Table, name: str | None, version: int | None) -> pa.Table:
+    """Return a light curve with the measurements of another flux or calibration."""
     camera, star, ra, dec = (row[one][0].as_py() for one in ("camera", "star_id", "ra_deg", "dec_deg"))
     ids = pc.struct_field(row["lightcurve"].combine_chunks(), "frame_id").flatten()
     forced = snapshot.cone("forced_sources", ra, dec, _REACH_DEG)
     mine = pc.and_(pc.equal(forced["camera"], camera), pc.equal(forced["star_id"], star))
     forced = forced.filter(mine)
-    seen = pc.field("frame_id").isin(ids)
-    frames = snapshot.read("frames", FORCED_FRAME_COLUMNS, lambda part: part.camera == camera, seen)
-    calibrated = seen & (pc.field("catalog") == row["catalog"][0])
-    zeropoints = snapshot.read(
-        "zeropoints", ZEROPOINT_COLUMNS, lambda part: part.camera == camera, calibrated
-    )
-    # The largest version of each frame is in force.
-    zeropoints = zeropoints.sort_by([("frame_id", "ascending"), ("version", "descending")])
-    zeropoints = zeropoints.take(pa.array(np.unique(zeropoints["frame_id"], return_index=True)[1]))
+    catalog = row["catalog"][0].as_py()
+    frames, zeropoints = calibration_rows(snapshot, forced, FORCED_FRAME_COLUMNS, catalog, version)
     known = (row[one][0].as_py() for one in ("ref_colour", "ref_colour_err"))
     colour, colour_err = (np.full(forced.num_rows, np.nan if one is None else one) for one in known)
-    kind, circle = parts_of_flux(name)
+    kind, circle = ("hybrid", None) if name is None else parts_of_flux(name)
     found = calibrate_forced(forced, colour, frames, zeropoints, kind, colour_err, circle)
     if not np.isfinite(found.flux).any():
         raise LakeError(f"{camera} has no flux {name} of this star; `--flux calibrated` is always there")
-    return finish(_replaced(row, found, _places(forced["frame_id"].to_numpy(), ids.to_numpy())))
+    made = _replaced(row, found, _places(forced["frame_id"].to_numpy(), ids.to_numpy()))
+    if version is not None:
+        number = pa.array([version], made["version"].type)
+        made = made.set_column(made.schema.get_field_index("version"), "version", number)
+    return finish(made)
 
 
 def _places(known: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:

@@ -10,18 +10,33 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.core.ids import text_id
-from skylake.core.sphere import separation_deg
+from skylake.core.sphere import INDEX_ORDER, healpix_centre, separation_deg
 from skylake.errors import LakeError, UnknownName, UsageError
 from skylake.lake import Snapshot
 from skylake.report.curve_fluxes import FluxChoice, in_flux
+from skylake.report.stars.detection_curves import DETECTIONS, DetectedStar, detected_star, detection_curve
+from skylake.report.stars.matched_curves import matched_curve
 
 #: A star is looked for within this distance of a position.
 _REACH_ARCSEC = 60.0
 _MORE_ARCSEC = 5.0
+#: A curve within this distance of a position is that of the star that is meant.
+_SAME_ARCSEC = 3.0
+#: An identifier that is a HEALPix index names a star that is there within this distance.
+_AT_INDEX_ARCSEC = 1.0
+#: How many times as far one looks for the nearest star, again and again, where there is none.
+_WIDER = 8.0
+_FARTHEST_DEG = 180.0
+#: Rows of one number that are farther apart are of several stars, which a cone would not bring together.
+_SCATTERED_DEG = 0.1
 #: Which measurements of a star: those at its place, detected or not, or its detections.
 Measured = Literal["forced", "detected"]
 #: Values that are given once for a star, not for each band.
 _OF_THE_STAR = ("object_id", "catalog", "version", "ra_deg", "dec_deg")
+
+
+class NoCurve(UnknownName):
+    """A lake with light curves has none of the star that is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +46,12 @@ class _CurveTable:
     name: str
     number: str
     catalog: str
+    names: tuple[str, ...]
 
 
 _TABLES: dict[Measured, _CurveTable] = {
-    "forced": _CurveTable("forced_lightcurves", "ref_id", "origin"),
-    "detected": _CurveTable("lightcurves", "object_id", "catalog"),
+    "forced": _CurveTable("forced_lightcurves", "ref_id", "origin", ("ref_id", "star_id")),
+    "detected": _CurveTable("lightcurves", "object_id", "catalog", ("object_id",)),
 }
 
 
@@ -45,6 +61,7 @@ def curve_of_object(
     catalog: str | None = None,
     measured: Measured | None = None,
     flux: FluxChoice = "calibrated",
+    version: int | None = None,
 ) -> dict[str, Any]:
     """Return the light curve of a star in all bands by its identifier.
 
@@ -52,44 +69,70 @@ def curve_of_object(
     ----------
     snapshot : Snapshot
     object_id : int
-        In its catalog, or of a target.
+        In its catalog, or of a target; of a star that no catalog has, the HEALPix index of its position.
     catalog : str or None
         None takes any.
     measured : {'forced', 'detected'} or None
         Which measurements; None takes the forced ones of a star that has any.
     flux : str
-        Of forced measurements, one of :data:`skylake.report.curve_fluxes.FLUX_CHOICES`. Where it is another than that
-        of the zeropoints, ``flux_used`` of the band names it.
+        One of :data:`skylake.report.curve_fluxes.FLUX_CHOICES`; of detections the apertures. Where it is another than
+        that of the zeropoints, ``flux_used`` of the band names it.
+    version : int or None
+        Of the calibration; None takes the one in force.
 
     Returns
     -------
     dict
         object_id, catalog, version, ra_deg, dec_deg, ``measured``, ``bands``: for each band a dict of what the table
         says of the star in it (band, ref_mag, n_points, mag_median …), and ``points``: one dict per measurement,
-        with its band, in the order of time. A target that no catalog has is of the catalog ``detections``.
+        with its band, in the order of time. A target that no catalog has is of the catalog ``detections``, any other
+        star that no catalog has of the catalog ``sources``.
 
     Raises
     ------
     LakeError
-        If there is no light curve of that star.
+        If there is no light curve of that star, or no such version.
     """
     for kind in _kinds(measured):
-        chosen = pc.field(_TABLES[kind].number) == object_id
-        if kind == "forced":
-            chosen |= pc.field("star_id") == object_id
-        if catalog is not None:
-            chosen &= pc.field(_TABLES[kind].catalog) == catalog
-        rows = snapshot.merged(_TABLES[kind].name, of=chosen)
+        rows = _of_star(snapshot, kind, object_id, catalog)
         if rows.num_rows:
-            return _curve(snapshot, rows, rows.slice(0, 1), kind, flux)
+            return _curve(snapshot, rows, rows.slice(0, 1), kind, flux, version)
+    if measured != "forced" and catalog in (None, DETECTIONS) and 0 <= object_id < 12 << (2 * INDEX_ORDER):
+        ra, dec = (float(one[0]) for one in healpix_centre([object_id], INDEX_ORDER))
+        star = detected_star(snapshot, ra, dec, _REACH_ARCSEC)
+        is_there = star is not None and star.distance_arcsec <= _AT_INDEX_ARCSEC
+        curve = _detected(snapshot, star, flux, version) if is_there else None
+        if curve is not None:
+            return curve
     require_curves(snapshot, measured)
-    raise UnknownName(
-        f"there is no light curve of the star {object_id}; `skylake cone` finds stars by position"
-    )
+    raise NoCurve(f"there is no light curve of the star {object_id}; `skylake cone` finds stars by position")
+
+
+def _of_star(snapshot: Snapshot, kind: Measured, object_id: int, catalog: str | None) -> pa.Table:
+    """Return the rows of a star by its identifier: first where it is, of which few columns say enough."""
+    table = _TABLES[kind]
+    chosen = pc.field(table.number) == object_id
+    if kind == "forced":
+        chosen |= pc.field("star_id") == object_id
+    if catalog is not None:
+        chosen &= pc.field(table.catalog) == catalog
+    places = snapshot.read(table.name, ["ra_deg", "dec_deg"], filter=chosen)
+    ra, dec = (places[name].to_numpy() for name in ("ra_deg", "dec_deg"))
+    if len(ra) == 0:
+        return snapshot.read(table.name, where=lambda _: False)
+    # Lists of targets may put a star at several places, and catalogs may use a number twice.
+    reach = float(separation_deg(ra[0], dec[0], ra, dec).max()) + _MORE_ARCSEC / 3600.0
+    if reach > _SCATTERED_DEG:
+        return snapshot.merged(table.name, of=chosen)
+    return snapshot.cone(table.name, float(ra[0]), float(dec[0]), reach).filter(chosen)
 
 
 def curve_named(
-    snapshot: Snapshot, star: str, measured: Measured | None = None, flux: FluxChoice = "calibrated"
+    snapshot: Snapshot,
+    star: str,
+    measured: Measured | None = None,
+    flux: FluxChoice = "calibrated",
+    version: int | None = None,
 ) -> dict[str, Any]:
     """Return the light curve of a star by its number, or by its name in the catalog; as :func:`curve_of_object` does.
 
@@ -101,9 +144,9 @@ def curve_named(
     require_curves(snapshot, measured)
     number = int(star) if re.fullmatch(r"-?[0-9]{1,19}", star) else text_id(star)
     try:
-        return curve_of_object(snapshot, number, measured=measured, flux=flux)
-    except (LakeError, OverflowError) as error:
-        raise UnknownName(
+        return curve_of_object(snapshot, number, None, measured, flux, version)
+    except (NoCurve, OverflowError) as error:
+        raise NoCurve(
             f"there is no light curve of the star {star}; `skylake cone` finds stars by position"
         ) from error
 
@@ -141,42 +184,139 @@ def curve_at(
     reach_arcsec: float = _REACH_ARCSEC,
     measured: Measured | None = None,
     flux: FluxChoice = "calibrated",
+    version: int | None = None,
 ) -> dict[str, Any]:
     """Return the light curve of the star nearest to a position in all bands, and its distance.
+
+    A star that no catalog has has a light curve too, from its detections on calibrated frames.
 
     Raises
     ------
     LakeError
-        If there is none within reach.
+        If there is none within reach, or no such version.
     """
+    near = _nearest(snapshot, ra_deg, dec_deg, reach_arcsec, measured)
+    if near is None or near.distance_arcsec > min(_SAME_ARCSEC, reach_arcsec):
+        star = None if measured == "forced" else detected_star(snapshot, ra_deg, dec_deg, reach_arcsec)
+        if star is not None and (
+            near is None or (not star.is_listed and star.distance_arcsec < near.distance_arcsec)
+        ):
+            curve = _detected(snapshot, star, flux, version)
+            if curve is not None:
+                return curve | {"separation_arcsec": star.distance_arcsec}
+    if near is not None:
+        curve = _curve(snapshot, near.rows, near.row, near.kind, flux, version)
+        return curve | {"separation_arcsec": near.distance_arcsec}
+    require_curves(snapshot, measured)
+    raise NoCurve(
+        f"there is no light curve within {reach_arcsec:g} arcsec of {ra_deg} {dec_deg}"
+        f"{_nearest_in_words(snapshot, ra_deg, dec_deg, reach_arcsec, measured)}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Near:
+    """The curve nearest to a position, and all rows of its table around."""
+
+    kind: Measured
+    rows: pa.Table
+    row: pa.Table
+    distance_arcsec: float
+
+
+def _nearest(
+    snapshot: Snapshot, ra_deg: float, dec_deg: float, reach_arcsec: float, measured: Measured | None
+) -> _Near | None:
+    """Return the nearest curve within reach; the forced one of a star that has both."""
+    found: dict[Measured, _Near] = {}
     for kind in _kinds(measured):
         # With a margin, as the blocks of a target may have positions from different lists.
         rows = snapshot.cone(_TABLES[kind].name, ra_deg, dec_deg, (reach_arcsec + _MORE_ARCSEC) / 3600.0)
-        distance = separation_deg(ra_deg, dec_deg, rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy())
+        places = (rows[name].to_numpy() for name in ("ra_deg", "dec_deg"))
+        distance = 3600.0 * separation_deg(ra_deg, dec_deg, *places)
         nearest = int(distance.argmin()) if len(distance) else 0
-        if len(distance) and distance[nearest] * 3600.0 <= reach_arcsec:
-            curve = _curve(snapshot, rows, rows.slice(nearest, 1), kind, flux)
-            return curve | {"separation_arcsec": float(distance[nearest] * 3600.0)}
-    require_curves(snapshot, measured)
-    raise UnknownName(f"there is no light curve within {reach_arcsec:g} arcsec of {ra_deg} {dec_deg}")
+        if len(distance) and distance[nearest] <= reach_arcsec:
+            found[kind] = _Near(kind, rows, rows.slice(nearest, 1), float(distance[nearest]))
+    if len(found) == 2 and not _is_same(found["forced"], found["detected"]):
+        return min(found.values(), key=lambda near: near.distance_arcsec)
+    return next(iter(found.values()), None)
+
+
+def _is_same(forced: _Near, detected: _Near) -> bool:
+    """Return whether a forced and a detected curve are of one star, or none of these is the nearer one."""
+    same = forced.row["ref_id"][0].as_py() == detected.row["object_id"][0].as_py()
+    return same or forced.distance_arcsec <= detected.distance_arcsec + _SAME_ARCSEC
+
+
+def _nearest_in_words(
+    snapshot: Snapshot, ra_deg: float, dec_deg: float, reach_arcsec: float, measured: Measured | None
+) -> str:
+    """Return which star with a light curve is nearest, however far away."""
+    reach = max(reach_arcsec, 1.0)
+    while reach < _FARTHEST_DEG * 3600.0:
+        reach = min(_WIDER * reach, _FARTHEST_DEG * 3600.0)
+        stars = []
+        for kind in _kinds(measured):
+            table = _TABLES[kind]
+            rows = snapshot.cone(
+                table.name, ra_deg, dec_deg, reach / 3600.0, [*table.names, "ra_deg", "dec_deg"]
+            )
+            for row in rows.to_pylist():
+                distance = float(separation_deg(ra_deg, dec_deg, row["ra_deg"], row["dec_deg"])) * 3600.0
+                stars.append((distance, next(row[name] for name in table.names if row[name] is not None)))
+        if stars:
+            distance, number = min(stars)
+            away = f"{distance:.1f} arcsec" if distance < 3600.0 else f"{distance / 3600.0:.2f} degrees"
+            return f"; the nearest star that has one is {number}, {away} away"
+    return ""
+
+
+def _detected(
+    snapshot: Snapshot, star: DetectedStar | None, flux: FluxChoice, version: int | None
+) -> dict[str, Any] | None:
+    """Return the curve of a star that no catalog has; None if no calibrated frame shows it."""
+    if star is None:
+        return None
+    rows = detection_curve(snapshot, star, _aperture(flux), version)
+    return _shaped(rows, "detected", [_aperture(flux)] * rows.num_rows) if rows.num_rows else None
 
 
 def _curve(
-    snapshot: Snapshot, rows: pa.Table, chosen: pa.Table, kind: Measured, flux: FluxChoice
+    snapshot: Snapshot,
+    rows: pa.Table,
+    chosen: pa.Table,
+    kind: Measured,
+    flux: FluxChoice,
+    version: int | None = None,
 ) -> dict[str, Any]:
     """Return all bands of the star of the chosen row."""
     known, one = (rows, chosen) if kind == "detected" else (_named(rows), _named(chosen))
     same = pc.and_(*(pc.equal(known[name], one[name][0]) for name in ("catalog", "object_id")))
     rows = rows.filter(same)
     used: list[str | None] = [None] * rows.num_rows
-    if kind == "detected" and flux not in ("best", "calibrated"):
-        raise UsageError(
-            f"the flux {flux} is measured of targets, and this star is none; leave out --flux, or make it one with "
-            "`skylake targets`"
-        )
     if kind == "forced":
-        rows, used = in_flux(snapshot, rows, flux)
+        rows, used = in_flux(snapshot, rows, flux, version)
         rows = _named(rows)
+    elif version is not None or _aperture(flux) is not None:
+        rows = matched_curve(snapshot, rows, _aperture(flux), version)
+        used = [_aperture(flux)] * rows.num_rows
+    return _shaped(rows, kind, used)
+
+
+def _aperture(flux: FluxChoice) -> str | None:
+    """Return the aperture of detections that is asked for; None for the calibrated flux."""
+    if flux in ("best", "calibrated"):
+        return None
+    if not flux.startswith("aper"):
+        raise UsageError(
+            f"the flux {flux} is measured of targets, and this star is none; leave out --flux, name aper1, aper2 or "
+            "aper3, or make it a target with `skylake targets`"
+        )
+    return flux
+
+
+def _shaped(rows: pa.Table, kind: Measured, used: list[str | None]) -> dict[str, Any]:
+    """Return the rows of one star as a light curve."""
     pairs = zip(rows.to_pylist(), used, strict=True)
     bands = [row | ({} if name is None else {"flux_used": name}) for row, name in pairs]
     bands.sort(key=lambda row: str(row["band"]))

@@ -7,26 +7,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skylake.calibration.calibrated_forced import DETECTED_SNR
 from skylake.calibration.transparency import RELATIVE_PER_MAG, frame_transparency
-from skylake.core.flags import SPOILED
 from skylake.errors import LakeError, reason_of
 from skylake.lake import Lake, Snapshot
 from skylake.lake.access.open_table import OpenTable
 from skylake.report import cell_plots, collect, forced_plots, plots
 from skylake.report.curves import curve_of_object
 from skylake.report.pictures import PagePicture, draw
-from skylake.report.style import Floats
+from skylake.report.stars.star_picture import curve_figure
 from skylake.report.zeropoint_plots import transparency_over_time
 from skylake.revision import VERSION
 from skylake.table.combine_maps import MAPS, combine
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 _TEMPLATES = Path(__file__).parent / "templates"
 #: Frames that are listed by name.
@@ -36,9 +33,6 @@ _MAX_STARS = 3
 _BRIGHT_MAG_ERR = 0.03
 #: And of stars with no larger share of light from neighbours.
 _MAX_CROWDING = 0.05
-#: Kinds of points of a light curve, and their name in its title.
-_MEASURED = {"forced": "forced measurements", "detected": "detections"}
-_MEASURED_TITLE = {"forced": "forced photometry", "detected": "its detections"}
 
 
 def write_report(lake: Lake, out: Path, as_of: str | None = None) -> list[Path]:
@@ -220,41 +214,3 @@ def _star_pictures(lake: Lake, snapshot: Snapshot, out: Path) -> list[PagePictur
         caption = f"Star {star['object_id']} of {star['catalog']}, number {number}: {how}."
         pictures.append(draw(out, f"star-{number}.png", caption, curve_figure, curve))
     return pictures
-
-
-def curve_figure(curve: dict[str, Any]) -> Figure:
-    """Return the picture of a light curve as :func:`skylake.report.curves.curve_of_object` gives it."""
-    points = curve["points"]
-    # A target that no catalog has is of the catalog of detections.
-    whose = "target" if curve["catalog"] == "detections" else curve["catalog"]
-    title = f"{whose} {curve['object_id']} at {curve['ra_deg']:.5f} {curve['dec_deg']:+.5f} deg"
-    band = np.array([point["band"] or "instrumental" for point in points], object)
-    mag, mag_err, random_err, shared = (
-        np.array([np.nan if point.get(name) is None else point[name] for point in points], float)
-        for name in ("mag", "mag_err", "mag_random_err", "mag_systematic_err")
-    )
-    # An error that all points share moves them together, and would hide small differences.
-    mag_err = np.where(np.isfinite(random_err), random_err, mag_err)
-    bjd = np.array([point["bjd_tdb"] for point in points], float)
-    spoiled = np.array([(point["flags"] & int(SPOILED)) != 0 for point in points], bool)
-    limit = np.array([_limit(point) for point in points], float)
-    title = f"{title}, {_MEASURED_TITLE[curve['measured']]}{_shared_error(band, shared)}"
-    return plots.lightcurve(bjd, mag, mag_err, spoiled, band, title, limit, _MEASURED[curve["measured"]])
-
-
-def _shared_error(band: npt.NDArray[np.object_], shared: Floats) -> str:
-    """Return the error that the points of each band share as a second line of a title; nothing if it is not known."""
-    known = np.isfinite(shared)
-    errors = {
-        name: float(np.median(shared[known & (band == name)])) for name in sorted(set(band[known].tolist()))
-    }
-    each = ", ".join(f"{error:.3f} mag" + f" in {name}" * (len(errors) > 1) for name, error in errors.items())
-    return f"\nerror bars are random; all points share an error of {each}" if errors else ""
-
-
-def _limit(point: dict[str, Any]) -> float:
-    """Return the limit that a star is fainter than on a frame without a detection; NaN for a detection."""
-    flux, error, limit = (point.get(name) for name in ("flux", "flux_err", "mag_limit"))
-    if flux is None or error is None or limit is None or flux >= DETECTED_SNR * error:
-        return float("nan")
-    return float(limit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 _MAX_FIELD_BINS = 24
 #: Colours of bands, in the order of their names; grey is for what is flagged.
-_BAND_COLOURS = (BLUE, RED, "#3b7d4f", "#7a4a9e", "#8a6d1c")
+BAND_COLOURS = (BLUE, RED, "#3b7d4f", "#7a4a9e", "#8a6d1c")
 #: Up to such a range the scale of counts has ticks at whole numbers only.
 _FEW_COUNTS = 20
 #: Colour of cells that nothing is known of.
@@ -58,7 +59,7 @@ def zeropoint_against_time(
         if not known.any():
             draw_note(axes, "no frame has a zeropoint yet")
             return figure
-        for name, colour in zip(sorted(set(band[known])), itertools.cycle(_BAND_COLOURS), strict=False):
+        for name, colour in zip(sorted(set(band[known])), itertools.cycle(BAND_COLOURS), strict=False):
             rows = known & (band == name)
             axes.errorbar(
                 dates(mjd[rows]),
@@ -204,41 +205,67 @@ def lightcurve(
             draw_note(axes, "the star has no calibrated magnitude")
             return figure
         start = float(np.floor(bjd[known | hidden].min()))
-        names = sorted(set(band[known | hidden].tolist()))
-        colours = dict(zip(names, itertools.cycle(_BAND_COLOURS), strict=False))
-        shown = [
-            (known & ~spoiled & (band == name), colour, f"{name}, ", measured)
-            for name, colour in colours.items()
-        ]
-        for rows, colour, name, label in (*shown, (known & spoiled, GREY, "", "flagged")):
-            if rows.any():
-                axes.errorbar(
-                    bjd[rows] - start,
-                    mag[rows],
-                    mag_err[rows],
-                    fmt="o",
-                    ms=3.5,
-                    lw=0.9,
-                    color=colour,
-                    label=f"{name}{rows.sum()} {label}",
-                )
-        for name, colour in colours.items():
-            rows = hidden & ~spoiled & (band == name)
-            if limit is not None and rows.any():
-                axes.plot(
-                    bjd[rows] - start,
-                    limit[rows],
-                    "v",
-                    ms=4,
-                    mfc="none",
-                    color=colour,
-                    label=f"{name}, {rows.sum()} non-detections, fainter than this",
-                )
-        faint_down(axes)
+        shown = Magnitudes(bjd - start, mag, mag_err, spoiled, band, limit, measured)
+        names = draw_magnitudes(axes, shown)
         axes.set_xlabel(f"BJD (TDB) - {start:.0f} [d]")
         axes.set_ylabel(f"{', '.join(names)} [mag]")
         legend_below(axes)
         return figure
+
+
+@dataclass(frozen=True, slots=True)
+class Magnitudes:
+    """Measurements to be drawn; arrays of shape (n,).
+
+    Attributes
+    ----------
+    place : ndarray
+        Where they are on the horizontal axis.
+    mag, mag_err : ndarray
+        NaN for those that are not drawn.
+    spoiled : ndarray of bool
+        Drawn in grey.
+    band : ndarray of object
+        Each has a colour of its own.
+    limit : ndarray or None
+        The magnitude that the star is fainter than where it was not detected, NaN elsewhere.
+    measured : str
+        What the points are.
+    """
+
+    place: Floats
+    mag: Floats
+    mag_err: Floats
+    spoiled: npt.NDArray[np.bool_]
+    band: npt.NDArray[np.object_]
+    limit: Floats | None = None
+    measured: str = "measurements"
+
+
+def draw_magnitudes(axes: Axes, points: Magnitudes, alpha: float = 1.0, has_labels: bool = True) -> list[str]:
+    """Draw measurements with their errors into axes, bright ones up, and return the names of their bands."""
+    hidden = np.zeros(len(points.mag), bool) if points.limit is None else np.isfinite(points.limit)
+    known = np.isfinite(points.mag) & ~hidden
+    names = sorted(set(points.band[known | hidden].tolist()))
+    colours = dict(zip(names, itertools.cycle(BAND_COLOURS), strict=False))
+    shown = [
+        (known & ~points.spoiled & (points.band == name), colour, f"{name}, ", points.measured)
+        for name, colour in colours.items()
+    ]
+    style: Any = {"fmt": "o", "ms": 3.5, "lw": 0.9, "alpha": alpha}
+    for rows, colour, name, label in (*shown, (known & points.spoiled, GREY, "", "flagged")):
+        if rows.any():
+            values = points.place[rows], points.mag[rows], points.mag_err[rows]
+            text = f"{name}{rows.sum()} {label}" if has_labels else None
+            axes.errorbar(*values, **style, color=colour, label=text)
+    for name, colour in colours.items():
+        rows = hidden & ~points.spoiled & (points.band == name)
+        if points.limit is not None and rows.any():
+            text = f"{name}, {rows.sum()} non-detections, fainter than this" if has_labels else None
+            below = points.place[rows], points.limit[rows]
+            axes.plot(*below, "v", ms=4, mfc="none", color=colour, alpha=alpha, label=text)
+    faint_down(axes)
+    return names
 
 
 def sky_and_seeing(mjd: Floats, sky: Floats, fwhm: Floats, camera: str) -> Figure:

@@ -106,6 +106,8 @@ class CatalogColumns:
     id : str or tuple of str or None
         Column of the identifier, integer or text, or columns whose texts make one; None derives it from the
         position, as for a row where it is missing.
+    star_name : str or None
+        Column of the name by which people know a star, where it is not the identifier.
     pm_ra, pm_dec : str or None
         Columns of the proper motion; mas/yr unless the file gives a unit.
     pm_ra_is_coordinate : bool
@@ -178,6 +180,7 @@ class CatalogColumns:
     survey: str = ""
     names: tuple[str, ...] = ()
     delimiter: str = ","
+    star_name: str | None = None
 
     def __post_init__(self) -> None:
         _ = self.schema
@@ -217,7 +220,8 @@ class CatalogColumns:
         """The columns to read, each once."""
         errors = [error for error in self.magnitude_errors.values() if isinstance(error, str)]
         ids = (self.id,) if isinstance(self.id, str) else self.id or ()
-        single = [self.ra, self.dec, *(self.otherwise or ()), *ids, self.pm_ra, self.pm_dec, self.row_epoch]
+        single = [self.ra, self.dec, *(self.otherwise or ()), *ids, self.star_name]
+        single += [self.pm_ra, self.pm_dec, self.row_epoch]
         cuts = [*self.keep_rows, *(cut for some in self.keep_magnitudes.values() for cut in some)]
         cuts += [self.variable] if isinstance(self.variable, Cut) else []
         others = [name for cut in cuts for name in (cut.column, cut.or_same_as)]

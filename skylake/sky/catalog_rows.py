@@ -37,6 +37,7 @@ from skylake.sky.catalog_values import (
     has_numbers,
     identifiers,
     jansky_factor,
+    names,
     numbers,
     position_id,
     right_ascension,
@@ -191,6 +192,8 @@ def standardise(
     ra = np.where(ra == 360.0, 0.0, ra) + 0.0  # so close below 0 that it became 360; and -0 becomes 0
     stars: dict[str, Any] = {"_healpix_29": healpix_index(ra, dec), "ra_deg": ra, "dec_deg": dec}
     ids, without_id = identifiers(rows, columns.id, position_id(ra, dec))
+    if columns.star_name is not None:
+        ids = {"name": names(rows, columns.star_name), **ids}
     stars |= ids
     stars |= {name: _nullable(values, np.isfinite(values)) for name, values in motion.items()}
     stars |= _magnitudes(rows, columns)

@@ -297,10 +297,15 @@ def jansky_factor(rows: RawRows, name: str) -> float | None:
 
 def texts(rows: RawRows, name: str) -> pa.ChunkedArray:
     """Return a column as texts without case and outer blanks; null where there is nothing."""
+    return pc.utf8_lower(names(rows, name))
+
+
+def names(rows: RawRows, name: str) -> pa.ChunkedArray:
+    """Return a column as texts without outer blanks; null where there is nothing."""
     column = rows.table.column(name)
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    found = pc.utf8_lower(pc.utf8_trim_whitespace(column.cast(pa.string())))
+    found = pc.utf8_trim_whitespace(column.cast(pa.string()))
     return pc.if_else(pc.equal(found, ""), None, found)
 
 

@@ -339,6 +339,7 @@ def _narrowed(columns: CatalogColumns, names: Sequence[str]) -> CatalogColumns:
     return replace(
         columns,
         id=columns.id if wanted & {"ref_id", "name"} else None,
+        star_name=columns.star_name if "name" in wanted else None,
         pm_ra=columns.pm_ra if moves else None,
         pm_dec=columns.pm_dec if moves else None,
         magnitudes={band: name for band, name in columns.magnitudes.items() if band in bands},

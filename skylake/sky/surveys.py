@@ -70,6 +70,8 @@ class Form:
         Of a text file without a header: all its columns in order, and what separates them.
     marks : tuple of str
         Columns of which a file of this form has at least one; empty if it need not.
+    star_name
+        The name by which people know a star, where `id` is another.
     release : str
         Release of the survey, one of :attr:`Survey.releases`; empty if files leave it open.
     position_unit, motion_unit, magnitude_unit : str
@@ -86,6 +88,7 @@ class Form:
     otherwise: tuple[str, ...] = ()
     id: Names = ()
     id_parts: tuple[str, ...] = ()
+    star_name: Names = ()
     pm: tuple[Names, ...] = ()
     pm_ra_is_coordinate: bool = False
     release: str = ""
@@ -103,7 +106,15 @@ class Form:
     @property
     def names(self) -> Iterator[str]:
         """The names that the columns of a file of this form may have."""
-        groups: list[Names] = [self.ra, self.dec, self.id, self.id_parts, *self.pm, *self.colours.values()]
+        groups: list[Names] = [
+            self.ra,
+            self.dec,
+            self.id,
+            self.id_parts,
+            self.star_name,
+            *self.pm,
+            *self.colours.values(),
+        ]
         for band in self.bands.values():
             groups += [band.magnitude, band.signal_to_noise]
             groups += [band.error] if not isinstance(band.error, float | int) else []
@@ -341,6 +352,7 @@ class _Attempt:
             variable=self._variable(),
             names=form.columns if self.is_bare else (),
             delimiter=form.delimiter,
+            star_name=names.find(form.star_name),
         )
         return Found(_with_units(columns, form), form.name, tuple(dict.fromkeys(self._absent)))
 

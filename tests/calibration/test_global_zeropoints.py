@@ -66,7 +66,9 @@ def test_frames_are_calibrated_with_the_stars_and_not_with_the_catalog(night: An
     assert rows["zp_fit_err"].between(0.004, 0.01).all() and (rows["zp_fit_err"] <= rows["zp_err"]).all()
     assert rows["n_matched"].eq(N_STARS).all() and rows["n_used"].gt(0.8 * N_STARS * 0.6).all()
     assert rows["chi2"].between(0.3, 2.0).all() and rows["intrinsic_mag"].eq(0.2).all()
-    assert (np.abs(rows["colour_term"] - 0.12) < 4.0 * rows["colour_term_err"]).all() and rows["mean_colour"].between(0.6, 1.0).all()
+    assert (np.abs(rows["colour_term"] - 0.12) < 4.0 * rows["colour_term_err"]).all() and rows[
+        "mean_colour"
+    ].between(0.6, 1.0).all()
     assert rows["version"].eq(3).all() and rows["colour"].eq("B-V").all() and rows["flux"].eq("aper2").all()
     for row in rows["position_terms"]:
         np.testing.assert_allclose(row["coefficient"], ILLUMINATION, atol=0.01)

@@ -16,7 +16,8 @@ from skylake.errors import LakeError
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.ingest.ingest_frames import ingest
 from skylake.lake import Lake
-from skylake.report.page import _forced_pictures, curve_figure, write_report
+from skylake.report.page import _forced_pictures, write_report
+from skylake.report.stars.star_picture import curve_figure
 from skylake.schema import arrow_schema, load
 
 pytestmark = pytest.mark.xdist_group("lsdb")

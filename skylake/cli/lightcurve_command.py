@@ -1,0 +1,500 @@
+"""``skylake lc``: light curves of stars."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from skylake.cli import completion, show
+from skylake.cli.arguments import (
+    Command,
+    as_of_option,
+    declination,
+    moment,
+    night,
+    open_snapshot,
+    output_file,
+    plot_option,
+    radius_arcsec,
+    readable_lake_argument,
+    right_ascension,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from skylake.lake import Snapshot
+    from skylake.report.stars.chosen_points import PointChoice
+    from skylake.report.stars.field_export import SkyRegion
+    from skylake.report.stars.star_curves import CurveChoice
+
+#: As ``skylake.report.curve_fluxes.FLUX_CHOICES``, which takes time to import.
+_FLUXES = ("best", "calibrated", "hybrid1", "hybrid2", "hybrid3", "psf", "aper1", "aper2", "aper3")
+_TABLES = ("csv", "ecsv", "fits", "votable", "parquet", "json")
+_DATABASES = ("aavso", "etd", "exotic")
+_SUFFIXES = {"votable": "vot", "aavso": "txt", "etd": "txt", "exotic": "csv"}
+_MEASURED = ("forced", "detected")
+_DAYS = {"s": 1.0 / 86400.0, "min": 1.0 / 1440.0, "m": 1.0 / 1440.0, "h": 1.0 / 24.0, "d": 1.0, "": 1.0}
+_EXAMPLES = """\b
+skylake lc LAKE 188.7362 -1.3958 --plot star.png
+skylake lc LAKE "12:34:56.7 -01:23:45" --period 0.5467 --bin 20min -o star.ecsv
+skylake lc LAKE "RR Lyr" --format aavso --observer ABC -o rr-lyr.txt
+skylake lc LAKE --all --cone 188.7,-1.4,1800 -o field.parquet
+"""
+#: A right ascension below this is no BJD: dates without their first digits.
+_LEAST_BJD = 2_400_000.0
+
+
+def _duration(text: Any) -> float:
+    """Read a length of time in days, as 10min, 0.5h or 0.0069."""
+    found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([a-z]*)", str(text).strip().lower())
+    if found is None or found[2] not in _DAYS or not float(found[1]) > 0.0:
+        raise click.BadParameter(f"{text!r} is no length of time; write it as 30s, 10min, 2h or 0.5d")
+    return float(found[1]) * _DAYS[found[2]]
+
+
+def _epoch(text: Any) -> float:
+    """Read a BJD."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not _LEAST_BJD <= value < 2.0 * _LEAST_BJD:
+        raise click.BadParameter(f"{text!r} is no BJD (TDB); write it as 2460408.70302")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """A night, YYYYMMDD, or a time, MJD."""
+
+    night: int | None = None
+    mjd: float | None = None
+
+
+def _time(text: Any) -> _Moment:
+    """Read a night or a time."""
+    if re.fullmatch(r"\d{8}|\d{4}-\d\d-\d\d", str(text)):
+        return _Moment(night=night(text))
+    return _Moment(mjd=moment(text))
+
+
+def _time_or_measured(text: Any) -> _Moment | str:
+    return str(text) if text in _MEASURED else _time(text)
+
+
+def _place(text: Any) -> Path:
+    """Read the name of a file to write, or of a folder: one that ends with a slash is made."""
+    path = Path(text)
+    if str(text).endswith("/"):
+        try:
+            path.mkdir(exist_ok=True)
+        except OSError as error:
+            raise click.BadParameter(f"{text}: the folder cannot be made ({error.strerror})") from error
+    return path if path.is_dir() else output_file(text)
+
+
+def _cone(text: Any) -> tuple[float, float, float]:
+    words = str(text).replace(",", " ").split()
+    if len(words) != 3:
+        raise click.BadParameter(f"{text!r} is no cone; write RA,DEC,ARCSEC, as in 188.7,-1.4,1800")
+    return right_ascension(words[0]), declination(words[1]), radius_arcsec(words[2])
+
+
+@dataclass(frozen=True, slots=True)
+class LightCurveOptions:
+    """The options of ``skylake lc`` as they are given."""
+
+    words: tuple[str, ...] = ()
+    object_id: str | None = None
+    ra: float | None = None
+    dec: float | None = None
+    stars_file: Path | None = None
+    radius: float = 60.0
+    sesame: bool = False
+    measured: str | None = None
+    start: _Moment | str | None = None
+    end: _Moment | None = None
+    band: str | None = None
+    flux: Any = "best"
+    version: int | None = None
+    width: float | None = None
+    period: float | None = None
+    epoch: float | None = None
+    form: str | None = None
+    observer: str = ""
+    name: str | None = None
+    check: str | None = None
+    is_all: bool = False
+    cone: tuple[float, float, float] | None = None
+    moc: Path | None = None
+    out: Path | None = None
+    plot: Path | None = None
+
+    @property
+    def curve_choice(self) -> CurveChoice:
+        """Which measurements of a star are wanted."""
+        from skylake.report.stars.star_curves import CurveChoice
+
+        measured: Any = self.start if isinstance(self.start, str) else self.measured
+        return CurveChoice(measured, self.flux, self.version, self.radius, self.sesame)
+
+    def point_choice(self, snapshot: Snapshot) -> PointChoice:
+        """Return which points of a curve are wanted."""
+        from skylake.report.stars.chosen_points import PointChoice, frames_of_nights
+
+        start = self.start if isinstance(self.start, _Moment) else _Moment()
+        end = self.end or _Moment()
+        frames = frames_of_nights(snapshot, start.night, end.night)
+        return PointChoice(start.mjd, end.mjd, frames, self.band, self.width, self.period, self.epoch)
+
+    def stars(self) -> list[str]:
+        """Return the stars that are named.
+
+        Raises
+        ------
+        UsageError
+            If none is, or one in two ways.
+        """
+        from skylake.errors import UsageError
+        from skylake.report.stars.star_list import read_stars, stars_of_words
+
+        by_place = self.ra is not None and self.dec is not None
+        half = (self.ra is None) != (self.dec is None)
+        ways = [bool(self.words), self.object_id is not None, by_place, self.stars_file is not None]
+        if sum(ways) != 1 or half:
+            raise UsageError(
+                "name a star: by identifier, by name or by position, as in skylake lc LAKE 188.7362 -1.3958, with "
+                "--object ID or --ra and --dec, or a file of stars by --stars"
+            )
+        if self.object_id is not None:
+            return [self.object_id]
+        if by_place:
+            return [f"{self.ra!r} {self.dec!r}"]
+        return stars_of_words(self.words) if self.words else read_stars(self.stars_file or Path())
+
+    def region(self) -> SkyRegion:
+        """Return the part of the sky whose stars are wanted."""
+        from skylake.errors import UsageError
+        from skylake.report.stars.field_export import SkyRegion
+
+        if (self.cone is None) == (self.moc is None):
+            raise UsageError("--all exports a part of the sky; name it by --cone RA,DEC,ARCSEC or --moc FILE")
+        if self.cone is not None:
+            return SkyRegion.of_cone(self.cone[0], self.cone[1], self.cone[2] / 3600.0)
+        return SkyRegion.of_moc(self.moc or Path())
+
+
+def _options(command: Command) -> Command:
+    """Add the options that are not shared with other commands."""
+    for option in reversed(_STARS + _POINTS + _RESULTS):
+        command = option(command)
+    return command
+
+
+_STARS = [
+    click.option(
+        "--object", "object_id", metavar="ID", help="Identifier of the star, or its name in its catalog."
+    ),
+    click.option("--ra", type=right_ascension, metavar="A", help="Right ascension, degrees."),
+    click.option("--dec", type=declination, metavar="D", help="Declination, degrees."),
+    click.option(
+        "--stars",
+        "stars_file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Many stars: a text with one on each line, or a table with columns object_id or name, or ra and dec.",
+        shell_complete=completion.files,
+    ),
+    click.option(
+        "--radius",
+        type=radius_arcsec,
+        default=60.0,
+        show_default=True,
+        metavar="ARCSEC",
+        help="How far from the position the star may be.",
+    ),
+    click.option(
+        "--sesame",
+        is_flag=True,
+        help="Ask the name service of the CDS, through the network, for names that the lake does not know.",
+    ),
+    click.option("--all", "is_all", is_flag=True, help="All stars in --cone or --moc."),
+    click.option(
+        "--cone", type=_cone, metavar="RA,DEC,ARCSEC", help="With --all: position (degrees) and radius."
+    ),
+    click.option(
+        "--moc",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="With --all: a coverage map (FITS, JSON or text).",
+        shell_complete=completion.files,
+    ),
+]
+_POINTS = [
+    click.option(
+        "--measured",
+        type=click.Choice(_MEASURED),
+        help="Measured at the place of the star, detected or not, or its detections; without the option forced "
+        "where the star is a target.",
+    ),
+    click.option(
+        "--from",
+        "start",
+        type=_time_or_measured,
+        metavar="NIGHT|TIME",
+        help="First night (YYYYMMDD) or time (ISO 8601, UTC). The words forced and detected stand for --measured.",
+    ),
+    click.option("--to", "end", type=_time, metavar="NIGHT|TIME", help="Last night, or the end of the time."),
+    click.option("--band", metavar="B", help="Only this band."),
+    click.option(
+        "--flux",
+        type=click.Choice(_FLUXES),
+        default="best",
+        show_default=True,
+        help="Of forced measurements: best is the one in which stars of such a magnitude repeat best (table "
+        "repeatability), calibrated that of the zeropoints. Of detections: an aperture.",
+    ),
+    click.option(
+        "--version",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Version of the calibration; the largest by default.",
+    ),
+    click.option(
+        "--bin",
+        "width",
+        type=_duration,
+        metavar="WIDTH",
+        help="Means in bins, as 10min or 2h; with --period in phase.",
+    ),
+    click.option("--period", type=_duration, metavar="P", help="Fold with a period: days, or as 13.1h."),
+    click.option(
+        "--epoch", type=_epoch, metavar="BJD", help="Time of phase 0; that of the first point by default."
+    ),
+]
+_RESULTS = [
+    click.option(
+        "--format",
+        "form",
+        type=click.Choice([*_TABLES, *_DATABASES]),
+        help="Format; by the suffix of -o without it. aavso, etd and exotic are those that databases take.",
+    ),
+    click.option("--observer", default="", metavar="CODE", help="For aavso: code of the observer."),
+    click.option("--name", metavar="NAME", help="For aavso, etd and exotic: name of the star."),
+    click.option(
+        "--check",
+        metavar="STAR",
+        help="Check star, for aavso and --plot: named as STAR, or none; a constant star nearby by default.",
+    ),
+    click.option(
+        "-o",
+        "out",
+        type=_place,
+        metavar="FILE|FOLDER/",
+        help="File to write; its suffix names the format. A folder gets a file for each star.",
+        shell_complete=completion.files,
+    ),
+]
+
+
+@click.command(
+    short_help="Light curves of stars.",
+    epilog=_EXAMPLES,
+    context_settings={"ignore_unknown_options": True},  # so that -5.4 is a declination
+)
+@readable_lake_argument
+@click.argument("words", nargs=-1, metavar="[STAR]…")
+@_options
+@plot_option
+@as_of_option
+@click.pass_context
+def lc(ctx: click.Context, /, lake: Path, as_of: str | None, **given: Any) -> None:
+    """Print the light curve of one STAR, or of several, in all bands, as CSV.
+
+    A STAR is a position (188.7362 -1.3958, or "12:34:56.7 -01:23:45"), the identifier of an object, its name in the
+    catalog, or its name in a catalog of variable stars that was imported (VSX). A star that no catalog has gets a
+    light curve from its detections.
+
+    bjd_tdb is the barycentric time of mid-exposure in TDB, at the direction of the star and from the site of the
+    camera: the time that transits and periods need. mjd_mid is the time on the clock (UTC).
+
+    With --plot it is drawn, and written only to the file of -o: nothing is printed then.
+
+    A star that is a target of its camera is measured on every frame that shows it. Its fluxes may be negative, which
+    gives no magnitude; mag_limit is that of a flux of five times its error.
+    """
+    for word in given["words"]:
+        if re.match(r"--?[A-Za-z]", word):
+            raise click.NoSuchOption(word, ctx=ctx)
+    options = LightCurveOptions(**given)
+    snapshot = open_snapshot(lake, as_of)
+    if options.is_all:
+        export_field(snapshot, options)
+        return
+    stars = options.stars()
+    if len(stars) > 1 or options.stars_file is not None:
+        ctx.exit(1 if export_stars(snapshot, stars, options) else 0)
+    export_star(snapshot, stars[0], options)
+
+
+def export_star(snapshot: Snapshot, star: str, options: LightCurveOptions) -> None:
+    """Write the light curve of one star, and its picture."""
+    curve = _curve_of(snapshot, star, options)
+    _say_what_it_is(curve)
+    if options.plot is not None:
+        _write_picture(snapshot, curve, options)
+    if options.out is not None or options.plot is None:
+        _write(snapshot, curve, star, options, _file_of(star, options))
+
+
+def _curve_of(snapshot: Snapshot, star: str, options: LightCurveOptions) -> dict[str, Any]:
+    from skylake.report.stars.star_curves import star_curve
+
+    return options.point_choice(snapshot).chosen(star_curve(snapshot, star, options.curve_choice))
+
+
+def _say_what_it_is(curve: dict[str, Any]) -> None:
+    """Say on standard error what a table of measurements does not."""
+    for band in curve["bands"]:
+        if curve["measured"] == "forced" and "flux_used" in band:
+            which = f"{band.get('camera')} {band['band']}: flux {band['flux_used']}, in which such stars repeat best"
+            click.echo(f"{which}; --flux calibrated gives that of the zeropoints", err=True)
+    if curve["catalog"] == "sources":
+        click.echo(
+            f"no catalog has the star {curve['object_id']}: these are its detections, with magnitudes of a star of "
+            "the pivot colour; mag_systematic_err has the range of colours",
+            err=True,
+        )
+
+
+def _table(curve: dict[str, Any], options: LightCurveOptions) -> pa.Table:
+    from skylake.reading.lightcurves import points_table
+    from skylake.report.stars.chosen_points import PointChoice
+
+    choice = PointChoice(width_d=options.width, period_d=options.period, epoch_bjd=options.epoch)
+    return choice.table(points_table(curve), choice.fold(curve))
+
+
+def _write(
+    snapshot: Snapshot, curve: dict[str, Any], star: str, options: LightCurveOptions, out: Path | None
+) -> None:
+    from skylake.cli.output import write_table, write_text
+
+    if options.form in _DATABASES:
+        write_text(_submission(snapshot, curve, star, options), out)
+    else:
+        write_table(_table(curve, options), out, options.form)
+
+
+def _submission(snapshot: Snapshot, curve: dict[str, Any], star: str, options: LightCurveOptions) -> str:
+    from skylake.core.sky_positions import position_of
+    from skylake.errors import UsageError
+    from skylake.report.stars.submissions import Submission
+    from skylake.report.stars.submitted_curves import check_star, magnitudes_by_frame, submitted
+
+    if options.width is not None or options.period is not None:
+        raise UsageError(f"--format {options.form} takes single measurements; leave out --bin and --period")
+    is_name = position_of(star) is None and not star.isdigit()
+    name = options.name or (star if is_name else str(curve["object_id"]))
+    check = None
+    if options.form == "aavso":
+        check = check_star(snapshot, curve, options.check, options.curve_choice)
+    check_name = "" if check is None else str(check["object_id"])
+    about = Submission(name, options.observer, {}, check_name, magnitudes_by_frame(check))
+    return submitted(snapshot, curve, str(options.form), about)
+
+
+def _write_picture(snapshot: Snapshot, curve: dict[str, Any], options: LightCurveOptions) -> None:
+    from skylake.cli.output import writing
+    from skylake.report.stars.chosen_points import PointChoice
+    from skylake.report.stars.star_picture import star_figure
+    from skylake.report.stars.submitted_curves import check_star
+    from skylake.report.style import save
+
+    assert options.plot is not None
+    choice = PointChoice(period_d=options.period, epoch_bjd=options.epoch)
+    bins = None if options.width is None else _table(curve, options)
+    check = check_star(snapshot, curve, options.check, options.curve_choice)
+    with writing(options.plot):
+        save(star_figure(curve, choice.fold(curve), bins, check), options.plot)
+    click.echo(f"wrote {options.plot}", err=True)
+
+
+def _file_of(star: str, options: LightCurveOptions) -> Path | None:
+    """Return the file for a star: that of -o, or one in its folder."""
+    if options.out is None or not options.out.is_dir():
+        return options.out
+    form = options.form or "csv"
+    plain = re.sub(r"[^A-Za-z0-9.+-]+", "_", star).strip("_")
+    return options.out / f"{plain}.{_SUFFIXES.get(form, form)}"
+
+
+def export_stars(snapshot: Snapshot, stars: list[str], options: LightCurveOptions) -> int:
+    """Write the light curves of several stars, and return how many are not there."""
+    import pyarrow as pa
+
+    from skylake.cli.output import write_table
+    from skylake.errors import LakeError, UsageError
+
+    if options.plot is not None:
+        raise UsageError("--plot draws one star; name one")
+    one_each = options.out is not None and options.out.is_dir()
+    if options.form in _DATABASES and not one_each:
+        raise UsageError(f"--format {options.form} is a file for each star; name a folder, as in -o curves/")
+    missing, tables = 0, []
+    for star in stars:
+        try:
+            curve = _curve_of(snapshot, star, options)
+        except LakeError as error:
+            show.complain(str(error))
+            missing += 1
+            continue
+        if one_each:
+            _write(snapshot, curve, star, options, _file_of(star, options))
+        else:
+            tables.append(_with_star(_table(curve, options), curve, star))
+    if tables:
+        write_table(pa.concat_tables(tables, promote_options="permissive"), options.out, options.form)
+    elif not one_each:
+        raise LakeError(f"none of the {len(stars)} stars has a light curve")
+    return missing
+
+
+def _with_star(points: pa.Table, curve: dict[str, Any], star: str) -> pa.Table:
+    """Return points with columns that say whose they are, in front."""
+    import pyarrow as pa
+
+    n = points.num_rows
+    own = {"star": pa.array([star] * n, pa.string())}
+    for name in ("object_id", "catalog", "ra_deg", "dec_deg", "measured"):
+        own[name] = pa.array([curve[name]] * n)
+    for number, (name, values) in enumerate(own.items()):
+        points = points.add_column(number, name, values)
+    return points
+
+
+def export_field(snapshot: Snapshot, options: LightCurveOptions) -> None:
+    """Write the light curves of all stars of a part of the sky, some at a time."""
+    from skylake.cli.stream_tables import write_each_star, write_stream
+    from skylake.errors import UsageError
+    from skylake.report.stars.field_export import field_points
+
+    choice, points = options.curve_choice, options.point_choice(snapshot)
+    if options.version is not None or choice.flux != "best" or points.width_d or points.period_d:
+        raise UsageError(
+            "--all exports measurements as the light curves have them; leave out --flux, --version, --bin and --period"
+        )
+    if options.form in _DATABASES or options.plot is not None:
+        raise UsageError("--all writes tables; leave out --plot, and name a format of tables")
+    if options.out is None:
+        raise UsageError("--all writes files; name one, or a folder, by -o")
+    tables = (points.rows(one) for one in field_points(snapshot, options.region(), choice.measured))
+    if options.out.is_dir():
+        write_each_star(tables, options.out, options.form or "csv")
+    else:
+        write_stream(tables, options.out, options.form)

@@ -1,0 +1,1 @@
+"""Single stars: find them, read and prepare their light curves, draw and export them."""

@@ -1,0 +1,83 @@
+"""The rows of ``frames`` and ``zeropoints`` that calibrate some measurements, in one version of the calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from skylake.calibration.calibrated_matches import ZEROPOINT_COLUMNS
+from skylake.errors import LakeError
+from skylake.lake import Snapshot
+from skylake.lake.storage.parts import Part
+
+_CHOSEN_BY = ("camera", "night", "band", "catalog")
+
+
+def calibration_rows(
+    snapshot: Snapshot,
+    measured: pa.Table,
+    frame_columns: Sequence[str],
+    catalog: str | None = None,
+    version: int | None = None,
+) -> tuple[pa.Table, pa.Table]:
+    """Return frames and zeropoints, of each frame one at most, that go with measurements.
+
+    Only the parts of their nights are read.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    measured : pyarrow.Table
+        ``frame_id``, ``camera`` and ``night`` of the measurements.
+    frame_columns : sequence of str
+        Columns of ``frames`` to read.
+    catalog : str or None
+        That of the zeropoints; None takes the one that has most of them.
+    version : int or None
+        Of the calibration; None takes the one in force, the largest of each frame.
+
+    Raises
+    ------
+    LakeError
+        If there is no such version.
+    """
+    batches = set(zip(*(measured[name].to_pylist() for name in ("camera", "night")), strict=True))
+    seen = pc.field("frame_id").isin(pc.unique(measured["frame_id"]))
+    frames = snapshot.read("frames", frame_columns, _of(batches), seen)
+    wanted = list(dict.fromkeys([*ZEROPOINT_COLUMNS, *_CHOSEN_BY]))
+    rows = snapshot.read("zeropoints", wanted, _of(batches), seen & pc.field("zp").is_valid())
+    return frames, _in_force(_of_version(rows, version), catalog)
+
+
+def _of(batches: Collection[tuple[Any, Any]]) -> Any:
+    def chosen(part: Part) -> bool:
+        return (part.camera, part.night) in batches
+
+    return chosen
+
+
+def _of_version(rows: pa.Table, version: int | None) -> pa.Table:
+    if version is None:
+        return rows
+    found = rows.filter(pc.equal(rows["version"], version))
+    if found.num_rows == 0:
+        known = ", ".join(str(one) for one in sorted(set(rows["version"].to_pylist()))) or "none"
+        raise LakeError(
+            f"there is no calibration of version {version} of the frames that show the star; they have {known}"
+        )
+    return found
+
+
+def _in_force(rows: pa.Table, catalog: str | None) -> pa.Table:
+    """Return the largest version of each frame, of one catalog."""
+    if catalog is None and rows.num_rows:
+        names, counts = np.unique(np.asarray(rows["catalog"].to_pylist(), object), return_counts=True)
+        catalog = str(names[int(np.argmax(counts))])
+    if catalog is not None:
+        rows = rows.filter(pc.equal(rows["catalog"], catalog))
+    rows = rows.sort_by([("frame_id", "ascending"), ("version", "descending")])
+    return rows.take(pa.array(np.unique(rows["frame_id"].to_numpy(), return_index=True)[1]))

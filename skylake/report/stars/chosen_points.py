@@ -1,0 +1,107 @@
+"""Points of a light curve between two times and in a band, folded with a period and in bins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from skylake.errors import LakeError
+from skylake.lake import Snapshot
+from skylake.lake.storage.parts import Part
+from skylake.report.stars.star_picture import Fold
+from skylake.report.stars.time_bins import binned, with_phase
+
+
+@dataclass(frozen=True, slots=True)
+class PointChoice:
+    """Which points of a light curve are wanted, and how.
+
+    Attributes
+    ----------
+    start_mjd, end_mjd : float or None
+        Times of mid-exposure, MJD (UTC): from the first up to, but without, the second.
+    frames : pyarrow.Array or None
+        Identifiers of frames, as those of :func:`frames_of_nights`.
+    band : str or None
+    width_d : float or None
+        Width of bins, days.
+    period_d : float or None
+        Adds the phase; bins are then those of the phase.
+    epoch_bjd : float or None
+        Time of phase 0, BJD (TDB); None takes the first point.
+    """
+
+    start_mjd: float | None = None
+    end_mjd: float | None = None
+    frames: pa.Array | None = None
+    band: str | None = None
+    width_d: float | None = None
+    period_d: float | None = None
+    epoch_bjd: float | None = None
+
+    def chosen(self, curve: dict[str, Any]) -> dict[str, Any]:
+        """Return a light curve with the chosen points.
+
+        Raises
+        ------
+        LakeError
+            If none is left.
+        """
+        names = ("mjd_mid", "frame_id", "band")
+        columns = {name: [point[name] for point in curve["points"]] for name in names}
+        kept = self._kept(pa.table(columns))
+        points = [point for point, is_kept in zip(curve["points"], kept, strict=True) if is_kept]
+        if not points:
+            raise LakeError(f"no point of the star {curve['object_id']} is left; {_what_there_is(curve)}")
+        bands = [band for band in curve["bands"] if self.band in (None, band["band"])]
+        return curve | {"points": points, "bands": bands}
+
+    def rows(self, points: pa.Table) -> pa.Table:
+        """Return the chosen rows of a table of measurements; there may be none."""
+        return points.filter(pa.array(self._kept(points)))
+
+    def _kept(self, points: pa.Table) -> npt.NDArray[np.bool_]:
+        times = points["mjd_mid"].to_numpy()
+        kept = np.ones(points.num_rows, bool)
+        kept &= True if self.start_mjd is None else times >= self.start_mjd
+        kept &= True if self.end_mjd is None else times < self.end_mjd
+        if self.band is not None:
+            kept &= np.asarray(points["band"].to_pylist(), object) == self.band
+        if self.frames is not None:
+            kept &= np.asarray(pc.is_in(points["frame_id"], self.frames))
+        return kept
+
+    def fold(self, curve: dict[str, Any]) -> Fold | None:
+        """Return the period and the time of phase 0; None without a period."""
+        if self.period_d is None:
+            return None
+        first = min(point["bjd_tdb"] for point in curve["points"])
+        return Fold(self.period_d, first if self.epoch_bjd is None else self.epoch_bjd)
+
+    def table(self, points: pa.Table, fold: Fold | None) -> pa.Table:
+        """Return points with their phase, if there is a period, and in bins, if these have a width."""
+        if fold is not None:
+            points = with_phase(points, fold.period_d, fold.epoch_bjd)
+        return points if self.width_d is None else binned(points, self.width_d, self.period_d)
+
+
+def frames_of_nights(snapshot: Snapshot, first: int | None, last: int | None) -> pa.Array | None:
+    """Return the identifiers of the frames of nights, both included; None if neither is given."""
+    if first is None and last is None:
+        return None
+
+    def chosen(part: Part) -> bool:
+        return part.night is not None and (first or part.night) <= part.night <= (last or part.night)
+
+    return snapshot.read("frames", ["frame_id"], chosen)["frame_id"].combine_chunks()
+
+
+def _what_there_is(curve: dict[str, Any]) -> str:
+    times = np.array([point["mjd_mid"] for point in curve["points"]])
+    bands = ", ".join(sorted({str(point["band"]) for point in curve["points"]}))
+    return f"it has {len(times)} from MJD {times.min():.4f} to {times.max():.4f} in {bands}"

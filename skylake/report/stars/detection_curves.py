@@ -1,0 +1,203 @@
+"""Light curves of stars that no catalog has, from their detections on calibrated frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from skylake.calibration.calibrated_matches import FRAME_COLUMNS, calibrate_matches
+from skylake.core.camera import Site
+from skylake.core.sphere import healpix_index, offset, separation_deg, tangent_basis, unit_vectors
+from skylake.lake import Snapshot
+from skylake.report.stars.calibration_rows import calibration_rows
+from skylake.table.lightcurves import lightcurves_table
+
+Floats = npt.NDArray[np.float64]
+#: Catalog of stars that no catalog has.
+DETECTIONS = "sources"
+_PLACES = ("frame_id", "source_no", "camera", "night", "ra_deg", "dec_deg", "fwhm_px")
+#: Detections belong to one star if a chain of neighbours no farther apart than this part of the FWHM joins them.
+_LINK_FWHM = 0.5
+_LEAST_LINK_ARCSEC = 1.0
+#: Fewer detections away from the place that was asked for are taken for a star only where there is no other.
+_LEAST_DETECTIONS = 3
+#: Matches are stored at the place of their star, up to so many FWHM from the detection.
+_MATCH_FWHM = 4.0
+#: What the catalog knows of a star that it has.
+_OF_CATALOG = (
+    "ref_mag", "ref_colour", "ref_colour_err", "ref_crowding", "ref_crowding_err", "ref_sky_light",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class DetectedStar:
+    """A star as detections show it.
+
+    Attributes
+    ----------
+    ra_deg, dec_deg : float
+        Median of its detections.
+    distance_arcsec : float
+        From the position that was asked for.
+    radius_arcsec : float
+        Its detections are within this distance of it.
+    is_listed : bool
+        Whether most of its detections are matched with a star of a catalog.
+    """
+
+    ra_deg: float
+    dec_deg: float
+    distance_arcsec: float
+    radius_arcsec: float
+    is_listed: bool
+
+
+def detected_star(
+    snapshot: Snapshot, ra_deg: float, dec_deg: float, reach_arcsec: float
+) -> DetectedStar | None:
+    """Return the star whose detections are nearest to a position; None without any within reach."""
+    seen = snapshot.cone("sources", ra_deg, dec_deg, reach_arcsec / 3600.0, _PLACES)
+    if seen.num_rows == 0:
+        return None
+    fwhm = _fwhm_arcsec(snapshot, seen)
+    east, north = _on_plane(seen, ra_deg, dec_deg)
+    group = _groups(east, north, max(_LINK_FWHM * fwhm, _LEAST_LINK_ARCSEC))
+    centres = [
+        (np.median(east[group == one]), np.median(north[group == one])) for one in range(group.max() + 1)
+    ]
+    distance = np.array([np.hypot(*centre) for centre in centres])
+    # A blip of noise is nearer than a star only if it is at the very place.
+    likely = (np.bincount(group) >= _LEAST_DETECTIONS) | (distance <= fwhm)
+    nearest = int(np.where(likely | ~likely.any(), distance, np.inf).argmin())
+    mine = group == nearest
+    away = np.hypot(east[mine] - centres[nearest][0], north[mine] - centres[nearest][1])
+    ra, dec = _from_plane(centres[nearest], ra_deg, dec_deg)
+    listed = _is_matched(snapshot, seen.filter(pa.array(mine)), ra, dec, _MATCH_FWHM * fwhm + reach_arcsec)
+    return DetectedStar(
+        ra, dec, float(distance[nearest]), float(away.max()) + 0.01, bool(listed.mean() > 0.5)
+    )
+
+
+def _fwhm_arcsec(snapshot: Snapshot, seen: pa.Table) -> float:
+    """Return the width of stars, from some frames that show the place."""
+    first = seen.slice(0, 1).select(["frame_id", "camera", "night"])
+    frames, _ = calibration_rows(snapshot, first, ("pixel_scale_arcsec",))
+    scale = pc.mean(frames["pixel_scale_arcsec"]).as_py() or 1.0
+    widths = seen["fwhm_px"].to_numpy().astype(float)
+    width = float(np.nanmedian(widths)) if np.isfinite(widths).any() else 2.0
+    return float(scale) * width
+
+
+def _on_plane(rows: pa.Table, ra_deg: float, dec_deg: float) -> tuple[Floats, Floats]:
+    """Return positions east and north of a place on its tangent plane, arcseconds."""
+    east, north = tangent_basis(ra_deg, dec_deg)
+    towards = unit_vectors(rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy())
+    return np.degrees(towards @ east) * 3600.0, np.degrees(towards @ north) * 3600.0
+
+
+def _from_plane(place: tuple[float, float], ra_deg: float, dec_deg: float) -> tuple[float, float]:
+    east, north = place
+    angle = float(np.degrees(np.arctan2(east, north)))
+    ra, dec = offset(ra_deg, dec_deg, float(np.hypot(east, north)) / 3600.0, angle)
+    return float(ra) % 360.0, float(dec)
+
+
+def _groups(east: Floats, north: Floats, link: float) -> npt.NDArray[np.intp]:
+    """Return the number of the group of each point: chains of points at most `link` apart."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
+
+    # Points of a cell half as wide as the link are joined at once, or a thousand nights would make a million pairs.
+    cell = np.floor(np.column_stack([east, north]) / (0.5 * link)).astype(np.int64)
+    cells, number = np.unique(cell, axis=0, return_inverse=True)
+    number = number.reshape(-1)
+    counts = np.bincount(number)
+    middle = np.column_stack([np.bincount(number, weights=values) / counts for values in (east, north)])
+    pairs = cKDTree(middle).query_pairs(link, output_type="ndarray")
+    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(len(cells), len(cells)))
+    return np.asarray(connected_components(graph, directed=False)[1][number], np.intp)
+
+
+def _is_matched(
+    snapshot: Snapshot, rows: pa.Table, ra_deg: float, dec_deg: float, reach_arcsec: float
+) -> npt.NDArray[np.bool_]:
+    """Return which detections are matched with a star of a catalog."""
+    near = snapshot.cone("matches", ra_deg, dec_deg, reach_arcsec / 3600.0, ["frame_id", "source_no"])
+    matched = set(zip(near["frame_id"].to_pylist(), near["source_no"].to_pylist(), strict=True))
+    pairs = zip(rows["frame_id"].to_pylist(), rows["source_no"].to_pylist(), strict=True)
+    return np.array([pair in matched for pair in pairs], bool)
+
+
+def detection_curve(
+    snapshot: Snapshot, star: DetectedStar, flux: str | None = None, version: int | None = None
+) -> pa.Table:
+    """Return the light curves, one for each band, of a star that no catalog has.
+
+    Its magnitudes are those of a star of the pivot colour; the shared part of their errors has how far colours of the
+    stars of each frame are from it.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    star : DetectedStar
+    flux : str or None
+        An aperture, as ``aper1``; None takes that of the zeropoints.
+    version : int or None
+        Of the calibration; None takes the one in force.
+
+    Returns
+    -------
+    pyarrow.Table
+        As ``lightcurves``; no rows if no frame is calibrated. The identifier is the HEALPix index of the position, and
+        the catalog :data:`DETECTIONS`.
+    """
+    rows = snapshot.cone("sources", star.ra_deg, star.dec_deg, star.radius_arcsec / 3600.0)
+    rows = _one_per_frame(rows, star)
+    frames, zeropoints = calibration_rows(snapshot, rows, FRAME_COLUMNS, version=version)
+    rows = _as_matches(rows, star, zeropoints)
+    return lightcurves_table(
+        rows, calibrate_matches(rows, frames, zeropoints, flux), sites_of(snapshot, rows)
+    )
+
+
+def _one_per_frame(rows: pa.Table, star: DetectedStar) -> pa.Table:
+    """Return of each frame the detection that is nearest to the star."""
+    ra, dec = (rows[name].to_numpy() for name in ("ra_deg", "dec_deg"))
+    order = np.argsort(separation_deg(star.ra_deg, star.dec_deg, ra, dec), kind="stable")
+    first = np.unique(rows["frame_id"].to_numpy()[order], return_index=True)[1]
+    return rows.take(pa.array(order[first]))
+
+
+def _as_matches(rows: pa.Table, star: DetectedStar, zeropoints: pa.Table) -> pa.Table:
+    """Return detections as matches with a star of which the catalog knows nothing."""
+    n = rows.num_rows
+    bands = dict(zip(zeropoints["frame_id"].to_pylist(), zeropoints["band"].to_pylist(), strict=True))
+    place = {"ra_deg": np.full(n, star.ra_deg), "dec_deg": np.full(n, star.dec_deg)}
+    number = int(healpix_index([star.ra_deg], [star.dec_deg])[0])
+    added = {
+        "ref_id": pa.array(np.full(n, number, np.int64)),
+        "catalog": pa.array([DETECTIONS] * n, pa.string()),
+        "band": pa.array([bands.get(frame) for frame in rows["frame_id"].to_pylist()], pa.string()),
+        "moved_ra_deg": pa.array(place["ra_deg"]),
+        "moved_dec_deg": pa.array(place["dec_deg"]),
+        **{name: pa.nulls(n, pa.float32()) for name in _OF_CATALOG},
+    }
+    for name, values in place.items():
+        rows = rows.set_column(rows.schema.get_field_index(name), name, pa.array(values))
+    for name, values in added.items():
+        rows = rows.append_column(name, values)
+    return rows
+
+
+def sites_of(snapshot: Snapshot, rows: pa.Table) -> dict[str, Site]:
+    """Return the site of each camera that measured some rows, for barycentric times."""
+    from skylake.cameras.profile_json import from_json
+
+    # Without a profile the Earth's centre stands in for the site, at most 21 ms off.
+    profiles = {name: snapshot.layout.profile(name) for name in set(rows["camera"].to_pylist())}
+    return {name: from_json(path).base.site if path.is_file() else Site() for name, path in profiles.items()}

@@ -1,0 +1,85 @@
+"""Where a star is that is known by a name: from the catalogs of the lake, or from the network if that is asked for."""
+
+from __future__ import annotations
+
+import re
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from skylake.core.ids import text_id
+from skylake.errors import LakeError
+from skylake.lake import Snapshot
+from skylake.sky.lake_catalogs import ReferenceCatalog
+
+Place = tuple[float, float]
+_COLUMNS = ["name", "ra_deg", "dec_deg"]
+
+
+def place_in_catalogs(snapshot: Snapshot, star: str) -> tuple[Place, str] | None:
+    """Return the position of a star that a catalog of the lake names, and the name of the catalog; None if none does.
+
+    Catalogs that list variable stars, such as VSX, come first. In these neither case, blanks nor the zeros of
+    ``V0376 Peg`` count.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    star : str
+        Name or identifier.
+    """
+    opened = [ReferenceCatalog.open(snapshot.catalog(name)) for name in snapshot.catalogs()]
+    for catalog in sorted(opened, key=lambda one: not one.lists_variables):
+        # A catalog that is used in place lies on a server, where a name cannot be looked for.
+        if catalog.in_place is not None:
+            continue
+        found = _listed(catalog, star)
+        if found is not None:
+            return found, catalog.name
+    return None
+
+
+def _listed(catalog: ReferenceCatalog, star: str) -> Place | None:
+    number = int(star) if re.fullmatch(r"[0-9]{1,18}", star) else text_id(star)
+    by_name = catalog.lists_variables and "name" in catalog.columns
+    wanted, columns = normal_name(star), [*_COLUMNS, "ref_id"] if by_name else ["ref_id", *_COLUMNS[1:]]
+    for batch in catalog.batches(columns):
+        same = pc.equal(batch["ref_id"], number)
+        if by_name:
+            same = pc.or_(same, pc.fill_null(pc.equal(_normal_names(batch["name"]), wanted), False))
+        found = batch.filter(same)
+        if found.num_rows:
+            return float(found["ra_deg"][0].as_py()), float(found["dec_deg"][0].as_py())
+    return None
+
+
+def normal_name(name: str) -> str:
+    """Return the name of a star in the form in which names are compared."""
+    text: str = _normal_names(pa.array([name]))[0].as_py()
+    return text
+
+
+def _normal_names(names: pa.Array) -> pa.Array:
+    plain = pc.utf8_lower(pc.replace_substring_regex(names, r"\s+", ""))
+    return pc.replace_substring_regex(plain, r"^v0+", "v")
+
+
+def place_by_sesame(star: str) -> Place:
+    """Return the position that the name service Sesame of the CDS has for a star, through the network.
+
+    Raises
+    ------
+    LakeError
+        If the service does not know it, or cannot be reached.
+    """
+    from astropy.coordinates import SkyCoord
+    from astropy.coordinates.name_resolve import NameResolveError
+
+    try:
+        found = SkyCoord.from_name(star)
+    except NameResolveError as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise LakeError(
+            f"{star}: Sesame gives no position ({reason}); name the star by its position"
+        ) from error
+    return float(found.ra.deg), float(found.dec.deg)

@@ -1,0 +1,196 @@
+"""Light curves as databases of variable stars and transits take them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from skylake.core.flags import SPOILED
+from skylake.errors import UsageError
+from skylake.revision import VERSION
+
+_MJD_ZERO = 2400000.5
+_MAG_PER_RELATIVE = 2.5 / np.log(10.0)
+_DETECTED_SNR = 5.0
+#: Letters of the AAVSO for bands.
+_FILTERS = {
+    **{name: name for name in "UBVRIJHK"},
+    "Rc": "R",
+    "Ic": "I",
+    "Ks": "K",
+    **{f"{survey}{band}": f"S{band.upper()}" for survey in ("", "SDSS_", "PS1_") for band in "ugriz"},
+    "y": "ZS",
+    "PS1_y": "ZS",
+}
+_LONGEST_NAME, _LONGEST_CHECK = 30, 20
+_AAVSO_COLUMNS = "NAME,DATE,MAG,MERR,FILT,TRANS,MTYPE,CNAME,CMAG,KNAME,KMAG,AMASS,GROUP,CHART,NOTES"
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What a database wants to know beside the measurements.
+
+    Attributes
+    ----------
+    name : str
+        Name of the star.
+    observer : str
+        Code of the observer.
+    airmass : mapping of int to float
+        Of frames.
+    check_name : str
+        Constant star that was measured on the same frames; empty for none.
+    check_mags : mapping of int to float
+        Its magnitudes on frames.
+    is_transformed : bool
+        Whether the colour of the star has been taken into account.
+    """
+
+    name: str
+    observer: str = ""
+    airmass: Mapping[int, float] = field(default_factory=dict)
+    check_name: str = ""
+    check_mags: Mapping[int, float] = field(default_factory=dict)
+    is_transformed: bool = False
+
+
+def aavso_text(curve: Mapping[str, Any], about: Submission) -> str:
+    """Return the AAVSO extended file format, version 1.2.
+
+    Times are geocentric Julian dates (UTC) of mid-exposure, as the AAVSO wants them. All calibrating stars together
+    are the comparison star, ENSEMBLE. Errors are random and shared ones together. Forced measurements without a
+    detection are given as fainter than their limit; flagged points are left out.
+
+    Parameters
+    ----------
+    curve : dict
+        As of :func:`skylake.report.curves.curve_of_object`.
+    about : Submission
+
+    Raises
+    ------
+    UsageError
+        If there is no code of the observer, or a name or band that the format does not allow.
+    """
+    _require_plain(about)
+    lines = [
+        "#TYPE=EXTENDED",
+        f"#OBSCODE={about.observer}",
+        f"#SOFTWARE=skylake {VERSION}",
+        "#DELIM=,",
+        "#DATE=JD",
+        "#OBSTYPE=CCD",
+        f"#{_AAVSO_COLUMNS}",
+    ]
+    chart = curve["catalog"] if curve["catalog"] != "sources" else "na"
+    for point in _good(curve):
+        magnitude = _aavso_magnitude(point)
+        if magnitude is None:
+            continue
+        frame = point["frame_id"]
+        words = [
+            about.name,
+            f"{point['mjd_mid'] + _MJD_ZERO:.6f}",
+            *magnitude,
+            _filter(point["band"]),
+            "YES" if about.is_transformed else "NO",
+            "STD,ENSEMBLE,na",
+            about.check_name or "na",
+            _number(about.check_mags.get(frame), ".3f"),
+            _number(about.airmass.get(frame), ".3f"),
+            "na",
+            chart,
+            f"calibrated with all stars of {chart} on the frame; camera {point['camera']}",
+        ]
+        lines.append(",".join(words))
+    return "\n".join(lines) + "\n"
+
+
+def _aavso_magnitude(point: Mapping[str, Any]) -> tuple[str, str] | None:
+    limit = _limit(point)
+    if limit is not None:
+        return f"<{limit:.3f}", "na"
+    if point["mag"] is None:
+        return None
+    return f"{point['mag']:.3f}", _number(point["mag_err"], ".3f")
+
+
+def _limit(point: Mapping[str, Any]) -> float | None:
+    """Return the limit of a forced measurement that is no detection; None for what is one."""
+    limit = point.get("mag_limit")
+    detected = point["flux"] is not None and point["flux"] >= _DETECTED_SNR * point["flux_err"]
+    return None if limit is None or detected else float(limit)
+
+
+def _require_plain(about: Submission) -> None:
+    if not about.observer.isalnum():
+        raise UsageError("the AAVSO wants the code of the observer; give it, as in --observer ABC")
+    if "," in about.name or len(about.name) > _LONGEST_NAME:
+        raise UsageError(
+            f"{about.name}: the AAVSO takes names up to {_LONGEST_NAME} letters; give one by --name"
+        )
+    if "," in about.check_name or len(about.check_name) > _LONGEST_CHECK:
+        raise UsageError(
+            f"{about.check_name}: the AAVSO takes names of check stars up to {_LONGEST_CHECK} letters"
+        )
+
+
+def _filter(band: str) -> str:
+    try:
+        return _FILTERS[band]
+    except KeyError:
+        raise UsageError(
+            f"the AAVSO has no filter for the band {band}; choose the points of another by --band"
+        ) from None
+
+
+def etd_text(curve: Mapping[str, Any], about: Submission) -> str:
+    """Return what the Exoplanet Transit Database takes: BJD (TDB), magnitude and random error, separated by blanks.
+
+    The error that all points share is left out: it does not change the depth or time of a transit.
+    """
+    lines = [f"# {about.name}: BJD_TDB mag mag_random_err; skylake {VERSION}"]
+    lines += [
+        f"{point['bjd_tdb']:.7f} {point['mag']:.5f} {_random_err(point):.5f}"
+        for point in _good(curve)
+        if point["mag"] is not None
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def exotic_text(curve: Mapping[str, Any], about: Submission) -> str:
+    """Return a reduced light curve as EXOTIC reads it: BJD (TDB), flux relative to the median, its error, airmass."""
+    points = [point for point in _good(curve) if point["mag"] is not None]
+    lines = [f"# {about.name}: BJD_TDB,FLUX,FLUX_ERR,AIRMASS; skylake {VERSION}"]
+    middle = float(np.median([point["mag"] for point in points])) if points else 0.0
+    for point in points:
+        flux = 10.0 ** (-0.4 * (point["mag"] - middle))
+        error = flux * _random_err(point) / _MAG_PER_RELATIVE
+        airmass = _number(about.airmass.get(point["frame_id"]), ".4f", "1.0")
+        lines.append(f"{point['bjd_tdb']:.7f},{flux:.6f},{error:.6f},{airmass}")
+    return "\n".join(lines) + "\n"
+
+
+def _random_err(point: Mapping[str, Any]) -> float:
+    random = point.get("mag_random_err")
+    return float(point["mag_err"] if random is None else random)
+
+
+def _good(curve: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the points that are not flagged."""
+    return [point for point in curve["points"] if not point["flags"] & int(SPOILED)]
+
+
+def _number(value: float | None, form: str, otherwise: str = "na") -> str:
+    return otherwise if value is None or not np.isfinite(value) else format(value, form)
+
+
+#: Formats of databases, by the name of the option.
+FORMATS: dict[str, Callable[[Mapping[str, Any], Submission], str]] = {
+    "aavso": aavso_text,
+    "etd": etd_text,
+    "exotic": exotic_text,
+}

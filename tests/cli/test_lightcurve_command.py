@@ -1,0 +1,306 @@
+"""``skylake lc`` as people use it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from astropy.table import Table
+
+from skylake.lake import Lake
+
+Run = Callable[..., Any]
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def star(sky: Path) -> dict[str, Any]:
+    """A star of constant brightness that is seen in every frame."""
+    stars = pq.read_table(sky / "truth" / "stars.parquet").to_pandas()
+    seen = pa.concat_tables(
+        [pq.read_table(path) for path in (sky / "truth" / "detections").iterdir()]
+    ).to_pandas()
+    inside = seen[seen.x_px.between(20, 235) & seen.y_px.between(20, 235) & ~seen.saturated]
+    everywhere = inside.groupby("star_id").size()
+    plain = stars[stars.variable_class.isna() & stars.star_id.isin(everywhere.index[everywhere == 8])]
+    found: dict[str, Any] = plain.sort_values("mag_V").iloc[0].to_dict()
+    return found
+
+
+def test_a_light_curve_is_the_star_of_truth_in_every_frame(lake: Path, sky: Path, well: Run) -> None:
+    known = star(sky)
+    points = rows_of(well("lc", lake, "--ra", known["ra_deg"], "--dec", known["dec_deg"]).out)
+    assert len(points) == 8
+    frames = pq.read_table(sky / "truth" / "frames.parquet").to_pylist()
+    assert sorted(float(point["mjd_mid"]) for point in points) == pytest.approx(
+        sorted(frame["mjd_mid"] for frame in frames), abs=1e-8
+    )
+    assert {point["band"] for point in points} == {"V"}
+    magnitudes = np.array([float(point["mag"]) for point in points])
+    assert abs(np.median(magnitudes) - known["mag_V"]) < 0.05
+    assert magnitudes.std() < 0.05
+
+
+def test_a_star_has_one_light_curve_by_position_and_id(
+    lake: Path, sky: Path, tmp_path: Path, well: Run
+) -> None:
+    known = star(sky)
+    by_place = well("lc", lake, "--ra", known["ra_deg"], "--dec", known["dec_deg"], "--radius", 10).out
+    by_name = well("lc", lake, "--object", int(known["star_id"]), "-o", tmp_path / "star.parquet")
+    assert by_name.out == ""
+    assert pq.read_table(tmp_path / "star.parquet")["mag"].to_pylist() == [
+        float(row["mag"]) for row in rows_of(by_place)
+    ]
+
+
+@pytest.mark.parametrize(("suffix", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("PDF", b"%PDF")])
+def test_a_light_curve_can_be_a_picture(
+    suffix: str, magic: bytes, lake: Path, sky: Path, tmp_path: Path, well: Run
+) -> None:
+    picture = tmp_path / "my pictures" / f"star.{suffix}"
+    picture.parent.mkdir()
+    answer = well("lc", lake, "--object", int(star(sky)["star_id"]), "--plot", picture)
+    assert (answer.out, answer.err) == ("", f"wrote {picture}\n")
+    assert picture.read_bytes().startswith(magic)
+    assert "nothing is printed then" in " ".join(well("lc", "--help").out.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "words"),
+    [
+        ([], 2, "name a star: by identifier, by name or by position"),
+        (["--ra", "1"], 2, "name a star: by identifier, by name or by position"),
+        (["--object", "1", "--ra", "1", "--dec", "1"], 2, "name a star: by identifier"),
+        (["--ra", "1", "--dec", "95"], 2, "'--dec': '95' is not a number from -90 to 90"),
+        (["--ra", "1", "--dec", "nan"], 2, "'--dec': 'nan'"),
+        (["--ra", "1", "--dec", "1", "--radius", "nan"], 2, "'--radius': 'nan'"),
+        (["--ra", "1", "--dec", "89"], 3, "there is no light curve within 60 arcsec of 1.0 89.0"),
+        (["--object", "5"], 3, "there is no light curve of the star 5; `skylake cone` finds stars"),
+        (
+            ["--object", "5", "--from", "forced"],
+            3,
+            "the lake has no light curves of targets; `skylake ingest --redo`",
+        ),
+        (["--object", "-5"], 3, "no light curve of the star -5;"),
+        (["--object", "BD+20 307"], 3, "no light curve of the star BD+20 307;"),
+        (["--object", "9" * 19], 3, f"no light curve of the star {'9' * 19};"),
+        (["--object", "9" * 40], 3, f"no light curve of the star {'9' * 40};"),
+        (
+            ["--object", "2", "--plot", "star.txt"],
+            2,
+            "star.txt: the suffix names no format of pictures; use .png",
+        ),
+        (["--object", "2", "--plot", "/proc/star.png"], 3, "/proc/star.png: cannot be written"),
+        (["--object", "2", "-o", "star"], 2, "star: the suffix names no format"),
+    ],
+)
+def test_a_light_curve_that_cannot_be_had_is_one_sentence(
+    options: list[str], status: int, words: str, lake: Path, skylake_command: Run
+) -> None:
+    answer = skylake_command("lc", lake, *options)
+    assert answer.status == status
+    assert words in answer.sentence
+
+
+def test_a_position_may_be_written_in_several_ways(lake: Path, sky: Path, well: Run) -> None:
+    known = star(sky)
+    hours, degrees = known["ra_deg"] / 15.0, known["dec_deg"]
+    whole = f"{int(hours):02d}:{hours % 1 * 60:.6f}"
+    minutes = f"{int(hours)}h{int(hours % 1 * 60)}m{hours % 1 * 60 % 1 * 60:.3f}s"
+    first = well("lc", lake, "--object", int(known["star_id"])).out
+    for words in (
+        (known["ra_deg"], degrees),
+        (f"{known['ra_deg']},{degrees}",),
+        (f"{minutes} {degrees}",),
+        (int(known["star_id"]),),
+    ):
+        assert well("lc", lake, *words, "--radius", 10).out == first
+    assert whole
+
+
+def test_many_stars_are_one_table_or_a_file_each(
+    lake: Path, sky: Path, tmp_path: Path, skylake_command: Run
+) -> None:
+    stars = pq.read_table(sky / "truth" / "stars.parquet").to_pandas().nsmallest(40, "mag_V")
+    curves = Lake(lake).snapshot().merged("lightcurves", ["object_id", "n_points"]).to_pandas()
+    both = curves[curves.object_id.isin(stars.star_id)].head(2)
+    (tmp_path / "stars.csv").write_text("object_id\n" + "\n".join(map(str, both.object_id)) + "\n5\n")
+    answer = skylake_command("lc", lake, "--stars", tmp_path / "stars.csv", "-o", tmp_path / "all.parquet")
+    assert answer.status == 1 and "no light curve of the star 5;" in answer.err
+    table = pq.read_table(tmp_path / "all.parquet").to_pandas()
+    assert table.groupby("object_id").size().to_dict() == dict(
+        zip(both.object_id, both.n_points, strict=True)
+    )
+    answer = skylake_command("lc", lake, *both.object_id, "--format", "fits", "-o", f"{tmp_path}/each/")
+    assert answer.status == 0
+    made = {path.name: len(Table.read(path)) for path in (tmp_path / "each").iterdir()}
+    assert made == {f"{row.object_id}.fits": row.n_points for row in both.itertuples()}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "ecsv", "fits", "vot", "parquet"])
+def test_formats_have_the_same_points_with_units(
+    suffix: str, lake: Path, sky: Path, tmp_path: Path, well: Run
+) -> None:
+    out = tmp_path / f"star.{suffix}"
+    well("lc", lake, int(star(sky)["star_id"]), "-o", out)
+    form = {"csv": "ascii.csv", "ecsv": "ascii.ecsv", "vot": "votable"}.get(suffix, suffix)
+    table = Table.read(out, format=form)
+    assert len(table) == 8
+    assert np.all(np.asarray(table["bjd_tdb"]) - np.asarray(table["mjd_mid"]) > 2400000.49)
+    if suffix in ("ecsv", "fits", "vot"):
+        assert str(table["mag"].unit) == "mag" and str(table["bjd_tdb"].unit) == "d"
+
+
+def test_nights_and_times_choose_points(lake: Path, sky: Path, well: Run) -> None:
+    known = int(star(sky)["star_id"])
+    every = rows_of(well("lc", lake, known).out)
+    nights = Lake(lake).snapshot().read("frames", ["frame_id", "night"]).to_pylist()
+    first = {str(row["frame_id"]) for row in nights if row["night"] == 20241001}
+    found = rows_of(well("lc", lake, known, "--to", 20241001).out)
+    assert found == [row for row in every if row["frame_id"] in first] and len(found) == 4
+    found = rows_of(well("lc", lake, known, "--from", "2024-10-02").out)
+    assert found == [row for row in every if row["frame_id"] not in first]
+    middle = "2024-10-02T12:00"
+    assert well("lc", lake, known, "--from", middle).out == well("lc", lake, known, "--from", 20241002).out
+    assert well("lc", lake, known, "--from", "detected").out == well("lc", lake, known).out
+
+
+def test_bins_and_phases(lake: Path, sky: Path, well: Run) -> None:
+    known = int(star(sky)["star_id"])
+    (row,) = rows_of(well("lc", lake, known, "--bin", "9000d").out)
+    assert row["n_points"] == "8" and float(row["mag_random_err"]) < float(row["mag_err"])
+    folded = rows_of(well("lc", lake, known, "--period", "2h", "--epoch", "2460580.5").out)
+    times = np.array([float(row["bjd_tdb"]) for row in folded])
+    phase = np.array([float(row["phase"]) for row in folded])
+    assert phase == pytest.approx((times - 2460580.5) * 12.0 % 1.0, abs=1e-4)
+
+
+def test_a_field_is_exported_star_by_star(lake: Path, sky: Path, tmp_path: Path, well: Run) -> None:
+    known = star(sky)
+    cone = f"{known['ra_deg']},{known['dec_deg']},300"
+    well("lc", lake, "--all", "--cone", cone, "-o", tmp_path / "field.parquet")
+    found = pq.read_table(tmp_path / "field.parquet").to_pandas()
+    inside = (
+        Lake(lake).snapshot().cone("lightcurves", known["ra_deg"], known["dec_deg"], 300 / 3600).to_pandas()
+    )
+    assert len(inside) > 2
+    assert found.groupby("object_id").size().to_dict() == dict(
+        zip(inside.object_id, inside.n_points, strict=True)
+    )
+    one = found[found.object_id == inside.object_id[0]].sort_values("mjd_mid")
+    assert one.mag.tolist() == inside.lightcurve[0]["mag"].tolist()
+    well("lc", lake, "--all", "--cone", cone, "--to", 20241001, "-o", f"{tmp_path}/field/")
+    files = list((tmp_path / "field").iterdir())
+    assert {path.name for path in files} == {f"simcat-{star}.csv" for star in inside.object_id}
+    assert sum(len(rows_of(path.read_text())) for path in files) < len(found)
+
+
+def test_the_whole_coverage_of_a_table_is_all_of_it(lake: Path, tmp_path: Path, well: Run) -> None:
+    snapshot = Lake(lake).snapshot()
+    moc = snapshot.folder("lightcurves") / "coverage.fits"
+    well("lc", lake, "--all", "--moc", moc, "-o", tmp_path / "all.csv")
+    with (tmp_path / "all.csv").open() as lines:
+        n_lines = sum(1 for _ in lines)
+    assert n_lines - 1 == sum(snapshot.merged("lightcurves", ["n_points"])["n_points"].to_pylist())
+
+
+def test_the_aavso_gets_the_check_star_of_each_frame(
+    lake: Path, sky: Path, tmp_path: Path, well: Run
+) -> None:
+    known = int(star(sky)["star_id"])
+    curves = Lake(lake).snapshot().merged("lightcurves", ["object_id", "n_points"]).to_pandas()
+    check = int(curves[(curves.n_points == 8) & (curves.object_id != known)].object_id.iloc[0])
+    report = tmp_path / "report.txt"
+    options = ("--format", "aavso", "--observer", "ABC", "--name", "X Y", "--check", check, "-o", report)
+    well("lc", lake, known, *options)
+    lines = [line.split(",") for line in report.read_text().splitlines() if not line.startswith("#")]
+    of_check = [f"{float(row['mag']):.3f}" for row in rows_of(well("lc", lake, check).out)]
+    assert [line[10] for line in lines] == of_check
+    assert {line[0] for line in lines} == {"X Y"} and {line[9] for line in lines} == {str(check)}
+    assert {line[5] for line in lines} == {"YES"}
+    airmass = [float(line[11]) for line in lines]
+    assert min(airmass) >= 1.0
+
+
+@pytest.mark.parametrize("form", ["etd", "exotic"])
+def test_transits_go_to_standard_output_too(form: str, lake: Path, sky: Path, well: Run) -> None:
+    text = well("lc", lake, int(star(sky)["star_id"]), "--format", form).out
+    values = np.loadtxt(io.StringIO(text), delimiter="," if form == "exotic" else None)
+    assert values.shape == (8, 4 if form == "exotic" else 3)
+
+
+def test_a_folded_picture_has_its_panels(lake: Path, sky: Path, tmp_path: Path, well: Run) -> None:
+    picture = tmp_path / "star.svg"
+    options = ("--period", "0.4d", "--bin", "0.1d", "--plot", picture)
+    well("lc", lake, int(star(sky)["star_id"]), *options)
+    assert b"<svg" in picture.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "words"),
+    [
+        (["188.7"], 2, "188.7: this is half of a position; write both"),
+        (["12:34:56", "95:00:00"], 2, "there is no such position"),
+        (["2", "--jsn"], 2, "no such option '--jsn'"),
+        (["2", "--bin", "soon"], 2, "'soon' is no length of time; write it as 30s"),
+        (["2", "--bin", "0min"], 2, "'0min' is no length of time"),
+        (["2", "--epoch", "60408.2"], 2, "'60408.2' is no BJD (TDB); write it as 2460408.70302"),
+        (["2", "--from", "yesterday"], 2, "'yesterday' is no time"),
+        (["--all"], 2, "--all exports a part of the sky; name it by --cone RA,DEC,ARCSEC or --moc FILE"),
+        (["--all", "--cone", "1,2"], 2, "'1,2' is no cone; write RA,DEC,ARCSEC"),
+        (["--all", "--cone", "1,89,10"], 2, "--all writes files; name one, or a folder, by -o"),
+        (["--all", "--cone", "1,89,10", "-o", "x.fits"], 2, "x.fits: many stars go to one file as .parquet"),
+        (["--all", "--cone", "1,89,10", "-o", "x.csv"], 3, "no star there has a light curve"),
+        (
+            ["--all", "--cone", "1,89,10", "--bin", "1h", "-o", "x.csv"],
+            2,
+            "leave out --flux, --version, --bin",
+        ),
+        (
+            ["STAR", "--format", "aavso"],
+            2,
+            "the AAVSO wants the code of the observer; give it, as in --observer",
+        ),
+        (["STAR", "--format", "etd", "--bin", "1h"], 2, "--format etd takes single measurements"),
+        (["STAR", "STAR", "--format", "etd"], 2, "--format etd is a file for each star; name a folder"),
+        (["STAR", "STAR", "--plot", "x.png"], 2, "--plot draws one star"),
+        (
+            ["STAR", "--version", "3"],
+            3,
+            "no calibration of version 3 of the frames that show the star; they have 1",
+        ),
+        (["STAR", "--band", "R"], 3, "is left; it has 8 from MJD 605"),
+        (["STAR", "--from", "20300101"], 3, "is left; it has 8 from MJD 605"),
+        (["STAR", "--flux", "psf"], 2, "the flux psf is measured of targets, and this star is none"),
+        (["STAR", "--check", "STAR", "--plot", "x.png"], 2, "this is the star itself; name another, or none"),
+        (["RR Lyr"], 3, "there is no light curve of the star RR Lyr; `skylake cone`"),
+    ],
+)
+def test_what_cannot_be_had_is_one_sentence(
+    options: list[str], status: int, words: str, lake: Path, sky: Path, tmp_path: Path, skylake_command: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    known = str(int(star(sky)["star_id"]))
+    answer = skylake_command("lc", lake, *(known if word == "STAR" else word for word in options))
+    assert answer.status == status
+    assert words in answer.sentence
+
+
+def test_the_nearest_star_is_named_where_there_is_none(
+    lake: Path, sky: Path, skylake_command: Run, well: Run
+) -> None:
+    known = star(sky)
+    sentence = skylake_command("lc", lake, 1.0, 89.0).sentence
+    number = sentence.partition("the nearest star that has one is ")[2].split(",")[0]
+    assert len(rows_of(well("lc", lake, number).out)) > 0
+    assert known["dec_deg"] < 0

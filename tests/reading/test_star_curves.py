@@ -1,0 +1,221 @@
+"""Light curves of stars that no catalog has, and the choices of all."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from astropy.coordinates import EarthLocation, SkyCoord
+from astropy.time import Time
+from astropy.utils import iers
+
+import skylake
+from skylake import cameras
+from skylake.errors import LakeError, UsageError
+from skylake.flow.catalogs.import_catalogs import import_catalog
+from skylake.lake import Lake
+from skylake.reading.reader import LakeReader
+
+
+@pytest.fixture(scope="module")
+def transient(demo: Path) -> dict[str, Any]:
+    """The star of the demo that the catalog lacks."""
+    stars = pq.read_table(demo.parent / "archive" / "truth" / "stars.parquet")
+    (found,) = stars.filter(pc.equal(stars["variable_class"], "transient")).to_pylist()
+    return dict(found)
+
+
+def test_a_star_that_no_catalog_has_is_as_bright_as_the_view_says(
+    lake: LakeReader, transient: dict[str, Any]
+) -> None:
+    place = transient["ra_deg"], transient["dec_deg"]
+    curve = lake.lightcurve(*place)
+    assert (curve.catalog, curve.measured) == ("sources", "detected")
+    assert curve.separation_arcsec is not None and curve.separation_arcsec < 1.0
+    view = lake.cone("calibrated_sources", *place, 10).pandas().sort_values("mjd_mid")
+    points = curve.pandas()
+    assert len(points) == len(view) >= 3
+    for name in ("frame_id", "source_no", "flags"):
+        assert points[name].tolist() == view[name].tolist()
+    for name in ("mag", "mag_err", "mag_random_err", "mag_systematic_err"):
+        assert points[name].to_numpy() == pytest.approx(view[name].to_numpy(), rel=2e-6)
+    assert curve.bands[0]["ref_colour"] is None and curve.bands[0]["n_points"] == len(points)
+
+
+def test_its_number_leads_to_it(lake: LakeReader, transient: dict[str, Any]) -> None:
+    curve = lake.lightcurve(transient["ra_deg"], transient["dec_deg"])
+    assert lake.lightcurve(curve.object_id).arrow().equals(curve.arrow())
+
+
+def test_its_magnitudes_are_those_of_truth(lake: LakeReader, demo: Path, transient: dict[str, Any]) -> None:
+    curve = lake.lightcurve(transient["ra_deg"], transient["dec_deg"]).pandas()
+    folder = demo.parent / "archive" / "truth" / "detections"
+    seen = pq.ParquetDataset(folder, filters=[("star_id", "=", transient["star_id"])]).read().to_pandas()
+    assert len(curve) <= len(seen)
+    # It fades: the faintest and the brightest point are where they should be, with a colour that nobody knows.
+    assert np.ptp(curve["mag"]) > 0.3
+    assert (curve["mag_systematic_err"] > 0.01).all()
+
+
+def test_a_star_of_the_catalog_beside_it_keeps_its_own_curve(
+    lake: LakeReader, transient: dict[str, Any]
+) -> None:
+    near = lake.objects(transient["ra_deg"], transient["dec_deg"], 600).pandas().iloc[0]
+    curve = lake.lightcurve(near.ra_deg, near.dec_deg)
+    assert (curve.object_id, curve.catalog) == (near.object_id, "simcat")
+
+
+def test_forced_measurements_are_not_made_up(lake: LakeReader, transient: dict[str, Any]) -> None:
+    with pytest.raises(LakeError, match="no light curves of targets"):
+        lake.lightcurve(transient["ra_deg"], transient["dec_deg"], measured="forced")
+
+
+@pytest.mark.parametrize("of_catalog", [True, False])
+def test_barycentric_times_are_those_of_astropy(
+    of_catalog: bool, lake: LakeReader, transient: dict[str, Any]
+) -> None:
+    curve = lake.lightcurve(2) if of_catalog else lake.lightcurve(transient["ra_deg"], transient["dec_deg"])
+    site = cameras.load("sim").base.site
+    place = EarthLocation.from_geodetic(site.longitude_deg, site.latitude_deg, site.height_m)
+    points = curve.pandas()
+    with iers.conf.set_temp("auto_download", False):
+        times = Time(points["mjd_mid"].to_numpy(), format="mjd", scale="utc", location=place)
+        star = SkyCoord(curve.ra_deg, curve.dec_deg, unit="deg")
+        expected = (times.tdb + times.light_travel_time(star)).jd
+    assert np.abs(points["bjd_tdb"].to_numpy() - expected).max() * 86400.0 < 0.02
+
+
+def test_the_version_in_force_may_be_named(lake: LakeReader) -> None:
+    curve = lake.lightcurve(2)
+    again = lake.lightcurve(2, version=1)
+    assert len(again) == len(curve)
+    for name in ("mag", "mag_random_err", "bjd_tdb"):
+        assert again.pandas()[name].to_numpy() == pytest.approx(curve.pandas()[name].to_numpy(), rel=1e-9)
+    with pytest.raises(
+        LakeError, match="no calibration of version 4 of the frames that show the star; they have 1"
+    ):
+        lake.lightcurve(2, version=4)
+
+
+def test_another_aperture_agrees_within_its_errors(lake: LakeReader) -> None:
+    usual, small = (lake.lightcurve(2, flux=flux).pandas() for flux in ("calibrated", "aper1"))
+    assert lake.lightcurve(2, flux="aper1").bands[0]["flux_used"] == "aper1"
+    apart = (small["mag"] - usual["mag"]).to_numpy()
+    assert 0.0 < np.abs(apart).max() < 0.1
+    assert np.median(np.abs(apart) / np.hypot(small["mag_err"], usual["mag_err"])) < 2.0
+
+
+def test_points_are_chosen_by_night_and_time(lake: LakeReader) -> None:
+    every = lake.lightcurve(2).pandas()
+    nights = lake["frames"].pandas(["frame_id", "night"]).set_index("frame_id").night
+    first = every[every.frame_id.map(nights) == 20240407]
+    assert 0 < len(first) < len(every)
+    for end in (20240407, "20240407", "2024-04-07", datetime(2024, 4, 8, 12), 60408.5):
+        assert lake.lightcurve(2, end=end).pandas().frame_id.tolist() == first.frame_id.tolist()
+    assert len(lake.lightcurve(2, start=60408.5)) == len(every) - len(first)
+    with pytest.raises(UsageError, match="start is 'soon'; give a night"):
+        lake.lightcurve(2, start="soon")
+
+
+def test_bins_and_phases(lake: LakeReader) -> None:
+    folded = lake.lightcurve(2, period_d=0.5467, epoch_bjd=2460408.703, bin_d=0.05)
+    assert folded.columns[:5] == ("camera", "band", "bjd_tdb", "mjd_mid", "phase")
+    assert folded.pandas()["n_points"].sum() == len(lake.lightcurve(2))
+    assert folded.units["mag"] == "mag"
+    with pytest.raises(UsageError, match="period_d is 0; give days"):
+        lake.lightcurve(2, period_d=0)
+    with pytest.raises(UsageError, match="a light curve has no option 'bins'; it has radius_arcsec"):
+        lake.lightcurve(2, bins=1)  # type: ignore[call-overload]
+
+
+def test_objects_are_the_light_curves_of_a_cone(lake: LakeReader) -> None:
+    rows = lake.objects(197.31655, -19.82025, 1200)
+    found = rows.pandas()
+    inside = lake["lightcurves"].pandas(["object_id", "n_points"], cone=(197.31655, -19.82025, 1200 / 3600))
+    assert sorted(found.object_id) == sorted(inside.object_id)
+    assert found.mag_median.dropna().is_monotonic_increasing
+    points = lake.lightcurve(2).pandas()
+    mine = found[found.object_id == 2].iloc[0]
+    assert (mine.mag_brightest, mine.mag_faintest) == (points.mag.min(), points.mag.max())
+    assert rows.units["mag_faintest"] == "mag" and rows.units["ra_deg"] == "deg"
+    some = lake.objects(197.31655, -19.82025, 1200, mag=(10.0, 12.0), least_points=3).pandas()
+    assert (
+        some.mag_median.between(10.0, 12.0).all()
+        and (some.n_points >= 3).all()
+        and 0 < len(some) < len(found)
+    )
+
+
+@pytest.fixture(scope="module")
+def with_variables(
+    demo: Path, copy_lake: Callable[[Path, Path], Path], tmp_path_factory: pytest.TempPathFactory
+) -> LakeReader:
+    """A copy of the lake with a catalog of variable stars: star 2 under the name V0376 Peg, and one far away."""
+    folder = tmp_path_factory.mktemp("variables")
+    path = copy_lake(demo, folder / "lake")
+    star = skylake.open(path).lightcurve(2)
+    rest = "RRAB,,9.0,,V,,,9.5,,V,,,,0.5467,,"
+    lines = [f"37,V0376 Peg,0,{star.ra_deg + 0.0005},{star.dec_deg},{rest}", f"38,RR Lyr,0,10.0,80.0,{rest}"]
+    (folder / "vsx.csv").write_text("\n".join(lines) + "\n")
+    import_catalog(Lake(path), "vsx", "vsx", [folder / "vsx.csv"])
+    return skylake.open(path)
+
+
+@pytest.mark.parametrize("name", ["V0376 Peg", "v376 peg", "V376  PEG"])
+def test_names_of_variable_stars_need_no_network(name: str, with_variables: LakeReader) -> None:
+    assert with_variables.lightcurve(name).object_id == 2
+
+
+def test_a_variable_star_that_is_not_there_is_one_sentence(with_variables: LakeReader) -> None:
+    with pytest.raises(
+        LakeError, match=r"RR Lyr is at 10\.00000 \+80\.00000 by vsx, but there is no light curve"
+    ):
+        with_variables.lightcurve("RR Lyr")
+    with pytest.raises(LakeError, match="there is no light curve of the star SS Cyg"):
+        with_variables.lightcurve("SS Cyg")
+
+
+@pytest.fixture
+def sesame(lake: LakeReader, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A name service that knows star 2 as ``My Star``."""
+    from astropy.coordinates.name_resolve import sesame_url
+
+    star = lake.lightcurve(2)
+
+    class Service(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = "My" in self.path
+            text = f"%J {star.ra_deg} {star.dec_deg} = here\n" if known else "#! nothing found\n"
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = HTTPServer(("127.0.0.1", 0), Service)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    with sesame_url.set([f"http://127.0.0.1:{server.server_port}/"]):
+        yield "My Star"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_sesame_is_asked_only_if_that_is_wanted(lake: LakeReader, sesame: str) -> None:
+    assert lake.lightcurve(sesame, sesame=True).object_id == 2
+    with pytest.raises(LakeError, match="there is no light curve of the star My Star"):
+        lake.lightcurve(sesame)
+    with pytest.raises(
+        LakeError, match=r"nowhere: Sesame gives no position .*; name the star by its position"
+    ):
+        lake.lightcurve("nowhere", sesame=True)

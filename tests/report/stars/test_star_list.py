@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from astropy.table import Table
+
+from skylake.errors import UsageError
+from skylake.report.stars.star_list import read_stars, stars_of_words
+
+
+@pytest.mark.parametrize(
+    ("words", "stars"),
+    [
+        (("2",), ["2"]),
+        (("2", "5"), ["2", "5"]),
+        (("188.7", "-1.4"), ["188.7 -1.4"]),
+        (("12:34:56.7 -01:23:45", "RR Lyr"), ["12:34:56.7 -01:23:45", "RR Lyr"]),
+        (("2", "12h34m56s", "-1d23m45s", "3"), ["2", "12h34m56s -1d23m45s", "3"]),
+    ],
+)
+def test_two_words_of_a_position_are_one_star(words: tuple[str, ...], stars: list[str]) -> None:
+    assert stars_of_words(words) == stars
+
+
+@pytest.mark.parametrize("words", [("188.7",), ("188.7", "RR Lyr")])
+def test_half_of_a_position_is_refused(words: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="half of a position; write both"):
+        stars_of_words(words)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "stars"),
+    [
+        ("a.txt", "# mine\nRR Lyr\n\n12:34:56.7 -01:23:45\n7\n", ["RR Lyr", "12:34:56.7 -01:23:45", "7"]),
+        ("a.csv", "ra,dec,period\n1.5,-2.5,0.5\n3.5,4.5,0.7\n", ["1.5 -2.5", "3.5 4.5"]),
+        ("a.csv", "object_id,mag\n17,9.0\n18,9.5\n", ["17", "18"]),
+        ("a.csv", "Name,RAJ2000,DEJ2000\nx,1.5,2.5\n", ["1.5 2.5"]),
+        ("list", 'name,kind\n"RR Lyr",RRAB\n', ["RR Lyr"]),
+    ],
+)
+def test_stars_of_a_text(name: str, text: str, stars: list[str], tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert read_stars(tmp_path / name) == stars
+
+
+@pytest.mark.parametrize("suffix", ["ecsv", "fits", "vot", "parquet"])
+def test_stars_of_a_table(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"stars.{suffix}"
+    form = {"ecsv": "ascii.ecsv", "vot": "votable"}.get(suffix, suffix)
+    Table({"RA": [1.5, 3.5], "Dec": [-2.5, 4.25]}).write(path, format=form)
+    assert read_stars(path) == ["1.5 -2.5", "3.5 4.25"]
+
+
+def test_a_file_without_stars_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "stars.csv"
+    path.write_text("x,y\n1,2\n")
+    with pytest.raises(
+        UsageError, match=r"stars.csv: no column of x, y names stars; call one object_id or name"
+    ):
+        read_stars(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match=r"stars.csv: the stars cannot be read"):
+        read_stars(path)

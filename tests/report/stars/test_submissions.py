@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skylake.core.flags import SourceFlag
+from skylake.errors import UsageError
+from skylake.report.stars.submissions import Submission, aavso_text, etd_text, exotic_text
+
+ABOUT = Submission("RR Lyr", "ABC", {0: 1.25}, "117", {0: 11.5, 1: 11.51}, True)
+
+
+def point(number: int, mag: float | None, **more: Any) -> dict[str, Any]:
+    times = {"mjd_mid": 60000.25 + number, "bjd_tdb": 2460000.751 + number}
+    flux = {"flux": 100.0, "flux_err": 1.0, "mag": mag, "mag_err": 0.05, "mag_random_err": 0.01}
+    return {"frame_id": number, "camera": "cam", "band": "V", "flags": 0} | times | flux | more
+
+
+def curve(*points: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"catalog": "apass", "object_id": 7, "points": list(points)} | more
+
+
+def aavso(text: str) -> tuple[dict[str, str], list[dict[str, str]]]:
+    """Read the format as its description says: parameters, then fields named by the last line of these."""
+    lines = text.splitlines()
+    assert all(lines), "the AAVSO takes no blank lines"
+    parameters = dict(line[1:].split("=") for line in lines if line.startswith("#") and "=" in line)
+    names = next(line for line in lines if line.startswith("#NAME"))[1:].split(",")
+    rows = csv.reader(io.StringIO("\n".join(line for line in lines if not line.startswith("#"))))
+    return parameters, [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def test_the_aavso_gets_calibrated_magnitudes_with_an_ensemble() -> None:
+    parameters, rows = aavso(aavso_text(curve(point(0, 9.1234), point(1, 9.5)), ABOUT))
+    assert list(parameters) == ["TYPE", "OBSCODE", "SOFTWARE", "DELIM", "DATE", "OBSTYPE"]
+    assert (parameters["TYPE"], parameters["OBSCODE"], parameters["DATE"]) == ("EXTENDED", "ABC", "JD")
+    first, second = rows
+    assert first == {
+        "NAME": "RR Lyr", "DATE": "2460000.750000", "MAG": "9.123", "MERR": "0.050", "FILT": "V", "TRANS": "YES",
+        "MTYPE": "STD", "CNAME": "ENSEMBLE", "CMAG": "na", "KNAME": "117", "KMAG": "11.500", "AMASS": "1.250",
+        "GROUP": "na", "CHART": "apass", "NOTES": "calibrated with all stars of apass on the frame; camera cam",
+    }  # fmt: skip
+    assert (second["AMASS"], second["KMAG"]) == ("na", "11.510")
+    limits = {"NAME": 30, "DATE": 16, "MAG": 8, "MERR": 6, "KNAME": 20, "KMAG": 8, "AMASS": 7, "NOTES": 100}
+    assert all(len(row[name]) <= most for row in rows for name, most in limits.items())
+
+
+def test_flagged_points_are_no_measurements_and_faint_ones_are_limits() -> None:
+    flagged = point(0, 9.0, flags=int(SourceFlag.SATURATED))
+    faint = point(1, None, flux=-2.0, mag_limit=15.25)
+    weak = point(2, 16.0, flux=3.0, mag_limit=15.5)
+    clear = point(3, 9.0, flux=100.0, mag_limit=15.0)
+    lost = point(4, None, flux=-2.0)
+    _, rows = aavso(aavso_text(curve(flagged, faint, weak, clear, lost), ABOUT))
+    assert [(row["MAG"], row["MERR"]) for row in rows] == [
+        ("<15.250", "na"), ("<15.500", "na"), ("9.000", "0.050"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("about", "band", "words"),
+    [
+        (Submission("x"), "V", "--observer ABC"),
+        (Submission("x", "A,B"), "V", "--observer ABC"),
+        (Submission("a star, mine", "ABC"), "V", "a star, mine: the AAVSO takes names up to 30 letters"),
+        (Submission("x" * 31, "ABC"), "V", "up to 30 letters; give one by --name"),
+        (Submission("x", "ABC", {}, "y" * 21), "V", "check stars up to 20 letters"),
+        (Submission("x", "ABC"), "L", "no filter for the band L; choose the points of another by --band"),
+    ],
+)
+def test_what_the_aavso_would_refuse_is_refused_here(about: Submission, band: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        aavso_text(curve(point(0, 9.0, band=band)), about)
+
+
+@pytest.mark.parametrize(
+    ("band", "letters"), [("R", "R"), ("g", "SG"), ("SDSS_r", "SR"), ("PS1_i", "SI"), ("K", "K")]
+)
+def test_bands_have_the_letters_of_the_aavso(band: str, letters: str) -> None:
+    _, (row,) = aavso(aavso_text(curve(point(0, 9.0, band=band)), ABOUT))
+    assert row["FILT"] == letters
+
+
+def test_transits_are_given_with_random_errors_and_barycentric_times() -> None:
+    mags = [9.0, 9.0, 9.03]
+    of = curve(
+        *(point(number, mag) for number, mag in enumerate(mags)), point(9, 5.0, flags=int(SourceFlag.EDGE))
+    )
+    etd = np.loadtxt(io.StringIO(etd_text(of, ABOUT)))
+    assert etd.shape == (3, 3)
+    assert etd[:, 0] == pytest.approx([2460000.751, 2460001.751, 2460002.751], abs=1e-6)
+    assert etd[:, 1] == pytest.approx(mags) and etd[:, 2] == pytest.approx([0.01] * 3)
+    exotic = np.loadtxt(io.StringIO(exotic_text(of, ABOUT)), delimiter=",")
+    assert exotic[:, 1] == pytest.approx([1.0, 1.0, 10 ** (-0.4 * 0.03)], abs=1e-6)
+    assert exotic[:, 2] == pytest.approx(exotic[:, 1] * 0.01 / 1.0857362, abs=1e-6)
+    assert exotic[:, 3].tolist() == [1.25, 1.0, 1.0]
