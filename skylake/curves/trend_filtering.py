@@ -191,7 +191,7 @@ def _suitable(curves: CurveBlock) -> npt.NDArray[np.bool_]:
     if not covered.any():
         return covered
     bright = level <= np.nanmedian(level[covered])
-    return np.asarray(covered & bright & ~_varies(curves))
+    return np.asarray(covered & bright & ~_varies(curves), bool)
 
 
 def _varies(curves: CurveBlock) -> npt.NDArray[np.bool_]:
