@@ -142,7 +142,7 @@ def _nest(
         "flux_err": photometry.flux_err[order],
         "mag": photometry.mag[order],
         "mag_err": photometry.mag_err[order],
-        "flags": _flags(rows),
+        "flags": flags_of_matches(rows),
     }
     offsets = pa.array(np.append(starts, len(order)), pa.int32())
     kind = arrow_schema(schema).field("lightcurve").type
@@ -157,7 +157,7 @@ def _nest(
     return pa.StructArray.from_arrays(lists, fields=list(kind))
 
 
-def _flags(matches: pa.Table) -> npt.NDArray[np.int64]:
+def flags_of_matches(matches: pa.Table) -> npt.NDArray[np.int64]:
     """Return the flags of detections, with that of blends where others bring much of the light in the aperture.
 
     The catalog knows stars that detection has not told apart, less the light of stars that the sky took off; detection

@@ -423,3 +423,65 @@ SELECT
     g.flags
 FROM good AS g
 LEFT JOIN zeros AS z USING (frame_id);
+
+-- Statistics of the good measurements of each star, camera and band, from the sums of its nights. chi2 is reduced, about the
+-- weighted mean, with random errors; chi2_nights is that of the means of nights. eta is von Neumann's, of successive
+-- measurements of a night: 2 for noise, less for a smooth curve. stetson_i is the mean product of successive residuals over
+-- their errors (Welch & Stetson 1993, AJ 105, 1813): 0 for noise. excess_scatter is what random errors do not explain.
+CREATE VIEW star_variability AS
+SELECT
+    camera, catalog, object_id, band, version, ra_deg, dec_deg, ref_mag, n_points, n_good, n_outliers, n_nights, n_pairs,
+    mjd_first, mjd_last, mag_brightest, mag_faintest,
+    sum_weight_mag / sum_weight AS mag_mean,
+    1 / sqrt(sum_weight) AS mag_mean_random_err,
+    sqrt(variance) AS mag_stddev,
+    CASE WHEN n_good > 2 AND variance > 0
+        THEN sqrt(n_good * (n_good - 1.0)) / (n_good - 2.0)
+            * (sum_mag3 / n_good - 3 * mean * sum_mag2 / n_good + 2 * pow(mean, 3))
+            / pow(variance * (n_good - 1.0) / n_good, 1.5) END AS skewness,
+    CASE WHEN n_good > 1 THEN chi_square / (n_good - 1) END AS chi2,
+    CASE WHEN n_nights > 1
+        THEN greatest(sum_night_mag2 - pow(sum_weight_mag, 2) / sum_weight, 0) / (n_nights - 1) END AS chi2_nights,
+    CASE WHEN n_pairs > 0 AND variance > 0 THEN sum_step2 / n_pairs / variance END AS eta,
+    CASE WHEN n_pairs > 0 THEN (sum_pair_mag2 - mean_weighted * sum_pair_mag + pow(mean_weighted, 2) * sum_pair) / n_pairs
+        END AS stetson_i,
+    CASE WHEN n_good > 1
+        THEN sqrt(greatest(chi_square - (n_good - 1), 0) / (sum_weight - sum_weight2 / sum_weight)) END AS excess_scatter,
+    sqrt(n_good / sum_weight) AS mag_random_err
+FROM (
+    SELECT
+        *,
+        sum_mag / n_good AS mean,
+        sum_weight_mag / sum_weight AS mean_weighted,
+        CASE WHEN n_good > 1 THEN greatest(sum_mag2 - pow(sum_mag, 2) / n_good, 0) / (n_good - 1) END AS variance,
+        greatest(sum_weight_mag2 - pow(sum_weight_mag, 2) / sum_weight, 0) AS chi_square
+    FROM star_statistics
+    WHERE n_good > 0
+);
+
+-- Stars that scatter more than others of their magnitude, camera and band by more than chance: of ten cameras and bands at most
+-- one is expected to have a false star. expected_scatter is that of a constant star of this magnitude, noise_excess what has to be added to it
+-- in quadrature, false_alarm the chance that a constant star scatters so much, and n_judged the number of stars of the camera
+-- and band that were judged. Stars with less than five good measurements are not.
+CREATE VIEW candidates AS
+SELECT v.*, j.expected_scatter, j.noise_excess, j.significance, j.false_alarm, j.n_judged
+FROM (
+    SELECT
+        camera, band, unnest(catalogs) AS catalog, unnest(object_ids) AS object_id, len(object_ids) AS n_judged,
+        unnest(judge_scatter(magnitudes, scatters, counts, errors), recursive := true)
+    FROM (
+        SELECT
+            camera, band,
+            list(catalog ORDER BY catalog, object_id) AS catalogs,
+            list(object_id ORDER BY catalog, object_id) AS object_ids,
+            list(mag_mean ORDER BY catalog, object_id) AS magnitudes,
+            list(sqrt(chi2) * mag_random_err ORDER BY catalog, object_id) AS scatters,
+            list(CAST(n_good AS BIGINT) ORDER BY catalog, object_id) AS counts,
+            list(mag_random_err ORDER BY catalog, object_id) AS errors
+        FROM star_variability
+        WHERE n_good >= 5
+        GROUP BY camera, band
+    )
+) AS j
+JOIN star_variability AS v USING (camera, band, catalog, object_id)
+WHERE j.false_alarm * j.n_judged < 0.1;

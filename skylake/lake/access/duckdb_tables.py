@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from skylake.errors import LakeError, UsageError
 from skylake.lake.access.gathered_views import BLOCKS, add_gathered, duckdb_type
 from skylake.lake.access.ledger_views import add_views, pattern, plain
+from skylake.lake.access.scatter_function import add_scatter_function
 from skylake.lake.commits.table_version import Version
 from skylake.lake.layout import Layout
 from skylake.lake.storage.damaged_files import naming_damage
@@ -153,6 +154,7 @@ def connect(
     # DuckDB opens the files of a view when it is made, and again for each view on top of it. So the views that join
     # tables are made on tables without rows, which views of the files then replace.
     _add_empty_tables(connection, snapshot)
+    add_scatter_function(connection)
     for name in ("flags", "views"):
         connection.execute((folder("sql") / "duckdb" / f"{name}.sql").read_text(encoding="utf-8"))
     with naming_damage(snapshot.layout.root):

@@ -126,12 +126,14 @@ def test_a_redone_night_makes_exactly_its_products_stale(
         "lightcurves": {SECOND: Why.UPSTREAM},
         "maps": {SECOND: Why.INPUTS},
         "seeing": {SECOND: Why.INPUTS},
+        "star_statistics": {SECOND: Why.UPSTREAM},
     }
     # The apertures are no parameters of the calibration, so the other night stays calibrated.
     assert stale(whole) == expected
     first = described(whole.snapshot(), FIRST)
     assert calibrate(whole, Inline()).n_current == 1
-    assert set(stale(whole)) == {"nights", "photometric_nights", "lightcurves", "maps", "seeing"}
+    calibrated = {"nights", "photometric_nights", "lightcurves", "maps", "star_statistics"}
+    assert set(stale(whole)) == calibrated | {"seeing"}
     counts = {table: len(state.why) for table, state in outdated(whole).items()}
     report = aggregate(whole, [], Inline())
     assert report.refreshed == {table: counts[table] for table in report.refreshed}

@@ -56,6 +56,7 @@ def test_every_step_that_was_announced_is_taken(
         "lightcurves",
         "maps",
         "seeing",
+        "star_statistics",
     ]
     assert all(done == total > 0 for _, total, done in heard.pieces[4:])
 

@@ -1,0 +1,196 @@
+"""External parameter decorrelation (EPD) of many stars at once, with or without a signal beside it.
+
+Magnitudes are fitted by terms of external parameters by robust least squares. Alone, such a fit takes part of a real
+signal for an effect of position or airmass. So the shape of the signal is fitted with the terms, and only the terms
+are taken off. Nothing is smoothed or interpolated in time, so gaps need no care. A Gaussian prior on the terms
+(ridge regression) holds those that a short curve cannot tell apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from skylake.core.robust import MEAN_SHARE, SHARED_VARIANCE
+from skylake.curves.curve_block import CurveBlock, outlier_weights, row_medians, star_chunks
+from skylake.curves.external_parameters import ExternalParameters, parameter_terms
+from skylake.curves.red_noise import red_noise_factor
+from skylake.curves.signals import Boxes, Harmonics
+
+Floats = npt.NDArray[np.float64]
+
+_MOST_TERMS = 32
+#: The terms of a few stars stay in the cache.
+_CACHE_BYTES = 1 << 22
+#: Standard deviations from the level of a star at which a measurement has no weight in the first fit.
+_START_CUT = 30.0
+#: A signal of which the frames show less than this weight, in 1/mag^2, has no amplitude.
+_LEAST_SEEN = 1e-6
+#: Of the biweight for Gaussian values: its coefficients scatter by so much more than those of least squares.
+_EFFICIENCY = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class DecorrelationOptions:
+    """How curves are decorrelated.
+
+    Attributes
+    ----------
+    prior_mag : float
+        Standard deviation that a term is expected to bring to the curve of a star, magnitudes.
+    least_points : int
+        Stars with fewer measurements are not decorrelated.
+    rounds : int
+        Fits of each star; outliers lose their weight from one to the next.
+    """
+
+    prior_mag: float = 0.05
+    least_points: int = 100
+    rounds: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Decorrelated:
+    """Decorrelated light curves.
+
+    Attributes
+    ----------
+    mag : ndarray, shape (n_stars, n_frames)
+        Magnitudes less what the terms explain, with the signal; NaN where there was no measurement, and for stars with
+        too few.
+    residual : ndarray, shape (n_stars, n_frames)
+        The same less the constant and the signal.
+    signal : ndarray, shape (n_stars, n_columns)
+        Coefficients of the shapes of the signal; NaN for a star without one, or if no frame shows it.
+    signal_err : ndarray, shape (n_stars, n_columns)
+        Their standard errors, from the scatter about the fit and its correlation from frame to frame.
+    n_points : ndarray of int64, shape (n_stars,)
+    n_lost : ndarray, shape (n_stars,)
+        Degrees of freedom that constant, terms and signal took; the prior makes them fewer than there are terms.
+    chi2 : ndarray, shape (n_stars,)
+        Reduced chi-square of the fit.
+    """
+
+    mag: Floats
+    residual: Floats
+    signal: Floats
+    signal_err: Floats
+    n_points: npt.NDArray[np.int64]
+    n_lost: Floats
+    chi2: Floats
+    terms: list[str] = field(default_factory=list)
+
+
+def decorrelate(
+    curves: CurveBlock,
+    parameters: ExternalParameters,
+    signal: Harmonics | Boxes | None = None,
+    options: DecorrelationOptions | None = None,
+) -> Decorrelated:
+    """Return light curves without what external parameters explain.
+
+    Parameters
+    ----------
+    curves : CurveBlock
+        Best after the light that all stars lose alike has been taken off (:mod:`skylake.curves.ensemble`).
+    parameters : ExternalParameters
+    signal : Harmonics or Boxes
+        Fitted with the terms and kept in the curve; without one a real signal loses some of its amplitude.
+    options : DecorrelationOptions
+    """
+    options = options or DecorrelationOptions()
+    n_stars, n_frames = curves.mag.shape
+    parts = []
+    for stars in star_chunks(n_stars, 8 * n_frames * _MOST_TERMS, _CACHE_BYTES):
+        shapes = (
+            np.zeros((stars.stop - stars.start, 0, n_frames))
+            if signal is None
+            else signal.columns(curves.time, stars)
+        )
+        parts.append(_of_stars(curves.of(stars), parameters.of(stars), shapes, options))
+    if not parts:
+        empty = np.zeros((0, n_frames))
+        none = np.zeros(0)
+        return Decorrelated(empty, empty, empty[:, :0], empty[:, :0], none.astype(np.int64), none, none)
+    joined = {
+        name: np.concatenate([getattr(one, name) for one in parts])
+        for name in ("mag", "residual", "signal", "signal_err", "n_points", "n_lost", "chi2")
+    }
+    return Decorrelated(**joined, terms=parts[0].terms)
+
+
+def _of_stars(
+    curves: CurveBlock, parameters: ExternalParameters, shapes: Floats, options: DecorrelationOptions
+) -> Decorrelated:
+    """Decorrelate so many stars as fit into memory."""
+    good, weight = curves.is_good, curves.weight
+    count = good.sum(axis=1)
+    names, terms = parameter_terms(parameters, weight)
+    n_terms, n_shapes = len(names), shapes.shape[1]
+    design = np.concatenate([terms, shapes, np.ones((len(weight), 1, weight.shape[1]))], axis=1)
+    precision = np.full(design.shape[1], 1e-12)
+    precision[:n_terms] = options.prior_mag**-2
+    level = row_medians(np.where(good, curves.mag, np.nan))[:, None]
+    values = np.where(good, curves.mag - level, 0.0)
+    errors = np.where(good, curves.mag_err, np.nan)
+    # A dip is no outlier before it is fitted.
+    kept = outlier_weights(np.where(good, values, np.nan), errors, cut=_START_CUT)
+    for _ in range(options.rounds):
+        fit = _solve(design, values, kept * weight, precision)
+        residual = np.where(good, values - _product(design, fit.coefficients), np.nan)
+        kept = outlier_weights(residual, errors)
+    off = _product(design[:, :n_terms], fit.coefficients[:, :n_terms])
+    enough = (count >= options.least_points)[:, None]
+    free = np.maximum(count - fit.n_lost, 1.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        square = np.nansum(kept * (residual / errors) ** 2, axis=1) / SHARED_VARIANCE
+        chi2 = square / np.maximum(kept.sum(axis=1), 1e-300) * count / free
+    mine = slice(n_terms, n_terms + n_shapes)
+    spread = np.sqrt(np.maximum(fit.variance[:, mine] * chi2[:, None], 0.0) * MEAN_SHARE / _EFFICIENCY)
+    if n_shapes:
+        root = np.where(good, kept * curves.mag_err**-1, 0.0)
+        influence = (fit.inverse[:, mine] @ design) * root[:, None, :]
+        spread *= red_noise_factor(curves.time, influence, np.nan_to_num(kept * residual / errors))
+    is_seen = enough & (fit.information[:, mine] > _LEAST_SEEN)
+    return Decorrelated(
+        np.where(good & enough, curves.mag - off, np.nan),
+        np.where(enough, residual, np.nan),
+        np.where(is_seen, fit.coefficients[:, mine], np.nan),
+        np.where(is_seen, spread, np.nan),
+        count.astype(np.int64),
+        fit.n_lost,
+        np.where(enough[:, 0], chi2, np.nan),
+        names,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Fits:
+    """Fits of stars: coefficients and their variances of shape (n_stars, n_columns), and inverse normal matrices."""
+
+    coefficients: Floats
+    variance: Floats
+    n_lost: Floats
+    inverse: Floats
+    information: Floats
+
+
+def _solve(design: Floats, values: Floats, weight: Floats, precision: Floats) -> _Fits:
+    """Fit all stars by weighted least squares with a prior of mean 0."""
+    weighted = design * weight[:, None, :]
+    normal = weighted @ np.swapaxes(design, 1, 2)
+    held = normal + np.diag(precision)
+    diagonal = np.einsum("sii->si", held)
+    scale = 1.0 / np.sqrt(np.maximum(diagonal, 1e-9))
+    inverse = np.linalg.inv(held * scale[:, :, None] * scale[:, None, :] + 1e-12 * np.eye(len(precision)))
+    inverse = inverse * scale[:, :, None] * scale[:, None, :]
+    coefficients = (inverse @ (weighted @ values[:, :, None]))[:, :, 0]
+    variance = np.einsum("sij,sjk,ski->si", inverse, normal, inverse, optimize=True)
+    n_lost = np.einsum("sij,sji->s", inverse, normal)
+    return _Fits(coefficients, variance, n_lost, inverse, np.einsum("sii->si", normal))
+
+
+def _product(design: Floats, coefficients: Floats) -> Floats:
+    return np.asarray((coefficients[:, None, :] @ design)[:, 0])

@@ -1,0 +1,109 @@
+"""What all stars of a frame lose alike: ensemble magnitudes.
+
+Each frame has an offset that depends smoothly on the position on the detector and on the colour of the star, as in the
+magnitude fit of HATNet (Bakos et al. 2010, ApJ 710, 1724) and in Honeycutt (1992, PASP 104, 435). Levels of stars and
+offsets of frames are found by turns, with Tukey's biweight against variables and spoiled measurements.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from skylake.curves.curve_block import CurveBlock, outlier_weights, row_medians, row_sigmas
+
+Floats = npt.NDArray[np.float64]
+
+#: Noise that no star is without, magnitudes: the brightest would else decide the offsets alone.
+_LEAST_FLOOR = 0.001
+_ROUNDS = 4
+#: A frame with fewer stars for each of its terms has no offset.
+_STARS_PER_TERM = 3
+#: A star that alone decides a term of a frame keeps a share of its measurement in it.
+_MOST_OWN = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    """Magnitudes without what all stars of a frame lose alike.
+
+    Attributes
+    ----------
+    mag : ndarray, shape (n_stars, n_frames)
+        NaN also on frames with too few stars.
+    offset : ndarray, shape (n_stars, n_frames)
+        What was taken off; NaN on frames with too few stars.
+    scatter : ndarray, shape (n_stars,)
+        Robust scatter of each star beyond its errors, magnitudes.
+    """
+
+    mag: Floats
+    offset: Floats
+    scatter: Floats
+
+
+def ensemble_magnitudes(
+    curves: CurveBlock, x: Floats, y: Floats, colour: Floats | None = None, degree: int = 2
+) -> Ensemble:
+    """Return magnitudes of stars without what all stars of a frame lose alike.
+
+    Parameters
+    ----------
+    curves : CurveBlock
+    x, y : ndarray, shape (n_stars,)
+        Mean position of each star on the detector, in any unit.
+    colour : ndarray, shape (n_stars,)
+        NaN counts as the mean.
+    degree : int
+        Of the polynomial of position.
+    """
+    good = curves.is_good
+    basis = _basis(x, y, colour, degree)
+    n_terms = basis.shape[1]
+    products = np.einsum("si,sj->sij", basis, basis).reshape(len(basis), -1)
+    mag = np.where(good, curves.mag, np.nan)
+    level = row_medians(mag)
+    offset, scatter = np.zeros_like(mag), np.zeros(len(mag))
+    kept = good.astype(float)
+    enough = good.sum(axis=0) >= _STARS_PER_TERM * n_terms
+    for _ in range(_ROUNDS):
+        noise = np.sqrt(np.where(good, curves.mag_err, 1.0) ** 2 + _LEAST_FLOOR**2 + scatter[:, None] ** 2)
+        weight = kept / noise**2
+        off = np.where(good, mag - level[:, None], 0.0)
+        normal = (weight.T @ products).reshape(-1, n_terms, n_terms)
+        right = (weight * off).T @ basis
+        # As good as no prior, but a frame where one term cannot be told from others has a solution.
+        normal += 1e-9 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(n_terms)
+        normal[~enough] = np.eye(n_terms)
+        terms = np.linalg.solve(normal, right[:, :, None])[:, :, 0]
+        offset = basis @ terms.T
+        level = row_medians(np.where(enough, mag - offset, np.nan))
+        residual = mag - level[:, None] - offset
+        beyond = row_sigmas(residual) ** 2 - row_medians(np.where(good, curves.mag_err, np.nan)) ** 2
+        scatter = np.sqrt(np.maximum(np.nan_to_num(beyond), 0.0))
+        kept = outlier_weights(residual, np.hypot(noise, scatter[:, None]))
+    # A star that has a say in its own offset would lose as much of its signal.
+    own = np.minimum(weight * (products @ np.linalg.inv(normal).reshape(len(normal), -1).T), _MOST_OWN)
+    offset = np.where(good, (offset - own * off) / (1.0 - own), offset)
+    # The mean offset of a star is its own level, not that of the frames.
+    counted = enough & (good | ~good.any(axis=1, keepdims=True))
+    offset = offset - row_medians(np.where(counted, offset, np.nan))[:, None]
+    offset = np.where(enough, offset, np.nan)
+    return Ensemble(mag - offset, offset, scatter)
+
+
+def _basis(x: Floats, y: Floats, colour: Floats | None, degree: int) -> Floats:
+    """Return products of powers of scaled positions, and the colour; shape (n_stars, n_terms)."""
+    u, v = (_scaled(one) for one in (x, y))
+    columns = [u**i * v ** (total - i) for total in range(degree + 1) for i in range(total, -1, -1)]
+    if colour is not None:
+        columns.append(_scaled(colour))
+    return np.stack(columns, axis=1)
+
+
+def _scaled(values: Floats) -> Floats:
+    values = np.asarray(values, float)
+    spread = float(np.nanstd(values))
+    return np.nan_to_num((values - np.nanmean(values)) / (spread if spread > 0 else 1.0))

@@ -1,0 +1,66 @@
+"""What noise that lasts from frame to frame does to the error of a fitted quantity."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+#: A gap longer than this ends a run of frames, days; nights are apart by more.
+LONGEST_GAP = 0.2
+#: Share of the longest run up to which frames are held against each other.
+_LONGEST_LAG = 0.5
+
+
+def runs_of_frames(time: Floats, longest_gap: float = LONGEST_GAP) -> Integers:
+    """Return the number of the run that each frame belongs to; a longer gap ends a run."""
+    return np.concatenate([[0], np.cumsum(np.diff(time) > longest_gap)])[: len(time)].astype(np.int64)
+
+
+def red_noise_factor(time: Floats, influence: Floats, pulls: Floats) -> Floats:
+    """Return by how much errors of fitted quantities are larger than without correlation of frames.
+
+    The correlation of pulls is measured over the whole curve at each lag within runs, and tapered (Newey & West 1987,
+    Econometrica 55, 703). It is then propagated through what each frame brings to the quantity, so a transit of an
+    hour and a sinusoid of a week have factors of their own. The correlation is that of the residuals: noise that lasts
+    longer than a run is not seen.
+
+    Parameters
+    ----------
+    time : ndarray, shape (n_frames,)
+        Days, ascending; lags are counted in frames.
+    influence : ndarray, shape (n_stars, n_columns, n_frames)
+        What a pull of 1 in a frame brings to each quantity; 0 in gaps.
+    pulls : ndarray, shape (n_stars, n_frames)
+        Residuals over errors, without outliers; 0 in gaps.
+
+    Returns
+    -------
+    ndarray, shape (n_stars, n_columns)
+        At least 1: what a fit takes off leaves residuals that turn faster than the noise did.
+    """
+    run = runs_of_frames(time)
+    length = int(np.bincount(run).max(initial=1))
+    lags = max(int(_LONGEST_LAG * length), 1)
+    place = np.arange(len(run)) - np.searchsorted(run, run)
+    rows = run * 2 * length + place
+    shape = (int(run[-1]) + 1 if len(run) else 1, 2 * length)
+
+    def autocorrelation(values: Floats) -> Floats:
+        laid = np.zeros((*values.shape[:-1], shape[0] * shape[1]))
+        laid[..., rows] = values
+        power = np.abs(np.fft.rfft(laid.reshape(*values.shape[:-1], *shape), axis=-1)) ** 2
+        return np.asarray(np.fft.irfft(power.sum(axis=-2), n=shape[1], axis=-1)[..., : lags + 1])
+
+    pairs = np.maximum(np.rint(autocorrelation((pulls != 0).astype(float))), 1.0)
+    covariance = autocorrelation(pulls) / pairs
+    with np.errstate(divide="ignore", invalid="ignore"):
+        correlation = np.nan_to_num(covariance / covariance[:, :1])
+    taper = 1.0 - np.arange(lags + 1) / (lags + 1.0)
+    shared = autocorrelation(influence)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shared = np.nan_to_num(shared / shared[..., :1])
+    factor = 1.0 + 2.0 * np.einsum("scl,sl->sc", shared[..., 1:], taper[1:] * correlation[:, 1:])
+    return np.asarray(np.sqrt(np.maximum(factor, 1.0)))

@@ -1,0 +1,119 @@
+"""Detrended magnitudes side by side: what frames and trends do is taken off, and signals are kept."""
+
+import numpy as np
+import pytest
+
+from skylake.curves.common_effects import remove_common_effects
+from skylake.curves.curve_block import CurveBlock
+from skylake.curves.detrend_block import DetrendOptions, Stars, detrend_block
+from skylake.curves.ensemble import ensemble_magnitudes
+from skylake.curves.external_parameters import ExternalParameters
+from skylake.curves.trend_filtering import Templates, choose_templates, filter_trends
+
+N_STARS, WHITE = 250, 0.004
+TIME = (np.arange(12)[:, None] + np.linspace(0.3, 0.6, 40)).ravel()
+PERIOD = 1.37
+
+
+def field(seed: int, waves: float = 0.02) -> tuple[CurveBlock, Stars, np.ndarray, np.ndarray]:
+    """Return curves with offsets of frames and a trend, stars, and the shape of that trend; a tenth are variable."""
+    random = np.random.default_rng(seed)
+    x, y = random.uniform(-1, 1, (2, N_STARS)) * 500
+    colour = random.normal(0.8, 0.3, N_STARS)
+    n = len(TIME)
+    zero = (
+        random.normal(0, 0.05, n)
+        + np.outer(x, random.normal(0, 2e-5, n))
+        + np.outer(colour, 0.01 * np.sin(TIME))
+    )
+    trend = np.sin(2 * np.pi * TIME / 0.83) + 0.5 * random.standard_normal(n)
+    mag = random.uniform(9, 12, (N_STARS, 1)) + zero + random.normal(0, 0.006, (N_STARS, 1)) * trend
+    mag[: N_STARS // 10] += waves * np.sin(2 * np.pi * TIME / PERIOD)
+    mag += WHITE * random.standard_normal(mag.shape)
+    mag[random.random(mag.shape) < 0.08] = np.nan
+    return CurveBlock(TIME, mag, np.full(mag.shape, WHITE)), Stars(x, y, colour), trend, zero
+
+
+def spread(mag: np.ndarray) -> float:
+    """Return the scatter of constant stars over white noise."""
+    quiet = mag[N_STARS // 10 :]
+    off = quiet - np.nanmedian(quiet, axis=1)[:, None]
+    return float(np.median(1.4826 * np.nanmedian(np.abs(off), axis=1)) / WHITE)
+
+
+def test_all_magnitudes_stand_side_by_side_and_the_period_is_found() -> None:
+    curves, stars, trend, _ = field(1)
+    options = DetrendOptions(n_templates=20, exclusion_px=30, n_effects=1)
+    made = detrend_block(curves, ExternalParameters(temperature=trend), stars, None, options)
+    assert spread(made.raw) > 10 and spread(made.ensemble) > 1.2
+    assert spread(made.alone.mag) < 1.05 and spread(made.joint.mag) < 1.05
+    assert spread(made.trend_filtered) < 1.1 and spread(made.without_effects) < 1.1
+    assert not np.isin(made.templates.star, np.arange(N_STARS // 10)).any()
+    variable = slice(0, N_STARS // 10)
+    np.testing.assert_allclose(made.signal.period[variable], PERIOD, rtol=0.01)
+    kept = np.hypot(*made.joint.signal[variable].T)
+    assert np.median(kept) == pytest.approx(0.02, rel=0.03)
+    again = detrend_block(curves, ExternalParameters(temperature=trend), stars, None, options)
+    np.testing.assert_array_equal(again.trend_filtered, made.trend_filtered)
+
+
+def test_a_star_has_no_say_in_its_own_offset() -> None:
+    curves, stars, _, zero = field(2)
+    before = ensemble_magnitudes(curves, stars.x, stars.y, stars.colour)
+    dipped = curves.mag.copy()
+    dipped[40, 100:140] += 0.01
+    after = ensemble_magnitudes(CurveBlock(TIME, dipped, curves.mag_err), stars.x, stars.y, stars.colour)
+    depth = np.nanmean((after.mag - before.mag)[40, 100:140])
+    assert depth == pytest.approx(0.01, rel=0.02)
+    off = before.offset - zero
+    assert np.median(np.std(off, axis=1)) < 0.002
+
+
+def test_frames_with_few_stars_have_no_offset() -> None:
+    curves, stars, _, _ = field(3)
+    curves.mag[12:, 7] = np.nan
+    made = ensemble_magnitudes(curves, stars.x, stars.y)
+    assert np.isnan(made.mag[:, 7]).all() and np.isfinite(made.mag[:, 8]).any()
+
+
+def test_the_shared_factorisation_gives_each_star_its_own_least_squares() -> None:
+    random = np.random.default_rng(4)
+    shape = random.standard_normal((12, len(TIME)))
+    x, y = random.uniform(0, 100, (2, 30))
+    mag = 10 + random.normal(0, 0.01, (30, 12)) @ shape + 0.002 * random.standard_normal((30, len(TIME)))
+    mag[random.random(mag.shape) < 0.2] = np.nan
+    curves = CurveBlock(TIME, mag, np.full(mag.shape, 0.002))
+    made = filter_trends(curves, Templates(np.arange(12), shape), x, y, (x, y), 25.0)
+    for star in range(30):
+        far = np.hypot(x[:12] - x[star], y[:12] - y[star]) > 25.0
+        good = np.isfinite(mag[star])
+        design = np.vstack([shape[far], np.ones(len(TIME))])[:, good].T
+        found = np.linalg.lstsq(design, mag[star, good], rcond=None)[0]
+        expected = mag[star, good] - design[:, :-1] @ found[:-1]
+        # Robust weights move the fit by less than its error; stars without their templates have none of that noise.
+        assert np.std(made.mag[star, good] - expected) < 0.25 * np.std(expected)
+        assert made.n_templates[star] == far.sum()
+    assert (made.n_templates[:12] < 12).all()
+
+
+def test_templates_are_the_same_for_a_seed_and_spread_over_the_field() -> None:
+    curves, stars, _, _ = field(5, waves=0.2)
+    first, same, other = (choose_templates(curves, stars.x, stars.y, 20, seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.star, same.star)
+    assert not np.array_equal(first.star, other.star)
+    quarters = (stars.x[first.star] > 0) * 2 + (stars.y[first.star] > 0)
+    assert np.bincount(quarters, minlength=4).min() >= 2
+    assert len(first.star) <= len(TIME) // 20
+
+
+def test_effects_are_learned_from_constant_stars() -> None:
+    curves, stars, trend, _ = field(6, waves=0.3)
+    flat = CurveBlock(TIME, ensemble_magnitudes(curves, stars.x, stars.y, stars.colour).mag, curves.mag_err)
+    made = remove_common_effects(flat, 1, np.arange(N_STARS) >= N_STARS // 10)
+    assert abs(np.corrcoef(made.effect[0], trend)[0, 1]) > 0.97
+    variable = made.mag[: N_STARS // 10]
+    wave = np.sin(2 * np.pi * TIME / PERIOD)
+    kept = [
+        np.nansum((one - np.nanmean(one)) * wave) / np.nansum(np.isfinite(one) * wave**2) for one in variable
+    ]
+    assert np.median(kept) == pytest.approx(0.3, rel=0.03)

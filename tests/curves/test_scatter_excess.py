@@ -1,0 +1,49 @@
+"""Variables stand out against the noise of stars of their magnitude, and chances are what they say."""
+
+import numpy as np
+import pytest
+
+from skylake.curves.scatter_excess import scatter_excess
+
+
+def scatters(random: np.random.Generator, n: int, points: int) -> tuple[np.ndarray, ...]:
+    """Return magnitudes, standard deviations about the mean, and the true noise."""
+    mag = random.uniform(8, 14, n)
+    noise = np.hypot(0.004, 0.01 * 10 ** (0.4 * (mag - 12)))
+    return mag, noise * np.sqrt(random.chisquare(points - 1, n) / (points - 1)), noise
+
+
+@pytest.mark.parametrize("points", [5, 50, 2000])
+@pytest.mark.parametrize("variables", [0.0, 0.15])
+def test_constant_stars_are_taken_for_variables_as_often_as_stated(points: int, variables: float) -> None:
+    random = np.random.default_rng(points)
+    n = 20_000
+    mag, scatter, noise = scatters(random, n, points)
+    # Stars differ in what their errors do not know.
+    scatter = scatter * np.exp(0.03 * random.standard_normal(n))
+    varies = random.random(n) < variables
+    scatter = np.where(varies, np.hypot(scatter, 3 * noise), scatter)
+    found = scatter_excess(mag, scatter, np.full(n, points))
+    for chance in (0.1, 0.01, 0.001):
+        rate = np.mean(found.false_alarm[~varies] < chance)
+        assert rate == pytest.approx(chance, rel=0.3, abs=3.5 * np.sqrt(chance / n)), chance
+    np.testing.assert_allclose(np.median(found.expected / noise), 1.0, atol=0.04)
+
+
+def test_variables_are_found_and_their_excess_is_that_of_the_signal() -> None:
+    random = np.random.default_rng(2)
+    mag, scatter, noise = scatters(random, 3000, 200)
+    scatter[:60] = np.hypot(scatter[:60], 1.5 * noise[:60])
+    found = scatter_excess(mag, scatter, np.full(3000, 200), predicted=noise)
+    assert np.all(found.false_alarm[:60] < 1e-6)
+    np.testing.assert_allclose(np.median(found.excess[:60] / noise[:60]), 1.5, rtol=0.05)
+
+
+def test_few_stars_and_few_points_are_not_judged() -> None:
+    random = np.random.default_rng(3)
+    mag, scatter, _ = scatters(random, 39, 20)
+    assert np.isnan(scatter_excess(mag, scatter, np.full(39, 20)).false_alarm).all()
+    mag, scatter, _ = scatters(random, 100, 20)
+    scatter[3] = np.nan
+    found = scatter_excess(mag, scatter, np.append(2, np.full(99, 20)))
+    assert np.isnan(found.false_alarm[[0, 3]]).all() and np.isfinite(found.false_alarm[4:]).all()
