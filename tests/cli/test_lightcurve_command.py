@@ -153,7 +153,9 @@ def test_formats_have_the_same_points_with_units(
     out = tmp_path / f"star.{suffix}"
     well("lc", lake, int(star(sky)["star_id"]), "-o", out)
     form = {"csv": "ascii.csv", "ecsv": "ascii.ecsv", "vot": "votable"}.get(suffix, suffix)
-    table = Table.read(out, format=form)
+    # astropy warns that it measures strings in Parquet.
+    is_parquet = suffix == "parquet"
+    table = Table.from_pandas(pq.read_table(out).to_pandas()) if is_parquet else Table.read(out, format=form)
     assert len(table) == 8
     assert np.all(np.asarray(table["bjd_tdb"]) - np.asarray(table["mjd_mid"]) > 2400000.49)
     if suffix in ("ecsv", "fits", "vot"):
