@@ -37,7 +37,7 @@ from skylake.flow.staleness import Why
 from skylake.flow.zeropoints.calibration_parameters import camera_of_frames
 from skylake.flow.zeropoints.crossmatch_night import filters_of, with_filters
 from skylake.flow.zeropoints.repeat_memory import RepeatMemory, keep_memory, read_memory
-from skylake.flow.zeropoints.repeated_stars import groups, new_stars_repeat
+from skylake.flow.zeropoints.repeated_stars import groups, new_stars_repeat, solved_stars
 from skylake.flow.zeropoints.season_plans import SeasonNight, SeasonPlan
 from skylake.flow.zeropoints.star_solutions import SOLUTIONS, STARS, WITHDRAWN, solution_configuration
 from skylake.lake import Commit, Lake, Snapshot, stage_part
@@ -132,6 +132,9 @@ def solve_planned(
     if read is None or season is None or not has_repeats(season.observations.frame, season.observations.star):
         _remember(lake, plan, plan.n_frames)
         _withdraw(lake, snapshot, plan, workers, progress)
+        return None
+    if plan.why is Why.NEW and not _has_new_repeats(season, plan):
+        _remember(lake, plan, plan.n_frames)
         return None
     _, band, nights, notes = read
     solution = solve_season(season, nights, band)
