@@ -51,6 +51,9 @@ _EARLY_ACCURACY, _PATTERN_ACCURACY = 5e-3, 3e-3
 #: Passes of medians that find where to start; each reaches frames one step further from the catalog.
 _PASSES = 100
 
+#: The error in magnitudes of a star of the catalog that claims to have none.
+_LEAST_TIE_ERROR = 1e-4
+
 
 @dataclass(frozen=True)
 class StarSolution:
@@ -297,7 +300,7 @@ class _Solver:
         residuals -= group_medians(*groups, residuals)[tie.group]
         lost = int(np.count_nonzero(np.diff(groups[0])))
         self.catalog_scatter = intrinsic_scatter(residuals, error, lost)
-        sigma = np.hypot(error, self.catalog_scatter)
+        sigma = np.maximum(np.hypot(error, self.catalog_scatter), _LEAST_TIE_ERROR)
         self.tie_precision = np.where(np.abs(residuals) < CUT * sigma, sigma**-2, 0.0)
         return replace(tie, weight=biweight(residuals / sigma) / sigma**2)
 
@@ -327,6 +330,7 @@ class _Solver:
         frames = FrameSolution(
             np.where(formal.n_used > 0, self._zeropoints(at), np.nan),
             frame_error,
+            formal.level,
             at.frame[:, 1:].copy(),
             self.degrees,
             position,
