@@ -34,6 +34,7 @@ from skylake.calibration.global_kernels import connected, group_medians, grouped
 from skylake.calibration.global_noise import CUT, EFFICIENCY_LOSS, Noise
 from skylake.calibration.global_observations import GlobalOptions, Observations, References, Sorted, sort
 from skylake.calibration.global_system import Parameters, System, Tie, Weak, size_of_terms, weak_combinations
+from skylake.calibration.night_scatter import NightScatter, night_scatter
 from skylake.core.position_terms import n_position_terms
 from skylake.core.robust import biweight, intrinsic_scatter
 
@@ -51,6 +52,9 @@ _EARLY_ACCURACY, _PATTERN_ACCURACY = 5e-3, 3e-3
 #: Passes of medians that find where to start; each reaches frames one step further from the catalog.
 _PASSES = 100
 
+#: The error in magnitudes of a star of the catalog that claims to have none.
+_LEAST_TIE_ERROR = 1e-4
+
 
 @dataclass(frozen=True)
 class StarSolution:
@@ -63,6 +67,8 @@ class StarSolution:
         other. A star of unknown colour counts as one of the pivot colour.
     error : ndarray
         Random error, for comparisons among stars of one group.
+    night_error : ndarray
+        The part of it that offsets of the star from night to night bring.
     systematic_error : ndarray
         Error of the tie to the catalog, the colour term and the star's colour; NaN without a tie.
     n_observations, n_used : ndarray of int
@@ -79,6 +85,7 @@ class StarSolution:
 
     magnitude: Floats
     error: Floats
+    night_error: Floats
     systematic_error: Floats
     n_observations: npt.NDArray[np.int64]
     n_used: npt.NDArray[np.int64]
@@ -297,7 +304,7 @@ class _Solver:
         residuals -= group_medians(*groups, residuals)[tie.group]
         lost = int(np.count_nonzero(np.diff(groups[0])))
         self.catalog_scatter = intrinsic_scatter(residuals, error, lost)
-        sigma = np.hypot(error, self.catalog_scatter)
+        sigma = np.maximum(np.hypot(error, self.catalog_scatter), _LEAST_TIE_ERROR)
         self.tie_precision = np.where(np.abs(residuals) < CUT * sigma, sigma**-2, 0.0)
         return replace(tie, weight=biweight(residuals / sigma) / sigma**2)
 
@@ -327,6 +334,7 @@ class _Solver:
         frames = FrameSolution(
             np.where(formal.n_used > 0, self._zeropoints(at), np.nan),
             frame_error,
+            formal.level,
             at.frame[:, 1:].copy(),
             self.degrees,
             position,
@@ -338,7 +346,10 @@ class _Solver:
             formal.extinction,
             self.given.in_given_order(share),
         )
-        stars = self._stars(star_error, star_tie)
+        nights = night_scatter(
+            layout.star, layout.night_of_frame[self.frame_of], self.left, noise.precisions, len(at.star)
+        )
+        stars = self._stars(np.hypot(star_error, nights.error), star_tie, nights)
         return GlobalSolution(
             frames, stars, camera, self.frame_group, tie, self.catalog_scatter, number, iterations
         )
@@ -417,7 +428,7 @@ class _Solver:
         star = tied + variance * (colours - middle) ** 2 + (self.at.colour[0] * spread) ** 2
         return np.sqrt(own + variance * mean**2), float(np.sqrt(variance)), np.sqrt(star)
 
-    def _stars(self, error: Floats, systematic: Floats) -> StarSolution:
+    def _stars(self, error: Floats, systematic: Floats, nights: NightScatter) -> StarSolution:
         noise, star, n_stars = self.noise, self.layout.star, len(self.at.star)
         inside = noise.precisions > 0.0
         n_all, n_used = np.diff(self.by_star[0]), np.bincount(star, inside, n_stars).astype(np.int64)
@@ -427,13 +438,14 @@ class _Solver:
         outliers, rate = n_all - n_used, 1.0 - n_used.sum() / max(n_all.sum(), 1)
         many = (outliers > 0) & (poisson.sf(outliers - 1, n_all * rate) < _CHANCE)
         scatter = noise.scatter_of(self.left, self.by_star)
-        scatters = noise.star_variance > _VARIABLE * np.nan_to_num(scatter) ** 2
+        scatters = noise.star_variance > np.maximum(_VARIABLE * np.nan_to_num(scatter) ** 2, nights.most)
         magnitude = self.at.star + self.at.colour[0] * np.nan_to_num(
             np.asarray(self.references.colour, float)
         )
         return StarSolution(
             np.where(n_used > 0, magnitude, np.nan),
             error,
+            nights.error,
             systematic,
             n_all,
             n_used,

@@ -33,6 +33,7 @@ from skylake.core.position_terms import (
     position_offset,
     sum_of_terms,
 )
+from skylake.core.robust import MEAN_SHARE, SHARED_VARIANCE
 from skylake.schema import arrow_schema, conform, load
 from skylake.schema.aperture_columns import aperture_floats
 
@@ -251,8 +252,13 @@ class _FrameStars:
             self.colour_spread = np.sqrt(self._mean((seen.colour - self.mean_colour[frame]) ** 2, used))
             self.mean_airmass = self._mean(seen.airmass, weight)
             residual = self._residuals(seen, place, reference, solved, nightly)
-            squares = np.bincount(frame, np.where(used, residual**2, 0.0), n_frames)
-            self.rms = np.sqrt(squares / np.maximum(self.n_used - 1, 1))
+            # As of frames that are fitted alone: each star counts with the share of its weight that it kept.
+            share = np.where(place >= 0, solved.weights, 0.0)
+            kept = np.bincount(frame, share, n_frames)
+            number = kept / MEAN_SHARE
+            free = np.where(number > 1.0, number - 1.0, np.nan)
+            squares = np.bincount(frame, share * residual**2, n_frames)
+            self.rms = np.sqrt(number / free * squares / (SHARED_VARIANCE * kept))
         # What ties the stars to the catalog they share; what their colours add is in the error of the colour term.
         shared = np.full(n_frames, np.inf)
         if used.any():
@@ -291,7 +297,7 @@ def _values(
 ) -> dict[str, npt.NDArray[Any]]:
     """Return the columns of numbers of the chosen frames, NaN for null."""
     camera, n = reference.camera, len(chosen)
-    zp, random = solved.zeropoint[chosen], solved.zeropoint_error[chosen]
+    zp, random = solved.zeropoint[chosen], solved.error_at_stars[chosen]
     coloured, moving = band.band.colour is not None, stars.nightly == "extinction"
     none = np.full(n, np.nan)
     colour_term, colour_term_error = camera.colour_term, camera.colour_term_error

@@ -201,8 +201,9 @@ def star_magnitudes_table(
 def repeat_errors(season: Season, solution: GlobalSolution) -> Floats:
     """Return the error of the mean of each star's measurements, shape (n_stars,); NaN for a star without weight.
 
-    It is what noise of the star and of the zeropoints of its frames leaves. What the catalog has to tell, as a
-    gradient over a field that only drifts, is no part of it: it is the same on all frames.
+    It is what noise of the star, its offsets from night to night, and noise of the zeropoints of its frames leave.
+    What the catalog has to tell, as a gradient over a field that only drifts, is no part of it: it is the same on all
+    frames.
     """
     seen, camera, frames = season.observations, solution.camera, solution.frames
     variance = (camera.photon_scale * seen.error) ** 2 + camera.floor**2 + frames.scatter[season.frame] ** 2
@@ -215,7 +216,7 @@ def repeat_errors(season: Season, solution: GlobalSolution) -> Floats:
         of_frames = np.bincount(
             season.star, np.nan_to_num(weight**2 / by_frame[season.frame]), len(season.stars)
         )
-        return np.asarray(np.sqrt((1.0 + of_frames / by_star) / by_star))
+        return np.asarray(np.sqrt((1.0 + of_frames / by_star) / by_star + solution.stars.night_error**2))
 
 
 def global_solutions_table(
