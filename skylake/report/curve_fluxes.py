@@ -86,7 +86,9 @@ def _remade(snapshot: Snapshot, row: pa.Table, name: str) -> pa.Table:
     known = (row[one][0].as_py() for one in ("ref_colour", "ref_colour_err"))
     colour, colour_err = (np.full(forced.num_rows, np.nan if one is None else one) for one in known)
     kind, circle = parts_of_flux(name)
-    found = calibrate_forced(forced, colour, frames, zeropoints, kind, colour_err, circle)
+    origin, catalog, star = (row[one][0].as_py() for one in ("origin", "catalog", "ref_id"))
+    ref_id = np.full(forced.num_rows, star if origin == catalog and star is not None else -1, np.int64)
+    found = calibrate_forced(forced, colour, frames, zeropoints, kind, colour_err, circle, ref_id)
     if not np.isfinite(found.flux).any():
         raise LakeError(f"{camera} has no flux {name} of this star; `--flux calibrated` is always there")
     return finish(_replaced(row, found, _places(forced["frame_id"].to_numpy(), ids.to_numpy())))

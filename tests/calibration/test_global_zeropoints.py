@@ -66,7 +66,9 @@ def test_frames_are_calibrated_with_the_stars_and_not_with_the_catalog(night: An
     assert rows["zp_fit_err"].between(0.004, 0.01).all() and (rows["zp_fit_err"] <= rows["zp_err"]).all()
     assert rows["n_matched"].eq(N_STARS).all() and rows["n_used"].gt(0.8 * N_STARS * 0.6).all()
     assert rows["chi2"].between(0.3, 2.0).all() and rows["intrinsic_mag"].eq(0.2).all()
-    assert (np.abs(rows["colour_term"] - 0.12) < 4.0 * rows["colour_term_err"]).all() and rows["mean_colour"].between(0.6, 1.0).all()
+    assert (np.abs(rows["colour_term"] - 0.12) < 4.0 * rows["colour_term_err"]).all() and rows[
+        "mean_colour"
+    ].between(0.6, 1.0).all()
     assert rows["version"].eq(3).all() and rows["colour"].eq("B-V").all() and rows["flux"].eq("aper2").all()
     for row in rows["position_terms"]:
         np.testing.assert_allclose(row["coefficient"], ILLUMINATION, atol=0.01)
@@ -96,6 +98,32 @@ def test_magnitudes_are_those_of_the_stars_wherever_they_are_on_the_frame(night:
     pulls = off / random
     assert abs(pulls.mean()) < 0.5 and 0.8 < pulls.std() < 1.2
     assert (found.zp_systematic_err >= 0.004).all()
+
+
+def test_points_of_few_comparison_stars_have_the_scatter_of_their_errors(
+    frame_rows: Callable[..., pa.Table], match_rows: Callable[..., pa.Table]
+) -> None:
+    """Where a star is a fifth of its own comparison, the zeropoint follows its noise, and its points scatter less."""
+    random, n_frames, mag = np.random.default_rng(12), 400, np.linspace(9.0, 12.0, 12)
+    error = 0.003 * 10 ** (0.25 * (mag - 9.0))
+    sigma = np.hypot(error, 0.002)
+    frame, star = (one.ravel() for one in np.mgrid[:n_frames, :12])
+    flux = 10 ** (-0.4 * (mag[star] - 20.0 + sigma[star] * random.normal(size=len(star))))
+    frames = frame_rows(n_frames)
+    matches = match_rows(
+        len(star), frame_id=frame + 1, ref_id=star, source_no=star, ref_mag=mag[star],
+        flux_aper2=flux, flux_aper2_err=error[star] / 1.0857 * flux,
+    )  # fmt: skip
+    camera = CameraResponse(np.zeros(0), np.zeros(0), 0.0, 0.0, 1.0, 0.002)
+    none = np.zeros(12)
+    reference = StarReference(7, np.arange(12), mag, none + 1e-5, none, camera, 0.0, 0)
+    plain = replace(V, band=FilterBand("V", None, 0.0))
+    zeropoints = calibrated_frames(frames, matches, {"V": plain}, {"V": reference}, "simcat", 1)
+    found = calibrate_matches(matches, frames.select(FRAME_COLUMNS), zeropoints.select(ZEROPOINT_COLUMNS))
+    pulls = (found.mag - mag[star]) / np.sqrt(found.mag_err**2 - found.zp_systematic_err**2)
+    widths = np.sqrt(np.mean(pulls.reshape(n_frames, 12) ** 2, axis=0))
+    assert zeropoints["shares"][0].as_py()["share"][0] > 0.15
+    np.testing.assert_allclose(widths, 1.0, atol=0.1)
 
 
 def test_a_frame_of_other_stars_is_calibrated_with_the_catalog_and_the_camera(night: Any) -> None:
