@@ -31,8 +31,8 @@ class Observations:
     u, v : ndarray
         Place on the frame, as of :func:`skylake.core.position_terms.field_coordinates`.
     airmass : ndarray
-        Airmass of the star minus that of reference; 0 where extinction is part of the zeropoint. Any other property may
-        stand in its place whose factor each night has of its own, as minus the colour.
+        Airmass of the star minus that of reference; 0 where extinction is part of the zeropoint. Any other property
+        may stand in its place whose factor each night has of its own, as minus the colour.
     """
 
     frame: Any
