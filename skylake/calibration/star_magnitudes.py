@@ -39,8 +39,8 @@ _LEAST_FRAMES, _LEAST_STARS = 3, 5
 _HIGHEST_DEGREE, _STARS_PER_TERM = 4, 10
 #: Flat fields leave some hundredths of a magnitude, wide lenses without one some tenths.
 _ILLUMINATION_ERROR = 0.3
-#: Without the brightest stars the solution is another one, and with it the stars that are too bright; limits that differ
-#: by less are the same.
+#: Without the brightest stars the solution is another one, and with it the stars that are too bright; limits that
+#: differ by less are the same.
 _BRIGHT_ROUNDS, _SAME_LIMIT = 3, 0.05
 
 
