@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import poisson
+from scipy.stats import binom, poisson
 
 from skylake.calibration.frame_solution import (
     CameraResponse,
@@ -43,6 +43,8 @@ Groups = npt.NDArray[np.int64]
 
 #: A chance of less than this makes a star with many outliers variable.
 _CHANCE = 1e-6
+#: Of all stars of a solution so many are called variable by chance as they are off on whole nights.
+_BY_NIGHTS = 0.1
 #: A star is variable if so much of its variance is its own.
 _VARIABLE = 0.3
 #: Rounds before the change from one to the next counts.
@@ -428,6 +430,29 @@ class _Solver:
         star = tied + variance * (colours - middle) ** 2 + (self.at.colour[0] * spread) ** 2
         return np.sqrt(own + variance * mean**2), float(np.sqrt(variance)), np.sqrt(star)
 
+    def _outlying_nights(self, inside: npt.NDArray[np.bool_], rate: float) -> Floats:
+        """Return the chance of each star to be an outlier on so many whole nights, shape (n_stars,).
+
+        What spoils a measurement may spoil all of the same night: a night counts as one, however many frames it has.
+        """
+        star, n_stars = self.layout.star, len(self.at.star)
+        chance = np.ones(n_stars)
+        some = np.flatnonzero(np.bincount(star, ~inside, n_stars) > 1)
+        if len(some) == 0:
+            return chance
+        number = np.full(n_stars, -1)
+        number[some] = np.arange(len(some))
+        rows = np.flatnonzero(number[star] >= 0)
+        n_nights = len(self.at.extinction)
+        key = number[star[rows]] * n_nights + self.layout.night_of_frame[self.frame_of[rows]]
+        seen, used = (
+            np.bincount(key, weight, len(some) * n_nights).reshape(-1, n_nights)
+            for weight in (None, inside[rows])
+        )
+        nights, off = np.sum(seen > 0, axis=1), np.sum((seen > 0) & (used == 0), axis=1)
+        chance[some] = binom.sf(off - 1, nights, rate)
+        return chance
+
     def _stars(self, error: Floats, systematic: Floats, nights: NightScatter) -> StarSolution:
         noise, star, n_stars = self.noise, self.layout.star, len(self.at.star)
         inside = noise.precisions > 0.0
@@ -437,6 +462,7 @@ class _Solver:
             chi2 = np.where(n_used > 1, np.bincount(star, squares, n_stars) / (n_used - 1), np.nan)
         outliers, rate = n_all - n_used, 1.0 - n_used.sum() / max(n_all.sum(), 1)
         many = (outliers > 0) & (poisson.sf(outliers - 1, n_all * rate) < _CHANCE)
+        many |= self._outlying_nights(inside, rate) < _BY_NIGHTS / max(n_stars, 1)
         scatter = noise.scatter_of(self.left, self.by_star)
         scatters = noise.star_variance > np.maximum(_VARIABLE * np.nan_to_num(scatter) ** 2, nights.most)
         magnitude = self.at.star + self.at.colour[0] * np.nan_to_num(

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.calibration.frame_solution import FrameSolution, solve_frames
+from skylake.calibration.global_noise import EFFICIENCY_LOSS
 from skylake.calibration.global_observations import GlobalOptions, Observations, References
 from skylake.calibration.match_selection import Band
 from skylake.calibration.star_magnitudes import StarReference
@@ -44,6 +45,8 @@ _FEWEST_STARS = 5
 #: How well it is known how much light of stars the sky takes off.
 _SKY_LIGHT_ERROR = 0.15
 _MAG_PER_RELATIVE = 2.5 / np.log(10.0)
+#: Stars with a smaller share in a zeropoint have errors that it makes wrong by no more than that.
+_LEAST_SHARE = 0.01
 
 
 def calibrated_frames(
@@ -189,6 +192,7 @@ def global_zeropoints(
         {"coefficient": terms.tolist()} if len(terms) else None
         for terms in (sum_of_terms(reference.camera.illumination, solved.terms[one]) for one in chosen)
     ]
+    columns["shares"] = stars.shares(seen, solved, reference, chosen)
     schema = load("zeropoints")
     arrays = {
         field.name: pa.array(columns[field.name], field.type)
@@ -245,7 +249,7 @@ class _FrameStars:
         self.frame, self.n_frames, self.nightly = frame, n_frames, nightly.kind
         place = reference.places(seen.star)
         used = (np.asarray(solved.weights) >= 0.5) & (place >= 0)
-        self.n_used = np.bincount(frame[used], minlength=n_frames)
+        self.used, self.n_used = used, np.bincount(frame[used], minlength=n_frames)
         with np.errstate(divide="ignore", invalid="ignore"):
             weight = np.where(used, solved.weights / np.hypot(seen.error, reference.camera.floor) ** 2, 0.0)
             self.mean_colour = self._mean(seen.colour, weight)
@@ -264,6 +268,30 @@ class _FrameStars:
         if used.any():
             np.minimum.at(shared, frame[used], np.nan_to_num(reference.mag_systematic_err)[place[used]])
         self.tie_err = np.where(np.isfinite(shared), shared, 0.0)
+
+    def shares(
+        self,
+        seen: StarObservations,
+        solved: FrameSolution,
+        reference: StarReference,
+        chosen: npt.NDArray[np.intp],
+    ) -> list[dict[str, Any] | None]:
+        """Return the stars that have a large weight in the zeropoint of each chosen frame, with their weights."""
+        camera, place = reference.camera, np.maximum(reference.places(seen.star), 0)
+        variance = (camera.photon_scale * seen.error) ** 2 + camera.floor**2 + solved.scatter[self.frame] ** 2
+        variance += np.nan_to_num(reference.mag_err)[place] ** 2 if len(reference.mag) else 0.0
+        variance_of_zeropoint = np.nan_to_num(solved.zeropoint_error[self.frame]) ** 2 / EFFICIENCY_LOSS
+        share = np.where(self.used, np.asarray(solved.weights) * variance_of_zeropoint / variance, 0.0)
+        rows = np.flatnonzero(share >= _LEAST_SHARE)
+        rows = rows[np.argsort(self.frame[rows], kind="stable")]
+        ends = np.searchsorted(self.frame[rows], np.arange(self.n_frames + 1))
+        found: list[dict[str, Any] | None] = []
+        for one in chosen.tolist():
+            mine = rows[ends[one] : ends[one + 1]]
+            found.append(
+                {"ref_id": seen.star[mine].tolist(), "share": share[mine].tolist()} if len(mine) else None
+            )
+        return found
 
     def _mean(self, values: Any, weight: Any) -> Floats:
         """Return the weighted mean of each frame."""

@@ -20,6 +20,12 @@ CREATE MACRO extinction_variance(extinction_err, mean_airmass, altitude_deg) AS
     CASE WHEN extinction_err IS NULL OR mean_airmass IS NULL THEN 0.0
         ELSE pow(extinction_err * (airmass(altitude_deg) - mean_airmass), 2) END;
 
+-- Variance of its noise that a star with a share in a zeropoint does not show, as the zeropoint follows it: at most the random
+-- variance of the zeropoint.
+CREATE MACRO cancelled_variance(share, flux, flux_err, floor_variance, zp_random_err) AS
+    coalesce(least(2.0 * share * (coalesce(CASE WHEN flux > 0 THEN pow(1.0857362 * flux_err / flux, 2) END, 0.0)
+        + floor_variance), pow(zp_random_err, 2)), 0.0);
+
 -- Mean square distance from the pivot of the colour of a star that nobody knows, given the spread of the colours of n stars and
 -- that of their mean from the pivot: those of usual fields count as four stars more, as in skylake.calibration.calibrated_matches.
 CREATE MACRO unknown_offsets(spread, mean_offset, n) AS
@@ -151,7 +157,13 @@ SELECT
         AS mag_systematic_err
 FROM (
     SELECT
-        t.* EXCLUDE (measured_flux, measured_flux_err, flux_err_scale, own_flux, neighbour_share, neighbour_share_err),
+        t.* EXCLUDE (measured_flux, measured_flux_err, flux_err_scale, own_flux, neighbour_share, neighbour_share_err,
+            zp_err, zp_random_err, own_share, floor_variance),
+        -- A star that is too bright by chance makes the zeropoint fainter by its share of that.
+        sqrt(pow(t.zp_err, 2) - cancelled_variance(t.own_share, t.measured_flux, t.measured_flux_err * t.flux_err_scale,
+            t.floor_variance, t.zp_random_err)) AS zp_err,
+        sqrt(pow(t.zp_random_err, 2) - cancelled_variance(t.own_share, t.measured_flux,
+            t.measured_flux_err * t.flux_err_scale, t.floor_variance, t.zp_random_err)) AS zp_random_err,
         t.measured_flux - coalesce(t.own_flux * t.neighbour_share, 0.0) AS total_flux,
         t.measured_flux_err * t.flux_err_scale AS total_flux_err,
         coalesce(t.own_flux * t.neighbour_share, 0.0) AS neighbour_flux,
@@ -164,6 +176,8 @@ FROM (
             z.band,
             z.zp,
             z.flux_err_scale,
+            z.floor_variance,
+            coalesce(list_extract(z.shares.share, list_position(z.shares.ref_id, m.ref_id)), 0.0) AS own_share,
             extinction_mag(z.extinction, s.altitude_deg) AS lost_mag,
             position_offset(z.position_terms.coefficient, s.x_px, s.y_px, f.width_px, f.height_px) AS place_mag,
             sqrt(pow(z.star_zp_err, 2) + extinction_variance(z.extinction_err, z.mean_airmass, s.altitude_deg)
@@ -214,7 +228,9 @@ FROM (
         CASE WHEN m.ref_colour IS NULL OR c.mag IS NULL THEN c.mag_err
             ELSE sqrt(
                 pow(1.0857362 * c.total_flux_err / c.total_flux, 2)
-                + z.fit_variance + z.floor_variance + z.place_variance
+                + z.fit_variance + z.place_variance
+                -- With the scatter of bright stars, and without what cancels of a star's own noise.
+                + greatest(coalesce(pow(c.zp_random_err, 2) - pow(z.star_random_err, 2), z.floor_variance), -z.fit_variance)
                 + extinction_variance(z.extinction_err, z.mean_airmass, c.altitude_deg)
                 + coalesce(pow(z.colour_term_err * (m.ref_colour - z.mean_colour), 2), 0)
                 + coalesce(pow(z.colour_term * m.ref_colour_err, 2), 0)

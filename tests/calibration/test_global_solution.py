@@ -208,6 +208,26 @@ def test_a_variable_star_is_found_and_spoils_nothing(case: Sky) -> None:
     assert np.std((solved.frames.zeropoint - case.zeropoint)[case.clear]) < 1.5e-3
 
 
+def test_an_outburst_that_a_few_nights_show_is_found() -> None:
+    """Nine frames of one night, and one of each of three others, on which a star is brighter by a magnitude."""
+    rng = np.random.default_rng(6)
+    frame, star = (one.ravel() for one in np.mgrid[:12, :300])
+    night = np.array([0] * 9 + [1, 2, 3])[frame]
+    magnitude, error = rng.uniform(8.0, 12.0, 300), np.full(len(frame), 0.01)
+    measured = magnitude[star] - 20.0 + 0.01 * rng.normal(size=len(frame))
+    false = rng.random(len(frame)) < 0.02
+    measured[false] += rng.normal(0.0, 0.7, false.sum())
+    measured[(star == 7) & (night > 0)] -= 1.0
+    nothing = np.zeros(len(frame))
+    references = References(magnitude, np.full(300, 0.05), np.zeros(300), np.zeros(300))
+    options = GlobalOptions(illumination_degree=0, frame_degree=0)
+    solved = solve_globally(
+        Observations(frame, star, night, measured, error, nothing, nothing, nothing), references, options
+    )
+    assert solved.stars.is_variable[7] and solved.stars.is_variable.sum() <= 2
+    assert solved.stars.magnitude[7] == pytest.approx(magnitude[7], abs=0.02)
+
+
 def test_groups_without_common_stars_are_tied_each_by_its_own_stars(case: Sky) -> None:
     other = sky(5, n_frames=60)
     n_stars, n_frames = len(case.natural), len(case.zeropoint)
