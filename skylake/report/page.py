@@ -20,7 +20,7 @@ from skylake.lake.access.open_table import OpenTable
 from skylake.report import cell_plots, collect, forced_plots, plots
 from skylake.report.curves import curve_of_object
 from skylake.report.pictures import PagePicture, draw
-from skylake.report.style import Floats
+from skylake.report.style import Floats, note_below
 from skylake.report.zeropoint_plots import transparency_over_time
 from skylake.revision import VERSION
 from skylake.table.combine_maps import MAPS, combine
@@ -36,6 +36,8 @@ _MAX_STARS = 3
 _BRIGHT_MAG_ERR = 0.03
 #: And of stars with no larger share of light from neighbours.
 _MAX_CROWDING = 0.05
+#: Longer identifiers are below the picture of a light curve, as they would fill its title.
+_TITLE_DIGITS = 10
 #: Kinds of points of a light curve, and their name in its title.
 _MEASURED = {"forced": "forced measurements", "detected": "detections"}
 _MEASURED_TITLE = {"forced": "forced photometry", "detected": "its detections"}
@@ -227,7 +229,10 @@ def curve_figure(curve: dict[str, Any]) -> Figure:
     points = curve["points"]
     # A target that no catalog has is of the catalog of detections.
     whose = "target" if curve["catalog"] == "detections" else curve["catalog"]
-    title = f"{whose} {curve['object_id']} at {curve['ra_deg']:.5f} {curve['dec_deg']:+.5f} deg"
+    number = str(curve["object_id"])
+    is_long = len(number) > _TITLE_DIGITS
+    title = f"{'star of ' if is_long and whose != 'target' else ''}{whose} {'' if is_long else number + ' '}"
+    title += f"at {curve['ra_deg']:.5f} {curve['dec_deg']:+.5f} deg"
     band = np.array([point["band"] or "instrumental" for point in points], object)
     mag, mag_err, random_err, shared = (
         np.array([np.nan if point.get(name) is None else point[name] for point in points], float)
@@ -239,7 +244,10 @@ def curve_figure(curve: dict[str, Any]) -> Figure:
     spoiled = np.array([(point["flags"] & int(SPOILED)) != 0 for point in points], bool)
     limit = np.array([_limit(point) for point in points], float)
     title = f"{title}, {_MEASURED_TITLE[curve['measured']]}{_shared_error(band, shared)}"
-    return plots.lightcurve(bjd, mag, mag_err, spoiled, band, title, limit, _MEASURED[curve["measured"]])
+    figure = plots.lightcurve(bjd, mag, mag_err, spoiled, band, title, limit, _MEASURED[curve["measured"]])
+    if is_long:
+        note_below(figure.axes[0], f"object_id {number}")
+    return figure
 
 
 def _shared_error(band: npt.NDArray[np.object_], shared: Floats) -> str:

@@ -10,7 +10,18 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.robust import MAD_TO_SIGMA
-from skylake.report.style import BLUE, GREY, RED, Floats, canvas, dates, draw_note, label_times, legend_below
+from skylake.report.style import (
+    BLUE,
+    GREY,
+    RED,
+    Floats,
+    canvas,
+    dates,
+    dot_size,
+    draw_note,
+    label_times,
+    legend_below,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,12 +31,15 @@ if TYPE_CHECKING:
 _COLOURS = (BLUE, RED, "#3b7d4f", "#7a4a9e", "#8a6d1c")
 #: Bins of a running median, and values that one needs.
 _BINS, _PER_BIN = 14, 8
+#: Of fewer stars the median is that of one of them.
+_STARS_PER_BIN = 5
 #: The vertical axis shows so many robust standard deviations, and at least so much, mag.
 _REACH, _LEAST_REACH = 6.0, 0.01
 #: A star repeats if it has so many measurements.
 _MIN_POINTS = 4
 #: Magnitudes of a bin of repeatability.
 _BIN_MAG = 0.5
+_FEW_STARS = 100
 #: A floor is that of so many stars of the smallest errors, and of others up to so many times these.
 _FLOOR_STARS, _FLOOR_ERRORS = 8, 1.5
 #: How far below the lines of extinction the picture reaches, mag.
@@ -79,8 +93,10 @@ def star_zeropoint(
         )
         beyond = int(np.count_nonzero(np.abs(y) > reach))
         text = f"{x.size} matches" + (f", {beyond} of them beyond the picture" if beyond else "")
-        size, alpha = (4.0, 0.5) if x.size < 3000 else (3.0, 0.3)
-        axes.plot(x, y, ".", ms=size, mew=0.0, color=BLUE, alpha=alpha, rasterized=True, label=text)
+        alpha = 0.5 if x.size < 3000 else 0.3
+        axes.plot(
+            x, y, ".", ms=dot_size(x.size), mew=0.0, color=BLUE, alpha=alpha, rasterized=True, label=text
+        )
         _draw_running(axes, x, y, stars.star[known])
         if slope is not None:
             ends = np.array([x.min(), x.max()])
@@ -97,7 +113,7 @@ def star_zeropoint(
 
 def _draw_running(axes: Axes, x: Floats, y: Floats, star: npt.NDArray[np.int64]) -> None:
     """Draw medians in bins of equal numbers, with their errors: those of stars, whose matches are not independent."""
-    bins = min(_BINS, x.size // _PER_BIN)
+    bins = min(_BINS, x.size // _PER_BIN, len(np.unique(star)) // _STARS_PER_BIN)
     if bins < 2:
         return
     pieces = np.array_split(np.argsort(x, kind="stable"), bins)
@@ -225,7 +241,9 @@ def transparency_over_time(
     with canvas(f"{title}{shared}") as (figure, axes):
         known = np.isfinite(value)
         if not known.any():
-            draw_note(axes, "not known: too few nights, or `skylake aggregate` has not compared them yet")
+            draw_note(
+                axes, "not known: fewer than three nights, or `skylake aggregate` has not compared them yet"
+            )
             return figure
         for rows, colour, what in ((known & ~is_cloudy, BLUE, "clear"), (known & is_cloudy, RED, "cloudy")):
             if rows.any():
@@ -328,10 +346,13 @@ def repeatability(stars: StarZeropoint, mag: Floats, title: str) -> Figure:
             draw_note(axes, f"no star has {_MIN_POINTS} measurements yet")
             return figure
         text = f"{found.mag.size} stars of {_MIN_POINTS} measurements or more"
+        size, scatter = dot_size(found.mag.size), 1000.0 * found.scatter
         axes.plot(
-            found.mag, 1000.0 * found.scatter, ".", ms=3, color=BLUE, alpha=0.4, rasterized=True, label=text
+            found.mag, scatter, ".", ms=size, mew=0.0, color=BLUE, alpha=0.4, rasterized=True, label=text
         )
-        number = np.floor(found.mag / _BIN_MAG).astype(int)
+        # Few stars are in fewer bins.
+        wide = _BIN_MAG if found.mag.size >= _FEW_STARS else 4.0 * _BIN_MAG
+        number = np.floor(found.mag / wide).astype(int)
         bins = [one for one in np.unique(number) if np.count_nonzero(number == one) >= 5] or [number[0]]
         rows = [number == one for one in bins]
         middle = [float(np.median(found.mag[one])) for one in rows]
