@@ -148,7 +148,8 @@ def write_thumbnail(root: Path, schema: pa.Schema) -> None:
     first: dict[Pixel, Path] = {}
     for pixel, path in leaf_files(root, find_pixels(root)):
         first.setdefault(pixel, path)
-    rows = [arrow_dataset([path], schema).head(1, batch_size=1) for path in first.values()]
+    # Not in batches of one row: arrow would make a batch of each row of the file before it returns the first.
+    rows = [arrow_dataset([path], schema).head(1) for path in first.values()]
     table = pa.concat_tables([pa.Table.from_batches([], schema), *rows]).sort_by(_INDEX)
     write_parquet(table, root / THUMBNAIL, durable=False)
 
