@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+#: Longer identifiers are not in the title of a picture.
+_TITLE_DIGITS = 10
 #: Kinds of points of a light curve, and their name in its title.
 _MEASURED = {"forced": "forced measurements", "detected": "detections"}
 _MEASURED_TITLE = {"forced": "forced photometry", "detected": "its detections"}
@@ -266,7 +268,16 @@ def curve_figure(curve: dict[str, Any]) -> Figure:
 def _title(curve: dict[str, Any], values: _Values) -> str:
     # A target that no catalog has is of the catalog of detections.
     whose = {"detections": "target", "sources": "star"}.get(curve["catalog"], curve["catalog"])
-    title = f"{whose} {curve['object_id']} at {curve['ra_deg']:.5f} {curve['dec_deg']:+.5f} deg"
+    number = str(curve["object_id"])
+    # A long identifier would fill the title, and the position names the star as well.
+    name = (
+        f"{whose} {number}"
+        if len(number) <= _TITLE_DIGITS
+        else f"star of {whose}"
+        if whose == curve["catalog"]
+        else whose
+    )
+    title = f"{name} at {curve['ra_deg']:.5f} {curve['dec_deg']:+.5f} deg"
     shared = _shared_error(values.band, values.shared)
     return f"{title}, {_MEASURED_TITLE[curve['measured']]}{shared}"
 
