@@ -29,6 +29,8 @@ _WIDER = 8.0
 _FARTHEST_DEG = 180.0
 #: Rows of one number that are farther apart are of several stars, which a cone would not bring together.
 _SCATTERED_DEG = 0.1
+#: Lists of targets put a star at places that differ by less.
+_LISTED_DEG = 30.0 / 3600.0
 #: Which measurements of a star: those at its place, detected or not, or its detections.
 Measured = Literal["forced", "detected"]
 #: Values that are given once for a star, not for each band.
@@ -41,17 +43,18 @@ class NoCurve(LakeError):
 
 @dataclass(frozen=True, slots=True)
 class _CurveTable:
-    """A table of light curves, and its columns of the identifier and catalog of a star."""
+    """A table of light curves, its columns of the identifier and catalog of a star, and a table of such stars."""
 
     name: str
     number: str
     catalog: str
     names: tuple[str, ...]
+    listed: str
 
 
 _TABLES: dict[Measured, _CurveTable] = {
-    "forced": _CurveTable("forced_lightcurves", "ref_id", "origin", ("ref_id", "star_id")),
-    "detected": _CurveTable("lightcurves", "object_id", "catalog", ("object_id",)),
+    "forced": _CurveTable("forced_lightcurves", "ref_id", "origin", ("ref_id", "star_id"), "targets"),
+    "detected": _CurveTable("lightcurves", "object_id", "catalog", ("object_id",), "star_magnitudes"),
 }
 
 
@@ -109,22 +112,32 @@ def curve_of_object(
 
 
 def _of_star(snapshot: Snapshot, kind: Measured, object_id: int, catalog: str | None) -> pa.Table:
-    """Return the rows of a star by its identifier: first where it is, of which few columns say enough."""
+    """Return the rows of a star by its identifier.
+
+    Light curves have a row for each night of a star. So the star is first looked for in a table that has it once, and
+    in all rows, by few of their columns, only where it is not there.
+    """
     table = _TABLES[kind]
     chosen = pc.field(table.number) == object_id
+    listed = pc.field("ref_id") == object_id
     if kind == "forced":
         chosen |= pc.field("star_id") == object_id
+        listed |= pc.field("star_id") == object_id
     if catalog is not None:
         chosen &= pc.field(table.catalog) == catalog
-    places = snapshot.read(table.name, ["ra_deg", "dec_deg"], filter=chosen)
-    ra, dec = (places[name].to_numpy() for name in ("ra_deg", "dec_deg"))
-    if len(ra) == 0:
-        return snapshot.read(table.name, where=lambda _: False)
-    # Lists of targets may put a star at several places, and catalogs may use a number twice.
-    reach = float(separation_deg(ra[0], dec[0], ra, dec).max()) + _MORE_ARCSEC / 3600.0
-    if reach > _SCATTERED_DEG:
-        return snapshot.merged(table.name, of=chosen)
-    return snapshot.cone(table.name, float(ra[0]), float(dec[0]), reach).filter(chosen)
+    for name, of in ((table.listed, listed), (table.name, chosen)):
+        places = snapshot.read(name, ["ra_deg", "dec_deg"], filter=of)
+        ra, dec = (places[one].to_numpy() for one in ("ra_deg", "dec_deg"))
+        if len(ra) == 0:
+            continue
+        # Lists of targets may put a star at several places, and catalogs may use a number twice.
+        reach = float(separation_deg(ra[0], dec[0], ra, dec).max()) + _LISTED_DEG
+        if reach > _SCATTERED_DEG:
+            return snapshot.merged(table.name, of=chosen)
+        rows = snapshot.cone(table.name, float(ra[0]), float(dec[0]), reach).filter(chosen)
+        if rows.num_rows:
+            return rows
+    return snapshot.read(table.name, where=lambda _: False)
 
 
 def curve_named(
