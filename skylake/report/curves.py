@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,6 +17,7 @@ from skylake.lake import Snapshot
 from skylake.report.curve_fluxes import FluxChoice, in_flux
 from skylake.report.stars.detection_curves import DETECTIONS, DetectedStar, detected_star, detection_curve
 from skylake.report.stars.matched_curves import matched_curve
+from skylake.report.stars.rows_in import rows_in
 
 #: A star is looked for within this distance of a position.
 _REACH_ARCSEC = 60.0
@@ -27,10 +29,6 @@ _AT_INDEX_ARCSEC = 1.0
 #: How many times as far one looks for the nearest star, again and again, where there is none.
 _WIDER = 8.0
 _FARTHEST_DEG = 180.0
-#: Rows of one number that are farther apart are of several stars, which a cone would not bring together.
-_SCATTERED_DEG = 0.1
-#: Lists of targets put a star at places that differ by less.
-_LISTED_DEG = 30.0 / 3600.0
 #: Which measurements of a star: those at its place, detected or not, or its detections.
 Measured = Literal["forced", "detected"]
 #: Values that are given once for a star, not for each band.
@@ -126,15 +124,12 @@ def _of_star(snapshot: Snapshot, kind: Measured, object_id: int, catalog: str | 
     if catalog is not None:
         chosen &= pc.field(table.catalog) == catalog
     for name, of in ((table.listed, listed), (table.name, chosen)):
-        places = snapshot.read(name, ["ra_deg", "dec_deg"], filter=of)
-        ra, dec = (places[one].to_numpy() for one in ("ra_deg", "dec_deg"))
-        if len(ra) == 0:
+        found = snapshot.read(name, ["_healpix_29"], filter=of)["_healpix_29"].to_numpy()
+        if len(found) == 0:
             continue
-        # Lists of targets may put a star at several places, and catalogs may use a number twice.
-        reach = float(separation_deg(ra[0], dec[0], ra, dec).max()) + _LISTED_DEG
-        if reach > _SCATTERED_DEG:
-            return snapshot.merged(table.name, of=chosen)
-        rows = snapshot.cone(table.name, float(ra[0]), float(dec[0]), reach).filter(chosen)
+        # A target may have had several places, the first of which is its identifier.
+        index = np.unique(np.append(found, object_id) if kind == "forced" else found)
+        rows = rows_in(snapshot, table.name, np.column_stack([index, index + 1])).filter(chosen)
         if rows.num_rows:
             return rows
     return snapshot.read(table.name, where=lambda _: False)
