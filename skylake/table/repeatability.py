@@ -239,8 +239,8 @@ def _row(one: Any, found: FluxScatter, n_frames: int) -> dict[str, Any]:
 def recommended_flux(rows: pa.Table, magnitude: float) -> str | None:
     """Return the flux that the nights of a camera and band recommend for a star together.
 
-    The ratios of all nights, and of bins within half a magnitude, are combined by their errors; a flux is recommended as
-    in a single bin.
+    The ratios of all nights, and of bins within half a magnitude, are combined by their errors; a flux is recommended
+    as in a single bin.
 
     Parameters
     ----------
