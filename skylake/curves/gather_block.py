@@ -48,11 +48,11 @@ def gather_block(
 
     Parameters
     ----------
-    columns : mapping of str to ndarray, shape (n,)
+    columns : mapping of str to array_like, shape (n,), or DataFrame
         ``star_id``, ``frame_id``, ``mjd_mid``, ``mag``, ``mag_err`` (random errors), ``x_px`` and ``y_px`` of each
         measurement, in any order; leave out those that are not good. ``colour`` if it is known, and attributes of
         :class:`ExternalParameters` that each measurement has of its own. NaN is no value.
-    frames : mapping of str to ndarray, shape (n_frames,)
+    frames : mapping of str to array_like, shape (n_frames,), or DataFrame
         ``frame_id``, and attributes of :class:`ExternalParameters` that all stars of a frame share.
 
     Raises
@@ -78,7 +78,7 @@ def gather_block(
         return values.reshape(len(star_id), len(ids))
 
     curves = CurveBlock(time[order], matrix("mag"), matrix("mag_err"))
-    known: dict[str, Floats] = _of_frames(frames or {}, ids[order])
+    known: dict[str, Floats] = {} if frames is None else _of_frames(frames, ids[order])
     known |= {one.name: matrix(one.name) for one in fields(ExternalParameters) if one.name in columns}
     middles = {name: _mean(known[name]) for name in ("x_px", "y_px")}
     colour = _mean(matrix("colour")) if "colour" in columns else None
@@ -91,7 +91,7 @@ def gather_block(
     )
 
 
-def _of_frames(frames: Mapping[str, npt.NDArray[np.generic]], wanted: Integers) -> dict[str, Floats]:
+def _of_frames(frames: Mapping[str, npt.ArrayLike], wanted: Integers) -> dict[str, Floats]:
     """Return what all stars of a frame share, in the order of the frames."""
     if "frame_id" not in frames:
         return {}
