@@ -283,7 +283,9 @@ def report(tally: Tally) -> list[Claim]:
     for name, seconds in tally.seconds.items():
         print(f"{seconds:8.1f} s CPU: {name}")
     for name, pulls in tally.pulls.items():
-        print(f"pulls of {name}: mean {np.nanmean(pulls):.2f}, width {np.nanstd(pulls):.2f} of {len(pulls)}")
+        known = np.array(pulls)[np.isfinite(pulls)]
+        line = f"mean {known.mean():.2f}, width {known.std():.2f}, largest {np.abs(known).max():.1f} of {len(known)}"
+        print(f"pulls of {name}: {line}")
     alarms = np.array(tally.false_alarms)
     rates = {level: float(np.mean(alarms < level)) for level in (0.1, 0.01, 0.001)}
     print("constant stars below a chance: " + ", ".join(f"{rate:.4f} at {at}" for at, rate in rates.items()))

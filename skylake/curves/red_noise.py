@@ -22,8 +22,8 @@ def runs_of_frames(time: Floats, longest_gap: float = LONGEST_GAP) -> Integers:
 def red_noise_factor(time: Floats, influence: Floats, pulls: Floats) -> Floats:
     """Return by how much errors of fitted quantities are larger than without correlation of frames.
 
-    The correlation of pulls is measured over the whole curve at each lag within runs, and tapered (Newey & West 1987,
-    Econometrica 55, 703). It is then propagated through what each frame brings to the quantity, so a transit of an
+    The correlation of pulls is measured over the whole curve at each lag within runs, and tapered from half of the
+    longest lag on (Politis & Romano 1995, J. Time Series Anal. 16, 67). It is then propagated through what each frame brings to the quantity, so a transit of an
     hour and a sinusoid of a week have factors of their own. The correlation is that of the residuals: noise that lasts
     longer than a run is not seen.
 
@@ -58,7 +58,7 @@ def red_noise_factor(time: Floats, influence: Floats, pulls: Floats) -> Floats:
     covariance = autocorrelation(pulls) / pairs
     with np.errstate(divide="ignore", invalid="ignore"):
         correlation = np.nan_to_num(covariance / covariance[:, :1])
-    taper = 1.0 - np.arange(lags + 1) / (lags + 1.0)
+    taper = np.minimum(2.0 - 2.0 * np.arange(lags + 1) / (lags + 1.0), 1.0)
     shared = autocorrelation(influence)
     with np.errstate(divide="ignore", invalid="ignore"):
         shared = np.nan_to_num(shared / shared[..., :1])
