@@ -7,6 +7,7 @@ and not in the scatter of single measurements.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
