@@ -43,8 +43,8 @@ class NightScatter:
 def night_scatter(
     star: npt.NDArray[np.int32],
     night: npt.NDArray[np.int32],
-    residuals: Floats,
-    precisions: Floats,
+    residuals: npt.NDArray[np.floating[Any]],
+    precisions: npt.NDArray[np.floating[Any]],
     n_stars: int,
 ) -> NightScatter:
     """Measure the offsets of stars from night to night.
