@@ -171,13 +171,8 @@ def star_observations(frames: pa.Table, matches: pa.Table, band: Band) -> StarOb
         ref_mag,
         data.catalog_error[rows],
     )
-    long = (matches[name].to_numpy()[rows] for name in ("ra_deg", "dec_deg", "mjd_mid"))
     exposure = aperture_floats(frames, "exposure_s")[place]
     exposure = np.where(exposure > 0.0, exposure, 1.0).astype(np.float32)
-    return StarObservations(
-        data.frame[rows],
-        data.star[rows],
-        *(np.asarray(one, np.float32) for one in short),
-        *long,
-        exposure=exposure,
-    )
+    ra, dec, mjd = (matches[name].to_numpy()[rows] for name in ("ra_deg", "dec_deg", "mjd_mid"))
+    numbers = (*(np.asarray(one, np.float32) for one in short), ra, dec, mjd, exposure)
+    return StarObservations(data.frame[rows], data.star[rows], *numbers)
