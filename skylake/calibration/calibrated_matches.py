@@ -40,6 +40,7 @@ ZEROPOINT_COLUMNS = (
     "sky_light_scale_err",
     "position_terms",
     "position_err",
+    "position_random_err",
     "floor_mag",
     "photon_scale",
     "shares",
@@ -298,7 +299,7 @@ def zeropoints_at(
 
     Where a calibration does not tell which part of its error is the frame's own, as those made before it was known,
     all counts as shared: a mean is then never better than it says. The scatter that bright stars have from frame to
-    frame is random, the error of position terms is shared.
+    frame is random, and so is the error of the frame's own position terms; that of the illumination is shared.
 
     Parameters
     ----------
@@ -330,10 +331,12 @@ def zeropoints_at(
     if another_flux is not None:
         aperture = np.where(another_flux, _aperture_variance(zeropoints, zero), 0.0)
         error, random = np.sqrt(error**2 + aperture), np.sqrt(random**2 + aperture)
-    floor, place = (
-        np.nan_to_num(column_floats(zeropoints, name)[zero]) for name in ("floor_mag", "position_err")
+    floor, place, own_place = (
+        np.nan_to_num(column_floats(zeropoints, name)[zero])
+        for name in ("floor_mag", "position_err", "position_random_err")
     )
-    variance = np.where(found.known, np.minimum(random, error) ** 2 + floor**2, np.nan)
+    variance = np.minimum(random, error) ** 2 + floor**2 + own_place**2
+    variance = np.where(found.known, variance, np.nan)
     cancelled = np.zeros(len(zp))
     if stars.share is not None and stars.photon_err is not None:
         # A star that is too bright by chance makes the zeropoint fainter by its share of that.

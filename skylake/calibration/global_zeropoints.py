@@ -335,6 +335,7 @@ def _values(
     mean_colour, mean_airmass = stars.mean_colour[chosen], stars.mean_airmass[chosen]
     extinction_err = np.full(n, solved.extinction_error[0]) if moving and n else none
     fit = np.hypot(random, stars.tie_err[chosen])
+    of_illumination = offset_rms(camera.illumination_errors)
     of_colour = colour_term_error * mean_colour if coloured else np.zeros(n)
     of_air = extinction_err * mean_airmass if moving else np.zeros(n)
     apcor, apcor_err = (aperture_floats(frames, f"apcor_{band.flux}{suffix}") for suffix in ("", "_err"))
@@ -360,6 +361,9 @@ def _values(
         "sky_light_scale": np.ones(n),
         "sky_light_scale_err": np.full(n, _SKY_LIGHT_ERROR),
         "position_err": solved.position_error[chosen],
+        "position_random_err": np.sqrt(
+            np.maximum(solved.position_error[chosen] ** 2 - of_illumination**2, 0.0)
+        ),
         # What stars of a frame scatter beyond that of the camera, as behind clouds, is in the errors of its stars.
         "floor_mag": np.hypot(camera.floor, solved.scatter[chosen]),
         "photon_scale": np.full(n, camera.photon_scale),

@@ -105,7 +105,8 @@ LEFT JOIN zeropoints_in_force AS z USING (frame_id);
 -- The calibration in force as it enters magnitudes: star_zp_err is the error for a star of unknown colour, fit_variance and
 -- colour_term_err are what it is made of. An error of the aperture correction is no part of it: flux and zp have it alike,
 -- and the magnitude is the same. star_random_err is the part that is the frame's own. Beside these, magnitudes have the
--- scatter of bright stars from frame to frame (floor_variance) and the error of position_terms (place_variance).
+-- scatter of bright stars from frame to frame (floor_variance) and the error of position_terms (place_variance), of which
+-- the frame's own part (own_place_variance) is random.
 CREATE VIEW zeropoints_of_stars AS
 SELECT
     t.*,
@@ -114,6 +115,7 @@ SELECT
     least(coalesce(t.zp_random_err, 0.0), sqrt(t.fit_variance + t.pivot_variance + t.colour_variance)) AS star_random_err,
     pow(coalesce(t.floor_mag, 0.0), 2) AS floor_variance,
     pow(coalesce(t.position_err, 0.0), 2) AS place_variance,
+    pow(coalesce(t.position_random_err, 0.0), 2) AS own_place_variance,
     coalesce(t.photon_scale, 1.0) AS flux_err_scale
 FROM (
     SELECT
@@ -183,7 +185,7 @@ FROM (
             sqrt(pow(z.star_zp_err, 2) + extinction_variance(z.extinction_err, z.mean_airmass, s.altitude_deg)
                 + z.floor_variance + z.place_variance) AS zp_err,
             CASE WHEN extinction_variance(z.extinction_err, z.mean_airmass, s.altitude_deg) IS NOT NULL
-                THEN sqrt(pow(z.star_random_err, 2) + z.floor_variance) END AS zp_random_err,
+                THEN sqrt(pow(z.star_random_err, 2) + z.floor_variance + z.own_place_variance) END AS zp_random_err,
             pow(10, 0.4 * (z.zp + coalesce(z.colour_term * (m.ref_colour - z.pivot_colour), 0)
                 - extinction_mag(z.extinction, s.altitude_deg) + place_mag - m.ref_mag)) AS own_flux,
             m.ref_crowding - coalesce(z.sky_light_scale, 1) * m.ref_sky_light AS neighbour_share,
@@ -230,7 +232,8 @@ FROM (
                 pow(1.0857362 * c.total_flux_err / c.total_flux, 2)
                 + z.fit_variance + z.place_variance
                 -- With the scatter of bright stars, and without what cancels of a star's own noise.
-                + greatest(coalesce(pow(c.zp_random_err, 2) - pow(z.star_random_err, 2), z.floor_variance), -z.fit_variance)
+                + greatest(coalesce(pow(c.zp_random_err, 2) - pow(z.star_random_err, 2) - z.own_place_variance, z.floor_variance),
+                    -z.fit_variance)
                 + extinction_variance(z.extinction_err, z.mean_airmass, c.altitude_deg)
                 + coalesce(pow(z.colour_term_err * (m.ref_colour - z.mean_colour), 2), 0)
                 + coalesce(pow(z.colour_term * m.ref_colour_err, 2), 0)
@@ -310,7 +313,7 @@ FROM (
             + CASE z.flux WHEN 'kron' THEN z.aperture_variance ELSE 0.0 END + z.floor_variance + z.place_variance) AS zp_err,
         CASE WHEN extinction_variance(z.extinction_err, z.mean_airmass, s.altitude_deg) IS NOT NULL
             THEN sqrt(pow(z.star_random_err, 2) + CASE z.flux WHEN 'kron' THEN z.aperture_variance ELSE 0.0 END
-                + z.floor_variance) END AS zp_random_err,
+                + z.floor_variance + z.own_place_variance) END AS zp_random_err,
         CASE c.circle
             WHEN 1 THEN s.flux_hybrid1 * f.apcor_aper1 * coalesce(s.apcor_rel_aper1, 1)
             WHEN 2 THEN s.flux_hybrid2 * f.apcor_aper2 * coalesce(s.apcor_rel_aper2, 1)

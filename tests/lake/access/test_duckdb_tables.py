@@ -60,7 +60,8 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory, make_rows: MakeRows, put:
         position_terms=nested_terms(
             [None if i % 4 == 0 else random.normal(0, 0.1, (0, 2, 5, 27)[i % 4]) for i in range(n)]
         ),
-        position_err=random.uniform(0.001, 0.01, n),
+        position_err=random.uniform(0.005, 0.01, n),
+        position_random_err=random.uniform(0.0, 0.005, n),
         floor_mag=pa.array([None if i % 3 == 0 else 0.01 * i for i in range(n)], pa.float64()),
         photon_scale=pa.array([None if i % 3 == 1 else 1.0 + 0.1 * i for i in range(n)], pa.float64()),
         # Of the stars 0 to 9 of 20; of some more than their noise would cancel.
@@ -181,6 +182,7 @@ def calibrated(snapshot: Snapshot) -> pd.DataFrame:
     )
     floor = rows["floor_mag"].fillna(0.0)
     random = np.minimum(rows["zp_random_err"], rows["zp_err"]) ** 2 + floor**2
+    random += rows["position_random_err"] ** 2
     cancelled = np.minimum(cancelled, random)
     random -= cancelled
     rows["zp_err"] = np.sqrt(rows["zp_err"] ** 2 + floor**2 + rows["position_err"] ** 2 - cancelled)
