@@ -171,9 +171,9 @@ def star_observations(frames: pa.Table, matches: pa.Table, band: Band) -> StarOb
         ref_mag,
         data.catalog_error[rows],
     )
-    long = (matches[name].to_numpy()[rows] for name in ("ra_deg", "dec_deg", "mjd_mid"))
     exposure = aperture_floats(frames, "exposure_s")[place]
-    exposure = np.where(exposure > 0.0, exposure, 1.0).astype(np.float32)
+    long = [matches[name].to_numpy()[rows] for name in ("ra_deg", "dec_deg", "mjd_mid")]
+    long.append(np.where(exposure > 0.0, exposure, 1.0).astype(np.float32))
     return StarObservations(
-        data.frame[rows], data.star[rows], *(np.asarray(one, np.float32) for one in short), *long, exposure
+        data.frame[rows], data.star[rows], *(np.asarray(one, np.float32) for one in short), *long
     )
