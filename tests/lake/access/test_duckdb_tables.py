@@ -161,7 +161,9 @@ def calibrated(snapshot: Snapshot) -> pd.DataFrame:
         rows["ref_crowding_err"], rows["sky_light_scale_err"].fillna(0.0) * rows["ref_sky_light"]
     )
     share = np.array([share_of(row["shares"], row["ref_id"]) for _, row in rows.iterrows()])
-    noise = (2.5 / np.log(10) * rows["total_flux_err"] / rows["total_flux"].where(rows["total_flux"] > 0)) ** 2
+    noise = (
+        2.5 / np.log(10) * rows["total_flux_err"] / rows["total_flux"].where(rows["total_flux"] > 0)
+    ) ** 2
     cancelled = 2.0 * share * (noise.fillna(0.0) + rows["floor_mag"].fillna(0.0) ** 2)
     rows["total_flux"] -= (own * net).fillna(0.0)
     flux = rows["total_flux"].where(rows["total_flux"] > 0)
@@ -220,9 +222,7 @@ def test_sources_are_calibrated_by_the_flux_of_their_zeropoint(
     for name in ("frame_id", "source_no", "catalog", "version", "zp", "flags"):
         pd.testing.assert_series_equal(found[name], expected[name], check_dtype=False)
     for name in ("total_flux", "total_flux_err", "mag", "mag_err", "zp_err", "mag_random_err"):
-        pd.testing.assert_series_equal(
-            found[name], expected[name], check_dtype=False, rtol=1e-6, atol=1e-6
-        )
+        pd.testing.assert_series_equal(found[name], expected[name], check_dtype=False, rtol=1e-6, atol=1e-6)
     dark = found["total_flux"] <= 0
     assert dark.any()
     # Nor is a magnitude known where it is not known what the air takes.
@@ -244,9 +244,7 @@ def test_matches_have_residuals_at_the_colour_of_their_star(
     for name in (*key, "version", "ref_id"):
         pd.testing.assert_series_equal(found[name], expected[name], check_dtype=False)
     for name in ("mag", "residual"):
-        pd.testing.assert_series_equal(
-            found[name], expected[name], check_dtype=False, rtol=1e-6, atol=1e-6
-        )
+        pd.testing.assert_series_equal(found[name], expected[name], check_dtype=False, rtol=1e-6, atol=1e-6)
     assert (shift.abs() > 0).any()
 
 
