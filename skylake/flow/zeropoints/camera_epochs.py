@@ -54,7 +54,7 @@ def of_one_epoch(frames: pa.Table, profile: Profile, name: str) -> tuple[pa.Tabl
     if kept.all():
         return frames, []
     sentence = (
-        f"solve {name}: {int(counts[kept].sum())} of {frames.num_rows} frames, as the others are of periods with other "
-        "optics or another detector; these are calibrated against the catalog"
+        f"solve {name}: {int(counts[kept].sum())} of {frames.num_rows} frames, as the others are of periods with "
+        "other optics or another detector; these are calibrated against the catalog"
     )
     return frames.filter(pa.array(kept[number])), [sentence]
