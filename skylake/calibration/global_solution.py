@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom, poisson
 
 from skylake.calibration.frame_solution import (
     CameraResponse,
@@ -33,20 +32,14 @@ from skylake.calibration.frame_solution import (
 from skylake.calibration.global_kernels import connected, group_medians, grouped
 from skylake.calibration.global_noise import CUT, EFFICIENCY_LOSS, Noise
 from skylake.calibration.global_observations import GlobalOptions, Observations, References, Sorted, sort
+from skylake.calibration.global_stars import StarSolution, star_solution
 from skylake.calibration.global_system import Parameters, System, Tie, Weak, size_of_terms, weak_combinations
-from skylake.calibration.night_scatter import NightScatter, night_scatter
 from skylake.core.position_terms import n_position_terms
 from skylake.core.robust import biweight, intrinsic_scatter
 
 Floats = npt.NDArray[np.float64]
 Groups = npt.NDArray[np.int64]
 
-#: A chance of less than this makes a star with many outliers variable.
-_CHANCE = 1e-6
-#: Of all stars of a solution so many are called variable by chance as they are off on whole nights.
-_BY_NIGHTS = 0.1
-#: A star is variable if so much of its variance is its own.
-_VARIABLE = 0.3
 #: Rounds before the change from one to the next counts.
 _LEAST_ROUNDS = 4
 #: Accuracy of LSMR while weights still change, and for what stars make good of the illumination.
@@ -56,45 +49,6 @@ _PASSES = 100
 
 #: The error in magnitudes of a star of the catalog that claims to have none.
 _LEAST_TIE_ERROR = 1e-4
-
-
-@dataclass(frozen=True)
-class StarSolution:
-    """Magnitudes of stars; arrays of shape (n_stars,).
-
-    Attributes
-    ----------
-    magnitude : ndarray
-        In the system of the catalog; NaN for stars without a usable observation, or with a few that exclude each
-        other. A star of unknown colour counts as one of the pivot colour.
-    error : ndarray
-        Random error, for comparisons among stars of one group.
-    night_error : ndarray
-        The part of it that offsets of the star from night to night bring.
-    systematic_error : ndarray
-        Error of the tie to the catalog, the colour term and the star's colour; NaN without a tie.
-    n_observations, n_used : ndarray of int
-        Usable observations, and those with weight.
-    chi2 : ndarray
-        Reduced chi-square of the observations with weight, the star's own scatter not in their errors.
-    scatter : ndarray
-        Robust standard deviation of its calibrated magnitudes; NaN with three observations or fewer.
-    is_variable : ndarray of bool
-        Scatters by more than the noise explains, or has more outliers than chance gives it.
-    group : ndarray of int
-        Connected group; -1 without a usable observation.
-    """
-
-    magnitude: Floats
-    error: Floats
-    night_error: Floats
-    systematic_error: Floats
-    n_observations: npt.NDArray[np.int64]
-    n_used: npt.NDArray[np.int64]
-    chi2: Floats
-    scatter: Floats
-    is_variable: npt.NDArray[np.bool_]
-    group: Groups
 
 
 @dataclass(frozen=True)
@@ -348,10 +302,10 @@ class _Solver:
             formal.extinction,
             self.given.in_given_order(share),
         )
-        nights = night_scatter(
-            layout.star, layout.night_of_frame[self.frame_of], self.left, noise.precisions, len(at.star)
+        magnitude = at.star + at.colour[0] * np.nan_to_num(np.asarray(self.references.colour, float))
+        stars = star_solution(
+            noise, self.left, self.by_star, magnitude, (star_error, star_tie), self.star_group
         )
-        stars = self._stars(np.hypot(star_error, nights.error), star_tie, nights)
         return GlobalSolution(
             frames, stars, camera, self.frame_group, tie, self.catalog_scatter, number, iterations
         )
@@ -429,54 +383,3 @@ class _Solver:
         tied, middle = np.append(own, np.nan)[of_star], np.append(mean, np.nan)[of_star]
         star = tied + variance * (colours - middle) ** 2 + (self.at.colour[0] * spread) ** 2
         return np.sqrt(own + variance * mean**2), float(np.sqrt(variance)), np.sqrt(star)
-
-    def _outlying_nights(self, inside: npt.NDArray[np.bool_], rate: float) -> Floats:
-        """Return the chance of each star to be an outlier on so many whole nights, shape (n_stars,).
-
-        What spoils a measurement may spoil all of the same night: a night counts as one, however many frames it has.
-        """
-        star, n_stars = self.layout.star, len(self.at.star)
-        chance = np.ones(n_stars)
-        some = np.flatnonzero(np.bincount(star, ~inside, n_stars) > 1)
-        if len(some) == 0:
-            return chance
-        number = np.full(n_stars, -1)
-        number[some] = np.arange(len(some))
-        rows = np.flatnonzero(number[star] >= 0)
-        n_nights = len(self.at.extinction)
-        key = number[star[rows]] * n_nights + self.layout.night_of_frame[self.frame_of[rows]]
-        seen, used = (
-            np.bincount(key, weight, len(some) * n_nights).reshape(-1, n_nights)
-            for weight in (None, inside[rows])
-        )
-        nights, off = np.sum(seen > 0, axis=1), np.sum((seen > 0) & (used == 0), axis=1)
-        chance[some] = binom.sf(off - 1, nights, rate)
-        return chance
-
-    def _stars(self, error: Floats, systematic: Floats, nights: NightScatter) -> StarSolution:
-        noise, star, n_stars = self.noise, self.layout.star, len(self.at.star)
-        inside = noise.precisions > 0.0
-        n_all, n_used = np.diff(self.by_star[0]), np.bincount(star, inside, n_stars).astype(np.int64)
-        squares = np.where(inside, self.left**2 / noise.variance(of_stars=False), 0.0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            chi2 = np.where(n_used > 1, np.bincount(star, squares, n_stars) / (n_used - 1), np.nan)
-        outliers, rate = n_all - n_used, 1.0 - n_used.sum() / max(n_all.sum(), 1)
-        many = (outliers > 0) & (poisson.sf(outliers - 1, n_all * rate) < _CHANCE)
-        many |= self._outlying_nights(inside, rate) < _BY_NIGHTS / max(n_stars, 1)
-        scatter = noise.scatter_of(self.left, self.by_star)
-        scatters = noise.star_variance > np.maximum(_VARIABLE * np.nan_to_num(scatter) ** 2, nights.most)
-        magnitude = self.at.star + self.at.colour[0] * np.nan_to_num(
-            np.asarray(self.references.colour, float)
-        )
-        return StarSolution(
-            np.where(n_used > 0, magnitude, np.nan),
-            error,
-            nights.error,
-            systematic,
-            n_all,
-            n_used,
-            chi2,
-            scatter,
-            many | scatters,
-            self.star_group,
-        )

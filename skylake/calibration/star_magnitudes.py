@@ -329,6 +329,8 @@ class StarReference:
         Scatter of catalog magnitudes beyond their errors.
     frame_degree : int
         Largest degree of offsets that single frames have of their own.
+    mjd_last : float
+        Last frame of the solution; it holds for frames with the optics and the detector of then.
     """
 
     version: int
@@ -339,6 +341,7 @@ class StarReference:
     camera: CameraResponse
     catalog_scatter: float
     frame_degree: int
+    mjd_last: float = np.inf
 
     @classmethod
     def of(cls, stars: pa.Table, solution: pa.Table) -> StarReference:
@@ -365,6 +368,7 @@ class StarReference:
             camera,
             row["catalog_scatter"],
             row["frame_degree"],
+            row["mjd_last"],
         )
 
     def places(self, star: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:

@@ -34,6 +34,7 @@ from skylake.flow.execution.run_progress import Progress, counted
 from skylake.flow.execution.task_guard import value_of
 from skylake.flow.staleness import Why, why_stale
 from skylake.flow.zeropoints.calibration_parameters import camera_of_frames
+from skylake.flow.zeropoints.camera_epochs import epochs, of_one_epoch
 from skylake.flow.zeropoints.crossmatch_night import filters_of, with_filters
 from skylake.flow.zeropoints.star_solutions import (
     SOLUTIONS,
@@ -188,7 +189,7 @@ def _configuration(profile: Profile, band: str) -> dict[str, Any]:
         "colours": sorted(colours),
         "calibration": asdict(base.calibration),
         "flux": base.apertures.flux,
-    }
+    } | ({"epochs": epochs(profile)} if profile.periods else {})
 
 
 def _inputs(profile: Profile, reference: ReferenceCatalog, band: str) -> dict[str, str]:
@@ -323,6 +324,7 @@ def _read(
         FRAME_COLUMNS,
         pc.field("status") == Status.OK.value,
     )
+    frames, left_out = of_one_epoch(frames, profile, f"{plan.camera} {plan.band}")
     latest = profile.at(float(pc.max(frames["mjd_mid"]).as_py()))
     wanted = _band_of(latest, plan.band)
     if wanted is None:
@@ -338,7 +340,7 @@ def _read(
         pieces.append(value_of(result, f"{plan.key.name}: the matches could not be read"))
     progress.end()
     nights = dict(zip(frames["frame_id"].to_pylist(), frames["night"].to_pylist(), strict=True))
-    return StarObservations.together(pieces), wanted, nights, notes
+    return StarObservations.together(pieces), wanted, nights, left_out + notes
 
 
 def _band_of(camera: Camera, name: str) -> Band | None:
