@@ -23,9 +23,9 @@ def red_noise_factor(time: Floats, influence: Floats, pulls: Floats) -> Floats:
     """Return by how much errors of fitted quantities are larger than without correlation of frames.
 
     The correlation of pulls is measured over the whole curve at each lag within runs, and tapered from half of the
-    longest lag on (Politis & Romano 1995, J. Time Series Anal. 16, 67). It is then propagated through what each frame brings to the quantity, so a transit of an
-    hour and a sinusoid of a week have factors of their own. The correlation is that of the residuals: noise that lasts
-    longer than a run is not seen.
+    longest lag on (Politis & Romano 1995, J. Time Series Anal. 16, 67). It is then propagated through what each frame
+    brings to the quantity, so a transit of an hour and a sinusoid of a week have factors of their own. The correlation
+    is that of the residuals: noise that lasts longer than a run is not seen.
 
     Parameters
     ----------
