@@ -145,7 +145,8 @@ def _of_stars(
     spread = np.sqrt(np.maximum(fit.variance[:, mine] * chi2[:, None], 0.0) * MEAN_SHARE / _EFFICIENCY)
     if n_shapes:
         influence = (fit.inverse[:, mine] @ design) * np.nan_to_num(kept / errors)[:, None, :]
-        spread *= red_noise_factor(curves.time, influence, np.nan_to_num(kept * residual / errors))
+        pulls = np.nan_to_num(kept * residual / errors)
+        spread *= red_noise_factor(curves.time, influence, pulls, _orthonormal(fit, design, kept * weight))
     off = _product(design[:, :n_terms], fit.coefficients[:, :n_terms])
     enough = (good.sum(axis=1) >= options.least_points)[:, None]
     is_seen = enough & (fit.information[:, mine] > _LEAST_SEEN)
@@ -192,6 +193,13 @@ def _solve(design: Floats, values: Floats, weight: Floats, precision: Floats) ->
     variance = np.einsum("sij,sjk,ski->si", inverse, normal, inverse, optimize=True)
     n_lost = np.einsum("sij,sji->s", inverse, normal)
     return _Fits(coefficients, variance, n_lost, inverse, np.einsum("sii->si", normal))
+
+
+def _orthonormal(fit: _Fits, design: Floats, weight: Floats) -> Floats:
+    """Return the fitted shapes in units of pulls, orthonormal over each curve."""
+    values, vectors = np.linalg.eigh(fit.inverse)
+    mixed = np.swapaxes(vectors, 1, 2) * np.sqrt(np.maximum(values, 0.0))[:, :, None]
+    return np.asarray((mixed @ design) * np.sqrt(weight)[:, None, :])
 
 
 def _product(design: Floats, coefficients: Floats) -> Floats:
