@@ -38,8 +38,8 @@ def red_noise_factor(time: Floats, influence: Floats, pulls: Floats, fitted: Flo
     pulls : ndarray, shape (n_stars, n_frames)
         Residuals over errors, without outliers; 0 in gaps.
     fitted : ndarray, shape (n_stars, n_terms, n_frames)
-        Orthonormal shapes that the fit took off, in units of pulls: those that are slow took slow noise with them, which
-        is made good.
+        Orthonormal shapes that the fit took off, in units of pulls: those that are slow took slow noise with them,
+        which is made good.
 
     Returns
     -------
