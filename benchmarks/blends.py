@@ -7,6 +7,10 @@ Simulated with known truth: fields of 20 arcsec per pixel, each frame of a field
 sky; and fields of 8 arcsec per pixel. Beside us, on the very same matches, run two customary estimators: the zeropoint
 without any correction for neighbours, and that of stars to which catalog neighbours bring less than a hundredth.
 
+The coarse fields keep a bias of about 2 mmag in the aperture, of 170 without correction (seeds 41 to 43: 2.1 +- 0.3).
+0.7 of it arise as apertures follow centroids, which lean towards neighbours while the model has them on the stars; 0.9
+as stars are wider in the corners, where fewer of them are used, and the correction of apertures has no terms of place.
+
 The error of the aperture correction is no part of zp_fit_err. Pulls are therefore those of the zeropoint of the
 aperture, with the true share of the light in it.
 

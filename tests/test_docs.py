@@ -40,6 +40,8 @@ DOCUMENTS = [
     "docs/zeropoints.md",
     "docs/operating.md",
     "docs/aggregates.md",
+    "docs/transits.md",
+    "docs/variables.md",
 ]
 #: Done for the tests by whoever runs them, and by .ci/run.
 SET_UP = {"make demo", "make test", ". .venv/bin/activate"}
@@ -64,7 +66,13 @@ def commands(document: str) -> list[str]:
 #: processes. Elsewhere, the README with the same commands included, it would be the same again.
 ON_WORKERS = {"docs/tutorial.md"}
 #: Documents whose commands take half a minute and more, and are followed by the trials.
-LONG = {"docs/tutorial.md", "docs/cameras.md", "docs/calibrations.md", "docs/astrometry.md"}
+LONG = {
+    "docs/tutorial.md",
+    "docs/cameras.md",
+    "docs/calibrations.md",
+    "docs/astrometry.md",
+    "docs/transits.md",
+}
 #: Those whose programs do: each of many is an interpreter that imports lsdb.
 LONG_PROGRAMS = {"docs/python.md", "docs/reading.md"}
 #: Who begins is shown nights without any frame that is rejected.
@@ -306,7 +314,9 @@ def test_the_documented_survey_is_understood(tmp_path: Path) -> None:
     assert (found.absent, found.columns.bands) == ((), ("g", "V"))
 
 
-@pytest.mark.parametrize("document", ["docs/catalogs.md", "docs/operating.md", *DOCUMENTS[:1]])
+@pytest.mark.parametrize(
+    "document", ["docs/catalogs.md", "docs/operating.md", "docs/variables.md", *DOCUMENTS[:1]]
+)
 def test_commands_that_are_only_shown_have_options_that_exist(document: str) -> None:
     shown = "\n".join(blocks(document, "sh")).replace("\\\n", " ")
     lines = [line for line in shown.splitlines() if line.startswith("skylake ")]

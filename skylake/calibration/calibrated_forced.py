@@ -16,8 +16,10 @@ from skylake.calibration.calibrated_matches import (
     column_floats,
     find_calibration,
     magnitudes,
+    photon_errors,
     photon_scale,
     position_offsets,
+    shares_of,
     total_factor,
     zeropoints_at,
 )
@@ -86,6 +88,7 @@ def calibrate_forced(
     kind: ForcedKind = "hybrid",
     colour_err: Floats | None = None,
     circle: str | None = None,
+    ref_id: npt.NDArray[np.int64] | None = None,
 ) -> ForcedPhotometry:
     """Return the photometry of forced measurements.
 
@@ -108,6 +111,9 @@ def calibrate_forced(
         Error of each colour; NaN, or None for all, where it is not known.
     circle : str or None
         Another aperture, as ``aper1``.
+    ref_id : ndarray of int64, shape (n,), or None
+        Identifiers in the catalog of the zeropoints, -1 for none: of stars that took part in the calibration a part of
+        the noise cancels.
     """
     found = find_calibration(forced, frames, zeropoints)
     wanted = _circle_of(found.flux, frames, found.frame)
@@ -126,7 +132,9 @@ def calibrate_forced(
         sky_err[rows] = (sky * factor)[rows]
     scale = photon_scale(zeropoints, found)
     flux_err *= scale
-    stars = Stars(colour, column_floats(forced, "altitude_deg"), colour_err)
+    share = None if ref_id is None else shares_of(zeropoints, found.zero, ref_id)
+    altitude = column_floats(forced, "altitude_deg")
+    stars = Stars(colour, altitude, colour_err, share, photon_errors(flux, flux_err))
     offset = position_offsets(zeropoints["position_terms"], found.zero, forced, frames, found.frame)
     zero = zeropoints_at(zeropoints, found, stars, offset, found.known & (wanted != found.flux))
     mag, mag_err = magnitudes(flux, flux_err, zero.zp, zero.error)

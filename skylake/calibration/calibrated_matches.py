@@ -40,8 +40,10 @@ ZEROPOINT_COLUMNS = (
     "sky_light_scale_err",
     "position_terms",
     "position_err",
+    "position_random_err",
     "floor_mag",
     "photon_scale",
+    "shares",
 )
 
 #: Distance of the colours of field stars from a pivot, root mean square: of stars of V = 8 to 11 in fields of 2 to 10
@@ -103,7 +105,8 @@ def calibrate_matches(
     colour, altitude, colour_err = (
         column_floats(matches, name) for name in ("ref_colour", "altitude_deg", "ref_colour_err")
     )
-    stars = Stars(colour, altitude, colour_err)
+    share = shares_of(zeropoints, found.zero, matches["ref_id"].to_numpy())
+    stars = Stars(colour, altitude, colour_err, share, photon_errors(flux, flux_err))
     offset = position_offsets(zeropoints["position_terms"], found.zero, matches, frames, found.frame)
     another = found.known & (wanted != found.flux)
     zero = zeropoints_at(zeropoints, found, stars, offset, another)
@@ -248,11 +251,17 @@ class Stars:
         It counts where the zeropoint has an extinction, and is NaN for measurements of other cameras.
     colour_err : ndarray or None
         Error of each colour, which all measurements of the star share; NaN, or None for all, where it is not known.
+    share : ndarray or None
+        Weight of the star in the zeropoint of its frame; None for 0.
+    photon_err : ndarray or None
+        Error of its flux, magnitudes; needed with `share`.
     """
 
     colour: Floats
     altitude_deg: Floats
     colour_err: Floats | None = None
+    share: Floats | None = None
+    photon_err: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +299,7 @@ def zeropoints_at(
 
     Where a calibration does not tell which part of its error is the frame's own, as those made before it was known,
     all counts as shared: a mean is then never better than it says. The scatter that bright stars have from frame to
-    frame is random, the error of position terms is shared.
+    frame is random, and so is the error of the frame's own position terms; that of the illumination is shared.
 
     Parameters
     ----------
@@ -322,11 +331,63 @@ def zeropoints_at(
     if another_flux is not None:
         aperture = np.where(another_flux, _aperture_variance(zeropoints, zero), 0.0)
         error, random = np.sqrt(error**2 + aperture), np.sqrt(random**2 + aperture)
-    floor, place = (
-        np.nan_to_num(column_floats(zeropoints, name)[zero]) for name in ("floor_mag", "position_err")
+    floor, place, own_place = (
+        np.nan_to_num(column_floats(zeropoints, name)[zero])
+        for name in ("floor_mag", "position_err", "position_random_err")
     )
-    random = np.where(found.known, np.hypot(np.minimum(random, error), floor), np.nan)
-    return StarZeropoints(zp + shift, np.sqrt(error**2 + floor**2 + place**2), random)
+    variance = np.minimum(random, error) ** 2 + floor**2 + own_place**2
+    variance = np.where(found.known, variance, np.nan)
+    cancelled = np.zeros(len(zp))
+    if stars.share is not None and stars.photon_err is not None:
+        # A star that is too bright by chance makes the zeropoint fainter by its share of that.
+        own = np.nan_to_num(stars.photon_err) ** 2 + floor**2
+        cancelled = np.minimum(2.0 * stars.share * own, np.nan_to_num(variance))
+    return StarZeropoints(
+        zp + shift,
+        np.sqrt(error**2 + floor**2 + place**2 - cancelled),
+        np.sqrt(variance - cancelled),
+    )
+
+
+def photon_errors(flux: Floats, flux_err: Floats) -> Floats:
+    """Return the errors of fluxes in magnitudes, shape (n,); 0 for a flux that is not positive."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(flux > 0.0, _MAG_PER_RELATIVE * flux_err / flux, 0.0)
+
+
+def shares_of(zeropoints: pa.Table, zero: npt.NDArray[np.intp], star: npt.NDArray[np.int64]) -> Floats:
+    """Return the weight that the star of each measurement has in the zeropoint of its frame.
+
+    Parameters
+    ----------
+    zeropoints : pyarrow.Table
+        With ``shares``, or without for those that know none.
+    zero : ndarray of int, shape (n,)
+        The zeropoint of each measurement.
+    star : ndarray of int64, shape (n,)
+        ``ref_id`` in the catalog of the zeropoints.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        0 for stars of small shares, and of none.
+    """
+    nothing = np.zeros(len(star))
+    if "shares" not in zeropoints.column_names or zeropoints["shares"].null_count == zeropoints.num_rows:
+        return nothing
+    column = zeropoints["shares"].combine_chunks()
+    ids, shares = (pc.struct_field(column, name) for name in ("ref_id", "share"))
+    lengths = pc.fill_null(pc.list_value_length(ids), 0).to_numpy(zero_copy_only=False)
+    known, number = np.unique(ids.flatten().to_numpy(zero_copy_only=False), return_inverse=True)
+    if len(known) == 0:
+        return nothing
+    keys = np.repeat(np.arange(len(lengths)), lengths) * len(known) + number
+    order = np.argsort(keys)
+    place = np.minimum(np.searchsorted(known, star), len(known) - 1)
+    wanted = zero * len(known) + place
+    at = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
+    found = (known[place] == star) & (keys[at] == wanted)
+    return np.where(found, shares.flatten().to_numpy(zero_copy_only=False)[at], 0.0)
 
 
 def magnitudes(flux: Floats, flux_err: Floats, zp: Floats, zp_err: Floats) -> tuple[Floats, Floats]:

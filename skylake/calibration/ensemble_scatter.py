@@ -30,6 +30,9 @@ _CUT, _MOST = 4.685, 4.0
 _ROUNDS = 8
 #: Noise that no star is without, magnitudes: brightest stars would else decide the offsets alone.
 _LEAST_FLOOR = 0.001
+#: Of the scatter of the stars of a bin.
+PERCENTILES = (2, 25, 75, 98)
+_UNKNOWN = (float("nan"),) * len(PERCENTILES)
 #: A median is this much less certain than a mean of Gaussian values.
 _MEDIAN_LOSS = float(np.sqrt(np.pi / 2.0))
 
@@ -96,6 +99,8 @@ class ScatterBin:
     n_stars, n_points : int
     scatter, scatter_err : float
         Median over the stars, and its standard error.
+    percentiles : tuple of float
+        Of the scatter of the stars: those of :data:`PERCENTILES`.
     predicted : float
         Median of what photons explain.
     tie : float
@@ -119,6 +124,7 @@ class ScatterBin:
     tie: float
     ratio: float
     ratio_err: float
+    percentiles: tuple[float, ...]
     is_recommended: bool = False
 
 
@@ -326,6 +332,7 @@ def _bin(
         tie,
         ratio,
         ratio * ratio_err,
+        tuple(float(one) for one in np.percentile(scatter, PERCENTILES)) if some.size else _UNKNOWN,
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.bands import BANDS
-from skylake.core.clear_sky import Shares
+from skylake.core.clear_sky import Shares, thin_share
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.intp]
@@ -40,6 +40,8 @@ _STARTS, _SAME = (0.5, 0.8, 0.97), 0.002
 _SHARED_TIME = 1.0 / 48.0
 #: As many blocks of time as the errors stated count for, beside the scatter between blocks.
 _FORMAL_BLOCKS = 5.0
+#: Clouds over less than this share of the frames of a night are no more than stray ones.
+_FEW_FRAMES = 0.05
 #: Share of nights whose frames all lie on one line, before any frame is seen.
 _STEADY_NIGHTS = 0.7
 
@@ -88,7 +90,8 @@ class ExtinctionLine:
     depth : float
         How far the median frame lies below the line and the offset of its field, mag.
     p_steady : float
-        Probability that all frames but a few stray ones lie on one line.
+        Probability that all frames but a few lie on one line: that clouds push fewer than one in twenty below it by
+        0.03 mag or more.
     """
 
     zenith: float
@@ -150,7 +153,7 @@ def fit_line(frames: NightFrames, prior: tuple[float, float]) -> ExtinctionLine:
         scatter=float(share @ [fit.scatter for fit in fits]),
         n_cloudy=n_cloudy,
         depth=float(np.median(below)),
-        p_steady=p_steady,
+        p_steady=p_steady + float(share[1:] @ [model.p_few(fit) for fit in cloudy]),
     )
 
 
@@ -236,6 +239,20 @@ class _Line:
             offsets=offsets,
             log_likelihood=likelihood + log_prior,
         )
+
+    def p_few(self, fit: _Fit) -> float:
+        """Return the probability that fewer frames than one in twenty are behind clouds that matter."""
+        deviation = self.deviations(fit.terms, fit.offsets)
+        sigma = np.hypot(self.frames.error, fit.scatter)
+        pushed = fit.cloudy * (1.0 - thin_share(deviation, sigma, fit.shares.depth))
+        most = int(np.ceil(_FEW_FRAMES * len(pushed)))
+        # Of the numbers of frames up to that, 0 first.
+        number = np.zeros(most)
+        number[0] = 1.0
+        for one in pushed:
+            number[1:] = (1.0 - one) * number[1:] + one * number[:-1]
+            number[0] *= 1.0 - one
+        return float(number.sum())
 
     def _solved(self, weight: Floats) -> tuple[Floats, Floats]:
         """Return zenith and extinction of a weighted fit, and the offsets of fields."""

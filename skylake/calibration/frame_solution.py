@@ -68,6 +68,9 @@ class FrameSolution:
     ----------
     zeropoint, zeropoint_error : ndarray
         NaN for frames without a usable star. The errors are random: a shared error of all stars is not in them.
+    error_at_stars : ndarray
+        The error of what the frame's stars measure, the zeropoint at their mean airmass. That of the extinction, which
+        all frames of a night share, is in `zeropoint_error` and not in this.
     terms : ndarray, shape (n_frames, k)
         The frame's own position terms; to be added to the illumination.
     degree : ndarray of int
@@ -87,6 +90,7 @@ class FrameSolution:
 
     zeropoint: Floats
     zeropoint_error: Floats
+    error_at_stars: Floats
     terms: Floats
     degree: Degrees
     position_error: Floats
@@ -155,6 +159,7 @@ def solve_frames(
     return FrameSolution(
         np.where(errors.n_used > 0, zeropoint, np.nan),
         errors.zeropoint,
+        errors.level,
         fit.coefficients[:, 1:],
         fit.degrees,
         position,

@@ -7,7 +7,7 @@ Each frame has a robust mean of its stars, or where stars show that it differs o
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -62,7 +62,7 @@ class FrameZeropoints:
 
     def without(self, lacking: npt.NDArray[np.bool_]) -> FrameZeropoints:
         """Return zeropoints without the values of some frames, of which the number of matches is left."""
-        changed = {name: np.where(lacking, np.nan, getattr(self, name)) for name in _VALUES}
+        changed: dict[str, Any] = {name: np.where(lacking, np.nan, getattr(self, name)) for name in _VALUES}
         return replace(self, **changed, n_used=np.where(lacking, 0, self.n_used))
 
 

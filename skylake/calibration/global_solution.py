@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import poisson
 
 from skylake.calibration.frame_solution import (
     CameraResponse,
@@ -33,6 +32,7 @@ from skylake.calibration.frame_solution import (
 from skylake.calibration.global_kernels import connected, group_medians, grouped
 from skylake.calibration.global_noise import CUT, EFFICIENCY_LOSS, Noise
 from skylake.calibration.global_observations import GlobalOptions, Observations, References, Sorted, sort
+from skylake.calibration.global_stars import StarSolution, star_solution
 from skylake.calibration.global_system import Parameters, System, Tie, Weak, size_of_terms, weak_combinations
 from skylake.core.position_terms import n_position_terms
 from skylake.core.robust import biweight, intrinsic_scatter
@@ -40,10 +40,6 @@ from skylake.core.robust import biweight, intrinsic_scatter
 Floats = npt.NDArray[np.float64]
 Groups = npt.NDArray[np.int64]
 
-#: A chance of less than this makes a star with many outliers variable.
-_CHANCE = 1e-6
-#: A star is variable if so much of its variance is its own.
-_VARIABLE = 0.3
 #: Rounds before the change from one to the next counts.
 _LEAST_ROUNDS = 4
 #: Accuracy of LSMR while weights still change, and for what stars make good of the illumination.
@@ -51,41 +47,8 @@ _EARLY_ACCURACY, _PATTERN_ACCURACY = 5e-3, 3e-3
 #: Passes of medians that find where to start; each reaches frames one step further from the catalog.
 _PASSES = 100
 
-
-@dataclass(frozen=True)
-class StarSolution:
-    """Magnitudes of stars; arrays of shape (n_stars,).
-
-    Attributes
-    ----------
-    magnitude : ndarray
-        In the system of the catalog; NaN for stars without a usable observation, or with a few that exclude each
-        other. A star of unknown colour counts as one of the pivot colour.
-    error : ndarray
-        Random error, for comparisons among stars of one group.
-    systematic_error : ndarray
-        Error of the tie to the catalog, the colour term and the star's colour; NaN without a tie.
-    n_observations, n_used : ndarray of int
-        Usable observations, and those with weight.
-    chi2 : ndarray
-        Reduced chi-square of the observations with weight, the star's own scatter not in their errors.
-    scatter : ndarray
-        Robust standard deviation of its calibrated magnitudes; NaN with three observations or fewer.
-    is_variable : ndarray of bool
-        Scatters by more than the noise explains, or has more outliers than chance gives it.
-    group : ndarray of int
-        Connected group; -1 without a usable observation.
-    """
-
-    magnitude: Floats
-    error: Floats
-    systematic_error: Floats
-    n_observations: npt.NDArray[np.int64]
-    n_used: npt.NDArray[np.int64]
-    chi2: Floats
-    scatter: Floats
-    is_variable: npt.NDArray[np.bool_]
-    group: Groups
+#: The error in magnitudes of a star of the catalog that claims to have none.
+_LEAST_TIE_ERROR = 1e-4
 
 
 @dataclass(frozen=True)
@@ -297,7 +260,7 @@ class _Solver:
         residuals -= group_medians(*groups, residuals)[tie.group]
         lost = int(np.count_nonzero(np.diff(groups[0])))
         self.catalog_scatter = intrinsic_scatter(residuals, error, lost)
-        sigma = np.hypot(error, self.catalog_scatter)
+        sigma = np.maximum(np.hypot(error, self.catalog_scatter), _LEAST_TIE_ERROR)
         self.tie_precision = np.where(np.abs(residuals) < CUT * sigma, sigma**-2, 0.0)
         return replace(tie, weight=biweight(residuals / sigma) / sigma**2)
 
@@ -327,6 +290,7 @@ class _Solver:
         frames = FrameSolution(
             np.where(formal.n_used > 0, self._zeropoints(at), np.nan),
             frame_error,
+            formal.level,
             at.frame[:, 1:].copy(),
             self.degrees,
             position,
@@ -338,7 +302,10 @@ class _Solver:
             formal.extinction,
             self.given.in_given_order(share),
         )
-        stars = self._stars(star_error, star_tie)
+        magnitude = at.star + at.colour[0] * np.nan_to_num(np.asarray(self.references.colour, float))
+        stars = star_solution(
+            noise, self.left, self.by_star, magnitude, (star_error, star_tie), self.star_group
+        )
         return GlobalSolution(
             frames, stars, camera, self.frame_group, tie, self.catalog_scatter, number, iterations
         )
@@ -416,29 +383,3 @@ class _Solver:
         tied, middle = np.append(own, np.nan)[of_star], np.append(mean, np.nan)[of_star]
         star = tied + variance * (colours - middle) ** 2 + (self.at.colour[0] * spread) ** 2
         return np.sqrt(own + variance * mean**2), float(np.sqrt(variance)), np.sqrt(star)
-
-    def _stars(self, error: Floats, systematic: Floats) -> StarSolution:
-        noise, star, n_stars = self.noise, self.layout.star, len(self.at.star)
-        inside = noise.precisions > 0.0
-        n_all, n_used = np.diff(self.by_star[0]), np.bincount(star, inside, n_stars).astype(np.int64)
-        squares = np.where(inside, self.left**2 / noise.variance(of_stars=False), 0.0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            chi2 = np.where(n_used > 1, np.bincount(star, squares, n_stars) / (n_used - 1), np.nan)
-        outliers, rate = n_all - n_used, 1.0 - n_used.sum() / max(n_all.sum(), 1)
-        many = (outliers > 0) & (poisson.sf(outliers - 1, n_all * rate) < _CHANCE)
-        scatter = noise.scatter_of(self.left, self.by_star)
-        scatters = noise.star_variance > _VARIABLE * np.nan_to_num(scatter) ** 2
-        magnitude = self.at.star + self.at.colour[0] * np.nan_to_num(
-            np.asarray(self.references.colour, float)
-        )
-        return StarSolution(
-            np.where(n_used > 0, magnitude, np.nan),
-            error,
-            systematic,
-            n_all,
-            n_used,
-            chi2,
-            scatter,
-            many | scatters,
-            self.star_group,
-        )

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.calibration.frame_solution import FrameSolution, solve_frames
+from skylake.calibration.global_noise import EFFICIENCY_LOSS
 from skylake.calibration.global_observations import GlobalOptions, Observations, References
 from skylake.calibration.match_selection import Band
 from skylake.calibration.star_magnitudes import StarReference
@@ -33,6 +34,7 @@ from skylake.core.position_terms import (
     position_offset,
     sum_of_terms,
 )
+from skylake.core.robust import MEAN_SHARE, SHARED_VARIANCE
 from skylake.schema import arrow_schema, conform, load
 from skylake.schema.aperture_columns import aperture_floats
 
@@ -43,6 +45,8 @@ _FEWEST_STARS = 5
 #: How well it is known how much light of stars the sky takes off.
 _SKY_LIGHT_ERROR = 0.15
 _MAG_PER_RELATIVE = 2.5 / np.log(10.0)
+#: Stars with a smaller share in a zeropoint have errors that it makes wrong by no more than that.
+_LEAST_SHARE = 0.01
 
 
 def calibrated_frames(
@@ -188,6 +192,7 @@ def global_zeropoints(
         {"coefficient": terms.tolist()} if len(terms) else None
         for terms in (sum_of_terms(reference.camera.illumination, solved.terms[one]) for one in chosen)
     ]
+    columns["shares"] = stars.shares(seen, solved, reference, chosen)
     schema = load("zeropoints")
     arrays = {
         field.name: pa.array(columns[field.name], field.type)
@@ -244,20 +249,49 @@ class _FrameStars:
         self.frame, self.n_frames, self.nightly = frame, n_frames, nightly.kind
         place = reference.places(seen.star)
         used = (np.asarray(solved.weights) >= 0.5) & (place >= 0)
-        self.n_used = np.bincount(frame[used], minlength=n_frames)
+        self.used, self.n_used = used, np.bincount(frame[used], minlength=n_frames)
         with np.errstate(divide="ignore", invalid="ignore"):
             weight = np.where(used, solved.weights / np.hypot(seen.error, reference.camera.floor) ** 2, 0.0)
             self.mean_colour = self._mean(seen.colour, weight)
             self.colour_spread = np.sqrt(self._mean((seen.colour - self.mean_colour[frame]) ** 2, used))
             self.mean_airmass = self._mean(seen.airmass, weight)
             residual = self._residuals(seen, place, reference, solved, nightly)
-            squares = np.bincount(frame, np.where(used, residual**2, 0.0), n_frames)
-            self.rms = np.sqrt(squares / np.maximum(self.n_used - 1, 1))
+            # As of frames that are fitted alone: each star counts with the share of its weight that it kept.
+            share = np.where(place >= 0, solved.weights, 0.0)
+            kept = np.bincount(frame, share, n_frames)
+            number = kept / MEAN_SHARE
+            free = np.where(number > 1.0, number - 1.0, np.nan)
+            squares = np.bincount(frame, share * residual**2, n_frames)
+            self.rms = np.sqrt(number / free * squares / (SHARED_VARIANCE * kept))
         # What ties the stars to the catalog they share; what their colours add is in the error of the colour term.
         shared = np.full(n_frames, np.inf)
         if used.any():
             np.minimum.at(shared, frame[used], np.nan_to_num(reference.mag_systematic_err)[place[used]])
         self.tie_err = np.where(np.isfinite(shared), shared, 0.0)
+
+    def shares(
+        self,
+        seen: StarObservations,
+        solved: FrameSolution,
+        reference: StarReference,
+        chosen: npt.NDArray[np.intp],
+    ) -> list[dict[str, Any] | None]:
+        """Return the stars that have a large weight in the zeropoint of each chosen frame, with their weights."""
+        camera, place = reference.camera, np.maximum(reference.places(seen.star), 0)
+        variance = (camera.photon_scale * seen.error) ** 2 + camera.floor**2 + solved.scatter[self.frame] ** 2
+        variance += np.nan_to_num(reference.mag_err)[place] ** 2 if len(reference.mag) else 0.0
+        variance_of_zeropoint = np.nan_to_num(solved.zeropoint_error[self.frame]) ** 2 / EFFICIENCY_LOSS
+        share = np.where(self.used, np.asarray(solved.weights) * variance_of_zeropoint / variance, 0.0)
+        rows = np.flatnonzero(share >= _LEAST_SHARE)
+        rows = rows[np.argsort(self.frame[rows], kind="stable")]
+        ends = np.searchsorted(self.frame[rows], np.arange(self.n_frames + 1))
+        found: list[dict[str, Any] | None] = []
+        for one in chosen.tolist():
+            mine = rows[ends[one] : ends[one + 1]]
+            found.append(
+                {"ref_id": seen.star[mine].tolist(), "share": share[mine].tolist()} if len(mine) else None
+            )
+        return found
 
     def _mean(self, values: Any, weight: Any) -> Floats:
         """Return the weighted mean of each frame."""
@@ -291,7 +325,7 @@ def _values(
 ) -> dict[str, npt.NDArray[Any]]:
     """Return the columns of numbers of the chosen frames, NaN for null."""
     camera, n = reference.camera, len(chosen)
-    zp, random = solved.zeropoint[chosen], solved.zeropoint_error[chosen]
+    zp, random = solved.zeropoint[chosen], solved.error_at_stars[chosen]
     coloured, moving = band.band.colour is not None, stars.nightly == "extinction"
     none = np.full(n, np.nan)
     colour_term, colour_term_error = camera.colour_term, camera.colour_term_error
@@ -301,6 +335,7 @@ def _values(
     mean_colour, mean_airmass = stars.mean_colour[chosen], stars.mean_airmass[chosen]
     extinction_err = np.full(n, solved.extinction_error[0]) if moving and n else none
     fit = np.hypot(random, stars.tie_err[chosen])
+    of_illumination = offset_rms(camera.illumination_errors)
     of_colour = colour_term_error * mean_colour if coloured else np.zeros(n)
     of_air = extinction_err * mean_airmass if moving else np.zeros(n)
     apcor, apcor_err = (aperture_floats(frames, f"apcor_{band.flux}{suffix}") for suffix in ("", "_err"))
@@ -326,6 +361,9 @@ def _values(
         "sky_light_scale": np.ones(n),
         "sky_light_scale_err": np.full(n, _SKY_LIGHT_ERROR),
         "position_err": solved.position_error[chosen],
+        "position_random_err": np.sqrt(
+            np.maximum(solved.position_error[chosen] ** 2 - of_illumination**2, 0.0)
+        ),
         # What stars of a frame scatter beyond that of the camera, as behind clouds, is in the errors of its stars.
         "floor_mag": np.hypot(camera.floor, solved.scatter[chosen]),
         "photon_scale": np.full(n, camera.photon_scale),

@@ -7,7 +7,7 @@ calibrated with them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skylake.calibration.bright_limit import bright_limit
 from skylake.calibration.frame_solution import CameraResponse
 from skylake.calibration.global_observations import GlobalOptions, Observations, References
 from skylake.calibration.global_solution import GlobalSolution, solve_globally
 from skylake.calibration.match_selection import Band
 from skylake.calibration.star_observations import NightlyTerm, StarObservations, nightly_term
-from skylake.core.position_terms import n_position_terms
+from skylake.core.position_terms import n_position_terms, position_offset, sum_of_terms
 from skylake.core.sphere import healpix_index
 from skylake.schema import arrow_schema, conform, load
 
@@ -38,6 +39,9 @@ _LEAST_FRAMES, _LEAST_STARS = 3, 5
 _HIGHEST_DEGREE, _STARS_PER_TERM = 4, 10
 #: Flat fields leave some hundredths of a magnitude, wide lenses without one some tenths.
 _ILLUMINATION_ERROR = 0.3
+#: Without the brightest stars the solution is another one, and with it the stars that are too bright; limits that
+#: differ by less are the same.
+_BRIGHT_ROUNDS, _SAME_LIMIT = 3, 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,9 @@ def enough_repeats(counts: npt.NDArray[np.int64]) -> bool:
 def solve_season(season: Season, nights: Mapping[int, int], band: Band) -> GlobalSolution:
     """Solve for the magnitudes of all stars, and the response of the camera.
 
+    Measurements that are too bright to be right, as their stars depart from the catalog, have no weight. A star of
+    which no others are left has no magnitude.
+
     Parameters
     ----------
     season : Season
@@ -124,7 +131,44 @@ def solve_season(season: Season, nights: Mapping[int, int], band: Band) -> Globa
         np.asarray(one[first], float) for one in (seen.ref_mag, seen.ref_mag_err, seen.colour)
     )
     references = References(mag, mag_err, colour, np.asarray(seen.colour_err[first], float))
-    return solve_globally(observations, references, _options(season, band, nightly))
+    options = _options(season, band, nightly)
+    solution = solve_globally(observations, references, options)
+    limit = -np.inf
+    for _ in range(_BRIGHT_ROUNDS):
+        # Magnitudes of the counts that the catalog predicts: a frame of another exposure saturates elsewhere.
+        level = seen.ref_mag - solution.frames.zeropoint[season.frame] - 2.5 * np.log10(seen.exposure)
+        found = _bright_limit(season, solution, observations, level)
+        if found <= limit + _SAME_LIMIT:
+            break
+        limit = found
+        usable = np.where(level < limit, np.nan, seen.magnitude)
+        solution = solve_globally(replace(observations, magnitude=usable), references, options)
+    return solution
+
+
+def _bright_limit(season: Season, solution: GlobalSolution, observations: Observations, level: Any) -> float:
+    """Return the level above which measurements depart from the catalog; minus infinity if none do."""
+    seen, frames, camera = season.observations, solution.frames, solution.camera
+    shown = seen.magnitude + frames.zeropoint[season.frame] + camera.colour_term * np.nan_to_num(seen.colour)
+    if len(camera.illumination):
+        terms = np.array([sum_of_terms(camera.illumination, one) for one in frames.terms])
+        shown += position_offset(terms[season.frame], seen.u, seen.v)
+    if len(frames.extinction):
+        shown -= frames.extinction[observations.night] * observations.airmass
+    known = np.flatnonzero(np.isfinite(shown) & np.isfinite(level))
+    # The same star is another one on frames of another exposure.
+    star = season.star[known].astype(np.int64) * 64
+    star += np.round(np.log2(seen.exposure[known])).astype(np.int64) % 64
+    measured = np.hypot(camera.photon_scale * seen.error, camera.floor)
+    own = np.sqrt(
+        seen.ref_mag_err**2 + (camera.colour_term * seen.colour_err) ** 2 + solution.catalog_scatter**2
+    )
+    return bright_limit(
+        np.unique(star, return_inverse=True)[1],
+        np.asarray(level, float)[known],
+        np.asarray(seen.ref_mag - shown, float)[known],
+        (measured.astype(float)[known], own.astype(float)[known]),
+    )
 
 
 def _options(season: Season, band: Band, nightly: NightlyTerm) -> GlobalOptions:
@@ -205,8 +249,9 @@ def star_magnitudes_table(
 def repeat_errors(season: Season, solution: GlobalSolution) -> Floats:
     """Return the error of the mean of each star's measurements, shape (n_stars,); NaN for a star without weight.
 
-    It is what noise of the star and of the zeropoints of its frames leaves. What the catalog has to tell, as a
-    gradient over a field that only drifts, is no part of it: it is the same on all frames.
+    It is what noise of the star, its offsets from night to night, and noise of the zeropoints of its frames leave.
+    What the catalog has to tell, as a gradient over a field that only drifts, is no part of it: it is the same on all
+    frames.
     """
     seen, camera, frames = season.observations, solution.camera, solution.frames
     variance = (camera.photon_scale * seen.error) ** 2 + camera.floor**2 + frames.scatter[season.frame] ** 2
@@ -219,7 +264,7 @@ def repeat_errors(season: Season, solution: GlobalSolution) -> Floats:
         of_frames = np.bincount(
             season.star, np.nan_to_num(weight**2 / by_frame[season.frame]), len(season.stars)
         )
-        return np.asarray(np.sqrt((1.0 + of_frames / by_star) / by_star))
+        return np.asarray(np.sqrt((1.0 + of_frames / by_star) / by_star + solution.stars.night_error**2))
 
 
 def global_solutions_table(
@@ -288,6 +333,8 @@ class StarReference:
         Scatter of catalog magnitudes beyond their errors.
     frame_degree : int
         Largest degree of offsets that single frames have of their own.
+    mjd_last : float
+        Last frame of the solution; it holds for frames with the optics and the detector of then.
     """
 
     version: int
@@ -298,6 +345,7 @@ class StarReference:
     camera: CameraResponse
     catalog_scatter: float
     frame_degree: int
+    mjd_last: float = np.inf
 
     @classmethod
     def of(cls, stars: pa.Table, solution: pa.Table) -> StarReference:
@@ -324,6 +372,7 @@ class StarReference:
             camera,
             row["catalog_scatter"],
             row["frame_degree"],
+            row["mjd_last"],
         )
 
     def places(self, star: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:

@@ -25,6 +25,7 @@ FRAME_COLUMNS = (
     "filter",
     "band",
     "mjd_mid",
+    "exposure_s",
     "width_px",
     "height_px",
     "apcor_aper1",
@@ -55,6 +56,8 @@ class StarObservations:
         Of the catalog.
     ra_deg, dec_deg, mjd : ndarray
         Place in the catalog, and mid-exposure.
+    exposure : ndarray
+        Seconds; 1 where it is not known.
     """
 
     frame: npt.NDArray[np.int64]
@@ -71,6 +74,7 @@ class StarObservations:
     ra_deg: Numbers
     dec_deg: Numbers
     mjd: Numbers
+    exposure: Numbers
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -167,7 +171,8 @@ def star_observations(frames: pa.Table, matches: pa.Table, band: Band) -> StarOb
         ref_mag,
         data.catalog_error[rows],
     )
-    long = (matches[name].to_numpy()[rows] for name in ("ra_deg", "dec_deg", "mjd_mid"))
-    return StarObservations(
-        data.frame[rows], data.star[rows], *(np.asarray(one, np.float32) for one in short), *long
-    )
+    exposure = aperture_floats(frames, "exposure_s")[place]
+    exposure = np.where(exposure > 0.0, exposure, 1.0).astype(np.float32)
+    ra, dec, mjd = (matches[name].to_numpy()[rows] for name in ("ra_deg", "dec_deg", "mjd_mid"))
+    numbers = (*(np.asarray(one, np.float32) for one in short), ra, dec, mjd, exposure)
+    return StarObservations(data.frame[rows], data.star[rows], *numbers)

@@ -227,6 +227,7 @@ def _rows(
         "bright_limit": limit,
         "position_terms": _position_terms(solved),
         "position_err": np.where(np.isfinite(solved.zp), solved.gradients.error, np.nan),
+        "position_random_err": np.where(np.isfinite(solved.zp), solved.gradients.error, np.nan),
         "reason": pa.array(solved.reason.tolist(), pa.string()),
         "message": pa.array(message.tolist(), pa.string()),
     }

@@ -491,9 +491,10 @@ def export_field(snapshot: Snapshot, options: LightCurveOptions) -> None:
         )
     if options.form in _DATABASES or options.plot is not None:
         raise UsageError("--all writes tables; leave out --plot, and name a format of tables")
+    region = options.region()
     if options.out is None:
         raise UsageError("--all writes files; name one, or a folder, by -o")
-    tables = (points.rows(one) for one in field_points(snapshot, options.region(), choice.measured))
+    tables = (points.rows(one) for one in field_points(snapshot, region, choice.measured))
     if options.out.is_dir():
         write_each_star(tables, options.out, options.form or "csv")
     else:

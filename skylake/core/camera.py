@@ -168,7 +168,7 @@ class Optics:
     plate_scale_arcsec_mm: float | None = None
     """Angle on the sky of a millimetre in the focal plane; turns the lengths of [place] to angles."""
     diameter_m: float | None = None
-    """Of the entrance pupil; sets the scintillation of simulated frames."""
+    """Of the entrance pupil; sets the scintillation."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,8 @@ _SCATTERS = (0.007, 0.015, 0.03)
 #: Steps of the clear level, mag, how far below the median night and above the highest it is looked for so, and
 #: how far above in steps that grow by so much.
 _STEP, _BELOW, _NEAR, _FAR, _GROWTH = 0.004, 0.06, 0.1, 2.0, 1.15
+#: Clouds that take less than this, mag, make no difference: nights behind them count as clear.
+THIN_MAG = 0.03
 _RT2 = np.sqrt(2.0)
 
 
@@ -58,6 +60,23 @@ def log_cloudy(deviation: Floats, sigma: Floats | float, depth: float) -> Floats
     ratio = sigma / depth
     u = (deviation / sigma + ratio) / _RT2
     return np.asarray(deviation / depth + 0.5 * ratio**2 + _erfcx_like(u) - np.log(2.0 * depth))
+
+
+def thin_share(deviation: Floats, sigma: Floats | float, depth: float) -> Floats:
+    """Return the probability that clouds take less than :data:`THIN_MAG`, given that values are cloudy.
+
+    The posterior of what clouds take is a normal distribution, cut off below 0.
+
+    Parameters
+    ----------
+    deviation, sigma, depth
+        As for :func:`log_cloudy`.
+    """
+    from scipy.special import log_ndtr
+
+    middle = -deviation - sigma**2 / depth
+    beyond = log_ndtr((middle - THIN_MAG) / sigma) - log_ndtr(middle / sigma)
+    return np.asarray(-np.expm1(beyond))
 
 
 def log_stray() -> float:
@@ -107,7 +126,8 @@ class ClearLevel:
     value, error : float
         Mean and standard deviation of its posterior, mag.
     p_clear : ndarray, shape (n,)
-        Probability that each night is at the clear level, apart from the usual scatter of clear nights.
+        Probability that each night is at the clear level, apart from the usual scatter of clear nights, or that clouds
+        take less than :data:`THIN_MAG`.
     scatter : float
         Posterior mean of that scatter, mag.
     """
@@ -135,13 +155,15 @@ def clear_level(values: Floats, errors: Floats) -> ClearLevel:
     for scatter in _SCATTERS:
         sigma = np.hypot(np.maximum(errors, 1e-4), scatter)[:, None]
         of_clear = log_clear(deviation, sigma)
-        of_depth = [log_cloudy(deviation, sigma, depth) for depth in _DEPTHS]
-        for share, of_cloudy in product(_SHARES, of_depth):
+        of_depth = [
+            (log_cloudy(deviation, sigma, depth), thin_share(deviation, sigma, depth)) for depth in _DEPTHS
+        ]
+        for share, (of_cloudy, thin) in product(_SHARES, of_depth):
             one = np.log(share * (1.0 - _STRAY)) + of_clear
             other = np.log((1.0 - share) * (1.0 - _STRAY)) + of_cloudy
             total = np.logaddexp(np.logaddexp(one, other), np.log(_STRAY) + log_stray())
             log_weight.append(total.sum(axis=0))
-            clear.append(np.exp(one - total))
+            clear.append(np.exp(one - total) + thin * np.exp(other - total))
             scatters.append(scatter)
     log_all = np.array(log_weight) + np.log(width)
     weight = np.exp(log_all - log_all.max())

@@ -126,49 +126,52 @@ def _of_stars(
 ) -> Decorrelated:
     """Decorrelate so many stars as fit into memory."""
     good, weight = curves.is_good, curves.weight
-    count = good.sum(axis=1)
     names, terms = parameter_terms(parameters, weight)
     n_terms, n_shapes = len(names), shapes.shape[1]
     design = np.concatenate([terms, shapes, np.ones((len(weight), 1, weight.shape[1]))], axis=1)
     precision = np.full(design.shape[1], 1e-12)
     precision[:n_terms] = options.prior_mag**-2
     level = row_medians(np.where(good, curves.mag, np.nan))[:, None]
-    values = np.where(good, curves.mag - level, 0.0)
+    values = np.where(good, curves.mag - level, np.nan)
     errors = np.where(good, curves.mag_err, np.nan)
     # A dip is no outlier before it is fitted.
-    kept = outlier_weights(np.where(good, values, np.nan), errors, cut=_START_CUT)
+    kept = outlier_weights(values, errors, cut=_START_CUT)
     for _ in range(options.rounds):
-        fit = _solve(design, values, kept * weight, precision)
-        residual = np.where(good, values - _product(design, fit.coefficients), np.nan)
+        fit = _solve(design, np.nan_to_num(values), kept * weight, precision)
+        residual = values - _product(design, fit.coefficients)
         kept = outlier_weights(residual, errors)
-    off = _product(design[:, :n_terms], fit.coefficients[:, :n_terms])
-    enough = (count >= options.least_points)[:, None]
-    free = np.maximum(count - fit.n_lost, 1.0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        square = np.nansum(kept * (residual / errors) ** 2, axis=1) / SHARED_VARIANCE
-        chi2 = square / np.maximum(kept.sum(axis=1), 1e-300) * count / free
+    chi2 = _chi2(residual / errors, kept, fit.n_lost)
     mine = slice(n_terms, n_terms + n_shapes)
     spread = np.sqrt(np.maximum(fit.variance[:, mine] * chi2[:, None], 0.0) * MEAN_SHARE / _EFFICIENCY)
     if n_shapes:
-        root = np.where(good, kept * curves.mag_err**-1, 0.0)
-        influence = (fit.inverse[:, mine] @ design) * root[:, None, :]
-        spread *= red_noise_factor(curves.time, influence, np.nan_to_num(kept * residual / errors))
+        influence = (fit.inverse[:, mine] @ design) * np.nan_to_num(kept / errors)[:, None, :]
+        pulls = np.nan_to_num(kept * residual / errors)
+        spread *= red_noise_factor(curves.time, influence, pulls, _orthonormal(fit, design, kept * weight))
+    off = _product(design[:, :n_terms], fit.coefficients[:, :n_terms])
+    enough = (good.sum(axis=1) >= options.least_points)[:, None]
     is_seen = enough & (fit.information[:, mine] > _LEAST_SEEN)
     return Decorrelated(
         np.where(good & enough, curves.mag - off, np.nan),
         np.where(enough, residual, np.nan),
         np.where(is_seen, fit.coefficients[:, mine], np.nan),
         np.where(is_seen, spread, np.nan),
-        count.astype(np.int64),
+        good.sum(axis=1).astype(np.int64),
         fit.n_lost,
         np.where(enough[:, 0], chi2, np.nan),
         names,
     )
 
 
+def _chi2(pulls: Floats, kept: Floats, n_lost: Floats) -> Floats:
+    """Return the reduced chi-square, with what weights take from Gaussian values made good."""
+    count = np.isfinite(pulls).sum(axis=1)
+    square = np.nansum(kept * pulls**2, axis=1) / SHARED_VARIANCE / np.maximum(kept.sum(axis=1), 1e-300)
+    return np.asarray(square * count / np.maximum(count - n_lost, 1.0))
+
+
 @dataclass(frozen=True, slots=True)
 class _Fits:
-    """Fits of stars: coefficients and their variances of shape (n_stars, n_columns), and inverse normal matrices."""
+    """Fits of stars: coefficients and their variances, of shape (n_stars, n_columns), and what they come from."""
 
     coefficients: Floats
     variance: Floats
@@ -190,6 +193,13 @@ def _solve(design: Floats, values: Floats, weight: Floats, precision: Floats) ->
     variance = np.einsum("sij,sjk,ski->si", inverse, normal, inverse, optimize=True)
     n_lost = np.einsum("sij,sji->s", inverse, normal)
     return _Fits(coefficients, variance, n_lost, inverse, np.einsum("sii->si", normal))
+
+
+def _orthonormal(fit: _Fits, design: Floats, weight: Floats) -> Floats:
+    """Return the fitted shapes in units of pulls, orthonormal over each curve."""
+    values, vectors = np.linalg.eigh(fit.inverse)
+    mixed = np.swapaxes(vectors, 1, 2) * np.sqrt(np.maximum(values, 0.0))[:, :, None]
+    return np.asarray((mixed @ design) * np.sqrt(weight)[:, None, :])
 
 
 def _product(design: Floats, coefficients: Floats) -> Floats:

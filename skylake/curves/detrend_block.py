@@ -12,7 +12,7 @@ from skylake.curves.curve_block import CurveBlock
 from skylake.curves.decorrelation import Decorrelated, DecorrelationOptions, decorrelate
 from skylake.curves.ensemble import ensemble_magnitudes
 from skylake.curves.external_parameters import ExternalParameters
-from skylake.curves.periods import lomb_scargle
+from skylake.curves.periods import box_least_squares, lomb_scargle
 from skylake.curves.signals import Boxes, Harmonics
 from skylake.curves.trend_filtering import Templates, choose_templates, filter_trends
 
@@ -46,7 +46,10 @@ class DetrendOptions:
         Of the polynomial of position that the offset of a frame is.
     decorrelation : DecorrelationOptions
     shortest_days, longest_days : float
-        Periods of signals that are looked for if none are given.
+        Periods of signals that are looked for if none are given; transits are shorter than the shortest.
+    durations_days : tuple of float
+        Durations of transits: with any, boxes are looked for, else sinusoids. That takes a tenth of a second or more
+        for each star.
     false_alarm : float
         A signal is fitted where noise alone has it with less than this chance. A fit of one that is not there costs
         two degrees of freedom and no more, so this may be large.
@@ -60,6 +63,7 @@ class DetrendOptions:
     decorrelation: DecorrelationOptions = field(default_factory=DecorrelationOptions)
     shortest_days: float = 0.1
     longest_days: float = 20.0
+    durations_days: tuple[float, ...] = ()
     false_alarm: float = 1e-3
     n_templates: int = 0
     exclusion_px: float = 20.0
@@ -111,18 +115,15 @@ def detrend_block(
     parameters : ExternalParameters
     stars : Stars
     signal : Harmonics or Boxes
-        Fitted beside the external parameters. Without one, sinusoids are: those at the best period of each star where
-        noise alone has no such peak.
+        Fitted beside the external parameters. Without one, the best sinusoid or box of each star is, where noise
+        alone has none as good.
     options : DetrendOptions
     """
     options = options or DetrendOptions()
     ensemble = _ensemble(curves, parameters, stars, options)
     alone = decorrelate(ensemble, parameters, None, options.decorrelation)
     decorrelated = CurveBlock(curves.time, alone.mag, curves.mag_err)
-    if signal is None:
-        found = lomb_scargle(decorrelated, options.shortest_days, options.longest_days)
-        with np.errstate(invalid="ignore"):
-            signal = Harmonics(np.where(found.false_alarm < options.false_alarm, found.period, np.nan))
+    signal = signal or _found_signal(decorrelated, options)
     joint = decorrelate(ensemble, parameters, signal, options.decorrelation)
     templates, filtered, without = None, None, None
     if options.n_templates or options.n_effects:
@@ -137,6 +138,21 @@ def detrend_block(
         is_constant = np.isin(np.arange(len(curves.mag)), templates.star)
         without = remove_common_effects(ensemble, options.n_effects, is_constant).mag
     return Detrended(curves.mag, ensemble.mag, alone, joint, signal, filtered, without, templates)
+
+
+def _found_signal(curves: CurveBlock, options: DetrendOptions) -> Harmonics | Boxes:
+    """Return the best signal of each star; NaN where noise alone has one as good."""
+    span = (options.shortest_days, options.longest_days)
+    if not options.durations_days:
+        waves = lomb_scargle(curves, *span)
+        return Harmonics(_likely(waves.period, waves.false_alarm, options))
+    boxes = box_least_squares(curves, *span, np.asarray(options.durations_days))
+    return Boxes(_likely(boxes.period, boxes.false_alarm, options), boxes.middle, boxes.duration)
+
+
+def _likely(period: Floats, false_alarm: Floats, options: DetrendOptions) -> Floats:
+    with np.errstate(invalid="ignore"):
+        return np.where(false_alarm < options.false_alarm, period, np.nan)
 
 
 def _ensemble(

@@ -61,37 +61,48 @@ def ensemble_magnitudes(
     """
     good = curves.is_good
     basis = _basis(x, y, colour, degree)
-    n_terms = basis.shape[1]
-    products = np.einsum("si,sj->sij", basis, basis).reshape(len(basis), -1)
     mag = np.where(good, curves.mag, np.nan)
-    level = row_medians(mag)
-    offset, scatter = np.zeros_like(mag), np.zeros(len(mag))
-    kept = good.astype(float)
-    enough = good.sum(axis=0) >= _STARS_PER_TERM * n_terms
+    error = np.where(good, curves.mag_err, np.nan)
+    level, scatter = row_medians(mag), np.zeros(len(mag))
+    kept, enough = good.astype(float), good.sum(axis=0) >= _STARS_PER_TERM * basis.shape[1]
     for _ in range(_ROUNDS):
-        noise = np.sqrt(np.where(good, curves.mag_err, 1.0) ** 2 + _LEAST_FLOOR**2 + scatter[:, None] ** 2)
-        weight = kept / noise**2
+        noise = np.sqrt(np.where(good, error, 1.0) ** 2 + _LEAST_FLOOR**2 + scatter[:, None] ** 2)
         off = np.where(good, mag - level[:, None], 0.0)
-        normal = (weight.T @ products).reshape(-1, n_terms, n_terms)
-        right = (weight * off).T @ basis
-        # As good as no prior, but a frame where one term cannot be told from others has a solution.
-        normal += 1e-9 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(n_terms)
-        normal[~enough] = np.eye(n_terms)
-        terms = np.linalg.solve(normal, right[:, :, None])[:, :, 0]
-        offset = basis @ terms.T
-        level = row_medians(np.where(enough, mag - offset, np.nan))
-        residual = mag - level[:, None] - offset
-        beyond = row_sigmas(residual) ** 2 - row_medians(np.where(good, curves.mag_err, np.nan)) ** 2
+        fit = _fit(basis, off, kept / noise**2, enough)
+        level = row_medians(np.where(enough, mag - fit.offset, np.nan))
+        residual = mag - level[:, None] - fit.offset
+        beyond = row_sigmas(residual) ** 2 - row_medians(error) ** 2
         scatter = np.sqrt(np.maximum(np.nan_to_num(beyond), 0.0))
-        kept = outlier_weights(residual, np.hypot(noise, scatter[:, None]))
+        kept = outlier_weights(residual, noise)
     # A star that has a say in its own offset would lose as much of its signal.
-    own = np.minimum(weight * (products @ np.linalg.inv(normal).reshape(len(normal), -1).T), _MOST_OWN)
-    offset = np.where(good, (offset - own * off) / (1.0 - own), offset)
+    offset = np.where(good, (fit.offset - fit.own * off) / (1.0 - fit.own), fit.offset)
     # The mean offset of a star is its own level, not that of the frames.
     counted = enough & (good | ~good.any(axis=1, keepdims=True))
     offset = offset - row_medians(np.where(counted, offset, np.nan))[:, None]
     offset = np.where(enough, offset, np.nan)
     return Ensemble(mag - offset, offset, scatter)
+
+
+@dataclass(frozen=True, slots=True)
+class _Offsets:
+    """Offsets of frames at all stars, and the share that each star has in its own; shape (n_stars, n_frames)."""
+
+    offset: Floats
+    own: Floats
+
+
+def _fit(basis: Floats, off: Floats, weight: Floats, enough: npt.NDArray[np.bool_]) -> _Offsets:
+    """Fit the terms of all frames to what stars are off from their levels."""
+    n_terms = basis.shape[1]
+    products = np.einsum("si,sj->sij", basis, basis).reshape(len(basis), -1)
+    normal = (weight.T @ products).reshape(-1, n_terms, n_terms)
+    # As good as no prior, but a frame where one term cannot be told from others has a solution.
+    normal += 1e-9 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(n_terms)
+    normal[~enough] = np.eye(n_terms)
+    inverse = np.linalg.inv(normal)
+    terms = (inverse @ ((weight * off).T @ basis)[:, :, None])[:, :, 0]
+    own = weight * (products @ inverse.reshape(len(inverse), -1).T)
+    return _Offsets(basis @ terms.T, np.minimum(own, _MOST_OWN))
 
 
 def _basis(x: Floats, y: Floats, colour: Floats | None, degree: int) -> Floats:

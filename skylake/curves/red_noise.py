@@ -12,6 +12,8 @@ Integers = npt.NDArray[np.int64]
 LONGEST_GAP = 0.2
 #: Share of the longest run up to which frames are held against each other.
 _LONGEST_LAG = 0.5
+#: Lags at which the shapes of a fit are held against themselves, and the largest share of slow noise they may take.
+_LAGS_TRIED, _MOST_ABSORBED = 12, 0.6
 
 
 def runs_of_frames(time: Floats, longest_gap: float = LONGEST_GAP) -> Integers:
@@ -19,13 +21,13 @@ def runs_of_frames(time: Floats, longest_gap: float = LONGEST_GAP) -> Integers:
     return np.concatenate([[0], np.cumsum(np.diff(time) > longest_gap)])[: len(time)].astype(np.int64)
 
 
-def red_noise_factor(time: Floats, influence: Floats, pulls: Floats) -> Floats:
+def red_noise_factor(time: Floats, influence: Floats, pulls: Floats, fitted: Floats | None = None) -> Floats:
     """Return by how much errors of fitted quantities are larger than without correlation of frames.
 
-    The correlation of pulls is measured over the whole curve at each lag within runs, and tapered (Newey & West 1987,
-    Econometrica 55, 703). It is then propagated through what each frame brings to the quantity, so a transit of an
-    hour and a sinusoid of a week have factors of their own. The correlation is that of the residuals: noise that lasts
-    longer than a run is not seen.
+    The correlation of pulls is measured over the whole curve at each lag within runs, and tapered from half of the
+    longest lag on (Politis & Romano 1995, J. Time Series Anal. 16, 67). It is then propagated through what each frame
+    brings to the quantity, so a transit of an hour and a sinusoid of a week have factors of their own. The correlation
+    is that of the residuals: noise that lasts longer than a run is not seen.
 
     Parameters
     ----------
@@ -35,6 +37,9 @@ def red_noise_factor(time: Floats, influence: Floats, pulls: Floats) -> Floats:
         What a pull of 1 in a frame brings to each quantity; 0 in gaps.
     pulls : ndarray, shape (n_stars, n_frames)
         Residuals over errors, without outliers; 0 in gaps.
+    fitted : ndarray, shape (n_stars, n_terms, n_frames)
+        Orthonormal shapes that the fit took off, in units of pulls: those that are slow took slow noise with them,
+        which is made good.
 
     Returns
     -------
@@ -58,9 +63,30 @@ def red_noise_factor(time: Floats, influence: Floats, pulls: Floats) -> Floats:
     covariance = autocorrelation(pulls) / pairs
     with np.errstate(divide="ignore", invalid="ignore"):
         correlation = np.nan_to_num(covariance / covariance[:, :1])
-    taper = 1.0 - np.arange(lags + 1) / (lags + 1.0)
+    taper = np.minimum(2.0 - 2.0 * np.arange(lags + 1) / (lags + 1.0), 1.0)
     shared = autocorrelation(influence)
     with np.errstate(divide="ignore", invalid="ignore"):
         shared = np.nan_to_num(shared / shared[..., :1])
     factor = 1.0 + 2.0 * np.einsum("scl,sl->sc", shared[..., 1:], taper[1:] * correlation[:, 1:])
+    if fitted is not None:
+        absorbed = _absorbed(run, fitted, lags) / np.maximum((pulls != 0).sum(axis=1), 1)[:, None]
+        share = 2.0 * np.einsum("scl,sl->sc", shared[..., 1:], taper[1:] * absorbed)
+        factor = factor / (1.0 - np.clip(share, 0.0, _MOST_ABSORBED))
     return np.asarray(np.sqrt(np.maximum(factor, 1.0)))
+
+
+def _absorbed(run: Integers, fitted: Floats, lags: int) -> Floats:
+    """Return the sum over shapes of their products at each lag from 1 on; shape (n_stars, lags).
+
+    It falls slowly, so some lags suffice.
+    """
+    chosen = np.unique(np.geomspace(1, lags, _LAGS_TRIED).astype(int))
+    found = np.stack(
+        [
+            np.einsum("spt,spt->s", fitted[..., lag:] * (run[lag:] == run[:-lag]), fitted[..., :-lag])
+            for lag in chosen
+        ],
+        axis=1,
+    )
+    every = np.arange(1, lags + 1)
+    return np.stack([np.interp(every, chosen, one) for one in found])

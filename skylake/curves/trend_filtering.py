@@ -189,7 +189,7 @@ def _suitable(curves: CurveBlock) -> npt.NDArray[np.bool_]:
     covered = good.mean(axis=1) >= _LEAST_COVERAGE
     level = row_medians(np.where(good, curves.mag, np.nan))
     if not covered.any():
-        return covered
+        return np.asarray(covered, bool)
     bright = level <= np.nanmedian(level[covered])
     return np.asarray(covered & bright & ~_varies(curves), bool)
 

@@ -84,7 +84,10 @@ def _remade(snapshot: Snapshot, row: pa.Table, name: str | None, version: int | 
     known = (row[one][0].as_py() for one in ("ref_colour", "ref_colour_err"))
     colour, colour_err = (np.full(forced.num_rows, np.nan if one is None else one) for one in known)
     kind, circle = ("hybrid", None) if name is None else parts_of_flux(name)
-    found = calibrate_forced(forced, colour, frames, zeropoints, kind, colour_err, circle)
+    origin, star_catalog, star_id = (row[one][0].as_py() for one in ("origin", "catalog", "ref_id"))
+    is_listed = origin == star_catalog and star_id is not None
+    ref_id = np.full(forced.num_rows, star_id if is_listed else -1, np.int64)
+    found = calibrate_forced(forced, colour, frames, zeropoints, kind, colour_err, circle, ref_id)
     if not np.isfinite(found.flux).any():
         raise LakeError(f"{camera} has no flux {name} of this star; `--flux calibrated` is always there")
     made = _replaced(row, found, _places(forced["frame_id"].to_numpy(), ids.to_numpy()))

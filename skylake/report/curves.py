@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,6 +17,7 @@ from skylake.lake import Snapshot
 from skylake.report.curve_fluxes import FluxChoice, in_flux
 from skylake.report.stars.detection_curves import DETECTIONS, DetectedStar, detected_star, detection_curve
 from skylake.report.stars.matched_curves import matched_curve
+from skylake.report.stars.rows_in import rows_in
 
 #: A star is looked for within this distance of a position.
 _REACH_ARCSEC = 60.0
@@ -27,8 +29,6 @@ _AT_INDEX_ARCSEC = 1.0
 #: How many times as far one looks for the nearest star, again and again, where there is none.
 _WIDER = 8.0
 _FARTHEST_DEG = 180.0
-#: Rows of one number that are farther apart are of several stars, which a cone would not bring together.
-_SCATTERED_DEG = 0.1
 #: Which measurements of a star: those at its place, detected or not, or its detections.
 Measured = Literal["forced", "detected"]
 #: Values that are given once for a star, not for each band.
@@ -41,17 +41,18 @@ class NoCurve(UnknownName):
 
 @dataclass(frozen=True, slots=True)
 class _CurveTable:
-    """A table of light curves, and its columns of the identifier and catalog of a star."""
+    """A table of light curves, its columns of the identifier and catalog of a star, and a table of such stars."""
 
     name: str
     number: str
     catalog: str
     names: tuple[str, ...]
+    listed: str
 
 
 _TABLES: dict[Measured, _CurveTable] = {
-    "forced": _CurveTable("forced_lightcurves", "ref_id", "origin", ("ref_id", "star_id")),
-    "detected": _CurveTable("lightcurves", "object_id", "catalog", ("object_id",)),
+    "forced": _CurveTable("forced_lightcurves", "ref_id", "origin", ("ref_id", "star_id"), "targets"),
+    "detected": _CurveTable("lightcurves", "object_id", "catalog", ("object_id",), "star_magnitudes"),
 }
 
 
@@ -109,22 +110,29 @@ def curve_of_object(
 
 
 def _of_star(snapshot: Snapshot, kind: Measured, object_id: int, catalog: str | None) -> pa.Table:
-    """Return the rows of a star by its identifier: first where it is, of which few columns say enough."""
+    """Return the rows of a star by its identifier.
+
+    Light curves have a row for each night of a star. So the star is first looked for in a table that has it once, and
+    in all rows, by few of their columns, only where it is not there.
+    """
     table = _TABLES[kind]
     chosen = pc.field(table.number) == object_id
+    listed = pc.field("ref_id") == object_id
     if kind == "forced":
         chosen |= pc.field("star_id") == object_id
+        listed |= pc.field("star_id") == object_id
     if catalog is not None:
         chosen &= pc.field(table.catalog) == catalog
-    places = snapshot.read(table.name, ["ra_deg", "dec_deg"], filter=chosen)
-    ra, dec = (places[name].to_numpy() for name in ("ra_deg", "dec_deg"))
-    if len(ra) == 0:
-        return snapshot.read(table.name, where=lambda _: False)
-    # Lists of targets may put a star at several places, and catalogs may use a number twice.
-    reach = float(separation_deg(ra[0], dec[0], ra, dec).max()) + _MORE_ARCSEC / 3600.0
-    if reach > _SCATTERED_DEG:
-        return snapshot.merged(table.name, of=chosen)
-    return snapshot.cone(table.name, float(ra[0]), float(dec[0]), reach).filter(chosen)
+    for name, of in ((table.listed, listed), (table.name, chosen)):
+        found = snapshot.read(name, ["_healpix_29"], filter=of)["_healpix_29"].to_numpy()
+        if len(found) == 0:
+            continue
+        # A target may have had several places, the first of which is its identifier.
+        index = np.unique(np.append(found, object_id) if kind == "forced" else found)
+        rows = rows_in(snapshot, table.name, np.column_stack([index, index + 1])).filter(chosen)
+        if rows.num_rows:
+            return rows
+    return snapshot.read(table.name, where=lambda _: False)
 
 
 def curve_named(

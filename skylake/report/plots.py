@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MAX_FIELD_BINS = 24
+#: A map of so many cells along a side has their values written upon it.
+_WRITTEN_BINS = 3
 #: Colours of bands, in the order of their names; grey is for what is flagged.
 BAND_COLOURS = (BLUE, RED, "#3b7d4f", "#7a4a9e", "#8a6d1c")
 #: Up to such a range the scale of counts has ticks at whole numbers only.
@@ -116,6 +118,8 @@ def residuals_over_field(
         figure.colorbar(image, ax=axes, label="median residual, above 0 too bright [mmag]")
         # Cells without a match are distinguished from those without a residual, and the legend hides none.
         axes.set_facecolor(_NOTHING)
+        if bins <= _WRITTEN_BINS:
+            _write_values(axes, cells, width / bins, height / bins)
         text = f"{known.sum()} matches in {bins} x {bins} cells"
         some_empty = bool(np.isnan(cells).any())
         swatch = Patch(
@@ -130,6 +134,20 @@ def residuals_over_field(
         axes.set_ylabel("y [px]")
         axes.grid(visible=False)
         return figure
+
+
+def _write_values(axes: Axes, cells: Floats, width: float, height: float) -> None:
+    """Write the values of few cells into them, since their colours alone say little."""
+    for (row, column), value in np.ndenumerate(cells):
+        if np.isfinite(value):
+            axes.text(
+                (column + 0.5) * width - 0.5,
+                (row + 0.5) * height - 0.5,
+                f"{value:+.1f}",
+                ha="center",
+                va="center",
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 2.0},
+            )
 
 
 def _no_matches(number: int, wanted: str) -> str:
@@ -342,8 +360,7 @@ def sky_map(pixels: npt.NDArray[np.int64], values: Floats, order: int, label: st
             # A pixel across the edge of the map would be drawn across all of it.
             whole = np.ptp(east, axis=1) < 180.0
             drawn, shown = np.radians(np.stack([-east, dec], axis=-1))[whole], values[whole]
-            ticks = np.arange(-150, 151, 30)
-            axes.set_xticks(np.radians(ticks), [f"{(middle - tick) % 360:.0f}°" for tick in ticks])
+            _label_right_ascensions(axes, middle)
         else:
             drawn, shown = _on_a_plane(axes, pixels, order), values
         _draw_pixels(figure, [axes], [drawn], [shown], label)
@@ -353,6 +370,22 @@ def sky_map(pixels: npt.NDArray[np.int64], values: Floats, order: int, label: st
             handles=[note], loc="upper right", bbox_to_anchor=(1.0, -0.11), frameon=False, handlelength=0.0
         )
         return figure
+
+
+def _label_right_ascensions(axes: Axes, middle: float) -> None:
+    """Label a map of the whole sky about a right ascension by round values, legible upon the pixels too."""
+    from matplotlib.patheffects import withStroke
+
+    ra = np.arange(0, 360, 30)
+    east = (ra - middle + 180.0) % 360.0 - 180.0
+    # At the edge a label would be cut off.
+    shown = np.abs(east) <= 155.0
+    # Every other one has a label, so that they hide little.
+    labels = [f"{value}°" if value % 60 == 0 else "" for value in ra[shown]]
+    axes.set_xticks(np.radians(-east[shown]), labels)
+    for text in axes.get_xticklabels():
+        text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+        text.set_zorder(5)
 
 
 def _on_a_plane(axes: Axes, pixels: npt.NDArray[np.int64], order: int, steps: int | None = None) -> Floats:

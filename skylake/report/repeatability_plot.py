@@ -21,6 +21,8 @@ Floats = npt.NDArray[np.float64]
 _MIN_POINTS = 4
 #: Magnitudes of a bin of repeatability.
 _BIN_MAG = 0.5
+#: Fewer stars are in fewer bins.
+_FEW_STARS = 100
 #: A floor is that of so many stars of the smallest errors, and of others up to so many times these.
 _FLOOR_STARS, _FLOOR_ERRORS = 8, 1.5
 
@@ -75,7 +77,8 @@ def repeatability(stars: StarZeropoint, mag: Floats, floor: Floats, title: str) 
         axes.plot(
             found.mag, 1000.0 * found.scatter, ".", ms=3, color=BLUE, alpha=0.4, rasterized=True, label=text
         )
-        number = np.floor(found.mag / _BIN_MAG).astype(int)
+        wide = _BIN_MAG if found.mag.size >= _FEW_STARS else 4.0 * _BIN_MAG
+        number = np.floor(found.mag / wide).astype(int)
         bins = [one for one in np.unique(number) if np.count_nonzero(number == one) >= 5] or [number[0]]
         rows = [number == one for one in bins]
         middle, median, noise, expected = (

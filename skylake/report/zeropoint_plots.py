@@ -10,7 +10,18 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.robust import MAD_TO_SIGMA
-from skylake.report.style import BLUE, GREY, RED, Floats, canvas, dates, draw_note, label_times, legend_below
+from skylake.report.style import (
+    BLUE,
+    GREY,
+    RED,
+    Floats,
+    canvas,
+    dates,
+    dot_size,
+    draw_note,
+    label_times,
+    legend_below,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +31,8 @@ if TYPE_CHECKING:
 _COLOURS = (BLUE, RED, "#3b7d4f", "#7a4a9e", "#8a6d1c")
 #: Bins of a running median, and values that one needs.
 _BINS, _PER_BIN = 14, 8
+#: Of fewer stars the median is that of one of them.
+_STARS_PER_BIN = 5
 #: The vertical axis shows so many robust standard deviations, and at least so much, mag.
 _REACH, _LEAST_REACH = 6.0, 0.01
 #: How far below the lines of extinction the picture reaches, mag.
@@ -73,8 +86,10 @@ def star_zeropoint(
         )
         beyond = int(np.count_nonzero(np.abs(y) > reach))
         text = f"{x.size} matches" + (f", {beyond} of them beyond the picture" if beyond else "")
-        size, alpha = (4.0, 0.5) if x.size < 3000 else (3.0, 0.3)
-        axes.plot(x, y, ".", ms=size, mew=0.0, color=BLUE, alpha=alpha, rasterized=True, label=text)
+        alpha = 0.5 if x.size < 3000 else 0.3
+        axes.plot(
+            x, y, ".", ms=dot_size(x.size), mew=0.0, color=BLUE, alpha=alpha, rasterized=True, label=text
+        )
         _draw_running(axes, x, y, stars.star[known])
         if slope is not None:
             ends = np.array([x.min(), x.max()])
@@ -91,7 +106,7 @@ def star_zeropoint(
 
 def _draw_running(axes: Axes, x: Floats, y: Floats, star: npt.NDArray[np.int64]) -> None:
     """Draw medians in bins of equal numbers, with their errors: those of stars, whose matches are not independent."""
-    bins = min(_BINS, x.size // _PER_BIN)
+    bins = min(_BINS, x.size // _PER_BIN, len(np.unique(star)) // _STARS_PER_BIN)
     if bins < 2:
         return
     pieces = np.array_split(np.argsort(x, kind="stable"), bins)
@@ -219,7 +234,9 @@ def transparency_over_time(
     with canvas(f"{title}{shared}") as (figure, axes):
         known = np.isfinite(value)
         if not known.any():
-            draw_note(axes, "not known: too few nights, or `skylake aggregate` has not compared them yet")
+            draw_note(
+                axes, "not known: fewer than three nights, or `skylake aggregate` has not compared them yet"
+            )
             return figure
         for rows, colour, what in ((known & ~is_cloudy, BLUE, "clear"), (known & is_cloudy, RED, "cloudy")):
             if rows.any():

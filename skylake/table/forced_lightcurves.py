@@ -147,8 +147,9 @@ def partial(given: Given) -> pa.Table:
     forced = _where_they_stay(given["forced_sources"])
     zeropoints = given["zeropoints"]
     facts = target_facts(forced, zeropoints, given["targets"], given[REFERENCE])
+    ref_id = np.where(facts.origin == facts.catalog, facts.ref_id, -1)
     photometry = calibrate_forced(
-        forced, facts.colour, given["frames"], zeropoints, colour_err=facts.colour_err
+        forced, facts.colour, given["frames"], zeropoints, colour_err=facts.colour_err, ref_id=ref_id
     )
     return forced_lightcurves_table(forced, photometry, facts, {given.camera: given.base.site})
 

@@ -15,6 +15,7 @@ from skylake.calibration.ensemble_scatter import (
     ALIKE,
     LEAST_POINTS,
     LEAST_STARS,
+    PERCENTILES,
     FluxScatter,
     Repeats,
     flux_scatters,
@@ -22,6 +23,7 @@ from skylake.calibration.ensemble_scatter import (
     scatter_bins,
 )
 from skylake.core.flags import SPOILED, SourceFlag
+from skylake.curves.noise_model import scintillation_mag
 from skylake.schema import arrow_schema, conform, load
 from skylake.table.aggregate import Aggregate, Given, Granularity, Input, merged_by
 
@@ -30,7 +32,9 @@ Floats = npt.NDArray[np.float64]
 #: Fluxes of ``forced_sources`` without their prefix. Of those that are alike the first is recommended: the light of
 #: neighbours is taken off in all but the last three.
 FORCED_FLUXES = ("hybrid1", "hybrid2", "hybrid3", "psf", "aper1", "aper2", "aper3")
-BIN_MAG = 1.0
+BIN_MAG = 0.5
+#: Bins are near a star if their middle is no farther away.
+_NEAR_MAG = 0.5
 _MAG = 2.5 / np.log(10.0)
 #: Fainter stars have fluxes that noise makes negative, of which there are no magnitudes.
 _LEAST_SNR = 5.0
@@ -63,6 +67,7 @@ def parts_of_flux(name: str) -> tuple[ForcedKind, str | None]:
 def partial(given: Given) -> pa.Table:
     """Return the good magnitudes of a night in all fluxes, as lists of each band."""
     zeropoints = _with_photon_errors(given["zeropoints"])
+    scintillation = _scintillation(given)
     good = pc.equal(pc.bit_wise_and(given["forced_sources"]["flags"], _UNUSED), 0)
     forced = given["forced_sources"].filter(good)
     band, default = _of_frames(forced["frame_id"].to_numpy(), zeropoints)
@@ -85,9 +90,25 @@ def partial(given: Given) -> pa.Table:
             continue
         rows.append(
             {"camera": given.camera, "night": given.night, "band": one, "flux": max(default[mine])}
+            | {"scintillation": scintillation.get(one)}
             | {name: values[mine] for name, values in columns.items()}
         )
     return pa.Table.from_pylist(rows, _partial_schema())
+
+
+def _scintillation(given: Given) -> dict[str, float]:
+    """Return the scintillation of the median frame of each band, where the aperture of the telescope is known."""
+    optics, site = given.base.optics, given.base.site
+    if optics.diameter_m is None or site is None:
+        return {}
+    frames = given["frames"].select(["frame_id", "airmass", "exposure_s"])
+    known = frames.join(given["zeropoints"].select(["frame_id", "band"]), "frame_id", join_type="inner")
+    air, exposure = (np.asarray(known[name].to_numpy(), float) for name in ("airmass", "exposure_s"))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        noise = scintillation_mag(optics.diameter_m, air, exposure, site.height_m)
+    bands = np.asarray(pc.fill_null(known["band"], "").to_pylist(), object)
+    good = np.isfinite(noise)
+    return {one: float(np.median(noise[good & (bands == one)])) for one in set(bands[good].tolist())}
 
 
 def _with_photon_errors(zeropoints: pa.Table) -> pa.Table:
@@ -122,6 +143,7 @@ def _hybrid_of(flux: str) -> str:
 def _partial_schema() -> pa.Schema:
     plain = [arrow_schema(load("repeatability")).field(name) for name in (*_BATCH_KEY, "flux")]
     ids = [pa.field(name, pa.list_(pa.int64())) for name in _IDS]
+    plain.append(pa.field("scintillation", pa.float64()))
     return pa.schema(plain + ids + [pa.field(name, pa.list_(pa.float64())) for name in _VALUES])
 
 
@@ -136,6 +158,7 @@ def finish(rows: pa.Table) -> pa.Table:
             name: row[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
             for name in (*_IDS, *_VALUES)
         }
+        batch["scintillation"] = row["scintillation"][0].as_py()
         found += [batch | one for one in _of_band(lists, row["flux"][0].as_py())]
     arrays = {
         item.name: pa.array([row[item.name] for row in found], item.type, from_pandas=True)
@@ -209,13 +232,15 @@ def _row(one: Any, found: FluxScatter, n_frames: int) -> dict[str, Any]:
     model = ("photon_scale", "photon_scale_err", "floor", "floor_err")
     row: dict[str, Any] = {name: getattr(one, name) for name in (*names, "is_recommended")}
     row |= {name: getattr(found, name) for name in model}
+    row |= {f"scatter_p{percent}": value for percent, value in zip(PERCENTILES, one.percentiles, strict=True)}
     return row | {"photon_err": one.predicted, "n_frames": n_frames}
 
 
 def recommended_flux(rows: pa.Table, magnitude: float) -> str | None:
     """Return the flux that the nights of a camera and band recommend for a star together.
 
-    The ratios of all nights are combined by their errors; a flux is recommended as in a single night.
+    The ratios of all nights, and of bins within half a magnitude, are combined by their errors; a flux is recommended
+    as in a single bin.
 
     Parameters
     ----------
@@ -229,10 +254,9 @@ def recommended_flux(rows: pa.Table, magnitude: float) -> str | None:
     str or None
         None where its default flux is best, or no night has stars of its magnitude.
     """
-    low, high = (rows[name].to_numpy() for name in ("mag_low", "mag_high"))
-    rows = rows.filter(
-        pa.array((low <= magnitude) & (magnitude < high) & (rows["n_stars"].to_numpy() >= LEAST_STARS))
-    )
+    middle = 0.5 * (rows["mag_low"].to_numpy() + rows["mag_high"].to_numpy())
+    near = np.abs(middle - magnitude) <= _NEAR_MAG
+    rows = rows.filter(pa.array(near & (rows["n_stars"].to_numpy() >= LEAST_STARS)))
     flux, ratio, error = (
         rows[name].to_numpy(zero_copy_only=False) for name in ("flux", "ratio", "ratio_err")
     )
@@ -254,13 +278,15 @@ def recommended_flux(rows: pa.Table, magnitude: float) -> str | None:
     return next(name for name, mean in means.items() if mean <= (1.0 + ALIKE) * min(means.values()))
 
 
-_MERGE = merged_by(_BATCH_KEY, {"flux": "max"} | dict.fromkeys((*_IDS, *_VALUES), "concat"))
+_MERGE = merged_by(
+    _BATCH_KEY, {"flux": "max", "scintillation": "max"} | dict.fromkeys((*_IDS, *_VALUES), "concat")
+)
 AGGREGATE = Aggregate(
     name="repeatability",
     inputs=(
         Input("forced_sources", _FORCED_COLUMNS, is_needed=True),
         # Zeropoints change with whatever is read of frames.
-        Input("frames", FORCED_FRAME_COLUMNS, is_followed=False),
+        Input("frames", (*FORCED_FRAME_COLUMNS, "airmass"), is_followed=False),
         Input("zeropoints", (*ZEROPOINT_COLUMNS, "band", "catalog", "colour"), pc.field("zp").is_valid()),
     ),
     key=("camera", "night", "band", "flux", "mag_low"),
@@ -268,4 +294,7 @@ AGGREGATE = Aggregate(
     partial=partial,
     merge=_MERGE,
     finish=finish,
+    profile=("optics", "site"),
+    # Bins are of half a magnitude since the second.
+    version="2",
 )

@@ -55,7 +55,7 @@ class _Points:
 
     def sums(self, values: Floats) -> Floats:
         """Return the sum of values over the points of each star."""
-        return np.bincount(self.star, values, len(self.starts) - 1)
+        return np.asarray(np.bincount(self.star, values, len(self.starts) - 1), float)
 
     def of(self, chosen: npt.NDArray[np.bool_]) -> _Points:
         """Return some of the points; stars may be left without any."""
@@ -154,7 +154,7 @@ def _stands_alone(points: _Points) -> npt.NDArray[np.bool_]:
     )
 
 
-def _sums(points: _Points) -> dict[str, npt.NDArray[np.generic]]:
+def _sums(points: _Points) -> dict[str, npt.NDArray[Any]]:
     """Return the sums of each star; null where it has no point."""
     mag, weight = points.mag, points.err**-2.0
     n_good = np.diff(points.starts)
@@ -165,7 +165,7 @@ def _sums(points: _Points) -> dict[str, npt.NDArray[np.generic]]:
     joint = 1.0 / (points.err[:-1] * points.err[1:])[is_pair]
 
     def pairs(values: Floats) -> Floats:
-        return np.bincount(pair, values, len(n_good))
+        return np.asarray(np.bincount(pair, values, len(n_good)), float)
 
     with np.errstate(divide="ignore", invalid="ignore"):
         of_night = of_mag**2 / of_weight
@@ -193,7 +193,7 @@ def _sums(points: _Points) -> dict[str, npt.NDArray[np.generic]]:
         "sum_pair_mag": pairs(joint * (first + second)),
         "sum_pair_mag2": pairs(joint * first * second),
     }
-    counts = {
+    counts: dict[str, npt.NDArray[Any]] = {
         "n_good": n_good.astype(np.int32),
         "n_nights": some.astype(np.int32),
         "n_pairs": np.bincount(pair, minlength=len(n_good)).astype(np.int32),

@@ -20,6 +20,12 @@ CREATE MACRO extinction_variance(extinction_err, mean_airmass, altitude_deg) AS
     CASE WHEN extinction_err IS NULL OR mean_airmass IS NULL THEN 0.0
         ELSE pow(extinction_err * (airmass(altitude_deg) - mean_airmass), 2) END;
 
+-- Variance of its noise that a star with a share in a zeropoint does not show, as the zeropoint follows it: at most the random
+-- variance of the zeropoint.
+CREATE MACRO cancelled_variance(share, flux, flux_err, floor_variance, zp_random_err) AS
+    coalesce(least(2.0 * share * (coalesce(CASE WHEN flux > 0 THEN pow(1.0857362 * flux_err / flux, 2) END, 0.0)
+        + floor_variance), pow(zp_random_err, 2)), 0.0);
+
 -- Mean square distance from the pivot of the colour of a star that nobody knows, given the spread of the colours of n stars and
 -- that of their mean from the pivot: those of usual fields count as four stars more, as in skylake.calibration.calibrated_matches.
 CREATE MACRO unknown_offsets(spread, mean_offset, n) AS
@@ -99,7 +105,8 @@ LEFT JOIN zeropoints_in_force AS z USING (frame_id);
 -- The calibration in force as it enters magnitudes: star_zp_err is the error for a star of unknown colour, fit_variance and
 -- colour_term_err are what it is made of. An error of the aperture correction is no part of it: flux and zp have it alike,
 -- and the magnitude is the same. star_random_err is the part that is the frame's own. Beside these, magnitudes have the
--- scatter of bright stars from frame to frame (floor_variance) and the error of position_terms (place_variance).
+-- scatter of bright stars from frame to frame (floor_variance) and the error of position_terms (place_variance), of which
+-- the frame's own part (own_place_variance) is random.
 CREATE VIEW zeropoints_of_stars AS
 SELECT
     t.*,
@@ -108,6 +115,7 @@ SELECT
     least(coalesce(t.zp_random_err, 0.0), sqrt(t.fit_variance + t.pivot_variance + t.colour_variance)) AS star_random_err,
     pow(coalesce(t.floor_mag, 0.0), 2) AS floor_variance,
     pow(coalesce(t.position_err, 0.0), 2) AS place_variance,
+    pow(coalesce(t.position_random_err, 0.0), 2) AS own_place_variance,
     coalesce(t.photon_scale, 1.0) AS flux_err_scale
 FROM (
     SELECT
@@ -151,7 +159,13 @@ SELECT
         AS mag_systematic_err
 FROM (
     SELECT
-        t.* EXCLUDE (measured_flux, measured_flux_err, flux_err_scale, own_flux, neighbour_share, neighbour_share_err),
+        t.* EXCLUDE (measured_flux, measured_flux_err, flux_err_scale, own_flux, neighbour_share, neighbour_share_err,
+            zp_err, zp_random_err, own_share, floor_variance),
+        -- A star that is too bright by chance makes the zeropoint fainter by its share of that.
+        sqrt(pow(t.zp_err, 2) - cancelled_variance(t.own_share, t.measured_flux, t.measured_flux_err * t.flux_err_scale,
+            t.floor_variance, t.zp_random_err)) AS zp_err,
+        sqrt(pow(t.zp_random_err, 2) - cancelled_variance(t.own_share, t.measured_flux,
+            t.measured_flux_err * t.flux_err_scale, t.floor_variance, t.zp_random_err)) AS zp_random_err,
         t.measured_flux - coalesce(t.own_flux * t.neighbour_share, 0.0) AS total_flux,
         t.measured_flux_err * t.flux_err_scale AS total_flux_err,
         coalesce(t.own_flux * t.neighbour_share, 0.0) AS neighbour_flux,
@@ -164,12 +178,14 @@ FROM (
             z.band,
             z.zp,
             z.flux_err_scale,
+            z.floor_variance,
+            coalesce(list_extract(z.shares.share, list_position(z.shares.ref_id, m.ref_id)), 0.0) AS own_share,
             extinction_mag(z.extinction, s.altitude_deg) AS lost_mag,
             position_offset(z.position_terms.coefficient, s.x_px, s.y_px, f.width_px, f.height_px) AS place_mag,
             sqrt(pow(z.star_zp_err, 2) + extinction_variance(z.extinction_err, z.mean_airmass, s.altitude_deg)
                 + z.floor_variance + z.place_variance) AS zp_err,
             CASE WHEN extinction_variance(z.extinction_err, z.mean_airmass, s.altitude_deg) IS NOT NULL
-                THEN sqrt(pow(z.star_random_err, 2) + z.floor_variance) END AS zp_random_err,
+                THEN sqrt(pow(z.star_random_err, 2) + z.floor_variance + z.own_place_variance) END AS zp_random_err,
             pow(10, 0.4 * (z.zp + coalesce(z.colour_term * (m.ref_colour - z.pivot_colour), 0)
                 - extinction_mag(z.extinction, s.altitude_deg) + place_mag - m.ref_mag)) AS own_flux,
             m.ref_crowding - coalesce(z.sky_light_scale, 1) * m.ref_sky_light AS neighbour_share,
@@ -214,7 +230,10 @@ FROM (
         CASE WHEN m.ref_colour IS NULL OR c.mag IS NULL THEN c.mag_err
             ELSE sqrt(
                 pow(1.0857362 * c.total_flux_err / c.total_flux, 2)
-                + z.fit_variance + z.floor_variance + z.place_variance
+                + z.fit_variance + z.place_variance
+                -- With the scatter of bright stars, and without what cancels of a star's own noise.
+                + greatest(coalesce(pow(c.zp_random_err, 2) - pow(z.star_random_err, 2) - z.own_place_variance, z.floor_variance),
+                    -z.fit_variance)
                 + extinction_variance(z.extinction_err, z.mean_airmass, c.altitude_deg)
                 + coalesce(pow(z.colour_term_err * (m.ref_colour - z.mean_colour), 2), 0)
                 + coalesce(pow(z.colour_term * m.ref_colour_err, 2), 0)
@@ -294,7 +313,7 @@ FROM (
             + CASE z.flux WHEN 'kron' THEN z.aperture_variance ELSE 0.0 END + z.floor_variance + z.place_variance) AS zp_err,
         CASE WHEN extinction_variance(z.extinction_err, z.mean_airmass, s.altitude_deg) IS NOT NULL
             THEN sqrt(pow(z.star_random_err, 2) + CASE z.flux WHEN 'kron' THEN z.aperture_variance ELSE 0.0 END
-                + z.floor_variance) END AS zp_random_err,
+                + z.floor_variance + z.own_place_variance) END AS zp_random_err,
         CASE c.circle
             WHEN 1 THEN s.flux_hybrid1 * f.apcor_aper1 * coalesce(s.apcor_rel_aper1, 1)
             WHEN 2 THEN s.flux_hybrid2 * f.apcor_aper2 * coalesce(s.apcor_rel_aper2, 1)

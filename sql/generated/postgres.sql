@@ -676,6 +676,7 @@ CREATE TABLE zeropoints (
 	method VARCHAR(16),
 	reference_version INTEGER,
 	position_err DOUBLE PRECISION,
+	position_random_err DOUBLE PRECISION,
 	floor_mag DOUBLE PRECISION,
 	photon_scale DOUBLE PRECISION,
 	PRIMARY KEY (frame_id, catalog, version)
@@ -754,6 +755,8 @@ COMMENT ON COLUMN zeropoints.method IS 'What the stars of the fit were compared 
 COMMENT ON COLUMN zeropoints.reference_version IS 'Version of star_magnitudes and global_solutions that was used; null for method frame';
 
 COMMENT ON COLUMN zeropoints.position_err IS 'Standard error of the offset of position_terms, rms over the frame; null means 0 [mag]';
+
+COMMENT ON COLUMN zeropoints.position_random_err IS 'Part of position_err from the terms that the frame has of its own, which averages down with the number of frames; null means 0 [mag]';
 
 COMMENT ON COLUMN zeropoints.floor_mag IS 'Scatter of bright constant stars from frame to frame beyond photon noise and zeropoint; part of the random errors of magnitudes; null if not known [mag]';
 

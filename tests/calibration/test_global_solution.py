@@ -208,6 +208,26 @@ def test_a_variable_star_is_found_and_spoils_nothing(case: Sky) -> None:
     assert np.std((solved.frames.zeropoint - case.zeropoint)[case.clear]) < 1.5e-3
 
 
+def test_an_outburst_that_a_few_nights_show_is_found() -> None:
+    """Nine frames of one night, and one of each of three others, on which a star is brighter by a magnitude."""
+    rng = np.random.default_rng(6)
+    frame, star = (one.ravel() for one in np.mgrid[:12, :300])
+    night = np.array([0] * 9 + [1, 2, 3])[frame]
+    magnitude, error = rng.uniform(8.0, 12.0, 300), np.full(len(frame), 0.01)
+    measured = magnitude[star] - 20.0 + 0.01 * rng.normal(size=len(frame))
+    false = rng.random(len(frame)) < 0.02
+    measured[false] += rng.normal(0.0, 0.7, false.sum())
+    measured[(star == 7) & (night > 0)] -= 1.0
+    nothing = np.zeros(len(frame))
+    references = References(magnitude, np.full(300, 0.05), np.zeros(300), np.zeros(300))
+    options = GlobalOptions(illumination_degree=0, frame_degree=0)
+    solved = solve_globally(
+        Observations(frame, star, night, measured, error, nothing, nothing, nothing), references, options
+    )
+    assert solved.stars.is_variable[7] and solved.stars.is_variable.sum() <= 2
+    assert solved.stars.magnitude[7] == pytest.approx(magnitude[7], abs=0.02)
+
+
 def test_groups_without_common_stars_are_tied_each_by_its_own_stars(case: Sky) -> None:
     other = sky(5, n_frames=60)
     n_stars, n_frames = len(case.natural), len(case.zeropoint)
@@ -337,6 +357,44 @@ def test_frames_alone_find_extinction_too() -> None:
     found = solve_frames(case.observations, stars, camera, replace(OPTIONS, has_extinction=True))
     assert np.all(np.abs(found.extinction - case.extinction) < 4.0 * found.extinction_error)
     assert 0.8 < half_width(((found.zeropoint - case.zeropoint) / found.zeropoint_error)[case.clear]) < 1.2
+
+
+def test_the_error_of_extinction_is_none_of_what_the_stars_of_a_frame_measure() -> None:
+    """Far from the zenith a frame knows its stars better than the zenith; nights share the error of extinction."""
+    rng = np.random.default_rng(11)
+    n_nights, n_frames, n_stars, noise, k = 60, 5, 30, 0.03, 0.25
+    frame, star = (one.ravel() for one in np.mgrid[: n_nights * n_frames, :n_stars])
+    airmass = rng.uniform(0.3, 1.5, frame.size)
+    magnitude, nothing = rng.uniform(3.0, 5.0, n_stars), np.zeros(n_stars)
+    measured = magnitude[star] + k * airmass + noise * rng.normal(size=frame.size)
+    place = rng.uniform(-1.0, 1.0, (2, frame.size))
+    observations = Observations(
+        frame, star, frame // n_frames, measured, np.full(frame.size, noise), *place, airmass
+    )
+    stars = References(magnitude, np.full(n_stars, 1e-4), nothing, nothing)
+    camera = CameraResponse(np.zeros(0), np.zeros(0), 0.0, 0.0, 1.0, 0.0)
+    options = GlobalOptions(illumination_degree=0, frame_degree=0, has_extinction=True)
+    found = solve_frames(observations, stars, camera, options)
+    night = np.arange(n_nights * n_frames) // n_frames
+    mean = np.bincount(frame, airmass) / n_stars
+    off = found.zeropoint - (found.extinction[night] - k) * mean
+    assert 0.85 < np.std(off / found.error_at_stars) < 1.15
+    assert 0.85 < np.std(found.zeropoint / found.zeropoint_error) < 1.15
+    assert np.median(found.error_at_stars / found.zeropoint_error) < 0.8
+
+
+def test_stars_that_claim_no_error_are_stars() -> None:
+    rng = np.random.default_rng(3)
+    frame, star = (one.ravel() for one in np.mgrid[:40, :40])
+    magnitude, nothing = rng.uniform(8.0, 10.0, 40), np.zeros(40)
+    measured = magnitude[star] - 20.0 + 0.002 * rng.normal(size=frame.size)
+    error, place = np.full(frame.size, 0.002), np.zeros(frame.size)
+    observations = Observations(frame, star, 0 * frame, measured, error, place, place, place)
+    stated = np.where(np.arange(40) < 20, 0.0, 0.03)
+    references = References(magnitude + rng.normal(0.0, stated), stated, nothing, nothing)
+    found = solve_globally(observations, references, GlobalOptions(illumination_degree=0, frame_degree=0))
+    assert np.abs(found.frames.zeropoint - 20.0).max() < 0.003
+    assert np.nanmax(np.abs(found.stars.magnitude - magnitude)) < 0.003
 
 
 def drifting_night(rng: np.random.Generator, illumination: np.ndarray) -> tuple[Observations, np.ndarray]:

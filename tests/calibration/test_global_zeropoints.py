@@ -100,6 +100,32 @@ def test_magnitudes_are_those_of_the_stars_wherever_they_are_on_the_frame(night:
     assert (found.zp_systematic_err >= 0.004).all()
 
 
+def test_points_of_few_comparison_stars_have_the_scatter_of_their_errors(
+    frame_rows: Callable[..., pa.Table], match_rows: Callable[..., pa.Table]
+) -> None:
+    """Where a star is a fifth of its own comparison, the zeropoint follows its noise, and its points scatter less."""
+    random, n_frames, mag = np.random.default_rng(12), 400, np.linspace(9.0, 12.0, 12)
+    error = 0.003 * 10 ** (0.25 * (mag - 9.0))
+    sigma = np.hypot(error, 0.002)
+    frame, star = (one.ravel() for one in np.mgrid[:n_frames, :12])
+    flux = 10 ** (-0.4 * (mag[star] - 20.0 + sigma[star] * random.normal(size=len(star))))
+    frames = frame_rows(n_frames)
+    matches = match_rows(
+        len(star), frame_id=frame + 1, ref_id=star, source_no=star, ref_mag=mag[star],
+        flux_aper2=flux, flux_aper2_err=error[star] / 1.0857 * flux,
+    )  # fmt: skip
+    camera = CameraResponse(np.zeros(0), np.zeros(0), 0.0, 0.0, 1.0, 0.002)
+    none = np.zeros(12)
+    reference = StarReference(7, np.arange(12), mag, none + 1e-5, none, camera, 0.0, 0)
+    plain = replace(V, band=FilterBand("V", None, 0.0))
+    zeropoints = calibrated_frames(frames, matches, {"V": plain}, {"V": reference}, "simcat", 1)
+    found = calibrate_matches(matches, frames.select(FRAME_COLUMNS), zeropoints.select(ZEROPOINT_COLUMNS))
+    pulls = (found.mag - mag[star]) / np.sqrt(found.mag_err**2 - found.zp_systematic_err**2)
+    widths = np.sqrt(np.mean(pulls.reshape(n_frames, 12) ** 2, axis=0))
+    assert zeropoints["shares"][0].as_py()["share"][0] > 0.15
+    np.testing.assert_allclose(widths, 1.0, atol=0.1)
+
+
 def test_a_frame_of_other_stars_is_calibrated_with_the_catalog_and_the_camera(night: Any) -> None:
     made, reference = night
     star = np.where(made.frame == 2, made.star + 1000, made.star)

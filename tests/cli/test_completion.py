@@ -69,6 +69,7 @@ def test_tables_are_offered_where_a_command_takes_them(quoted: str, environment:
         "matches",
         "sources",
         "star_magnitudes",
+        "star_statistics",
     ]
     assert offered(environment, "cone", quoted) == plain(*positions)
     assert offered(environment, "path", quoted, typed="f") == plain(

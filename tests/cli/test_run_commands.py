@@ -373,8 +373,8 @@ def test_frames_that_changed_their_band_have_no_difference(
 ) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(camera.read_text() + 'filters.V.band = "B"\n')
-    told = well("calibrate", copied, "--profile", path, "--version", 2).out
-    assert told.splitlines()[0].endswith("0 nights up to date")
+    line = well("calibrate", copied, "--profile", path, "--version", 2).out
+    assert line.splitlines()[0].endswith("0 nights up to date")
     rows = well("calibrate", copied, "--diff", 1, 2, "--json").json
     assert [(row["band"], row["n_other_band"], row["median_mag"]) for row in rows] == [("V", 4, None)] * 2
     assert well("calibrate", copied, "--diff", 1, 2).out.splitlines()[-1] == (

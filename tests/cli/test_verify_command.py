@@ -44,6 +44,19 @@ def test_a_whole_lake_is_reported_to_be_well(lake: Path, well: Run) -> None:
     assert {check["kind"] for check in deep["checks"]} == {"fast", "deep", "hats"}
 
 
+def test_what_the_next_aggregate_makes_anew_is_not_broken(
+    new_lake: Path, sky: Path, camera: Path, well: Run
+) -> None:
+    first, *others = sorted((sky / "frames").rglob("*.fits*"))[:3]
+    well("ingest", new_lake, "--camera", camera, first)
+    well("verify", new_lake)
+    well("aggregate", new_lake, "nights")
+    well("ingest", new_lake, "--camera", camera, *others)
+    well("verify", new_lake)
+    well("aggregate", new_lake, "nights")
+    well("verify", new_lake)
+
+
 def test_damage_is_shown_with_a_command_to_paste(lake: Path, well: Run, skylake_command: Run) -> None:
     lost = min((lake / "frames" / "dataset").glob("*.parquet"))
     lost.unlink()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skylake.core.clear_sky import Shares, clear_level, log_clear, log_cloudy
+from skylake.core.clear_sky import THIN_MAG, Shares, clear_level, log_clear, log_cloudy, thin_share
 
 
 @given(st.floats(0.002, 0.5), st.floats(0.01, 2.0))
@@ -61,3 +61,14 @@ def test_one_night_tells_nothing() -> None:
     level = clear_level(np.array([18.0]), np.array([0.01]))
     assert 0.3 < level.p_clear[0] < 0.7
     assert level.error > 0.1
+
+
+@given(st.floats(-0.3, 0.1), st.floats(0.003, 0.1), st.floats(0.05, 1.0))
+def test_the_share_of_thin_clouds_is_that_of_the_posterior(
+    deviation: float, sigma: float, depth: float
+) -> None:
+    taken = (np.arange(200_000) + 0.5) * 1e-5
+    density = -taken / depth - 0.5 * ((deviation + taken) / sigma) ** 2
+    posterior = np.exp(density - density.max())
+    expected = posterior[taken < THIN_MAG].sum() / posterior.sum()
+    assert thin_share(np.array([deviation]), sigma, depth)[0] == pytest.approx(expected, abs=2e-3)

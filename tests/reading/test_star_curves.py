@@ -154,6 +154,20 @@ def test_objects_are_the_light_curves_of_a_cone(lake: LakeReader) -> None:
     )
 
 
+def test_a_check_star_is_constant_near_and_as_bright(lake: LakeReader) -> None:
+    from skylake.report.curves import curve_of_object
+    from skylake.report.stars.constant_star import constant_star_near
+
+    curve = curve_of_object(lake._snapshot, 2)
+    found = constant_star_near(lake._snapshot, curve)
+    assert found is not None
+    # Stars 1 to 3 of the demo vary; star 1 is the one that is most alike in brightness.
+    assert found["object_id"] not in (1, 2, 3)
+    assert abs(found["bands"][0]["mag_median"] - curve["bands"][0]["mag_median"]) < 2.0
+    mags = np.array([point["mag"] for point in found["points"]])
+    assert mags.std() < 0.03 and len(mags) >= 0.8 * len(curve["points"])
+
+
 @pytest.fixture(scope="module")
 def with_variables(
     demo: Path, copy_lake: Callable[[Path, Path], Path], tmp_path_factory: pytest.TempPathFactory

@@ -208,6 +208,14 @@ def test_a_whole_sky_map_leaves_out_only_pixels_on_its_edge() -> None:
     assert len(sky) - 4 * 2**3 * 2 < len(drawn.get_paths()) <= len(sky)
 
 
+def test_a_whole_sky_map_has_round_right_ascensions() -> None:
+    pixels = np.arange(192)[:100]
+    axes = plots.sky_map(pixels, np.ones(100), 2, "visits", "title").axes[0]
+    labels = [text.get_text() for text in axes.get_xticklabels()]
+    assert {text for text in labels if text} <= {f"{value}°" for value in range(0, 360, 60)}
+    assert sum(map(bool, labels)) >= 4
+
+
 def test_a_pixel_of_a_whole_sky_map_is_where_labels_say() -> None:
     sky = np.arange(12 * 4**3)
     figure = plots.sky_map(sky, sky * 1.0, 3, "visits", "a map")
@@ -216,7 +224,8 @@ def test_a_pixel_of_a_whole_sky_map_is_where_labels_say() -> None:
     labels = {
         label.get_text(): tick for tick, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
     }
-    middle = round(float(next(text for text, tick in labels.items() if tick == 0.0).rstrip("°")))
+    label, tick = next((text, tick) for text, tick in labels.items() if text)
+    middle = float(label.rstrip("°")) + np.degrees(tick)
     for pixel, path in zip(drawn.get_array().astype(int), drawn.get_paths(), strict=True):
         ra, dec = healpy.pix2ang(8, pixel, nest=True, lonlat=True)
         west = np.radians((middle - ra + 180.0) % 360.0 - 180.0)

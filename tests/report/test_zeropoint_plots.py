@@ -128,3 +128,13 @@ def test_nothing_to_draw_is_said() -> None:
     ]
     for figure in figures:
         assert figure.axes[0].texts[0].get_text()
+
+
+def test_a_running_median_is_one_of_several_stars() -> None:
+    """Eight matches each of four stars give no median worth a point."""
+    few = StarZeropoint(np.zeros(32), np.full(32, 0.01), np.repeat(np.arange(4), 8))
+    axes = star_zeropoint(few, np.linspace(10.0, 14.0, 32), "magnitude [mag]", "title").axes[0]
+    assert len(axes.containers) == 0
+    many = StarZeropoint(np.zeros(200), np.full(200, 0.01), np.arange(200))
+    axes = star_zeropoint(many, np.linspace(10.0, 14.0, 200), "magnitude [mag]", "title").axes[0]
+    assert len(axes.containers) == 1

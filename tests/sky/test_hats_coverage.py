@@ -5,6 +5,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hats.loaders.read_hats import _read_moc_from_point_map
 from hypothesis import given, settings
@@ -17,11 +19,13 @@ from skylake.sky.hats_coverage import (
     MOC_FITS,
     MOC_JSON,
     POINT_MAP,
+    THUMBNAIL,
     cell_of,
     read_coverage,
     sky_fraction,
     write_coverage,
     write_map,
+    write_thumbnail,
 )
 
 N_CELLS = 12 * 4**COVERAGE_ORDER
@@ -64,3 +68,16 @@ def test_a_damaged_map_is_an_error_and_a_missing_one_is_none(tmp_path: Path, tex
     (tmp_path / MOC_JSON).write_text(text)
     with pytest.raises(ValueError, match="cannot be read"):
         read_coverage(tmp_path)
+
+
+def test_a_thumbnail_has_the_first_row_of_each_pixel(tmp_path: Path) -> None:
+    rows = pa.table({"_healpix_29": np.arange(12) << 58, "mag_V": np.arange(12.0)})
+    for first in (0, 6):
+        leaf = tmp_path / "dataset" / "Norder=0" / "Dir=0" / f"Npix={first}" / "a.parquet"
+        leaf.parent.mkdir(parents=True)
+        # As of a column that came later.
+        names = ["_healpix_29"] if first else rows.column_names
+        pq.write_table(rows.slice(first, 6).select(names), leaf)
+    write_thumbnail(tmp_path, rows.schema)
+    found = pq.read_table(tmp_path / THUMBNAIL)
+    assert found.to_pydict() == {"_healpix_29": [0, 6 << 58], "mag_V": [0.0, None]}

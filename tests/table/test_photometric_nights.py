@@ -123,13 +123,13 @@ def simulated(random: np.random.Generator, n: int) -> tuple[list[dict[str, Any]]
     )
     rows, truth = [], []
     for day in range(n):
-        n_frames = int(random.integers(8, 40))
+        n_frames = int(random.integers(4, 20))
         mjd = np.sort(random.uniform(0.0, 0.3, n_frames))
         beyond = random.uniform(0.0, 0.3) + random.uniform(0.2, 0.8) * np.abs(2.0 * mjd / 0.3 - 1.0)
         kind = random.choice(4, p=[share, *(1.0 - share) * np.array([0.4, 0.3, 0.3])])
         inside = np.abs(mjd - random.uniform(0.0, 0.3)) < random.uniform(0.02, 0.1)
         patchy = random.exponential(depth, n_frames)
-        grey = max(random.exponential(depth), 0.03)
+        grey = random.exponential(depth)
         cloud = [np.zeros(n_frames), np.where(inside, patchy, 0.0), np.full(n_frames, grey), patchy + 0.05][
             kind
         ]
@@ -157,12 +157,12 @@ def test_probabilities_are_frequencies() -> None:
         probability += [judged(rows, day)["p_photometric"] for day in range(16)]
         truth += real
     p, t = np.array(probability), np.array(truth)
-    for low, high in ((0.0, 0.2), (0.2, 0.8), (0.8, 1.001)):
+    for low, high in ((0.0, 0.1), (0.1, 0.9), (0.9, 1.001)):
         some = (p >= low) & (p < high)
         expected, n = float(p[some].mean()), int(some.sum())
         assert n >= 8, (low, n)
         assert t[some].mean() == pytest.approx(
-            expected, abs=0.12 + 2.0 * np.sqrt(expected * (1 - expected) / n)
+            expected, abs=0.1 + 2.0 * np.sqrt(expected * (1 - expected) / n)
         )
     brier = float(np.mean((p - t) ** 2))
-    assert brier < 0.06, "a constant guess has 0.25"
+    assert brier < 0.03, "a constant guess has 0.25"

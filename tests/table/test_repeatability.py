@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from skylake import cameras
 from skylake.schema import arrow_schema, conform, load
 from skylake.table.aggregate import Given
 from skylake.table.repeatability import AGGREGATE, recommended_flux
@@ -25,23 +26,23 @@ def a_night(psf_noise: float, seed: int = 1) -> pa.Table:
             f"flux_{name}": 100.0 * (1.0 + random.normal(0.0, noise, n)),
             f"flux_{name}_err": np.full(n, 100.0 * noise),
         }
-    frames = {"frame_id": np.arange(N_FRAMES) + 1, "exposure_s": np.ones(N_FRAMES)}
+    frames = {"frame_id": np.arange(N_FRAMES) + 1, "exposure_s": np.full(N_FRAMES, 4.0)}
+    frames["airmass"] = np.full(N_FRAMES, 1.0)
     frames |= {f"apcor_aper{number}": np.ones(N_FRAMES) for number in (1, 2, 3)}
     frames |= {f"aper{number}_radius_px": np.full(N_FRAMES, 2.0 * number) for number in (1, 2, 3)}
     zero = {
         "frame_id": np.arange(N_FRAMES) + 1,
-        "zp": random.normal(20.5, 0.1, N_FRAMES),
+        "zp": random.normal(20.75, 0.1, N_FRAMES),
         "zp_err": np.full(N_FRAMES, 0.01),
     }
     zero |= {"flux": ["aper2"] * N_FRAMES, "band": ["V"] * N_FRAMES, "version": np.ones(N_FRAMES)}
     # The light of all stars follows the transparency of the frame.
-    factor = 10.0 ** (-0.4 * (zero["zp"] - 20.5))[frame]
+    factor = 10.0 ** (-0.4 * (zero["zp"] - 20.75))[frame]
     forced = {name: values / factor if "flux" in name else values for name, values in forced.items()}
     tables = {"forced_sources": forced, "frames": frames, "zeropoints": zero}
     asked = {one.table: one.columns for one in AGGREGATE.inputs}
-    given = Given(
-        "lab", 20240407, {name: _table(name, asked[name] or (), values) for name, values in tables.items()}
-    )
+    rows = {name: _table(name, asked[name] or (), values) for name, values in tables.items()}
+    given = Given("lab", 20240407, rows, cameras.load("sim"))
     return AGGREGATE.finish(AGGREGATE.merge([AGGREGATE.partial(given)]))
 
 
@@ -66,18 +67,25 @@ def test_a_night_says_how_its_stars_repeat_and_which_flux_is_best() -> None:
     assert rows.photon_err["psf"] == pytest.approx(0.033, abs=0.003)
     assert rows.ratio["hybrid2"] == 1.0
     assert list(rows.index[rows.is_recommended]) == ["psf"]
+    shares = ["scatter_p2", "scatter_p25", "scatter", "scatter_p75", "scatter_p98"]
+    assert np.all(np.diff(rows[shares].to_numpy(float), axis=1) >= 0)
+    assert np.all(rows.mag_high - rows.mag_low == 0.5)
+    # A lens of 10 cm: 11 mmag in a second at sea level.
+    site = cameras.load("sim").base.site
+    expected = 1.0857 * 1.5 * np.sqrt(1e-5) * 0.1 ** (-2 / 3) / 2.0 * np.exp(-site.height_m / 8000.0)
+    np.testing.assert_allclose(rows.scintillation, expected, rtol=1e-3)
 
 
 def test_nights_are_put_together_by_their_errors() -> None:
     rows = a_night(0.03)
-    assert recommended_flux(rows, 15.0) == "psf"
+    assert recommended_flux(rows, 15.7) == "psf"
     assert recommended_flux(rows, 9.0) is None
-    assert recommended_flux(a_night(0.1), 15.0) is None
+    assert recommended_flux(a_night(0.1), 15.7) is None
     other = pa.concat_tables([rows, _of_night(a_night(0.1, 2), 20240408)])
     # A night in which the flux is missing says that it cannot be relied on.
     lacking = _of_night(rows.filter(pa.compute.not_equal(rows["flux"], "psf")), 20240409)
-    assert recommended_flux(pa.concat_tables([rows, lacking]), 15.0) is None
-    assert recommended_flux(other, 15.0) == "psf"
+    assert recommended_flux(pa.concat_tables([rows, lacking]), 15.7) is None
+    assert recommended_flux(other, 15.7) == "psf"
 
 
 def _of_night(rows: pa.Table, night: int) -> pa.Table:
@@ -90,5 +98,7 @@ def test_a_night_without_zeropoints_has_no_rows() -> None:
         one.table: _table(one.table, one.columns or (), {"frame_id": np.zeros(0, int)})
         for one in AGGREGATE.inputs
     }
-    found = AGGREGATE.finish(AGGREGATE.merge([AGGREGATE.partial(Given("lab", 20240407, empty))]))
+    found = AGGREGATE.finish(
+        AGGREGATE.merge([AGGREGATE.partial(Given("lab", 20240407, empty, cameras.load("sim")))])
+    )
     assert conform(found, load("repeatability")).num_rows == 0

@@ -47,6 +47,7 @@ from skylake.flow.zeropoints.calibration_parameters import (
     camera_of_frames,
     transformations_of,
 )
+from skylake.flow.zeropoints.camera_epochs import same_epoch
 from skylake.flow.zeropoints.choose_matches import match_radius_arcsec
 from skylake.flow.zeropoints.crossmatch_night import filters_of, match_night, with_filters
 from skylake.flow.zeropoints.season_plans import SeasonPlan, plan_seasons
@@ -653,7 +654,10 @@ def calibrate_night(night: Night, profile: Profile, tree: PixelTree, staging: Pa
     # In one order, whether they were joined now or read: sums of the same numbers differ in another.
     matches = matches.sort_by([("frame_id", "ascending"), ("source_no", "ascending")])
     bands, version = _bands(frames, camera, reference), night.version
-    references = {one.key.band: one.read() for one in night.solutions if one.key.band in bands}
+    known = {one.key.band: one.read() for one in night.solutions if one.key.band in bands}
+    references = {
+        band: stars for band, stars in known.items() if same_epoch(camera, profile.at(stars.mjd_last))
+    }
     zeropoints = calibrated_frames(frames, matches, bands, references, reference.name, version)
     zeropoints_part = stage_part(
         zeropoints,

@@ -35,6 +35,7 @@ from skylake.flow.execution.run_progress import Progress, counted
 from skylake.flow.execution.task_guard import value_of
 from skylake.flow.staleness import Why
 from skylake.flow.zeropoints.calibration_parameters import camera_of_frames
+from skylake.flow.zeropoints.camera_epochs import of_one_epoch
 from skylake.flow.zeropoints.crossmatch_night import filters_of, with_filters
 from skylake.flow.zeropoints.repeat_memory import RepeatMemory, keep_memory, read_memory
 from skylake.flow.zeropoints.repeated_stars import groups, new_stars_repeat, solved_stars
@@ -157,6 +158,13 @@ def solve_planned(
     return report
 
 
+def _has_new_repeats(season: Season, plan: SeasonPlan) -> bool:
+    """Tell whether those stars repeat that the solution in force has not; cuts may have left none of them."""
+    seen = season.observations
+    is_new = ~np.isin(seen.star, solved_stars(plan))
+    return has_repeats(seen.frame[is_new], seen.star[is_new])
+
+
 def _withdraw(lake: Lake, snapshot: Snapshot, plan: SeasonPlan, workers: Workers, progress: Progress) -> None:
     """Note in the latest solution of a band that no frame is calibrated with it any more."""
     if plan.held is None or WITHDRAWN in plan.held.solution.inputs:
@@ -219,6 +227,7 @@ def _read(
         FRAME_COLUMNS,
         pc.field("status") == Status.OK.value,
     )
+    frames, left_out = of_one_epoch(frames, profile, f"{plan.camera} {plan.band}")
     latest = profile.at(float(pc.max(frames["mjd_mid"]).as_py()))
     wanted = _band_of(latest, plan.band)
     if wanted is None:
@@ -234,7 +243,7 @@ def _read(
         pieces.append(value_of(result, f"{plan.key.name}: the matches could not be read"))
     progress.end()
     nights = dict(zip(frames["frame_id"].to_pylist(), frames["night"].to_pylist(), strict=True))
-    return StarObservations.together(pieces), wanted, nights, notes
+    return StarObservations.together(pieces), wanted, nights, left_out + notes
 
 
 def _band_of(camera: Camera, name: str) -> Band | None:

@@ -14,6 +14,7 @@ from skylake.cameras import Profile
 from skylake.core.flags import FrameFlag
 from skylake.core.ids import config_sha256
 from skylake.core.reasons import Status
+from skylake.flow.zeropoints.camera_epochs import epochs
 from skylake.flow.zeropoints.crossmatch_night import with_filters
 from skylake.lake import Part, Snapshot
 from skylake.lake.storage.slices import Slice, read_files
@@ -56,7 +57,7 @@ def solution_configuration(profile: Profile, band: str) -> dict[str, Any]:
         "colours": sorted(colours),
         "calibration": asdict(base.calibration),
         "flux": base.apertures.flux,
-    }
+    } | ({"epochs": epochs(profile)} if profile.periods else {})
 
 
 def solution_inputs(profile: Profile, reference: ReferenceCatalog, band: str) -> dict[str, str]:

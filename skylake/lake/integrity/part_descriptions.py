@@ -71,6 +71,8 @@ def _add_part(relations: Relations, part: Part, bundle: str | None, document: st
         batch_key=key,
         n_rows=part.n_rows,
         checksum=sum(digests) % (1 << 64),
+        # Of the frames that it was made from.
+        frames_checksum=int(frames, 16) if (frames := part.inputs.get("frames")) else None,
         software_version=part.software_version,
         schema_sha256=part.schema_sha256,
         bundle=bundle,

@@ -58,6 +58,7 @@ RELATIONS: dict[str, dict[str, pa.DataType]] = {
         "batch_key": _TEXT,
         "n_rows": _COUNT,
         "checksum": _WORD,
+        "frames_checksum": _WORD,
         "software_version": _TEXT,
         "schema_sha256": _TEXT,
         "bundle": _TEXT,

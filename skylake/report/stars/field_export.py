@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,10 @@ import pyarrow.compute as pc
 from skylake.core.sphere import INDEX_ORDER, IntArray, healpix_index, within
 from skylake.errors import UsageError
 from skylake.lake import Snapshot
-from skylake.lake.access.gathered_views import gather, needed
-from skylake.lake.storage.damaged_files import reading
 from skylake.report.curves import Measured
+from skylake.report.stars.rows_in import rows_in
 from skylake.schema import arrow_schema, load
-from skylake.sky.cone import read_ranges, touched_pixels
+from skylake.sky.cone import touched_pixels
 from skylake.sky.pixels import Pixel, cone_ranges, pixel_range
 
 #: Rows of the files, each a night of a star, that are read at a time.
@@ -118,17 +116,14 @@ def field_points(
 def _curves(snapshot: Snapshot, region: SkyRegion, kind: Measured) -> Iterator[pa.Table]:
     """Yield merged light curves with the columns object_id and catalog of their stars."""
     table, number, catalog = _TABLES[kind]
-    schema, version = snapshot.schema(table), snapshot.version(table)
-    columns = needed(schema, None)
-    for pixel in touched_pixels(sorted(version.leaves), region.ranges):
-        files = version.leaves[pixel]
-        for ranges in _pieces(pixel, region.ranges, sum(count or 0 for count in files.values())):
-            with reading(partial(list, files)):
-                blocks = read_ranges(list(files.items()), ranges, arrow_schema(schema), columns)
-            if blocks.num_rows == 0:
-                continue
-            rows = gather([blocks], schema)
+    leaves = snapshot.version(table).leaves
+    for pixel in touched_pixels(sorted(leaves), region.ranges):
+        n_rows = sum(count or 0 for count in leaves[pixel].values())
+        for ranges in _pieces(pixel, region.ranges, n_rows):
+            rows = rows_in(snapshot, table, ranges)
             rows = rows.filter(pa.array(region.holds(rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy())))
+            if rows.num_rows == 0:
+                continue
             if kind == "forced":
                 rows = rows.append_column("object_id", pc.coalesce(rows[number], rows["star_id"]))
                 rows = rows.drop_columns("catalog").rename_columns({catalog: "catalog"})

@@ -1,4 +1,4 @@
-"""The picture of a light curve: against time or phase, with bins, residuals and a comparison star."""
+"""The picture of a light curve: against time or phase, with bins, residuals and a check star."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+#: Longer identifiers are not in the title of a picture.
+_TITLE_DIGITS = 10
 #: Kinds of points of a light curve, and their name in its title.
 _MEASURED = {"forced": "forced measurements", "detected": "detections"}
 _MEASURED_TITLE = {"forced": "forced photometry", "detected": "its detections"}
@@ -28,10 +30,10 @@ _PHASES = (-0.5, 1.0)
 _AROUND_EVENT = 0.35
 #: Points behind their means.
 _PALE = 0.35
-_HEIGHTS = {"curve": 3.0, "residuals": 1.3, "comparison": 1.3}
+_HEIGHTS = {"curve": 3.0, "residuals": 1.3, "check": 1.3}
 #: A panel of residuals needs so many points in a bin, in the middle.
 _LEAST_IN_BIN = 3
-#: Axes of a comparison star show at least so many magnitudes.
+#: Axes of a check star show at least so many magnitudes.
 _LEAST_SPAN_MAG = 0.04
 _BIN_COLOUR = "#16202a"
 
@@ -56,7 +58,7 @@ def star_figure(
     curve: dict[str, Any],
     fold: Fold | None = None,
     bins: pa.Table | None = None,
-    comparison: dict[str, Any] | None = None,
+    check: dict[str, Any] | None = None,
 ) -> Figure:
     """Return the picture of a light curve, with panels below for what is given.
 
@@ -68,15 +70,15 @@ def star_figure(
         Draws against phase.
     bins : pyarrow.Table or None
         From :func:`skylake.report.stars.time_bins.binned`: drawn over the points, whose residuals have a panel.
-    comparison : dict or None
+    check : dict or None
         The light curve of a constant star, drawn in a panel of its own.
     """
-    if fold is None and bins is None and comparison is None:
+    if fold is None and bins is None and check is None:
         return curve_figure(curve)
     values = _values(curve)
     panels = ["curve"]
     has_residuals = bins is not None and bins.num_rows and np.median(bins["n_points"]) >= _LEAST_IN_BIN
-    panels += ["residuals"] * bool(has_residuals) + ["comparison"] * (comparison is not None)
+    panels += ["residuals"] * bool(has_residuals) + ["check"] * (check is not None)
     with canvas(_title(curve, values)) as (figure, axes):
         if not (np.isfinite(values.mag) | np.isfinite(values.limit)).any():
             draw_note(axes, "the star has no calibrated magnitude")
@@ -86,8 +88,8 @@ def star_figure(
         _draw_curve(each["curve"], values, bins, fold, start)
         if has_residuals and bins is not None:
             _draw_residuals(each["residuals"], values, bins, fold, start)
-        if comparison is not None:
-            _draw_comparison(each["comparison"], comparison, values, fold, start)
+        if check is not None:
+            _draw_check(each["check"], check, values, fold, start)
         _label_last(each[panels[-1]], values.bjd, fold, start)
         # Below all panels, where it covers nothing.
         figure.legend(loc="outside lower left", ncols=2, fontsize=8, frameon=False)
@@ -216,25 +218,23 @@ def _draw_residuals(axes: Axes, values: _Values, bins: pa.Table, fold: Fold | No
     axes.set_ylabel("residual [mmag]")
 
 
-def _draw_comparison(
-    axes: Axes, comparison: dict[str, Any], values: _Values, fold: Fold | None, start: float
-) -> None:
+def _draw_check(axes: Axes, check: dict[str, Any], values: _Values, fold: Fold | None, start: float) -> None:
     """Draw a constant star over the times of the other one."""
-    other = _values(comparison)
+    other = _values(check)
     good = np.isfinite(other.mag) & ~other.spoiled
     good &= (other.bjd >= np.nanmin(values.bjd) - 0.01) & (other.bjd <= np.nanmax(values.bjd) + 0.01)
     place, rows = _places(other.bjd[good], fold, start)
     mag, error = other.mag[good][rows], other.error[good][rows]
     level = float(np.median(mag)) if len(mag) else 0.0
     scatter = 1.4826 * float(np.median(np.abs(mag - level))) if len(mag) else 0.0
-    name = f"comparison star {comparison['object_id']} of {comparison['catalog']}"
+    name = f"check star {check['object_id']} of {check['catalog']}"
     label = f"{name}: {level:.3f} mag, scatter {1000.0 * scatter:.1f} mmag"
     axes.errorbar(place, mag, error, fmt="o", ms=3, lw=0.8, color=RED, label=label)
     low, high = axes.get_ylim()
     missing = max(_LEAST_SPAN_MAG - (high - low), 0.0) / 2.0
     axes.set_ylim(low - missing, high + missing)
     faint_down(axes)
-    axes.set_ylabel("comparison\nstar [mag]")
+    axes.set_ylabel("check\nstar [mag]")
 
 
 def _label_last(axes: Axes, bjd: Floats, fold: Fold | None, start: float) -> None:
@@ -266,7 +266,16 @@ def curve_figure(curve: dict[str, Any]) -> Figure:
 def _title(curve: dict[str, Any], values: _Values) -> str:
     # A target that no catalog has is of the catalog of detections.
     whose = {"detections": "target", "sources": "star"}.get(curve["catalog"], curve["catalog"])
-    title = f"{whose} {curve['object_id']} at {curve['ra_deg']:.5f} {curve['dec_deg']:+.5f} deg"
+    number = str(curve["object_id"])
+    # A long identifier would fill the title, and the position names the star as well.
+    name = (
+        f"{whose} {number}"
+        if len(number) <= _TITLE_DIGITS
+        else f"star of {whose}"
+        if whose == curve["catalog"]
+        else whose
+    )
+    title = f"{name} at {curve['ra_deg']:.5f} {curve['dec_deg']:+.5f} deg"
     shared = _shared_error(values.band, values.shared)
     return f"{title}, {_MEASURED_TITLE[curve['measured']]}{shared}"
 

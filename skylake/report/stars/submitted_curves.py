@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from skylake.errors import UsageError
 from skylake.lake import Snapshot
 from skylake.lake.storage.parts import Part
-from skylake.report.stars.comparison_star import comparison_curve
+from skylake.report.stars.constant_star import constant_star_near
 from skylake.report.stars.star_curves import CurveChoice, star_curve
 from skylake.report.stars.submissions import FORMATS, Submission
 
@@ -56,7 +56,7 @@ def check_star(
     """Return the light curve of the check star that is named; for None of a constant star nearby, if there is one."""
     if star == NONE:
         return None
-    found = comparison_curve(snapshot, curve) if star is None else star_curve(snapshot, star, choice)
+    found = constant_star_near(snapshot, curve) if star is None else star_curve(snapshot, star, choice)
     if found is not None and (found["catalog"], found["object_id"]) == (curve["catalog"], curve["object_id"]):
         raise UsageError(f"--check {star}: this is the star itself; name another, or none")
     return found

@@ -125,7 +125,8 @@ class _Fluxes:
 
     def error_at(self, level: Floats) -> Floats:
         """Return the random errors of points of stars with some flux."""
-        return np.hypot(self.flux_err, np.maximum(level, 0.0) * self.frame_err / _MAG_PER_RELATIVE)
+        of_frame = np.maximum(level, 0.0) * self.frame_err / _MAG_PER_RELATIVE
+        return np.asarray(np.hypot(self.flux_err, of_frame))
 
 
 def _calibrated_flux(points: pa.Table) -> _Fluxes:

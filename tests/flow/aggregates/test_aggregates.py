@@ -17,6 +17,7 @@ from archive.scenario import ArchiveScenario
 
 from skylake.cameras import Profile
 from skylake.core.batch import Batch
+from skylake.core.flags import UNCLEAN, SourceFlag
 from skylake.errors import LakeError
 from skylake.flow.aggregates import aggregate, outdated
 from skylake.flow.compaction.compact_tables import compact
@@ -32,7 +33,7 @@ from skylake.schema import load
 from skylake.settings import Settings
 from skylake.simulate import ScheduleParams, StarParams
 
-MADE = ("nights", "lightcurves", "maps", "seeing")
+MADE = ("nights", "lightcurves", "maps", "seeing", "star_statistics")
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +213,31 @@ def test_one_more_night_reads_and_writes_only_that_night(
     assert counts[50] <= counts[5] + 4, "but for pixels that the new night sees and others do not"
 
 
+def test_the_statistics_of_stars_are_those_of_their_points(once: Lake) -> None:
+    """Night by night they add up to what all points of the light curves show."""
+    unclean = ", ".join(f"'{one.name}'" for one in SourceFlag if one & UNCLEAN)
+    query = f"""
+        SELECT v.n_good + v.n_outliers AS n, p.n AS expected, v.n_outliers, v.mag_mean, p.mag_mean AS mean,
+            v.mag_stddev, p.scatter, v.chi2
+        FROM star_variability AS v
+        JOIN (
+            SELECT catalog, object_id, band, camera, count(*) AS n, stddev_samp(mag) AS scatter,
+                sum(mag / mag_random_err ** 2) / sum(1 / mag_random_err ** 2) AS mag_mean
+            FROM lightcurve_points
+            WHERE mag IS NOT NULL AND NOT list_has_any(source_flags(flags), [{unclean}])
+            GROUP BY ALL
+        ) AS p USING (catalog, object_id, band, camera)"""
+    with once.snapshot().duckdb() as connection:
+        found = connection.execute(query).df()
+        (n_stars,) = connection.execute("SELECT count(*) FROM star_variability").fetchone()
+    assert len(found) == n_stars > 50
+    np.testing.assert_array_equal(found.n, found.expected)
+    same = found[found.n_outliers == 0]
+    assert len(same) > 0.9 * len(found)
+    np.testing.assert_allclose(same.mag_mean, same["mean"], atol=1e-6)
+    np.testing.assert_allclose(same.mag_stddev, same.scatter, atol=1e-6)
+
+
 # Just what is out of date is made anew.
 
 
@@ -227,6 +253,7 @@ def test_a_new_calibration_makes_what_needs_one_anew(made: Lake) -> None:
         "lightcurves": 5,
         "maps": 5,
         "seeing": 0,
+        "star_statistics": 5,
     }
     versions = made.snapshot().merged("lightcurves", ["version"])["version"]
     assert set(versions.to_pylist()) == {2}
@@ -259,6 +286,7 @@ def test_a_night_that_is_done_again_is_made_anew_alone(made: Lake) -> None:
         "lightcurves": 0,
         "maps": 1,
         "seeing": 1,
+        "star_statistics": 0,
     }
     assert made.snapshot().parts("nights")[part.name] != snapshot.parts("nights")[part.name]
 

@@ -29,6 +29,7 @@ from skylake.flow.staleness import Why
 from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.lake import Commit, Lake, stage_part
 from skylake.report.curves import curve_at, curve_of_object
+from skylake.report.stars.field_export import SkyRegion, field_points
 from skylake.settings import Settings
 from skylake.simulate import (
     CatalogParams,
@@ -256,6 +257,43 @@ def test_a_light_curve_can_be_read_in_any_flux(forced_once: Lake) -> None:
     assert errors.to_numpy() == pytest.approx(known.mag_psf_err[errors.index].to_numpy(), rel=1e-4)
     # Few frames a night say nothing of the best flux.
     assert curve_of_object(snapshot, star, flux="best") == calibrated
+
+
+def test_the_version_in_force_may_be_named(forced_once: Lake) -> None:
+    snapshot = forced_once.snapshot()
+    curves = snapshot.pandas("forced_lightcurves")
+    star = int(curves[(curves.n_detected > 3) & (curves.n_points == 12)].iloc[0].star_id)
+    usual, named = (curve_of_object(snapshot, star, version=version) for version in (None, 1))
+    for one, other in zip(usual["points"], named["points"], strict=True):
+        assert {name: one[name] for name in ("frame_id", "mag", "flux")} == pytest.approx(
+            {name: other[name] for name in ("frame_id", "mag", "flux")}, rel=1e-6
+        )
+    with pytest.raises(LakeError, match=r"no calibration of version 2 .* they have 1"):
+        curve_of_object(snapshot, star, version=2)
+
+
+def test_the_nearest_star_counts_although_another_one_is_a_target(forced_once: Lake) -> None:
+    snapshot = forced_once.snapshot()
+    target = snapshot.pandas("forced_lightcurves").iloc[0]
+    curves = snapshot.pandas("lightcurves")
+    others = curves[~curves.object_id.isin(snapshot.pandas("forced_lightcurves").ref_id)]
+    assert len(others), "some stars are no targets"
+    for star in others.head(5).itertuples():
+        found = curve_at(snapshot, star.ra_deg, star.dec_deg, 3600.0)
+        assert (found["object_id"], found["measured"]) == (star.object_id, "detected")
+    assert curve_at(snapshot, target.ra_deg, target.dec_deg, 3600.0)["measured"] == "forced"
+
+
+def test_a_field_has_each_star_once(forced_once: Lake) -> None:
+    snapshot = forced_once.snapshot()
+    whole = SkyRegion(np.array([[0, 12 << 58]]))
+    points = pa.concat_tables(list(field_points(snapshot, whole))).to_pandas()
+    forced, detected = (snapshot.pandas(name) for name in ("forced_lightcurves", "lightcurves"))
+    assert (points.measured == "forced").sum() == forced.n_points.sum()
+    others = detected[~detected.object_id.isin(forced.ref_id)]
+    assert (points.measured == "detected").sum() == others.n_points.sum()
+    kinds = points.groupby(["catalog", "object_id"]).measured.nunique()
+    assert (kinds == 1).all()
 
 
 def test_means_are_the_same_read_without_the_other_columns_of_points(forced_once: Lake) -> None:

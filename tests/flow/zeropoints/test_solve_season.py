@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 import pytest
+from astropy.time import Time
 
 from skylake import cameras
 from skylake.calibration.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
@@ -206,6 +207,26 @@ def test_stars_of_a_compacted_lake_are_the_same(season: Any) -> None:
     assert plan_calibration(season.lake, Choice()) == []
     season.add_night(4, n_frames=20)
     assert [batch["zeropoints"] for batch in calibrate(season.lake, Inline()).batches] == [20]
+
+
+def test_nights_before_a_change_of_optics_have_no_part_in_the_solution(season: Any, tmp_path: Path) -> None:
+    """The first of four nights was behind another lens."""
+    path = tmp_path / "other.toml"
+    text = Path(season.profile.source).read_text()
+    nights = season.lake.snapshot().pandas("frames").groupby("night").mjd_mid.max().sort_values()
+    until = Time(nights.iloc[0] + 0.5, format="mjd").isot
+    path.write_text(f"{text}\n[[period]]\nuntil = {until}\n[period.optics]\ndiameter_m = 0.11\n")
+    season.lake.keep_profile(cameras.load(path))
+    assert outdated(season.lake)["star_magnitudes"].why == {"drift-V-drifters-v1": Why.PARAMETERS}
+    told = Told()
+    calibrate(season.lake, Inline(), progress=told)
+    assert any(
+        "60 of 80 frames, as the others are of periods with other optics" in line for line in told.lines
+    )
+    rows = season.lake.snapshot().pandas("zeropoints").query("version == 2")
+    assert set(rows[rows.night == nights.index[0]]["method"]) == {"frame"}
+    assert rows[rows.night == nights.index[0]].position_terms.isna().all()
+    assert set(rows[rows.night != nights.index[0]]["method"]) == {"global"}
 
 
 def test_stars_of_other_parameters_are_not_used(season: Any, tmp_path: Path) -> None:

@@ -216,6 +216,28 @@ def test_the_form_follows_the_stars_over_the_field() -> None:
     assert off[0] < 0.2 * off[1]
 
 
+def test_a_constant_form_does_not_follow_the_noise_of_few_stars() -> None:
+    """A dozen stars, each on many frames with an error of its own, bring no light to the corners."""
+    random, n = np.random.default_rng(9), 12
+    x, y, dx, dy, values = stars(n, 9)
+    weights = np.where(np.hypot(dx, dy) <= RADIUS + 0.5, 1e6 / (1.0 + 1e3 * values), 0.0)
+    noise = np.where(weights > 0.0, 1.0 / np.sqrt(np.maximum(weights, 1.0)), 0.0)
+    shape, sums = Shape.of_width(2.8), []
+    for _ in range(10):
+        noisy = values + noise * random.standard_normal(values.shape)
+        sums.append(sum_stars(noisy, weights, dx, dy, x, y, shape, SIZE))
+    model = solve_psf(sum(sums[1:], sums[0]))
+    assert model.quality.field_order == 2
+    corners = np.array([0.0, SIZE[1] - 1.0]), np.array([0.0, SIZE[0] - 1.0])
+    at, middle = (
+        drawn(FramePsf(model, shape, RADIUS), *place)
+        for place in (corners, (np.full(1, 300.0), np.full(1, 200.0)))
+    )
+    # The weight with which a fit takes the light of a star: its brightness with that of the middle.
+    light = at @ middle[0] / (middle[0] @ middle[0])
+    np.testing.assert_allclose(light, 1.0, atol=0.004)
+
+
 def test_sums_of_frames_add_up_in_any_way() -> None:
     first, second = (sums_of(30, seed, Shape.of_width(2.8)) for seed in (7, 8))
     x, y, dx, dy, values = (np.concatenate(pair) for pair in zip(stars(30, 7), stars(30, 8), strict=True))

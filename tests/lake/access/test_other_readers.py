@@ -23,7 +23,15 @@ from skylake.schema import load, table_names
 pytestmark = [pytest.mark.xdist_group("lsdb"), pytest.mark.full]
 HATS = [name for name in table_names() if load(name).layout.kind == "hats"]
 #: What lsdb has nested, and astropy has no columns for.
-NESTED = ("lightcurve", "lightcurve_errors", "lightcurve_noise", "position_terms", "illumination", "nights")
+NESTED = (
+    "lightcurve",
+    "lightcurve_errors",
+    "lightcurve_noise",
+    "position_terms",
+    "illumination",
+    "nights",
+    "shares",
+)
 
 
 @pytest.fixture(scope="module", params=["rows", "empty"])

@@ -1,4 +1,4 @@
-"""A constant star near another one and as bright, for comparison."""
+"""A constant star near another one and as bright, to check it by."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def comparison_curve(snapshot: Snapshot, curve: dict[str, Any]) -> dict[str, Any] | None:
+def constant_star_near(snapshot: Snapshot, curve: dict[str, Any]) -> dict[str, Any] | None:
     """Return the light curve of a constant star near another one and about as bright; None if there is none.
 
     Of the stars of a growing cone with most of the points of the star it is the one that is nearest in magnitude and
