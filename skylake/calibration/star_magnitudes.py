@@ -99,7 +99,11 @@ def has_repeats(frame: npt.NDArray[np.int64], star: npt.NDArray[np.int64]) -> bo
     """
     if len(frame) < REPEATED_STARS * REPEATS:
         return False
-    counts = np.unique(star, return_counts=True)[1]
+    return enough_repeats(np.unique(star, return_counts=True)[1])
+
+
+def enough_repeats(counts: npt.NDArray[np.int64]) -> bool:
+    """Tell whether enough stars were measured often enough for a solution, from the number of frames of each."""
     enough = ((REPEATED_STARS, REPEATS), (MANY_STARS, FEW_REPEATS))
     return any(np.count_nonzero(counts >= repeats) >= stars for stars, repeats in enough)
 

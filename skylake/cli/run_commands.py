@@ -241,7 +241,7 @@ def half_skies(report: IngestReport) -> str:
     "--version",
     type=click.IntRange(min=1),
     metavar="V",
-    help="Version of the zeropoints to make; the largest so far otherwise.",
+    help="Version of the zeropoints to make; the largest of each night otherwise.",
 )
 @click.option(
     "--camera",
@@ -403,14 +403,14 @@ def _require_order(first: int | None, last: int | None) -> None:
 
 def _show_planned(lake: Lake, choice: Choice, as_json: bool) -> None:
     """Show which nights would be calibrated, and why."""
-    from skylake.flow.zeropoints.calibrate_nights import plan_calibration
+    from skylake.flow.zeropoints.calibrate_nights import plan_calibration, plan_solutions
 
     rows = [
         {
             "camera": plan.camera,
             "night": plan.night,
             "catalog": plan.against.reference.name,
-            "version": plan.against.version,
+            "version": plan.version,
             "matches": plan.why_matches and plan.why_matches.value,
             "zeropoints": plan.why_zeropoints and plan.why_zeropoints.value,
         }
@@ -423,6 +423,11 @@ def _show_planned(lake: Lake, choice: Choice, as_json: bool) -> None:
             show.table([[row[name] for name in names] for row in rows], names)
         else:
             click.echo("calibrate: every night is up to date")
+        for season in plan_solutions(lake, choice):
+            click.echo(
+                f"solve {season.camera} {season.band}: version {season.key.version} of the star magnitudes would be "
+                f"solved for from {season.n_frames} frames, and these nights be calibrated with it"
+            )
 
     show.result(rows, as_json, text)
 

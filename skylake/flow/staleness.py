@@ -55,4 +55,6 @@ def why_stale(held: Part | None, inputs: Mapping[str, str], schema_sha256: str |
         return Why.PARAMETERS
     if changed == {"star_magnitudes"}:
         return Why.STAR_MAGNITUDES
-    return Why.CATALOG if changed <= {"catalog", "configuration"} else Why.INPUTS
+    # Star magnitudes of another catalog are not used, so they go with it.
+    of_catalog = {"catalog", "configuration", "star_magnitudes"}
+    return Why.CATALOG if "catalog" in changed and changed <= of_catalog else Why.INPUTS

@@ -120,6 +120,10 @@ class Layout:
         """Folder of the PSF sums of frames of the last nights; it may be lost."""
         return self.root / CAMERAS_FOLDER / f"{camera}.psf"
 
+    def repeat_memory(self, camera: str) -> Path:
+        """File of the nights in which stars that repeat were looked for in vain; it may be lost."""
+        return self.root / CAMERAS_FOLDER / f"{camera}.repeats"
+
     def calibrations(self, camera: str) -> Path:
         """Folder of the masters of a camera."""
         return self.root / "calibrations" / camera

@@ -11,7 +11,7 @@ from skylake.flow.aggregates.run import definition_of
 from skylake.flow.aggregates.users import UserAggregate, user_aggregates
 from skylake.flow.staleness import Why
 from skylake.flow.zeropoints.calibrated_nights import Against, orphans, plan_nights
-from skylake.flow.zeropoints.solve_season import plan_seasons
+from skylake.flow.zeropoints.season_plans import plan_seasons
 from skylake.flow.zeropoints.star_solutions import STARS
 from skylake.lake import Lake, Snapshot
 from skylake.schema.tables import in_force
@@ -53,7 +53,8 @@ class Outdated:
 def outdated(lake: Lake, snapshot: Snapshot | None = None) -> dict[str, Outdated]:
     """Return the state of each derived table, by its name in the order in which they are made.
 
-    The calibration is that which ``calibrate`` makes by default: of the catalogs in force and the largest version.
+    The calibration is that which ``calibrate`` makes by default: of the catalogs in force and the largest version of
+    each night.
     Light curves that the matches of a night will be new to are not known before the night is matched. Files of users
     that are no aggregates are passed over; :func:`user_aggregates` says what is wrong with them.
 
@@ -91,8 +92,8 @@ def _calibrations(lake: Lake, calibrated: CalibrationInForce) -> dict[str, Outda
     if not any(name for name, _ in calibrated.in_force.values()):
         return found
     against = {
-        camera: Against(ReferenceCatalog.open(snapshot.catalog(name)), version)
-        for camera, (name, version) in calibrated.in_force.items()
+        camera: Against(ReferenceCatalog.open(snapshot.catalog(name)))
+        for camera, (name, _) in calibrated.in_force.items()
         if name
     }
     for night in plan_nights(snapshot, {camera: lake.profile(camera) for camera in against}, against):

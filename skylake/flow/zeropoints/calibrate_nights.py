@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from skylake.flow.zeropoints.calibrated_nights import (
     orphans,
     plan_nights,
     versions_of,
+    zeropoints_names,
 )
 from skylake.flow.zeropoints.calibration_parameters import (
     calibration_configuration,
@@ -49,7 +50,13 @@ from skylake.flow.zeropoints.calibration_parameters import (
 from skylake.flow.zeropoints.camera_epochs import same_epoch
 from skylake.flow.zeropoints.choose_matches import match_radius_arcsec
 from skylake.flow.zeropoints.crossmatch_night import filters_of, match_night, with_filters
-from skylake.flow.zeropoints.solve_season import SeasonReport, plan_seasons, solve_planned
+from skylake.flow.zeropoints.season_plans import SeasonPlan, plan_seasons
+from skylake.flow.zeropoints.solve_season import (
+    SeasonReport,
+    look_for_repeats,
+    remember_fresh,
+    solve_planned,
+)
 from skylake.flow.zeropoints.variable_stars import with_variables
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
 from skylake.lake.cameras.chosen_catalogs import ChosenCatalog, read_choice
@@ -71,7 +78,7 @@ class CalibrateReport:
     catalog : str
         Catalog, or catalogs where cameras have several.
     version : int
-        Version of the zeropoints; the largest where catalogs have several.
+        Version of the zeropoints; the largest where nights or catalogs have several.
     batches : list of dict
         camera, night, catalog, version, frames, zeropoints and matches of each night that was calibrated.
     n_current : int
@@ -125,7 +132,7 @@ class Choice:
     catalog : str or None
         Reference catalog; None takes that in force for each camera.
     version : int or None
-        Version of the zeropoints; None takes the largest there is, or 1.
+        Version of the zeropoints; with None each night keeps its largest, and a new one takes that of most nights.
     cameras : tuple of str
         Cameras whose nights are calibrated; all of the lake where none is named.
     first_night, last_night : int or None
@@ -143,6 +150,11 @@ class Choice:
     last_night: int | None = None
     profiles: tuple[Profile, ...] = ()
     method: Method | None = None
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether only some nights of the cameras are to be calibrated."""
+        return self.first_night is not None or self.last_night is not None
 
     def takes(self, night: Night) -> bool:
         """Tell whether a night is to be calibrated."""
@@ -207,10 +219,13 @@ def calibrate(
     chosen = _new_choices(lake, choice)
     against = _against(lake, lake.snapshot(), choice)
     names = sorted({one.reference.name for one in against.values()})
-    report = CalibrateReport(", ".join(names), max(one.version for one in against.values()), chosen=chosen)
+    version = choice.version or max(max(versions_of(lake.snapshot(), name), default=1) for name in names)
+    report = CalibrateReport(", ".join(names), version, chosen=chosen)
     try:
         retry_superseded(lambda: _calibrate(lake, choice, workers, progress, report), progress)
-        if _solve(lake, choice, workers, progress, report):
+        number = lake.snapshot().number
+        retry_superseded(lambda: _solve(lake, choice, workers, progress, report), progress)
+        if lake.snapshot().number != number:
             retry_superseded(lambda: _calibrate(lake, choice, workers, progress, report), progress)
     except LakeError:
         # Nights beside the one that failed may have no zeropoints for a reason of their own.
@@ -239,13 +254,41 @@ def _of_no_camera(lake: Lake) -> str:
 def plan_calibration(lake: Lake, choice: Choice) -> list[Night]:
     """Return the nights that :func:`calibrate` would make anew, and change nothing.
 
+    Nights are among them that are up to date and will not be once there are the star magnitudes of
+    :func:`plan_solutions`.
+
     Raises
     ------
     LakeError, CatalogError
         As :func:`calibrate`.
     """
     snapshot = lake.snapshot()
-    return _chosen_nights(lake, snapshot, choice, _profiles(lake, snapshot, choice))[1]
+    profiles, against = _profiles(lake, snapshot, choice), _against(lake, snapshot, choice)
+    solved = {(plan.camera, night.night) for plan in plan_solutions(lake, choice) for night in plan.nights}
+    nights = []
+    for night in plan_nights(snapshot, profiles, against):
+        if night.is_current and night.method is not Method.FRAME and (night.camera, night.night) in solved:
+            night = replace(night, why_zeropoints=Why.STAR_MAGNITUDES)
+        if choice.takes(night) and not night.is_current:
+            nights.append(night)
+    return nights
+
+
+def plan_solutions(lake: Lake, choice: Choice) -> list[SeasonPlan]:
+    """Return the star magnitudes that :func:`calibrate` would solve for, and change nothing.
+
+    Whether stars repeat is not known of nights that are not matched yet.
+
+    Raises
+    ------
+    LakeError, CatalogError
+        As :func:`calibrate`.
+    """
+    if choice.is_limited:
+        return []
+    snapshot = lake.snapshot()
+    profiles, against = _profiles(lake, snapshot, choice), _against(lake, snapshot, choice)
+    return [plan for plan in _seasons(snapshot, choice, profiles, against) if plan.why is not None]
 
 
 def _choices(lake: Lake, choice: Choice, profiles: Mapping[str, Profile]) -> dict[str, ChosenCatalog]:
@@ -290,7 +333,7 @@ def _against(lake: Lake, snapshot: Snapshot, choice: Choice) -> dict[str, Agains
     return {
         camera: Against(
             ReferenceCatalog.open(lake.layout.catalog(name)),
-            choice.version or max(versions_of(snapshot, name, camera), default=1),
+            choice.version,
             choice.method,
         )
         for camera, name in names.items()
@@ -333,31 +376,59 @@ def _calibrate(
         raise LakeError(together(failures)) from failures[0]
 
 
-def _solve(lake: Lake, choice: Choice, workers: Workers, progress: Progress, report: CalibrateReport) -> bool:
-    """Solve for star magnitudes where there are none yet, or much is new; tell whether any have changed."""
+def _solve(lake: Lake, choice: Choice, workers: Workers, progress: Progress, report: CalibrateReport) -> None:
+    """Solve for star magnitudes where there are none yet, or much is new, as the lake is now."""
     snapshot = lake.snapshot()
-    profiles = _profiles(lake, snapshot, choice)
-    fresh = {batch["camera"] for batch in report.batches}
-    is_forced = choice.method is Method.GLOBAL
-    made = []
-    for camera, against in _against(lake, snapshot, choice).items():
-        method = choice.method or method_of_version(snapshot, camera, against)
+    profiles, against = _profiles(lake, snapshot, choice), _against(lake, snapshot, choice)
+    # What was solved before another run came between is in the report already.
+    made = {(one.camera, one.band) for one in report.solved}
+    for plan in _seasons(snapshot, choice, profiles, against):
+        if (plan.camera, plan.band) in made:
+            continue
+        if plan.why is None:
+            remember_fresh(lake, plan)
+            continue
+        reason = _why_not_now(choice, plan)
+        if reason:
+            progress.line(f"solve {plan.camera} {plan.band}: {reason}")
+            continue
+        camera, reference = profiles[plan.camera], against[plan.camera].reference
+        solved = solve_planned(lake, snapshot, plan, camera, reference, workers, progress)
+        if solved is not None:
+            report.solved.append(solved)
+        elif choice.method is Method.GLOBAL:
+            progress.line(
+                f"solve {plan.camera} {plan.band}: fewer than {REPEATED_STARS} stars were measured on "
+                f"{REPEATS} frames each, or {MANY_STARS} on {FEW_REPEATS}, so zeropoints are those against the catalog"
+            )
+
+
+def _seasons(
+    snapshot: Snapshot, choice: Choice, profiles: Mapping[str, Profile], against: Mapping[str, Against]
+) -> Iterator[SeasonPlan]:
+    """Yield the bands of cameras that are calibrated with star magnitudes, those that have none yet too."""
+    for camera, one in against.items():
+        method = choice.method or method_of_version(snapshot, camera, one)
         if camera not in profiles or method is Method.FRAME:
             continue
-        for plan in plan_seasons(snapshot, profiles[camera], against.reference, is_forced):
-            # To look whether stars repeat is to read all matches, so a camera without new ones is passed over.
-            if plan.why is None or (plan.why is Why.NEW and camera not in fresh and not is_forced):
-                continue
-            solved = solve_planned(lake, plan, profiles[camera], against.reference, workers, progress)
-            if solved is not None:
-                made.append(solved)
-            elif is_forced:
-                progress.line(
-                    f"solve {camera} {plan.band}: fewer than {REPEATED_STARS} stars were measured on {REPEATS} frames "
-                    f"each, or {MANY_STARS} on {FEW_REPEATS}, so zeropoints are those against the catalog"
-                )
-    report.solved += made
-    return lake.snapshot().number != snapshot.number
+        for plan in plan_seasons(snapshot, profiles[camera], one.reference, choice.method is Method.GLOBAL):
+            yield look_for_repeats(snapshot, plan)
+
+
+def _why_not_now(choice: Choice, plan: SeasonPlan) -> str:
+    """Return why star magnitudes cannot be solved for in this run, and what to do; empty if they can."""
+    if choice.is_limited:
+        return (
+            "new star magnitudes are due, which all nights would then be calibrated with; run `skylake calibrate` "
+            "without --from and --to"
+        )
+    stale = [night.night for night in plan.nights if not night.is_matched]
+    if stale:
+        return (
+            f"no new star magnitudes, as the matches of {counted(len(stale), 'night')} from {stale[0]} on are out of "
+            "date; run `skylake calibrate` again"
+        )
+    return ""
 
 
 def _widen_margins(nights: Sequence[Night], run: _Run) -> None:
@@ -429,11 +500,10 @@ def _warnings(lake: Lake, snapshot: Snapshot, against: Mapping[str, Against]) ->
 
 def _warnings_of(lake: Lake, snapshot: Snapshot, camera: str, against: Against) -> list[str]:
     """Return these sentences of one camera."""
-    name = against.reference.name
-    mine = (pc.field("catalog") == name) & (pc.field("version") == against.version)
+    mine = zeropoints_names(snapshot, camera, against.reference.name, against.version)
     lacking = pc.field("reason").isin([NO_BAND, NO_COLOUR, UNKNOWN_FILTER])
     columns = ["frame_id", "band", "colour", "reason"]
-    rows = snapshot.read("zeropoints", columns, lambda part: part.camera == camera, mine & lacking)
+    rows = snapshot.read("zeropoints", columns, lambda part: part.name in mine, lacking)
     unknown = pc.equal(rows["reason"], UNKNOWN_FILTER)
     return [
         *_without_columns(rows.filter(pc.invert(unknown)), camera, against.reference),
@@ -497,18 +567,20 @@ def _of_too_few_stars(
     It says which cut took the stars of the frame that had most of them.
     """
     nights = {(batch["camera"], batch["night"]) for batch in report.batches}
-    columns = ["camera", "night", "band", "n_matched", "message", "catalog", "version"]
+    mine = {
+        name
+        for camera, used in against.items()
+        for name in zeropoints_names(snapshot, camera, used.reference.name, used.version)
+    }
     rows = snapshot.read(
         "zeropoints",
-        columns,
-        lambda part: (part.camera, part.night) in nights,
+        ["camera", "night", "band", "n_matched", "message"],
+        lambda part: (part.camera, part.night) in nights and part.name in mine,
         filter=pc.field("reason") == TOO_FEW_STARS,
     )
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows.to_pylist():
-        used = against[row["camera"]]
-        if (row["catalog"], row["version"]) == (used.reference.name, used.version):
-            found.setdefault((row["camera"], row["band"]), []).append(row)
+        found.setdefault((row["camera"], row["band"]), []).append(row)
     sentences = []
     for (camera, band), lacking in sorted(found.items()):
         most = max(lacking, key=lambda row: (row["n_matched"], row["night"], row["message"]))
@@ -581,7 +653,7 @@ def calibrate_night(night: Night, profile: Profile, tree: PixelTree, staging: Pa
         )
     # In one order, whether they were joined now or read: sums of the same numbers differ in another.
     matches = matches.sort_by([("frame_id", "ascending"), ("source_no", "ascending")])
-    bands, version = _bands(frames, camera, reference), night.against.version
+    bands, version = _bands(frames, camera, reference), night.version
     known = {one.key.band: one.read() for one in night.solutions if one.key.band in bands}
     references = {
         band: stars for band, stars in known.items() if same_epoch(camera, profile.at(stars.mjd_last))
@@ -647,7 +719,7 @@ def _commit(
             "camera": night.camera,
             "night": night.night,
             "catalog": night.against.reference.name,
-            "version": night.against.version,
+            "version": night.version,
             "frames": rows.num_rows,
             "zeropoints": n_zeropoints,
             "matches": matches.n_rows,

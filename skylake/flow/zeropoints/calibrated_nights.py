@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from skylake.cameras import Profile
+from skylake.core.batch import Batch
 from skylake.flow.staleness import Why, why_stale
 from skylake.flow.zeropoints.calibration_parameters import calibration_inputs
 from skylake.flow.zeropoints.star_solutions import (
@@ -38,11 +40,12 @@ class Method(StrEnum):
 class Against:
     """What a camera is calibrated against: a catalog, the version that its zeropoints get, and the method.
 
-    A method of None is that of each night so far, and for new nights that which all others of the version have.
+    A version of None is the largest of each night, and for new nights that of most nights. A method of None is that of
+    each night so far, and for new nights that which all others of the version have.
     """
 
     reference: ReferenceCatalog
-    version: int
+    version: int | None = None
     method: Method | None = None
 
 
@@ -50,15 +53,18 @@ class Against:
 class Night:
     """A night to calibrate: everything that a worker needs.
 
-    ``matches`` is the part of an earlier calibration that still holds, or None to join anew. ``why_matches`` and
-    ``why_zeropoints`` tell why they are to be made anew; None means that they are up to date. ``inputs`` are those of
-    matches, ``zeropoint_inputs`` those of zeropoints, which may be made with ``solutions`` of the camera.
+    ``version`` and ``method`` are those of its zeropoints. ``matches`` is the part of an earlier calibration that
+    still holds, or None to join anew. ``why_matches`` and ``why_zeropoints`` tell why they are made anew; None means
+    that they are up to date. ``inputs`` are those of matches, ``zeropoint_inputs`` those of zeropoints, which may be
+    made with ``solutions`` of the camera.
     """
 
     name: str
     camera: str
     night: int
     against: Against
+    version: int
+    method: Method
     frames: tuple[Slice, ...]
     sources: Part
     sources_slices: tuple[Slice, ...]
@@ -79,7 +85,7 @@ class Night:
     @property
     def zeropoints_name(self) -> str:
         """Name of its part of ``zeropoints``."""
-        return zeropoints_name(self.name, self.against.reference.name, self.against.version)
+        return zeropoints_name(self.name, self.against.reference.name, self.version)
 
     @property
     def is_current(self) -> bool:
@@ -95,7 +101,7 @@ class Night:
         return replace(self, matches_slices=slices)
 
 
-def zeropoints_name(batch: str, catalog: str, version: int) -> str:
+def zeropoints_name(batch: str, catalog: str, version: int | str) -> str:
     """Return the name of the part of ``zeropoints`` of a batch."""
     return f"{batch}-{catalog}-v{version}"
 
@@ -110,6 +116,33 @@ def versions_of(snapshot: Snapshot, catalog: str, camera: str | None = None) -> 
     return sorted({int(key["version"]) for key in keys if key.get("catalog") == catalog}, reverse=True)
 
 
+def versions_of_nights(snapshot: Snapshot, camera: str, catalog: str) -> dict[str, int]:
+    """Return the largest version of the zeropoints of each night of a camera, by the name of its batch."""
+    found: dict[str, int] = {}
+    for part in snapshot.parts("zeropoints").values():
+        if part.camera != camera or part.night is None:
+            continue
+        # A night without good frames has no rows that would name catalog and version.
+        batch = str(Batch(camera, part.night))
+        start = zeropoints_name(batch, catalog, "")
+        version = part.name.removeprefix(start)
+        if part.name.startswith(start) and version.isdecimal():
+            found[batch] = max(int(version), found.get(batch, 0))
+    return found
+
+
+def version_of_new(versions: Mapping[str, int]) -> int:
+    """Return the version that a new night gets: that of most nights, of several the largest; 1 if there are none."""
+    counts = Counter(versions.values())
+    return max(counts, key=lambda version: (counts[version], version), default=1)
+
+
+def zeropoints_names(snapshot: Snapshot, camera: str, catalog: str, version: int | None) -> set[str]:
+    """Return the names of the zeropoints of a camera in a version, or in the largest version of each night."""
+    versions = versions_of_nights(snapshot, camera, catalog)
+    return {zeropoints_name(batch, catalog, version or own) for batch, own in versions.items()}
+
+
 def plan_nights(
     snapshot: Snapshot, profiles: Mapping[str, Profile], against: Mapping[str, Against]
 ) -> Iterator[Night]:
@@ -118,14 +151,22 @@ def plan_nights(
     variables = variable_catalogs(snapshot)
     lost = {table: snapshot.version(table).lost() for table in ("matches", "zeropoints")}
     solved = {
-        camera: solutions_in_force(snapshot, camera, one.reference.name) for camera, one in against.items()
+        camera: solutions_in_force(snapshot, profiles[camera], one.reference)
+        for camera, one in against.items()
+        if camera in profiles
     }
     bands = bands_of_nights(snapshot, {camera: profiles[camera] for camera, found in solved.items() if found})
     methods = {camera: method_of_version(snapshot, camera, one) for camera, one in against.items()}
+    versions = {
+        camera: versions_of_nights(snapshot, camera, one.reference.name) for camera, one in against.items()
+    }
     for part in snapshot.parts("frames").values():
-        if part.camera is None or part.night is None or part.camera not in against:
+        if part.camera is None or part.night is None or part.camera not in solved:
             continue
-        reference, version = against[part.camera].reference, against[part.camera].version
+        reference, held_versions = against[part.camera].reference, versions[part.camera]
+        version = (
+            against[part.camera].version or held_versions.get(part.name) or version_of_new(held_versions)
+        )
         detections = sources.get(part.name) or Part("sources", part.name, (), part.camera, part.night)
         inputs = calibration_inputs(part, detections, reference, profiles[part.camera], part.night, variables)
         held = matches.get(matches_name(part.name, reference.name))
@@ -133,7 +174,8 @@ def plan_nights(
         current = held if why_matches is None else None
         fitted = zeropoints.get(zeropoints_name(part.name, reference.name, version))
         solutions = solved[part.camera]
-        if _method_of(against[part.camera], fitted, methods[part.camera]) is Method.FRAME:
+        method = _method_of(against[part.camera], fitted, methods[part.camera])
+        if method is Method.FRAME:
             solutions, of_zeropoints = {}, inputs | {"method": Method.FRAME.value}
         else:
             of_zeropoints = inputs | labels_of(solutions, bands.get((part.camera, part.night), ()))
@@ -142,6 +184,8 @@ def plan_nights(
             part.camera,
             part.night,
             against[part.camera],
+            version,
+            method,
             tuple(snapshot.version("frames").slices_of(part)),
             detections,
             tuple(snapshot.version("sources").slices_of(detections)),
@@ -160,13 +204,14 @@ def plan_nights(
 
 def method_of_version(snapshot: Snapshot, camera: str, against: Against) -> Method:
     """Return the method of new nights of a version: that of all the others, if it is one."""
+    catalog = against.reference.name
+    version = against.version or version_of_new(versions_of_nights(snapshot, camera, catalog))
     held = [
         part.inputs.get("method")
         for part in snapshot.parts("zeropoints").values()
         if part.camera == camera
         and part.key
-        and (dict(part.key).get("catalog"), dict(part.key).get("version"))
-        == (against.reference.name, against.version)
+        and (dict(part.key).get("catalog"), dict(part.key).get("version")) == (catalog, version)
     ]
     return Method.FRAME if held and all(one == Method.FRAME.value for one in held) else Method.AUTO
 

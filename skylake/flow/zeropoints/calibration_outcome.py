@@ -12,7 +12,7 @@ from skylake.core.reasons import Status
 from skylake.errors import UsageError
 from skylake.flow.aggregates.calibration import cameras_of
 from skylake.flow.zeropoints.calibrate_nights import Choice
-from skylake.flow.zeropoints.calibrated_nights import versions_of
+from skylake.flow.zeropoints.calibrated_nights import versions_of, zeropoints_names
 from skylake.lake import Lake, Part, Snapshot
 
 
@@ -40,13 +40,8 @@ def nothing_calibrated(lake: Lake, choice: Choice) -> str | None:
     counts: Counter[str | None] = Counter()
     for camera in sorted(cameras_of(snapshot) & set(choice.cameras or cameras_of(snapshot))):
         catalog = choice.catalog or lake.calibrating_catalog(camera)
-        version = choice.version or max(versions_of(snapshot, catalog, camera), default=1)
-        rows = snapshot.read(
-            "zeropoints",
-            ["zp", "reason"],
-            partial(_is_of, camera=camera, choice=choice),
-            (pc.field("catalog") == catalog) & (pc.field("version") == version),
-        )
+        names = zeropoints_names(snapshot, camera, catalog, choice.version)
+        rows = snapshot.read("zeropoints", ["zp", "reason"], partial(_is_of, names=names, choice=choice))
         if rows["zp"].null_count < rows.num_rows:
             return None
         counts.update(rows["reason"].to_pylist())
@@ -104,8 +99,8 @@ def _is_chosen(part: Part, choice: Choice) -> bool:
     return (choice.first_night or 0) <= night <= (choice.last_night or 99999999)
 
 
-def _is_of(part: Part, camera: str, choice: Choice) -> bool:
-    return part.camera == camera and _is_chosen(part, choice)
+def _is_of(part: Part, names: set[str], choice: Choice) -> bool:
+    return part.name in names and _is_chosen(part, choice)
 
 
 def _n_good(snapshot: Snapshot, choice: Choice) -> int:

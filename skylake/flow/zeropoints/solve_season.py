@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import dask
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,8 +16,10 @@ from skylake.calibration.global_solution import GlobalSolution
 from skylake.calibration.match_selection import Band
 from skylake.calibration.star_magnitudes import (
     FEW_REPEATS,
+    MANY_STARS,
+    REPEATED_STARS,
+    REPEATS,
     Season,
-    SolutionKey,
     global_solutions_table,
     has_repeats,
     solve_season,
@@ -27,78 +28,28 @@ from skylake.calibration.star_magnitudes import (
 from skylake.calibration.star_observations import FRAME_COLUMNS, StarObservations, star_observations
 from skylake.cameras import Profile
 from skylake.core.camera import Camera
-from skylake.core.ids import config_sha256
 from skylake.core.reasons import Status
+from skylake.flow.compaction.unbundle import unbundle
 from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.run_progress import Progress, counted
 from skylake.flow.execution.task_guard import value_of
-from skylake.flow.staleness import Why, why_stale
+from skylake.flow.staleness import Why
 from skylake.flow.zeropoints.calibration_parameters import camera_of_frames
-from skylake.flow.zeropoints.camera_epochs import epochs, of_one_epoch
+from skylake.flow.zeropoints.camera_epochs import of_one_epoch
 from skylake.flow.zeropoints.crossmatch_night import filters_of, with_filters
-from skylake.flow.zeropoints.star_solutions import (
-    SOLUTIONS,
-    STARS,
-    StoredSolution,
-    bands_of_nights,
-    solutions_in_force,
-)
-from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
-from skylake.lake.storage.slices import Slice, read_files
+from skylake.flow.zeropoints.repeat_memory import RepeatMemory, keep_memory, read_memory
+from skylake.flow.zeropoints.repeated_stars import groups, new_stars_repeat
+from skylake.flow.zeropoints.season_plans import SeasonNight, SeasonPlan
+from skylake.flow.zeropoints.star_solutions import SOLUTIONS, STARS, WITHDRAWN, solution_configuration
+from skylake.lake import Commit, Lake, Snapshot, stage_part
+from skylake.lake.storage.slices import read_files
 from skylake.sky.lake_catalogs import ReferenceCatalog
-from skylake.table.matches import matches_name
 
-#: A solution is made again when so large a share of its frames is new, gone or made anew: fewer change it by less than
-#: its errors, and every new one makes all nights calibrate again.
-GROWTH = 0.25
 #: So many matches are solved together at most, which takes about 4 GB; of more, frames are left out evenly.
 MOST_MATCHES = 20_000_000
-#: So many matches are read at a time.
-_READ_TOGETHER = 2_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class SeasonNight:
-    """A night of a camera: its good frames in a band, and its parts of tables."""
-
-    night: int
-    n_frames: int
-    n_matches: int
-    checksum: str
-    frames: tuple[Slice, ...]
-    matches: tuple[Slice, ...]
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """What the solution keeps of it."""
-        return {"night": self.night, "n_frames": self.n_frames, "checksum": self.checksum}
-
-
-@dataclass(frozen=True, slots=True)
-class SeasonPlan:
-    """A camera and band with all its nights that have matches, and the solution that there is.
-
-    ``why`` says why there has to be a new one; None if there is none to make.
-    """
-
-    camera: str
-    band: str
-    catalog: str
-    nights: tuple[SeasonNight, ...]
-    held: StoredSolution | None
-    inputs: dict[str, str]
-    why: Why | None
-
-    @property
-    def key(self) -> SolutionKey:
-        """Of the next solution."""
-        version = 1 if self.held is None else self.held.key.version + 1
-        return SolutionKey(self.camera, self.band, self.catalog, version)
-
-    @property
-    def n_frames(self) -> int:
-        """Good frames in the band."""
-        return sum(night.n_frames for night in self.nights)
+#: Why a solution does not hold any more.
+_WHY_WITHDRAWN = {Why.CATALOG: "the catalog has changed", Why.PARAMETERS: "the profile has changed"}
+_OF_FRAMES = "its frames have changed"
 
 
 @dataclass(slots=True)
@@ -127,94 +78,29 @@ class SeasonReport:
         )
 
 
-def plan_seasons(
-    snapshot: Snapshot, profile: Profile, reference: ReferenceCatalog, is_forced: bool = False
-) -> Iterator[SeasonPlan]:
-    """Yield each band of a camera that has repeats or a solution, those that are up to date too.
-
-    Parameters
-    ----------
-    snapshot : Snapshot
-    profile : Profile
-    reference : ReferenceCatalog
-        The catalog that its nights are matched with.
-    is_forced : bool
-        Solve again, whatever has changed.
-    """
-    camera, matches = profile.name, snapshot.parts("matches")
-    by_night = bands_of_nights(snapshot, {camera: profile})
-    held = solutions_in_force(snapshot, camera, reference.name)
-    parts = {
-        part.night: (part, matches[matches_name(part.name, reference.name)])
-        for part in snapshot.parts("frames").values()
-        if part.camera == camera
-        and part.night is not None
-        and matches_name(part.name, reference.name) in matches
-    }
-    for band in sorted({name for bands in by_night.values() for name in bands} | held.keys()):
-        nights = tuple(
-            _season_night(snapshot, night, by_night[camera, night], band, *parts[night])
-            for night in sorted(parts)
-            if by_night.get((camera, night), {}).get(band)
-        )
-        n_frames = sum(night.n_frames for night in nights)
-        if band not in held and n_frames < FEW_REPEATS and not is_forced:
-            continue
-        inputs = _inputs(profile, reference, band)
-        plan = SeasonPlan(camera, band, reference.name, nights, held.get(band), inputs, None)
-        why = Why.INPUTS if is_forced else _why(plan)
-        yield SeasonPlan(camera, band, reference.name, nights, held.get(band), inputs, why)
+def look_for_repeats(snapshot: Snapshot, plan: SeasonPlan) -> SeasonPlan:
+    """Return a plan with the reason that stars of its fresh nights repeat, if it has no other and they do."""
+    if plan.why is None and plan.fresh and new_stars_repeat(snapshot, plan):
+        return replace(plan, why=Why.NEW)
+    return plan
 
 
-def _season_night(
-    snapshot: Snapshot, night: int, bands: Mapping[str, int], band: str, frames: Part, matches: Part
-) -> SeasonNight:
-    n_matches = matches.n_rows * bands[band] // max(sum(bands.values()), 1)
-    return SeasonNight(
-        night,
-        bands[band],
-        n_matches,
-        matches.checksum,
-        tuple(snapshot.version("frames").slices_of(frames)),
-        tuple(snapshot.version("matches").slices_of(matches)),
-    )
+def remember_fresh(lake: Lake, plan: SeasonPlan) -> None:
+    """Remember that the fresh nights of a plan have too few stars that repeat."""
+    if plan.fresh:
+        _remember(lake, plan, 0)
 
 
-def _configuration(profile: Profile, band: str) -> dict[str, Any]:
-    """Return the values of a profile that a solution depends on."""
-    base = profile.base
-    colours = {(one.colour or "", one.pivot_colour) for one in base.filters.values() if one.band == band}
-    return {
-        "band": band,
-        "colours": sorted(colours),
-        "calibration": asdict(base.calibration),
-        "flux": base.apertures.flux,
-    } | ({"epochs": epochs(profile)} if profile.periods else {})
-
-
-def _inputs(profile: Profile, reference: ReferenceCatalog, band: str) -> dict[str, str]:
-    """Return what a solution is made from beside its nights: names to checksums."""
-    return {"catalog": reference.checksum, "configuration": config_sha256(_configuration(profile, band))}
-
-
-def _why(plan: SeasonPlan) -> Why | None:
-    """Return why there has to be a new solution."""
-    if plan.held is None:
-        return Why.NEW
-    changed = why_stale(plan.held.solution, plan.inputs)
-    if changed is not None:
-        return changed
-    row = read_files(SOLUTIONS, plan.held.solution_slices, ["n_frames", "nights"]).to_pylist()[0]
-    old = dict(zip(row["nights"]["night"], row["nights"]["checksum"], strict=True))
-    counts = dict(zip(row["nights"]["night"], row["nights"]["n_frames"], strict=True))
-    now = {night.night for night in plan.nights}
-    fresh = sum(night.n_frames for night in plan.nights if old.get(night.night) != night.checksum)
-    gone = sum(count for night, count in counts.items() if night not in now)
-    return Why.INPUTS if fresh + gone > GROWTH * row["n_frames"] else None
+def _remember(lake: Lake, plan: SeasonPlan, n_frames_in_vain: int) -> None:
+    held = read_memory(lake.layout, plan.camera, plan.band, plan.inputs)
+    nights = held.nights | {night.night: night.checksum for night in plan.fresh}
+    in_vain = max(held.n_frames_in_vain, n_frames_in_vain)
+    keep_memory(lake, plan.camera, plan.band, plan.inputs, RepeatMemory(nights, in_vain))
 
 
 def solve_planned(
     lake: Lake,
+    snapshot: Snapshot,
     plan: SeasonPlan,
     profile: Profile,
     reference: ReferenceCatalog,
@@ -223,25 +109,35 @@ def solve_planned(
 ) -> SeasonReport | None:
     """Solve a band of a camera and commit its star magnitudes; None if its stars were not measured often enough.
 
-    Solutions that there are of the band were then made from another catalog or with other parameters, and are removed.
+    The solution that there is of the band is then withdrawn: it stays, and no frame is calibrated with it.
+
+    Parameters
+    ----------
+    lake : Lake
+    snapshot : Snapshot
+        From which the plan was made.
+    plan : SeasonPlan
+        All its nights have matches that are up to date.
+    profile : Profile
+    reference : ReferenceCatalog
+    workers : Workers
+    progress : Progress
 
     Raises
     ------
     LakeError
         If matches cannot be read, or the lake cannot be written.
     """
-    snapshot = lake.snapshot()
-    if plan.held is None and not has_repeats(*_seen(plan)):
-        return None
     read = _read(plan, profile, reference, workers, progress) if plan.nights else None
     season = Season.of(read[0]) if read is not None else None
     if read is None or season is None or not has_repeats(season.observations.frame, season.observations.star):
-        _withdraw(lake, snapshot, plan)
+        _remember(lake, plan, plan.n_frames)
+        _withdraw(lake, snapshot, plan, workers, progress)
         return None
     _, band, nights, notes = read
     solution = solve_season(season, nights, band)
     made = _tables(plan, season, solution, nights, band)
-    _commit(lake, snapshot, plan, made, _configuration(profile, plan.band))
+    _commit(lake, snapshot, plan, made, solution_configuration(profile, plan.band))
     report = SeasonReport(
         plan.camera,
         plan.band,
@@ -259,27 +155,24 @@ def solve_planned(
     return report
 
 
-def _seen(plan: SeasonPlan) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return frame and star of each match of a band."""
-    slices = [one for night in plan.nights for one in night.matches]
-    rows = read_files("matches", slices, ["frame_id", "ref_id"], pc.field("band") == plan.band)
-    return rows["frame_id"].to_numpy(), rows["ref_id"].to_numpy()
-
-
-def _withdraw(lake: Lake, snapshot: Snapshot, plan: SeasonPlan) -> None:
-    """Remove the solutions of a band."""
-    commit = Commit("solve", plan.key.name, base=snapshot.number)
-    for table in (STARS, SOLUTIONS):
-        for part in snapshot.parts(table).values():
-            key = dict(part.key)
-            if (key.get("camera"), key.get("band"), key.get("catalog")) == (
-                plan.camera,
-                plan.band,
-                plan.catalog,
-            ):
-                commit.remove(table, part.name)
-    if commit.tables:
+def _withdraw(lake: Lake, snapshot: Snapshot, plan: SeasonPlan, workers: Workers, progress: Progress) -> None:
+    """Note in the latest solution of a band that no frame is calibrated with it any more."""
+    if plan.held is None or WITHDRAWN in plan.held.solution.inputs:
+        return
+    name, why = plan.held.key.name, plan.why or Why.INPUTS
+    unbundle(lake, workers, {SOLUTIONS: [name]}, progress)
+    rows = read_files(SOLUTIONS, plan.held.solution_slices)
+    commit = Commit("solve", name, base=snapshot.number)
+    with lake.stage("solve") as staging:
+        inputs = plan.held.solution.inputs | {WITHDRAWN: why.value}
+        part = stage_part(rows, SOLUTIONS, name, staging / SOLUTIONS, None, plan.camera, None, inputs)
+        commit.replace(part, staging / SOLUTIONS)
         lake.commit(commit)
+    progress.line(
+        f"solve {plan.camera} {plan.band}: version {plan.held.key.version} of the star magnitudes is withdrawn, as "
+        f"{_WHY_WITHDRAWN.get(why, _OF_FRAMES)}, and fewer than {REPEATED_STARS} stars are on {REPEATS} frames each "
+        f"now, or {MANY_STARS} on {FEW_REPEATS}; zeropoints are those against the catalog"
+    )
 
 
 def _tables(
@@ -332,9 +225,9 @@ def _read(
     frames = with_filters(frames, latest)
     frames, notes = _thinned(frames.filter(pc.equal(frames["band"], plan.band)), plan)
     task = dask.delayed(read_observations, pure=False)
-    groups = list(_groups(plan.nights))
-    progress.begin("seasons", len(groups))
-    makers = [partial(task, group, frames, profile, wanted) for group in groups]
+    pieces_of = list(groups(plan.nights))
+    progress.begin("seasons", len(pieces_of))
+    makers = [partial(task, group, frames, profile, wanted) for group in pieces_of]
     pieces = []
     for result in run_in_windows(workers, makers, lambda *_: progress.advance()):
         pieces.append(value_of(result, f"{plan.key.name}: the matches could not be read"))
@@ -364,18 +257,6 @@ def _thinned(frames: pa.Table, plan: SeasonPlan) -> tuple[pa.Table, list[str]]:
         f"have {total / 1e6:.0f} million matches and {MOST_MATCHES / 1e6:.0f} million are solved together"
     )
     return frames.take(pa.array(np.unique(kept))), [sentence]
-
-
-def _groups(nights: Sequence[SeasonNight]) -> Iterator[tuple[SeasonNight, ...]]:
-    """Yield nights that are read together."""
-    group: list[SeasonNight] = []
-    for night in nights:
-        if group and sum(one.n_matches for one in group) + night.n_matches > _READ_TOGETHER:
-            yield tuple(group)
-            group = []
-        group.append(night)
-    if group:
-        yield tuple(group)
 
 
 def read_observations(

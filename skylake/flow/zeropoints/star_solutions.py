@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.calibration.star_magnitudes import SolutionKey, StarReference
 from skylake.cameras import Profile
+from skylake.core.flags import FrameFlag
+from skylake.core.ids import config_sha256
 from skylake.core.reasons import Status
+from skylake.flow.zeropoints.camera_epochs import epochs
+from skylake.flow.zeropoints.crossmatch_night import with_filters
 from skylake.lake import Part, Snapshot
 from skylake.lake.storage.slices import Slice, read_files
+from skylake.sky.lake_catalogs import ReferenceCatalog
 
 #: The tables that a solution has a part in, both of one name.
 STARS, SOLUTIONS = "star_magnitudes", "global_solutions"
+#: What a solution is made from has this too once it was withdrawn: why.
+WITHDRAWN = "withdrawn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +48,26 @@ class StoredSolution:
         )
 
 
-def solutions_in_force(snapshot: Snapshot, camera: str, catalog: str) -> dict[str, StoredSolution]:
-    """Return the solution of the largest version of each band of a camera."""
+def solution_configuration(profile: Profile, band: str) -> dict[str, Any]:
+    """Return the values of a profile that a solution depends on."""
+    base = profile.base
+    colours = {(one.colour or "", one.pivot_colour) for one in base.filters.values() if one.band == band}
+    return {
+        "band": band,
+        "colours": sorted(colours),
+        "calibration": asdict(base.calibration),
+        "flux": base.apertures.flux,
+    } | ({"epochs": epochs(profile)} if profile.periods else {})
+
+
+def solution_inputs(profile: Profile, reference: ReferenceCatalog, band: str) -> dict[str, str]:
+    """Return what a solution is made from beside its nights: names to checksums."""
+    configuration = solution_configuration(profile, band)
+    return {"catalog": reference.checksum, "configuration": config_sha256(configuration)}
+
+
+def latest_solutions(snapshot: Snapshot, camera: str, catalog: str) -> dict[str, StoredSolution]:
+    """Return the solution of the largest version of each band of a camera, whether it is in force or not."""
     stars = snapshot.parts(STARS)
     found: dict[str, SolutionKey] = {}
     for part in snapshot.parts(SOLUTIONS).values():
@@ -51,6 +78,22 @@ def solutions_in_force(snapshot: Snapshot, camera: str, catalog: str) -> dict[st
         if key.band not in found or key.version > found[key.band].version:
             found[key.band] = key
     return {band: _stored(snapshot, key) for band, key in sorted(found.items())}
+
+
+def solutions_in_force(
+    snapshot: Snapshot, profile: Profile, reference: ReferenceCatalog
+) -> dict[str, StoredSolution]:
+    """Return the solutions of a camera by band that its frames are calibrated with.
+
+    These are the latest ones, if they were made from the catalog and the parameters as they are now and were not
+    withdrawn: a catalog that is imported again may number its stars anew.
+    """
+    latest = latest_solutions(snapshot, profile.name, reference.name)
+    return {
+        band: one
+        for band, one in latest.items()
+        if one.solution.inputs == solution_inputs(profile, reference, band)
+    }
 
 
 def _stored(snapshot: Snapshot, key: SolutionKey) -> StoredSolution:
@@ -64,16 +107,27 @@ def bands_of_nights(
 ) -> dict[tuple[str, int], dict[str, int]]:
     """Return the number of good frames in each band of each night of some cameras, as their profiles are now."""
     good = pc.field("status") == Status.OK.value
-    rows = snapshot.read("frames", ["camera", "night", "filter"], lambda part: part.camera in profiles, good)
-    counted = rows.group_by(["camera", "night", "filter"]).aggregate([([], "count_all")])
+    columns = ["camera", "night", "filter", "band", "flags", "mjd_mid"]
+    rows = snapshot.read("frames", columns, lambda part: part.camera in profiles, good)
     found: dict[tuple[str, int], dict[str, int]] = {}
-    for row in counted.to_pylist():
-        camera = profiles[row["camera"]].base
-        name = row["filter"] or camera.default_filter
-        band = camera.filter_band(name) if name is not None else None
-        if band is not None:
-            bands = found.setdefault((row["camera"], row["night"]), {})
-            bands[band.band] = bands.get(band.band, 0) + row["count_all"]
+    # Of the flags only one matters, and frames of a night differ in few filters.
+    assumed = pc.bit_wise_and(rows["flags"], pa.scalar(int(FrameFlag.FILTER_ASSUMED), rows["flags"].type))
+    rows = rows.set_column(rows.schema.get_field_index("flags"), "flags", assumed)
+    times = rows.group_by(["camera", "night"]).aggregate([("mjd_mid", "mean")])
+    middle = {(row["camera"], row["night"]): row["mjd_mid_mean"] for row in times.to_pylist()}
+    kinds = rows.group_by(["camera", "night", "filter", "band", "flags"]).aggregate([([], "count_all")])
+    for name, profile in profiles.items():
+        mine = kinds.filter(pc.equal(kinds["camera"], name))
+        for night in pc.unique(mine["night"]).to_pylist():
+            of_night = with_filters(
+                mine.filter(pc.equal(mine["night"], night)), profile.at(middle[name, night])
+            )
+            bands = found.setdefault((name, night), {})
+            for band, count in zip(
+                *(of_night[one].to_pylist() for one in ("band", "count_all")), strict=True
+            ):
+                if band is not None:
+                    bands[band] = bands.get(band, 0) + count
     return found
 
 

@@ -20,9 +20,10 @@ from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.execution.run_progress import Silent
 from skylake.flow.staleness import Why
-from skylake.flow.zeropoints import solve_season
+from skylake.flow.zeropoints import repeated_stars, solve_season
 from skylake.flow.zeropoints.calibrate_nights import Choice, calibrate, plan_calibration
 from skylake.flow.zeropoints.calibrated_nights import Method
+from skylake.flow.zeropoints.season_plans import plan_seasons
 from skylake.flow.zeropoints.star_solutions import solutions_in_force
 from skylake.lake import Lake
 from skylake.sky.lake_catalogs import ReferenceCatalog
@@ -201,7 +202,7 @@ def test_stars_of_a_compacted_lake_are_the_same(season: Any) -> None:
     }
     after = snapshot.pandas("star_magnitudes").sort_values(["version", "ref_id"])
     assert after.reset_index(drop=True).equals(before.reset_index(drop=True))
-    solution = solutions_in_force(snapshot, "drift", "drifters")["V"].read()
+    solution = solutions_in_force(snapshot, season.profile, reference_of(season))["V"].read()
     assert solution.version == 2 and len(solution.star) == (before["version"] == 2).sum()
     assert plan_calibration(season.lake, Choice()) == []
     season.add_night(4, n_frames=20)
@@ -236,11 +237,21 @@ def test_stars_of_other_parameters_are_not_used(season: Any, tmp_path: Path) -> 
     season.lake.keep_profile(cameras.load(path))
     assert outdated(season.lake)["star_magnitudes"].why == {"drift-V-drifters-v2": Why.PARAMETERS}
     snapshot = season.lake.snapshot()
-    plan = next(solve_season.plan_seasons(snapshot, cameras.load(path), reference_of(season)))
-    others = cameras.load(path), reference_of(season), Inline(), Silent()
-    assert solve_season.solve_planned(season.lake, plan, *others) is None
-    assert versions(season, "star_magnitudes") == versions(season, "global_solutions") == set()
-    assert not outdated(season.lake).get("star_magnitudes")
+    plan = next(plan_seasons(snapshot, cameras.load(path), reference_of(season)))
+    told = Told()
+    others = cameras.load(path), reference_of(season), Inline(), told
+    assert solve_season.solve_planned(season.lake, snapshot, plan, *others) is None
+    assert any(
+        "version 2 of the star magnitudes is withdrawn, as the profile has changed" in x for x in told.lines
+    )
+    # They stay, so that no number is used again, and no frame is calibrated with them.
+    assert versions(season, "star_magnitudes") == versions(season, "global_solutions") == {1, 2}
+    snapshot = season.lake.snapshot()
+    assert not solutions_in_force(snapshot, cameras.load(path), reference_of(season))
+    assert not outdated(season.lake)["star_magnitudes"].why
+    season.lake.keep_profile(season.profile)
+    (again,) = calibrate(season.lake, Inline()).solved
+    assert again.version == 3
 
 
 def reference_of(drift: Any) -> ReferenceCatalog:
@@ -262,7 +273,7 @@ def test_frames_are_left_out_evenly_where_there_are_too_many(
 ) -> None:
     n_matches = season.lake.snapshot().n_rows("matches")
     monkeypatch.setattr(solve_season, "MOST_MATCHES", n_matches // 2)
-    monkeypatch.setattr(solve_season, "_READ_TOGETHER", n_matches // 3)
+    monkeypatch.setattr(repeated_stars, "READ_TOGETHER", n_matches // 3)
     told = Told()
     (one,) = calibrate(season.lake, Inline(), progress=told, choice=Choice(method=Method.GLOBAL)).solved
     assert one.n_frames == 40 and one.n_nights == 4

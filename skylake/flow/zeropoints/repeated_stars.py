@@ -1,0 +1,99 @@
+"""Whether stars that no solution has were measured often enough for one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from skylake.calibration.star_magnitudes import REPEATED_STARS, enough_repeats
+from skylake.flow.zeropoints.season_plans import SeasonNight, SeasonPlan
+from skylake.flow.zeropoints.star_solutions import STARS
+from skylake.lake import Snapshot
+from skylake.lake.storage.slices import Slice, read_files
+from skylake.sky.pixels import Pixel, overlaps
+
+Ids = npt.NDArray[np.int64]
+
+#: So many matches are read at a time.
+READ_TOGETHER = 2_000_000
+
+
+def new_stars_repeat(snapshot: Snapshot, plan: SeasonPlan) -> bool:
+    """Tell whether enough stars of the fresh nights of a plan, which its solution has not, were measured often enough.
+
+    Only frames that are calibrated with the catalog count, and only stars that are on such a frame of a fresh night;
+    other nights are read where they have matches in the same pixels. So a night costs the same however many there are.
+    """
+    unsolved = _unsolved_frames(snapshot, plan, plan.fresh)
+    stars = np.zeros(0, np.int64)
+    for group in groups(plan.fresh):
+        rows = _matches(plan, [one for night in group for one in night.matches], unsolved)
+        stars = np.union1d(stars, rows["ref_id"].to_numpy())
+    stars = np.setdiff1d(stars, _solved_stars(plan))
+    if len(stars) < REPEATED_STARS:
+        return False
+    pixels = {pixel for night in plan.fresh for pixel in night.pixels}
+    nights = [night for night in plan.nights if _slices_in(night, pixels)]
+    unsolved = _unsolved_frames(snapshot, plan, nights)
+    counts = np.zeros(len(stars), np.int64)
+    for group in groups(nights):
+        slices = [one for night in group for one in _slices_in(night, pixels)]
+        found = _matches(plan, slices, unsolved)["ref_id"].to_numpy()
+        found = found[np.isin(found, stars)]
+        counts += np.bincount(np.searchsorted(stars, found), minlength=len(stars))
+    return enough_repeats(counts)
+
+
+def groups(nights: Sequence[SeasonNight]) -> Iterator[tuple[SeasonNight, ...]]:
+    """Yield nights that are read together."""
+    group: list[SeasonNight] = []
+    for night in nights:
+        if group and sum(one.n_matches for one in group) + night.n_matches > READ_TOGETHER:
+            yield tuple(group)
+            group = []
+        group.append(night)
+    if group:
+        yield tuple(group)
+
+
+def _unsolved_frames(snapshot: Snapshot, plan: SeasonPlan, nights: Sequence[SeasonNight]) -> pa.Array:
+    """Return the frames of some nights whose largest version was made with the catalog."""
+    wanted = {night.night for night in nights}
+    mine = (pc.field("band") == plan.band) & (pc.field("catalog") == plan.catalog)
+    rows = snapshot.read(
+        "zeropoints",
+        ["frame_id", "version", "method"],
+        lambda part: part.camera == plan.camera and part.night in wanted,
+        mine,
+    ).sort_by([("frame_id", "ascending"), ("version", "ascending")])
+    frame = rows["frame_id"].to_numpy()
+    is_last = np.append(frame[1:] != frame[:-1], True) if len(frame) else np.zeros(0, bool)
+    is_plain = pc.fill_null(pc.equal(rows["method"], "frame"), False).to_numpy()
+    return pa.array(frame[is_last & is_plain])
+
+
+def _matches(plan: SeasonPlan, slices: Sequence[Slice], frames: pa.Array) -> pa.Table:
+    """Return the matches of some frames in the band of a plan."""
+    rows = read_files("matches", slices, ["frame_id", "ref_id"], pc.field("band") == plan.band)
+    return rows.filter(pc.is_in(rows["frame_id"], frames))
+
+
+def _solved_stars(plan: SeasonPlan) -> Ids:
+    """Return the stars that the solution in force has."""
+    if plan.in_force is None:
+        return np.zeros(0, np.int64)
+    return np.asarray(read_files(STARS, plan.in_force.stars_slices, ["ref_id"])["ref_id"].to_numpy())
+
+
+def _slices_in(night: SeasonNight, pixels: set[Pixel | None]) -> list[Slice]:
+    """Return where those matches of a night are that lie in some pixels."""
+    known = [pixel for pixel in pixels if pixel is not None]
+    return [
+        piece
+        for piece, pixel in zip(night.matches, night.pixels, strict=True)
+        if night.is_matched and (pixel is None or pixel in pixels or overlaps(pixel, known))
+    ]
