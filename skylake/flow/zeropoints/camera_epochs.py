@@ -19,10 +19,11 @@ def same_epoch(one: Camera, other: Camera) -> bool:
 
 
 def epochs(profile: Profile) -> list[Any]:
-    """Return the optics and detectors of all periods of a camera, as values for a checksum."""
+    """Return the periods of a camera with other optics or another detector, as values for a checksum."""
     return [
         (one.start, one.end, asdict(one.camera.detector), asdict(one.camera.optics), asdict(one.camera.place))
         for one in profile.periods
+        if not same_epoch(profile.base, one.camera)
     ]
 
 

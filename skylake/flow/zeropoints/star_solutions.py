@@ -57,7 +57,7 @@ def solution_configuration(profile: Profile, band: str) -> dict[str, Any]:
         "colours": sorted(colours),
         "calibration": asdict(base.calibration),
         "flux": base.apertures.flux,
-    } | ({"epochs": epochs(profile)} if profile.periods else {})
+    } | ({"epochs": others} if (others := epochs(profile)) else {})
 
 
 def solution_inputs(profile: Profile, reference: ReferenceCatalog, band: str) -> dict[str, str]:
