@@ -122,7 +122,7 @@ class Layout:
 
     def repeat_memory(self, camera: str) -> Path:
         """File of the nights in which stars that repeat were looked for in vain; it may be lost."""
-        return self.root / CAMERAS_FOLDER / f"{camera}.repeats"
+        return self.root / CAMERAS_FOLDER / f"{camera}.unsolved"
 
     def calibrations(self, camera: str) -> Path:
         """Folder of the masters of a camera."""

@@ -33,7 +33,7 @@ def new_stars_repeat(snapshot: Snapshot, plan: SeasonPlan) -> bool:
     for group in groups(plan.fresh):
         rows = _matches(plan, [one for night in group for one in night.matches], unsolved)
         stars = np.union1d(stars, rows["ref_id"].to_numpy())
-    stars = np.setdiff1d(stars, _solved_stars(plan))
+    stars = np.setdiff1d(stars, solved_stars(plan))
     if len(stars) < REPEATED_STARS:
         return False
     pixels = {pixel for night in plan.fresh for pixel in night.pixels}
@@ -82,7 +82,7 @@ def _matches(plan: SeasonPlan, slices: Sequence[Slice], frames: pa.Array) -> pa.
     return rows.filter(pc.is_in(rows["frame_id"], frames))
 
 
-def _solved_stars(plan: SeasonPlan) -> Ids:
+def solved_stars(plan: SeasonPlan) -> Ids:
     """Return the stars that the solution in force has."""
     if plan.in_force is None:
         return np.zeros(0, np.int64)

@@ -38,7 +38,7 @@ from skylake.flow.zeropoints.calibration_parameters import camera_of_frames
 from skylake.flow.zeropoints.camera_epochs import of_one_epoch
 from skylake.flow.zeropoints.crossmatch_night import filters_of, with_filters
 from skylake.flow.zeropoints.repeat_memory import RepeatMemory, keep_memory, read_memory
-from skylake.flow.zeropoints.repeated_stars import groups, new_stars_repeat
+from skylake.flow.zeropoints.repeated_stars import groups, new_stars_repeat, solved_stars
 from skylake.flow.zeropoints.season_plans import SeasonNight, SeasonPlan
 from skylake.flow.zeropoints.star_solutions import SOLUTIONS, STARS, WITHDRAWN, solution_configuration
 from skylake.lake import Commit, Lake, Snapshot, stage_part
@@ -134,6 +134,9 @@ def solve_planned(
         _remember(lake, plan, plan.n_frames)
         _withdraw(lake, snapshot, plan, workers, progress)
         return None
+    if plan.why is Why.NEW and not _has_new_repeats(season, plan):
+        _remember(lake, plan, plan.n_frames)
+        return None
     _, band, nights, notes = read
     solution = solve_season(season, nights, band)
     made = _tables(plan, season, solution, nights, band)
@@ -153,6 +156,13 @@ def solve_planned(
     for sentence in (*notes, report.line):
         progress.line(sentence)
     return report
+
+
+def _has_new_repeats(season: Season, plan: SeasonPlan) -> bool:
+    """Tell whether those stars repeat that the solution in force has not; cuts may have left none of them."""
+    seen = season.observations
+    is_new = ~np.isin(seen.star, solved_stars(plan))
+    return has_repeats(seen.frame[is_new], seen.star[is_new])
 
 
 def _withdraw(lake: Lake, snapshot: Snapshot, plan: SeasonPlan, workers: Workers, progress: Progress) -> None:
