@@ -29,6 +29,8 @@ _EXTINCTION = (0.25, 0.25)
 _SKY_LIGHT = (0.0, 0.15)
 #: So many residuals, drawn at random, know the scatter to 0.5 %; the stars of a night, which are fewer, know it less.
 _ENOUGH = 20_000
+#: Weights of the rounds before the last need it to 1 %.
+_ENOUGH_FOR_WEIGHTS = 5_000
 #: The errors of colours may be up to this share of the variance of the colours: where they are more, a colour term is
 #: corrected no further.
 _MOST_NOISE = 0.5
@@ -120,7 +122,7 @@ def fit_colour_term(data: Matches, calibration: Calibration) -> ColourTerm:
         residual = difference - terms @ slopes - zero[frame]
         catalog = errors.catalog(_first(slopes, wanted))
         variance = errors.photon**2 + catalog
-        intrinsic = _intrinsic(residual, variance, n_fitted)
+        intrinsic = _intrinsic(residual, variance, n_fitted, _ENOUGH_FOR_WEIGHTS)
         if not len(slopes):
             break
         variance += intrinsic**2
@@ -131,6 +133,7 @@ def fit_colour_term(data: Matches, calibration: Calibration) -> ColourTerm:
             break
     residual = difference - terms @ slopes - zero[frame]
     catalog = errors.catalog(_first(slopes, wanted))
+    intrinsic = _intrinsic(residual, errors.photon**2 + catalog, n_fitted)
     random = _random_scatter(residual, (errors.photon, catalog), intrinsic, frame, groups.star)
     return _night_term(np.array([slopes, slope_errs]), wanted, intrinsic, random)
 
@@ -150,12 +153,12 @@ def _first(slopes: Floats, wanted: npt.NDArray[np.bool_]) -> float:
     return float(slopes[0]) if wanted[0] else 0.0
 
 
-def _intrinsic(residual: Floats, variance: Floats, n_fitted: int) -> float:
+def _intrinsic(residual: Floats, variance: Floats, n_fitted: int, enough: int = _ENOUGH) -> float:
     """Return the scatter beyond what the variance tells, of a sample of the residuals where they are very many."""
     n = len(residual)
-    if n > _ENOUGH:
-        some = np.random.default_rng(n).integers(0, n, _ENOUGH)
-        residual, variance, n_fitted = residual[some], variance[some], n_fitted * _ENOUGH // n
+    if n > enough:
+        some = np.random.default_rng(n).integers(0, n, enough)
+        residual, variance, n_fitted = residual[some], variance[some], n_fitted * enough // n
     return intrinsic_scatter(residual, np.sqrt(variance), n_fitted)
 
 

@@ -23,7 +23,7 @@ def epochs(profile: Profile) -> list[Any]:
     return [
         (one.start, one.end, asdict(one.camera.detector), asdict(one.camera.optics), asdict(one.camera.place))
         for one in profile.periods
-        if not same_epoch(one.camera, profile.base)
+        if not same_epoch(profile.base, one.camera)
     ]
 
 

@@ -50,14 +50,14 @@ class StoredSolution:
 
 def solution_configuration(profile: Profile, band: str) -> dict[str, Any]:
     """Return the values of a profile that a solution depends on."""
-    base, others = profile.base, epochs(profile)
+    base = profile.base
     colours = {(one.colour or "", one.pivot_colour) for one in base.filters.values() if one.band == band}
     return {
         "band": band,
         "colours": sorted(colours),
         "calibration": asdict(base.calibration),
         "flux": base.apertures.flux,
-    } | ({"epochs": others} if others else {})
+    } | ({"epochs": others} if (others := epochs(profile)) else {})
 
 
 def solution_inputs(profile: Profile, reference: ReferenceCatalog, band: str) -> dict[str, str]:
