@@ -6,7 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from skylake.flow.zeropoints.calibrated_nights import versions_of, zeropoints_name
+from skylake.flow.zeropoints.calibrated_nights import (
+    version_of_new,
+    versions_of,
+    versions_of_nights,
+    zeropoints_name,
+)
 from skylake.lake import Lake, Part, Snapshot
 from skylake.table.matches import matches_name
 
@@ -15,8 +20,8 @@ from skylake.table.matches import matches_name
 class CalibrationInForce:
     """The calibration that aggregates use, in a snapshot.
 
-    ``in_force`` has the catalog of each camera, empty for none, and the largest version of it; ``versions`` all
-    versions of each catalog, the largest first.
+    ``in_force`` has the catalog of each camera, empty for none, and the version that new nights get; ``versions`` all
+    versions of each catalog, the largest first. The largest of each night is in force.
     """
 
     snapshot: Snapshot
@@ -29,7 +34,10 @@ class CalibrationInForce:
         return {"catalog": catalog, "version": version}
 
     def _in_force(self, frames: Part) -> tuple[str, int]:
-        return self.in_force.get(frames.camera or "", ("", 1))
+        catalog, of_new = self.in_force.get(frames.camera or "", ("", 1))
+        parts, known = self.snapshot.parts("zeropoints"), self.versions.get(catalog, ())
+        found = (one for one in known if zeropoints_name(frames.name, catalog, one) in parts)
+        return catalog, next(found, of_new)
 
     def name(self, table: str, frames: Part) -> str:
         """Return the name of the part of a table of the night of a part of frames."""
@@ -41,24 +49,18 @@ class CalibrationInForce:
     def part(self, table: str, frames: Part) -> Part | None:
         """Return the part of a table of the night of a part of frames.
 
-        Names are compared whole, since the name of one catalog may end like that of another. The zeropoints are of an
-        earlier version where the night does not have the one in force yet.
+        Names are compared whole, since the name of one catalog may end like that of another.
         """
-        parts = self.snapshot.parts(table)
-        if table != "zeropoints":
-            return parts.get(self.name(table, frames))
-        catalog, _ = self._in_force(frames)
-        names = (zeropoints_name(frames.name, catalog, version) for version in self.versions.get(catalog, ()))
-        return next((parts[name] for name in names if name in parts), None)
+        return self.snapshot.parts(table).get(self.name(table, frames))
 
 
 def calibration_in_force(lake: Lake, snapshot: Snapshot | None = None) -> CalibrationInForce:
-    """Return the calibration in force: the catalog that calibrates each camera, and the largest version of it."""
+    """Return the calibration in force: the catalog that calibrates each camera, and the versions of its nights."""
     snapshot = snapshot or lake.snapshot()
     catalogs = {camera: lake.calibrating_catalog(camera) for camera in sorted(cameras_of(snapshot))}
     versions = {name: versions_of(snapshot, name) for name in set(catalogs.values())}
     in_force = {
-        camera: (name, max(versions_of(snapshot, name, camera), default=1))
+        camera: (name, version_of_new(versions_of_nights(snapshot, camera, name)))
         for camera, name in catalogs.items()
     }
     return CalibrationInForce(snapshot, in_force, versions)

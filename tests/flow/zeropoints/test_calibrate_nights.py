@@ -507,6 +507,12 @@ def test_a_new_version_of_some_nights_keeps_other_curves(calibrated: Lake) -> No
     assert outdated(calibrated)["zeropoints"].counts == {}, "the other night keeps version 1"
 
 
+def test_a_trial_leaves_the_aggregates_of_other_nights_as_they_are(calibrated: Lake) -> None:
+    aggregate(calibrated, ["nights"], Inline())
+    calibrate(calibrated, Inline(), choice=Choice(version=2, last_night=20241001))
+    assert outdated(calibrated)["nights"].nights == {20241001}
+
+
 def test_a_night_with_lost_frames_does_not_stop_others(ingested: Lake) -> None:
     first, second = ingested.snapshot().version("frames").parts.values()
     (lost,) = ingested.snapshot().version("frames").slices_of(first)

@@ -72,7 +72,11 @@ def test_an_irrelevant_edit_leaves_a_published_calibration(
     calibrated.keep_profile(edited(lines))
     before = digests(calibrated.root)
     assert calibrate(calibrated, Inline()).n_current == 2
-    assert digests(calibrated.root) == before
+    after = digests(calibrated.root)
+    # The period takes the place of one with another detector, so stars that repeat are looked for once more.
+    memory = "_cameras/small.unsolved"
+    assert after.keys() == before.keys()
+    assert {name for name in after if after[name] != before[name]} <= {memory}
 
 
 @pytest.mark.parametrize(
