@@ -335,6 +335,8 @@ class LakeReader:
     ) -> Rows:
         """Return the stars with light curves in a cone, a row for each star and band, the brightest first.
 
+        They are stars of catalogs; others have light curves by their position only.
+
         Parameters
         ----------
         ra, dec : float

@@ -206,12 +206,12 @@ def curve_at(
     near = _nearest(snapshot, ra_deg, dec_deg, reach_arcsec, measured)
     if near is None or near.distance_arcsec > min(_SAME_ARCSEC, reach_arcsec):
         star = None if measured == "forced" else detected_star(snapshot, ra_deg, dec_deg, reach_arcsec)
-        if star is not None and (
-            near is None or (not star.is_listed and star.distance_arcsec < near.distance_arcsec)
-        ):
-            curve = _detected(snapshot, star, flux, version)
-            if curve is not None:
-                return curve | {"separation_arcsec": star.distance_arcsec}
+        is_nearer = near is None or (
+            star is not None and star.listed is None and star.distance_arcsec < near.distance_arcsec
+        )
+        curve = _detected(snapshot, star, flux, version) if is_nearer else None
+        if star is not None and curve is not None:
+            return curve | {"separation_arcsec": star.distance_arcsec}
     if near is not None:
         curve = _curve(snapshot, near.rows, near.row, near.kind, flux, version)
         return curve | {"separation_arcsec": near.distance_arcsec}
@@ -282,10 +282,16 @@ def _nearest_in_words(
 def _detected(
     snapshot: Snapshot, star: DetectedStar | None, flux: FluxChoice, version: int | None
 ) -> dict[str, Any] | None:
-    """Return the curve of a star that no catalog has; None if no calibrated frame shows it."""
-    if star is None:
+    """Return the curve of a star from its detections; None if no calibrated frame shows it.
+
+    A star of a catalog may be without a light curve as long as nobody has run `skylake aggregate`.
+    """
+    if star is None or snapshot.n_rows("zeropoints") == 0:
         return None
-    rows = detection_curve(snapshot, star, _aperture(flux), version)
+    if star.listed is not None:
+        rows = matched_curve(snapshot, star.listed, _aperture(flux), version)
+    else:
+        rows = detection_curve(snapshot, star, _aperture(flux), version)
     return _shaped(rows, "detected", [_aperture(flux)] * rows.num_rows) if rows.num_rows else None
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
@@ -7,7 +8,7 @@ import pytest
 
 from skylake.core.sphere import healpix_index, offset
 from skylake.errors import LakeError
-from skylake.lake import Lake
+from skylake.lake import Commit, Lake
 from skylake.report.curves import curve_at, curve_of_object
 from skylake.schema import arrow_schema, load
 
@@ -110,3 +111,21 @@ def test_a_star_is_shown_in_all_its_bands_in_the_order_of_time(bare: Lake, commi
     assert len(curve_of_object(bare.snapshot(), 2)["points"]) == 1
     near = curve_at(bare.snapshot(), 0.1, 0.0)
     assert near["points"] == curve["points"] and near["separation_arcsec"] < 1e-6
+
+
+def test_a_star_has_a_curve_as_soon_as_its_frames_are_calibrated(
+    lake: Lake, star: dict[str, Any], tmp_path: Path, copy_lake: Any
+) -> None:
+    """Nobody need have run `skylake aggregate`: the curve is the same."""
+    copy = Lake(copy_lake(lake.root, tmp_path / "lake"))
+    for night in (20241001, 20241002):
+        commit = Commit("test", "-")
+        commit.remove("lightcurves", f"small-{night}")
+        copy.commit(commit)
+    assert copy.snapshot().n_rows("lightcurves") == 0
+    found = curve_at(copy.snapshot(), star["ra_deg"], star["dec_deg"], 10.0)
+    usual = curve_at(lake.snapshot(), star["ra_deg"], star["dec_deg"], 10.0)
+    assert (found["object_id"], found["catalog"]) == (usual["object_id"], "simcat")
+    names = ("frame_id", "bjd_tdb", "mag", "mag_err", "mag_random_err", "flags")
+    for one, other in zip(found["points"], usual["points"], strict=True):
+        assert [one[name] for name in names] == pytest.approx([other[name] for name in names], rel=1e-9)

@@ -128,6 +128,7 @@ PUBLISHED: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         ],
         {
             "ref_id": 37,
+            "name": "AG Peg",
             "ra_deg": 327.75817,
             "dec_deg": 12.62564,
             "mag_V": 6.0,

@@ -20,6 +20,7 @@ Floats = npt.NDArray[np.float64]
 #: Catalog of stars that no catalog has.
 DETECTIONS = "sources"
 _PLACES = ("frame_id", "source_no", "camera", "night", "ra_deg", "dec_deg", "fwhm_px")
+_MATCHED = ("frame_id", "source_no", "catalog", "ref_id", "ra_deg", "dec_deg")
 #: Detections belong to one star if a chain of neighbours no farther apart than this part of the FWHM joins them.
 _LINK_FWHM = 0.5
 _LEAST_LINK_ARCSEC = 1.0
@@ -45,15 +46,16 @@ class DetectedStar:
         From the position that was asked for.
     radius_arcsec : float
         Its detections are within this distance of it.
-    is_listed : bool
-        Whether most of its detections are matched with a star of a catalog.
+    listed : pyarrow.Table or None
+        Where most of its detections are matched with a star of a catalog, that star: object_id, catalog, ra_deg and
+        dec_deg, one row.
     """
 
     ra_deg: float
     dec_deg: float
     distance_arcsec: float
     radius_arcsec: float
-    is_listed: bool
+    listed: pa.Table | None = None
 
 
 def detected_star(
@@ -76,10 +78,8 @@ def detected_star(
     mine = group == nearest
     away = np.hypot(east[mine] - centres[nearest][0], north[mine] - centres[nearest][1])
     ra, dec = _from_plane(centres[nearest], ra_deg, dec_deg)
-    listed = _is_matched(snapshot, seen.filter(pa.array(mine)), ra, dec, _MATCH_FWHM * fwhm + reach_arcsec)
-    return DetectedStar(
-        ra, dec, float(distance[nearest]), float(away.max()) + 0.01, bool(listed.mean() > 0.5)
-    )
+    listed = _listed(snapshot, seen.filter(pa.array(mine)), ra, dec, _MATCH_FWHM * fwhm + reach_arcsec)
+    return DetectedStar(ra, dec, float(distance[nearest]), float(away.max()) + 0.01, listed)
 
 
 def _fwhm_arcsec(snapshot: Snapshot, seen: pa.Table) -> float:
@@ -123,14 +123,23 @@ def _groups(east: Floats, north: Floats, link: float) -> npt.NDArray[np.intp]:
     return np.asarray(connected_components(graph, directed=False)[1][number], np.intp)
 
 
-def _is_matched(
+def _listed(
     snapshot: Snapshot, rows: pa.Table, ra_deg: float, dec_deg: float, reach_arcsec: float
-) -> npt.NDArray[np.bool_]:
-    """Return which detections are matched with a star of a catalog."""
-    near = snapshot.cone("matches", ra_deg, dec_deg, reach_arcsec / 3600.0, ["frame_id", "source_no"])
-    matched = set(zip(near["frame_id"].to_pylist(), near["source_no"].to_pylist(), strict=True))
-    pairs = zip(rows["frame_id"].to_pylist(), rows["source_no"].to_pylist(), strict=True)
-    return np.array([pair in matched for pair in pairs], bool)
+) -> pa.Table | None:
+    """Return the star of a catalog with which most of some detections are matched; None if most are not."""
+    near = snapshot.cone("matches", ra_deg, dec_deg, reach_arcsec / 3600.0, list(_MATCHED))
+    near = near.join(rows.select(["frame_id", "source_no"]), ["frame_id", "source_no"], join_type="inner")
+    counts = near.group_by(["catalog", "ref_id"]).aggregate([("frame_id", "count")])
+    if 2 * near.num_rows <= rows.num_rows or counts.num_rows == 0:
+        return None
+    first = (
+        counts.sort_by([("frame_id_count", "descending"), ("catalog", "ascending")])
+        .slice(0, 1)
+        .to_pylist()[0]
+    )
+    mine = pc.and_(pc.equal(near["ref_id"], first["ref_id"]), pc.equal(near["catalog"], first["catalog"]))
+    star = near.filter(mine).slice(0, 1).rename_columns({"ref_id": "object_id"})
+    return star.select(["object_id", "catalog", "ra_deg", "dec_deg"])
 
 
 def detection_curve(

@@ -26,7 +26,7 @@ def matched_curve(
     ----------
     snapshot : Snapshot
     row : pyarrow.Table
-        A row of ``lightcurves``, which says which star it is.
+        Its first row says which star it is: object_id, catalog, ra_deg, dec_deg.
     flux : str or None
         Flux as ``aper1``; None takes that of the zeropoints.
     version : int or None
