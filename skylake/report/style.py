@@ -73,11 +73,6 @@ def faint_down(axes: Axes) -> None:
         axes.invert_yaxis()
 
 
-def note_below(axes: Axes, text: str) -> None:
-    """Write a note below the axes, on the left, where no legend is."""
-    axes.text(0.0, -0.13, text, transform=axes.transAxes, color=GREY, fontsize=8, va="top")
-
-
 def dot_size(number: int) -> float:
     """Return the size of the dots of a picture: of few points each is to be seen, of many their density."""
     return 8.0 if number < 500 else 4.0 if number < 3000 else 3.0

@@ -99,7 +99,7 @@ def test_status_as_text_says_the_same(lake: Path, well: Run) -> None:
         name: str(count) for name, count in value["tables"].items()
     }
     in_blocks = {line.split()[0] for line in lines if line.split()[2:3] == ["blocks"]}
-    assert in_blocks == {"lightcurves", "forced_lightcurves"}
+    assert in_blocks == {"lightcurves", "forced_lightcurves", "star_statistics"}
     assert ["small", "ok", "8"] in [line.split() for line in lines]
     assert sum(line.split()[:1] == ["small"] and "  20241" in line for line in lines) == 2
 

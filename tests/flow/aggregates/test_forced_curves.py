@@ -166,9 +166,11 @@ def test_the_view_says_the_same_of_stars_of_the_pivot_colour(forced_once: Lake) 
         both = connection.sql(
             """SELECT c.total_flux, c.total_flux_err, c.zp, p.flux, p.flux_err, p.ref_colour, c.mag, c.mag_err,
                       c.mag_limit, c.mag_psf, p.mag AS m, p.mag_err AS me, p.mag_limit AS ml, p.mag_psf AS mp,
-                      p.zp - z.colour_term * (coalesce(p.ref_colour, z.pivot_colour) - z.pivot_colour) AS at_pivot
+                      p.zp - z.colour_term * (coalesce(p.ref_colour, z.pivot_colour) - z.pivot_colour)
+                          - position_offset(z.position_terms.coefficient, c.x_px, c.y_px, f.width_px, f.height_px)
+                          AS at_pivot
                FROM calibrated_forced AS c JOIN forced_lightcurve_points AS p USING (frame_id, star_id)
-               JOIN zeropoints AS z USING (frame_id)"""
+               JOIN zeropoints AS z USING (frame_id) JOIN frames AS f USING (frame_id)"""
         ).df()
     assert len(both) > 5000
     for one, other in (("total_flux", "flux"), ("total_flux_err", "flux_err"), ("zp", "at_pivot")):
