@@ -65,13 +65,16 @@ def commands(document: str) -> list[str]:
 #: Followed to the letter: each command is an interpreter of its own, and what is asked of dask is asked of real worker
 #: processes. Elsewhere, the README with the same commands included, it would be the same again.
 ON_WORKERS = {"docs/tutorial.md"}
-#: Documents whose commands take half a minute and more, and are followed by the trials.
+#: Documents of many commands, which the trials follow.
 LONG = {
     "docs/tutorial.md",
     "docs/cameras.md",
     "docs/calibrations.md",
     "docs/astrometry.md",
+    "docs/operating.md",
+    "docs/reading.md",
     "docs/transits.md",
+    "docs/variables.md",
 }
 #: Those whose programs do: each of many is an interpreter that imports lsdb.
 LONG_PROGRAMS = {"docs/python.md", "docs/reading.md"}

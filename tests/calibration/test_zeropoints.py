@@ -326,6 +326,7 @@ def test_false_matches_leave_the_limit_of_a_frame_where_it_is(make_night: Callab
             assert abs(spoiled - clean) < 0.1 + 6.0 / n_stars
 
 
+@pytest.mark.slow
 def test_fewer_stars_than_the_least_may_be_far_off(
     make_night: Callable[..., Any],
 ) -> None:

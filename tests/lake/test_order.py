@@ -17,6 +17,8 @@ import pytest
 import skylake
 from skylake.lake import Lake
 
+pytestmark = pytest.mark.slow
+
 SOURCE = Path(skylake.__file__).parents[1]
 
 #: Calls that change nothing in a folder, whatever file they are given.

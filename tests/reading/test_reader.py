@@ -138,7 +138,7 @@ def test_closed_doors(lake: LakeReader, query: str, words: str) -> None:
 def test_nothing_writes(lake: LakeReader) -> None:
     """Public names are those that are listed here; each was looked at."""
     assert public(lake) == {
-        "catalogs", "cone", "history", "lightcurve", "root", "snapshot", "sql", "tables", "views",
+        "catalogs", "cone", "history", "lightcurve", "objects", "root", "snapshot", "sql", "tables", "views",
     }  # fmt: skip
     common = {"arrow", "columns", "dask", "description", "lsdb", "name", "pandas", "polars", "units"}
     assert public(lake["frames"]) == common | {"dataset", "lazy_polars"}

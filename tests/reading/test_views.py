@@ -155,6 +155,7 @@ def test_lost_file(corner: Path, tmp_path: Path, copy_lake: Callable[[Path, Path
         partitions.compute(scheduler="synchronous")
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("s3")
 def test_published(corner: Path, s3: Any) -> None:
     publish_snapshot(Lake(corner).snapshot(), f"{s3.url}/lake")

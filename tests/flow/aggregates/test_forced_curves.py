@@ -41,7 +41,7 @@ from skylake.simulate import (
     simulate,
 )
 
-pytestmark = pytest.mark.xdist_group("forced_curves")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("forced_curves")]
 
 Run = Callable[..., Any]
 FIRST, SECOND = "small-20241001", "small-20241002"

@@ -124,6 +124,7 @@ def test_a_twilight_frame_has_the_geometry_of_later_frames(tmp_path: Path):
     assert "with a geometry of sim-fisheye that the lake has lost" in report.kept[0]
 
 
+@pytest.mark.slow
 def test_frames_get_their_place_from_site_and_time_alone(first: Lake, archive: FisheyeResult):
     frames = rows(first, "frames")
     assert [row["status"] for row in frames] == ["ok", "rejected", "ok", "ok"]
@@ -207,6 +208,7 @@ def test_learning_again_changes_nothing(lake: Lake):
     assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_did_not_learn_is_learned_next(lake: Lake, archive: FisheyeResult):
     """A run ends between its commit and the geometry: the same command again gives the lake of a run that was not."""
     path = geometries_file(lake.layout, "sim-fisheye")
@@ -234,6 +236,7 @@ def test_the_next_frames_start_from_the_geometry_of_the_lake(lake: Lake, tmp_pat
     assert geometry.first_mjd == known.first_mjd and geometry.last_mjd > known.last_mjd + 1.5
 
 
+@pytest.mark.slow
 def test_a_camera_that_was_moved_gets_another_geometry(lake: Lake, archive: FisheyeResult):
     report = ingest(lake, PROFILE, archive.frames[4:], Inline())
     assert report.counts == {"ok": 3, "rejected": 1}

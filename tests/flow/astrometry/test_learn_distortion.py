@@ -86,6 +86,7 @@ def rows_of(lake: Lake) -> pd.DataFrame:
     return lake.snapshot().read("frames").to_pandas().set_index("frame_id").sort_index()
 
 
+@pytest.mark.slow
 def test_a_run_without_new_frames_changes_no_byte(lake: Lake, always: Profile) -> None:
     path = distortions_file(lake.layout, always.name)
     before = path.read_bytes(), path.stat().st_mtime_ns
@@ -152,6 +153,7 @@ def test_late_older_frames_join_the_first_epoch_or_differ(
     assert matched.nights == 4
 
 
+@pytest.mark.slow
 def test_a_change_begins_an_epoch_and_lists_nights_to_redo(
     lake: Lake, profile: Profile, always: Profile, tmp_path: Path
 ) -> None:

@@ -205,6 +205,7 @@ def test_compacting_nights_redone_meanwhile_is_refused(nightly: Lake, put_nights
     assert nightly.snapshot().number == between.number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("end", "damage"), [(KeyboardInterrupt, None), (MemoryError, ""), (KeyboardInterrupt, "of the file")]
 )

@@ -432,6 +432,7 @@ def allow_failures(number: int, dask_scheduler: Any) -> int:
     return before
 
 
+@pytest.mark.slow
 def test_a_task_that_kills_its_worker_is_its_own_result(local: Distributed) -> None:
     """Dask would try it on three more workers, and blame what waits for the same worker as well."""
     before = local.client.run_on_scheduler(allow_failures, 0)

@@ -102,6 +102,7 @@ def test_frames_of_finished_chunks_are_not_reduced_again(
     assert content(bare) == found
 
 
+@pytest.mark.slow
 def test_with_targets_a_run_may_be_interrupted_again_and_again(
     ingested: Lake, profile: Profile, frames: list[Path], counted: list[str]
 ) -> None:
@@ -137,6 +138,7 @@ def change_file(chunk: Path, frames: list[Path]) -> None:
     os.utime(frames[1], (time.time() + 9,) * 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoil", [spoil_rows, cut_note, other_code, change_file])
 def test_what_does_not_fit_is_dropped(
     bare: Lake, profile: Profile, frames: list[Path], counted: list[str],

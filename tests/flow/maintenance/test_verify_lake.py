@@ -611,6 +611,7 @@ def test_damage_is_found_by_reading_every_row(
     assert re.search(f"{broken}.* => .*{mend}", told(report, check)), told(report, check)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage", [flip_a_bit, lose_the_pointer, spoil_a_description, truncate_a_file, dangle_a_table]
 )
@@ -626,9 +627,15 @@ def test_verifying_a_damaged_lake_changes_nothing(
 @pytest.mark.parametrize(
     "damage",
     [
-        lose_a_file, lose_a_bundled_file, truncate_a_file, flip_a_bit, lose_a_member, lose_a_name, spoil_a_description,
-        lose_a_description, tell_wrong_rows, count_wrongly, lose_the_pointer, dangle_the_pointer, lose_a_table,
-        make_the_pointer_a_file, dangle_a_table, add_a_file, lose_the_link_of_a_table, leave_row_groups_stale,
+        lose_a_file, flip_a_bit, lose_a_name, lose_the_pointer, lose_a_table,
+        *(
+            pytest.param(damage, marks=pytest.mark.slow)
+            for damage in (
+                lose_a_bundled_file, truncate_a_file, lose_a_member, spoil_a_description, lose_a_description,
+                tell_wrong_rows, count_wrongly, dangle_the_pointer, make_the_pointer_a_file, dangle_a_table,
+                add_a_file, lose_the_link_of_a_table, leave_row_groups_stale,
+            )
+        ),
     ],
 )  # fmt: skip
 def test_the_command_that_is_given_repairs_the_damage(damage: Damage, patient: Patient) -> None:
@@ -845,6 +852,7 @@ BESIDES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("files", "checks", "mend"), BESIDES, ids=lambda one: one if "/" in one else "")
 def test_a_bit_that_is_flipped_anywhere_is_found(files: str, checks: str, mend: str, kept: Kept) -> None:
     path = min(kept.lake.root.glob(files))

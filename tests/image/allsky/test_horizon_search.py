@@ -54,6 +54,7 @@ def solve(scene, horizon=None):
     return solve_all_sky(scene.detected, SHAPE, 0.01, STARS, horizon or scene.horizon)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_real_lens_is_found_in_twilight_and_moonlight(seed):
     random = np.random.default_rng([3, seed])
@@ -102,6 +103,7 @@ def test_figures_of_a_solution_are_those_of_its_noise():
     assert figures["focal_px"] == solution.view.lens.focal_px
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [1, 2])
 def test_random_points_are_no_sky(kind):
     random = np.random.default_rng(kind)
@@ -118,6 +120,7 @@ def test_random_points_are_no_sky(kind):
     assert "log odds" in found.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("hours", "latitude"), [(5.0, 28.8), (0.0, -20.0)], ids=["5 hours", "40 degrees"])
 def test_a_wrong_time_or_site_is_refused(hours, latitude):
     scene = draw(5)

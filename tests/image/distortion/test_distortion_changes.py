@@ -104,6 +104,7 @@ def test_first_frames_are_learned_from_until_a_change() -> None:
         assert displacement(truth, away, SHAPE)[0] < 0.06
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [2, 3, 6, 9, 10, 11])
 def test_a_change_among_the_first_frames_is_found_anywhere(first: int) -> None:
     follower, now = Follower(ORIGIN), changed(CAMERA, 1.0)
@@ -145,6 +146,7 @@ def test_two_changes_among_the_first_frames_are_both_found() -> None:
     assert [one.valid_from for one in follower.epochs[1:]] == [67003.5, 67007.5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("odd", "corner_px"), [(0, 3.0), (1, 3.0), (6, 3.0), (11, 3.0), (0, 0.5), (1, 0.5)])
 def test_an_odd_frame_among_the_first_ones_divides_nothing(odd: int, corner_px: float) -> None:
     frames = [seen(changed(CAMERA, corner_px) if n == odd else CAMERA, 8000 + n, 60) for n in range(12)]

@@ -143,6 +143,7 @@ def write_frames(folder: Path, side: int) -> None:
     fits.HDUList([fits.PrimaryHDU(), tiles]).writeto(folder / "frame.fits.fz")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not Path("/proc/self/clear_refs").exists(), reason="the system does not report its memory"
 )

@@ -184,6 +184,7 @@ def fine_curve(flux: npt.NDArray[np.float64], tried: Integers, found: Integers) 
     return replace(coarse, fine_flux=flux, cells=cells)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stars", "width"), [(3000, 0.03), (1000, 0.05), (300, 0.1), (300, 0.3)])
 def test_the_error_of_the_half_is_right_for_tens_of_stars(stars: int, width: float) -> None:
     random = np.random.default_rng(6)
@@ -204,6 +205,7 @@ def test_the_error_of_the_half_is_right_for_tens_of_stars(stars: int, width: flo
     assert np.median(shares) < (0.85 if width < 0.05 else 1.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stars", "width"), [(300, 0.03), (100, 0.2)])
 def test_the_error_of_the_half_is_right_whatever_the_sample(stars: int, width: float) -> None:
     random, pulls = np.random.default_rng(11), []

@@ -257,6 +257,7 @@ def test_committers_take_turns_and_lose_nothing(lake: Lake, make_rows: MakeRows,
             assert same(rows, make_rows("sources", 12, max(n for n in range(12) if n % 7 == number)))
 
 
+@pytest.mark.slow
 @pytest.mark.full
 def test_a_committer_killed_at_any_moment_leaves_the_lake_whole(lake: Lake, python: Python, put: Put,
                                                                 make_rows: MakeRows) -> None:  # fmt: skip

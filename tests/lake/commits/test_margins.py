@@ -56,6 +56,7 @@ def night_rows(make_rows: Any) -> Callable[..., pa.Table]:
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("held_rows", [10, 1_000_000])
 @pytest.mark.parametrize("places", [None, RA_DEG[1:2], RA_DEG[1:3], (60.0,)])
 def test_a_night_of_a_bundle_is_replaced(

@@ -419,6 +419,7 @@ print(*(finding["says"] for check in report.checks for finding in check["finding
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lake", ["old", "mixed", "compacted"])
 def test_a_lake_with_files_of_several_schemas_is_whole(lake: str, evolved: Evolved) -> None:
     done = run(evolved.tree, VERIFY, evolved.old.with_name(lake))
