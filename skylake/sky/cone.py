@@ -108,7 +108,8 @@ class Box:
     def width_deg(self) -> float:
         """Extent in right ascension, at most 360."""
         extent = self.ra_deg[1] - self.ra_deg[0]
-        return extent if 0.0 <= extent <= 360.0 else extent % 360.0
+        # All around may be more than 360 degrees by rounding.
+        return min(extent, 360.0) if 0.0 <= extent <= 360.0 + _ROUNDING_DEG else extent % 360.0
 
     @property
     def ranges(self) -> IntArray:

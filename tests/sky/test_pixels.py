@@ -254,6 +254,7 @@ def test_a_grown_pixel_covers_all_that_is_near_it(pixel: Pixel, radius: float, s
     width=st.floats(0, 360) | st.sampled_from([0.0, 180.0, 360.0]),
     limits=st.tuples(st.floats(-90, 90), st.floats(-90, 90)),
 )
+@example(west=152.47536737638387, width=360.0, limits=(0.0, 0.0))
 def test_box_ranges_cover_the_box(west: float, width: float, limits: tuple[float, float]) -> None:
     south, north = sorted(limits)
     random = np.random.default_rng(3)
