@@ -82,6 +82,7 @@ def begun(lake: Path, last: str, root: Path) -> Lake:
     return copy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "left"),
     [

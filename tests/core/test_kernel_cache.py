@@ -33,6 +33,7 @@ print(sum(spread.stats.cache_misses.values()), sum(spread.stats.cache_hits.value
 """
 
 
+@pytest.mark.slow
 @pytest.mark.full
 def test_processes_that_begin_together_compile_each_kernel_once(tmp_path: Path) -> None:
     (tmp_path / "kernel.py").write_text(KERNEL)
@@ -78,6 +79,7 @@ print(named.double(getattr(named, sys.argv[2])(4.0)))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.full
 def test_a_cache_of_classes_that_are_gone_is_made_anew(tmp_path: Path) -> None:
     for name in ("Old", "Renamed", "Renamed"):

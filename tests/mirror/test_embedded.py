@@ -421,6 +421,7 @@ with EmbeddedServer(Path(sys.argv[1])) as server:
 """
 
 
+@pytest.mark.slow
 @as_root
 def test_a_disk_that_fills_up_while_mirroring_is_a_sentence(folder: Path, python: Python) -> None:
     imports = (

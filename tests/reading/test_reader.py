@@ -216,6 +216,7 @@ def test_no_lake(where: str, as_of: Any, kind: Any, words: str, tmp_path: Path, 
         skylake.open(where, as_of)
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("s3")
 def test_published(corner: Path, s3: Any) -> None:
     publish_snapshot(Lake(corner).snapshot(), f"{s3.url}/lake")

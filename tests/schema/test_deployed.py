@@ -78,6 +78,7 @@ def test_a_schema_that_changes_under_its_version_is_found(change: Edit, schemas:
     assert list(deployed_files("sources", schemas)) == before
 
 
+@pytest.mark.slow
 @pytest.mark.full
 def test_the_fix_is_a_new_version_and_its_record(schemas: Path) -> None:
     path, last = schemas / "sources.yaml", max(deployed_files("sources", schemas))

@@ -54,6 +54,7 @@ def test_everything_is_where_the_result_says(small_run: Run) -> None:
     assert (table.groupby("frame").file.first().to_numpy() == frames.file.to_numpy()).all()
 
 
+@pytest.mark.slow
 def test_several_processes_give_the_bytes_of_one(small_run: Run, tmp_path: Path) -> None:
     scenario, result = small_run
     seen: list[tuple[int, int]] = []

@@ -124,6 +124,7 @@ def test_the_catalog_is_valid_and_lsdb_opens_it_with_its_margin(sky: pa.Table, b
     assert sorted(near["ref_id"]) == sorted(sky.filter(pa.array(distance <= 0.5))["ref_id"].to_pylist())
 
 
+@pytest.mark.slow
 def test_dense_pixels_are_divided_with_complete_margins(sky: pa.Table, build: Build) -> None:
     target, _ = build(sky, 1, 600.0, limit=60)
     main, edge = leaves(target / "stars"), leaves(target / "stars_margin")
@@ -301,6 +302,7 @@ widen_margin(Path(sys.argv[1]), 2300.0)
 """
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_widening_leaves_a_whole_catalog(sky: pa.Table, build: Build) -> None:
     began = time.monotonic()
     wide = margins(build(sky, 1, 2300.0)[0])

@@ -132,6 +132,7 @@ def test_tables_of_a_user_say_what_their_queries_say(calibrated: Lake, own: Path
     assert not any(aggregate(calibrated, [], Inline()).refreshed.values())
 
 
+@pytest.mark.slow
 def test_workers_make_and_compact_them(calibrated: Lake, own: Path) -> None:
     put(own, TOTALS, PYTHON)
     with workers("local", 1) as pool:

@@ -168,6 +168,7 @@ def test_a_file_that_changed_on_the_disk_is_not_divided(
         refit(part, folder, finer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["replaced", "removed"])
 def test_one_night_among_many_can_be_replaced_or_removed(
     nightly: Lake, how: str, put_nights: PutNights, scattered: Scattered

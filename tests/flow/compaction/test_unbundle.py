@@ -87,6 +87,7 @@ def test_a_night_taken_out_has_its_own_bytes(
     assert sorted(loose.files, key=str) == sorted(alone.files, key=str)
 
 
+@pytest.mark.slow
 def test_divided_pixels_stay_divided_without_nights(bundled: Lake) -> None:
     before = bundled.snapshot()
     assert {order for order, _ in before.version("sources").pixels} > {0}

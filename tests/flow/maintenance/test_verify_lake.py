@@ -601,6 +601,7 @@ def test_damage_is_found_at_a_glance(damage: Damage, check: str, mend: str, pati
     assert re.search(f"{broken}.* => .*{mend}", told(report, check)), told(report, check)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("damage", "check", "mend"), DEEP, ids=lambda one: getattr(one, "__name__", None))
 def test_damage_is_found_by_reading_every_row(
     damage: Damage, check: str, mend: str, patient: Patient
@@ -757,6 +758,7 @@ def test_row_groups_are_checked_where_each_pixel_has_one_file(patient: Patient) 
     assert report.all_well, report.failed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", ["matches", "zeropoints", "nights", "lightcurves", "maps"])
 def test_a_derived_part_with_a_lost_file_is_made_again(table: str, calibrated: Lake) -> None:
     """And nothing else is made, by the command that is given."""

@@ -72,6 +72,7 @@ def night(turn: float = TURN, is_bayer: bool = False, n_frames: int = N_FRAMES) 
     return Night(found, hot, dead, jumping)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_bayer", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_bad_pixels_are_found_and_no_stars(is_bayer: bool) -> None:
     one = night(is_bayer=is_bayer)

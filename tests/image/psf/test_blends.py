@@ -82,6 +82,7 @@ def told(light: Floats) -> Variances:
     return Variances(plane.astype(np.float32), Agreement(0.8, np.full((5, 5), NOISE**2 + 50.0)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["photons", "plane", "holes"])
 @pytest.mark.parametrize("flux", [FAINT, BRIGHT])
 @pytest.mark.parametrize("ratio", [1.0, 10.0])
