@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -482,20 +483,41 @@ def export_field(snapshot: Snapshot, options: LightCurveOptions) -> None:
     """Write the light curves of all stars of a part of the sky, some at a time."""
     from skylake.cli.stream_tables import write_each_star, write_stream
     from skylake.errors import UsageError
-    from skylake.report.stars.field_export import field_points
 
-    choice, points = options.curve_choice, options.point_choice(snapshot)
-    if options.version is not None or choice.flux != "best" or points.width_d or points.period_d:
-        raise UsageError(
-            "--all exports measurements as the light curves have them; leave out --flux, --version, --bin and --period"
-        )
     if options.form in _DATABASES or options.plot is not None:
         raise UsageError("--all writes tables; leave out --plot, and name a format of tables")
     region = options.region()
     if options.out is None:
         raise UsageError("--all writes files; name one, or a folder, by -o")
-    tables = (points.rows(one) for one in field_points(snapshot, region, choice.measured))
+    tables = _tables_of_field(snapshot, region, options)
     if options.out.is_dir():
         write_each_star(tables, options.out, options.form or "csv")
     else:
         write_stream(tables, options.out, options.form)
+
+
+def _tables_of_field(snapshot: Snapshot, region: SkyRegion, options: LightCurveOptions) -> Iterator[pa.Table]:
+    """Yield the points of all stars of a region: as the light curves have them, or star by star as they are wanted."""
+    from skylake.cli.stream_tables import in_one_schema
+    from skylake.report.stars.field_export import field_points, field_stars
+
+    choice, points = options.curve_choice, options.point_choice(snapshot)
+    if options.version is None and choice.flux == "best" and not points.width_d and not points.period_d:
+        return (points.rows(one) for one in field_points(snapshot, region, choice.measured))
+    return in_one_schema(_star_by_star(snapshot, field_stars(snapshot, region, choice.measured), options))
+
+
+def _star_by_star(snapshot: Snapshot, stars: Iterable[int], options: LightCurveOptions) -> Iterator[pa.Table]:
+    """Yield the points of stars as they are wanted; at the end say how many stars have none, and why the first."""
+    from skylake.errors import LakeError
+
+    lacking: list[str] = []
+    for star in stars:
+        try:
+            curve = _curve_of(snapshot, str(star), options)
+        except LakeError as error:
+            lacking.append(str(error))
+        else:
+            yield _with_star(_table(curve, options), curve, str(star))
+    if lacking:
+        show.complain(f"{len(lacking)} stars of the field are left out; the first, because {lacking[0]}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,22 @@ def write_stream(tables: Iterable[pa.Table], out: Path, form: str | None = None)
         )
     click.echo(f"wrote {n_rows} rows to {out}", err=True)
     return n_rows
+
+
+def in_one_schema(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Yield tables with the columns of the first: what others lack is null, and what they have beyond is left out."""
+    import pyarrow as pa
+
+    schema: pa.Schema | None = None
+    for table in tables:
+        schema = schema or table.schema
+        columns = [
+            table[field.name].cast(field.type)
+            if field.name in table.column_names
+            else pa.nulls(len(table), field.type)
+            for field in schema
+        ]
+        yield pa.Table.from_arrays(columns, schema=schema)
 
 
 def write_each_star(tables: Iterable[pa.Table], folder: Path, form: str) -> int:

@@ -208,6 +208,19 @@ def test_a_field_is_exported_star_by_star(lake: Path, sky: Path, tmp_path: Path,
     assert counts == {f"simcat-{star}.csv": n for star, n in first.groupby("object_id").size().items()}
 
 
+def test_a_field_is_exported_as_each_star_would_be(lake: Path, sky: Path, tmp_path: Path, well: Run) -> None:
+    known = star(sky)
+    choice = ("--bin", "1h", "--flux", "aper2", "--measured", "detected")
+    cone = f"{known['ra_deg']},{known['dec_deg']},200"
+    well("lc", lake, "--all", "--cone", cone, *choice, "-o", tmp_path / "field.csv")
+    found = rows_of((tmp_path / "field.csv").read_text())
+    stars = sorted({row["star"] for row in found})
+    assert len(stars) > 2
+    for name in (stars[0], stars[-1]):
+        alone = rows_of(well("lc", lake, name, *choice).out)
+        assert [row["mag"] for row in found if row["star"] == name] == [row["mag"] for row in alone]
+
+
 def test_the_whole_coverage_of_a_table_is_all_of_it(lake: Path, tmp_path: Path, well: Run) -> None:
     snapshot = Lake(lake).snapshot()
     moc = snapshot.folder("lightcurves") / "coverage.fits"
@@ -264,11 +277,7 @@ def test_a_folded_picture_has_its_panels(lake: Path, sky: Path, tmp_path: Path, 
         (["--all", "--cone", "1,89,10"], 2, "--all writes files; name one, or a folder, by -o"),
         (["--all", "--cone", "1,89,10", "-o", "x.fits"], 2, "x.fits: many stars go to one file as .parquet"),
         (["--all", "--cone", "1,89,10", "-o", "x.csv"], 3, "no star there has a light curve"),
-        (
-            ["--all", "--cone", "1,89,10", "--bin", "1h", "-o", "x.csv"],
-            2,
-            "leave out --flux, --version, --bin",
-        ),
+        (["--all", "--cone", "1,89,10", "--bin", "1h", "-o", "x.csv"], 3, "no star there has a light curve"),
         (
             ["STAR", "--format", "aavso"],
             2,

@@ -101,6 +101,20 @@ def field_points(
     pyarrow.Table
         A row per measurement: object_id, catalog, measured, ra_deg, dec_deg, camera, band, and what is known of it.
     """
+    for rows, kind in _curves_of_stars(snapshot, region, measured):
+        yield _flat(rows, kind)
+
+
+def field_stars(snapshot: Snapshot, region: SkyRegion, measured: Measured | None = None) -> Iterator[int]:
+    """Yield the identifiers of all stars with light curves in a region, as :func:`field_points` has them."""
+    for rows, _ in _curves_of_stars(snapshot, region, measured):
+        yield from pc.unique(rows["object_id"]).to_pylist()
+
+
+def _curves_of_stars(
+    snapshot: Snapshot, region: SkyRegion, measured: Measured | None
+) -> Iterator[tuple[pa.Table, Measured]]:
+    """Yield merged light curves, those of a star as they were measured in the first of the ways that it was."""
     done: set[tuple[str, int]] = set()
     for kind in ("forced", "detected") if measured is None else (measured,):
         for rows in _curves(snapshot, region, kind):
@@ -110,7 +124,7 @@ def field_points(
             elif measured is None:
                 done.update(names)
             if rows.num_rows:
-                yield _flat(rows, kind)
+                yield rows, kind
 
 
 def _curves(snapshot: Snapshot, region: SkyRegion, kind: Measured) -> Iterator[pa.Table]:
