@@ -115,10 +115,7 @@ def star_scatter(stars: StarZeropoint, mag: Floats, floor: Floats) -> StarScatte
     ends = np.cumsum(count)
     pieces = [order[end - many : end] for end, many in zip(ends, count, strict=True) if many >= _MIN_POINTS]
     apart = [np.abs(offset[one] - np.median(offset[one])) for one in pieces]
-    # Of few values the median deviation is too small: it has lost what the median took.
-    scatter = np.array(
-        [MAD_TO_SIGMA * float(np.median(one)) * np.sqrt(one.size / (one.size - 1.0)) for one in apart]
-    )
+    scatter = np.array([MAD_TO_SIGMA * float(np.median(one)) / median_share(one.size) for one in apart])
     beside = np.maximum(error**2 - of_frame**2, 0.0)
     noise, expected = (
         np.array([float(np.sqrt(np.mean(values[one]))) for one in pieces]) for values in (beside, error**2)
@@ -128,6 +125,15 @@ def star_scatter(stars: StarZeropoint, mag: Floats, floor: Floats) -> StarScatte
         return StarScatter(of_star, scatter, noise, expected, float(np.nanmedian(floor[known])), True)
     level = _floor(scatter, noise) if pieces else 0.0
     return StarScatter(of_star, scatter, noise, np.hypot(noise, level), level, False)
+
+
+def median_share(n: int) -> float:
+    """Return the share of the true scatter that half of all stars show with `n` measurements each.
+
+    The median deviation of few values is too small: it has lost what the median took, and it is skew. Fitted to
+    simulated normal values, right to 0.01 from 4 on.
+    """
+    return float(np.sqrt((n - 1.0) / n) * (1.0 - 0.66 / n - 0.85 / n**2))
 
 
 def _floor(scatter: Floats, noise: Floats) -> float:

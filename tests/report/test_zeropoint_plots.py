@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from skylake.report.repeatability_plot import repeatability, star_scatter
+from skylake.core.robust import MAD_TO_SIGMA
+from skylake.report.repeatability_plot import median_share, repeatability, star_scatter
 from skylake.report.zeropoint_plots import (
     FrameZeropoints,
     StarZeropoint,
@@ -138,3 +139,10 @@ def test_a_running_median_is_one_of_several_stars() -> None:
     many = StarZeropoint(np.zeros(200), np.full(200, 0.01), np.arange(200))
     axes = star_zeropoint(many, np.linspace(10.0, 14.0, 200), "magnitude [mag]", "title").axes[0]
     assert len(axes.containers) == 1
+
+
+@pytest.mark.parametrize("n", [4, 5, 7, 12, 40])
+def test_half_of_the_stars_scatter_more_than_they_should_however_few_their_points(n: int) -> None:
+    values = np.random.default_rng(n).normal(size=(20_000, n))
+    deviation = np.median(np.abs(values - np.median(values, axis=1, keepdims=True)), axis=1)
+    assert np.median(MAD_TO_SIGMA * deviation) / median_share(n) == pytest.approx(1.0, abs=0.02)
