@@ -19,13 +19,13 @@ from skylake.calibration.frame_solution import FrameSolution, solve_frames
 from skylake.calibration.global_noise import EFFICIENCY_LOSS
 from skylake.calibration.global_observations import GlobalOptions, Observations, References
 from skylake.calibration.match_selection import Band
-from skylake.calibration.star_magnitudes import StarReference
 from skylake.calibration.star_observations import (
     NightlyTerm,
     StarObservations,
     nightly_term,
     star_observations,
 )
+from skylake.calibration.star_reference import StarReference
 from skylake.calibration.zeropoints import zeropoints_table
 from skylake.core.position_terms import (
     degree_of,
