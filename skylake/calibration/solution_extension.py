@@ -13,10 +13,11 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from skylake.calibration.global_kernels import group_medians, grouped
 from skylake.calibration.global_observations import GlobalOptions, Observations, References
 from skylake.calibration.global_solution import GlobalSolution, groups_of_own, solve_globally
 from skylake.calibration.match_selection import Band
-from skylake.calibration.star_magnitudes import Season, solve_below_limit
+from skylake.calibration.star_magnitudes import Season, repeat_errors, solve_below_limit
 from skylake.calibration.star_observations import nightly_term
 from skylake.calibration.star_reference import StarReference
 from skylake.core.position_terms import degree_of
@@ -94,13 +95,17 @@ def _with_shared_errors(
     n_groups, group, place = len(solution.tie_error), solution.stars.group, known.places(season.stars)
     usable = references.is_own & np.isfinite(references.magnitude) & np.isfinite(references.error)
     own = usable & (group >= 0)
-    shared = np.full(n_groups, np.inf)
-    # What all of them share is what the star with the smallest error has.
-    np.minimum.at(shared, group[own], np.nan_to_num(known.mag_systematic_err[place[own]]))
-    shared = np.where(groups_of_own(group, own, n_groups), shared, 0.0)
-    error = np.hypot(solution.stars.systematic_error, np.append(shared, 0.0)[group])
+    errors = np.nan_to_num(known.mag_systematic_err)
+    starts, order = grouped(group[own].astype(np.int32), n_groups)
+    of_own = group_medians(starts, order, errors[place[own]])
+    shared = np.where(groups_of_own(group, own, n_groups), np.nan_to_num(of_own), 0.0)
+    # An error of the illumination grows with the distance from the fields that are solved: what known stars have of it
+    # beyond the tie that all share, new stars have too, and more of the same.
+    at_place = np.append(shared, 0.0)[group]
+    of_known = np.sqrt(np.maximum(at_place**2 - errors.min(initial=np.inf) ** 2, 0.0))
+    stars = solution.stars
+    grown = np.sqrt(np.maximum(stars.error**2 - repeat_errors(season, solution) ** 2, 0.0))
+    error = np.sqrt(stars.systematic_error**2 + at_place**2 + 2.0 * of_known * grown)
     return replace(
-        solution,
-        tie_error=np.hypot(solution.tie_error, shared),
-        stars=replace(solution.stars, systematic_error=error),
+        solution, tie_error=np.hypot(solution.tie_error, shared), stars=replace(stars, systematic_error=error)
     )
