@@ -296,6 +296,7 @@ def global_solutions_table(
     band: Band,
     nights: list[dict[str, Any]],
     base_version: int | None = None,
+    scintillation: float = float("nan"),
 ) -> pa.Table:
     """Return the row of ``global_solutions`` of a solution.
 
@@ -309,6 +310,8 @@ def global_solutions_table(
         ``night``, ``n_frames`` and ``checksum`` of the nights, whether all their frames are in the season or not.
     base_version : int or None
         Version of the solution that this one extends; None for a full one.
+    scintillation : float
+        Rms of its frames, magnitudes; NaN where it is not known.
     """
     camera, stars, seen = solution.camera, solution.stars, season.observations
     tied = np.isfinite(solution.tie_error)
@@ -333,6 +336,8 @@ def global_solutions_table(
         "catalog_scatter": solution.catalog_scatter,
         "floor_mag": camera.floor,
         "photon_scale": camera.photon_scale,
+        "scintillation_mag": None if np.isnan(scintillation) else scintillation,
+        "night_scatter_mag": stars.night_scatter,
         "n_observations": len(seen),
         "n_stars": int(np.count_nonzero(np.isfinite(stars.magnitude))),
         "n_variable": int(np.count_nonzero(stars.is_variable)),

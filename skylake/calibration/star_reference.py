@@ -37,6 +37,8 @@ class StarReference:
         Largest degree of offsets that single frames have of their own.
     mjd_last : float
         Last frame of the solution; it holds for frames with the optics and the detector of then.
+    scintillation : float
+        Rms of the frames of the solution by theory, magnitudes; NaN where it is not known.
     """
 
     version: int
@@ -48,6 +50,7 @@ class StarReference:
     catalog_scatter: float
     frame_degree: int
     mjd_last: float = np.inf
+    scintillation: float = float("nan")
 
     @classmethod
     def of(cls, stars: pa.Table, solutions: pa.Table) -> StarReference:
@@ -83,7 +86,24 @@ class StarReference:
             row["catalog_scatter"],
             row["frame_degree"],
             row["mjd_last"],
+            row["scintillation_mag"] or float("nan"),
         )
+
+    def floors(self, scintillation: Floats) -> Floats:
+        """Return the noise floor of frames: that of the camera, with as much scintillation in it as it can hold.
+
+        Measured is the floor of all frames together; theory says how it differs from frame to frame.
+
+        Parameters
+        ----------
+        scintillation : ndarray, shape (n,)
+            Of the frames, magnitudes; NaN where it is not known.
+        """
+        floor, mean = self.camera.floor**2, self.scintillation**2
+        if not mean > 0.0:
+            return np.full(len(scintillation), self.camera.floor)
+        changed = min(floor, mean) * (scintillation**2 / mean - 1.0)
+        return np.asarray(np.sqrt(floor + np.nan_to_num(changed)))
 
     def places(self, star: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
         """Return where stars stand among those of the reference; -1 for others."""

@@ -24,6 +24,7 @@ from skylake.core.bands import SURVEYS
 from skylake.core.camera import Camera
 from skylake.core.magnitude_sources import magnitude_source
 from skylake.core.reasons import Status
+from skylake.core.scintillation import Scintillation
 from skylake.errors import LakeError, reason_of, together
 from skylake.flow.aggregates.calibration import cameras_of
 from skylake.flow.catalogs.import_catalogs import MARGIN_ARCSEC
@@ -681,6 +682,7 @@ def _bands(frames: pa.Table, camera: Camera, reference: ReferenceCatalog) -> dic
             camera.apertures.flux,
             camera.calibration,
             "; ".join(one.description for one in transformations_of([band], reference)) or None,
+            Scintillation.of(camera),
         )
         for band in filters_of(frames, camera).values()
     }

@@ -31,6 +31,7 @@ from skylake.calibration.star_observations import FRAME_COLUMNS, StarObservation
 from skylake.cameras import Profile
 from skylake.core.camera import Camera
 from skylake.core.reasons import Status
+from skylake.core.scintillation import Scintillation
 from skylake.flow.compaction.unbundle import unbundle
 from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.run_progress import Progress, counted
@@ -93,6 +94,21 @@ class SeasonReport:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _SeasonRead:
+    """The observations of a season.
+
+    ``nights`` has the night of each frame, ``scintillation`` is the rms of the frames, magnitudes, NaN where it is not
+    known, and ``notes`` say what was left out.
+    """
+
+    observations: StarObservations
+    band: Band
+    nights: dict[int, int]
+    scintillation: float
+    notes: list[str]
+
+
 def look_for_repeats(snapshot: Snapshot, plan: SeasonPlan) -> SeasonPlan:
     """Return a plan with the reason that stars of its fresh nights repeat, if it has no other and they do.
 
@@ -149,7 +165,7 @@ def solve_planned(
     chain = plan.extended
     solved = solved_stars(plan) if chain is not None else np.zeros(0, np.int64)
     read = _read(plan, profile, workers, progress) if plan.solved_nights else None
-    season = Season.of(read[0]) if read is not None else None
+    season = Season.of(read.observations) if read is not None else None
     if read is None or season is None or not _has_new_repeats(season, solved):
         if chain is not None:
             remember_fresh(lake, plan)
@@ -157,12 +173,12 @@ def solve_planned(
             _remember(lake, plan, plan.n_frames)
             _withdraw(lake, snapshot, plan, workers, progress)
         return None
-    _, band, nights, notes = read
+    band, nights = read.band, read.nights
     if chain is None:
         solution = solve_season(season, nights, band)
     else:
         solution = solve_extension(season, nights, band, chain.read(), solved)
-    made = _tables(plan, season, solution, nights, band)
+    made = _tables(plan, season, solution, read)
     _commit(lake, snapshot, plan, made, solution_configuration(profile, plan.band))
     # Fresh nights that the solution has are known by it, also after a rollback.
     own = {night.night for night in plan.solved_nights}
@@ -178,9 +194,9 @@ def solve_planned(
         solution.camera.floor,
         solution.catalog_scatter,
         chain.base.key.version if chain is not None else None,
-        notes,
+        read.notes,
     )
-    for sentence in (*notes, report.line):
+    for sentence in (*read.notes, report.line):
         progress.line(sentence)
     return report
 
@@ -214,15 +230,16 @@ def _withdraw(lake: Lake, snapshot: Snapshot, plan: SeasonPlan, workers: Workers
 
 
 def _tables(
-    plan: SeasonPlan, season: Season, solution: GlobalSolution, nights: Mapping[int, int], band: Band
+    plan: SeasonPlan, season: Season, solution: GlobalSolution, read: _SeasonRead
 ) -> dict[str, pa.Table]:
     """Return the rows of a solution by table."""
+    band, nights = read.band, read.nights
     key, records = plan.key, [one.record for one in plan.solved_nights]
     base = plan.extended.base.key.version if plan.extended is not None else None
     pivot = band.band.pivot_colour if band.band.colour is not None else float("nan")
     return {
         STARS: star_magnitudes_table(season, solution, nights, key, pivot),
-        SOLUTIONS: global_solutions_table(season, solution, key, band, records, base),
+        SOLUTIONS: global_solutions_table(season, solution, key, band, records, base, read.scintillation),
     }
 
 
@@ -247,10 +264,8 @@ def _commit(
         lake.commit(commit)
 
 
-def _read(
-    plan: SeasonPlan, profile: Profile, workers: Workers, progress: Progress
-) -> tuple[StarObservations, Band, dict[int, int], list[str]] | None:
-    """Read the observations of a season; with them the band, the night of each frame, and what was left out."""
+def _read(plan: SeasonPlan, profile: Profile, workers: Workers, progress: Progress) -> _SeasonRead | None:
+    """Read the observations of a season."""
     frames = read_files(
         "frames",
         [one for night in plan.solved_nights for one in night.frames],
@@ -278,7 +293,9 @@ def _read(
         pieces.append(value_of(result, f"{plan.key.name}: the matches could not be read"))
     progress.end()
     nights = dict(zip(frames["frame_id"].to_pylist(), frames["night"].to_pylist(), strict=True))
-    return StarObservations.together(pieces), wanted, nights, left_out + notes
+    noise = np.zeros(0) if wanted.scintillation is None else wanted.scintillation.of_table(frames)
+    rms = float(np.sqrt(np.nanmean(noise**2))) if np.isfinite(noise).any() else float("nan")
+    return _SeasonRead(StarObservations.together(pieces), wanted, nights, rms, left_out + notes)
 
 
 def _extending(frames: pa.Table, extension: Extension, chain: SolutionChain, profile: Profile) -> pa.Table:
@@ -298,7 +315,9 @@ def _band_of(camera: Camera, name: str) -> Band | None:
     """Return how a camera calibrates a band; None if no filter of it has the band any more."""
     for band in camera.filters.values():
         if band.band == name:
-            return Band(band, camera.apertures.flux, camera.calibration)
+            return Band(
+                band, camera.apertures.flux, camera.calibration, scintillation=Scintillation.of(camera)
+            )
     return None
 
 
