@@ -19,7 +19,7 @@ import argparse
 import resource
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from claims import Claim, conclude
@@ -71,7 +71,7 @@ def whole_season(seed: int, quick: bool) -> list[Claim]:
     warm = simulated_season(1, 2, 500, 4, 8.0)
     solve_frames(
         warm.observations,
-        solve_globally(warm.observations, warm.references, solving).fixed_stars(warm.references),
+        fixed_stars(warm, solve_globally(warm.observations, warm.references, solving)),
         camera_of(warm),
         solving,
     )
@@ -111,6 +111,11 @@ def whole_season(seed: int, quick: bool) -> list[Claim]:
         Claim("memory with all observations [GB]", peak, None, 8.0),
         Claim("time for one night more, of that for the band", max(shares) / (cpu / len(bands)), None, 0.05),
     ]
+
+
+def fixed_stars(band: Season, solution: GlobalSolution) -> References:
+    """Return the solved magnitudes as references for new frames."""
+    return replace(band.references, magnitude=solution.stars.magnitude, error=solution.stars.error)
 
 
 def simulated_season(seed: int, nights: int, n_stars: int, per_night: int, sky: float) -> Season:
@@ -246,7 +251,7 @@ def added_night(band: Season, solution: GlobalSolution, options: GlobalOptions) 
     given = band.observations
     rows = given.night == 0
     night = Observations(*(getattr(given, name)[rows] for name in Observations.__dataclass_fields__))
-    stars = solution.fixed_stars(band.references)
+    stars = fixed_stars(band, solution)
     started = time.process_time()
     solve_frames(night, stars, solution.camera, options)
     return time.process_time() - started

@@ -63,31 +63,33 @@ class References:
         In the system of the catalog; NaN for stars without a magnitude.
     colour, colour_error : ndarray
         Colour minus that of the pivot; NaN where it is not known.
+    is_own : ndarray of bool, or None
+        Whether the magnitude is one that the camera has measured: an error of the colour or of the colour term is then
+        no error of it. None if the catalog has given them all.
     """
 
     magnitude: Any
     error: Any
     colour: Any
     colour_error: Any
-
-    @classmethod
-    def none(cls, n_stars: int) -> References:
-        """Return no references at all: the solution is relative."""
-        nothing = np.full(n_stars, np.nan)
-        return cls(nothing, nothing, nothing, nothing)
+    is_own: Any = None
 
     def __post_init__(self) -> None:
-        for name in ("error", "colour", "colour_error"):
+        if self.is_own is None:
+            object.__setattr__(self, "is_own", np.zeros(len(self.magnitude), bool))
+        for name in ("error", "colour", "colour_error", "is_own"):
             if len(getattr(self, name)) != len(self.magnitude):
                 raise ValueError(
                     f"{name} has {len(getattr(self, name))} values, magnitude {len(self.magnitude)}"
                 )
 
     def spread_of_colour(self, unknown: float) -> Floats:
-        """Return the error of each colour, `unknown` for those that are not known; shape (n_stars,)."""
-        return np.asarray(
-            np.where(np.isfinite(self.colour), np.nan_to_num(self.colour_error), unknown), float
-        )
+        """Return the error of each colour, `unknown` for those that are not known; shape (n_stars,).
+
+        It is 0 where it does not matter, as for magnitudes of the camera's own.
+        """
+        spread = np.where(np.isfinite(self.colour), np.nan_to_num(self.colour_error), unknown)
+        return np.asarray(np.where(self.is_own, 0.0, spread), float)
 
     def natural(self, colour_term: float) -> Floats:
         """Return the magnitudes that the camera would see: without its colour term."""

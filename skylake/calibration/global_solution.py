@@ -49,6 +49,8 @@ _PASSES = 100
 
 #: The error in magnitudes of a star of the catalog that claims to have none.
 _LEAST_TIE_ERROR = 1e-4
+#: So many stars of the camera's own tie a group to the others; fewer might all be variables.
+_FEWEST_OWN = 5
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,10 @@ class GlobalSolution:
     group_of_frame : ndarray of int, shape (n_frames,)
         Connected group of fields; -1 without a usable observation.
     tie_error : ndarray, shape (n_groups,)
-        Error of the tie of each group to the catalog, shared by all its stars and frames. NaN for a group of which
-        the catalog has no star: its zeropoints have a mean of 0.
+        Error of the tie of each group to its references, shared by all its stars and frames. NaN for a group without
+        any: its zeropoints have a mean of 0.
     catalog_scatter : float
-        Scatter of catalog magnitudes beyond their errors.
+        Scatter of catalog magnitudes beyond their errors; with a known response that of the camera's own.
     n_rounds, n_iterations : int
         Rounds of reweighting, and iterations of LSMR in all of them.
     """
@@ -80,15 +82,17 @@ class GlobalSolution:
     n_rounds: int
     n_iterations: int
 
-    def fixed_stars(self, references: References) -> References:
-        """Return the solved magnitudes as references for new frames."""
-        return replace(references, magnitude=self.stars.magnitude, error=self.stars.error)
-
 
 def solve_globally(
-    observations: Observations, references: References, options: GlobalOptions | None = None
+    observations: Observations,
+    references: References,
+    options: GlobalOptions | None = None,
+    camera: CameraResponse | None = None,
 ) -> GlobalSolution:
     """Solve for all frames, stars and the response of the camera together.
+
+    A connected group with five references of the camera's own is tied to these alone, any other to the catalog alone:
+    the few of one kind would count as outliers among the others.
 
     Parameters
     ----------
@@ -97,6 +101,9 @@ def solve_globally(
         One for each star; stars without a magnitude take part through their repeats.
     options : GlobalOptions or None
         None for the defaults.
+    camera : CameraResponse or None
+        The response of the camera where it is known: it is held, and its errors go into those of stars. The degree of
+        the options is that of its illumination. None solves for it.
 
     Returns
     -------
@@ -107,14 +114,36 @@ def solve_globally(
     ValueError
         If an observation names a star that `references` lacks.
     """
-    return _Solver(observations, references, options or GlobalOptions()).solve()
+    return _Solver(observations, references, options or GlobalOptions(), camera).solve()
+
+
+def groups_of_own(group: Groups, is_own: npt.NDArray[np.bool_], n_groups: int) -> npt.NDArray[np.bool_]:
+    """Tell of each connected group whether references of the camera's own tie it, shape (n_groups,).
+
+    Parameters
+    ----------
+    group : ndarray of int, shape (n_stars,)
+        Connected group of each star; -1 for none.
+    is_own : ndarray of bool, shape (n_stars,)
+        Stars with such a reference.
+    n_groups : int
+    """
+    return np.asarray(np.bincount(group[is_own & (group >= 0)], minlength=n_groups) >= _FEWEST_OWN)
 
 
 class _Solver:
     """The state of a solution between rounds."""
 
-    def __init__(self, observations: Observations, references: References, options: GlobalOptions) -> None:
-        self.options, self.references = options, references
+    def __init__(
+        self,
+        observations: Observations,
+        references: References,
+        options: GlobalOptions,
+        known: CameraResponse | None,
+    ) -> None:
+        if known is not None:
+            options = replace(options, colour_term=(known.colour_term, 0.0))
+        self.options, self.references, self.known = options, references, known
         n_stars = len(references.magnitude)
         self.given: Sorted = sort(observations, n_stars)
         self.layout = self.given.layout
@@ -133,11 +162,20 @@ class _Solver:
             self.at.extinction[:] = self.mean.extinction[:] = options.extinction[0]
         self.degrees = np.zeros(n_frames, np.int64)
         self.noise = Noise(self.layout, self.given.error, np.zeros(n_frames), np.zeros(n_stars))
+        if known is not None:
+            self.at.illumination[:] = self.mean.illumination[:] = known.illumination
+            self.noise.scale_square, self.noise.floor_square = known.photon_scale**2, known.floor**2
         self.catalog_scatter = 0.0
         self.illumination_error = options.illumination_error
-        self.tied = np.flatnonzero(
-            np.isfinite(references.magnitude) & np.isfinite(references.error) & (self.star_group >= 0)
-        )
+        self.tied = self._tied()
+
+    def _tied(self) -> Groups:
+        """Return the stars whose references count."""
+        known, group = self.references, self.star_group
+        usable = np.isfinite(known.magnitude) & np.isfinite(known.error) & (group >= 0)
+        by_own = groups_of_own(group, usable & known.is_own, self.weak.n_groups)
+        # The group -1 takes the last value.
+        return np.flatnonzero(usable & (known.is_own == np.append(by_own, False)[group]))
 
     def _groups(self) -> Weak:
         """Return the connected group of each star and frame."""
@@ -164,7 +202,7 @@ class _Solver:
         while number < options.n_rounds and (number < _LEAST_ROUNDS or change > options.tolerance):
             self._reweigh(number)
             system = System(self.layout, self.noise.weights, self.tie, self._prior(), self.weak)
-            if number == _LEAST_ROUNDS - 1 and options.illumination_degree > 0:
+            if number == _LEAST_ROUNDS - 1 and options.illumination_degree > 0 and self.known is None:
                 self.weak, spent = weak_combinations(system, _PATTERN_ACCURACY, options.max_iterations)
                 iterations += spent
             if len(self.weak.patterns):
@@ -177,6 +215,13 @@ class _Solver:
             change = self._apply(system, vector)
             number, iterations = number + 1, iterations + spent
         self._reweigh(options.n_rounds)
+        if self.known is not None and options.illumination_degree > 0:
+            # What stars and frames would make good of an error of the illumination.
+            prior = self._prior()
+            prior.illumination[:] = 0.0
+            system = System(self.layout, self.noise.weights, self.tie, prior, self.weak)
+            self.weak, spent = weak_combinations(system, _PATTERN_ACCURACY, options.max_iterations)
+            iterations += spent
         return self._solution(number, iterations)
 
     def _with_size(self, system: System) -> System:
@@ -199,13 +244,13 @@ class _Solver:
     def _start(self) -> None:
         """Find zeropoints from medians against the catalog, and carry them on through common stars."""
         stars, frames = self.at.star, self.at.frame[:, 0]
+        self._residuals()
         stars[:] = np.nan
         stars[self.tied] = self.references.natural(self.at.colour[0])[self.tied]
         untied = ~np.isin(self.frame_group, self.star_group[self.tied])
         seen = self.star_group >= 0
         rows = np.arange(len(self.given.error), dtype=np.int32)
-        air = self.at.extinction[self.layout.night_of_frame][self.frame_of] * self.layout.airmass
-        instrumental = self.given.magnitude - air
+        instrumental = self.left.copy()
         frames[:] = np.where(untied, 0.0, np.nan)
         for _ in range(_PASSES):
             reached = np.isfinite(frames)
@@ -225,7 +270,7 @@ class _Solver:
         noise.update_frames(self.left, 1)
         noise.update_stars(self.left, self.by_star)
         noise.weigh(self.left)
-        if number > 0:
+        if number > 0 and self.known is None:
             noise.update_model(self.left, free)
             noise.weigh(self.left)
         if 2 <= number < self.options.n_rounds - 2:
@@ -241,7 +286,7 @@ class _Solver:
         options = self.options
         prior = self.at.like(np.zeros_like(self.at.vector))
         prior.frame[:] = term_precisions(self.degrees, prior.sizes[2], options)
-        prior.illumination[:] = self.illumination_error**-2
+        prior.illumination[:] = self.illumination_error**-2 if self.known is None else np.inf
         prior.extinction[:] = options.extinction[1] ** -2 if options.has_extinction else np.inf
         prior.colour[:] = options.colour_term[1] ** -2 if options.colour_term[1] > 0.0 else np.inf
         return prior
@@ -258,9 +303,10 @@ class _Solver:
         # The mean of a group is the most that repeats leave open: what differs within groups is the catalog's scatter.
         groups = grouped(tie.group, self.weak.n_groups)
         residuals -= group_medians(*groups, residuals)[tie.group]
-        lost = int(np.count_nonzero(np.diff(groups[0])))
-        self.catalog_scatter = intrinsic_scatter(residuals, error, lost)
-        sigma = np.maximum(np.hypot(error, self.catalog_scatter), _LEAST_TIE_ERROR)
+        scatters = known.is_own[rows] if self.known is not None else np.ones(len(rows), bool)
+        lost = len(np.unique(tie.group[scatters]))
+        self.catalog_scatter = intrinsic_scatter(residuals[scatters], error[scatters], lost)
+        sigma = np.maximum(np.hypot(error, np.where(scatters, self.catalog_scatter, 0.0)), _LEAST_TIE_ERROR)
         self.tie_precision = np.where(np.abs(residuals) < CUT * sigma, sigma**-2, 0.0)
         return replace(tie, weight=biweight(residuals / sigma) / sigma**2)
 
@@ -356,8 +402,8 @@ class _Solver:
         if len(self.weak.patterns) == 0:
             return np.sqrt(frame), position, np.sqrt(star), np.zeros(0)
         # The illumination's error, and what stars and zeropoints have of it.
-        covariance = self.weak.covariance
-        patterns = self.weak.patterns
+        known, patterns = self.known, self.weak.patterns
+        covariance = self.weak.covariance if known is None else np.diag(known.illumination_errors**2)
         of_star = patterns[:, :n_stars]
         of_frame = np.array([self._zeropoints(self.at.like(pattern)) for pattern in patterns])
         frame += np.sum(of_frame * (covariance @ of_frame), axis=0)
@@ -375,6 +421,8 @@ class _Solver:
         of_colour = precision @ (colour - mean[group]) ** 2 if len(group) else 0.0
         error = float(self.options.colour_term[1])
         variance = 1.0 / (of_colour + error**-2) if error > 0.0 else 0.0
+        if self.known is not None:
+            variance = self.known.colour_term_error**2
         known = self.references
         colours = np.nan_to_num(np.asarray(known.colour, float))
         spread = known.spread_of_colour(self.options.colour_spread)

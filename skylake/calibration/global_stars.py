@@ -49,6 +49,8 @@ class StarSolution:
         Scatters by more than the noise explains, or has more outliers than chance gives it.
     group : ndarray of int
         Connected group; -1 without a usable observation.
+    night_scatter : float
+        Standard deviation of the offsets of all stars from night to night.
     """
 
     magnitude: Floats
@@ -61,6 +63,7 @@ class StarSolution:
     scatter: Floats
     is_variable: npt.NDArray[np.bool_]
     group: Groups
+    night_scatter: float
 
 
 def star_solution(
@@ -111,6 +114,7 @@ def star_solution(
         scatter,
         many | scatters,
         group,
+        nights.scatter,
     )
 
 

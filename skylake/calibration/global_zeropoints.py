@@ -19,13 +19,13 @@ from skylake.calibration.frame_solution import FrameSolution, solve_frames
 from skylake.calibration.global_noise import EFFICIENCY_LOSS
 from skylake.calibration.global_observations import GlobalOptions, Observations, References
 from skylake.calibration.match_selection import Band
-from skylake.calibration.star_magnitudes import StarReference
 from skylake.calibration.star_observations import (
     NightlyTerm,
     StarObservations,
     nightly_term,
     star_observations,
 )
+from skylake.calibration.star_reference import StarReference
 from skylake.calibration.zeropoints import zeropoints_table
 from skylake.core.position_terms import (
     degree_of,
@@ -364,7 +364,19 @@ def _values(
         "position_random_err": np.sqrt(
             np.maximum(solved.position_error[chosen] ** 2 - of_illumination**2, 0.0)
         ),
-        # What stars of a frame scatter beyond that of the camera, as behind clouds, is in the errors of its stars.
-        "floor_mag": np.hypot(camera.floor, solved.scatter[chosen]),
+        "floor_mag": _floors(frames, band, reference, solved.scatter[chosen]),
         "photon_scale": np.full(n, camera.photon_scale),
     }
+
+
+def _floors(frames: pa.Table, band: Band, reference: StarReference, scatter: Floats) -> Floats:
+    """Return the noise floor of frames: that of their scintillation, or what their stars show beyond the camera's.
+
+    So what stars of a frame scatter behind clouds is in their errors.
+    """
+    noise = np.full(frames.num_rows, np.nan)
+    if band.scintillation is not None:
+        noise = band.scintillation.of_table(frames)
+    shown = np.hypot(reference.camera.floor, scatter)
+    expected = reference.floors(noise)
+    return np.where(scatter > 0.0, np.maximum(expected, shown), expected)

@@ -15,6 +15,7 @@ from skylake.core.flags import SPOILED
 from skylake.core.group_means import weighted_median
 from skylake.core.jit import kernel
 from skylake.core.robust import MAD_TO_SIGMA
+from skylake.core.scintillation import Scintillation
 from skylake.schema.aperture_columns import MORE, aperture_floats
 
 Floats = npt.NDArray[np.float64]
@@ -75,13 +76,15 @@ class Cut(IntEnum):
 class Band:
     """How the frames of one band of a night are calibrated.
 
-    ``transformation`` names what the magnitudes or colours of the catalog were transformed with, if they were.
+    ``transformation`` names what the magnitudes or colours of the catalog were transformed with, if they were, and
+    ``scintillation`` is that of the telescope, where it is known.
     """
 
     band: FilterBand
     flux: str
     calibration: Calibration
     transformation: str | None = None
+    scintillation: Scintillation | None = None
 
 
 @dataclass(frozen=True, slots=True)

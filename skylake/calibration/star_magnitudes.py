@@ -6,17 +6,16 @@ calibrated with them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from skylake.calibration.bright_limit import bright_limit
-from skylake.calibration.frame_solution import CameraResponse
 from skylake.calibration.global_observations import GlobalOptions, Observations, References
 from skylake.calibration.global_solution import GlobalSolution, solve_globally
 from skylake.calibration.match_selection import Band
@@ -33,7 +32,7 @@ Floats = npt.NDArray[np.float64]
 REPEATED_STARS, REPEATS = 20, 15
 MANY_STARS, FEW_REPEATS = 300, 8
 #: A star on fewer frames, or a frame with fewer stars, takes no part.
-_LEAST_FRAMES, _LEAST_STARS = 3, 5
+_LEAST_FRAMES, LEAST_STARS = 3, 5
 #: The polynomial of the illumination has at most so high a degree, and so many stars for each of its coefficients:
 #: part of it, as a gradient under a field that only drifts, rests on the magnitudes of the catalog.
 _HIGHEST_DEGREE, _STARS_PER_TERM = 4, 10
@@ -79,7 +78,7 @@ class Season:
         while True:
             frames, frame = np.unique(observations.frame, return_inverse=True)
             stars, star = np.unique(observations.star, return_inverse=True)
-            keep = (np.bincount(star) >= _LEAST_FRAMES)[star] & (np.bincount(frame) >= _LEAST_STARS)[frame]
+            keep = (np.bincount(star) >= _LEAST_FRAMES)[star] & (np.bincount(frame) >= LEAST_STARS)[frame]
             if keep.all():
                 return cls(observations, frames, stars, frame.astype(np.int32), star.astype(np.int32))
             observations = observations.take(keep)
@@ -87,6 +86,20 @@ class Season:
     def first(self) -> npt.NDArray[np.intp]:
         """Return the first observation of each star."""
         return np.asarray(np.unique(self.star, return_index=True)[1])
+
+    def measured(self, nights: Mapping[int, int], nightly: NightlyTerm) -> Observations:
+        """Return the observations as they are solved, given the night of each frame by ``frame_id``."""
+        seen, of_frame = self.observations, np.array([nights[one] for one in self.frames.tolist()])
+        night = np.unique(of_frame, return_inverse=True)[1].astype(np.int32)[self.frame]
+        return Observations(
+            self.frame, self.star, night, seen.magnitude, seen.error, seen.u, seen.v, nightly.values
+        )
+
+    def references(self) -> References:
+        """Return what the catalog says of each star."""
+        seen, first = self.observations, self.first()
+        values = (seen.ref_mag, seen.ref_mag_err, seen.colour, seen.colour_err)
+        return References(*(np.asarray(one[first], float) for one in values))
 
 
 def has_repeats(frame: npt.NDArray[np.int64], star: npt.NDArray[np.int64]) -> bool:
@@ -121,19 +134,28 @@ def solve_season(season: Season, nights: Mapping[int, int], band: Band) -> Globa
         Night of each frame, by ``frame_id``.
     band : Band
     """
-    seen, first, nightly = season.observations, season.first(), nightly_term(season.observations, band)
-    of_frame = np.array([nights[one] for one in season.frames.tolist()])
-    night = np.unique(of_frame, return_inverse=True)[1].astype(np.int32)[season.frame]
-    observations = Observations(
-        season.frame, season.star, night, seen.magnitude, seen.error, seen.u, seen.v, nightly.values
+    nightly = nightly_term(season.observations, band)
+    return solve_below_limit(
+        season,
+        season.measured(nights, nightly),
+        partial(solve_globally, references=season.references(), options=_options(season, band, nightly)),
     )
-    mag, mag_err, colour = (
-        np.asarray(one[first], float) for one in (seen.ref_mag, seen.ref_mag_err, seen.colour)
-    )
-    references = References(mag, mag_err, colour, np.asarray(seen.colour_err[first], float))
-    options = _options(season, band, nightly)
-    solution = solve_globally(observations, references, options)
-    limit = -np.inf
+
+
+def solve_below_limit(
+    season: Season, observations: Observations, solve: Callable[[Observations], GlobalSolution]
+) -> GlobalSolution:
+    """Solve, again without measurements that are too bright to be right where there are any.
+
+    Parameters
+    ----------
+    season : Season
+    observations : Observations
+        Of this season.
+    solve : callable
+        Solves them.
+    """
+    seen, solution, limit = season.observations, solve(observations), -np.inf
     for _ in range(_BRIGHT_ROUNDS):
         # Magnitudes of the counts that the catalog predicts: a frame of another exposure saturates elsewhere.
         level = seen.ref_mag - solution.frames.zeropoint[season.frame] - 2.5 * np.log10(seen.exposure)
@@ -142,7 +164,7 @@ def solve_season(season: Season, nights: Mapping[int, int], band: Band) -> Globa
             break
         limit = found
         usable = np.where(level < limit, np.nan, seen.magnitude)
-        solution = solve_globally(replace(observations, magnitude=usable), references, options)
+        solution = solve(replace(observations, magnitude=usable))
     return solution
 
 
@@ -268,7 +290,13 @@ def repeat_errors(season: Season, solution: GlobalSolution) -> Floats:
 
 
 def global_solutions_table(
-    season: Season, solution: GlobalSolution, key: SolutionKey, band: Band, nights: list[dict[str, Any]]
+    season: Season,
+    solution: GlobalSolution,
+    key: SolutionKey,
+    band: Band,
+    nights: list[dict[str, Any]],
+    base_version: int | None = None,
+    scintillation: float = float("nan"),
 ) -> pa.Table:
     """Return the row of ``global_solutions`` of a solution.
 
@@ -280,6 +308,10 @@ def global_solutions_table(
     band : Band
     nights : list of dict
         ``night``, ``n_frames`` and ``checksum`` of the nights, whether all their frames are in the season or not.
+    base_version : int or None
+        Version of the solution that this one extends; None for a full one.
+    scintillation : float
+        Rms of its frames, magnitudes; NaN where it is not known.
     """
     camera, stars, seen = solution.camera, solution.stars, season.observations
     tied = np.isfinite(solution.tie_error)
@@ -289,6 +321,7 @@ def global_solutions_table(
         "band": key.band,
         "catalog": key.catalog,
         "version": key.version,
+        "base_version": base_version,
         "flux": band.flux,
         "colour": band.band.colour,
         "pivot_colour": band.band.pivot_colour if coloured else None,
@@ -303,6 +336,8 @@ def global_solutions_table(
         "catalog_scatter": solution.catalog_scatter,
         "floor_mag": camera.floor,
         "photon_scale": camera.photon_scale,
+        "scintillation_mag": None if np.isnan(scintillation) else scintillation,
+        "night_scatter_mag": stars.night_scatter,
         "n_observations": len(seen),
         "n_stars": int(np.count_nonzero(np.isfinite(stars.magnitude))),
         "n_variable": int(np.count_nonzero(stars.is_variable)),
@@ -315,69 +350,3 @@ def global_solutions_table(
     schema = load("global_solutions")
     arrays = {field.name: pa.array([row[field.name]], field.type) for field in arrow_schema(schema)}
     return conform(pa.table(arrays), schema)
-
-
-@dataclass(frozen=True, slots=True)
-class StarReference:
-    """Star magnitudes that frames of one band are calibrated with, and what their solution says of the camera.
-
-    Attributes
-    ----------
-    version : int
-        Of the solution.
-    star : ndarray of int64, shape (n,)
-        ``ref_id``, ascending; variable stars are none of them.
-    mag, mag_err, mag_systematic_err : ndarray, shape (n,)
-    camera : CameraResponse
-    catalog_scatter : float
-        Scatter of catalog magnitudes beyond their errors.
-    frame_degree : int
-        Largest degree of offsets that single frames have of their own.
-    mjd_last : float
-        Last frame of the solution; it holds for frames with the optics and the detector of then.
-    """
-
-    version: int
-    star: npt.NDArray[np.int64]
-    mag: Floats
-    mag_err: Floats
-    mag_systematic_err: Floats
-    camera: CameraResponse
-    catalog_scatter: float
-    frame_degree: int
-    mjd_last: float = np.inf
-
-    @classmethod
-    def of(cls, stars: pa.Table, solution: pa.Table) -> StarReference:
-        """Return what rows of ``star_magnitudes`` and the row of ``global_solutions`` of one solution say."""
-        stars = stars.filter(pc.invert(stars["is_variable"])).sort_by("ref_id")
-        row = solution.to_pylist()[0]
-        illumination = row["illumination"] or {"coefficient": [], "coefficient_err": []}
-        camera = CameraResponse(
-            np.array(illumination["coefficient"], float),
-            np.array(illumination["coefficient_err"], float),
-            row["colour_term"] or 0.0,
-            row["colour_term_err"] or 0.0,
-            row["photon_scale"],
-            row["floor_mag"],
-        )
-        names = ("mag", "mag_err", "mag_systematic_err")
-        mag, mag_err, shared = (stars[name].to_numpy(zero_copy_only=False) for name in names)
-        return cls(
-            row["version"],
-            stars["ref_id"].to_numpy(),
-            mag,
-            mag_err,
-            shared,
-            camera,
-            row["catalog_scatter"],
-            row["frame_degree"],
-            row["mjd_last"],
-        )
-
-    def places(self, star: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
-        """Return where stars stand among those of the reference; -1 for others."""
-        if len(self.star) == 0:
-            return np.full(len(star), -1)
-        place = np.minimum(np.searchsorted(self.star, star), len(self.star) - 1)
-        return np.where(self.star[place] == star, place, -1)

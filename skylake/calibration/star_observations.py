@@ -26,6 +26,7 @@ FRAME_COLUMNS = (
     "band",
     "mjd_mid",
     "exposure_s",
+    "airmass",
     "width_px",
     "height_px",
     "apcor_aper1",

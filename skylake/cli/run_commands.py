@@ -426,7 +426,7 @@ def _show_planned(lake: Lake, choice: Choice, as_json: bool) -> None:
         for season in plan_solutions(lake, choice):
             click.echo(
                 f"solve {season.camera} {season.band}: version {season.key.version} of the star magnitudes would be "
-                f"solved for from {season.n_frames} frames, and these nights be calibrated with it"
+                f"solved for from {season.n_solved_frames} frames, and these nights be calibrated with it"
             )
 
     show.result(rows, as_json, text)

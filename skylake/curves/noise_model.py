@@ -10,8 +10,6 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 _MAG_PER_RELATIVE = 2.5 / np.log(10.0)
-#: Scale height of the turbulence, m, and the median of the empirical coefficients of sites (Osborn et al. 2015).
-_TURBULENCE_M, _SITE_COEFFICIENT = 8000.0, 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,30 +32,6 @@ class NoiseParts:
         """All of them in quadrature."""
         parts = (self.star, self.sky, self.read, self.scintillation, self.floor)
         return np.asarray(np.sqrt(sum(one**2 for one in parts)))
-
-
-def scintillation_mag(
-    diameter_m: float, airmass: npt.ArrayLike, exposure_s: npt.ArrayLike, height_m: float
-) -> Floats:
-    """Return the noise by scintillation of one exposure, magnitudes.
-
-    Young's formula with the coefficient that sites have in the median, 1.5 times his (Osborn et al. 2015, MNRAS 452,
-    1707, eq. 7). It holds for exposures that are long against the time in which a turbulent layer passes, some tenths
-    of a second for a lens.
-
-    Parameters
-    ----------
-    diameter_m : float
-        Of the entrance pupil.
-    airmass, exposure_s : array_like
-    height_m : float
-        Of the site above the sea.
-    """
-    height = np.exp(-height_m / _TURBULENCE_M)
-    share = np.sqrt(1e-5) * _SITE_COEFFICIENT * diameter_m ** (-2.0 / 3.0) * height
-    return np.asarray(
-        _MAG_PER_RELATIVE * share * np.asarray(airmass, float) ** 1.5 / np.sqrt(np.asarray(exposure_s, float))
-    )
 
 
 def predicted_noise(

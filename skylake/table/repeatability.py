@@ -23,7 +23,7 @@ from skylake.calibration.ensemble_scatter import (
     scatter_bins,
 )
 from skylake.core.flags import SPOILED, SourceFlag
-from skylake.curves.noise_model import scintillation_mag
+from skylake.core.scintillation import Scintillation
 from skylake.schema import arrow_schema, conform, load
 from skylake.table.aggregate import Aggregate, Given, Granularity, Input, merged_by
 
@@ -98,14 +98,12 @@ def partial(given: Given) -> pa.Table:
 
 def _scintillation(given: Given) -> dict[str, float]:
     """Return the scintillation of the median frame of each band, where the aperture of the telescope is known."""
-    optics, site = given.base.optics, given.base.site
-    if optics.diameter_m is None or site is None:
+    telescope = Scintillation.of(given.base)
+    if telescope is None:
         return {}
     frames = given["frames"].select(["frame_id", "airmass", "exposure_s"])
     known = frames.join(given["zeropoints"].select(["frame_id", "band"]), "frame_id", join_type="inner")
-    air, exposure = (np.asarray(known[name].to_numpy(), float) for name in ("airmass", "exposure_s"))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        noise = scintillation_mag(optics.diameter_m, air, exposure, site.height_m)
+    noise = telescope.of_table(known)
     bands = np.asarray(pc.fill_null(known["band"], "").to_pylist(), object)
     good = np.isfinite(noise)
     return {one: float(np.median(noise[good & (bands == one)])) for one in set(bands[good].tolist())}

@@ -752,7 +752,7 @@ COMMENT ON COLUMN zeropoints.bright_limit IS 'Brighter stars are left out of the
 
 COMMENT ON COLUMN zeropoints.method IS 'What the stars of the fit were compared with: frame (magnitudes of the catalog) or global (star_magnitudes, the camera''s own); null in older calibrations, which are frame';
 
-COMMENT ON COLUMN zeropoints.reference_version IS 'Version of star_magnitudes and global_solutions that was used; null for method frame';
+COMMENT ON COLUMN zeropoints.reference_version IS 'Version of star_magnitudes and global_solutions that was used, with those of the same base before it; null for method frame';
 
 COMMENT ON COLUMN zeropoints.position_err IS 'Standard error of the offset of position_terms, rms over the frame; null means 0 [mag]';
 

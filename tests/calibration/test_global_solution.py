@@ -87,6 +87,16 @@ def sky(
     )
 
 
+def nothing_known(n_stars: int) -> References:
+    """No references at all."""
+    return References(*np.full((4, n_stars), np.nan))
+
+
+def fixed_stars(case: Sky, solved: GlobalSolution) -> References:
+    """The solved magnitudes as references for new frames."""
+    return replace(case.references, magnitude=solved.stars.magnitude, error=solved.stars.error)
+
+
 def taken(observations: Observations, rows: np.ndarray) -> Observations:
     """Return some of the observations, in the order of `rows`."""
     return Observations(*(getattr(observations, name)[rows] for name in Observations.__dataclass_fields__))
@@ -258,7 +268,7 @@ def test_groups_without_common_stars_are_tied_each_by_its_own_stars(case: Sky) -
 
 
 def test_without_references_the_solution_is_relative(case: Sky) -> None:
-    nobody = References.none(len(case.natural))
+    nobody = nothing_known(len(case.natural))
     solved = solve_globally(case.observations, nobody, OPTIONS)
     assert np.mean(solved.frames.zeropoint) == pytest.approx(0.0, abs=1e-6)
     assert np.all(np.isnan(solved.tie_error)) and np.all(np.isnan(solved.stars.systematic_error))
@@ -298,7 +308,8 @@ def lonely(case: Sky) -> tuple[Observations, References]:
         *(np.append(getattr(given, name), more[name]) for name in Observations.__dataclass_fields__)
     )
     references = References(
-        *(np.append(getattr(case.references, name), np.nan) for name in References.__dataclass_fields__)
+        *(np.append(getattr(case.references, name), np.nan) for name in ("magnitude", "error", "colour")),
+        np.append(case.references.colour_error, np.nan),
     )
     return observations, references
 
@@ -318,19 +329,19 @@ def test_a_star_seen_once_and_a_frame_with_one_star_or_none(case: Sky) -> None:
 
 def test_a_star_beyond_the_references_is_refused(case: Sky) -> None:
     with pytest.raises(ValueError, match="beyond the 10 stars given"):
-        solve_globally(case.observations, References.none(10), OPTIONS)
+        solve_globally(case.observations, nothing_known(10), OPTIONS)
 
 
 def test_no_observations_give_an_empty_solution() -> None:
     nothing = np.zeros(0)
     integers = np.zeros(0, int)
     observations = Observations(integers, integers, integers, nothing, nothing, nothing, nothing, nothing)
-    solved = solve_globally(observations, References.none(3), OPTIONS)
+    solved = solve_globally(observations, nothing_known(3), OPTIONS)
     assert len(solved.frames.zeropoint) == 0 and np.all(np.isnan(solved.stars.magnitude))
 
 
 def test_new_frames_against_solved_stars_agree_with_the_whole(case: Sky, solved: GlobalSolution) -> None:
-    new = solve_frames(case.observations, solved.fixed_stars(case.references), solved.camera, OPTIONS)
+    new = solve_frames(case.observations, fixed_stars(case, solved), solved.camera, OPTIONS)
     good = case.clear
     difference = (new.zeropoint - solved.frames.zeropoint)[good]
     assert np.std(difference) < 0.5 * np.median(new.zeropoint_error[good])
@@ -339,7 +350,7 @@ def test_new_frames_against_solved_stars_agree_with_the_whole(case: Sky, solved:
 
 
 def test_new_frames_use_only_stars_with_a_magnitude(case: Sky, solved: GlobalSolution) -> None:
-    stars = solved.fixed_stars(case.references)
+    stars = fixed_stars(case, solved)
     one_frame = taken(case.observations, np.flatnonzero(case.observations.frame == 0))
     unknown = replace(stars, magnitude=np.full(len(stars.magnitude), np.nan))
     assert np.isnan(solve_frames(one_frame, unknown, solved.camera, OPTIONS).zeropoint[0])

@@ -12,7 +12,7 @@ from skylake.calibration.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLU
 from skylake.calibration.frame_solution import CameraResponse
 from skylake.calibration.global_zeropoints import calibrated_frames
 from skylake.calibration.match_selection import Band
-from skylake.calibration.star_magnitudes import StarReference
+from skylake.calibration.star_reference import StarReference
 from skylake.core.camera import Calibration, FilterBand
 from skylake.core.position_terms import field_coordinates, position_offset, sum_of_terms
 

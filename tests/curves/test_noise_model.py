@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from skylake.curves.noise_model import predicted_noise, scintillation_mag
+from skylake.core.scintillation import scintillation_mag
+from skylake.curves.noise_model import predicted_noise
 
 
 def test_drawn_photons_scatter_as_predicted() -> None:

@@ -102,7 +102,8 @@ def _calibrations(lake: Lake, calibrated: CalibrationInForce) -> dict[str, Outda
     for camera, one in against.items():
         for season in plan_seasons(snapshot, lake.profile(camera), one.reference):
             if season.held is not None:
-                found.setdefault(STARS, Outdated()).note(season.held.key.name, season.why)
+                for solution in season.held.members:
+                    found.setdefault(STARS, Outdated()).note(solution.key.name, season.why)
     for table, names in orphans(snapshot).items():
         if names:
             found.setdefault(table, Outdated()).why |= dict.fromkeys(names, Why.ORPHANED)

@@ -24,6 +24,7 @@ from skylake.core.bands import SURVEYS
 from skylake.core.camera import Camera
 from skylake.core.magnitude_sources import magnitude_source
 from skylake.core.reasons import Status
+from skylake.core.scintillation import Scintillation
 from skylake.errors import LakeError, reason_of, together
 from skylake.flow.aggregates.calibration import cameras_of
 from skylake.flow.catalogs.import_catalogs import MARGIN_ARCSEC
@@ -264,7 +265,9 @@ def plan_calibration(lake: Lake, choice: Choice) -> list[Night]:
     """
     snapshot = lake.snapshot()
     profiles, against = _profiles(lake, snapshot, choice), _against(lake, snapshot, choice)
-    solved = {(plan.camera, night.night) for plan in plan_solutions(lake, choice) for night in plan.nights}
+    solved = {
+        (plan.camera, night.night) for plan in plan_solutions(lake, choice) for night in plan.solved_nights
+    }
     nights = []
     for night in plan_nights(snapshot, profiles, against):
         if night.is_current and night.method is not Method.FRAME and (night.camera, night.night) in solved:
@@ -392,8 +395,7 @@ def _solve(lake: Lake, choice: Choice, workers: Workers, progress: Progress, rep
         if reason:
             progress.line(f"solve {plan.camera} {plan.band}: {reason}")
             continue
-        camera, reference = profiles[plan.camera], against[plan.camera].reference
-        solved = solve_planned(lake, snapshot, plan, camera, reference, workers, progress)
+        solved = solve_planned(lake, snapshot, plan, profiles[plan.camera], workers, progress)
         if solved is not None:
             report.solved.append(solved)
         elif choice.method is Method.GLOBAL:
@@ -418,11 +420,12 @@ def _seasons(
 def _why_not_now(choice: Choice, plan: SeasonPlan) -> str:
     """Return why star magnitudes cannot be solved for in this run, and what to do; empty if they can."""
     if choice.is_limited:
+        count = counted(len(plan.solved_nights), "night")
         return (
-            "new star magnitudes are due, which all nights would then be calibrated with; run `skylake calibrate` "
-            "without --from and --to"
+            f"new star magnitudes are due, which {'all nights' if plan.extension is None else count} would then be "
+            "calibrated with; run `skylake calibrate` without --from and --to"
         )
-    stale = [night.night for night in plan.nights if not night.is_matched]
+    stale = [night.night for night in plan.solved_nights if not night.is_matched]
     if stale:
         return (
             f"no new star magnitudes, as the matches of {counted(len(stale), 'night')} from {stale[0]} on are out of "
@@ -654,7 +657,7 @@ def calibrate_night(night: Night, profile: Profile, tree: PixelTree, staging: Pa
     # In one order, whether they were joined now or read: sums of the same numbers differ in another.
     matches = matches.sort_by([("frame_id", "ascending"), ("source_no", "ascending")])
     bands, version = _bands(frames, camera, reference), night.version
-    known = {one.key.band: one.read() for one in night.solutions if one.key.band in bands}
+    known = {one.band: one.read() for one in night.solutions if one.band in bands}
     references = {
         band: stars for band, stars in known.items() if same_epoch(camera, profile.at(stars.mjd_last))
     }
@@ -679,6 +682,7 @@ def _bands(frames: pa.Table, camera: Camera, reference: ReferenceCatalog) -> dic
             camera.apertures.flux,
             camera.calibration,
             "; ".join(one.description for one in transformations_of([band], reference)) or None,
+            Scintillation.of(camera),
         )
         for band in filters_of(frames, camera).values()
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -12,11 +12,12 @@ from skylake.core.batch import Batch
 from skylake.flow.staleness import Why, why_stale
 from skylake.flow.zeropoints.calibration_parameters import calibration_inputs
 from skylake.flow.zeropoints.star_solutions import (
-    StoredSolution,
+    SolutionChain,
     bands_of_nights,
     labels_of,
     orphaned_solutions,
     solutions_in_force,
+    solutions_kept,
 )
 from skylake.flow.zeropoints.variable_stars import variable_catalogs
 from skylake.lake import Part, Snapshot
@@ -72,7 +73,7 @@ class Night:
     matches_slices: tuple[Slice, ...]
     inputs: dict[str, str]
     zeropoint_inputs: dict[str, str]
-    solutions: tuple[StoredSolution, ...]
+    solutions: tuple[SolutionChain, ...]
     variables: tuple[ReferenceCatalog, ...]
     why_matches: Why | None
     why_zeropoints: Why | None
@@ -173,11 +174,19 @@ def plan_nights(
         why_matches = why_stale(held, inputs) or _why_lost(held, lost["matches"])
         current = held if why_matches is None else None
         fitted = zeropoints.get(zeropoints_name(part.name, reference.name, version))
-        solutions = solved[part.camera]
+        why_changed = _why_lost(fitted, lost["zeropoints"]) or (Why.UPSTREAM if why_matches else None)
         method = _method_of(against[part.camera], fitted, methods[part.camera])
         if method is Method.FRAME:
-            solutions, of_zeropoints = {}, inputs | {"method": Method.FRAME.value}
+            solutions: Mapping[str, SolutionChain] = {}
+            of_zeropoints = inputs | {"method": Method.FRAME.value}
         else:
+            solutions = _solutions_of(
+                solved[part.camera],
+                None if why_changed else fitted,
+                inputs,
+                part.night,
+                bands.get((part.camera, part.night), ()),
+            )
             of_zeropoints = inputs | labels_of(solutions, bands.get((part.camera, part.night), ()))
         yield Night(
             part.name,
@@ -196,10 +205,20 @@ def plan_nights(
             tuple(solutions.values()),
             variables,
             why_matches,
-            why_stale(fitted, of_zeropoints)
-            or _why_lost(fitted, lost["zeropoints"])
-            or (Why.UPSTREAM if why_matches else None),
+            why_stale(fitted, of_zeropoints) or why_changed,
         )
+
+
+def _solutions_of(
+    solved: Mapping[str, SolutionChain],
+    fitted: Part | None,
+    inputs: Mapping[str, str],
+    night: int,
+    bands: Collection[str],
+) -> Mapping[str, SolutionChain]:
+    """Return the star magnitudes of a night: those that its zeropoints were made with, if nothing else has changed."""
+    kept = solutions_kept(solved, fitted, night)
+    return kept if why_stale(fitted, {**inputs, **labels_of(kept, bands)}) is None else solved
 
 
 def method_of_version(snapshot: Snapshot, camera: str, against: Against) -> Method:

@@ -15,6 +15,7 @@ from skylake.core.batch import UNDATED, night_span
 from skylake.core.camera import Camera, FilterBand
 from skylake.core.ids import config_sha256
 from skylake.core.magnitude_sources import MagnitudeSource, colour_sources, magnitude_source
+from skylake.core.scintillation import Scintillation
 from skylake.core.transformations import Transformation
 from skylake.lake import Part
 from skylake.sky.lake_catalogs import ReferenceCatalog
@@ -66,10 +67,10 @@ def calibration_sha256(profile: Profile, night: int) -> str:
 def calibration_configuration(profile: Profile, night: int) -> dict[str, Any]:
     """Return the values with which a night is matched and calibrated.
 
-    These are the filters, the table ``calibration``, the flux that is calibrated, and how the sky is taken off, since
-    the light of catalog stars in it follows from that, in each period of the camera that touches the night. What was
-    measured with other values, such as radii of apertures, is in the frames, and their checksum shows when it
-    changes.
+    These are the filters, the table ``calibration``, the flux that is calibrated, what sets the scintillation, and how
+    the sky is taken off, since the light of catalog stars in it follows from that, in each period of the camera that
+    touches the night. What was measured with other values, such as radii of apertures, is in the frames, and their
+    checksum shows when it changes.
     """
     instants = [0.0]
     if night != UNDATED:
@@ -91,6 +92,7 @@ def camera_of_frames(profile: Profile, frames: pa.Table) -> Camera:
 
 
 def _values(camera: Camera) -> dict[str, Any]:
+    telescope = Scintillation.of(camera)
     return {
         "filters": {name: asdict(band) for name, band in camera.filters.items()},
         "calibration": asdict(camera.calibration),
@@ -99,4 +101,4 @@ def _values(camera: Camera) -> dict[str, Any]:
             "background_mesh_px": camera.extraction.background_mesh_px,
             "sky_annulus_px": camera.apertures.sky_annulus_px,
         },
-    }
+    } | ({"scintillation": asdict(telescope)} if telescope is not None else {})

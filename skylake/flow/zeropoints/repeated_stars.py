@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skylake.calibration.star_magnitudes import REPEATED_STARS, enough_repeats
-from skylake.flow.zeropoints.season_plans import SeasonNight, SeasonPlan
+from skylake.calibration.star_magnitudes import FEW_REPEATS, LEAST_STARS, REPEATED_STARS, enough_repeats
+from skylake.flow.zeropoints.season_plans import Extension, SeasonNight, SeasonPlan
 from skylake.flow.zeropoints.star_solutions import STARS
 from skylake.lake import Snapshot
 from skylake.lake.storage.slices import Slice, read_files
@@ -22,11 +22,12 @@ Ids = npt.NDArray[np.int64]
 READ_TOGETHER = 2_000_000
 
 
-def new_stars_repeat(snapshot: Snapshot, plan: SeasonPlan) -> bool:
-    """Tell whether enough stars of the fresh nights of a plan, which its solution has not, were measured often enough.
+def new_repeats(snapshot: Snapshot, plan: SeasonPlan) -> Extension | None:
+    """Return the frames with new stars of the fresh nights of a plan, if enough of these were measured often enough.
 
-    Only frames that are calibrated with the catalog count, and only stars that are on such a frame of a fresh night;
-    other nights are read where they have matches in the same pixels. So a night costs the same however many there are.
+    New are stars that the solution in force has not. Only frames that are calibrated with the catalog count, and only
+    stars that are on such a frame of a fresh night; other nights are read where they have matches in the same pixels.
+    So a night costs the same however many there are.
     """
     unsolved = _unsolved_frames(snapshot, plan, plan.fresh)
     stars = np.zeros(0, np.int64)
@@ -35,7 +36,7 @@ def new_stars_repeat(snapshot: Snapshot, plan: SeasonPlan) -> bool:
         stars = np.union1d(stars, rows["ref_id"].to_numpy())
     stars = np.setdiff1d(stars, solved_stars(plan))
     if len(stars) < REPEATED_STARS:
-        return False
+        return None
     pixels = {pixel for night in plan.fresh for pixel in night.pixels}
     nights = [night for night in plan.nights if _slices_in(night, pixels)]
     unsolved = _unsolved_frames(snapshot, plan, nights)
@@ -45,7 +46,33 @@ def new_stars_repeat(snapshot: Snapshot, plan: SeasonPlan) -> bool:
         found = _matches(plan, slices, unsolved)["ref_id"].to_numpy()
         found = found[np.isin(found, stars)]
         counts += np.bincount(np.searchsorted(stars, found), minlength=len(stars))
-    return enough_repeats(counts)
+    if not enough_repeats(counts):
+        return None
+    return _frames_of(plan, nights, pixels, stars[counts >= FEW_REPEATS], unsolved)
+
+
+def _frames_of(
+    plan: SeasonPlan,
+    nights: Sequence[SeasonNight],
+    pixels: set[Pixel | None],
+    stars: Ids,
+    unsolved: pa.Array,
+) -> Extension:
+    """Return the frames that show enough of some stars, of those nights that have one calibrated with the catalog.
+
+    Other frames of these nights connect new stars with those that have magnitudes.
+    """
+    plain = unsolved.to_numpy(zero_copy_only=False)
+    frames, chosen = [np.zeros(0, np.int64)], []
+    for night in nights:
+        rows = _matches(plan, _slices_in(night, pixels), None)
+        frame, star = (rows[name].to_numpy() for name in ("frame_id", "ref_id"))
+        found, count = np.unique(frame[np.isin(star, stars)], return_counts=True)
+        found = found[count >= LEAST_STARS]
+        if np.isin(found, plain).any():
+            frames.append(found)
+            chosen.append(night)
+    return Extension(tuple(chosen), np.sort(np.concatenate(frames)))
 
 
 def groups(nights: Sequence[SeasonNight]) -> Iterator[tuple[SeasonNight, ...]]:
@@ -76,17 +103,17 @@ def _unsolved_frames(snapshot: Snapshot, plan: SeasonPlan, nights: Sequence[Seas
     return pa.array(frame[is_last & is_plain])
 
 
-def _matches(plan: SeasonPlan, slices: Sequence[Slice], frames: pa.Array) -> pa.Table:
-    """Return the matches of some frames in the band of a plan."""
+def _matches(plan: SeasonPlan, slices: Sequence[Slice], frames: pa.Array | None) -> pa.Table:
+    """Return the matches of some frames, or of all, in the band of a plan."""
     rows = read_files("matches", slices, ["frame_id", "ref_id"], pc.field("band") == plan.band)
-    return rows.filter(pc.is_in(rows["frame_id"], frames))
+    return rows if frames is None else rows.filter(pc.is_in(rows["frame_id"], frames))
 
 
 def solved_stars(plan: SeasonPlan) -> Ids:
-    """Return the stars that the solution in force has."""
-    if plan.in_force is None:
-        return np.zeros(0, np.int64)
-    return np.asarray(read_files(STARS, plan.in_force.stars_slices, ["ref_id"])["ref_id"].to_numpy())
+    """Return the stars that the solution in force and its extensions have."""
+    members = plan.in_force.members if plan.in_force is not None else ()
+    slices = [piece for one in members for piece in one.stars_slices]
+    return np.asarray(read_files(STARS, slices, ["ref_id"])["ref_id"].to_numpy())
 
 
 def _slices_in(night: SeasonNight, pixels: set[Pixel | None]) -> list[Slice]:

@@ -6,28 +6,30 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from skylake.calibration.star_magnitudes import FEW_REPEATS, SolutionKey
 from skylake.cameras import Profile
 from skylake.flow.staleness import Why, why_stale
 from skylake.flow.zeropoints.calibration_parameters import calibration_inputs
 from skylake.flow.zeropoints.repeat_memory import RepeatMemory, read_memory
 from skylake.flow.zeropoints.star_solutions import (
-    SOLUTIONS,
     WITHDRAWN,
-    StoredSolution,
+    SolutionChain,
     bands_of_nights,
     latest_solutions,
     solution_inputs,
 )
 from skylake.flow.zeropoints.variable_stars import variable_catalogs
 from skylake.lake import Part, Snapshot
-from skylake.lake.storage.slices import Slice, read_files
+from skylake.lake.storage.slices import Slice
 from skylake.sky.lake_catalogs import ReferenceCatalog
 from skylake.sky.pixels import Pixel
 from skylake.table.matches import matches_name
 
-#: A solution is made again when so large a share of its frames is new, gone or made anew: fewer change it by less than
-#: its errors, and every new one makes all nights calibrate again.
+#: A full solution is made again when so large a share of its frames is new, gone or made anew: fewer change it by less
+#: than its errors, and every new one makes all nights calibrate again. Until then new fields extend it.
 GROWTH = 0.25
 
 
@@ -55,32 +57,60 @@ class SeasonNight:
 
 
 @dataclass(frozen=True, slots=True)
+class Extension:
+    """What the solution in force is extended from: frames (``frame_id``, ascending) with new stars that repeat.
+
+    ``nights`` are theirs.
+    """
+
+    nights: tuple[SeasonNight, ...]
+    frames: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
 class SeasonPlan:
-    """A camera and band with all its nights, and the latest solution that there is.
+    """A camera and band with all its nights, and the latest solution that there is with its extensions.
 
     ``why`` says why there has to be a new solution; None if nothing but new stars that repeat can be a reason.
-    ``fresh`` are the nights in which no such stars were looked for yet.
+    ``fresh`` are the nights in which no such stars were looked for yet. With an ``extension`` the solution in force
+    stays, and the new one adds stars to it; without one it is a full solution, of all nights.
     """
 
     camera: str
     band: str
     catalog: str
     nights: tuple[SeasonNight, ...]
-    held: StoredSolution | None
+    held: SolutionChain | None
     inputs: dict[str, str]
     why: Why | None
     fresh: tuple[SeasonNight, ...]
+    extension: Extension | None = None
 
     @property
     def key(self) -> SolutionKey:
         """Of the next solution; no version is ever used again."""
-        version = 1 if self.held is None else self.held.key.version + 1
+        version = 1 if self.held is None else self.held.last_version + 1
         return SolutionKey(self.camera, self.band, self.catalog, version)
 
     @property
-    def in_force(self) -> StoredSolution | None:
-        """The solution that frames are calibrated with, if there is one."""
-        return self.held if self.held is not None and self.held.solution.inputs == self.inputs else None
+    def in_force(self) -> SolutionChain | None:
+        """The solutions that frames are calibrated with, if there are any."""
+        return self.held if self.held is not None and self.held.base.solution.inputs == self.inputs else None
+
+    @property
+    def extended(self) -> SolutionChain | None:
+        """The solutions in force, if the new one extends them."""
+        return self.in_force if self.extension is not None else None
+
+    @property
+    def solved_nights(self) -> tuple[SeasonNight, ...]:
+        """The nights that a new solution would be made from, which are calibrated with it then."""
+        return self.nights if self.extension is None else self.extension.nights
+
+    @property
+    def n_solved_frames(self) -> int:
+        """Frames that a new solution would be made from, if none of them is left out."""
+        return self.n_frames if self.extension is None else len(self.extension.frames)
 
     @property
     def n_frames(self) -> int:
@@ -161,36 +191,31 @@ def _season_night(
 
 def _why(plan: SeasonPlan) -> Why | None:
     """Return why there has to be a new solution, as far as descriptions of parts tell."""
-    if plan.held is None or WITHDRAWN in plan.held.solution.inputs:
+    if plan.held is None or WITHDRAWN in plan.held.base.solution.inputs:
         return None
-    changed = why_stale(plan.held.solution, plan.inputs)
+    changed = why_stale(plan.held.base.solution, plan.inputs)
     if changed is not None:
         return changed
-    old, counts = _nights_of(plan.held)
-    now = {night.night for night in plan.nights}
-    fresh = sum(night.n_frames for night in plan.nights if old.get(night.night) != night.checksum)
-    gone = sum(count for night, count in counts.items() if night not in now)
-    return Why.INPUTS if fresh + gone > GROWTH * sum(counts.values()) else None
+    # Frames of extensions are new to the full solution.
+    old, now = plan.held.base.nights, {night.night for night in plan.nights}
+    fresh = sum(
+        night.n_frames
+        for night in plan.nights
+        if night.night not in old or old[night.night]["checksum"] != night.checksum
+    )
+    gone = sum(one["n_frames"] for night, one in old.items() if night not in now)
+    return Why.INPUTS if fresh + gone > GROWTH * sum(one["n_frames"] for one in old.values()) else None
 
 
 def _fresh(plan: SeasonPlan, memory: RepeatMemory) -> tuple[SeasonNight, ...]:
     """Return the nights in which stars that repeat were not looked for yet."""
     if plan.n_frames <= (1.0 + GROWTH) * memory.n_frames_in_vain:
         return ()
-    known = dict(memory.nights)
-    if plan.in_force is not None:
-        known |= _nights_of(plan.in_force)[0]
+    known = set(memory.nights.items())
+    for solution in plan.in_force.members if plan.in_force is not None else ():
+        known |= {(night, one["checksum"]) for night, one in solution.nights.items()}
     return tuple(
         night
         for night in plan.nights
-        if night.is_matched and night.n_matches and known.get(night.night) != night.checksum
-    )
-
-
-def _nights_of(solution: StoredSolution) -> tuple[dict[int, str], dict[int, int]]:
-    """Return the checksum of the matches of each night of a solution, and its frames."""
-    row = read_files(SOLUTIONS, solution.solution_slices, ["nights"]).to_pylist()[0]["nights"]
-    return (
-        dict(zip(row["night"], row["checksum"], strict=True)),
-        dict(zip(row["night"], row["n_frames"], strict=True)),
+        if night.is_matched and night.n_matches and (night.night, night.checksum) not in known
     )

@@ -177,7 +177,7 @@ def test_a_solution_from_what_another_run_has_changed_is_refused(season: Any) ->
     (plan,) = plan_seasons(snapshot, season.profile, reference, is_forced=True)
     calibrate(season.lake, Inline(), choice=Choice(method=Method.GLOBAL))
     with pytest.raises(Superseded):
-        solve_planned(season.lake, snapshot, plan, season.profile, reference, Inline(), Silent())
+        solve_planned(season.lake, snapshot, plan, season.profile, Inline(), Silent())
 
 
 def test_the_band_of_a_frame_follows_the_assumed_filter(

@@ -239,8 +239,7 @@ def test_stars_of_other_parameters_are_not_used(season: Any, tmp_path: Path) -> 
     snapshot = season.lake.snapshot()
     plan = next(plan_seasons(snapshot, cameras.load(path), reference_of(season)))
     told = Told()
-    others = cameras.load(path), reference_of(season), Inline(), told
-    assert solve_season.solve_planned(season.lake, snapshot, plan, *others) is None
+    assert solve_season.solve_planned(season.lake, snapshot, plan, cameras.load(path), Inline(), told) is None
     assert any(
         "version 2 of the star magnitudes is withdrawn, as the profile has changed" in x for x in told.lines
     )
