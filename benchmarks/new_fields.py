@@ -33,7 +33,7 @@ from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.zeropoints.calibrate_nights import CalibrateReport, Choice, calibrate
 from skylake.flow.zeropoints.calibrated_nights import Method
-from skylake.flow.zeropoints.calibration_parameters import calibration_inputs
+from skylake.flow.zeropoints.calibration_parameters import CalibrationInputs
 from skylake.lake import Commit, Lake, Part, stage_part
 from skylake.schema import conform, load
 from skylake.settings import Settings
@@ -84,7 +84,7 @@ class Survey:
                 part = stage_part(frames, "frames", batch, staging / "f", None, "survey", night, {})
                 commit.replace(part, staging / "f")
                 none = Part("sources", batch, (), "survey", night)
-                inputs = calibration_inputs(part, none, reference, self.profile, night, ())
+                inputs = CalibrationInputs(reference, self.profile).of(part, none, night)
                 name = matches_name(batch, "stars")
                 part = stage_part(matches, "matches", name, staging / "m", tree, "survey", night, inputs)
                 commit.replace(part, staging / "m")
