@@ -29,7 +29,7 @@ from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.zeropoints.calibrated_nights import zeropoints_name
-from skylake.flow.zeropoints.calibration_parameters import calibration_configuration, calibration_inputs
+from skylake.flow.zeropoints.calibration_parameters import CalibrationInputs, calibration_configuration
 from skylake.lake import Commit, Lake, Part, Snapshot
 from skylake.lake.storage.parts import stage_sorted_part
 from skylake.revision import VERSION
@@ -97,7 +97,7 @@ class _Making:
 
         So a calibration of the archive finds that all is done.
         """
-        return calibration_inputs(frames, sources, self.catalog, self.profile, frames.night or 0)
+        return CalibrationInputs(self.catalog, self.profile).of(frames, sources, frames.night or 0)
 
 
 def simulation_configuration(scenario: ArchiveScenario, profile: Profile) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from skylake.cameras import Profile
 from skylake.core.batch import Batch
 from skylake.flow.staleness import Why, why_stale
-from skylake.flow.zeropoints.calibration_parameters import calibration_inputs
+from skylake.flow.zeropoints.calibration_parameters import CalibrationInputs
 from skylake.flow.zeropoints.star_solutions import (
     SolutionChain,
     bands_of_nights,
@@ -161,6 +161,9 @@ def plan_nights(
     versions = {
         camera: versions_of_nights(snapshot, camera, one.reference.name) for camera, one in against.items()
     }
+    made_from = {
+        camera: CalibrationInputs(against[camera].reference, profiles[camera], variables) for camera in solved
+    }
     for part in snapshot.parts("frames").values():
         if part.camera is None or part.night is None or part.camera not in solved:
             continue
@@ -169,7 +172,7 @@ def plan_nights(
             against[part.camera].version or held_versions.get(part.name) or version_of_new(held_versions)
         )
         detections = sources.get(part.name) or Part("sources", part.name, (), part.camera, part.night)
-        inputs = calibration_inputs(part, detections, reference, profiles[part.camera], part.night, variables)
+        inputs = made_from[part.camera].of(part, detections, part.night)
         held = matches.get(matches_name(part.name, reference.name))
         why_matches = why_stale(held, inputs) or _why_lost(held, lost["matches"])
         current = held if why_matches is None else None

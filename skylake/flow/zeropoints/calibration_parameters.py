@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,31 +21,51 @@ from skylake.lake import Part
 from skylake.sky.lake_catalogs import ReferenceCatalog
 
 
-def calibration_inputs(
-    frames: Part,
-    sources: Part,
-    catalog: ReferenceCatalog,
-    profile: Profile,
-    night: int,
-    variables: Sequence[ReferenceCatalog] = (),
-) -> dict[str, str]:
-    """Return what ``matches`` and ``zeropoints`` of a night are made from: names to checksums.
+@dataclass(frozen=True, slots=True)
+class CalibrationInputs:
+    """What ``matches`` and ``zeropoints`` of the nights of a camera are made from.
 
-    The coefficients with which magnitudes of the catalog are transformed are among them where any are, and so are
-    catalogs of variable stars.
+    What nights have in common is found once, as there may be thousands of them.
+
+    Attributes
+    ----------
+    catalog : ReferenceCatalog
+    profile : Profile
+    variables : sequence of ReferenceCatalog
+        Catalogs of variable stars.
     """
-    configuration = calibration_configuration(profile, night)
-    periods = [configuration["first"], *(values for _, values in configuration["later"])]
-    bands = [FilterBand(**band) for values in periods for band in values["filters"].values()]
-    inputs = {
-        "frames": frames.checksum,
-        "sources": sources.checksum,
-        "catalog": catalog.checksum,
-        "configuration": config_sha256(configuration),
-    }
-    used = {one.description: asdict(one) for one in transformations_of(bands, catalog)}
-    inputs |= {"transformations": config_sha256(used)} if used else {}
-    return inputs | ({"variables": " ".join(one.checksum for one in variables)} if variables else {})
+
+    catalog: ReferenceCatalog
+    profile: Profile
+    variables: Sequence[ReferenceCatalog] = ()
+    _known: dict[int, dict[str, str]] = field(default_factory=dict)
+
+    def of(self, frames: Part, sources: Part, night: int) -> dict[str, str]:
+        """Return the inputs of a night: names to checksums.
+
+        The coefficients with which magnitudes of the catalog are transformed are among them where any are, and so are
+        catalogs of variable stars.
+        """
+        own = {"frames": frames.checksum, "sources": sources.checksum}
+        instants = _instants(self.profile, night)
+        if len(instants) > 1:
+            return own | self._of_parameters(night)
+        # The profile holds its cameras, so that no other one has the same identity.
+        camera = id(_camera_at(self.profile, night, instants[0]))
+        if camera not in self._known:
+            self._known[camera] = self._of_parameters(night)
+        return own | self._known[camera]
+
+    def _of_parameters(self, night: int) -> dict[str, str]:
+        """Return the inputs that are not of the night alone."""
+        configuration = calibration_configuration(self.profile, night)
+        periods = [configuration["first"], *(values for _, values in configuration["later"])]
+        bands = [FilterBand(**band) for values in periods for band in values["filters"].values()]
+        inputs = {"catalog": self.catalog.checksum, "configuration": config_sha256(configuration)}
+        used = {one.description: asdict(one) for one in transformations_of(bands, self.catalog)}
+        inputs |= {"transformations": config_sha256(used)} if used else {}
+        variables = " ".join(one.checksum for one in self.variables)
+        return inputs | ({"variables": variables} if variables else {})
 
 
 def transformations_of(bands: Iterable[FilterBand], catalog: ReferenceCatalog) -> list[Transformation]:
@@ -59,11 +79,6 @@ def transformations_of(bands: Iterable[FilterBand], catalog: ReferenceCatalog) -
     return list(dict.fromkeys(found))
 
 
-def calibration_sha256(profile: Profile, night: int) -> str:
-    """Return the SHA-256 of :func:`calibration_configuration`."""
-    return config_sha256(calibration_configuration(profile, night))
-
-
 def calibration_configuration(profile: Profile, night: int) -> dict[str, Any]:
     """Return the values with which a night is matched and calibrated.
 
@@ -72,18 +87,27 @@ def calibration_configuration(profile: Profile, night: int) -> dict[str, Any]:
     touches the night. What was measured with other values, such as radii of apertures, is in the frames, and their
     checksum shows when it changes.
     """
-    instants = [0.0]
-    if night != UNDATED:
-        first, last = night_span(night, profile.base.site.longitude_deg)
-        bounds = {bound for period in profile.periods for bound in (period.start, period.end)}
-        instants = sorted({first} | {bound for bound in bounds if first < bound < last})
     used: list[tuple[float, dict[str, Any]]] = []
-    for instant in instants:
-        values = _values(profile.at(instant) if night != UNDATED else profile.base)
+    for instant in _instants(profile, night):
+        values = _values(_camera_at(profile, night, instant))
         if not used or used[-1][1] != values:
             used.append((instant, values))
     # Only where values change within the night does it matter when.
     return {"first": used[0][1], "later": used[1:]}
+
+
+def _instants(profile: Profile, night: int) -> list[float]:
+    """Return when a night begins, and when a period of the camera begins or ends in it."""
+    if night == UNDATED:
+        return [0.0]
+    first, last = night_span(night, profile.base.site.longitude_deg)
+    bounds = {bound for period in profile.periods for bound in (period.start, period.end)}
+    return sorted({first} | {bound for bound in bounds if first < bound < last})
+
+
+def _camera_at(profile: Profile, night: int, instant: float) -> Camera:
+    """Return the camera at an instant of a night; nights without a date have the base."""
+    return profile.base if night == UNDATED else profile.at(instant)
 
 
 def camera_of_frames(profile: Profile, frames: pa.Table) -> Camera:

@@ -17,7 +17,7 @@ from skylake.cameras import Profile
 from skylake.core.camera import FLUXES
 from skylake.core.sphere import healpix_index
 from skylake.flow.catalogs.import_catalogs import import_catalog
-from skylake.flow.zeropoints.calibration_parameters import calibration_inputs
+from skylake.flow.zeropoints.calibration_parameters import CalibrationInputs
 from skylake.flow.zeropoints.variable_stars import variable_catalogs
 from skylake.lake import Commit, Lake, Part, stage_part
 from skylake.schema import conform, load
@@ -114,9 +114,8 @@ class DriftingField:
             snapshot = self.lake.snapshot()
             reference = ReferenceCatalog.open(snapshot.catalog("drifters"))
             none = Part("sources", name, (), "drift", night)
-            inputs = calibration_inputs(
-                part, none, reference, self.profile, night, variable_catalogs(snapshot)
-            )
+            made_from = CalibrationInputs(reference, self.profile, variable_catalogs(snapshot))
+            inputs = made_from.of(part, none, night)
             tree = self.lake.tree_of("matches")
             named = matches_name(name, "drifters")
             part = stage_part(matches, "matches", named, staging / "matches", tree, "drift", night, inputs)

@@ -26,7 +26,7 @@ from skylake.flow.execution.run_progress import Silent
 from skylake.flow.ingest.ingest_frames import ingest
 from skylake.flow.maintenance.verify_lake import VerifyOptions, open_facts, verify
 from skylake.flow.zeropoints.calibrate_nights import calibrate
-from skylake.flow.zeropoints.calibration_parameters import calibration_sha256
+from skylake.flow.zeropoints.calibration_parameters import calibration_configuration
 from skylake.flow.zeropoints.crossmatch_night import with_filters
 from skylake.flow.zeropoints.neighbour_light import _aperture_radius_px
 from skylake.lake import Lake
@@ -107,16 +107,17 @@ def test_a_period_matters_to_the_nights_that_it_touches(
     edited: Callable[[str], Profile], profile: Profile
 ) -> None:
     block = "[[period]]\nfrom = {}\nuntil = {}\ncalibration.min_stars = 9"
-    plain = calibration_sha256(profile, 20241001)
+    plain = calibration_configuration(profile, 20241001)
     for first, last, same in (
         ("2024-08-01", "2024-09-30", True),
         ("2024-10-04", "2024-11-01", True),
         ("2024-09-01", "2024-11-01", False),
         ("2024-10-02", "2024-11-01", False),
     ):
-        found = calibration_sha256(edited(block.format(first, last)), 20241001)
+        found = calibration_configuration(edited(block.format(first, last)), 20241001)
         assert (found == plain) == same, (first, last)
-    assert calibration_sha256(edited("calibration.min_stars = 9"), 0) != calibration_sha256(profile, 0)
+    edit = edited("calibration.min_stars = 9")
+    assert calibration_configuration(edit, 0) != calibration_configuration(profile, 0)
 
 
 def test_the_aperture_is_that_of_the_frames(ingested_once: Lake, profile: Profile) -> None:
