@@ -55,7 +55,7 @@ class Coverage:
 def coverage_of(frames: pa.Table) -> Coverage:
     """Return what some frames cover.
 
-    A cell is covered if its centre is on the image. A frame without an outline, as one of the whole sky, covers a circle
+    A cell is covered if its centre is on the image. A frame without an outline, as of the whole sky, covers a circle
     about its centre.
 
     Parameters

@@ -26,8 +26,8 @@ def cluster(ra: float, dec: float, mjd: float = 60000.0, **columns: Any) -> dict
     """A row of ``clusters``."""
     n = columns.get("n_detections", 5)
     row = {
-        "ra_deg": ra % 360.0, "dec_deg": dec, "n_place": n, "scatter_arcsec": 0.5 if n > 1 else None, "n_detections": n,
-        "n_frames": n, "n_frames_covered": 10, "mjd_first": mjd, "mjd_last": mjd + 0.1, "mjd_mean": mjd + 0.05,
+        "ra_deg": ra % 360.0, "dec_deg": dec, "n_place": n, "scatter_arcsec": 0.5 if n > 1 else None,
+        "n_detections": n, "n_frames": n, "n_frames_covered": 10, "mjd_first": mjd, "mjd_last": mjd + 0.1, "mjd_mean": mjd + 0.05,
         "n_matched": 0, "n_switched": 0, "n_flux": n, "flux_adu_per_s": 10.0, "flux_scatter": 1.0 if n > 1 else None,
         "snr": 9.0, "n_good": 0, "n_blended": 0, "n_saturated": 0, "n_edge": 0, "n_streak": 0, "fwhm_px": 2.0,
         "width_ratio": 1.0, "elongation": 1.1,
@@ -37,7 +37,13 @@ def cluster(ra: float, dec: float, mjd: float = 60000.0, **columns: Any) -> dict
 
 def star(ra: float, dec: float, ref_id: int, mjd: float = 60000.0, **columns: Any) -> dict[str, Any]:
     """A row of a star of the catalog, which is where it is seen unless `columns` say otherwise."""
-    matched = {"n_matched": 5, "catalog": "cat", "ref_id": ref_id, "ref_ra_deg": ra % 360.0, "ref_dec_deg": dec}
+    matched = {
+        "n_matched": 5,
+        "catalog": "cat",
+        "ref_id": ref_id,
+        "ref_ra_deg": ra % 360.0,
+        "ref_dec_deg": dec,
+    }
     return cluster(ra, dec, mjd, **(matched | columns))
 
 
@@ -172,7 +178,8 @@ def test_objects_that_cannot_be_told_apart_are_joined_and_pairs_that_are_seen_ap
     assert second["split_from"] == first["object_id"]
     assert first["split_from"] is None
     nights += [
-        night(20240403 + k, [cluster(10.0, 5.0 + 3.2 / 3600.0, 60002.0 + k, n_detections=40)]) for k in range(3)
+        night(20240403 + k, [cluster(10.0, 5.0 + 3.2 / 3600.0, 60002.0 + k, n_detections=40)])
+        for k in range(3)
     ]
     nights.append(night(20240406, [cluster(10.0, 5.0 + 1.0 / 3600.0, 60005.0, n_detections=400)]))
     rows = objects_of(nights)
@@ -180,9 +187,7 @@ def test_objects_that_cannot_be_told_apart_are_joined_and_pairs_that_are_seen_ap
     (gone,), (kept,) = ([row for row in rows if row["status"] == one] for one in ("joined", "qualified"))
     assert gone["joined_to"] == kept["object_id"]
     assert kept["n_detections"] == 574
-    pair = [
-        night(20240401 + k, [cluster(10.0, 5.0), cluster(10.0, 5.0 + 5.5 / 3600.0)]) for k in range(4)
-    ]
+    pair = [night(20240401 + k, [cluster(10.0, 5.0), cluster(10.0, 5.0 + 5.5 / 3600.0)]) for k in range(4)]
     assert [row["n_nights"] for row in objects_of(pair)] == [4, 4]
 
 
@@ -191,7 +196,8 @@ def test_identifiers_are_those_of_targets_else_of_places_and_each_is_there_once(
     columns = {
         "_healpix_29": healpix_index([10.0, 20.0, 30.0], [5.1, 5.0, 5.0]), "camera": ["lab"] * 3, "version": [1] * 3,
         "star_id": [501, 502, index], "ra_deg": [10.0, 20.0, 30.0], "dec_deg": [5.1, 5.0, 5.0], "epoch": [2024.0] * 3,
-        "origin": ["detections", "cat", "detections"], "ref_id": [None, 9, None], "n_seen": [1] * 3, "n_frames": [1] * 3,
+        "origin": ["detections", "cat", "detections"], "ref_id": [None, 9, None], "n_seen": [1] * 3,
+        "n_frames": [1] * 3,
     }  # fmt: skip
     targets = conform(pa.table(columns), load("targets"))
     seen = [cluster(10.0, 5.1 + 1.0 / 3600.0), star(20.0, 5.0 + 4.0 / 3600.0, 9), cluster(10.0, 5.0)]
@@ -208,4 +214,6 @@ def test_a_night_out_of_order_is_refused() -> None:
 
 def test_a_night_without_detections_counts_as_covered() -> None:
     rows = objects_of([night(20240401, [cluster(10.0, 5.0)]), night(20240402, [], (10.0, 5.0))])
-    assert [(row["n_nights"], row["n_nights_covered"], row["n_frames_covered"]) for row in rows] == [(1, 2, 20)]
+    assert [(row["n_nights"], row["n_nights_covered"], row["n_frames_covered"]) for row in rows] == [
+        (1, 2, 20)
+    ]
