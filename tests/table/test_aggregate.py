@@ -25,8 +25,8 @@ MakeRows = Callable[..., pa.Table]
 NIGHT = 20240407
 REGION = "POLYGON ICRS 119 -26 121 -26 121 -24 119 -24"
 ALL = list(built_in().values())
-#: Pairs of successive measurements, outliers among others and detections at one place are those of a whole night, which
-#: nothing divides.
+#: Pairs of successive measurements, outliers among others and detections at one place are those of a whole night,
+#: which nothing divides.
 DIVISIBLE = [one for one in ALL if one.name not in ("clusters", "star_statistics")]
 
 

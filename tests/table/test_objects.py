@@ -27,9 +27,10 @@ def cluster(ra: float, dec: float, mjd: float = 60000.0, **columns: Any) -> dict
     n = columns.get("n_detections", 5)
     row = {
         "ra_deg": ra % 360.0, "dec_deg": dec, "n_place": n, "scatter_arcsec": 0.5 if n > 1 else None,
-        "n_detections": n, "n_frames": n, "n_frames_covered": 10, "mjd_first": mjd, "mjd_last": mjd + 0.1, "mjd_mean": mjd + 0.05,
-        "n_matched": 0, "n_switched": 0, "n_flux": n, "flux_adu_per_s": 10.0, "flux_scatter": 1.0 if n > 1 else None,
-        "snr": 9.0, "n_good": 0, "n_blended": 0, "n_saturated": 0, "n_edge": 0, "n_streak": 0, "fwhm_px": 2.0,
+        "n_detections": n, "n_frames": n, "n_frames_covered": 10, "mjd_first": mjd, "mjd_last": mjd + 0.1,
+        "mjd_mean": mjd + 0.05, "n_matched": 0, "n_switched": 0, "n_flux": n, "flux_adu_per_s": 10.0,
+        "flux_scatter": 1.0 if n > 1 else None, "snr": 9.0, "n_good": 0, "n_blended": 0, "n_saturated": 0,
+        "n_edge": 0, "n_streak": 0, "fwhm_px": 2.0,
         "width_ratio": 1.0, "elongation": 1.1,
     }  # fmt: skip
     return row | columns

@@ -1,8 +1,7 @@
 """The job of the table ``objects``: add the clusters of new nights to the objects of each camera.
 
 A part holds the objects of a camera, and its inputs say of which nights, one after the other. Later nights are added.
-If one of its nights was replaced or removed, or another came between them, the objects are made anew from all clusters,
-night by night.
+If one of its nights was replaced or removed, or another came between them, the objects are made anew from all nights.
 """
 
 from __future__ import annotations
