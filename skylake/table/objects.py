@@ -206,7 +206,7 @@ def _begun(known: Columns, new: Columns, night: int, link: float, targets: pa.Ta
     zero = np.zeros(n, np.int64)
     columns |= dict.fromkeys(("n_nights", "n_nights_covered", "n_nights_before"), zero)
     # The frames of the night are counted for all objects together.
-    columns["n_frames_covered"] = zero
+    columns |= dict.fromkeys(("n_frames_covered", "n_frames_possible"), zero)
     return {name: np.append(values, columns[name]) for name, values in known.items()}
 
 
@@ -267,6 +267,7 @@ def _count_night(known: Columns, found: Columns, owner: Integers, frames: Intege
     frames[rows] = covered
     known["n_nights"] = known["n_nights"] + seen
     known["n_frames_covered"] = known["n_frames_covered"] + frames
+    known["n_frames_possible"] = known["n_frames_possible"] + np.where(seen, frames, 0)
     known["n_nights_covered"] = known["n_nights_covered"] + (frames > 0)
 
 
@@ -308,6 +309,7 @@ def _with_joined(known: Columns, kept: Integers, gone: Integers) -> Columns:
     vectors = [unit_vectors(rows["ra_deg"], rows["dec_deg"]) for rows in (one, other)]
     apart = arcsec_of_chord(np.linalg.norm(vectors[1] - vectors[0], axis=1))
     merged = merged_statistics(one, other, apart)
+    merged["n_frames_possible"] = one["n_frames_possible"] + other["n_frames_possible"]
     # In one night both may have been seen.
     merged["n_nights"] = np.minimum(one["n_nights"] + other["n_nights"], one["n_nights_covered"])
     for name, choose in (("first", np.minimum), ("last", np.maximum)):

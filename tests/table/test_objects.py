@@ -159,14 +159,15 @@ def test_what_is_seen_too_seldom_is_provisional_and_then_forgotten() -> None:
 
 
 def test_a_place_that_was_covered_before_is_known_from_the_objects_around() -> None:
-    around = [star(10.0 + 0.02 * k, 5.0, k) for k in range(5)]
+    around = [star(10.0 + 0.04 * (k % 5), 4.9 + 0.04 * (k // 5), k) for k in range(25)]
     nights = [night(20240401 + k, around) for k in range(6)]
-    nights.append(night(20240407, [*around, cluster(10.05, 5.01), cluster(10.8, 5.8)]))
+    # Among them, beside them all, and far from them.
+    nights.append(night(20240407, [*around, cluster(10.05, 5.01), cluster(10.2, 5.0), cluster(10.8, 5.8)]))
     # A field that was not observed before.
     nights.append(night(20240408, [cluster(50.0, 5.0)]))
     new = [row for row in objects_of(nights) if row["ref_id"] is None]
     found = {round(row["ra_deg"], 2): (row["n_nights_before"], row["n_nights_covered"]) for row in new}
-    assert found == {10.05: (6, 1), 10.8: (0, 1), 50.0: (0, 1)}
+    assert found == {10.05: (6, 1), 10.2: (0, 1), 10.8: (0, 1), 50.0: (0, 1)}
 
 
 def test_objects_that_cannot_be_told_apart_are_joined_and_pairs_that_are_seen_apart_are_not() -> None:
