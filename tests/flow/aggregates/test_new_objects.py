@@ -142,7 +142,7 @@ def test_a_transient_of_one_night_is_found_alone(
         near = [
             row
             for row in found
-            if separation_deg(row["ra_deg"], row["dec_deg"], *places[kind]) * 3600.0 < 20.0
+            if separation_deg(row["ra_deg"], row["dec_deg"], *places[kind]) * 3600.0 < 90.0
         ]
         assert near, kind
         # What moves may be divided into several, not all of them long enough to show it.
