@@ -28,6 +28,9 @@ _COMMENTS = {
     "keep_newest": "Snapshots that stay when old ones are thinned out: those after the newest so many runs …",
     "keep_days": "… the last of each of so many days …",
     "keep_months": "… and the last of each of so many months.",
+    "objects": "What a camera sees beside the stars of its catalog: an object is seen on at least least_detections "
+    "frames, and forgotten if that takes more than forget_nights nights. A list of targets grows by up to new_targets "
+    "of them at a time; 0 adds none.",
     "catalog": "Reference catalogs: the one that solves frames, which the first import sets, and the one that "
     "calibrates them; if that is empty, the best one for each camera. [catalog] of a camera profile wins.",
 }
@@ -56,6 +59,18 @@ class Catalogs:
 
 
 @dataclass(frozen=True, slots=True)
+class Objects:
+    """What becomes an object without a star of the catalog, and what a target."""
+
+    least_detections: int = 3
+    """Frames on which it is seen at least."""
+    forget_nights: int = 10
+    """Nights of the calendar after which something that was seen on fewer frames is forgotten."""
+    new_targets: int = 1000
+    """Objects that become targets at a time, at most; 0 for none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Settings of a lake; the texts in ``skylake.toml`` say what each means."""
 
@@ -68,6 +83,7 @@ class Settings:
     keep_days: int = 365
     keep_months: int = 12
     catalog: Catalogs = Catalogs()
+    objects: Objects = Objects()
 
 
 def read_settings(path: Path) -> Settings:
@@ -83,6 +99,7 @@ def read_settings(path: Path) -> Settings:
         del data[name]
     data.pop("mirror_url", None)
     catalog = _read_catalogs(data, path)
+    objects = _read_objects(data, path)
     known = {field.name: type(field.default) for field in dataclasses.fields(Settings)}
     for key, value in data.items():
         if key not in known:
@@ -91,7 +108,7 @@ def read_settings(path: Path) -> Settings:
             )
         if type(value) is not known[key]:
             raise ConfigurationError(f"{path}: {key} must be of type {known[key].__name__}")
-    settings = Settings(**data, catalog=catalog)
+    settings = Settings(**data, catalog=catalog, objects=objects)
     if not 0 <= settings.pixel_order <= 8:
         raise ConfigurationError(f"{path}: pixel_order must be between 0 and 8")
     if settings.pixel_rows < 1:
@@ -182,6 +199,22 @@ def _read_catalogs(data: dict[str, Any], path: Path) -> Catalogs:
     return Catalogs(table.get("solve", default), table.get("calibrate", default))
 
 
+def _read_objects(data: dict[str, Any], path: Path) -> Objects:
+    """Take the table of objects out of the content of a settings file."""
+    table = data.pop("objects", {})
+    if not isinstance(table, dict):
+        raise ConfigurationError(f"{path}: objects must be a table, [objects]")
+    known = {field.name: int(field.name == "least_detections") for field in dataclasses.fields(Objects)}
+    for key, value in table.items():
+        if key not in known:
+            raise ConfigurationError(
+                f"{path}: there is no setting 'objects.{key}'; the settings below [objects] are {', '.join(known)}"
+            )
+        if type(value) is not int or value < known[key]:
+            raise ConfigurationError(f"{path}: objects.{key} is a whole number, at least {known[key]}")
+    return Objects(**table)
+
+
 def write_settings(path: Path, settings: Settings) -> None:
     """Write a new settings file, with a comment on each setting."""
     import tomlkit
@@ -192,7 +225,8 @@ def write_settings(path: Path, settings: Settings) -> None:
         document.add(tomlkit.nl())
         document.add(tomlkit.comment(_COMMENTS[field.name]))
         value = getattr(settings, field.name)
-        document.add(field.name, dataclasses.asdict(value) if isinstance(value, Catalogs) else value)
+        is_table = isinstance(value, Catalogs | Objects)
+        document.add(field.name, dataclasses.asdict(value) if is_table else value)
     replace_durably(path, tomlkit.dumps(document))
 
 

@@ -232,3 +232,11 @@ def test_detrended_curves_keep_their_signals_and_chances_are_what_they_say() -> 
     quality = {name: verdict for name, verdict in found.items() if "CPU" not in name}
     assert len(quality) == 5
     assert quality == dict.fromkeys(quality, "met")
+
+
+@pytest.mark.slow
+def test_detections_are_in_the_right_object_and_a_night_costs_the_same_however_many_there_were() -> None:
+    found = claims("--quick", script="objects")
+    quality = {name: verdict for name, verdict in found.items() if "seconds" not in name}
+    assert len(quality) == 8
+    assert set(quality.values()) == {"met"}

@@ -175,8 +175,9 @@ def cli(debug: bool, verbose: int) -> None:
     """Turn the archive of a wide-field camera into a lake of calibrated tables that people query.
 
     A lake is a folder of HATS and Parquet tables (frames, sources, forced_sources, matches, zeropoints, nights,
-    photometric_nights, lightcurves, forced_lightcurves, maps, repeatability, seeing, star_statistics, targets,
-    masters, star_magnitudes, global_solutions) in atomic snapshots. lsdb, DuckDB, pandas and others read it as it is.
+    photometric_nights, lightcurves, forced_lightcurves, maps, clusters, repeatability, seeing, star_statistics,
+    objects, targets, masters, star_magnitudes, global_solutions) in atomic snapshots. lsdb, DuckDB, pandas and others
+    read it as it is.
     """
     _ERRORS.debug = debug
     logs.configure(verbose)

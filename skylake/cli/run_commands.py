@@ -450,8 +450,8 @@ def aggregate(
 ) -> None:
     """Refresh aggregates of LAKE.
 
-    They are nights, photometric_nights, lightcurves, forced_lightcurves, maps, repeatability, seeing and
-    star_statistics, or those named.
+    They are nights, photometric_nights, lightcurves, forced_lightcurves, maps, clusters, repeatability, seeing,
+    star_statistics and objects, or those named.
     Light curves are of the detections of stars, forced_lightcurves of what was measured at the places of targets.
     Aggregates of your own are files in ~/.config/skylake/aggregates, or named by --aggregate; docs/aggregates.md shows
     how to write one.

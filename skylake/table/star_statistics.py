@@ -39,7 +39,7 @@ _LEAST_OF_NIGHT = 4
 
 
 @dataclass(frozen=True, slots=True)
-class _Points:
+class StarPoints:
     """Measurements of one night, star by star in the order of time; arrays of shape (n,)."""
 
     row: Places
@@ -57,11 +57,11 @@ class _Points:
         """Return the sum of values over the points of each star."""
         return np.asarray(np.bincount(self.star, values, len(self.starts) - 1), float)
 
-    def of(self, chosen: npt.NDArray[np.bool_]) -> _Points:
+    def of(self, chosen: npt.NDArray[np.bool_]) -> StarPoints:
         """Return some of the points; stars may be left without any."""
         counts = np.bincount(self.star[chosen], minlength=len(self.starts) - 1)
         starts = np.append(0, np.cumsum(counts)).astype(np.intp)
-        return _Points(self.row[chosen], self.mjd[chosen], self.mag[chosen], self.err[chosen], starts)
+        return StarPoints(self.row[chosen], self.mjd[chosen], self.mag[chosen], self.err[chosen], starts)
 
 
 def partial(given: Given) -> pa.Table:
@@ -101,7 +101,7 @@ def statistics_table(matches: pa.Table, photometry: Photometry) -> pa.Table:
         "n_points": np.diff(points.starts).astype(np.int32),
     }
     good = points.of(_is_good(matches, points))
-    alone = _stands_alone(good)
+    alone = stands_alone(good)
     columns["n_outliers"] = np.bincount(good.star[alone], minlength=len(first)).astype(np.int32)
     columns |= {name: pa.array(one, from_pandas=True) for name, one in _sums(good.of(~alone)).items()}
     return conform(pa.table(columns), schema)
@@ -112,7 +112,7 @@ def finish(rows: pa.Table) -> pa.Table:
     return conform(rows, load(_NAME))
 
 
-def _points(matches: pa.Table, photometry: Photometry) -> _Points:
+def _points(matches: pa.Table, photometry: Photometry) -> StarPoints:
     """Return all calibrated measurements by catalog, star and band, in the order of time."""
     mjd, star = matches["mjd_mid"].to_numpy(), matches["ref_id"].to_numpy()
     codes = [
@@ -126,16 +126,16 @@ def _points(matches: pa.Table, photometry: Photometry) -> _Points:
     starts = np.append(np.flatnonzero(fresh), len(order)).astype(np.intp)
     with np.errstate(invalid="ignore"):
         err = np.sqrt(np.maximum(photometry.mag_err**2 - photometry.zp_systematic_err**2, 0.0))
-    return _Points(order, mjd[order], photometry.mag[order], err[order], starts)
+    return StarPoints(order, mjd[order], photometry.mag[order], err[order], starts)
 
 
-def _is_good(matches: pa.Table, points: _Points) -> npt.NDArray[np.bool_]:
+def _is_good(matches: pa.Table, points: StarPoints) -> npt.NDArray[np.bool_]:
     flags = flags_of_matches(matches)[points.row]
     is_clean = (flags & int(UNCLEAN)) == 0
     return np.asarray(is_clean & np.isfinite(points.mag) & np.isfinite(points.err) & (points.err > 0))
 
 
-def _stands_alone(points: _Points) -> npt.NDArray[np.bool_]:
+def stands_alone(points: StarPoints) -> npt.NDArray[np.bool_]:
     """Return which measurements are far from the others of their night while those beside them are not."""
     star, n = points.star, len(points.starts) - 1
     median = group_median(points.mag, star, n)
@@ -154,7 +154,7 @@ def _stands_alone(points: _Points) -> npt.NDArray[np.bool_]:
     )
 
 
-def _sums(points: _Points) -> dict[str, npt.NDArray[Any]]:
+def _sums(points: StarPoints) -> dict[str, npt.NDArray[Any]]:
     """Return the sums of each star; null where it has no point."""
     mag, weight = points.mag, points.err**-2.0
     n_good = np.diff(points.starts)

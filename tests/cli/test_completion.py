@@ -63,10 +63,12 @@ def test_only_names_that_begin_as_typed_are_offered(quoted: str, environment: di
 
 def test_tables_are_offered_where_a_command_takes_them(quoted: str, environment: dict[str, str]) -> None:
     positions = [
+        "clusters",
         "forced_lightcurves",
         "forced_sources",
         "lightcurves",
         "matches",
+        "objects",
         "sources",
         "star_magnitudes",
         "star_statistics",

@@ -14,8 +14,8 @@ from skylake.lake import Lake
 
 Run = Callable[..., Any]
 NOTHING_MADE = (
-    "nights 0, photometric_nights 0, lightcurves 0, forced_lightcurves 0, maps 0, repeatability 0, seeing 0, "
-    "star_statistics 0"
+    "nights 0, photometric_nights 0, lightcurves 0, forced_lightcurves 0, maps 0, clusters 0, repeatability 0, "
+    "seeing 0, star_statistics 0, objects 0"
 )
 
 
@@ -46,9 +46,11 @@ def test_a_night_goes_all_the_way_and_a_second_run_does_nothing(
         "lightcurves",
         "forced_lightcurves",
         "maps",
+        "clusters",
         "repeatability",
         "seeing",
         "star_statistics",
+        "objects",
         "own",
     }
     assert refreshed.keys() == made
@@ -124,7 +126,7 @@ def test_without_a_catalog_frames_are_kept_with_a_warning(
     assert answer.out.startswith(
         "ingest: 4 ok\n"
         "aggregate: parts made: nights 1, photometric_nights 1, lightcurves 0, forced_lightcurves 0, "
-        "maps 1, repeatability 0, seeing 1, star_statistics 0\n"
+        "maps 1, clusters 1, repeatability 0, seeing 1, star_statistics 0, objects 1\n"
         "mirror: 5 rows"
     )
     [warning] = [line for line in answer.err.splitlines() if line.startswith("skylake: ")]

@@ -25,8 +25,9 @@ MakeRows = Callable[..., pa.Table]
 NIGHT = 20240407
 REGION = "POLYGON ICRS 119 -26 121 -26 121 -24 119 -24"
 ALL = list(built_in().values())
-#: Pairs of successive measurements and outliers among others are those of a whole night, which nothing divides.
-DIVISIBLE = [one for one in ALL if one.name != "star_statistics"]
+#: Pairs of successive measurements, outliers among others and detections at one place are those of a whole night,
+#: which nothing divides.
+DIVISIBLE = [one for one in ALL if one.name not in ("clusters", "star_statistics")]
 
 
 def rows_of(table: str, n: int, **columns: Any) -> pa.Table:
@@ -204,6 +205,7 @@ def test_each_derived_table_has_its_aggregate() -> None:
         "lightcurves",
         "forced_lightcurves",
         "maps",
+        "clusters",
         "repeatability",
         "seeing",
         "star_statistics",

@@ -28,6 +28,7 @@ from skylake.errors import (
     together,
 )
 from skylake.flow.aggregates.calibration import calibration_in_force
+from skylake.flow.aggregates.fold_objects import refresh_objects
 from skylake.flow.aggregates.plan import Planned, PlanSources, plan
 from skylake.flow.aggregates.reference import reference_table
 from skylake.flow.aggregates.users import UserAggregate, read_aggregate, user_aggregates
@@ -43,9 +44,10 @@ from skylake.sky.lake_catalogs import ReferenceCatalog
 from skylake.sky.pixels import PixelTree
 from skylake.table.aggregate import REFERENCE, Aggregate, Given, Input, built_in
 from skylake.table.frames import with_calibrated_bands
+from skylake.table.objects import NAME as OBJECTS
 
 #: Aggregates of skylake, in the order in which they are made.
-AGGREGATES = tuple(built_in())
+AGGREGATES = (*built_in(), OBJECTS)
 #: What is read to give frames the bands that they were calibrated in.
 _BANDS = {"frames": ("frame_id", "filter", "band"), "zeropoints": ("frame_id", "band")}
 
@@ -116,7 +118,8 @@ def aggregate(
         If the file of an aggregate that is named fails, or one of `files` where aggregates are named.
     """
     progress = progress or Silent()
-    known: dict[str, Aggregate | UserAggregate] = dict(built_in())
+    # How objects are made follows from no definition: they are those of all nights together.
+    known: dict[str, Aggregate | UserAggregate | None] = {**built_in(), OBJECTS: None}
     broken: list[ConfigurationError] = []
     for path in files if names else ():
         read_aggregate(path.resolve())
@@ -138,7 +141,9 @@ def aggregate(
     report = AggregateReport()
     for name in [one for one in known if not names or one in names]:
         try:
-            retry_superseded(partial(_refresh, lake, known[name], workers, report, progress), progress)
+            retry_superseded(
+                partial(_refresh_one, lake, name, known[name], workers, report, progress), progress
+            )
         except (ConfigurationError, SchemaError) as error:
             if names or not isinstance(known[name], UserAggregate):
                 raise
@@ -151,14 +156,32 @@ def aggregate(
     return report
 
 
-def _refresh(
+def _refresh_one(
     lake: Lake,
-    made_by: Aggregate | UserAggregate,
+    name: str,
+    made_by: Aggregate | UserAggregate | None,
     workers: Workers,
     report: AggregateReport,
     progress: Progress,
 ) -> None:
-    """Make the parts whose inputs have changed, remove those that are no longer planned, and commit."""
+    """Bring one table up to date, and report it."""
+    if made_by is not None:
+        made, gone, current = _refresh(lake, made_by, workers, progress)
+    else:
+        made, gone, current = refresh_objects(
+            lake, PlanSources(lake, calibration_in_force(lake)), workers, progress
+        )
+    report.refreshed[name], report.removed[name], report.current[name] = made, gone, current
+    progress.line(f"aggregate {name}: {counted(made, 'part')} made, {current} up to date")
+
+
+def _refresh(
+    lake: Lake,
+    made_by: Aggregate | UserAggregate,
+    workers: Workers,
+    progress: Progress,
+) -> tuple[int, int, int]:
+    """Make the parts whose inputs have changed, remove those that are no longer planned, and commit; count these."""
     definition, schema = definition_of(made_by)
     table = definition.name
     sources = PlanSources(lake, calibration_in_force(lake))
@@ -175,11 +198,7 @@ def _refresh(
                 for result in _made(lake, making, group, sources.snapshot, staging, workers, progress):
                     commit.replace(result, staging)
             lake.commit(commit)
-    report.refreshed[table], report.removed[table] = len(stale), len(gone)
-    report.current[table] = len(planned) - len(stale)
-    progress.line(
-        f"aggregate {table}: {counted(len(stale), 'part')} made, {report.current[table]} up to date"
-    )
+    return len(stale), len(gone), len(planned) - len(stale)
 
 
 def definition_of(made_by: Aggregate | UserAggregate) -> tuple[Aggregate, TableSchema]:

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from skylake.flow.aggregates.calibration import CalibrationInForce, calibration_in_force
+from skylake.flow.aggregates.fold_objects import stale_objects
 from skylake.flow.aggregates.plan import PlanSources, plan
 from skylake.flow.aggregates.run import definition_of
 from skylake.flow.aggregates.users import UserAggregate, user_aggregates
@@ -17,6 +18,7 @@ from skylake.lake import Lake, Snapshot
 from skylake.schema.tables import in_force
 from skylake.sky.lake_catalogs import ReferenceCatalog
 from skylake.table.aggregate import Aggregate, built_in
+from skylake.table.objects import NAME as OBJECTS
 
 
 @dataclass(slots=True)
@@ -67,9 +69,13 @@ def outdated(lake: Lake, snapshot: Snapshot | None = None) -> dict[str, Outdated
     found = _calibrations(lake, calibrated)
     stale = {(table, name) for table, state in found.items() for name in state.why}
     sources = PlanSources(lake, calibrated)
-    known: dict[str, Aggregate | UserAggregate] = {**built_in(), **user_aggregates()[0]}
+    known: dict[str, Aggregate | UserAggregate | None] = {
+        **built_in(),
+        OBJECTS: None,
+        **user_aggregates()[0],
+    }
     for table, one in known.items():
-        found[table] = _aggregate(one, sources, stale)
+        found[table] = _objects(sources, stale) if one is None else _aggregate(one, sources, stale)
         stale |= {(table, name) for name in found[table].why}
     return found
 
@@ -128,4 +134,14 @@ def _aggregate(
             state.nights.add(one.night)
         planned.add(one.name)
     state.why |= dict.fromkeys(held.keys() - planned, Why.ORPHANED)
+    return state
+
+
+def _objects(sources: PlanSources, stale: set[tuple[str, str]]) -> Outdated:
+    """Return the state of the objects of all cameras."""
+    state = Outdated()
+    for name, (planned, why) in stale_objects(sources).items():
+        if planned is not None and why is None and not stale.isdisjoint(planned.made_from):
+            why = Why.UPSTREAM
+        state.note(name, why)
     return state

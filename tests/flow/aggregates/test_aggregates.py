@@ -244,8 +244,8 @@ def test_the_statistics_of_stars_are_those_of_their_points(once: Lake) -> None:
 def test_a_new_calibration_makes_what_needs_one_anew(made: Lake) -> None:
     calibrate(made, Inline(), version=2)
     states = {table: set(state.why.values()) for table, state in outdated(made).items() if state.why}
-    upstream = {"photometric_nights": {Why.UPSTREAM}}
-    calibrated = ("nights", "lightcurves", "maps", "star_statistics")
+    upstream = {table: {Why.UPSTREAM} for table in ("photometric_nights", "objects")}
+    calibrated = ("nights", "lightcurves", "maps", "clusters", "star_statistics")
     assert states == {table: {Why.INPUTS} for table in calibrated} | upstream
     report = aggregate(made, [], Inline())
     assert {table: report.refreshed[table] for table in MADE} == {
@@ -300,9 +300,10 @@ def test_a_forgotten_night_leaves_every_table_at_once(made: Lake) -> None:
     night = now.merged("lightcurves", ["n_points"])["n_points"]
     assert sum(night.to_pylist()) == now.n_rows("matches")
     # The nights around it were compared with it.
-    assert {table for table, state in outdated(made).items() if state.why} == {"photometric_nights"}
+    changed = {"photometric_nights": 4, "objects": 1}
+    assert {table for table, state in outdated(made).items() if state.why} == changed.keys()
     refreshed = aggregate(made, [], Inline()).refreshed
-    assert refreshed == dict.fromkeys(refreshed, 0) | {"photometric_nights": 4}
+    assert refreshed == dict.fromkeys(refreshed, 0) | changed
 
 
 def test_a_rolled_back_lake_is_as_it_was(made: Lake) -> None:

@@ -125,6 +125,8 @@ def test_a_redone_night_makes_exactly_its_products_stale(
         "photometric_nights": dict.fromkeys([FIRST, SECOND], Why.UPSTREAM),
         "lightcurves": {SECOND: Why.UPSTREAM},
         "maps": {SECOND: Why.INPUTS},
+        "clusters": {SECOND: Why.INPUTS},
+        "objects": {"small": Why.INPUTS},
         "seeing": {SECOND: Why.INPUTS},
         "star_statistics": {SECOND: Why.UPSTREAM},
     }
@@ -132,7 +134,15 @@ def test_a_redone_night_makes_exactly_its_products_stale(
     assert stale(whole) == expected
     first = described(whole.snapshot(), FIRST)
     assert calibrate(whole, Inline()).n_current == 1
-    calibrated = {"nights", "photometric_nights", "lightcurves", "maps", "star_statistics"}
+    calibrated = {
+        "nights",
+        "photometric_nights",
+        "lightcurves",
+        "maps",
+        "clusters",
+        "star_statistics",
+        "objects",
+    }
     assert set(stale(whole)) == calibrated | {"seeing"}
     counts = {table: len(state.why) for table, state in outdated(whole).items()}
     report = aggregate(whole, [], Inline())

@@ -286,7 +286,7 @@ def test_an_empty_lake_has_empty_aggregates(lake: Lake) -> None:
 def test_an_unknown_aggregate_is_wrong_use(lake: Lake) -> None:
     with pytest.raises(
         UsageError,
-        match="the aggregates are nights, photometric_nights, lightcurves, forced_lightcurves, maps, repeatability",
+        match="the aggregates are nights, photometric_nights, lightcurves, forced_lightcurves, maps, clusters, ",
     ):
         aggregate(lake, ["colours"], Inline())
 

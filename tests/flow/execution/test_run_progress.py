@@ -55,8 +55,10 @@ def test_every_step_that_was_announced_is_taken(
         "photometric_nights",
         "lightcurves",
         "maps",
+        "clusters",
         "seeing",
         "star_statistics",
+        "objects",
     ]
     assert all(done == total > 0 for _, total, done in heard.pieces[4:])
 

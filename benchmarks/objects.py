@@ -1,0 +1,372 @@
+"""Objects from detections: how many detections are in a wrong one, and what one more night costs.
+
+Needs: skylake alone. Takes about 10 minutes on 1 core, one with --quick.
+
+Right or wrong: stars at 100, 2,000 and 20,000 per square degree with pixels of 15 arcseconds and images of 30, seen on
+frames of five nights. Stars nearer to each other than an image are detected as one, at the centroid of their light;
+beyond 0.8 of an image now and then as two. Faint ones come and go with noise. The catalog has the brighter half of the
+stars, and mutual nearest neighbours within 1.5 pixels are matches. A detection is in a wrong object if most detections
+of that object are of another star; an object switches its identity if its cluster of a night is of another star than
+that of the night before. Beside us: the same detections without a catalog.
+
+Cost: a lake with the clusters of 10 and of 1,000 nights (100 with --quick) of a camera that looks at one field, and of
+one that sees the whole sky; then one more night is added to the objects. Seconds are those of the processor, bytes
+those of the files of the table.
+
+Each claim is one line: ours, peer, ratio, target, met or missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from claims import Claim, conclude
+
+from skylake import cameras
+from skylake.core.sphere import healpix_index, offset, ra_dec, unit_vectors
+from skylake.flow.aggregates.calibration import calibration_in_force
+from skylake.flow.aggregates.fold_objects import refresh_objects
+from skylake.flow.aggregates.plan import PlanSources
+from skylake.flow.compaction.compact_tables import compact
+from skylake.flow.execution.cluster import Inline
+from skylake.flow.execution.run_progress import Silent
+from skylake.lake import Commit, Lake, stage_part
+from skylake.schema import conform, empty_table, load
+from skylake.settings import Objects, Settings
+from skylake.sky.match import mutual_within, pairs_within
+from skylake.table.clusters import clusters_table, link_arcsec, with_stars
+from skylake.table.detection_groups import group_detections
+from skylake.table.frames import frames_table
+from skylake.table.objects import NightSeen, fold
+
+Floats = npt.NDArray[np.float64]
+Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Floats]
+
+PIXEL, FWHM = 15.0, 30.0
+N_NIGHTS, N_FRAMES = 5, 12
+DENSITIES = {100: 20.0, 2000: 2.0, 20_000: 0.3}
+"""Stars per square degree, and square degrees."""
+CAMERA = "bench"
+
+
+def main() -> None:
+    """Run both parts and print claims."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a tenth of the nights")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    claims = [claim for density in DENSITIES for claim in identities(density, options.seed)]
+    many = 100 if options.quick else 1000
+    for kind in ("field", "fisheye"):
+        claims += costs(kind, many, options.seed)
+    conclude(claims)
+
+
+@dataclass(frozen=True, slots=True)
+class Sky:
+    """Stars of a square; arrays of shape (n,), the brightest first."""
+
+    ra: Floats
+    dec: Floats
+    snr: Floats
+
+
+def draw_sky(random: np.random.Generator, density: int) -> Sky:
+    """Return stars about RA 0, in numbers that grow by 10^0.3 per magnitude."""
+    side = np.sqrt(DENSITIES[density])
+    n = int(density * DENSITIES[density])
+    x, y = random.uniform(-0.5 * side, 0.5 * side, (2, n))
+    magnitude = np.sort(-np.log10(random.random(n)) / 0.3)
+    ra, dec = offset(0.0, 0.0, np.hypot(x, y), np.degrees(np.arctan2(x, y)))
+    return Sky(ra, dec, 3.0 * 10 ** (0.4 * np.clip(magnitude[::-1], 0.0, 6.0)))
+
+
+def draw_frame(
+    sky: Sky, pairs: Pairs, random: np.random.Generator
+) -> tuple[npt.NDArray[np.int64], Floats, Floats]:
+    """Return of which stars the detections of a frame are, their unit vectors and S/N.
+
+    An image is that of the brightest star in it, at the centroid of the light of all.
+    """
+    vectors, n = unit_vectors(sky.ra, sky.dec), len(sky.snr)
+    first, second, apart = pairs
+    is_one = (apart < 0.8 * FWHM) | (random.random(len(apart)) > 0.1)
+    owner = np.arange(n)
+    for one, other in zip(first[is_one].tolist(), second[is_one].tolist(), strict=True):
+        if owner[one] == one and owner[other] == other:
+            owner[other] = one
+    total = np.bincount(owner, sky.snr, n)
+    means = np.column_stack([np.bincount(owner, sky.snr * vectors[:, k], n) for k in range(3)])
+    own = np.flatnonzero((owner == np.arange(n)) & (total + random.standard_normal(n) > 5.0))
+    error = (FWHM / 2.35 / total[own] + 0.02 * PIXEL) / 206265.0
+    places = means[own] / total[own][:, None] + error[:, None] * random.standard_normal((own.size, 3))
+    return own, places / np.linalg.norm(places, axis=1, keepdims=True), total[own]
+
+
+def close_pairs(sky: Sky) -> Pairs:
+    """Return pairs of stars within an image of each other, those with the brightest star first."""
+    vectors = unit_vectors(sky.ra, sky.dec)
+    i, j, apart = pairs_within(vectors, vectors, FWHM)
+    brighter = (i < j) & np.isfinite(apart)
+    order = np.lexsort((apart[brighter], i[brighter]))
+    return i[brighter][order], j[brighter][order], apart[brighter][order]
+
+
+def identities(density: int, seed: int) -> list[Claim]:
+    """Return the claims about detections in wrong objects, and identity switches."""
+    random = np.random.default_rng(seed)
+    sky = draw_sky(random, density)
+    pairs = close_pairs(sky)
+    nights = [[draw_frame(sky, pairs, random) for _ in range(N_FRAMES)] for _ in range(N_NIGHTS)]
+    started = time.process_time()
+    wrong, switched, n_objects = follow(sky, nights, catalogued=True)
+    seconds = time.process_time() - started
+    peer, _, _ = follow(sky, nights, catalogued=False)
+    n = sum(len(stars) for night in nights for stars, _, _ in night)
+    print(
+        f"{density} per square degree: {n} detections, {n_objects} objects, {100 * wrong:.3f} % of detections in a "
+        f"wrong object, {switched} switches, {seconds:.2f} s"
+    )
+    target = 0.1 if density <= 2000 else np.inf
+    return [
+        Claim(f"percent in a wrong object at {density} per square degree", 100 * wrong, 100 * peer, target),
+        Claim(f"percent of objects that switch at {density}", 100 * switched / n_objects, None, 10 * target),
+    ]
+
+
+def follow(sky: Sky, nights: list[Any], catalogued: bool) -> tuple[float, int, int]:
+    """Return the share of detections in a wrong object, the number of switches, and of objects."""
+    objects, links = empty_table(load("objects")), []
+    no_targets = empty_table(load("targets"))
+    switched, before = 0, {}
+    for number, frames in enumerate(nights):
+        night, mjd = 20240401 + number, 60000.0 + number
+        rows, matches, star = night_rows(sky, frames, night, mjd, catalogued)
+        info = frames_of(CAMERA, night, mjd, 0.0, 0.0, len(frames), 4.5)
+        cluster_of, table = clusters_of(rows, matches, info, night)
+        # The number of the cluster is in a time, so that it is found again in the object.
+        place = table.schema.get_field_index("mjd_last")
+        table = table.set_column(place, "mjd_last", pa.array(mjd + 0.9 + 1e-7 * np.arange(table.num_rows)))
+        objects = fold(objects, [NightSeen(night, table, info)], no_targets, Objects(), CAMERA)
+        last = objects["mjd_last"].to_numpy()
+        seen = np.flatnonzero(last > mjd + 0.5)
+        of_cluster = np.full(table.num_rows, -1, np.int64)
+        of_cluster[np.rint((last[seen] - mjd - 0.9) * 1e7).astype(np.int64)] = objects[
+            "object_id"
+        ].to_numpy()[seen]
+        links.append((of_cluster[cluster_of], star))
+        main = majority(*links[-1])
+        switched += sum(1 for one in main.keys() & before.keys() if main[one] != before[one])
+        before |= main
+    of_object, star = (np.concatenate(one) for one in zip(*links, strict=True))
+    whole = majority(of_object, star)
+    wrong = sum(1 for one, own in zip(of_object.tolist(), star.tolist(), strict=True) if whole[one] != own)
+    return wrong / len(star), switched, len(whole)
+
+
+def majority(of_object: npt.NDArray[np.int64], star: npt.NDArray[np.int64]) -> dict[int, int]:
+    """Return the star of most detections of each object."""
+    pairs, counts = np.unique(np.column_stack([of_object, star]), axis=0, return_counts=True)
+    order = np.argsort(counts, kind="stable")
+    return {int(one): int(own) for one, own in pairs[order]}
+
+
+def night_rows(
+    sky: Sky, frames: list[Any], night: int, mjd: float, catalogued: bool
+) -> tuple[pa.Table, pa.Table, npt.NDArray[np.int64]]:
+    """Return rows of ``sources`` and ``matches``, and the star of each detection."""
+    known = np.argsort(-sky.snr)[: len(sky.snr) // 2 if catalogued else 0]
+    catalog = unit_vectors(sky.ra[known], sky.dec[known])
+    star = np.concatenate([stars for stars, _, _ in frames])
+    vectors = np.concatenate([places for _, places, _ in frames])
+    frame = np.repeat(np.arange(len(frames)), [len(stars) for stars, _, _ in frames])
+    ra, dec = ra_dec(vectors)
+    n = len(star)
+    snr = np.concatenate([one for _, _, one in frames])
+    number = np.concatenate([np.arange(len(stars)) for stars, _, _ in frames])
+    columns: dict[str, Any] = {
+        "_healpix_29": healpix_index(ra, dec), "frame_id": frame + 1, "source_no": number.astype(np.int32),
+        "camera": pa.repeat(CAMERA, n), "night": np.full(n, night, np.int32), "mjd_mid": mjd + 0.001 * frame,
+        "ra_deg": ra, "dec_deg": dec, "x_px": np.zeros(n), "y_px": np.zeros(n),
+        "edge_distance_px": np.full(n, 50, np.float32), "flux_aper2": snr.astype(np.float32),
+        "flux_aper2_err": np.ones(n, np.float32), "flags": np.zeros(n, np.int32),
+    }  # fmt: skip
+    pieces = []
+    for one in range(len(frames)):
+        mine = np.flatnonzero(frame == one)
+        i, j, _ = mutual_within(vectors[mine], catalog, 1.5 * PIXEL)
+        pieces.append(np.column_stack([mine[i], known[j]]))
+    pairs = np.concatenate(pieces)
+    places = {"moved_ra_deg": sky.ra[pairs[:, 1]], "moved_dec_deg": sky.dec[pairs[:, 1]]}
+    matches = pa.table(
+        {
+            "frame_id": columns["frame_id"][pairs[:, 0]],
+            "source_no": columns["source_no"][pairs[:, 0]],
+            "ref_id": pairs[:, 1],
+            "catalog": pa.repeat("truth", len(pairs)),
+        }
+        | places
+    )
+    empty = {
+        name: pa.nulls(len(pairs), pa.float32()) for name in load("matches").names if name.startswith("ref_")
+    }
+    matches = pa.table({name: matches[name] for name in matches.column_names} | {
+        name: values for name, values in empty.items() if name != "ref_id"
+    })  # fmt: skip
+    return conform(pa.table(columns), load("sources")), matches, star
+
+
+def frames_of(
+    camera: str, night: int, mjd: float, ra: float, dec: float, n: int, size_deg: float
+) -> pa.Table:
+    """Return frames of a night; those of more than 100 degrees have no outline."""
+    pixels = int(size_deg * 3600 / PIXEL) if size_deg < 100 else 1500
+    region = None
+    if size_deg < 100:
+        corners = np.column_stack(
+            offset(ra, dec, size_deg / np.sqrt(2), np.array([45.0, 135.0, 225.0, 315.0]))
+        )
+        region = "POLYGON ICRS " + " ".join(map(str, corners.ravel()))
+    rows = [
+        {
+            "frame_id": night * 1000 + number, "camera": camera, "night": night, "file": f"/none/{number}.fits",
+            "extension": 0, "status": "ok", "flags": 0, "mjd_mid": mjd + 0.001 * number, "ra_deg": ra,
+            "dec_deg": dec, "width_px": pixels, "height_px": pixels, "fwhm_px": FWHM / PIXEL, "s_region": region,
+            "pixel_scale_arcsec": size_deg * 3600 / pixels, "config_sha256": "0" * 64, "software_version": "0",
+        }
+        for number in range(n)
+    ]  # fmt: skip
+    return frames_table(rows)
+
+
+def clusters_of(
+    rows: pa.Table, matches: pa.Table, frames: pa.Table, night: int
+) -> tuple[npt.NDArray[np.int64], pa.Table]:
+    """Return the cluster of each detection, and the clusters of a night."""
+    rows = with_stars(rows, matches)
+    table = clusters_table(rows, frames, empty_table(load("zeropoints")), "aper2")
+    n = table.num_rows
+    table = table.append_column("camera", pa.repeat(CAMERA, n)).append_column(
+        "night", pa.array([night] * n, pa.int32())
+    )
+    table = conform(table, load("clusters"))
+    ra, dec = rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy()
+    vectors, star = unit_vectors(ra, dec), rows["ref_id"].fill_null(-1).to_numpy()
+    groups = group_detections(rows["frame_id"].to_numpy(), vectors, (ra, dec), star, link_arcsec(frames))
+    # Places of the table are those of its groups, to the last digits.
+    i, j, _ = mutual_within(
+        groups.vectors, unit_vectors(table["ra_deg"].to_numpy(), table["dec_deg"].to_numpy()), 0.01
+    )
+    number = np.full(len(groups), -1, np.int64)
+    number[i] = j
+    assert (number >= 0).all()
+    return number[groups.number], table
+
+
+def costs(kind: str, many: int, seed: int) -> list[Claim]:
+    """Return the claims about one more night after 10 nights and after many."""
+    few_seconds, few_bytes = one_more_night(kind, 10, seed)
+    seconds, n_bytes = one_more_night(kind, many, seed)
+    print(
+        f"{kind}: one more night after 10 nights {few_seconds:.2f} s and {few_bytes / 1e6:.2f} MB, after {many} "
+        f"nights {seconds:.2f} s and {n_bytes / 1e6:.2f} MB"
+    )
+    return [
+        Claim(f"seconds of one night more at {many} nights, {kind}", seconds, few_seconds, 1.5 * few_seconds),
+        Claim(f"bytes of one night more at {many} nights, {kind}", n_bytes, few_bytes, 1.5 * few_bytes),
+    ]
+
+
+def one_more_night(kind: str, n_nights: int, seed: int) -> tuple[float, int]:
+    """Return the seconds and bytes that one night adds to the objects of so many."""
+    random = np.random.default_rng(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        lake = Lake.create(
+            Path(folder) / "lake", Settings(cluster="inline", pixel_order=2 if kind == "field" else 1)
+        )
+        profile = Path(folder) / "bench.toml"
+        profile.write_text(f'name = "{CAMERA}"\nlike = "sim"\n')
+        lake.keep_profile(cameras.load(profile))
+        sky = whole_sky(random, 2000) if kind == "fisheye" else whole_sky(random, 2000, 4.0)
+        for start in range(0, n_nights, 50):
+            add_nights(lake, kind, sky, range(start, min(start + 50, n_nights)), random)
+        compact(lake, Inline())
+        refresh(lake)
+        add_nights(lake, kind, sky, range(n_nights, n_nights + 1), random)
+        started = time.process_time()
+        refresh(lake)
+        seconds = time.process_time() - started
+        files = lake.snapshot().version("objects").whole_files()
+        return seconds, sum(path.stat().st_size for path in files)
+
+
+def refresh(lake: Lake) -> None:
+    """Bring the objects up to date."""
+    refresh_objects(lake, PlanSources(lake, calibration_in_force(lake)), Inline(), Silent())
+
+
+def whole_sky(random: np.random.Generator, n: int, size_deg: float = 120.0) -> Floats:
+    """Return unit vectors of stars within a circle about RA 0, Dec 0."""
+    distance = np.degrees(np.arccos(1.0 - random.random(n) * (1.0 - np.cos(np.radians(0.5 * size_deg)))))
+    return unit_vectors(*offset(0.0, 0.0, distance, random.uniform(0, 360, n)))
+
+
+def add_nights(lake: Lake, kind: str, sky: Floats, nights: range, random: np.random.Generator) -> None:
+    """Commit frames and clusters of some nights: the stars, nine of ten in the catalog, and a tenth of noise."""
+    commit = Commit("bench", "-")
+    size = 4.0 if kind == "field" else 120.0
+    with lake.stage("bench") as staging:
+        for number in nights:
+            day = date(2020, 1, 1) + timedelta(days=number)
+            night, mjd = day.year * 10000 + day.month * 100 + day.day, 58849.0 + number
+            name = f"{CAMERA}-{night:08d}"
+            frames = frames_of(CAMERA, night, mjd, 0.0, 0.0, 20, size)
+            clusters = cluster_rows(sky, size, night, mjd, random)
+            for rows, table in ((frames, "frames"), (clusters, "clusters")):
+                tree = lake.tree_of(table) if table == "clusters" else None
+                part = stage_part(rows, table, name, staging / table, tree, CAMERA, night, {"bench": name})
+                commit.replace(part, staging / table)
+        lake.commit(commit)
+
+
+def cluster_rows(sky: Floats, size: float, night: int, mjd: float, random: np.random.Generator) -> pa.Table:
+    """Return the clusters of a night."""
+    n_stars, n_noise = len(sky), len(sky) // 10
+    noise = whole_sky(random, n_noise, size)
+    vectors = np.concatenate([sky + 0.5 / 206265.0 * random.standard_normal(sky.shape), noise])
+    ra, dec = ra_dec(vectors)
+    n = n_stars + n_noise
+    is_star = np.arange(n) < n_stars
+    matched = is_star & (np.arange(n) % 10 > 0)
+    count = np.where(is_star, 20, 1)
+    ref_ra, ref_dec = ra_dec(np.concatenate([sky, noise]))
+    columns: dict[str, Any] = {
+        "_healpix_29": healpix_index(ra, dec), "camera": pa.repeat(CAMERA, n), "night": np.full(n, night, np.int32),
+        "cluster_no": np.arange(n), "ra_deg": ra, "dec_deg": dec, "n_place": count,
+        "scatter_arcsec": np.where(is_star, 2.0, np.nan), "n_detections": count, "n_frames": count,
+        "n_frames_covered": np.full(n, 20), "mjd_first": np.full(n, mjd), "mjd_last": np.full(n, mjd + 0.02),
+        "mjd_mean": np.full(n, mjd + 0.01), "catalog": pa.array(np.where(matched, "truth", ""), mask=~matched),
+        "ref_id": pa.array(np.arange(n), mask=~matched), "ref_ra_deg": np.where(matched, ref_ra, np.nan),
+        "ref_dec_deg": np.where(matched, ref_dec, np.nan), "n_matched": np.where(matched, 20, 0),
+        "n_switched": np.zeros(n, int), "n_flux": count, "flux_adu_per_s": random.normal(100, 5, n),
+        "flux_scatter": np.where(is_star, 5.0, np.nan), "n_good": np.zeros(n, int),
+    }  # fmt: skip
+    columns |= {name: np.zeros(n, int) for name in ("n_blended", "n_saturated", "n_edge", "n_streak")}
+    made = {
+        name: values if isinstance(values, pa.Array) else pa.array(values, from_pandas=True)
+        for name, values in columns.items()
+    }
+    return conform(pa.table(made), load("clusters"))
+
+
+if __name__ == "__main__":
+    main()

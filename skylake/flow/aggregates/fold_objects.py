@@ -1,0 +1,217 @@
+"""The job of the table ``objects``: add the clusters of new nights to the objects of each camera.
+
+A part holds the objects of a camera, and its inputs say of which nights, one after the other. Later nights are added.
+If one of its nights was replaced or removed, or another came between them, the objects are made anew from all nights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dask
+import pyarrow.compute as pc
+
+from skylake.core.ids import config_sha256
+from skylake.core.reasons import Status
+from skylake.flow.aggregates.plan import PlanSources
+from skylake.flow.compaction.unbundle import cut_crowded
+from skylake.flow.execution.cluster import Workers, run_in_windows
+from skylake.flow.execution.run_progress import Progress
+from skylake.flow.execution.task_guard import value_of
+from skylake.flow.forced.target_list import TargetList
+from skylake.flow.staleness import Why, why_stale
+from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
+from skylake.lake.storage.slices import Slice, read_files
+from skylake.schema import load
+from skylake.settings import Objects
+from skylake.sky.pixels import PixelTree
+from skylake.table.objects import FRAME_COLUMNS, NAME, TARGET_COLUMNS, NightSeen, fold
+
+_CLUSTERS = "clusters"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedObjects:
+    """The objects of a camera, and what they are made from.
+
+    Attributes
+    ----------
+    camera : str
+    nights : tuple of (Part, Part or None)
+        Frames and clusters of each night, in the order of time.
+    chain : tuple of str
+        Checksum of the first night, of the first two, and so on.
+    configuration : dict
+    """
+
+    camera: str
+    nights: tuple[tuple[Part, Part | None], ...]
+    chain: tuple[str, ...]
+    configuration: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The name of the part."""
+        return self.camera
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """What the part is made from."""
+        return {"nights": self.chain[-1], "configuration": config_sha256(self.configuration)}
+
+    @property
+    def made_from(self) -> list[tuple[str, str]]:
+        """The parts of other derived tables that it is made from, as (table, part)."""
+        return [(_CLUSTERS, frames.name) for frames, _ in self.nights]
+
+    def why(self, held: Part | None, lost: Sequence[str]) -> Why | None:
+        """Return why the part is out of date; None if it is not."""
+        why = why_stale(held, self.inputs, load(NAME).sha256)
+        return why or (Why.LOST if self.name in lost else None)
+
+    def n_known(self, held: Part | None, lost: Sequence[str]) -> int:
+        """Return how many nights, from the first, are in the part of the lake as they are now."""
+        if held is None or held.name in lost or held.schema_sha256 != load(NAME).sha256:
+            return 0
+        if held.inputs.get("configuration") != self.inputs["configuration"]:
+            return 0
+        before = held.inputs.get("nights")
+        return self.chain.index(before) + 1 if before in self.chain else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What a worker makes the objects of a camera from: where its files are."""
+
+    camera: str
+    inputs: dict[str, str]
+    known: Sequence[Slice]
+    nights: Sequence[tuple[int, Sequence[Slice], Sequence[Slice]]]
+    targets: Sequence[Slice]
+    settings: Objects
+    tree: PixelTree
+
+
+def plan_objects(sources: PlanSources) -> list[PlannedObjects]:
+    """Return the parts of ``objects``, one for each camera with nights of known date."""
+    snapshot = sources.snapshot
+    clusters = snapshot.parts(_CLUSTERS)
+    by_camera: dict[str, list[Part]] = {}
+    for part in snapshot.parts("frames").values():
+        if part.camera is not None and part.night:
+            by_camera.setdefault(part.camera, []).append(part)
+    settings = asdict(sources.lake.settings.objects)
+    # Which of them become targets changes nothing in them.
+    configuration = {"objects": {name: settings[name] for name in ("least_detections", "forget_nights")}}
+    planned = []
+    for camera, parts in sorted(by_camera.items()):
+        parts.sort(key=lambda part: part.night or 0)
+        nights = tuple((part, clusters.get(part.name)) for part in parts)
+        planned.append(PlannedObjects(camera, nights, tuple(_chain(nights)), configuration))
+    return planned
+
+
+def _chain(nights: Sequence[tuple[Part, Part | None]]) -> Iterator[str]:
+    before = ""
+    for frames, clusters in nights:
+        seen = clusters.checksum if clusters is not None else ""
+        own = {"night": frames.night, "frames": frames.checksum, "clusters": seen}
+        before = config_sha256({"before": before} | own)
+        yield before
+
+
+def stale_objects(sources: PlanSources) -> dict[str, tuple[PlannedObjects | None, Why | None]]:
+    """Return the planned part of each camera, None where it is not wanted any more, and why it is out of date."""
+    version = sources.snapshot.version(NAME)
+    held, lost = version.parts, version.lost()
+    found: dict[str, tuple[PlannedObjects | None, Why | None]] = {
+        one.name: (one, one.why(held.get(one.name), tuple(lost))) for one in plan_objects(sources)
+    }
+    return found | dict.fromkeys(held.keys() - found.keys(), (None, Why.ORPHANED))
+
+
+def refresh_objects(
+    lake: Lake, sources: PlanSources, workers: Workers, progress: Progress
+) -> tuple[int, int, int]:
+    """Bring the objects of all cameras up to date, in one commit.
+
+    Returns
+    -------
+    (int, int, int)
+        Parts that were made, removed and left as they were.
+
+    Raises
+    ------
+    LakeError
+        If the lake cannot be read or written.
+    """
+    snapshot = sources.snapshot
+    state = stale_objects(sources)
+    stale = [one for one, why in state.values() if one is not None and why is not None]
+    gone = sorted(name for name, (one, _) in state.items() if one is None)
+    commit = Commit(f"aggregate {NAME}", "-", base=snapshot.number)
+    commit.configure(one.configuration for one in stale)
+    for name in gone:
+        commit.remove(NAME, name)
+    with lake.stage(f"read-{NAME}") as place, lake.stage(f"aggregate-{NAME}") as staging:
+        jobs = [_job(lake, snapshot, one, place / one.name, workers, progress) for one in stale]
+        task = dask.delayed(make_objects, pure=False)
+        progress.begin(NAME, len(jobs))
+        makers = [partial(task, job, staging) for job in jobs]
+        results = run_in_windows(workers, makers, lambda *_: progress.advance())
+        progress.end()
+        for result in results:
+            made = value_of(result, "the objects could not be made", "fix that and run again")
+            commit.replace(made, staging)
+        lake.commit(commit)
+    return len(stale), len(gone), len(state) - len(stale) - len(gone)
+
+
+def _job(
+    lake: Lake, snapshot: Snapshot, planned: PlannedObjects, place: Path, workers: Workers, progress: Progress
+) -> _Job:
+    version = snapshot.version(NAME)
+    held, lost = version.part(planned.name), tuple(version.lost())
+    n_known = planned.n_known(held, lost)
+    new = planned.nights[n_known:]
+    names = [clusters.name for _, clusters in new if clusters is not None]
+    copies = cut_crowded(snapshot, _CLUSTERS, names, place, workers, progress)
+    found: Mapping[str, Sequence[Slice]] = {name: slices for name, (_, slices) in copies.items()}
+    frames, clusters = snapshot.version("frames"), snapshot.version(_CLUSTERS)
+    nights = [
+        (
+            one.night or 0,
+            list(frames.slices_of(one)),
+            () if other is None else found.get(other.name) or list(clusters.slices_of(other)),
+        )
+        for one, other in new
+    ]
+    targets = TargetList.in_force(snapshot, planned.camera)
+    return _Job(
+        planned.camera,
+        planned.inputs,
+        list(version.slices_of(held)) if held is not None and n_known else [],
+        nights,
+        targets.slices if targets is not None else (),
+        lake.settings.objects,
+        snapshot.tree(NAME, lake.settings.pixel_order),
+    )
+
+
+def make_objects(job: _Job, staging: Path) -> Part:
+    """Make the objects of one camera; runs on a worker, which holds one night at a time."""
+
+    def nights() -> Iterator[NightSeen]:
+        good = pc.field("status") == Status.OK.value
+        for night, frames, clusters in job.nights:
+            seen = read_files(_CLUSTERS, clusters)
+            yield NightSeen(night, seen, read_files("frames", frames, FRAME_COLUMNS, good))
+
+    known = read_files(NAME, job.known)
+    targets = read_files("targets", job.targets, TARGET_COLUMNS)
+    rows = fold(known, nights(), targets, job.settings, job.camera)
+    return stage_part(rows, NAME, job.camera, staging, job.tree, job.camera, None, job.inputs)

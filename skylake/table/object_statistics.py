@@ -1,0 +1,117 @@
+"""Statistics of objects that grow by those of a cluster or of another object, without the detections behind them.
+
+Means and scatters are merged by the formulas of Chan, Golub & LeVeque (1983, American Statistician 37, 242).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Columns = Mapping[str, npt.NDArray[Any]]
+
+#: Columns that add up.
+COUNTS = (
+    "n_detections", "n_matched", "n_switched", "n_frames", "n_place", "n_flux", "n_blended", "n_saturated",
+    "n_edge", "n_streak",
+)  # fmt: skip
+#: Means over detections.
+_MEANS = ("fwhm_px", "width_ratio", "elongation", "snr")
+_MAGNITUDES = ("mag_mean", "mag_random_err", "mag_systematic_err", "mag_chi2", "mag_scatter")
+
+
+def merged_statistics(one: Columns, other: Columns, apart_arcsec: Floats) -> dict[str, npt.NDArray[Any]]:
+    """Return the statistics of both.
+
+    Parameters
+    ----------
+    one, other : mapping of ndarray, shape (n,)
+        Columns of ``objects`` or ``clusters``; NaN for null. Magnitudes of the second count where they are of the band
+        of the first, or the first has none.
+    apart_arcsec : ndarray, shape (n,)
+        Distance between both mean places.
+
+    Returns
+    -------
+    dict of ndarray, shape (n,)
+    """
+    merged: dict[str, npt.NDArray[Any]] = {name: one[name] + other[name] for name in COUNTS}
+    merged |= {name: _mean(one, other, name, "n_detections") for name in _MEANS}
+    n, m = one["n_place"].astype(float), other["n_place"].astype(float)
+    # Both axes of a place have the same scatter: two degrees of freedom each.
+    squares = _squares(one["scatter_arcsec"], 2.0 * (n - 1)) + _squares(
+        other["scatter_arcsec"], 2.0 * (m - 1)
+    )
+    merged["scatter_arcsec"] = _scatter(squares + n * m / (n + m) * apart_arcsec**2, 2.0 * (n + m - 1))
+    n, m = one["n_flux"].astype(float), other["n_flux"].astype(float)
+    step = np.where((n > 0) & (m > 0), other["flux_adu_per_s"] - one["flux_adu_per_s"], 0.0)
+    squares = _squares(one["flux_scatter"], n - 1) + _squares(other["flux_scatter"], m - 1)
+    squares += n * m / np.maximum(n + m, 1) * step**2
+    merged["flux_adu_per_s"] = _mean(one, other, "flux_adu_per_s", "n_flux")
+    merged["flux_scatter"] = _scatter(squares, n + m - 1)
+    return merged | _rates(one, other) | _magnitudes(one, other)
+
+
+def _mean(one: Columns, other: Columns, name: str, count: str) -> Floats:
+    """Return the mean of two means, weighted by a count; what is unknown does not count."""
+    weights = [np.where(np.isfinite(rows[name]), rows[count], 0.0) for rows in (one, other)]
+    total = weights[0] + weights[1]
+    with np.errstate(invalid="ignore"):
+        first, second = (
+            np.where(weight > 0, weight * rows[name], 0.0)
+            for weight, rows in zip(weights, (one, other), strict=True)
+        )
+        return np.asarray((first + second) / total)
+
+
+def _squares(scatter: Floats, freedom: Floats) -> Floats:
+    """Return the sum of squares behind a scatter; 0 where there is none."""
+    return np.where(freedom > 0, np.nan_to_num(scatter) ** 2 * freedom, 0.0)
+
+
+def _scatter(squares: Floats, freedom: Floats) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(freedom > 0, np.sqrt(squares / freedom), np.nan)
+
+
+def _rates(one: Columns, other: Columns) -> dict[str, Floats]:
+    """Return the mean motions within nights, weighted by their errors."""
+    weights = [np.nan_to_num(rows["rate_err_arcsec_d"] ** -2.0) for rows in (one, other)]
+    total = weights[0] + weights[1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rates = {
+            name: sum(w * np.nan_to_num(r[name]) for w, r in zip(weights, (one, other), strict=True)) / total
+            for name in ("rate_ra_arcsec_d", "rate_dec_arcsec_d")
+        }
+        return rates | {"rate_err_arcsec_d": np.where(total > 0, total**-0.5, np.nan)}
+
+
+def _magnitudes(one: Columns, other: Columns) -> dict[str, npt.NDArray[Any]]:
+    """Return the statistics of magnitudes of one band."""
+    has, more = one["n_good"] > 0, other["n_good"] > 0
+    fresh = ~has & more
+    both = has & more & (one["band"] == other["band"])
+    merged = {
+        name: np.where(fresh, other[name], one[name]) for name in ("band", "version", "n_good", *_MAGNITUDES)
+    }
+    merged["version"] = np.where(both, other["version"], merged["version"])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weight, added = one["mag_random_err"] ** -2.0, other["mag_random_err"] ** -2.0
+        total = weight + added
+        step = other["mag_mean"] - one["mag_mean"]
+        count = one["n_good"] + other["n_good"]
+        chi2 = one["mag_chi2"] + other["mag_chi2"] + weight * added / total * step**2
+        shared = (weight * one["mag_systematic_err"] + added * other["mag_systematic_err"]) / total
+        values = {
+            "n_good": count,
+            "mag_mean": one["mag_mean"] + added / total * step,
+            "mag_random_err": total**-0.5,
+            "mag_systematic_err": shared,
+            "mag_chi2": chi2,
+            "mag_scatter": np.sqrt(chi2 / total * count / (count - 1)),
+        }
+    return merged | {name: np.where(both, new, merged[name]) for name, new in values.items()}

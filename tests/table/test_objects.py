@@ -1,0 +1,221 @@
+"""Objects are what their clusters say, wherever on the sky, and a night needs nothing of the nights before it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skylake.core.sphere import apply_proper_motion, healpix_index, offset, separation_deg
+from skylake.schema import conform, empty_table, load
+from skylake.settings import Objects
+from skylake.table.objects import NightSeen, fold
+
+PLACES = st.sampled_from([(0.0, 0.0), (359.9999, 45.0), (0.0, 90.0), (77.0, -90.0), (200.0, -30.0)])
+NO_TARGETS = empty_table(load("targets"))
+WIDTH = 10.0
+"""Arcseconds; so detections of one star are up to 5 arcseconds apart."""
+
+
+def cluster(ra: float, dec: float, mjd: float = 60000.0, **columns: Any) -> dict[str, Any]:
+    """A row of ``clusters``."""
+    n = columns.get("n_detections", 5)
+    row = {
+        "ra_deg": ra % 360.0, "dec_deg": dec, "n_place": n, "scatter_arcsec": 0.5 if n > 1 else None,
+        "n_detections": n, "n_frames": n, "n_frames_covered": 10, "mjd_first": mjd, "mjd_last": mjd + 0.1,
+        "mjd_mean": mjd + 0.05, "n_matched": 0, "n_switched": 0, "n_flux": n, "flux_adu_per_s": 10.0,
+        "flux_scatter": 1.0 if n > 1 else None, "snr": 9.0, "n_good": 0, "n_blended": 0, "n_saturated": 0,
+        "n_edge": 0, "n_streak": 0, "fwhm_px": 2.0,
+        "width_ratio": 1.0, "elongation": 1.1,
+    }  # fmt: skip
+    return row | columns
+
+
+def star(ra: float, dec: float, ref_id: int, mjd: float = 60000.0, **columns: Any) -> dict[str, Any]:
+    """A row of a star of the catalog, which is where it is seen unless `columns` say otherwise."""
+    matched = {
+        "n_matched": 5,
+        "catalog": "cat",
+        "ref_id": ref_id,
+        "ref_ra_deg": ra % 360.0,
+        "ref_dec_deg": dec,
+    }
+    return cluster(ra, dec, mjd, **(matched | columns))
+
+
+def night(number: int, rows: list[dict[str, Any]], place: tuple[float, float] | None = None) -> NightSeen:
+    """A night whose frames cover two degrees about a place, by default that of its first cluster."""
+    columns = {name: [row.get(name) for row in rows] for name in load("clusters").names}
+    columns["_healpix_29"] = healpix_index([row["ra_deg"] for row in rows], [row["dec_deg"] for row in rows])
+    columns |= {
+        "camera": ["lab"] * len(rows),
+        "night": [number] * len(rows),
+        "cluster_no": list(range(len(rows))),
+    }
+    place = place or (rows[0]["ra_deg"], rows[0]["dec_deg"])
+    corners = offset(*place, 1.4, np.array([45.0, 135.0, 225.0, 315.0]))
+    frame = {
+        "ra_deg": place[0], "dec_deg": place[1], "pixel_scale_arcsec": 5.0, "width_px": 1440, "height_px": 1440,
+        "fwhm_px": WIDTH / 5.0, "s_region": "POLYGON ICRS " + " ".join(map(str, np.column_stack(corners).ravel())),
+    }  # fmt: skip
+    clusters = conform(pa.table(columns), load("clusters")) if rows else empty_table(load("clusters"))
+    return NightSeen(number, clusters, pa.table({name: [value] * 10 for name, value in frame.items()}))
+
+
+def objects_of(
+    nights: list[NightSeen], settings: Objects | None = None, targets: pa.Table = NO_TARGETS
+) -> list[dict[str, Any]]:
+    made = fold(empty_table(load("objects")), nights, targets, settings or Objects(), "lab")
+    return list(made.to_pylist())
+
+
+@given(place=PLACES, seed=st.integers(0, 10_000), at=st.integers(0, 4))
+def test_the_statistics_are_those_of_all_detections_and_nights_can_be_added_one_by_one(
+    place: tuple[float, float], seed: int, at: int
+) -> None:
+    random = np.random.default_rng(seed)
+    nights, all_flux, all_mag, all_err, all_off = [], [], [], [], []
+    for number in range(4):
+        n = int(random.integers(2, 9))
+        flux, err = random.normal(50, 5, n), random.uniform(0.01, 0.05, n)
+        mag, off = random.normal(12, 0.05, n), random.normal(0, 0.4, (2, n))
+        mean = off.mean(axis=1)
+        ra, dec = offset(*place, np.hypot(*mean) / 3600.0, np.degrees(np.arctan2(*mean)))
+        weight = err**-2.0
+        centre = np.average(mag, weights=weight)
+        row = cluster(
+            float(ra), float(dec), 60000.0 + number, n_detections=n, flux_adu_per_s=flux.mean(),
+            flux_scatter=flux.std(ddof=1), band="V", version=1, n_good=n, mag_mean=centre,
+            mag_random_err=weight.sum() ** -0.5, mag_systematic_err=0.01,
+            mag_chi2=np.sum(weight * (mag - centre) ** 2),
+            scatter_arcsec=np.sqrt(np.sum((off - mean[:, None]) ** 2) / (2 * (n - 1))),
+        )  # fmt: skip
+        nights.append(night(20240401 + number, [row]))
+        for values, new in zip((all_flux, all_mag, all_err, all_off), (flux, mag, err, off.T), strict=True):
+            values.append(new)
+    (row,) = objects_of(nights)
+    flux, mag, err = (np.concatenate(one) for one in (all_flux, all_mag, all_err))
+    off, weight = np.concatenate(all_off), err**-2.0
+    centre = np.average(mag, weights=weight)
+    chi2 = np.sum(weight * (mag - centre) ** 2)
+    expected = {
+        "n_detections": len(flux), "flux_adu_per_s": flux.mean(), "flux_scatter": flux.std(ddof=1),
+        "mag_mean": centre, "mag_random_err": weight.sum() ** -0.5, "mag_chi2": chi2, "mag_systematic_err": 0.01,
+        "mag_scatter": np.sqrt(chi2 / weight.sum() * len(mag) / (len(mag) - 1)),
+        "scatter_arcsec": np.sqrt(np.sum((off - off.mean(axis=0)) ** 2) / (2 * (len(off) - 1))),
+        "n_nights": 4, "n_nights_covered": 4, "n_frames_covered": 40, "mjd_first": 60000.0,
+    }  # fmt: skip
+    assert {name: row[name] for name in expected} == pytest.approx(expected, rel=1e-6)
+    mean = off.mean(axis=0)
+    true = offset(*place, np.hypot(*mean) / 3600.0, np.degrees(np.arctan2(*mean)))
+    assert separation_deg(row["ra_deg"], row["dec_deg"], *true) * 3600.0 < 1e-4
+    first = fold(empty_table(load("objects")), nights[:at], NO_TARGETS, Objects(), "lab")
+    assert fold(first, nights[at:], NO_TARGETS, Objects(), "lab").to_pylist() == [row]
+
+
+def test_a_star_of_large_proper_motion_stays_one_object_with_and_without_a_match() -> None:
+    # Barnard's star, ten arcseconds a year, and a star without motion 30 arcseconds away.
+    motion = (-800.0, 10300.0)
+    nights = []
+    for year in range(12):
+        ra, dec = (float(one) for one in apply_proper_motion(269.45, 4.69, *motion, float(year)))
+        mjd = 60000.0 + 365.25 * year
+        moving = star(ra, dec, 7, mjd) if year in (0, 1, 2, 5, 9) else cluster(ra, dec, mjd)
+        nights.append(night(20200401 + 10000 * year, [moving, cluster(269.45 - 30 / 3600.0, 4.69, mjd)]))
+    rows = objects_of(nights)
+    assert [row["n_nights"] for row in rows] == [12, 12]
+    (moving,) = (row for row in rows if row["ref_id"] == 7)
+    assert (moving["n_matched"], moving["catalog"]) == (25, "cat")
+    assert (moving["pm_ra_mas_yr"], moving["pm_dec_mas_yr"]) == pytest.approx(motion, rel=1e-3)
+    assert separation_deg(moving["ra_deg"], moving["dec_deg"], ra, dec) * 3600.0 < 0.1
+    assert moving["scatter_arcsec"] < 0.6
+
+
+def test_an_object_without_match_becomes_that_of_its_star() -> None:
+    first = night(20240401, [cluster(10.0, 5.0)])
+    second = night(20240402, [star(10.0, 5.0 + 1.0 / 3600.0, 3, 60001.0)])
+    third = night(20240403, [star(10.0, 5.0 - 9.0 / 3600.0, 3, 60002.0)])
+    (row,) = objects_of([first, second, third])
+    assert (row["ref_id"], row["n_nights"], row["n_matched"]) == (3, 3, 10)
+    assert row["object_id"] == healpix_index(10.0, 5.0)[0]
+
+
+def test_what_is_seen_too_seldom_is_provisional_and_then_forgotten() -> None:
+    noise = [cluster(10.0 + 0.1 * k, 5.0, 60000.0 + k, n_detections=1) for k in range(20)]
+    nights = [night(20240401 + k, [star(10.0, 5.5, 1, 60000.0 + k), noise[k]]) for k in range(20)]
+    rows = objects_of(nights)
+    kinds = [row["status"] for row in rows]
+    assert (kinds.count("qualified"), kinds.count("provisional")) == (1, 10)
+    # Three detections in a few nights are an object, unless one was too long ago.
+    seldom = [night(20240401 + k, [cluster(10.0, 5.0, 60000.0 + k, n_detections=1)]) for k in (0, 4, 8)]
+    assert [(row["status"], row["n_frames"]) for row in objects_of(seldom)] == [("qualified", 3)]
+    late = [replace(seldom[0], night=20240320), *seldom[1:]]
+    assert [(row["status"], row["n_frames"]) for row in objects_of(late)] == [("provisional", 2)]
+
+
+def test_a_place_that_was_covered_before_is_known_from_the_objects_around() -> None:
+    around = [star(10.0 + 0.04 * (k % 5), 4.9 + 0.04 * (k // 5), k) for k in range(25)]
+    nights = [night(20240401 + k, around) for k in range(6)]
+    # Among them, beside them all, and far from them.
+    nights.append(night(20240407, [*around, cluster(10.05, 5.01), cluster(10.2, 5.0), cluster(10.8, 5.8)]))
+    # A field that was not observed before.
+    nights.append(night(20240408, [cluster(50.0, 5.0)]))
+    new = [row for row in objects_of(nights) if row["ref_id"] is None]
+    found = {round(row["ra_deg"], 2): (row["n_nights_before"], row["n_nights_covered"]) for row in new}
+    assert found == {10.05: (6, 1), 10.2: (0, 1), 10.8: (0, 1), 50.0: (0, 1)}
+
+
+def test_objects_that_cannot_be_told_apart_are_joined_and_pairs_that_are_seen_apart_are_not() -> None:
+    # The second night has a poor place, so that a second object begins, which later nights move towards the first.
+    nights = [night(20240401, [cluster(10.0, 5.0, n_detections=50)])]
+    far = [cluster(10.0, 5.0 + 6.0 / 3600.0, 60001.0, n_detections=4)]
+    nights.append(night(20240402, far))
+    rows = objects_of(nights)
+    first, second = sorted(rows, key=lambda row: row["night_first"])
+    assert second["split_from"] == first["object_id"]
+    assert first["split_from"] is None
+    nights += [
+        night(20240403 + k, [cluster(10.0, 5.0 + 3.2 / 3600.0, 60002.0 + k, n_detections=40)])
+        for k in range(3)
+    ]
+    nights.append(night(20240406, [cluster(10.0, 5.0 + 1.0 / 3600.0, 60005.0, n_detections=400)]))
+    rows = objects_of(nights)
+    assert sorted(row["status"] for row in rows) == ["joined", "qualified"]
+    (gone,), (kept,) = ([row for row in rows if row["status"] == one] for one in ("joined", "qualified"))
+    assert gone["joined_to"] == kept["object_id"]
+    assert kept["n_detections"] == 574
+    pair = [night(20240401 + k, [cluster(10.0, 5.0), cluster(10.0, 5.0 + 5.5 / 3600.0)]) for k in range(4)]
+    assert [row["n_nights"] for row in objects_of(pair)] == [4, 4]
+
+
+def test_identifiers_are_those_of_targets_else_of_places_and_each_is_there_once() -> None:
+    index = int(healpix_index(10.0, 5.0)[0])
+    columns = {
+        "_healpix_29": healpix_index([10.0, 20.0, 30.0], [5.1, 5.0, 5.0]), "camera": ["lab"] * 3, "version": [1] * 3,
+        "star_id": [501, 502, index], "ra_deg": [10.0, 20.0, 30.0], "dec_deg": [5.1, 5.0, 5.0], "epoch": [2024.0] * 3,
+        "origin": ["detections", "cat", "detections"], "ref_id": [None, 9, None], "n_seen": [1] * 3,
+        "n_frames": [1] * 3,
+    }  # fmt: skip
+    targets = conform(pa.table(columns), load("targets"))
+    seen = [cluster(10.0, 5.1 + 1.0 / 3600.0), star(20.0, 5.0 + 4.0 / 3600.0, 9), cluster(10.0, 5.0)]
+    rows = objects_of([night(20240401, seen)], targets=targets)
+    assert sorted(row["object_id"] for row in rows) == [501, 502, index + 1]
+    assert {row["object_id"]: row["ref_id"] for row in rows}[502] == 9
+
+
+def test_a_night_out_of_order_is_refused() -> None:
+    nights = [night(20240402, [cluster(10.0, 5.0)]), night(20240401, [cluster(10.0, 5.0)])]
+    with pytest.raises(ValueError, match="night 20240401 comes after 20240402"):
+        objects_of(nights)
+
+
+def test_a_night_without_detections_counts_as_covered() -> None:
+    rows = objects_of([night(20240401, [cluster(10.0, 5.0)]), night(20240402, [], (10.0, 5.0))])
+    assert [(row["n_nights"], row["n_nights_covered"], row["n_frames_covered"]) for row in rows] == [
+        (1, 2, 20)
+    ]
