@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ from skylake.schema.aperture_columns import MORE, aperture_floats
 
 Floats = npt.NDArray[np.float64]
 _MAG_PER_RELATIVE = 2.5 / np.log(10.0)
+#: Matches that are calibrated at a time.
+_PIECE = 1 << 15
 
 #: Columns of ``frames`` and ``zeropoints`` that a calibration needs.
 FRAME_COLUMNS = ("frame_id", *(f"apcor_{name}" for name in FLUXES), MORE, "width_px", "height_px")
@@ -94,10 +96,24 @@ def calibrate_matches(
         and the light of neighbours stays in it where the aperture is not the calibrated one.
     """
     found = find_calibration(matches, frames, zeropoints)
-    wanted = found.flux if circle is None else np.full(len(found.flux), circle, object)
+    share = shares_of(zeropoints, found.zero, matches["ref_id"].to_numpy())
+    # Piece by piece, so that what is computed of a row stays in the cache of the processor.
+    pieces = [
+        _calibrated(matches.slice(start, _PIECE), frames, zeropoints, found.of(slice(start, start + _PIECE)),
+                    share[start : start + _PIECE], circle)
+        for start in range(0, max(matches.num_rows, 1), _PIECE)
+    ]  # fmt: skip
+    names = [one.name for one in fields(Photometry)]
+    return Photometry(**{name: np.concatenate([getattr(piece, name) for piece in pieces]) for name in names})
+
+
+def _calibrated(
+    matches: pa.Table, frames: pa.Table, zeropoints: pa.Table, found: Found, share: Floats, circle: str | None
+) -> Photometry:
+    """Return the photometry of matches whose calibration and shares are known."""
     flux, flux_err = np.full(matches.num_rows, np.nan), np.full(matches.num_rows, np.nan)
-    for name in sorted(set(wanted[found.known].tolist())):
-        rows = found.known & (wanted == name)
+    for name in [circle] if circle is not None else found.names:
+        rows = found.known if circle is not None else found.known & found.has_flux(name)
         factor = total_factor(matches, frames, found, name)
         flux[rows] = (column_floats(matches, f"flux_{name}") * factor)[rows]
         flux_err[rows] = (column_floats(matches, f"flux_{name}_err") * factor)[rows]
@@ -105,10 +121,9 @@ def calibrate_matches(
     colour, altitude, colour_err = (
         column_floats(matches, name) for name in ("ref_colour", "altitude_deg", "ref_colour_err")
     )
-    share = shares_of(zeropoints, found.zero, matches["ref_id"].to_numpy())
     stars = Stars(colour, altitude, colour_err, share, photon_errors(flux, flux_err))
     offset = position_offsets(zeropoints["position_terms"], found.zero, matches, frames, found.frame)
-    another = found.known & (wanted != found.flux)
+    another = np.zeros(len(flux), bool) if circle is None else found.known & ~found.has_flux(circle)
     zero = zeropoints_at(zeropoints, found, stars, offset, another)
     neighbours, neighbours_err = neighbour_flux(matches, zeropoints, found, zero.zp)
     flux -= np.where(another, 0.0, neighbours)
@@ -141,8 +156,10 @@ def neighbour_flux(
     """
     names = ("ref_mag", "ref_crowding", "ref_crowding_err", "ref_sky_light")
     mag, crowding, error, sky = (column_floats(matches, name) for name in names)
-    scale = np.nan_to_num(column_floats(zeropoints, "sky_light_scale")[found.zero], nan=1.0)
-    scale_err = np.nan_to_num(column_floats(zeropoints, "sky_light_scale_err")[found.zero])
+    if np.isnan(sky).all():
+        return np.zeros(len(mag)), np.zeros(len(mag))
+    scale = np.nan_to_num(column_floats(zeropoints, "sky_light_scale"), nan=1.0)[found.zero]
+    scale_err = np.nan_to_num(column_floats(zeropoints, "sky_light_scale_err"))[found.zero]
     own = 10.0 ** (0.4 * (zp - mag))
     values = own * (crowding - scale * sky), own * np.hypot(error, scale_err * sky)
     return np.nan_to_num(values[0]), np.nan_to_num(values[1])
@@ -152,29 +169,49 @@ def neighbour_flux(
 class Found:
     """Which rows of ``frames`` and ``zeropoints`` go with measurements; arrays of shape (n,).
 
-    ``known`` tells where both are there with a zeropoint, ``flux`` names the flux that was calibrated.
+    ``known`` tells where both are there with a zeropoint. ``fluxes`` has the names of those that were calibrated, and
+    ``number`` which of them it was.
     """
 
     frame: npt.NDArray[np.intp]
     zero: npt.NDArray[np.intp]
     known: npt.NDArray[np.bool_]
-    flux: npt.NDArray[np.object_]
+    fluxes: tuple[str, ...]
+    number: npt.NDArray[np.intp]
+
+    @property
+    def flux(self) -> npt.NDArray[np.object_]:
+        """The name of the flux that was calibrated."""
+        return np.asarray(self.fluxes, object)[self.number]
 
     @property
     def names(self) -> list[str]:
-        """The fluxes that were calibrated."""
-        return sorted(set(self.flux[self.known].tolist()))
+        """The fluxes that were calibrated of known measurements."""
+        counts = np.bincount(self.number[self.known], minlength=len(self.fluxes))
+        return [name for name, count in zip(self.fluxes, counts.tolist(), strict=True) if count]
+
+    def has_flux(self, name: str) -> npt.NDArray[np.bool_]:
+        """Return where a flux was calibrated."""
+        return np.array([one == name for one in self.fluxes])[self.number]
+
+    def of(self, rows: slice) -> Found:
+        """Return the same of some measurements."""
+        return Found(self.frame[rows], self.zero[rows], self.known[rows], self.fluxes, self.number[rows])
 
 
 def find_calibration(rows: pa.Table, frames: pa.Table, zeropoints: pa.Table) -> Found:
     """Return which frame and zeropoint goes with each measurement, by its ``frame_id``."""
-    frame_id = rows["frame_id"].to_numpy()
+    # Many measurements share a frame, which is looked up once.
+    encoded = rows["frame_id"].combine_chunks().dictionary_encode()
+    frame_id, place = encoded.dictionary.to_numpy(), encoded.indices.to_numpy()
     frame, has_frame = _lookup(frames["frame_id"].to_numpy(), frame_id)
     zero, has_zero = _lookup(zeropoints["frame_id"].to_numpy(), frame_id)
     # A row without a zeropoint says that its frame could not be calibrated, and why.
     known = has_frame & has_zero & np.isfinite(column_floats(zeropoints, "zp")[zero])
-    chosen = np.asarray(zeropoints["flux"].to_pylist() or [""], object)[zero]
-    return Found(frame, zero, known, chosen)
+    names = zeropoints["flux"].to_pylist() or [""]
+    fluxes = sorted(set(names), key=str)
+    number = np.array([fluxes.index(name) for name in names], np.intp)[zero]
+    return Found(frame[place], zero[place], known[place], tuple(fluxes), number[place])
 
 
 def total_factor(rows: pa.Table, frames: pa.Table, found: Found, name: str) -> Floats:
@@ -185,7 +222,7 @@ def total_factor(rows: pa.Table, frames: pa.Table, found: Found, name: str) -> F
 
 def photon_scale(zeropoints: pa.Table, found: Found) -> Floats:
     """Return the factor on the error of each flux that repeated measurements show; 1 where they do not tell."""
-    return np.nan_to_num(column_floats(zeropoints, "photon_scale")[found.zero], nan=1.0)
+    return np.nan_to_num(column_floats(zeropoints, "photon_scale"), nan=1.0)[found.zero]
 
 
 def position_offsets(
@@ -317,22 +354,25 @@ def zeropoints_at(
     zero, colour = found.zero, stars.colour
     zp = np.where(found.known, column_floats(zeropoints, "zp")[zero], np.nan)
     term, pivot = (
-        np.nan_to_num(column_floats(zeropoints, name)[zero]) for name in ("colour_term", "pivot_colour")
+        np.nan_to_num(column_floats(zeropoints, name))[zero] for name in ("colour_term", "pivot_colour")
     )
     shift = np.where(term != 0.0, term * (np.where(np.isfinite(colour), colour, pivot) - pivot), 0.0)
-    extinction = column_floats(zeropoints, "extinction")[zero]
-    beyond = airmass(stars.altitude_deg) - 1.0
+    extinction = column_floats(zeropoints, "extinction")
     shift = shift + offset
-    shift -= np.where(np.isfinite(extinction), extinction * beyond, 0.0)
+    beyond: Floats | float = np.nan
+    if np.isfinite(stars.altitude_deg).any():
+        beyond = airmass(stars.altitude_deg) - 1.0
+    if np.isfinite(extinction).any():
+        shift -= np.where(np.isfinite(extinction)[zero], extinction[zero] * beyond, 0.0)
     error = np.where(found.known, _errors_at(zeropoints, zero, colour, beyond), np.nan)
     if stars.colour_err is not None:
         error = np.hypot(error, np.where(np.isfinite(colour), np.nan_to_num(term * stars.colour_err), 0.0))
-    random = np.nan_to_num(column_floats(zeropoints, "zp_random_err")[zero])
-    if another_flux is not None:
-        aperture = np.where(another_flux, _aperture_variance(zeropoints, zero), 0.0)
+    random = np.nan_to_num(column_floats(zeropoints, "zp_random_err"))[zero]
+    if another_flux is not None and another_flux.any():
+        aperture = np.where(another_flux, _aperture_variance(zeropoints)[zero], 0.0)
         error, random = np.sqrt(error**2 + aperture), np.sqrt(random**2 + aperture)
     floor, place, own_place = (
-        np.nan_to_num(column_floats(zeropoints, name)[zero])
+        np.nan_to_num(column_floats(zeropoints, name))[zero]
         for name in ("floor_mag", "position_err", "position_random_err")
     )
     variance = np.minimum(random, error) ** 2 + floor**2 + own_place**2
@@ -397,7 +437,9 @@ def magnitudes(flux: Floats, flux_err: Floats, zp: Floats, zp_err: Floats) -> tu
         return -2.5 * np.log10(positive) + zp, np.hypot(_MAG_PER_RELATIVE * flux_err / positive, zp_err)
 
 
-def _errors_at(zeropoints: pa.Table, zero: npt.NDArray[np.intp], colour: Floats, beyond: Floats) -> Floats:
+def _errors_at(
+    zeropoints: pa.Table, zero: npt.NDArray[np.intp], colour: Floats, beyond: Floats | float
+) -> Floats:
     """Return the error of zp + c (colour - pivot) - k (airmass - 1), for the rows `zero` of the zeropoints.
 
     The fit knows the magnitude of a star of the mean colour of its stars, with an error that has nothing to
@@ -406,53 +448,56 @@ def _errors_at(zeropoints: pa.Table, zero: npt.NDArray[np.intp], colour: Floats,
     extinction k, whose pivot is the zenith.
     """
     names = ("colour_term", "colour_term_err", "pivot_colour", "mean_colour")
-    term, term_err, pivot, mean = (column_floats(zeropoints, name)[zero] for name in names)
+    term, term_err, pivot, mean = (column_floats(zeropoints, name) for name in names)
     has_term = np.isfinite(term_err) & np.isfinite(mean) & np.isfinite(pivot)
     offset = np.where(has_term, mean - pivot, 0.0)
     term_err, term = np.where(has_term, term_err, 0.0), np.where(has_term, np.nan_to_num(term), 0.0)
-    fit_err = column_floats(zeropoints, "zp_fit_err")[zero]
+    fit_err = column_floats(zeropoints, "zp_fit_err")
     # Where the part of the fit is not told, it may be all but that of the colour term and the extinction.
-    fit = np.where(np.isnan(fit_err), _beside_terms(zeropoints, zero), fit_err**2)
+    fit = np.where(np.isnan(fit_err), _beside_terms(zeropoints), fit_err**2)[zero]
     fit += _airmass_variance(zeropoints, zero, beyond)
-    of_known = fit + (term_err * (colour - np.where(has_term, mean, 0.0))) ** 2
-    of_unknown = fit + (term_err * offset) ** 2 + term**2 * _unknown_offsets(zeropoints, zero, offset)
+    of_known = fit + (term_err[zero] * (colour - np.where(has_term, mean, 0.0)[zero])) ** 2
+    own, spread = (term_err * offset) ** 2, term**2 * _unknown_offsets(zeropoints, offset)
+    of_unknown = fit + own[zero] + spread[zero]
     return np.asarray(np.sqrt(np.where(np.isfinite(colour), of_known, of_unknown)))
 
 
-def _unknown_offsets(zeropoints: pa.Table, zero: npt.NDArray[np.intp], offset: Floats) -> Floats:
+def _unknown_offsets(zeropoints: pa.Table, offset: Floats) -> Floats:
     """Return the mean square distance of unknown colours from the pivot, given that of the mean of the known ones.
 
     Few stars tell it now too small, now too large, and where it is too small deviations exceed their errors by more
     than they fall short elsewhere. So what usual fields have counts as some stars more. The view
     ``zeropoints_of_stars`` of ``sql/duckdb`` has the same.
     """
-    spread = np.nan_to_num(column_floats(zeropoints, "colour_spread")[zero])
-    n_used = np.nan_to_num(column_floats(zeropoints, "n_used")[zero])
+    spread = np.nan_to_num(column_floats(zeropoints, "colour_spread"))
+    n_used = np.nan_to_num(column_floats(zeropoints, "n_used"))
     told = n_used * (spread**2 + offset**2)
     return np.asarray((_USUAL_STARS * _USUAL_OFFSET**2 + told) / (_USUAL_STARS + n_used))
 
 
 def _airmass_variance(
-    zeropoints: pa.Table, zero: npt.NDArray[np.intp], beyond: Floats | float = 0.0
-) -> Floats:
+    zeropoints: pa.Table, zero: npt.NDArray[np.intp] | slice, beyond: Floats | float = 0.0
+) -> Floats | float:
     """Return the variance that the extinction brings at airmasses, less that of the zenith; 0 where there is none."""
-    error, mean = (column_floats(zeropoints, name)[zero] for name in ("extinction_err", "mean_airmass"))
+    error, mean = (column_floats(zeropoints, name) for name in ("extinction_err", "mean_airmass"))
     has = np.isfinite(error) & np.isfinite(mean)
-    return np.where(has, (error * (beyond - (mean - 1.0))) ** 2, 0.0)
+    if not has.any():
+        return 0.0
+    return np.where(has[zero], (error[zero] * (beyond - (mean - 1.0)[zero])) ** 2, 0.0)
 
 
-def _beside_terms(zeropoints: pa.Table, zero: npt.NDArray[np.intp]) -> Floats:
+def _beside_terms(zeropoints: pa.Table) -> Floats:
     """Return the variance of zp without that of colour term and extinction: of the fit and the aperture correction."""
     names = ("zp_err", "colour_term_err", "pivot_colour", "mean_colour")
-    zp_err, term_err, pivot, mean = (column_floats(zeropoints, name)[zero] for name in names)
-    of_terms = np.nan_to_num(term_err * (mean - pivot)) ** 2 + _airmass_variance(zeropoints, zero)
+    zp_err, term_err, pivot, mean = (column_floats(zeropoints, name) for name in names)
+    of_terms = np.nan_to_num(term_err * (mean - pivot)) ** 2 + _airmass_variance(zeropoints, slice(None))
     return np.asarray(np.maximum(zp_err**2 - of_terms, 0.0))
 
 
-def _aperture_variance(zeropoints: pa.Table, zero: npt.NDArray[np.intp]) -> Floats:
+def _aperture_variance(zeropoints: pa.Table) -> Floats:
     """Return the variance of zp that is the aperture correction's; 0 where the part of the fit is not told."""
-    fit = column_floats(zeropoints, "zp_fit_err")[zero] ** 2
-    beside = _beside_terms(zeropoints, zero)
+    fit = column_floats(zeropoints, "zp_fit_err") ** 2
+    beside = _beside_terms(zeropoints)
     return np.maximum(beside - np.where(np.isnan(fit), beside, fit), 0.0)
 
 

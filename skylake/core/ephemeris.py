@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import erfa
 import numpy as np
@@ -23,6 +24,8 @@ _AU_METRES = 149597870700.0
 #: Of the Earth against the stars.
 _TURNS_PER_DAY = 1.00273781191135448
 _LIGHT_DAYS_PER_AU = 499.004783836 / _SECONDS_PER_DAY
+#: Stars whose times are computed together.
+_PIECE = 1 << 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,13 +176,39 @@ def barycentric_jd(
     """
     every = np.asarray(mjd_utc, float)
     # Many stars share one frame: the Earth is placed once for each instant.
-    mjd, inverse = np.unique(every, return_inverse=True)
-    tt = terrestrial_time(mjd)
+    mjd, instant = np.unique(every, return_inverse=True)
+    return barycentric_jd_at(mjd, instant.reshape(every.shape), ra_deg, dec_deg, site)
+
+
+def barycentric_jd_at(
+    mjd_utc: FloatArray,
+    instant: npt.NDArray[np.integer[Any]],
+    ra_deg: npt.ArrayLike,
+    dec_deg: npt.ArrayLike,
+    site: Site | None = None,
+) -> FloatArray:
+    """Return what :func:`barycentric_jd` does, of a few instants and the place of that of each star among them.
+
+    Parameters
+    ----------
+    mjd_utc : ndarray, shape (k,)
+    instant : ndarray of int
+        It broadcasts with the positions.
+    ra_deg, dec_deg : array_like
+    site : Site or None
+    """
+    tt = terrestrial_time(mjd_utc)
     _, barycentric = erfa.epv00(_MJD_ZERO, tt)
     place = np.asarray(barycentric["p"])
     if site is not None and site.known:
-        place = place + _observer_au(mjd, site)
-    tdb = tt + erfa.dtdb(_MJD_ZERO, tt, mjd % 1.0, 0.0, 0.0, 0.0) / _SECONDS_PER_DAY
-    inverse = inverse.reshape(every.shape)
-    roemer = np.sum(place[inverse] * unit_vectors(ra_deg, dec_deg), axis=-1) * _LIGHT_DAYS_PER_AU
-    return np.asarray(_MJD_ZERO + tdb[inverse] + roemer)
+        place = place + _observer_au(mjd_utc, site)
+    tdb = tt + erfa.dtdb(_MJD_ZERO, tt, mjd_utc % 1.0, 0.0, 0.0, 0.0) / _SECONDS_PER_DAY
+    instants, ra, dec = np.broadcast_arrays(instant, ra_deg, dec_deg)
+    found = np.empty(instants.shape)
+    flat, arrays = found.ravel(), [one.ravel() for one in (instants, ra, dec)]
+    # Piece by piece, so that what is computed of a star stays in the cache of the processor.
+    for start in range(0, flat.size, _PIECE):
+        which, ra, dec = (one[start : start + _PIECE] for one in arrays)
+        roemer = np.sum(place[which] * unit_vectors(ra, dec), axis=-1) * _LIGHT_DAYS_PER_AU
+        flat[start : start + _PIECE] = _MJD_ZERO + tdb[which] + roemer
+    return found

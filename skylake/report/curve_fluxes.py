@@ -14,8 +14,8 @@ from skylake.errors import LakeError
 from skylake.lake import Snapshot
 from skylake.report.stars.calibration_rows import calibration_rows
 from skylake.schema import arrow_schema, load
+from skylake.table.curve_points import CurvePoints
 from skylake.table.forced_lightcurves import finish
-from skylake.table.lightcurves import nest_floats
 from skylake.table.repeatability import parts_of_flux, recommended_flux
 
 #: ``best`` is the flux that repeats best for stars of such a magnitude, ``calibrated`` that of the zeropoints.
@@ -106,22 +106,18 @@ def _places(known: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> npt.
 
 def _replaced(row: pa.Table, found: ForcedPhotometry, place: npt.NDArray[np.intp]) -> pa.Table:
     """Return a light curve whose nested columns have other measurements."""
-    schema = load("forced_lightcurves")
+    form = arrow_schema(load("forced_lightcurves"))
 
     def at(name: str) -> npt.NDArray[np.float64]:
         return np.append(getattr(found, name), np.nan)[place]
 
-    offsets = np.array([0, len(place)])
-    nested = {
-        "lightcurve": _points(row, {name: at(name) for name in _REPLACED}),
-        "lightcurve_errors": nest_floats(
-            {name: at(source) for name, source in _ERRORS.items()}, offsets, "lightcurve_errors", schema
-        ),
-        "lightcurve_noise": nest_floats({"sky_err": at("sky_err")}, offsets, "lightcurve_noise", schema),
-    }
-    for name, values in nested.items():
-        field = arrow_schema(schema).field(name)
-        row = row.set_column(row.schema.get_field_index(name), field, values)
+    values = {name: at(source) for name, source in _ERRORS.items()} | {"sky_err": at("sky_err")}
+    points = CurvePoints(slice(None), np.array([0, len(place)]))
+    nested = {"lightcurve": _points(row, {name: at(name) for name in _REPLACED})}
+    for name in ("lightcurve_errors", "lightcurve_noise"):
+        nested[name] = points.nested(values, form.field(name).type)
+    for name, column in nested.items():
+        row = row.set_column(row.schema.get_field_index(name), form.field(name), column)
     return row
 
 

@@ -18,16 +18,17 @@ from skylake.calibration.calibrated_forced import (
 from skylake.calibration.calibrated_matches import ZEROPOINT_COLUMNS, column_floats
 from skylake.core.camera import Site
 from skylake.core.flags import SPOILED, SourceFlag
+from skylake.core.group_means import group_medians
 from skylake.core.robust import MAD_TO_SIGMA
 from skylake.core.sphere import INDEX_ORDER, healpix_centre, healpix_index
 from skylake.schema import TableSchema, arrow_schema, conform, empty_table, load
 from skylake.table.aggregate import REFERENCE, Aggregate, Given, Granularity, Input, merged_by_schema
+from skylake.table.curve_points import CurvePoints, curve_points
 from skylake.table.lightcurves import (
     barycentric,
     curve_numbers,
-    group_median,
-    nest_floats,
     nested_values,
+    starts_of,
     with_columns,
 )
 
@@ -73,20 +74,6 @@ class TargetFacts:
     catalog: npt.NDArray[np.object_]
 
 
-@dataclass(frozen=True, slots=True)
-class _Curves:
-    """Which rows are whose: the rows in order, and where each curve starts and ends."""
-
-    order: Places
-    starts: Places
-    ends: Places
-
-    @property
-    def last(self) -> Places:
-        """The last row of each curve."""
-        return np.asarray(self.order[self.ends - 1])
-
-
 def forced_lightcurves_table(
     forced: pa.Table, photometry: ForcedPhotometry, facts: TargetFacts, sites: dict[str, Site]
 ) -> pa.Table:
@@ -109,9 +96,10 @@ def forced_lightcurves_table(
     calibrated = np.isfinite(photometry.flux) & np.isfinite(photometry.flux_err) & np.isfinite(photometry.zp)
     if not calibrated.any():
         return empty_table(schema)
-    curves = _divide(forced, facts, calibrated)
-    last, order, starts = curves.last, curves.order, curves.starts
-    mjd = forced["mjd_mid"].to_numpy()
+    points = curve_points(
+        forced, "star_id", [forced["camera"], pa.array(facts.band, pa.string())], calibrated
+    )
+    last, mjd = points.last, forced["mjd_mid"].to_numpy()
     ra, dec = (forced[name].to_numpy()[last] for name in ("ra_deg", "dec_deg"))
     ref_id = facts.ref_id[last]
     columns = {
@@ -128,14 +116,10 @@ def forced_lightcurves_table(
         "ref_mag": pa.array(facts.mag[last], from_pandas=True),
         "ref_colour": pa.array(facts.colour[last], from_pandas=True),
         "ref_colour_err": pa.array(facts.colour_err[last], from_pandas=True),
-        "n_points": (curves.ends - starts).astype(np.int32),
-        "mjd_first": mjd[order[starts]],
+        "n_points": points.counts.astype(np.int32),
+        "mjd_first": mjd[points.first],
         "mjd_last": mjd[last],
-        "lightcurve": _nest(forced, photometry, sites, curves, schema),
-        "lightcurve_errors": _nest_errors(photometry, curves, schema),
-        "lightcurve_noise": nest_floats(
-            {"sky_err": photometry.sky_err[order]}, np.append(starts, len(order)), "lightcurve_noise", schema
-        ),
+        **_nested(forced, photometry, sites, points, schema),
         "n_clean": np.zeros(len(last), np.int32),
         "n_detected": np.zeros(len(last), np.int32),
     }
@@ -211,20 +195,6 @@ def target_facts(
     return TargetFacts(origin, ref_id, mag, colour, colour_err, band, catalog)
 
 
-def _divide(forced: pa.Table, facts: TargetFacts, calibrated: npt.NDArray[np.bool_]) -> _Curves:
-    """Return the calibrated rows by target, camera and band, in the order of time."""
-    star, mjd = forced["star_id"].to_numpy(), forced["mjd_mid"].to_numpy()
-    cameras = np.asarray(forced["camera"].to_pylist()).astype(str)
-    band, camera = (np.unique(names, return_inverse=True)[1] for names in (facts.band.astype(str), cameras))
-    order = np.lexsort((forced["frame_id"].to_numpy(), mjd, band, camera, star))
-    order = order[calibrated[order]]
-    fresh = np.concatenate(
-        [[True], *[np.any([np.diff(key[order]) != 0 for key in (star, camera, band)], axis=0)]]
-    )
-    starts = np.flatnonzero(fresh)
-    return _Curves(order, starts, np.append(starts[1:], len(order)))
-
-
 def finish(rows: pa.Table) -> pa.Table:
     """Return light curves with mean, median and scatter of their clean measurements."""
     points = _clean_points(rows)
@@ -242,9 +212,10 @@ def finish(rows: pa.Table) -> pa.Table:
     random = values["mag_mean_random_err"]
     values["mag_mean_systematic_err"] = np.where(np.isfinite(random), shared, np.nan)
     values["mag_mean_err"] = np.hypot(random, shared)
-    median = group_median(flux, group, n)
-    spread = MAD_TO_SIGMA * group_median(np.abs(flux - median[group]), group, n)
-    count = np.bincount(group, minlength=n)
+    starts = starts_of(group, n)
+    median = group_medians(flux, starts)
+    spread = MAD_TO_SIGMA * group_medians(np.abs(flux - median[group]), starts)
+    count = np.diff(starts)
     detected = points.flux >= DETECTED_SNR * points.flux_err
     values |= {
         "mag_median": _magnitude(median),
@@ -296,19 +267,6 @@ def _means(flux: Floats, error: Floats, weight: Floats, group: Places, n: int) -
     }
 
 
-def _nest_errors(photometry: ForcedPhotometry, curves: _Curves, schema: TableSchema) -> pa.StructArray:
-    """Return the parts of the errors of the measurements as a struct of lists."""
-    values = {
-        "mag_random_err": photometry.mag_random_err,
-        "mag_systematic_err": photometry.zp_systematic_err,
-        "zp_random_err": photometry.zp_random_err,
-    }
-    offsets = np.append(curves.starts, len(curves.order))
-    return nest_floats(
-        {name: one[curves.order] for name, one in values.items()}, offsets, "lightcurve_errors", schema
-    )
-
-
 def _relative(error: Floats, flux: Floats) -> Floats:
     """Return an error of a flux in magnitudes; NaN for a flux that is not positive."""
     return np.asarray(_MAG_PER_RELATIVE * error / np.where(flux > 0, flux, np.nan))
@@ -318,30 +276,28 @@ def _magnitude(flux: Floats) -> Floats:
     return np.asarray(-2.5 * np.log10(np.where(flux > 0, flux, np.nan)))
 
 
-def _nest(
+def _nested(
     forced: pa.Table,
     photometry: ForcedPhotometry,
     sites: dict[str, Site],
-    curves: _Curves,
+    points: CurvePoints,
     schema: TableSchema,
-) -> pa.StructArray:
-    """Return the measurements as a struct of lists."""
-    rows = forced.take(pa.array(curves.order))
-    values = {name: rows[name].combine_chunks() for name in _CARRIED}
-    computed = {
-        name: getattr(photometry, name)[curves.order]
-        for name in ("flux", "flux_err", "zp", "zp_err", "mag", "mag_err", "mag_limit")
+) -> dict[str, pa.StructArray]:
+    """Return the nested columns: measurements, the parts of their errors, and the noise of their sky."""
+    values = {name: forced[name] for name in _CARRIED}
+    values |= {
+        name: getattr(photometry, name)
+        for name in ("flux", "flux_err", "zp", "zp_err", "mag", "mag_err", "mag_limit", "mag_random_err")
     }
-    computed["flux_psf_err"] = column_floats(rows, "flux_psf_err") * photometry.photon_scale[curves.order]
-    computed["bjd_tdb"] = barycentric(rows, sites, ("ra_deg", "dec_deg"))
-    values |= {name: pa.array(array, pa.float64(), from_pandas=True) for name, array in computed.items()}
-    offsets = pa.array(np.append(curves.starts, len(curves.order)), pa.int32())
-    kind = arrow_schema(schema).field("lightcurve").type
-    lists = [
-        pa.ListArray.from_arrays(offsets, values[field.name].cast(field.type.value_type), type=field.type)
-        for field in kind
-    ]
-    return pa.StructArray.from_arrays(lists, fields=list(kind))
+    values |= {
+        "flux_psf_err": column_floats(forced, "flux_psf_err") * photometry.photon_scale,
+        "bjd_tdb": barycentric(forced, sites, ("ra_deg", "dec_deg")),
+        "mag_systematic_err": photometry.zp_systematic_err,
+        "zp_random_err": photometry.zp_random_err,
+        "sky_err": photometry.sky_err,
+    }
+    form = arrow_schema(schema)
+    return {name: points.nested(values, form.field(name).type) for name in _READ_BY_FINISH}
 
 
 AGGREGATE = Aggregate(

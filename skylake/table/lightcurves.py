@@ -18,16 +18,20 @@ from skylake.calibration.calibrated_matches import (
     column_floats,
 )
 from skylake.core.camera import Site
-from skylake.core.ephemeris import barycentric_jd
+from skylake.core.ephemeris import barycentric_jd_at
 from skylake.core.flags import SPOILED, SourceFlag
+from skylake.core.group_means import group_medians
 from skylake.core.robust import MAD_TO_SIGMA
 from skylake.core.sphere import healpix_index
 from skylake.schema import TableSchema, arrow_schema, conform, empty_table, load
 from skylake.table.aggregate import Aggregate, Given, Granularity, Input, merged_by_schema
+from skylake.table.curve_points import CurvePoints, curve_points
 
 Floats = npt.NDArray[np.float64]
 
 _READ_BY_FINISH = {"lightcurve": ("mag", "flags")}
+#: What a curve repeats of its last match.
+_OF_STAR = ("catalog", "ra_deg", "dec_deg", "ref_mag", "ref_colour")
 #: A detection whose aperture holds more light of others than this share of its own is a blend.
 BLENDED_SHARE = 0.1
 
@@ -47,56 +51,49 @@ def lightcurves_table(matches: pa.Table, photometry: Photometry, sites: dict[str
     sites : dict
         Site of each camera, for barycentric times.
     """
+    return finish(_gathered(matches, photometry, sites))
+
+
+def _gathered(matches: pa.Table, photometry: Photometry, sites: dict[str, Site]) -> pa.Table:
+    """Return light curves without median and scatter."""
     schema = load("lightcurves")
     calibrated = np.isfinite(photometry.flux) & np.isfinite(photometry.flux_err)
     if not calibrated.any():
         return empty_table(schema)
-    star, mjd = matches["ref_id"].to_numpy(), matches["mjd_mid"].to_numpy()
-    bands, band = np.unique(
-        pc.fill_null(matches["band"], "").to_numpy(zero_copy_only=False).astype(str), return_inverse=True
-    )
-    catalog = matches["catalog"].combine_chunks().dictionary_encode().indices.to_numpy()
-    order = np.lexsort((matches["frame_id"].to_numpy(), mjd, catalog, band, star))
-    order = order[calibrated[order]]
-    fresh = (np.diff(star[order]) != 0) | (np.diff(band[order]) != 0) | (np.diff(catalog[order]) != 0)
-    starts = np.flatnonzero(np.concatenate([[True], fresh]))
-    ends = np.append(starts[1:], len(order))
-    last = order[ends - 1]
-    ra, dec = matches["ra_deg"].to_numpy(), matches["dec_deg"].to_numpy()
+    points = curve_points(matches, "ref_id", [matches["band"], matches["catalog"]], calibrated)
+    first, last = points.first, pa.array(points.last)
+    mjd, of_star = matches["mjd_mid"].to_numpy(), {name: matches[name].take(last) for name in _OF_STAR}
     columns = {
-        "_healpix_29": healpix_index(ra[last], dec[last]),
-        "object_id": star[last],
-        "catalog": matches["catalog"].take(pa.array(last)),
-        "band": pa.array(bands[band[last]].tolist(), pa.string()),
-        "version": photometry.version[last].astype(np.int32),
-        "ra_deg": ra[last],
-        "dec_deg": dec[last],
-        "ref_mag": matches["ref_mag"].take(pa.array(last)),
-        "ref_colour": matches["ref_colour"].take(pa.array(last)),
-        "n_points": (ends - starts).astype(np.int32),
-        "mjd_first": mjd[order[starts]],
-        "mjd_last": mjd[last],
-        "lightcurve": _nest(matches, photometry, sites, order, starts, schema),
-        "lightcurve_errors": _nest_errors(photometry, order, starts, schema),
+        "_healpix_29": healpix_index(of_star["ra_deg"].to_numpy(), of_star["dec_deg"].to_numpy()),
+        "object_id": matches["ref_id"].take(last),
+        "band": pc.fill_null(matches["band"].take(last), ""),
+        "version": photometry.version[points.last].astype(np.int32),
+        **of_star,
+        "n_points": points.counts.astype(np.int32),
+        "mjd_first": mjd[first],
+        "mjd_last": mjd[points.last],
+        "lightcurve": _nest(matches, photometry, sites, points, schema),
+        "lightcurve_errors": _nest_errors(photometry, points, schema),
     }
-    return finish(conform(pa.table(columns), schema))
+    return conform(pa.table(columns), schema)
 
 
 def partial(given: Given) -> pa.Table:
     """Return the light curves of one night of one camera."""
     matches = given["matches"]
     measured = calibrate_matches(matches, given["frames"], given["zeropoints"])
-    return lightcurves_table(matches, measured, {given.camera: given.base.site})
+    return _gathered(matches, measured, {given.camera: given.base.site})
 
 
 def finish(rows: pa.Table) -> pa.Table:
     """Return light curves with median and robust scatter of their clean magnitudes."""
     mag, flags = nested_values(rows, "lightcurve", _READ_BY_FINISH["lightcurve"])
-    number = curve_numbers(rows)
     clean = np.isfinite(mag) & ((flags.astype(np.int64) & int(SPOILED)) == 0)
-    median = group_median(mag[clean], number[clean], rows.num_rows)
-    deviation = group_median(np.abs(mag[clean] - median[number[clean]]), number[clean], rows.num_rows)
-    many = np.bincount(number[clean], minlength=rows.num_rows) > 1
+    mag, number = mag[clean], curve_numbers(rows)[clean]
+    starts = starts_of(number, rows.num_rows)
+    median = group_medians(mag, starts)
+    deviation = group_medians(np.abs(mag - median[number]), starts)
+    many = np.diff(starts) > 1
     return with_columns(
         rows, {"mag_median": median, "mag_scatter": np.where(many, MAD_TO_SIGMA * deviation, np.nan)}
     )
@@ -112,6 +109,11 @@ def nested_values(rows: pa.Table, column: str, names: Sequence[str]) -> list[Flo
 def curve_numbers(rows: pa.Table) -> npt.NDArray[np.intp]:
     """Return the number of the curve of each point."""
     return np.repeat(np.arange(rows.num_rows), rows["n_points"].to_numpy())
+
+
+def starts_of(number: npt.NDArray[np.intp], n_curves: int) -> npt.NDArray[np.intp]:
+    """Return where the points of each curve start, and the last end, given their curves in order."""
+    return np.append(0, np.cumsum(np.bincount(number, minlength=n_curves))).astype(np.intp)
 
 
 def with_columns(rows: pa.Table, values: Mapping[str, npt.NDArray[Any]]) -> pa.Table:
@@ -130,31 +132,21 @@ def _nest(
     matches: pa.Table,
     photometry: Photometry,
     sites: dict[str, Site],
-    order: npt.NDArray[np.intp],
-    starts: npt.NDArray[np.intp],
+    points: CurvePoints,
     schema: TableSchema,
 ) -> pa.StructArray:
     """Return the measurements as a struct of lists."""
-    rows = matches.take(pa.array(order))
     computed = {
-        "bjd_tdb": barycentric(rows, sites, ("moved_ra_deg", "moved_dec_deg")),
-        "flux": photometry.flux[order],
-        "flux_err": photometry.flux_err[order],
-        "mag": photometry.mag[order],
-        "mag_err": photometry.mag_err[order],
-        "flags": flags_of_matches(rows),
+        "bjd_tdb": barycentric(matches, sites, ("moved_ra_deg", "moved_dec_deg")),
+        "flux": photometry.flux,
+        "flux_err": photometry.flux_err,
+        "mag": photometry.mag,
+        "mag_err": photometry.mag_err,
+        "flags": flags_of_matches(matches),
     }
-    offsets = pa.array(np.append(starts, len(order)), pa.int32())
     kind = arrow_schema(schema).field("lightcurve").type
-    lists = []
-    for field in kind:
-        inner = field.type.value_type
-        if field.name in computed:
-            values = pa.array(computed[field.name], pa.float64(), from_pandas=True).cast(inner)
-        else:
-            values = rows[field.name].combine_chunks().cast(inner)
-        lists.append(pa.ListArray.from_arrays(offsets, values, type=field.type))
-    return pa.StructArray.from_arrays(lists, fields=list(kind))
+    carried = {inner.name: matches[inner.name] for inner in kind if inner.name not in computed}
+    return points.nested(computed | carried, kind)
 
 
 def flags_of_matches(matches: pa.Table) -> npt.NDArray[np.int64]:
@@ -170,56 +162,30 @@ def flags_of_matches(matches: pa.Table) -> npt.NDArray[np.int64]:
     return np.where(is_blend, flags | int(SourceFlag.BLENDED), flags)
 
 
-def _nest_errors(
-    photometry: Photometry, order: npt.NDArray[np.intp], starts: npt.NDArray[np.intp], schema: TableSchema
-) -> pa.StructArray:
+def _nest_errors(photometry: Photometry, points: CurvePoints, schema: TableSchema) -> pa.StructArray:
     """Return the parts of the errors of the measurements as a struct of lists."""
-    shared = photometry.zp_systematic_err[order]
-    values = {
-        "mag_random_err": np.sqrt(np.maximum(photometry.mag_err[order] ** 2 - shared**2, 0.0)),
+    shared = photometry.zp_systematic_err
+    values: dict[str, Floats | pa.ChunkedArray] = {
+        "mag_random_err": np.sqrt(np.maximum(photometry.mag_err**2 - shared**2, 0.0)),
         "mag_systematic_err": shared,
-        "zp_random_err": photometry.zp_random_err[order],
+        "zp_random_err": photometry.zp_random_err,
     }
-    return nest_floats(values, np.append(starts, len(order)), "lightcurve_errors", schema)
-
-
-def nest_floats(
-    values: dict[str, Floats], offsets: npt.NDArray[np.intp], column: str, schema: TableSchema
-) -> pa.StructArray:
-    """Return arrays of all measurements as a nested column, null for NaN; `offsets` tell where each curve starts."""
-    kind = arrow_schema(schema).field(column).type
-    lists = [
-        pa.ListArray.from_arrays(
-            pa.array(offsets, pa.int32()),
-            pa.array(values[field.name], pa.float64(), from_pandas=True).cast(field.type.value_type),
-            type=field.type,
-        )
-        for field in kind
-    ]
-    return pa.StructArray.from_arrays(lists, fields=list(kind))
+    return points.nested(values, arrow_schema(schema).field("lightcurve_errors").type)
 
 
 def barycentric(rows: pa.Table, sites: dict[str, Site], position: tuple[str, str]) -> Floats:
     """Return barycentric times of measurements at positions in two columns, camera by camera."""
-    mjd, ra, dec = (rows[name].to_numpy() for name in ("mjd_mid", *position))
-    cameras = np.asarray(rows["camera"].to_pylist(), object)
-    times = np.zeros(len(mjd))
-    for name in set(cameras.tolist()):
-        mine = np.flatnonzero(cameras == name)
-        times[mine] = barycentric_jd(mjd[mine], ra[mine], dec[mine], sites.get(name))
+    ra, dec = (rows[name].to_numpy() for name in position)
+    # Many measurements share a frame, and so its instant.
+    instants, cameras = (rows[name].combine_chunks().dictionary_encode() for name in ("mjd_mid", "camera"))
+    mjd, instant, number = (
+        one.to_numpy() for one in (instants.dictionary, instants.indices, cameras.indices)
+    )
+    times = np.zeros(len(ra))
+    for one, name in enumerate(cameras.dictionary.to_pylist()):
+        mine = slice(None) if len(cameras.dictionary) == 1 else np.flatnonzero(number == one)
+        times[mine] = barycentric_jd_at(mjd, instant[mine], ra[mine], dec[mine], sites.get(name))
     return times
-
-
-def group_median(values: Floats, group: npt.NDArray[np.intp], n_groups: int) -> Floats:
-    """Return the median of each group, NaN for one without values."""
-    order = np.lexsort((values, group))
-    counts = np.bincount(group, minlength=n_groups)
-    starts = np.cumsum(counts) - counts
-    median = np.full(n_groups, np.nan)
-    some = np.flatnonzero(counts)
-    low, high = starts[some] + (counts[some] - 1) // 2, starts[some] + counts[some] // 2
-    median[some] = 0.5 * (values[order][low] + values[order][high])
-    return median
 
 
 AGGREGATE = Aggregate(

@@ -20,11 +20,13 @@ from skylake.calibration.calibrated_matches import (
     calibrate_matches,
 )
 from skylake.core.flags import UNCLEAN
+from skylake.core.group_means import group_medians
 from skylake.core.robust import MAD_TO_SIGMA
 from skylake.core.sphere import healpix_index
 from skylake.schema import conform, empty_table, load
 from skylake.table.aggregate import Aggregate, Given, Granularity, Input, merged_by_schema
-from skylake.table.lightcurves import flags_of_matches, group_median
+from skylake.table.curve_points import curve_points
+from skylake.table.lightcurves import flags_of_matches
 
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
@@ -114,19 +116,12 @@ def finish(rows: pa.Table) -> pa.Table:
 
 def _points(matches: pa.Table, photometry: Photometry) -> StarPoints:
     """Return all calibrated measurements by catalog, star and band, in the order of time."""
-    mjd, star = matches["mjd_mid"].to_numpy(), matches["ref_id"].to_numpy()
-    codes = [
-        pc.fill_null(matches[name], "").combine_chunks().dictionary_encode().indices.to_numpy()
-        for name in ("catalog", "band")
-    ]
-    order = np.lexsort((matches["frame_id"].to_numpy(), mjd, *codes, star))
-    order = order[np.isfinite(photometry.flux[order]) & np.isfinite(photometry.flux_err[order])]
-    fresh = np.ones(len(order), bool)
-    fresh[1:] = np.any([np.diff(one[order]) != 0 for one in (star, *codes)], axis=0)
-    starts = np.append(np.flatnonzero(fresh), len(order)).astype(np.intp)
+    calibrated = np.isfinite(photometry.flux) & np.isfinite(photometry.flux_err)
+    points = curve_points(matches, "ref_id", [matches["catalog"], matches["band"]], calibrated)
+    rows, mjd = np.arange(len(calibrated))[points.rows], matches["mjd_mid"].to_numpy()
     with np.errstate(invalid="ignore"):
         err = np.sqrt(np.maximum(photometry.mag_err**2 - photometry.zp_systematic_err**2, 0.0))
-    return StarPoints(order, mjd[order], photometry.mag[order], err[order], starts)
+    return StarPoints(rows, mjd[rows], photometry.mag[rows], err[rows], points.starts)
 
 
 def _is_good(matches: pa.Table, points: StarPoints) -> npt.NDArray[np.bool_]:
@@ -137,21 +132,17 @@ def _is_good(matches: pa.Table, points: StarPoints) -> npt.NDArray[np.bool_]:
 
 def stands_alone(points: StarPoints) -> npt.NDArray[np.bool_]:
     """Return which measurements are far from the others of their night while those beside them are not."""
-    star, n = points.star, len(points.starts) - 1
-    median = group_median(points.mag, star, n)
-    off = points.mag - median[star]
-    spread = MAD_TO_SIGMA * group_median(np.abs(off), star, n)
+    star = points.star
+    off = points.mag - group_medians(points.mag, points.starts)[star]
+    spread = MAD_TO_SIGMA * group_medians(np.abs(off), points.starts)
     pull = off / np.maximum(points.err, spread[star])
     beside = np.zeros(len(pull))
     same = np.diff(star) == 0
     # Beside a dip or a flare that lasts there is more of it.
     beside[1:][same] = np.maximum(beside[1:][same], (pull[:-1] * np.sign(pull[1:]))[same])
     beside[:-1][same] = np.maximum(beside[:-1][same], (pull[1:] * np.sign(pull[:-1]))[same])
-    return (
-        (np.abs(pull) > _FAR)
-        & (beside < 0.5 * np.abs(pull))
-        & (np.diff(points.starts)[star] >= _LEAST_OF_NIGHT)
-    )
+    is_far = (np.abs(pull) > _FAR) & (beside < 0.5 * np.abs(pull))
+    return np.asarray(is_far & (np.diff(points.starts)[star] >= _LEAST_OF_NIGHT))
 
 
 def _sums(points: StarPoints) -> dict[str, npt.NDArray[Any]]:

@@ -66,7 +66,7 @@ def test_light_curves_are_those_of_a_loop_over_stars(
     matches, photometry = build(match_rows, rows)
     table = lightcurves_table(matches, photometry, SITES)
     assert table.schema.equals(arrow_schema(load("lightcurves")), check_metadata=True)
-    found = table.to_pylist()
+    found = sorted(table.to_pylist(), key=lambda curve: (curve["object_id"], curve["band"]))
     kept = [(row, match, i) for i, (row, match) in enumerate(zip(rows, matches.to_pylist(), strict=True))]
     kept = [one for one in kept if not np.isnan(one[0]["flux"])]
     assert [(curve["object_id"], curve["band"]) for curve in found] == sorted(

@@ -1,0 +1,320 @@
+"""Whether a night costs as much in a lake of a thousand nights as in one of ten.
+
+Needs: skylake alone, 12 GB of disk below --folder and 2 cores. Takes about an hour, some minutes with --quick (to 100
+nights).
+
+Lakes of 10, 100 and 1,000 nights are filled with simulated tables: of a narrow camera that points at a dozen fields
+all around the sky, and of one that sees a large part of the sky in each frame, so that each night touches every pixel.
+All stars of the catalog are targets too. Further nights are then added one by one, as the nightly run does it: frames
+with their detections and forced measurements are committed, calibrated, by the catalog or by star magnitudes of the
+camera, each aggregate is refreshed, and all tables are compacted. What a night costs is the median of these nights;
+compaction merges more in some nights than in others, so of it the mean counts.
+
+Bytes are those of new files in the lake, without hard links. CPU seconds are of this process, which does all alone.
+
+Each claim is one line: ours, peer, ratio, target, met or missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import dask
+import numpy as np
+import pyarrow as pa
+from archive.make_archive import CATALOG, make_archive
+from archive.night_tables import night_tables
+from archive.scenario import ArchiveScenario
+from claims import Claim, conclude
+
+from skylake.core.batch import Batch
+from skylake.flow.aggregates import aggregate
+from skylake.flow.aggregates.run import AGGREGATES
+from skylake.flow.compaction.compact_tables import compact
+from skylake.flow.execution.cluster import Inline, Workers, workers
+from skylake.flow.forced.make_targets import TargetOptions, make_targets
+from skylake.flow.forced.target_list import TargetList
+from skylake.flow.zeropoints.calibrate_nights import Choice, calibrate
+from skylake.flow.zeropoints.calibrated_nights import Method
+from skylake.lake import Commit, Lake, Part, Retention, stage_part
+from skylake.lake.storage.slices import Slice, read_files
+from skylake.schema import conform, load
+from skylake.settings import Settings
+from skylake.simulate import AtmosphereParams, CatalogParams, ScheduleParams, StarParams
+from skylake.simulate.schedule import nights_of
+from skylake.sky.pixels import PixelTree
+
+#: A camera that sees a quarter of the sky at the pole, in pixels as large as those of a fisheye.
+WIDE = """
+like = "sim"
+name = "wide"
+optics.pixel_scale_arcsec = 320.0
+calibration.match_radius_arcsec = 640.0
+"""
+#: What is added up for a night of light curves and statistics.
+CURVES = ("forced_lightcurves", "lightcurves", "star_statistics")
+#: Nights that are added to each lake, and the first of them.
+ADDED, FIRST_ADDED = 8, date(2027, 1, 1)
+
+
+def main() -> None:
+    """Fill lakes, add nights, and print claims."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="lakes of 10 and 100 nights")
+    parser.add_argument("--folder", type=Path, help="where the lakes are made for a while")
+    parser.add_argument("--camera", choices=["narrow", "wide"], help="of one camera alone")
+    parser.add_argument("--method", choices=["frame", "global"], help="of one method alone")
+    options = parser.parse_args()
+    if options.folder:
+        options.folder.mkdir(parents=True, exist_ok=True)
+    counts = (10, 100) if options.quick else (10, 100, 1000)
+    claims = []
+    for camera in [options.camera] if options.camera else ["narrow", "wide"]:
+        for method in [options.method] if options.method else ["frame", "global"]:
+            costs = []
+            for nights in counts:
+                with tempfile.TemporaryDirectory(prefix="skylake-benchmark-", dir=options.folder) as folder:
+                    costs.append(cost(Path(folder), camera, Method(method), nights))
+            claims += judged(f"{camera}, {method}", counts, costs)
+    conclude(claims)
+
+
+def scenario(folder: Path, camera: str, nights: int) -> ArchiveScenario:
+    """Return the nights of a camera before those that are added, which are the same in all lakes."""
+    first = FIRST_ADDED - timedelta(days=nights)
+    if camera == "narrow":
+        return ArchiveScenario(
+            nights=nights,
+            first_night=int(f"{first:%Y%m%d}"),
+            frames_per_night=24,
+            stars=StarParams(per_frame=400),
+            schedule=ScheduleParams(fields=11, target=(100.0, -25.0)),
+            atmosphere=AtmosphereParams(cloudy_fraction=0.1),
+        )
+    profile = folder / "wide.toml"
+    profile.write_text(WIDE, encoding="utf-8")
+    return ArchiveScenario(
+        camera=str(profile),
+        nights=nights,
+        first_night=int(f"{first:%Y%m%d}"),
+        frames_per_night=12,
+        stars=StarParams(per_frame=1000),
+        schedule=ScheduleParams(target=(0.0, -85.0), minimum_altitude_deg=10.0),
+        atmosphere=AtmosphereParams(cloudy_fraction=0.1, sky_adu_per_s=2.0),
+        catalog=CatalogParams(position_error_mas=1000.0),
+    )
+
+
+@dataclass(slots=True)
+class Cost:
+    """What each stage of each added night cost: CPU seconds, seconds and bytes, by stage."""
+
+    cpu: dict[str, list[float]] = field(default_factory=dict)
+    clock: dict[str, list[float]] = field(default_factory=dict)
+    written: dict[str, list[int]] = field(default_factory=dict)
+    n_rows: list[int] = field(default_factory=list)
+
+    def typical(self, what: dict[str, list[Any]], stage: str) -> float:
+        """Return what a stage costs in a night."""
+        return float(mean(what[stage]) if stage == "compact" else median(what[stage]))
+
+
+def cost(folder: Path, camera: str, method: Method, nights: int) -> Cost:
+    """Fill a lake with nights, and return what some more cost."""
+    wanted = scenario(folder, camera, nights)
+    lake = Lake.create(folder / "lake", Settings(pixel_order=2, keep_newest=1, keep_days=0, keep_months=0))
+    with workers("local", 2) as pool:
+        fill(lake, wanted, method, pool)
+    found = Cost()
+    for night in nights_of(replace(wanted, nights=nights + ADDED))[nights:]:
+        lake.vacuum(Retention(1, 0, 0))
+        add_night(lake, wanted, night, method, found)
+    print(
+        f"\n{camera}, {method.value}, {nights} nights, {lake.snapshot().n_rows('matches')} matches, "
+        f"{round(mean(found.n_rows))} a night"
+    )
+    for stage in found.cpu:
+        cpu, clock = found.typical(found.cpu, stage), found.typical(found.clock, stage)
+        megabytes = found.typical(found.written, stage) / 1e6
+        print(f"  {stage:20s} {cpu:7.3f} s of CPU {clock:7.3f} s {megabytes:8.3f} MB", flush=True)
+    return found
+
+
+def fill(lake: Lake, wanted: ArchiveScenario, method: Method, pool: Workers) -> None:
+    """Fill a lake with nights, and make all that follows from them."""
+    make_archive(lake, wanted, pool)
+    camera = next(iter(lake.snapshot().parts("frames").values())).camera or ""
+    make_targets(lake, camera, TargetOptions(catalog=CATALOG, seen=0), pool)
+    targets = forced_targets(lake, camera)
+    snapshot, tree = lake.snapshot(), lake.tree_of("forced_sources")
+    task = dask.delayed(forced_part, pure=False)
+    with lake.stage("benchmark") as staging:
+        shared = dask.delayed(targets, pure=False, traverse=False)
+        matches = snapshot.version("matches")
+        nights = [matches.slices_of(one) for one in matches.parts.values()]
+        made = pool.run([task(slices, shared, tree, staging) for slices in nights])
+        commit = Commit("benchmark", "forced")
+        for part in made:
+            commit.replace(part, staging / "forced_sources")
+        lake.commit(commit)
+    calibrate(lake, pool, choice=Choice(method=method))
+    aggregate(lake, [], pool)
+    compact(lake, pool)
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """The list of targets: its name, and the place of each star of the catalog in it."""
+
+    name: str
+    rows: pa.Table
+
+
+def forced_targets(lake: Lake, camera: str) -> Targets:
+    """Return the list of targets of a camera in force."""
+    found = TargetList.in_force(lake.snapshot(), camera)
+    assert found is not None
+    rows = lake.snapshot().read("targets", ["star_id", "ref_id", "ra_deg", "dec_deg"]).sort_by("ref_id")
+    return Targets(found.name, rows)
+
+
+def forced_part(slices: Sequence[Slice], targets: Targets, tree: PixelTree, staging: Path) -> Part:
+    """Write forced measurements of the night with some matches; runs on a worker."""
+    return stage_forced(read_files("matches", slices), targets, tree, staging)
+
+
+def stage_forced(matches: pa.Table, targets: Targets, tree: PixelTree, staging: Path) -> Part:
+    """Write forced measurements of a night: those of its matches, as if their stars had been measured there."""
+    ids = targets.rows["ref_id"].to_numpy()
+    place = np.minimum(np.searchsorted(ids, matches["ref_id"].to_numpy()), len(ids) - 1)
+    is_target = ids[place] == matches["ref_id"].to_numpy()
+    matches, rows = matches.filter(pa.array(is_target)), targets.rows.take(pa.array(place[is_target]))
+    schema, n = load("forced_sources"), matches.num_rows
+    columns: dict[str, Any] = {
+        "_healpix_29": rows["star_id"],
+        "star_id": rows["star_id"],
+        "ra_deg": rows["ra_deg"],
+        "dec_deg": rows["dec_deg"],
+        "targets_version": np.ones(n, np.int32),
+        "edge_distance_px": np.full(n, 50.0),
+        "n_bad": np.zeros(n, np.int32),
+        "contamination": np.zeros(n),
+        "sky_rms_adu": np.full(n, 5.0),
+        "flux_psf": matches["flux_aper2"],
+        "flux_psf_err": matches["flux_aper2_err"],
+    }
+    for number in (1, 2, 3):
+        for end in ("", "_err"):
+            columns[f"flux_hybrid{number}{end}"] = matches[f"flux_aper{number}{end}"]
+    columns |= {
+        name: matches[name]
+        for name in schema.names
+        if name in matches.column_names and name not in columns and name != "more_apertures"
+    }
+    night, camera = matches["night"][0].as_py(), matches["camera"][0].as_py()
+    return stage_part(
+        conform(pa.table(columns), schema),
+        schema.name,
+        str(Batch(camera, night)),
+        staging / schema.name,
+        tree,
+        camera,
+        night,
+        {"targets": targets.name},
+    )
+
+
+def add_night(lake: Lake, wanted: ArchiveScenario, night: int, method: Method, found: Cost) -> None:
+    """Add a night to a lake stage by stage, and note what each costs."""
+    tables = night_tables(wanted, night, CATALOG)
+    camera = tables.frames["camera"][0].as_py()
+    targets = forced_targets(lake, camera)
+    batch = Batch(camera, night)
+    measured(lake, "ingest", found, lambda: commit_night(lake, batch, tables, targets))
+    measured(lake, "calibrate", found, lambda: calibrate(lake, Inline(), choice=Choice(method=None)))
+    for name in AGGREGATES:
+        measured(lake, name, found, lambda name=name: aggregate(lake, [name], Inline()))  # type: ignore[misc]
+    measured(lake, "compact", found, lambda: compact(lake, Inline()))
+    found.n_rows.append(tables.matches.num_rows)
+
+
+def commit_night(lake: Lake, batch: Batch, tables: Any, targets: Targets) -> None:
+    """Commit frames, detections and forced measurements."""
+    commit = Commit("benchmark", str(batch))
+    with lake.stage("benchmark") as staging:
+        for table, rows in (("frames", tables.frames), ("sources", tables.sources)):
+            tree = lake.tree_of(table) if table == "sources" else None
+            part = stage_part(
+                rows,
+                table,
+                str(batch),
+                staging / table,
+                tree,
+                batch.camera,
+                batch.night,
+                {"n": str(batch.night)},
+            )
+            commit.replace(part, staging / table)
+        part = stage_forced(tables.matches, targets, lake.tree_of("forced_sources"), staging)
+        commit.replace(part, staging / part.table)
+        lake.commit(commit)
+
+
+def measured(lake: Lake, stage: str, found: Cost, work: Callable[[], object]) -> None:
+    """Do some work, and note what it cost."""
+    before = files_of(lake.root)
+    began, clock = time.process_time(), time.perf_counter()
+    work()
+    found.cpu.setdefault(stage, []).append(time.process_time() - began)
+    found.clock.setdefault(stage, []).append(time.perf_counter() - clock)
+    new = sum(size for inode, size in files_of(lake.root).items() if inode not in before)
+    found.written.setdefault(stage, []).append(new)
+
+
+def files_of(root: Path) -> dict[int, int]:
+    """Return the sizes of all files below a folder, each once however many links it has."""
+    sizes: dict[int, int] = {}
+    folders = [str(root)]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif entry.is_file(follow_symlinks=False):
+                    sizes[entry.inode()] = entry.stat(follow_symlinks=False).st_size
+    return sizes
+
+
+def judged(name: str, counts: Sequence[int], costs: Sequence[Cost]) -> list[Claim]:
+    """Return the claims about what a night costs in the largest lake and in the smallest."""
+    first, last = costs[0], costs[-1]
+    groups = {
+        "light curves and statistics": CURVES,
+        "all aggregates": AGGREGATES,
+        "calibration": ("calibrate",),
+        "compaction": ("compact",),
+        "the whole night": tuple(first.cpu),
+    }
+    claims = []
+    for group, stages in groups.items():
+        for what in ("cpu", "clock", "written"):
+            ours, peer = (
+                sum(one.typical(getattr(one, what), stage) for stage in stages) for one in (last, first)
+            )
+            unit = {"cpu": "CPU", "clock": "seconds", "written": "bytes"}[what]
+            title = f"{name}: {group}, {unit} at {counts[-1]} nights to {counts[0]}"
+            claims.append(Claim(title, ours / peer, None, 1.5))
+    return claims
+
+
+if __name__ == "__main__":
+    main()
