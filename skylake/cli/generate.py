@@ -14,8 +14,10 @@ from skylake.cli.main import cli
 from skylake.resources import folder
 from skylake.schema.row_types import frame_row_module
 from skylake.schema.schema_ddl import ddl, duckdb_flags, postgres_flags
-from skylake.schema.tables import TABLES, Column, TableSchema, flag_texts, load
+from skylake.schema.tables import TABLES, Column, TableSchema, flag_texts, load, on_request
 
+#: Tables that a lake has only if a command was asked for them.
+_MADE_BY = {"detrended": "skylake detrend", "periods": "skylake periods"}
 _REFERENCE = """# Command reference
 
 <!-- Generated from the commands themselves by `make generated`; do not edit. -->
@@ -63,6 +65,10 @@ def _pages(command: click.Command, name: str, parent: click.Context | None = Non
 def dictionary() -> str:
     """Return the data dictionary as Markdown."""
     parts = [_DICTIONARY, *(_table_section(load(name)) for name in TABLES)]
+    parts += [
+        _table_section(on_request(name), title=f"{name} (of `{command}`)")
+        for name, command in _MADE_BY.items()
+    ]
     parts.append(_table_section(load("catalog"), title="Reference catalogs"))
     parts.append(_flag_section())
     return "\n".join(parts)
