@@ -15,6 +15,7 @@ from skylake.cli.arguments import (
     Command,
     as_of_option,
     declination,
+    duration,
     moment,
     night,
     open_snapshot,
@@ -43,7 +44,6 @@ _SUFFIXES = {"votable": "vot", "aavso": "txt", "etd": "txt", "exotic": "csv"}
 #: As ``skylake.flow.curves.detrend_field.METHODS``.
 _METHODS = ("ensemble", "epd", "joint", "tfa", "sysrem")
 _MEASURED = ("forced", "detected")
-_DAYS = {"s": 1.0 / 86400.0, "min": 1.0 / 1440.0, "m": 1.0 / 1440.0, "h": 1.0 / 24.0, "d": 1.0, "": 1.0}
 _EXAMPLES = """\b
 skylake lc LAKE 188.7362 -1.3958 --plot star.png
 skylake lc LAKE "12:34:56.7 -01:23:45" --period 0.5467 --bin 20min -o star.ecsv
@@ -52,14 +52,6 @@ skylake lc LAKE --all --cone 188.7,-1.4,1800 -o field.parquet
 """
 #: A right ascension below this is no BJD: dates without their first digits.
 _LEAST_BJD = 2_400_000.0
-
-
-def _duration(text: Any) -> float:
-    """Read a length of time in days, as 10min, 0.5h or 0.0069."""
-    found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([a-z]*)", str(text).strip().lower())
-    if found is None or found[2] not in _DAYS or not float(found[1]) > 0.0:
-        raise click.BadParameter(f"{text!r} is no length of time; write it as 30s, 10min, 2h or 0.5d")
-    return float(found[1]) * _DAYS[found[2]]
 
 
 def _epoch(text: Any) -> float:
@@ -258,11 +250,11 @@ _POINTS = [
     click.option(
         "--bin",
         "width",
-        type=_duration,
+        type=duration,
         metavar="WIDTH",
         help="Means in bins, as 10min or 2h; with --period in phase.",
     ),
-    click.option("--period", type=_duration, metavar="P", help="Fold with a period: days, or as 13.1h."),
+    click.option("--period", type=duration, metavar="P", help="Fold with a period: days, or as 13.1h."),
     click.option(
         "--epoch", type=_epoch, metavar="BJD", help="Time of phase 0; that of the first point by default."
     ),
@@ -276,7 +268,7 @@ _POINTS = [
     ),
     click.option(
         "--duration",
-        type=_duration,
+        type=duration,
         metavar="WIDTH",
         help="With --detrend joint, --period and --epoch: the signal is a transit of this duration.",
     ),

@@ -223,7 +223,7 @@ def load(name: str) -> TableSchema:
 @cache
 def _load(name: str) -> TableSchema:
     path = folder("schemas") / f"{name}.yaml"
-    if name not in (*TABLES, "catalog") or not path.is_file():
+    if name not in (*TABLES, *ON_REQUEST, "catalog") or not path.is_file():
         raise ConfigurationError(f"there is no table {name!r}; the tables are {', '.join(TABLES)}")
     return read_schema(path)
 
@@ -238,12 +238,7 @@ def on_request(name: str, called: str | None = None) -> TableSchema:
     called : str or None
         What the table is called in its lake.
     """
-    return replace(_read_on_request(name), name=called or name)
-
-
-@cache
-def _read_on_request(name: str) -> TableSchema:
-    return read_schema(folder("schemas") / f"{name}.yaml")
+    return replace(_load(name), name=called or name)
 
 
 def register(schemas: Iterable[TableSchema]) -> None:

@@ -13,11 +13,12 @@ from skylake.core.ids import config_sha256
 from skylake.errors import LakeError
 from skylake.flow.curves.detrend_field import DetrendChoice, detrend_field, detrended_rows
 from skylake.flow.curves.field_blocks import MOST_POINTS, CurveSource, field_blocks
+from skylake.flow.curves.frame_conditions import with_conditions
 from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.own_tables import TableRequest, commit_table, held_part
 from skylake.lake import Lake, Snapshot
-from skylake.lake.access.curve_rows import TABLES, curve_pieces
+from skylake.lake.access.curve_rows import curve_pieces
 from skylake.lake.layout import part_file
 from skylake.lake.storage.parts import PartFile, sort_rows, write_part_file
 from skylake.schema import TableSchema
@@ -107,7 +108,7 @@ def detrend_lake(
         return [work(place, source, pixel, region, choice, schema, staging) for pixel in pieces]
 
     progress = progress or Silent()
-    part, made = commit_table(lake, current, request, TABLES[source.kind][0], tasks, workers, progress)
+    part, made = commit_table(lake, current, request, source.table, tasks, workers, progress)
     return CurveTableReport(name, part.n_rows, len(pieces), made.number, made=True)
 
 
@@ -125,7 +126,8 @@ def detrend_piece(
     snapshot = Lake(root).snapshot(number)
     made = []
     for field in field_blocks(snapshot, source, pixel, region):
-        made.append(detrended_rows(field, detrend_field(field, choice), source, choice, schema))
+        whole = with_conditions(snapshot, field)
+        made.append(detrended_rows(whole, detrend_field(whole, choice), source, choice, schema))
     return written(made, schema, PART, pixel, staging)
 
 
@@ -147,10 +149,10 @@ def pieces_of(snapshot: Snapshot, source: CurveSource, region: SkyRegion) -> lis
     LakeError
         If there are none.
     """
-    pieces = [pixel for pixel, _ in curve_pieces(snapshot, source.kind, region, MOST_POINTS)]
+    pieces = [pixel for pixel, _ in curve_pieces(snapshot, source.table, region, MOST_POINTS)]
     if pieces:
         return pieces
-    table = TABLES[source.kind][0]
+    table = source.table
     if snapshot.n_rows(table):
         raise LakeError(f"no star of that part of the sky has a light curve in {table}; name another part")
     advice = (
@@ -161,7 +163,7 @@ def pieces_of(snapshot: Snapshot, source: CurveSource, region: SkyRegion) -> lis
 
 def identity_of(snapshot: Snapshot, source: CurveSource) -> str:
     """Return a checksum of the light curves that are read."""
-    parts = snapshot.version(TABLES[source.kind][0]).parts.values()
+    parts = snapshot.version(source.table).parts.values()
     return add_digests(part.checksum for part in parts)
 
 

@@ -27,6 +27,7 @@ from skylake.flow.curves.field_blocks import (
     gathered,
     read_points,
 )
+from skylake.flow.curves.frame_conditions import with_conditions
 from skylake.lake import Snapshot
 from skylake.sky.pixels import cone_ranges
 from skylake.sky.sky_region import SkyRegion
@@ -247,7 +248,7 @@ def _field(
         snapshot, both, str(source.camera), str(source.band), {(curve["catalog"], curve["object_id"])}
     )
     assert made is not None
-    return made
+    return with_conditions(snapshot, made)
 
 
 def _around(

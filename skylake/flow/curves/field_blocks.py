@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from skylake.core.flags import SPOILED
 from skylake.core.sphere import IntArray, tangent_basis, unit_vectors
 from skylake.curves.gather_block import GatheredBlock, gather_block
 from skylake.errors import LakeError
-from skylake.flow.curves.frame_conditions import conditions
 from skylake.flow.curves.other_fluxes import in_flux
 from skylake.lake import Snapshot
-from skylake.lake.access.curve_rows import Measured, curve_rows, frames_of_nights, points_of
+from skylake.lake.access.curve_rows import TABLES, Measured, curve_rows, frames_of_nights, points_of
+from skylake.lake.access.rows_in import rows_in
 from skylake.sky.pixels import Pixel, grown_ranges
 from skylake.sky.sky_region import SkyRegion
 
@@ -52,6 +53,8 @@ class CurveSource:
         Only these.
     first_night, last_night : int or None
         Only frames of these nights and those between, YYYYMMDD.
+    detrended : str or None
+        A table of `skylake detrend` whose mag_joint is read in their place.
     """
 
     kind: Measured
@@ -60,6 +63,12 @@ class CurveSource:
     band: str | None = None
     first_night: int | None = None
     last_night: int | None = None
+    detrended: str | None = None
+
+    @property
+    def table(self) -> str:
+        """The table that has the light curves."""
+        return self.detrended or TABLES[self.kind][0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +129,23 @@ def read_points(snapshot: Snapshot, source: CurveSource, ranges: IntArray, regio
     LakeError
         If there is no such flux, or a file is missing or damaged.
     """
+    rows, columns = (_stored if source.detrended is None else _detrended)(snapshot, source, ranges, region)
+    chosen = _is_good(columns) & _is_chosen(columns, source)
+    frames = frames_of_nights(snapshot, source.first_night, source.last_night)
+    if frames is not None:
+        chosen &= np.isin(columns["frame_id"], frames.to_numpy())
+    points = Points(rows, columns).of(chosen)
+    pair = points.columns["curve"], points.columns["camera"].astype(str)
+    _, which, counts = np.unique(
+        np.char.add(pair[0].astype(str), pair[1]), return_inverse=True, return_counts=True
+    )
+    return points.of(counts[which] >= LEAST_MEASUREMENTS)
+
+
+def _stored(
+    snapshot: Snapshot, source: CurveSource, ranges: IntArray, region: SkyRegion
+) -> tuple[pa.Table, dict[str, npt.NDArray[Any]]]:
+    """Return light curves as they are, or in another flux, and all of their measurements."""
     rows = curve_rows(snapshot, source.kind, ranges, region)
     if source.flux != "calibrated" and rows.num_rows:
         rows = in_flux(snapshot, rows, source.kind, source.flux, ranges)
@@ -131,16 +157,29 @@ def read_points(snapshot: Snapshot, source: CurveSource, ranges: IntArray, regio
     columns["mag_err"] = np.asarray(random, float)
     columns["camera"] = np.asarray(found["camera"].to_pylist(), object)
     columns["band"] = np.asarray(rows["band"].to_pylist(), object)[columns["curve"]]
-    chosen = _is_good(columns) & _is_chosen(columns, source)
-    frames = frames_of_nights(snapshot, source.first_night, source.last_night)
-    if frames is not None:
-        chosen &= np.isin(columns["frame_id"], frames.to_numpy())
-    points = Points(rows, columns).of(chosen)
-    pair = points.columns["curve"], points.columns["camera"].astype(str)
-    _, which, counts = np.unique(
-        np.char.add(pair[0].astype(str), pair[1]), return_inverse=True, return_counts=True
-    )
-    return points.of(counts[which] >= LEAST_MEASUREMENTS)
+    return rows, columns
+
+
+def _detrended(
+    snapshot: Snapshot, source: CurveSource, ranges: IntArray, region: SkyRegion
+) -> tuple[pa.Table, dict[str, npt.NDArray[Any]]]:
+    """Return detrended light curves, and all of their measurements."""
+    rows = rows_in(snapshot, source.table, ranges)
+    rows = rows.filter(pa.array(region.holds(*(rows[name].to_numpy() for name in ("ra_deg", "dec_deg")))))
+    nested = rows["lightcurve"].combine_chunks()
+    inner = {"mag": "mag_joint", "mag_err": "mag_random_err"}
+    inner |= {name: name for name in ("frame_id", "mjd_mid", "bjd_tdb")}
+    columns = {
+        name: pc.struct_field(nested, column).flatten().to_numpy(zero_copy_only=False)
+        for name, column in inner.items()
+    }
+    columns["curve"] = np.repeat(np.arange(rows.num_rows), rows["n_points"].to_numpy())
+    nothing = np.zeros(len(columns["curve"]))
+    columns |= {"x_px": nothing, "y_px": nothing, "flags": nothing.astype(np.int32)}
+    for name in ("camera", "band"):
+        columns[name] = np.asarray(rows[name].to_pylist(), object)[columns["curve"]]
+    rows = rows.append_column("ref_colour", pa.nulls(rows.num_rows, pa.float64()))
+    return rows, columns
 
 
 def _is_good(columns: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:
@@ -275,12 +314,10 @@ def gathered(
     with np.errstate(all="ignore"):
         time = np.nanmedian(bjd, axis=0) - _MJD_OF_JD0
     place = on_the_sky(ra, dec)
-    parameters = conditions(snapshot, camera, block, mjd, (ra, dec))
     block = replace(
         block,
         curves=replace(block.curves, time=time),
         stars=replace(block.stars, x=place[0], y=place[1]),
-        parameters=parameters,
     )
     return FieldBlock(camera, band, rows, is_wanted, block, mjd, bjd)
 

@@ -19,8 +19,8 @@ from skylake.core.camera import Site
 from skylake.core.ephemeris import airmass, horizon_axes
 from skylake.core.flags import SPOILED
 from skylake.core.sphere import ra_dec, unit_vectors
-from skylake.curves.external_parameters import ExternalParameters
 from skylake.curves.gather_block import GatheredBlock
+from skylake.flow.curves.field_blocks import FieldBlock
 from skylake.lake import Snapshot
 from skylake.lake.access.rows_in import stored_rows
 from skylake.lake.cameras.camera_sites import sites_of
@@ -43,26 +43,10 @@ _LEAST_SNR, _LEAST_DETECTIONS = 20.0, 5
 _CELL_ORDER, _MARGIN_ARCSEC = 7, 60.0
 
 
-def conditions(
-    snapshot: Snapshot,
-    camera: str,
-    block: GatheredBlock,
-    mjd: Floats,
-    place: tuple[Floats, Floats],
-) -> ExternalParameters:
-    """Return the external parameters of the measurements of stars.
-
-    Parameters
-    ----------
-    snapshot : Snapshot
-    camera : str
-    block : GatheredBlock
-        Its positions on the detector are kept.
-    mjd : ndarray, shape (n_frames,)
-        Mid-exposures, MJD (UTC), in the order of the frames of the block.
-    place : tuple of ndarray, shape (n_stars,)
-        Right ascension and declination of the stars, degrees.
-    """
+def with_conditions(snapshot: Snapshot, field: FieldBlock) -> FieldBlock:
+    """Return the stars of a field with the external parameters of their measurements."""
+    camera, block, mjd = field.camera, field.block, field.mjd
+    place = tuple(field.rows[name].to_numpy() for name in ("ra_deg", "dec_deg"))
     frames = _of_frames(snapshot, camera, block)
     detected = _of_detections(snapshot, camera, block, place)
     known: dict[str, Floats] = {}
@@ -74,7 +58,7 @@ def conditions(
     site = sites_of(snapshot.layout, [camera])[camera]
     known |= _above(mjd, place, site) if site.known else {"airmass": frames["airmass"]}
     some: dict[str, Any] = {name: values for name, values in known.items() if np.isfinite(values).any()}
-    return replace(block.parameters, **some)
+    return replace(field, block=replace(block, parameters=replace(block.parameters, **some)))
 
 
 def _of_frames(snapshot: Snapshot, camera: str, block: GatheredBlock) -> dict[str, Floats]:
@@ -88,7 +72,7 @@ def _of_frames(snapshot: Snapshot, camera: str, block: GatheredBlock) -> dict[st
 
 
 def _of_detections(
-    snapshot: Snapshot, camera: str, block: GatheredBlock, place: tuple[Floats, Floats]
+    snapshot: Snapshot, camera: str, block: GatheredBlock, place: tuple[Floats, ...]
 ) -> dict[str, Floats]:
     """Return medians over the detections around the stars, NaN on frames with few."""
     ranges = ranges_around(*place, _MARGIN_ARCSEC, _CELL_ORDER)
@@ -112,7 +96,7 @@ def _medians(values: Floats, frame: npt.NDArray[np.intp], good: npt.NDArray[np.b
     return np.where(many, group_median(values[some], frame[some], count), np.nan)
 
 
-def _above(mjd: Floats, place: tuple[Floats, Floats], site: Site) -> dict[str, Floats]:
+def _above(mjd: Floats, place: tuple[Floats, ...], site: Site) -> dict[str, Floats]:
     """Return airmass and hour angle (degrees) of each star on each frame, of shape (n_stars, n_frames)."""
     zenith = horizon_axes(mjd, site)[0]
     altitude = np.degrees(np.arcsin(np.clip(unit_vectors(*place) @ zenith.T, -1.0, 1.0)))

@@ -28,13 +28,12 @@ _NESTED = ("lightcurve", "lightcurve_errors")
 
 
 def curve_pieces(
-    snapshot: Snapshot, kind: Measured, region: SkyRegion, most_points: int
+    snapshot: Snapshot, table: str, region: SkyRegion, most_points: int
 ) -> Iterator[tuple[Pixel, int]]:
     """Yield pixels that hold the light curves of a region, each with the number of its measurements.
 
     The files of the table are divided until no pixel has more measurements than wanted, if it has several stars.
     """
-    table = TABLES[kind][0]
     for pixel in touched_pixels(sorted(snapshot.version(table).leaves), region.ranges):
         rows = stored_rows(snapshot, table, region.inside(pixel), ["n_points"])
         index = rows["_healpix_29"].to_numpy()

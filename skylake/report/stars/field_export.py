@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from skylake.lake import Snapshot
-from skylake.lake.access.curve_rows import Measured, curve_pieces, curve_rows, points_of
+from skylake.lake.access.curve_rows import TABLES, Measured, curve_pieces, curve_rows, points_of
 from skylake.schema import arrow_schema, load
 from skylake.sky.sky_region import SkyRegion
 
@@ -55,7 +55,7 @@ def field_points(
 
 def _curves(snapshot: Snapshot, region: SkyRegion, kind: Measured) -> Iterator[pa.Table]:
     """Yield merged light curves with the columns object_id and catalog of their stars."""
-    for pixel, _ in curve_pieces(snapshot, kind, region, _POINTS_AT_A_TIME):
+    for pixel, _ in curve_pieces(snapshot, TABLES[kind][0], region, _POINTS_AT_A_TIME):
         rows = curve_rows(snapshot, kind, region.inside(pixel), region)
         if rows.num_rows:
             yield rows

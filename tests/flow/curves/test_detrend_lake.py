@@ -18,6 +18,7 @@ from skylake.flow.curves import field_blocks as blocks
 from skylake.flow.curves.detrend_field import DetrendChoice, detrend_field, magnitudes
 from skylake.flow.curves.detrend_lake import CurveTableReport, detrend_lake
 from skylake.flow.curves.field_blocks import CurveSource, field_blocks
+from skylake.flow.curves.frame_conditions import with_conditions
 from skylake.flow.execution.cluster import Inline
 from skylake.lake import Lake
 from skylake.sky.pixels import grown_ranges
@@ -129,7 +130,8 @@ def test_blocks_of_few_stars_do_as_well(season: Season, monkeypatch: pytest.Monk
     for pixel in season.lake.snapshot().version("lightcurves").leaves:
         for field in field_blocks(snapshot, DETECTED, pixel, ALL, 80):
             stars += int(field.is_wanted.sum())
-            mag = magnitudes(detrend_field(field, replace(CHOICE, n_templates=0, n_effects=0)))["epd"]
+            whole = with_conditions(snapshot, field)
+            mag = magnitudes(detrend_field(whole, replace(CHOICE, n_templates=0, n_effects=0)))["epd"]
             quiet = field.is_wanted & (field.rows["object_id"].to_numpy() > 2)
             assert 30 <= len(quiet) <= 60
             if quiet.any():
@@ -149,7 +151,7 @@ def test_what_curves_depend_on_is_that_of_the_sky_and_the_frames(season: Season)
     pixel = next(iter(snapshot.version("lightcurves").leaves))
     around = grown_ranges(pixel, 4 * 3600.0)
     (field,) = field_blocks(snapshot, DETECTED, pixel, SkyRegion(around))
-    given = field.block.parameters
+    given = with_conditions(snapshot, field).block.parameters
     site: Site = season.lake.profile(CAMERA).base.site
     place = EarthLocation(site.longitude_deg * u.deg, site.latitude_deg * u.deg, site.height_m * u.m)
     some = [0, 7, 100]
