@@ -138,7 +138,7 @@ def detrend(
     position, image shape, sky, airmass, hour angle and temperature. mag_joint is mag_epd with the best wave of the
     star fitted beside them, so that it stays whole: the one to use. mag_tfa (trend filtering) and mag_sysrem take a
     part of signals too. Stars with fewer than 100 good measurements have no mag_epd and mag_joint, and those with
-    fewer than 10 no row. The same command again makes the table anew if light curves have changed.
+    fewer than 5 no row. The same command again makes the table anew if light curves have changed.
     """
     from skylake.flow.curves.detrend_field import DetrendChoice
     from skylake.flow.curves.detrend_lake import detrend_lake

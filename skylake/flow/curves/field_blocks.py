@@ -34,7 +34,7 @@ _TOO_MANY_PLACES = 5 * MOST_PLACES
 #: Stars that are detrended together, where there are so many around.
 WANTED_STARS = 200
 #: A star with fewer measurements by a camera in a band is left out.
-LEAST_MEASUREMENTS = 10
+LEAST_MEASUREMENTS = 5
 #: How far around a piece stars are looked for, degrees.
 _MARGINS_DEG = (1.0, 3.0, 9.0)
 _MJD_OF_JD0 = 2_400_000.5
@@ -120,7 +120,7 @@ class Points:
 
 
 def read_points(snapshot: Snapshot, source: CurveSource, ranges: IntArray, region: SkyRegion) -> Points:
-    """Return the good measurements in ranges of the index, of stars with ten or more.
+    """Return the good measurements in ranges of the index, of stars with five or more.
 
     They are unflagged, and have a magnitude and a random error.
 

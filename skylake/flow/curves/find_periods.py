@@ -15,7 +15,7 @@ from skylake.core.ids import config_sha256
 from skylake.core.sphere import healpix_index
 from skylake.curves.curve_block import CurveBlock
 from skylake.curves.period_fits import FittedSignals, aliases, fit_transits, fit_waves
-from skylake.curves.periods import box_least_squares, lomb_scargle, without_outliers
+from skylake.curves.periods import LEAST_POINTS, box_least_squares, lomb_scargle, without_outliers
 from skylake.errors import LakeError, UsageError
 from skylake.flow.curves.detrend_lake import PART as DETREND
 from skylake.flow.curves.detrend_lake import (
@@ -186,7 +186,8 @@ def search_piece(
     snapshot = Lake(root).snapshot(number)
     made = []
     for field in field_blocks(snapshot, source, pixel, region, least_stars=0):
-        chosen = np.flatnonzero(_chosen(field, names))
+        enough = field.block.curves.is_good.sum(axis=1) >= LEAST_POINTS
+        chosen = np.flatnonzero(enough & _chosen(field, names))
         if chosen.size:
             made.append(period_rows(field, chosen, search, schema))
     return written(made, schema, PART, pixel, staging)
