@@ -220,7 +220,7 @@ def detrend(season: Season, tally: Tally, with_peer: bool) -> None:
         started = time.process_time()
         place = (season.x, season.y)
         some = flat.of(slice(0, N_PEER))
-        filter_trends(some, made.templates, *(one[:N_PEER] for one in place), place, options.exclusion_px)
+        filter_trends(some, made.templates, *(one[:N_PEER] for one in place), place, options.exclusion)
         tally.clock("TFA of the same stars", started)
 
 

@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 #: A star needs so many measurements to have a scatter, and a bin so many stars to prefer a flux.
-LEAST_POINTS, LEAST_STARS = 8, 4
+LEAST_POINTS, LEAST_STARS = 5, 4
 #: A flux is preferred to the default where its scatter is smaller by this share, and by more than chance brings in all
 #: but one of so many bins.
 _WORTHWHILE, _CHANCE = 0.05, 1e-3

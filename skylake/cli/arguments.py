@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,10 @@ _log = logs.get(__name__)
 Command = TypeVar("Command", bound=Callable[..., Any])
 #: The day of which the Modified Julian Date is 0.
 _MJD_EPOCH = datetime.datetime(1858, 11, 17)
+
+
+#: Units of lengths of time.
+_DAYS = {"s": 1.0 / 86400.0, "min": 1.0 / 1440.0, "m": 1.0 / 1440.0, "h": 1.0 / 24.0, "d": 1.0, "": 1.0}
 
 
 class Number(click.FloatRange):
@@ -63,6 +68,14 @@ def moment(text: Any) -> float:
     if time.tzinfo is not None:
         time = time.astimezone(datetime.UTC).replace(tzinfo=None)
     return (time - _MJD_EPOCH).total_seconds() / 86400.0
+
+
+def duration(text: Any) -> float:
+    """Read a length of time in days, as 10min, 0.5h or 0.0069."""
+    found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([a-z]*)", str(text).strip().lower())
+    if found is None or found[2] not in _DAYS or not float(found[1]) > 0.0:
+        raise click.BadParameter(f"{text!r} is no length of time; write it as 30s, 10min, 2h or 0.5d")
+    return float(found[1]) * _DAYS[found[2]]
 
 
 def moment_text(mjd: float | None) -> str:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from skylake.lake import Lake
 
 #: Pictures of a calibration, by their names.
-PICTURES = ("magnitude", "colour", "position", "airmass", "time", "transparency", "map", "repeatability")
+PICTURES = (
+    "magnitude", "colour", "position", "airmass", "time", "transparency", "map", "repeatability", "noise",
+)  # fmt: skip
 _EXAMPLE = """\b
 skylake plot LAKE --camera sim -o pictures
 skylake plot LAKE time airmass --camera sim --night 20240407 --version 2 -o pictures
@@ -107,7 +109,8 @@ def plot(
     magnitude, colour and position show the zeropoint of each star less that of its frame; airmass and time the
     zeropoints of frames with the extinction and the level of clear nights; transparency how much light came through,
     relative to clear nights; map the residuals over the field; repeatability how far stars scatter from frame to
-    frame, beside what their errors let expect. Error bars are random; the error that all share is in the title.
+    frame, beside what their errors let expect; noise how far targets do within a night, in each flux, beside photons,
+    scintillation and floor. Error bars are random; the error that all share is in the title.
     """
     from skylake.cli.camera_names import require_camera
     from skylake.cli.output import writing

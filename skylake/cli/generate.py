@@ -14,7 +14,7 @@ from skylake.cli.main import cli
 from skylake.resources import folder
 from skylake.schema.row_types import frame_row_module
 from skylake.schema.schema_ddl import ddl, duckdb_flags, postgres_flags
-from skylake.schema.tables import TABLES, Column, TableSchema, flag_texts, load
+from skylake.schema.tables import ON_REQUEST, TABLES, Column, TableSchema, flag_texts, load
 
 _REFERENCE = """# Command reference
 
@@ -25,8 +25,8 @@ _DICTIONARY = """# Data dictionary
 
 <!-- Generated from schemas/*.yaml by `make generated`; do not edit. -->
 
-The tables of a lake, in the order in which they are made. Names and meanings are stable: columns are only
-added, and types only widened.
+The tables of a lake, in the order in which they are made; the last two are made on request. Names and meanings are
+stable: columns are only added, and types only widened.
 
 - Null means unknown or not applicable. Only columns marked `null` may be null. No table holds NaN.
 - The *calibration aperture* is the one that `apertures.flux` of the camera profile names. *Total flux* is flux
@@ -62,7 +62,7 @@ def _pages(command: click.Command, name: str, parent: click.Context | None = Non
 
 def dictionary() -> str:
     """Return the data dictionary as Markdown."""
-    parts = [_DICTIONARY, *(_table_section(load(name)) for name in TABLES)]
+    parts = [_DICTIONARY, *(_table_section(load(name)) for name in (*TABLES, *ON_REQUEST))]
     parts.append(_table_section(load("catalog"), title="Reference catalogs"))
     parts.append(_flag_section())
     return "\n".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from skylake.cli.arguments import (
     Command,
     as_of_option,
     declination,
+    duration,
     moment,
     night,
     open_snapshot,
@@ -24,22 +26,25 @@ from skylake.cli.arguments import (
     readable_lake_argument,
     right_ascension,
 )
+from skylake.cli.sky_arguments import cone_option, moc_option, sky_region
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from skylake.lake import Snapshot
+    from skylake.reading.curve_options import CurveOptions
     from skylake.report.stars.chosen_points import PointChoice
-    from skylake.report.stars.field_export import SkyRegion
     from skylake.report.stars.star_curves import CurveChoice
+    from skylake.sky.sky_region import SkyRegion
 
 #: As ``skylake.report.curve_fluxes.FLUX_CHOICES``, which takes time to import.
 _FLUXES = ("best", "calibrated", "hybrid1", "hybrid2", "hybrid3", "psf", "aper1", "aper2", "aper3")
 _TABLES = ("csv", "ecsv", "fits", "votable", "parquet", "json")
 _DATABASES = ("aavso", "etd", "exotic")
 _SUFFIXES = {"votable": "vot", "aavso": "txt", "etd": "txt", "exotic": "csv"}
+#: As ``skylake.flow.curves.detrend_field.METHODS``.
+_METHODS = ("ensemble", "epd", "joint", "tfa", "sysrem")
 _MEASURED = ("forced", "detected")
-_DAYS = {"s": 1.0 / 86400.0, "min": 1.0 / 1440.0, "m": 1.0 / 1440.0, "h": 1.0 / 24.0, "d": 1.0, "": 1.0}
 _EXAMPLES = """\b
 skylake lc LAKE 188.7362 -1.3958 --plot star.png
 skylake lc LAKE "12:34:56.7 -01:23:45" --period 0.5467 --bin 20min -o star.ecsv
@@ -48,14 +53,6 @@ skylake lc LAKE --all --cone 188.7,-1.4,1800 -o field.parquet
 """
 #: A right ascension below this is no BJD: dates without their first digits.
 _LEAST_BJD = 2_400_000.0
-
-
-def _duration(text: Any) -> float:
-    """Read a length of time in days, as 10min, 0.5h or 0.0069."""
-    found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([a-z]*)", str(text).strip().lower())
-    if found is None or found[2] not in _DAYS or not float(found[1]) > 0.0:
-        raise click.BadParameter(f"{text!r} is no length of time; write it as 30s, 10min, 2h or 0.5d")
-    return float(found[1]) * _DAYS[found[2]]
 
 
 def _epoch(text: Any) -> float:
@@ -99,13 +96,6 @@ def _place(text: Any) -> Path:
     return path if path.is_dir() else output_file(text)
 
 
-def _cone(text: Any) -> tuple[float, float, float]:
-    words = str(text).replace(",", " ").split()
-    if len(words) != 3:
-        raise click.BadParameter(f"{text!r} is no cone; write RA,DEC,ARCSEC, as in 188.7,-1.4,1800")
-    return right_ascension(words[0]), declination(words[1]), radius_arcsec(words[2])
-
-
 @dataclass(frozen=True, slots=True)
 class LightCurveOptions:
     """The options of ``skylake lc`` as they are given."""
@@ -126,6 +116,8 @@ class LightCurveOptions:
     width: float | None = None
     period: float | None = None
     epoch: float | None = None
+    detrend: Any = None
+    duration: float | None = None
     form: str | None = None
     observer: str = ""
     name: str | None = None
@@ -146,7 +138,8 @@ class LightCurveOptions:
 
     def point_choice(self, snapshot: Snapshot) -> PointChoice:
         """Return which points of a curve are wanted."""
-        from skylake.report.stars.chosen_points import PointChoice, frames_of_nights
+        from skylake.lake.access.curve_rows import frames_of_nights
+        from skylake.report.stars.chosen_points import PointChoice
 
         start = self.start if isinstance(self.start, _Moment) else _Moment()
         end = self.end or _Moment()
@@ -181,13 +174,10 @@ class LightCurveOptions:
     def region(self) -> SkyRegion:
         """Return the part of the sky whose stars are wanted."""
         from skylake.errors import UsageError
-        from skylake.report.stars.field_export import SkyRegion
 
         if (self.cone is None) == (self.moc is None):
             raise UsageError("--all exports a part of the sky; name it by --cone RA,DEC,ARCSEC or --moc FILE")
-        if self.cone is not None:
-            return SkyRegion.of_cone(self.cone[0], self.cone[1], self.cone[2] / 3600.0)
-        return SkyRegion.of_moc(self.moc or Path())
+        return sky_region(self.cone, self.moc)
 
 
 def _options(command: Command) -> Command:
@@ -225,16 +215,8 @@ _STARS = [
         help="Ask the name service of the CDS, through the network, for names that the lake does not know.",
     ),
     click.option("--all", "is_all", is_flag=True, help="All stars in --cone or --moc."),
-    click.option(
-        "--cone", type=_cone, metavar="RA,DEC,ARCSEC", help="With --all: position (degrees) and radius."
-    ),
-    click.option(
-        "--moc",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        metavar="FILE",
-        help="With --all: a coverage map (FITS, JSON or text).",
-        shell_complete=completion.files,
-    ),
+    cone_option("With --all: position (degrees) and radius."),
+    moc_option("With --all: a coverage map (FITS, JSON or text)."),
 ]
 _POINTS = [
     click.option(
@@ -269,13 +251,27 @@ _POINTS = [
     click.option(
         "--bin",
         "width",
-        type=_duration,
+        type=duration,
         metavar="WIDTH",
         help="Means in bins, as 10min or 2h; with --period in phase.",
     ),
-    click.option("--period", type=_duration, metavar="P", help="Fold with a period: days, or as 13.1h."),
+    click.option("--period", type=duration, metavar="P", help="Fold with a period: days, or as 13.1h."),
     click.option(
         "--epoch", type=_epoch, metavar="BJD", help="Time of phase 0; that of the first point by default."
+    ),
+    click.option(
+        "--detrend",
+        type=click.Choice(_METHODS),
+        help="Take off trends that the stars around show, or a table `detrended` has: ensemble, what all stars of a "
+        "frame lose alike; joint, also what follows from position, image shape, sky and airmass, fitted with the "
+        "signal of the star, of --period if that is given; epd, the same without a signal; tfa; sysrem. mag_raw is "
+        "the magnitude before.",
+    ),
+    click.option(
+        "--duration",
+        type=duration,
+        metavar="WIDTH",
+        help="With --detrend joint, --period and --epoch: the signal is a transit of this duration.",
     ),
 ]
 _RESULTS = [
@@ -356,7 +352,19 @@ def export_star(snapshot: Snapshot, star: str, options: LightCurveOptions) -> No
 def _curve_of(snapshot: Snapshot, star: str, options: LightCurveOptions) -> dict[str, Any]:
     from skylake.report.stars.star_curves import star_curve
 
-    return options.point_choice(snapshot).chosen(star_curve(snapshot, star, options.curve_choice))
+    curve = options.point_choice(snapshot).chosen(star_curve(snapshot, star, options.curve_choice))
+    return _detrended(snapshot, curve, options)
+
+
+def _detrended(snapshot: Snapshot, curve: dict[str, Any], options: LightCurveOptions) -> dict[str, Any]:
+    from skylake.errors import UsageError
+    from skylake.reading.curve_options import detrended
+
+    if options.duration is not None and (options.detrend != "joint" or options.period is None):
+        raise UsageError("--duration is that of a transit; add --detrend joint, --period and --epoch")
+    given: CurveOptions = {"detrend": options.detrend, "duration_d": options.duration}
+    given |= {"period_d": options.period, "epoch_bjd": options.epoch}
+    return detrended(snapshot, curve, given)
 
 
 def _say_what_it_is(curve: dict[str, Any]) -> None:
@@ -365,12 +373,26 @@ def _say_what_it_is(curve: dict[str, Any]) -> None:
         if curve["measured"] == "forced" and "flux_used" in band:
             which = f"{band.get('camera')} {band['band']}: flux {band['flux_used']}, in which such stars repeat best"
             click.echo(f"{which}; --flux calibrated gives that of the zeropoints", err=True)
+    for band in curve.get("detrended", ()):
+        click.echo(_how_detrended(band), err=True)
     if curve["catalog"] == "sources":
         click.echo(
             f"no catalog has the star {curve['object_id']}: these are its detections, with magnitudes of a star of "
             "the pivot colour; mag_systematic_err has the range of colours",
             err=True,
         )
+
+
+def _how_detrended(band: dict[str, Any]) -> str:
+    """Return how a light curve was detrended, in words."""
+    where = (
+        f"from the table {band['table']}" if "table" in band else f"with {band['n_stars'] - 1} stars around"
+    )
+    text = f"{band['camera']} {band['band']}: {band['detrended']} magnitudes, {where}"
+    if band.get("period_d") is None:
+        return text + ("; no signal was fitted" if band["detrended"] == "joint" else "")
+    size = f"{1000 * band['amplitude']:.1f} +- {1000 * band['amplitude_err']:.1f} mmag"
+    return f"{text}; signal of {band['period_d']:.6g} d, {size}"
 
 
 def _table(curve: dict[str, Any], options: LightCurveOptions) -> pa.Table:
@@ -421,9 +443,17 @@ def _write_picture(snapshot: Snapshot, curve: dict[str, Any], options: LightCurv
     choice = PointChoice(period_d=options.period, epoch_bjd=options.epoch)
     bins = None if options.width is None else _table(curve, options)
     check = check_star(snapshot, curve, options.check, options.curve_choice)
+    if check is not None and options.detrend is not None:
+        check = _detrended(snapshot, check, _without_signal(options))
     with writing(options.plot):
         save(star_figure(curve, choice.fold(curve), bins, check), options.plot)
     click.echo(f"wrote {options.plot}", err=True)
+
+
+def _without_signal(options: LightCurveOptions) -> LightCurveOptions:
+    """Return the options for a check star, which has no signal."""
+    method = "epd" if options.detrend == "joint" else options.detrend
+    return dataclasses.replace(options, detrend=method, period=None, epoch=None, duration=None)
 
 
 def _file_of(star: str, options: LightCurveOptions) -> Path | None:
@@ -484,6 +514,10 @@ def export_field(snapshot: Snapshot, options: LightCurveOptions) -> None:
     from skylake.cli.stream_tables import write_each_star, write_stream
     from skylake.errors import UsageError
 
+    if options.detrend is not None:
+        raise UsageError(
+            "--all exports measurements as they are; `skylake detrend` makes a table of all stars"
+        )
     if options.form in _DATABASES or options.plot is not None:
         raise UsageError("--all writes tables; leave out --plot, and name a format of tables")
     region = options.region()

@@ -26,7 +26,7 @@ class Stars:
     Attributes
     ----------
     x, y : ndarray
-        Mean position on the detector, pixels.
+        Mean position on the detector or on the sky, in any unit.
     colour : ndarray or None
         Magnitudes; NaN where unknown.
     """
@@ -53,8 +53,9 @@ class DetrendOptions:
     false_alarm : float
         A signal is fitted where noise alone has it with less than this chance. A fit of one that is not there costs
         two degrees of freedom and no more, so this may be large.
-    n_templates, exclusion_px, seed
-        Of trend filtering: how many stars, how far from the star itself, and by which dice; 0 templates for none.
+    n_templates, exclusion, seed
+        Of trend filtering: how many stars, how far from the star itself in the unit of positions, and by which dice;
+        0 templates for none.
     n_effects : int
         That SysRem takes off; 0 for none.
     """
@@ -66,7 +67,7 @@ class DetrendOptions:
     durations_days: tuple[float, ...] = ()
     false_alarm: float = 1e-3
     n_templates: int = 0
-    exclusion_px: float = 20.0
+    exclusion: float = 20.0
     seed: int = 1
     n_effects: int = 0
 
@@ -123,25 +124,25 @@ def detrend_block(
     ensemble = _ensemble(curves, parameters, stars, options)
     alone = decorrelate(ensemble, parameters, None, options.decorrelation)
     decorrelated = CurveBlock(curves.time, alone.mag, curves.mag_err)
-    signal = signal or _found_signal(decorrelated, options)
+    signal = signal or found_signal(decorrelated, options)
     joint = decorrelate(ensemble, parameters, signal, options.decorrelation)
     templates, filtered, without = None, None, None
     if options.n_templates or options.n_effects:
         count = options.n_templates or len(curves.mag)
         templates = choose_templates(
-            ensemble, stars.x, stars.y, count, options.seed, options.exclusion_px, decorrelated
+            ensemble, stars.x, stars.y, count, options.seed, options.exclusion, decorrelated
         )
     if templates is not None and options.n_templates:
         field_of = (stars.x, stars.y)
-        filtered = filter_trends(ensemble, templates, *field_of, field_of, options.exclusion_px).mag
+        filtered = filter_trends(ensemble, templates, *field_of, field_of, options.exclusion).mag
     if templates is not None and options.n_effects:
         is_constant = np.isin(np.arange(len(curves.mag)), templates.star)
         without = remove_common_effects(ensemble, options.n_effects, is_constant).mag
     return Detrended(curves.mag, ensemble.mag, alone, joint, signal, filtered, without, templates)
 
 
-def _found_signal(curves: CurveBlock, options: DetrendOptions) -> Harmonics | Boxes:
-    """Return the best signal of each star; NaN where noise alone has one as good."""
+def found_signal(curves: CurveBlock, options: DetrendOptions) -> Harmonics | Boxes:
+    """Return the best signal of each star of decorrelated curves; NaN where noise alone has one as good."""
     span = (options.shortest_days, options.longest_days)
     if not options.durations_days:
         waves = lomb_scargle(curves, *span)

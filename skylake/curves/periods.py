@@ -86,7 +86,7 @@ def lomb_scargle(curves: CurveBlock, shortest_days: float, longest_days: float) 
     step = 1.0 / (SAMPLES_PER_PEAK * baseline)
     frequency = np.arange(1.0 / longest_days, 1.0 / shortest_days + step, step)
     for stars in star_chunks(n_stars, 8 * max(len(frequency), 4 * len(curves.time))):
-        part = _without_outliers(curves.of(stars))
+        part = without_outliers(curves.of(stars))
         some = np.flatnonzero(part.is_good.sum(axis=1) >= LEAST_POINTS)
         if some.size == 0:
             continue
@@ -167,7 +167,7 @@ def _check_range(shortest_days: float, longest_days: float) -> None:
         raise ValueError(f"periods from {shortest_days:g} to {longest_days:g} days are no range")
 
 
-def _without_outliers(curves: CurveBlock) -> CurveBlock:
+def without_outliers(curves: CurveBlock) -> CurveBlock:
     """Return curves without measurements that are far from the level of their star."""
     off = np.abs(curves.mag - row_medians(np.where(curves.is_good, curves.mag, np.nan))[:, None])
     spread = MAD_TO_SIGMA * row_medians(np.where(curves.is_good, off, np.nan))[:, None]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from skylake.errors import UsageError
 from skylake.report.curve_fluxes import FLUX_CHOICES, FluxChoice
 
 if TYPE_CHECKING:
+    from skylake.flow.curves.detrend_star import Method
     from skylake.lake import Snapshot
     from skylake.report.stars.chosen_points import PointChoice
     from skylake.report.stars.star_curves import CurveChoice
@@ -36,6 +37,8 @@ class CurveOptions(TypedDict, total=False):
     bin_d: float | None
     period_d: float | None
     epoch_bjd: float | None
+    detrend: Method | None
+    duration_d: float | None
 
 
 def curve_choice(options: CurveOptions) -> CurveChoice:
@@ -65,7 +68,8 @@ def point_choice(snapshot: Snapshot, options: CurveOptions) -> PointChoice:
     UsageError
         If a value is no time, or a length of time is not positive.
     """
-    from skylake.report.stars.chosen_points import PointChoice, frames_of_nights
+    from skylake.lake.access.curve_rows import frames_of_nights
+    from skylake.report.stars.chosen_points import PointChoice
 
     for name, value in (("bin_d", options.get("bin_d")), ("period_d", options.get("period_d"))):
         if value is not None and not value > 0.0:
@@ -80,6 +84,35 @@ def point_choice(snapshot: Snapshot, options: CurveOptions) -> PointChoice:
         options.get("period_d"),
         options.get("epoch_bjd"),
     )
+
+
+def detrended(snapshot: Snapshot, curve: dict[str, Any], options: CurveOptions) -> dict[str, Any]:
+    """Return a light curve, detrended if the options say so.
+
+    Raises
+    ------
+    UsageError
+        If there is no such method, or the signal is not whole.
+    LakeError
+        If the curve cannot be detrended.
+    """
+    method, duration = options.get("detrend"), options.get("duration_d")
+    if method is None:
+        if duration is not None:
+            raise UsageError("duration_d is that of a transit which detrend='joint' fits; add that")
+        return curve
+    from skylake.flow.curves.detrend_field import METHODS
+    from skylake.flow.curves.detrend_star import KnownSignal, detrended_curve
+
+    if method not in METHODS:
+        raise UsageError(f"there is no method {method!r}; detrend is one of {', '.join(METHODS)}")
+    period = options.get("period_d")
+    if duration is not None and period is None:
+        raise UsageError("a transit returns with a period; add period_d")
+    known = None
+    if method == "joint" and period is not None:
+        known = KnownSignal(period, options.get("epoch_bjd"), duration)
+    return detrended_curve(snapshot, curve, method, known)
 
 
 def _night_or_mjd(name: str, value: object) -> tuple[int | None, float | None]:

@@ -76,6 +76,11 @@ class LightCurve(Rows):
         """What is known of the star in each band: its band, catalog magnitude, number of points, median, scatter."""
         return [dict(band) for band in self._curve["bands"]]
 
+    @property
+    def detrended(self) -> list[dict[str, Any]]:
+        """How the curve of each camera and band was detrended, and the signal of the method joint; empty if not."""
+        return [dict(band) for band in self._curve.get("detrended", ())]
+
     def __repr__(self) -> str:
         bands = ", ".join(str(band["band"]) for band in self._curve["bands"])
         place = f"{self.ra_deg:.6f} {self.dec_deg:+.6f}"
@@ -96,6 +101,8 @@ def points_table(curve: dict[str, Any]) -> pa.Table:
             inner.name: pa.field(inner.name, inner.type.value_type, metadata=metadata[inner.name])
             for inner in nested.type
         }
+    raw = {b"description": b"Magnitude before it was detrended", b"unit": b"mag"}
+    fields["mag_raw"] = pa.field("mag_raw", pa.float64(), metadata=raw)
     points = curve["points"]
-    names = list(points[0]) if points else list(fields)
+    names = list(points[0]) if points else [name for name in fields if name != "mag_raw"]
     return pa.Table.from_pylist(points, schema=pa.schema([fields[name] for name in names]))

@@ -18,7 +18,7 @@ from skylake.lake import Lake
 from skylake.lake.access.duckdb_tables import Door, quoted, restrict
 from skylake.lake.commits.ledger_records import LedgerEntry
 from skylake.places import Reaching, is_url
-from skylake.reading.curve_options import CurveOptions, curve_choice, point_choice
+from skylake.reading.curve_options import CurveOptions, curve_choice, detrended, point_choice
 from skylake.reading.lightcurves import LightCurve
 from skylake.reading.queries import answers
 from skylake.reading.rows import Rows, html_table
@@ -287,6 +287,12 @@ class LakeReader:
             Adds the column ``phase``, from 0 to 1.
         epoch_bjd : float or None
             Time of phase 0, BJD (TDB); None takes the first point.
+        detrend : {'ensemble', 'epd', 'joint', 'tfa', 'sysrem'} or None
+            Detrend the magnitudes with the stars around, as :func:`skylake.flow.curves.detrend_star.detrended_curve`
+            describes; those before stay as ``mag_raw``. With ``joint`` and a period, a wave of that period is fitted
+            with what is taken off.
+        duration_d : float or None
+            With ``joint``, a period and an epoch: a transit of that duration is fitted in the place of a wave, days.
 
         Raises
         ------
@@ -323,7 +329,7 @@ class LakeReader:
             curve = curve_near(self._snapshot, ra, dec, choice)
         else:
             curve = star_curve(self._snapshot, _identifier(given["object_id"]), choice)
-        return LightCurve(points.chosen(curve), points)
+        return LightCurve(detrended(self._snapshot, points.chosen(curve), options), points)
 
     def objects(
         self,

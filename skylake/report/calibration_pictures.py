@@ -16,6 +16,7 @@ from skylake.core.flags import SPOILED
 from skylake.errors import UsageError
 from skylake.lake import Lake, Snapshot
 from skylake.report.collect import MAX_MATCHES, floats, in_force
+from skylake.report.noise_plot import noise_against_magnitude
 from skylake.report.plots import residuals_over_field
 from skylake.report.repeatability_plot import repeatability
 from skylake.report.style import Floats
@@ -72,8 +73,8 @@ class _Calibration:
     ----------
     title : str
         Camera, nights, band, catalog and version.
-    zeropoints, frames, matches, nights : pyarrow.Table
-        Of the band; `nights` are rows of ``photometric_nights``. All frames.
+    zeropoints, frames, matches, nights, repeats : pyarrow.Table
+        Of the band; `nights` are rows of ``photometric_nights``, `repeats` of ``repeatability``. All frames.
     """
 
     title: str
@@ -82,6 +83,7 @@ class _Calibration:
     frames: pa.Table
     matches: pa.Table
     nights: pa.Table
+    repeats: pa.Table
 
 
 def calibration_pictures(
@@ -94,8 +96,8 @@ def calibration_pictures(
     snapshot : Snapshot
     choice : CalibrationChoice
     names : sequence of str
-        Of ``magnitude``, ``colour``, ``position``, ``airmass``, ``time``, ``transparency``, ``map`` and
-        ``repeatability``.
+        Of ``magnitude``, ``colour``, ``position``, ``airmass``, ``time``, ``transparency``, ``map``,
+        ``repeatability`` and ``noise``.
 
     Raises
     ------
@@ -124,9 +126,14 @@ def calibration_pictures(
         lambda part: choice.takes(part.camera, part.night),
     )
     matches = (
-        _matches(snapshot, choice, catalog) if set(names) - {"time", "airmass", "transparency"} else None
+        _matches(snapshot, choice, catalog)
+        if set(names) - {"time", "airmass", "transparency", "noise"}
+        else None
     )
-    judged = snapshot.read("photometric_nights", where=lambda part: choice.takes(part.camera, part.night))
+    judged, repeats = (
+        snapshot.read(table, where=lambda part: choice.takes(part.camera, part.night))
+        for table in ("photometric_nights", "repeatability")
+    )
     for band in bands:
         mine = rows.filter(pc.equal(rows["band"], band))
         versions = sorted(set(mine["version"].to_pylist()))
@@ -142,6 +149,7 @@ def calibration_pictures(
             if matches is None
             else matches.filter(pc.is_in(matches["frame_id"], mine["frame_id"].combine_chunks())),
             judged.filter(pc.and_(pc.equal(judged["band"], band), pc.equal(judged["catalog"], catalog))),
+            repeats.filter(pc.equal(repeats["band"], band)),
         )
         for name in names:
             yield f"{band}-{name}", _PICTURES[name](drawn)
@@ -248,6 +256,10 @@ def _repeatability(of: _Calibration) -> Figure:
     return repeatability(stars.zeropoint, stars.mag, floor, f"Repeatability\n{of.title}")
 
 
+def _noise(of: _Calibration) -> Figure:
+    return noise_against_magnitude(of.repeats, f"Noise\n{of.title}")
+
+
 def _frames(of: _Calibration) -> FrameZeropoints:
     rows = of.zeropoints
     found = pc.index_in(rows["frame_id"], of.frames["frame_id"])
@@ -317,4 +329,5 @@ _PICTURES: dict[str, Callable[[_Calibration], Figure]] = {
     "transparency": _transparency,
     "map": _map,
     "repeatability": _repeatability,
+    "noise": _noise,
 }

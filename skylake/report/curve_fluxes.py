@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from skylake.calibration.calibrated_forced import FORCED_FRAME_COLUMNS, ForcedPhotometry, calibrate_forced
 from skylake.errors import LakeError
 from skylake.lake import Snapshot
-from skylake.report.stars.calibration_rows import calibration_rows
+from skylake.lake.access.calibration_rows import calibration_rows
 from skylake.schema import arrow_schema, load
 from skylake.table.curve_points import CurvePoints
 from skylake.table.forced_lightcurves import finish

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +14,11 @@ from skylake.core.ids import text_id
 from skylake.core.sphere import INDEX_ORDER, healpix_centre, separation_deg
 from skylake.errors import LakeError, UnknownName, UsageError
 from skylake.lake import Snapshot
+from skylake.lake.access.curve_rows import Measured
+from skylake.lake.access.rows_in import rows_in
 from skylake.report.curve_fluxes import FluxChoice, in_flux
 from skylake.report.stars.detection_curves import DETECTIONS, DetectedStar, detected_star, detection_curve
 from skylake.report.stars.matched_curves import matched_curve
-from skylake.report.stars.rows_in import rows_in
 
 #: A star is looked for within this distance of a position.
 _REACH_ARCSEC = 60.0
@@ -29,8 +30,6 @@ _AT_INDEX_ARCSEC = 1.0
 #: How many times as far one looks for the nearest star, again and again, where there is none.
 _WIDER = 8.0
 _FARTHEST_DEG = 180.0
-#: Which measurements of a star: those at its place, detected or not, or its detections.
-Measured = Literal["forced", "detected"]
 #: Values that are given once for a star, not for each band.
 _OF_THE_STAR = ("object_id", "catalog", "version", "ra_deg", "dec_deg")
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from skylake.errors import ConfigurationError
 from skylake.resources import folder
 from skylake.schema.evolution import flag_refusals, is_same, refusals
-from skylake.schema.tables import TABLES, TableSchema, load, read_schema, read_yaml
+from skylake.schema.tables import ON_REQUEST, TABLES, TableSchema, load, read_schema, read_yaml
 
 CHECKSUMS = "SHA256SUMS"
 FLAGS = "flags"
-#: All that is recorded: tables, reference catalogs, and the registry of flag bits.
-RECORDED = (*TABLES, "catalog", FLAGS)
+#: All that is recorded: tables, also those made on request, reference catalogs, and the registry of flag bits.
+RECORDED = (*TABLES, *ON_REQUEST, "catalog", FLAGS)
 _COMMAND = "`make deployed-schemas`"
 
 

@@ -15,6 +15,8 @@ from skylake.core.ids import config_sha256
 from skylake.errors import ConfigurationError
 from skylake.resources import folder
 
+#: Schemas of tables that commands make on request, under any name; a lake has them only then.
+ON_REQUEST = ("detrended", "periods")
 #: Schemas that are not tables of a lake.
 _NO_TABLES = ("catalog", "flags")
 _FIRST = (
@@ -33,7 +35,9 @@ _FIRST = (
     "global_solutions",
     "star_magnitudes",
 )
-_FOUND = sorted(path.stem for path in folder("schemas").glob("*.yaml") if path.stem not in _NO_TABLES)
+_FOUND = sorted(
+    path.stem for path in folder("schemas").glob("*.yaml") if path.stem not in (*_NO_TABLES, *ON_REQUEST)
+)
 #: Tables of every lake, in the order in which they are made; a lake may also have tables of its users.
 TABLES = (*_FIRST, *(name for name in _FOUND if name not in _FIRST))
 
@@ -219,9 +223,22 @@ def load(name: str) -> TableSchema:
 @cache
 def _load(name: str) -> TableSchema:
     path = folder("schemas") / f"{name}.yaml"
-    if name not in (*TABLES, "catalog") or not path.is_file():
+    if name not in (*TABLES, *ON_REQUEST, "catalog") or not path.is_file():
         raise ConfigurationError(f"there is no table {name!r}; the tables are {', '.join(TABLES)}")
     return read_schema(path)
+
+
+def on_request(name: str, called: str | None = None) -> TableSchema:
+    """Return the schema of a table that a command makes on request.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`ON_REQUEST`.
+    called : str or None
+        What the table is called in its lake.
+    """
+    return replace(_load(name), name=called or name)
 
 
 def register(schemas: Iterable[TableSchema]) -> None:

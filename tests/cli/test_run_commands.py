@@ -385,7 +385,17 @@ def test_frames_that_changed_their_band_have_no_difference(
 def test_a_calibration_is_drawn(lake: Path, tmp_path: Path, well: Run, skylake_command: Run) -> None:
     out = tmp_path / "pictures"
     files = well("plot", lake, "--camera", "small", "-o", out, "--json").json
-    names = ("magnitude", "colour", "position", "airmass", "time", "transparency", "map", "repeatability")
+    names = (
+        "magnitude",
+        "colour",
+        "position",
+        "airmass",
+        "time",
+        "transparency",
+        "map",
+        "repeatability",
+        "noise",
+    )
     assert files == [str(out / f"small-V-{name}.png") for name in names]
     assert all(Path(file).read_bytes().startswith(b"\x89PNG") for file in files)
     (one,) = well(

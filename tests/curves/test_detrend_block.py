@@ -43,7 +43,7 @@ def spread(mag: np.ndarray) -> float:
 
 def test_all_magnitudes_stand_side_by_side_and_the_period_is_found() -> None:
     curves, stars, trend, _ = field(1)
-    options = DetrendOptions(n_templates=20, exclusion_px=30, n_effects=1)
+    options = DetrendOptions(n_templates=20, exclusion=30, n_effects=1)
     made = detrend_block(curves, ExternalParameters(temperature=trend), stars, None, options)
     assert spread(made.raw) > 10 and spread(made.ensemble) > 1.2
     assert spread(made.alone.mag) < 1.05 and spread(made.joint.mag) < 1.05

@@ -11,19 +11,17 @@ from typing import Any
 import dask
 import pyarrow as pa
 
-from skylake.core.ids import config_sha256
-from skylake.errors import ConfigurationError, UsageError
+from skylake.errors import UsageError
 from skylake.flow.execution.cluster import Inline, Workers
 from skylake.flow.execution.run_progress import Progress, Silent
-from skylake.flow.execution.task_guard import value_of
-from skylake.lake import Commit, Lake, Part, Snapshot
+from skylake.flow.own_tables import TableRequest, commit_table, held_part
+from skylake.lake import Lake, Snapshot
 from skylake.lake.access.gathered_views import gather, needed
 from skylake.lake.layout import part_file
 from skylake.lake.storage.parts import PartFile, sort_rows, write_part_file
 from skylake.places import is_url
 from skylake.schema import TableSchema, arrow_schema, conform
 from skylake.schema.digest import add_digests
-from skylake.schema.tables import in_force, require_plain_names
 from skylake.sky.crossmatch import (
     Neighbours,
     match_graph,
@@ -140,63 +138,23 @@ def crossmatch(
     tables = open_side(snapshot, request.left), open_side(snapshot, request.right)
     left, right = sides(*tables, (request.left_columns, request.right_columns), request.suffixes)
     schema = result_schema(name, left, right, request.text)
-    configuration = {"crossmatch": asdict(request)}
-    inputs = {
-        "configuration": config_sha256(configuration),
-        "left": tables[0].identity,
-        "right": tables[1].identity,
-    }
-    held = _held(current, schema, inputs, replace)
+    identities = {"left": tables[0].identity, "right": tables[1].identity}
+    wanted = TableRequest(PART, schema, asdict(request), identities)
+    held = held_part(current, wanted, replace)
     if held is not None:
         return CrossmatchReport(name, held.n_rows, 0, current.number, made=False)
     pixels = partitions(*tables, request.neighbours)
     if reads_few(*tables, request.neighbours, pixels, _FEW_ROWS):
         workers = Inline()
-    commit = Commit(f"crossmatch {name}", f"{request.left}, {request.right}", base=current.number)
-    commit.configure([configuration])
-    with in_force(schema), lake.stage(f"crossmatch-{name}") as staging:
-        frames = match_graph(left, right, request.neighbours, pixels) if pixels else []
-        files = _written(frames, pixels, schema, staging, workers, progress)
-        part = Part(name, PART, files, inputs=inputs, schema_sha256=schema.sha256)
-        commit.replace(part, staging)
-        made = lake.commit(commit)
+    frames = match_graph(left, right, request.neighbours, pixels) if pixels else []
+
+    def tasks(staging: Path) -> list[Any]:
+        write = dask.delayed(write_partition, pure=False)
+        return [write(frame, pixel, schema, staging) for frame, pixel in zip(frames, pixels, strict=True)]
+
+    made_of = f"{request.left}, {request.right}"
+    part, made = commit_table(lake, current, wanted, made_of, tasks, workers, progress)
     return CrossmatchReport(name, part.n_rows, len(pixels), made.number, made=True)
-
-
-def _held(snapshot: Snapshot, schema: TableSchema, inputs: dict[str, str], replace: bool) -> Part | None:
-    """Return the part that the lake has already, if it was made in the same way of the same rows.
-
-    Raises
-    ------
-    UsageError
-        If the name cannot be used.
-    """
-    name = schema.name
-    try:
-        require_plain_names(schema)
-    except ConfigurationError as error:
-        raise UsageError(str(error)) from error
-    if name not in snapshot.tables:
-        if name in _views(snapshot):
-            raise UsageError(f"the name {name!r} is that of a view of skylake; give another name")
-        return None
-    part = snapshot.part(name, PART)
-    if part is None:
-        raise UsageError(f"the lake has a table {name!r} that is no crossmatch; give another name")
-    if part.inputs["configuration"] == inputs["configuration"]:
-        version = snapshot.version(name)
-        is_same = part.inputs == inputs and part.schema_sha256 == schema.sha256
-        return part if is_same and version.has_whole(part) else None
-    if not replace:
-        raise UsageError(f"the lake has a table {name!r} of another match; give another name or --replace")
-    return None
-
-
-def _views(snapshot: Snapshot) -> set[str]:
-    """Return the names that SQL has besides those of tables."""
-    query = """SELECT table_name FROM information_schema.tables
-        UNION SELECT schema_name FROM information_schema.schemata"""
-    return {name for (name,) in snapshot.duckdb().execute(query).fetchall()}
 
 
 def open_side(snapshot: Snapshot, name: str) -> HatsFiles:
@@ -245,24 +203,6 @@ def _table(snapshot: Snapshot, name: str) -> HatsFiles:
 
 def _gathered(schema: TableSchema, rows: pa.Table, columns: Sequence[str]) -> pa.Table:
     return gather([rows], schema, columns)
-
-
-def _written(
-    frames: Sequence[Any],
-    pixels: Sequence[Pixel],
-    schema: TableSchema,
-    staging: Path,
-    workers: Workers,
-    progress: Progress,
-) -> tuple[PartFile, ...]:
-    """Compute the partitions of a match, each written by the worker that has made it."""
-    write = dask.delayed(write_partition, pure=False)
-    tasks = [write(frame, pixel, schema, staging) for frame, pixel in zip(frames, pixels, strict=True)]
-    progress.begin(f"crossmatch {schema.name}", len(tasks))
-    results = workers.run(tasks, lambda *_: progress.advance())
-    progress.end()
-    files = [value_of(result, f"{schema.name} could not be matched") for result in results]
-    return tuple(sorted((file for file in files if file is not None), key=lambda file: file.path))
 
 
 def write_partition(frame: Any, pixel: Pixel, schema: TableSchema, staging: Path) -> PartFile | None:

@@ -11,8 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.errors import LakeError
-from skylake.lake import Snapshot
-from skylake.lake.storage.parts import Part
 from skylake.report.stars.star_picture import Fold
 from skylake.report.stars.time_bins import binned, with_phase
 
@@ -26,7 +24,7 @@ class PointChoice:
     start_mjd, end_mjd : float or None
         Times of mid-exposure, MJD (UTC): from the first up to, but without, the second.
     frames : pyarrow.Array or None
-        Identifiers of frames, as those of :func:`frames_of_nights`.
+        Identifiers of frames, as those of :func:`skylake.lake.access.curve_rows.frames_of_nights`.
     band : str or None
     width_d : float or None
         Width of bins, days.
@@ -88,17 +86,6 @@ class PointChoice:
         if fold is not None:
             points = with_phase(points, fold.period_d, fold.epoch_bjd)
         return points if self.width_d is None else binned(points, self.width_d, self.period_d)
-
-
-def frames_of_nights(snapshot: Snapshot, first: int | None, last: int | None) -> pa.Array | None:
-    """Return the identifiers of the frames of nights, both included; None if neither is given."""
-    if first is None and last is None:
-        return None
-
-    def chosen(part: Part) -> bool:
-        return part.night is not None and (first or part.night) <= part.night <= (last or part.night)
-
-    return snapshot.read("frames", ["frame_id"], chosen)["frame_id"].combine_chunks()
 
 
 def _what_there_is(curve: dict[str, Any]) -> str:

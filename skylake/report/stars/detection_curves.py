@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.calibration.calibrated_matches import FRAME_COLUMNS, calibrate_matches
-from skylake.core.camera import Site
 from skylake.core.sphere import healpix_index, offset, separation_deg, tangent_basis, unit_vectors
 from skylake.lake import Snapshot
-from skylake.report.stars.calibration_rows import calibration_rows
+from skylake.lake.access.calibration_rows import calibration_rows
+from skylake.lake.cameras.camera_sites import sites_of
 from skylake.table.lightcurves import lightcurves_table
 
 Floats = npt.NDArray[np.float64]
@@ -170,7 +170,9 @@ def detection_curve(
     frames, zeropoints = calibration_rows(snapshot, rows, FRAME_COLUMNS, version=version)
     rows = _as_matches(rows, star, zeropoints)
     return lightcurves_table(
-        rows, calibrate_matches(rows, frames, zeropoints, flux), sites_of(snapshot, rows)
+        rows,
+        calibrate_matches(rows, frames, zeropoints, flux),
+        sites_of(snapshot.layout, rows["camera"].to_pylist()),
     )
 
 
@@ -201,12 +203,3 @@ def _as_matches(rows: pa.Table, star: DetectedStar, zeropoints: pa.Table) -> pa.
     for name, values in added.items():
         rows = rows.append_column(name, values)
     return rows
-
-
-def sites_of(snapshot: Snapshot, rows: pa.Table) -> dict[str, Site]:
-    """Return the site of each camera that measured some rows, for barycentric times."""
-    from skylake.cameras.profile_json import from_json
-
-    # Without a profile the Earth's centre stands in for the site, at most 21 ms off.
-    profiles = {name: snapshot.layout.profile(name) for name in set(rows["camera"].to_pylist())}
-    return {name: from_json(path).base.site if path.is_file() else Site() for name, path in profiles.items()}

@@ -3,83 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from skylake.core.sphere import INDEX_ORDER, IntArray, healpix_index, within
-from skylake.errors import UsageError
 from skylake.lake import Snapshot
-from skylake.report.curves import Measured
-from skylake.report.stars.rows_in import rows_in
+from skylake.lake.access.curve_rows import TABLES, Measured, curve_pieces, curve_rows, points_of
 from skylake.schema import arrow_schema, load
-from skylake.sky.cone import touched_pixels
-from skylake.sky.pixels import Pixel, cone_ranges, pixel_range
+from skylake.sky.sky_region import SkyRegion
 
-#: Rows of the files, each a night of a star, that are read at a time.
-_ROWS_AT_A_TIME = 20_000
-_TABLES: dict[Measured, tuple[str, str, str]] = {
-    "forced": ("forced_lightcurves", "ref_id", "origin"),
-    "detected": ("lightcurves", "object_id", "catalog"),
-}
+#: Measurements that are read at a time.
+_POINTS_AT_A_TIME = 2_000_000
 #: Columns of a point, of those that its table has; others are null.
 _POINT = (
     "frame_id", "mjd_mid", "bjd_tdb", "flux", "flux_err", "mag", "mag_err", "mag_random_err", "mag_systematic_err",
     "zp_random_err", "mag_limit", "x_px", "y_px", "flags",
 )  # fmt: skip
 _NESTED = ("lightcurve", "lightcurve_errors")
-
-
-@dataclass(frozen=True, slots=True)
-class SkyRegion:
-    """A part of the sky.
-
-    Attributes
-    ----------
-    ranges : ndarray of int64, shape (n, 2)
-        Half-open ranges of the HEALPix index, order 29, that cover it.
-    cone : tuple of float or None
-        Right ascension, declination and radius, degrees, of a cone; the ranges are all of any other region.
-    """
-
-    ranges: IntArray
-    cone: tuple[float, float, float] | None = None
-
-    @classmethod
-    def of_cone(cls, ra_deg: float, dec_deg: float, radius_deg: float) -> SkyRegion:
-        """Return a cone."""
-        return cls(cone_ranges(ra_deg, dec_deg, radius_deg), (ra_deg, dec_deg, radius_deg))
-
-    @classmethod
-    def of_moc(cls, path: Path) -> SkyRegion:
-        """Return the region of a multi-order coverage map: a file of FITS, JSON or text.
-
-        Raises
-        ------
-        UsageError
-            If the file cannot be read as one.
-        """
-        from mocpy import MOC
-
-        form = {".json": "json", ".txt": "ascii"}.get(path.suffix.lower(), "fits")
-        try:
-            ranges = MOC.load(path, format=form).to_depth29_ranges
-        except (OSError, ValueError, RuntimeError) as error:
-            raise UsageError(f"{path}: this is no coverage map ({error}); name a MOC") from error
-        return cls(np.asarray(ranges, np.int64).reshape(-1, 2))
-
-    def holds(self, ra_deg: Any, dec_deg: Any) -> npt.NDArray[np.bool_]:
-        """Return which positions are in the region."""
-        if self.cone is not None:
-            return np.asarray(within(*self.cone, ra_deg, dec_deg))
-        index = healpix_index(ra_deg, dec_deg)
-        place = np.minimum(np.searchsorted(self.ranges[:, 1], index, side="right"), len(self.ranges) - 1)
-        return np.asarray((self.ranges[place, 0] <= index) & (index < self.ranges[place, 1]))
 
 
 def field_points(
@@ -129,33 +69,10 @@ def _curves_of_stars(
 
 def _curves(snapshot: Snapshot, region: SkyRegion, kind: Measured) -> Iterator[pa.Table]:
     """Yield merged light curves with the columns object_id and catalog of their stars."""
-    table, number, catalog = _TABLES[kind]
-    leaves = snapshot.version(table).leaves
-    for pixel in touched_pixels(sorted(leaves), region.ranges):
-        n_rows = sum(count or 0 for count in leaves[pixel].values())
-        for ranges in _pieces(pixel, region.ranges, n_rows):
-            rows = rows_in(snapshot, table, ranges)
-            rows = rows.filter(pa.array(region.holds(rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy())))
-            if rows.num_rows == 0:
-                continue
-            if kind == "forced":
-                rows = rows.append_column("object_id", pc.coalesce(rows[number], rows["star_id"]))
-                rows = rows.drop_columns("catalog").rename_columns({catalog: "catalog"})
-            yield rows.sort_by([("object_id", "ascending"), ("band", "ascending")])
-
-
-def _pieces(pixel: Pixel, ranges: IntArray, n_rows: int) -> Iterator[IntArray]:
-    """Yield ranges within a pixel, piece by piece, so that each has few rows."""
-    order, number = pixel
-    deeper = 0
-    while n_rows > _ROWS_AT_A_TIME * 4**deeper and order + deeper < INDEX_ORDER:
-        deeper += 1
-    for child in range(number << (2 * deeper), (number + 1) << (2 * deeper)):
-        low, high = pixel_range(order + deeper, child)
-        inside = np.clip(ranges, low, high)
-        inside = inside[inside[:, 0] < inside[:, 1]]
-        if len(inside):
-            yield inside
+    for pixel, _ in curve_pieces(snapshot, TABLES[kind][0], region, _POINTS_AT_A_TIME):
+        rows = curve_rows(snapshot, kind, region.inside(pixel), region)
+        if rows.num_rows:
+            yield rows
 
 
 def _stars(rows: pa.Table) -> list[tuple[str, int]]:
@@ -164,13 +81,10 @@ def _stars(rows: pa.Table) -> list[tuple[str, int]]:
 
 def _flat(rows: pa.Table, kind: Measured) -> pa.Table:
     """Return the measurements of light curves, one in a row."""
-    counts = rows["n_points"].to_numpy()
-    which = pa.array(np.repeat(np.arange(rows.num_rows), counts))
+    values = points_of(rows)
+    which = values["curve"]
     star = {name: rows[name].take(which) for name in ("object_id", "catalog", "ra_deg", "dec_deg", "band")}
-    values = _values(rows, len(which))
-    # Older rows have the camera in each measurement only.
-    camera = values.pop("camera") if "camera" in values else rows["camera"].take(which)
-    star |= {"camera": camera, "measured": pa.array([kind] * len(which), pa.string())}
+    star |= {"camera": values["camera"], "measured": pa.array([kind] * len(which), pa.string())}
     fields = _fields()
     arrays = {name: star.get(name, values.get(name)) for name in fields}
     columns = [
@@ -182,20 +96,6 @@ def _flat(rows: pa.Table, kind: Measured) -> pa.Table:
 
 def _cast(values: Any, kind: pa.DataType) -> Any:
     return values.cast(kind)
-
-
-def _values(rows: pa.Table, count: int) -> dict[str, pa.Array]:
-    """Return the inner columns of light curves, one value for each measurement."""
-    found: dict[str, pa.Array] = {}
-    for name in _NESTED:
-        nested = rows[name].combine_chunks()
-        if nested.null_count:
-            continue
-        for field in nested.type:
-            flat = pc.struct_field(nested, field.name).flatten()
-            if len(flat) == count:
-                found[field.name] = flat
-    return found
 
 
 def _fields() -> dict[str, pa.Field]:

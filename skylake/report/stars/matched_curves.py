@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 from skylake.calibration.calibrated_matches import FRAME_COLUMNS, calibrate_matches
 from skylake.errors import LakeError
 from skylake.lake import Snapshot
-from skylake.report.stars.calibration_rows import calibration_rows
-from skylake.report.stars.detection_curves import sites_of
+from skylake.lake.access.calibration_rows import calibration_rows
+from skylake.lake.cameras.camera_sites import sites_of
 from skylake.table.lightcurves import lightcurves_table
 
 #: Matches of a star are stored at its place in the catalog.
@@ -46,4 +46,4 @@ def matched_curve(
     measured = calibrate_matches(matches, frames, zeropoints, flux)
     if not np.isfinite(measured.flux).any():
         raise LakeError(f"no frame has the flux {flux} of this star; `--flux calibrated` is always there")
-    return lightcurves_table(matches, measured, sites_of(snapshot, matches))
+    return lightcurves_table(matches, measured, sites_of(snapshot.layout, matches["camera"].to_pylist()))

@@ -7,8 +7,9 @@ from typing import Any
 
 from skylake.core.sky_positions import position_of
 from skylake.lake import Snapshot
+from skylake.lake.access.curve_rows import Measured
 from skylake.report.curve_fluxes import FluxChoice
-from skylake.report.curves import Measured, NoCurve, curve_at, curve_named
+from skylake.report.curves import NoCurve, curve_at, curve_named
 from skylake.report.stars.star_names import place_by_sesame, place_in_catalogs
 
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from skylake.calibration.calibrated_matches import ZEROPOINT_COLUMNS
 from skylake.errors import LakeError
-from skylake.lake import Snapshot
+from skylake.lake.commits.snapshot import Snapshot
 from skylake.lake.storage.parts import Part
 
 _CHOSEN_BY = ("camera", "night", "band", "catalog")

@@ -1,0 +1,241 @@
+"""``skylake detrend`` and ``skylake periods``: jobs over the light curves of a lake."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from skylake.cli import completion, show
+from skylake.cli.arguments import (
+    Command,
+    cluster_options,
+    duration,
+    lake_argument,
+    night,
+    open_lake,
+    start_workers,
+)
+from skylake.cli.progress_bar import progress
+from skylake.cli.sky_arguments import Cone, cone_option, moc_option, sky_region
+
+if TYPE_CHECKING:
+    from skylake.flow.curves.detrend_lake import CurveTableReport
+    from skylake.flow.curves.field_blocks import CurveSource
+    from skylake.flow.curves.find_periods import Method
+    from skylake.lake import Lake
+
+_FLUXES = ("calibrated", "hybrid1", "hybrid2", "hybrid3", "psf", "aper1", "aper2", "aper3")
+_DETREND_EXAMPLE = """\b
+skylake detrend LAKE
+skylake detrend LAKE --cone 188.7,-1.4,7200 --from 20240401 --to 20240430 -o april
+"""
+
+
+def _durations(text: Any) -> tuple[float, ...]:
+    """Read lengths of time, as 1h,2h."""
+    return (
+        text
+        if isinstance(text, tuple)
+        else tuple(duration(one) for one in str(text).split(",") if one.strip())
+    )
+
+
+def curve_options(command: Command) -> Command:
+    """Add the options that say which light curves are worked on."""
+    for option in reversed(_CURVES):
+        command = option(command)
+    return command
+
+
+_CURVES = [
+    click.option(
+        "--camera", metavar="C", help="Only light curves by this camera.", shell_complete=completion.cameras
+    ),
+    click.option("--band", metavar="B", help="Only this band."),
+    click.option(
+        "--measured",
+        type=click.Choice(["detected", "forced"]),
+        default="detected",
+        show_default=True,
+        help="The detections of stars, or the measurements at the places of targets.",
+    ),
+    click.option(
+        "--flux",
+        type=click.Choice(_FLUXES),
+        default="calibrated",
+        show_default=True,
+        help="calibrated is the flux of the zeropoints. Of detections another one is an aperture.",
+    ),
+    cone_option("Only stars in a cone: position (degrees) and radius."),
+    moc_option("Only stars in a coverage map (FITS, JSON or text)."),
+    click.option("--from", "first_night", type=night, metavar="NIGHT", help="First night, YYYYMMDD."),
+    click.option("--to", "last_night", type=night, metavar="NIGHT", help="Last night."),
+    click.option("--replace", is_flag=True, help="Replace a table that was made with other options."),
+]
+
+
+def curve_source(given: dict[str, Any]) -> CurveSource:
+    """Return which light curves the options name.
+
+    Raises
+    ------
+    UsageError
+        If there is no such flux of such measurements.
+    """
+    from skylake.errors import UsageError
+    from skylake.flow.curves.field_blocks import CurveSource
+
+    flux = given["flux"]
+    if given["measured"] == "detected" and flux != "calibrated" and not flux.startswith("aper"):
+        raise UsageError(
+            f"detections have no flux {flux}; name aper1, aper2 or aper3, or add --measured forced"
+        )
+    names = ("flux", "camera", "band", "first_night", "last_night")
+    return CurveSource(given["measured"], *(given[name] for name in names))
+
+
+@click.command(epilog=_DETREND_EXAMPLE, short_help="Detrend light curves into a table.")
+@lake_argument
+@click.option("-o", "name", default="detrended", show_default=True, metavar="NAME", help="Name of the table.")
+@curve_options
+@click.option(
+    "--templates",
+    type=click.IntRange(min=0),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Stars whose curves show the trends for TFA, at most one for 20 frames; 0 for none.",
+)
+@click.option(
+    "--effects",
+    type=click.IntRange(min=0),
+    default=4,
+    show_default=True,
+    metavar="N",
+    help="Common effects that SysRem takes off; 0 for none.",
+)
+@cluster_options
+@show.as_json
+def detrend(
+    lake: Path,
+    name: str,
+    templates: int,
+    effects: int,
+    cone: Cone | None,
+    moc: Path | None,
+    replace: bool,
+    cluster: str | None,
+    workers: int | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Detrend the light curves of LAKE into a table, in several ways side by side.
+
+    mag_raw is as calibrated. mag_ensemble lacks what all stars of a frame lose alike, mag_epd also what follows from
+    position, image shape, sky, airmass, hour angle and temperature. mag_joint is mag_epd with the best wave of the
+    star fitted beside them, so that it stays whole: the one to use. mag_tfa (trend filtering) and mag_sysrem take a
+    part of signals too. Stars with fewer than 100 good measurements have no mag_epd and mag_joint, and those with
+    fewer than 5 no row. The same command again makes the table anew if light curves have changed.
+    """
+    from skylake.flow.curves.detrend_field import DetrendChoice
+    from skylake.flow.curves.detrend_lake import detrend_lake
+
+    source, region = curve_source(given), sky_region(cone, moc)
+    choice = DetrendChoice(n_templates=templates, n_effects=effects)
+    opened: Lake = open_lake(lake)
+    with start_workers(opened, cluster, workers) as pool, progress() as shown:
+        report = detrend_lake(opened, name, source, region, choice, pool, replace, shown)
+    say_made(report, as_json)
+
+
+def say_made(report: CurveTableReport, as_json: bool) -> None:
+    """Print what a job has made."""
+    text = f"{report.table}: {report.n_rows} rows" + ("" if report.made else ", up to date")
+    show.result(dataclasses.asdict(report), as_json, lambda: click.echo(text))
+
+
+_PERIODS_EXAMPLE = """\b
+skylake periods LAKE --candidates
+skylake periods LAKE --all --detrended detrended --method bls --min-period 0.5 -o transits
+"""
+
+
+@click.command(epilog=_PERIODS_EXAMPLE, short_help="Find periods of stars.")
+@lake_argument
+@click.option("-o", "name", default="periods", show_default=True, metavar="NAME", help="Name of the table.")
+@click.option("--candidates", is_flag=True, help="Only stars that vary beyond noise, by the view candidates.")
+@click.option("--all", "is_all", is_flag=True, help="All stars with light curves.")
+@curve_options
+@click.option(
+    "--detrended",
+    metavar="TABLE",
+    help="Search mag_joint of a table that `skylake detrend` has made, not the light curves as calibrated.",
+    shell_complete=completion.tables,
+)
+@click.option(
+    "--method",
+    type=click.Choice(["ls", "bls"]),
+    default="ls",
+    show_default=True,
+    help="Lomb-Scargle, a sinusoid; or box least squares, a transit, which takes seconds for each star.",
+)
+@click.option(
+    "--min-period",
+    type=duration,
+    metavar="P",
+    help="Shortest period: days, or as 2.4h; 0.1 d, for bls 0.5 d by default.",
+)
+@click.option(
+    "--max-period", type=duration, default="20", show_default=True, metavar="P", help="Longest period."
+)
+@click.option(
+    "--durations",
+    type=_durations,
+    default="1h,2h,4h",
+    show_default=True,
+    metavar="T,…",
+    help="Durations of transits that are tried.",
+)
+@cluster_options
+@show.as_json
+def periods(
+    lake: Path,
+    name: str,
+    candidates: bool,
+    is_all: bool,
+    cone: Cone | None,
+    moc: Path | None,
+    replace: bool,
+    detrended: str | None,
+    method: Method,
+    min_period: float | None,
+    max_period: float,
+    durations: tuple[float, ...],
+    cluster: str | None,
+    workers: int | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Find the best period of the stars of LAKE, into a table.
+
+    Each star has a row with its period, the chance that white noise has one as good (false_alarm), the time of
+    greatest brightness or of mid-transit (BJD, TDB), full amplitude or depth, and their errors. alias_of names the
+    cycle of the nights that a period may be an alias of. Stars have 10 good measurements or more. The same command
+    again makes the table anew if light curves have changed.
+    """
+    from skylake.errors import UsageError
+    from skylake.flow.curves.find_periods import PeriodSearch, find_periods
+
+    if sum((candidates, is_all, cone is not None or moc is not None)) != 1:
+        raise UsageError("say which stars are searched: --candidates, --all, or those in --cone or --moc")
+    source = dataclasses.replace(curve_source(given), detrended=detrended)
+    shortest = min_period or (0.1 if method == "ls" else 0.5)
+    search = PeriodSearch(method, shortest, max_period, durations)
+    region = None if candidates else sky_region(cone, moc)
+    opened: Lake = open_lake(lake)
+    with start_workers(opened, cluster, workers) as pool, progress() as shown:
+        report = find_periods(opened, name, source, region, search, pool, replace, shown)
+    say_made(report, as_json)

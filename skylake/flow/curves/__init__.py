@@ -1,0 +1,1 @@
+"""Light curves of a lake, detrended and searched for periods."""

@@ -1,0 +1,291 @@
+"""One star detrended when its light curve is read: with the stars around it, or from a table of `skylake detrend`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from skylake.core.flags import SPOILED
+from skylake.curves.curve_block import CurveBlock
+from skylake.curves.decorrelation import decorrelate
+from skylake.curves.detrend_block import found_signal
+from skylake.curves.signals import Boxes, Harmonics
+from skylake.errors import LakeError, UsageError
+from skylake.flow.curves.detrend_field import DetrendChoice, amplitudes, detrend_field, magnitudes
+from skylake.flow.curves.detrend_lake import PART, identity_of
+from skylake.flow.curves.field_blocks import (
+    WANTED_STARS,
+    CurveSource,
+    FieldBlock,
+    Points,
+    gathered,
+    read_points,
+)
+from skylake.flow.curves.frame_conditions import with_conditions
+from skylake.lake import Snapshot
+from skylake.sky.pixels import cone_ranges
+from skylake.sky.sky_region import SkyRegion
+
+Floats = npt.NDArray[np.float64]
+Method = Literal["ensemble", "epd", "joint", "tfa", "sysrem"]
+#: The table that is read where it has the star.
+TABLE = "detrended"
+#: How far stars are looked for, degrees, and how many show nothing.
+_RADII_DEG = (0.2, 0.6, 2.0, 6.0)
+_LEAST_STARS = 12
+#: Sines and cosines of a signal whose period is known.
+_HARMONICS = 4
+_SAME_DEG = 1.0 / 3600.0
+_MJD_OF_JD0 = 2_400_000.5
+_REPLACED = ("mag", "zp", "mag_limit")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSignal:
+    """A signal that is fitted with what is taken off.
+
+    Attributes
+    ----------
+    period_d : float
+    epoch_bjd : float or None
+        Mid-transit, BJD (TDB); not needed for a wave.
+    duration_d : float or None
+        Of a transit, from first to last contact; None for a wave.
+    """
+
+    period_d: float
+    epoch_bjd: float | None = None
+    duration_d: float | None = None
+
+    def shape(self) -> Harmonics | Boxes:
+        """Return the signal of one star.
+
+        Raises
+        ------
+        UsageError
+            If a transit has no epoch.
+        """
+        if self.duration_d is None:
+            return Harmonics(np.array([self.period_d]), _HARMONICS)
+        if self.epoch_bjd is None:
+            raise UsageError("a transit is fitted at its time; add --epoch, the BJD (TDB) of mid-transit")
+        middle = np.array([self.epoch_bjd - _MJD_OF_JD0])
+        return Boxes(np.array([self.period_d]), middle, np.array([self.duration_d]), 0.2)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Magnitudes of a star by frame, and what is known of them."""
+
+    mag: Mapping[int, float]
+    about: dict[str, Any]
+
+
+def detrended_curve(
+    snapshot: Snapshot, curve: dict[str, Any], method: Method, known: KnownSignal | None = None
+) -> dict[str, Any]:
+    """Return a light curve with detrended magnitudes; its points keep those before as ``mag_raw``.
+
+    The table ``detrended`` is read where it has the star and is up to date. Otherwise the star is detrended with as
+    many as 200 stars around it. Points that cannot be detrended are left out: flagged ones, those without a
+    magnitude, and those on frames with too few stars.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    curve : dict
+        As of :func:`skylake.report.curves.curve_of_object`.
+    method : {'ensemble', 'epd', 'joint', 'tfa', 'sysrem'}
+    known : KnownSignal or None
+        Of the method joint; None takes the best sinusoid, where noise alone has none as good.
+
+    Raises
+    ------
+    LakeError
+        If no point can be detrended.
+    UsageError
+        If a transit has no epoch, or a signal is given to a method that fits none.
+    """
+    if known is not None and known.duration_d is not None and method != "joint":
+        raise UsageError(f"{method} fits no transit; leave out --duration, or name --detrend joint")
+    points, bands = [], []
+    used = {(band["band"], band.get("camera")): band.get("flux_used") for band in curve["bands"]}
+    pairs = sorted({(str(one["camera"]), str(one["band"])) for one in curve["points"]})
+    for camera, band in pairs:
+        mine = [one for one in curve["points"] if (one["camera"], one["band"]) == (camera, band)]
+        flux = next((name for key, name in used.items() if key[0] == band and name is not None), None)
+        source = CurveSource(curve["measured"], flux or "calibrated", camera, band)
+        found = None if known is not None else _in_table(snapshot, curve, source, method, mine)
+        found = found or _computed(snapshot, curve, source, method, mine, known)
+        points += [_moved(one, found.mag[one["frame_id"]]) for one in mine if one["frame_id"] in found.mag]
+        bands.append({"camera": camera, "band": band, "detrended": method} | found.about)
+    points.sort(key=lambda point: (point["mjd_mid"], point["frame_id"]))
+    return curve | {"points": points, "detrended": bands}
+
+
+def _moved(point: dict[str, Any], mag: float) -> dict[str, Any]:
+    """Return a point with another magnitude."""
+    step = mag - point["mag"]
+    changed = {name: point[name] + step for name in _REPLACED if point.get(name) is not None}
+    return point | changed | {"mag_raw": point["mag"]}
+
+
+def _is_good(point: Mapping[str, Any]) -> bool:
+    error = point.get("mag_random_err") or point["mag_err"]
+    return point["mag"] is not None and bool(error) and not point["flags"] & int(SPOILED)
+
+
+def _in_table(
+    snapshot: Snapshot,
+    curve: dict[str, Any],
+    source: CurveSource,
+    method: Method,
+    points: list[dict[str, Any]],
+) -> _Found | None:
+    """Return what the table of detrended light curves has of a star; None if it lacks it, or is out of date."""
+    part = snapshot.part(TABLE, PART) if TABLE in snapshot.tables else None
+    if part is None or part.inputs["curves"] != identity_of(snapshot, source):
+        return None
+    rows = snapshot.cone(TABLE, curve["ra_deg"], curve["dec_deg"], _SAME_DEG)
+    key = {"object_id": curve["object_id"], "catalog": curve["catalog"], "camera": source.camera}
+    key |= {"band": source.band, "measured": source.kind, "flux": source.flux}
+    for row in rows.to_pylist():
+        if any(row[name] != value for name, value in key.items()):
+            continue
+        inner = row["lightcurve"]
+        pairs = zip(inner["frame_id"], inner[f"mag_{method}"], strict=True)
+        mag = {frame: value for frame, value in pairs if value is not None}
+        if mag and {one["frame_id"] for one in points if _is_good(one)} <= set(inner["frame_id"]):
+            signal = {name: row[name] for name in ("period_d", "amplitude", "amplitude_err")}
+            about = {"n_stars": row["n_stars"], "table": TABLE}
+            return _Found(mag, about | (signal if method == "joint" else {}))
+    return None
+
+
+def _computed(
+    snapshot: Snapshot,
+    curve: dict[str, Any],
+    source: CurveSource,
+    method: Method,
+    points: list[dict[str, Any]],
+    known: KnownSignal | None,
+) -> _Found:
+    """Detrend a star with the stars around it."""
+    good = [one for one in points if _is_good(one)]
+    choice = DetrendChoice()
+    least = choice.least_points if method in ("epd", "joint") else 2
+    if len(good) < least:
+        raise LakeError(
+            f"the star {curve['object_id']} has {len(good)} good measurements by {source.camera} in {source.band}; "
+            f"{method} needs {least}, `--detrend ensemble` fewer"
+        )
+    field = _field(snapshot, curve, source, good)
+    own = int(np.flatnonzero(field.is_wanted)[0])
+    nothing = Harmonics(np.full(len(field.is_wanted), np.nan))
+    made = detrend_field(field, choice, nothing)
+    about: dict[str, Any] = {"n_stars": len(field.is_wanted)}
+    mag = magnitudes(made)[method]
+    if method == "joint":
+        alone = CurveBlock(field.block.curves.time, made.alone.mag, field.block.curves.mag_err)
+        options = choice.options(len(field.is_wanted))
+        signal = known.shape() if known is not None else found_signal(alone.of(slice(own, own + 1)), options)
+        flat = CurveBlock(alone.time, made.ensemble, alone.mag_err).of(slice(own, own + 1))
+        parameters = field.block.parameters.of(slice(own, own + 1))
+        fit = decorrelate(flat, parameters, signal, options.decorrelation)
+        size, error = amplitudes(signal, fit)
+        period = float(signal.period[0])
+        if np.isfinite(period):
+            about |= {"period_d": period, "amplitude": float(size[0]), "amplitude_err": float(error[0])}
+        values = fit.mag[0]
+    else:
+        values = np.full(len(field.mjd), np.nan) if mag is None else mag[own]
+    found = {
+        int(frame): float(value)
+        for frame, value in zip(field.block.frame_id, values, strict=True)
+        if np.isfinite(value)
+    }
+    if not found:
+        raise LakeError(
+            f"no frame shows enough stars around the star {curve['object_id']} for {method} magnitudes; "
+            "leave out --detrend"
+        )
+    return _Found(found, about)
+
+
+def _field(
+    snapshot: Snapshot, curve: dict[str, Any], source: CurveSource, good: list[dict[str, Any]]
+) -> FieldBlock:
+    """Return a star with those around it that share its frames."""
+    around = _around(snapshot, curve, source, np.array([one["frame_id"] for one in good], np.int64))
+    count = around.rows.num_rows
+    row = pa.table(
+        {
+            "object_id": [curve["object_id"]],
+            "catalog": [curve["catalog"]],
+            "ra_deg": [curve["ra_deg"]],
+            "dec_deg": [curve["dec_deg"]],
+            "ref_colour": pa.array([curve["bands"][0].get("ref_colour")], pa.float64()),
+        }
+    )
+    rows = around.rows.select(row.column_names).cast(row.schema)
+    names = ("frame_id", "mjd_mid", "bjd_tdb", "mag", "x_px", "y_px", "flags")
+    own = {name: np.array([one[name] for one in good]) for name in names}
+    own["mag_err"] = np.array([one.get("mag_random_err") or one["mag_err"] for one in good], float)
+    own["curve"] = np.full(len(good), count)
+    own |= {
+        name: np.full(len(good), value, object)
+        for name, value in (("camera", source.camera), ("band", source.band))
+    }
+    columns = {name: np.concatenate([values, own[name]]) for name, values in around.columns.items()}
+    both = Points(pa.concat_tables([rows, row]), columns)
+    made = gathered(
+        snapshot, both, str(source.camera), str(source.band), {(curve["catalog"], curve["object_id"])}
+    )
+    assert made is not None
+    return with_conditions(snapshot, made)
+
+
+def _around(
+    snapshot: Snapshot, curve: dict[str, Any], source: CurveSource, frames: npt.NDArray[np.int64]
+) -> Points:
+    """Return the measurements on some frames of the stars around one, as many as are wanted; not its own.
+
+    Raises
+    ------
+    LakeError
+        If there are too few.
+    """
+    ra, dec = curve["ra_deg"], curve["dec_deg"]
+    before = 0
+    for radius in _RADII_DEG:
+        region = SkyRegion(cone_ranges(ra, dec, radius), (ra, dec, radius))
+        points = read_points(snapshot, source, region.ranges, region)
+        same = pc.and_(
+            pc.equal(points.rows["object_id"], curve["object_id"]),
+            pc.equal(points.rows["catalog"], curve["catalog"]),
+        )
+        mine = np.flatnonzero(same.to_numpy(zero_copy_only=False))
+        others = points.of(
+            np.isin(points.columns["frame_id"], frames) & ~np.isin(points.columns["curve"], mine)
+        )
+        stars, counts = np.unique(others.columns["curve"], return_counts=True)
+        if len(stars) >= WANTED_STARS:
+            stars = stars[np.argsort(-counts, kind="stable")[:WANTED_STARS]]
+            return others.of(np.isin(others.columns["curve"], stars))
+        if len(stars) == before >= _LEAST_STARS:
+            break
+        before = len(stars)
+    if len(stars) < _LEAST_STARS:
+        kind = "stars with detections" if source.kind == "detected" else "targets"
+        raise LakeError(
+            f"{len(stars)} {kind} around the star {curve['object_id']} share its frames, and detrending needs "
+            f"{_LEAST_STARS}; "
+            + ("leave out --detrend" if source.kind == "detected" else "add --measured detected")
+        )
+    return others

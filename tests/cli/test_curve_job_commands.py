@@ -1,0 +1,73 @@
+"""``skylake detrend`` and ``skylake periods`` as people use them, and ``skylake lc --detrend``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from season_rows import STARS, Season
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def own(season: Season, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of a lake that tests of this file write to."""
+    root = tmp_path_factory.mktemp("jobs") / "lake"
+    return Path(shutil.copytree(season.lake.root, root, symlinks=True))
+
+
+def test_detrend_and_then_look_for_periods(own: Path, season: Season, well: Run) -> None:
+    made = well("detrend", own, "--templates", 0, "--cone", "0,0,5000", "--json").json
+    assert (made["table"], made["made"]) == ("detrended", True) and 20 < made["n_rows"] < STARS
+    assert "up to date" in well("detrend", own, "--templates", 0, "--cone", "0,0,5000").out
+    found = well("periods", own, "--all", "--detrended", "detrended", "--max-period", "5d", "--json").json
+    assert found["n_rows"] == made["n_rows"]
+    query = "SELECT object_id, period_d FROM periods ORDER BY false_alarm LIMIT 1"
+    (row,) = well("sql", own, query, "--format", "json").json
+    assert row["object_id"] == 1 and row["period_d"] == pytest.approx(season.wave_period, rel=0.01)
+    assert "periods" in well("status", own).out
+    well("forget", own, "--table", "periods")
+
+
+def test_one_star(own: Path, season: Season, well: Run, tmp_path: Path) -> None:
+    folded = ("--period", season.box_period, "--epoch", 2460554.7, "--duration", "3.36h")
+    answer = well(
+        "lc", own, 2, "--detrend", "joint", *folded, "--format", "csv", "--plot", tmp_path / "star.png"
+    )
+    assert "joint magnitudes, with" in answer.err and "signal of 1.3 d" in answer.err
+    answer = well("lc", own, 2, "--detrend", "joint", *folded)
+    rows = list(csv.DictReader(io.StringIO(answer.out)))
+    mag, raw = (np.array([float(row[name]) for row in rows]) for name in ("mag", "mag_raw"))
+    assert mag.std() < 0.6 * raw.std() and "phase" in rows[0]
+    binned = well("lc", own, 2, "--detrend", "epd", *folded[:4], "--bin", "2h").out
+    assert len(binned.splitlines()) < 20
+    assert (tmp_path / "star.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("periods",), "say which stars are searched"),
+        (("periods", "--all", "--candidates"), "say which stars are searched"),
+        (("periods", "--all", "--min-period", "3", "--max-period", "2"), "are no range"),
+        (("periods", "--all", "--durations", "long"), "is no length of time"),
+        (("detrend", "--flux", "psf"), "add --measured forced"),
+        (("detrend", "--cone", "1,2"), "is no cone"),
+        (("detrend", "-o", "frames"), "'frames' is taken"),
+        (("detrend", "--measured", "forced", "-o", "x"), "forced_lightcurves is empty"),
+        (("lc", "2", "--duration", "2h"), "add --detrend joint"),
+        (
+            ("lc", "--all", "--cone", "0,0,10", "--detrend", "epd", "-o", "x.csv"),
+            "`skylake detrend` makes a table",
+        ),
+    ],
+)
+def test_what_cannot_be_done(own: Path, arguments: tuple[str, ...], words: str, skylake_command: Run) -> None:
+    assert words in skylake_command(arguments[0], own, *arguments[1:]).sentence
