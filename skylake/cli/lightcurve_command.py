@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from skylake.lake import Snapshot
     from skylake.report.stars.chosen_points import PointChoice
-    from skylake.report.stars.field_export import SkyRegion
     from skylake.report.stars.star_curves import CurveChoice
+    from skylake.sky.sky_region import SkyRegion
 
 #: As ``skylake.report.curve_fluxes.FLUX_CHOICES``, which takes time to import.
 _FLUXES = ("best", "calibrated", "hybrid1", "hybrid2", "hybrid3", "psf", "aper1", "aper2", "aper3")
@@ -181,7 +181,7 @@ class LightCurveOptions:
     def region(self) -> SkyRegion:
         """Return the part of the sky whose stars are wanted."""
         from skylake.errors import UsageError
-        from skylake.report.stars.field_export import SkyRegion
+        from skylake.sky.sky_region import SkyRegion
 
         if (self.cone is None) == (self.moc is None):
             raise UsageError("--all exports a part of the sky; name it by --cone RA,DEC,ARCSEC or --moc FILE")

@@ -34,6 +34,7 @@ from skylake.cli.simulate_command import simulate
 from skylake.cli.solve_command import solve
 from skylake.cli.target_commands import targets
 from skylake.cli.verify_command import verify
+from skylake.cli.watch_commands import watch
 from skylake.errors import SkylakeError, UsageError, reason_of
 from skylake.revision import code_version
 
@@ -175,8 +176,9 @@ def cli(debug: bool, verbose: int) -> None:
     """Turn the archive of a wide-field camera into a lake of calibrated tables that people query.
 
     A lake is a folder of HATS and Parquet tables (frames, sources, forced_sources, matches, zeropoints, nights,
-    photometric_nights, lightcurves, forced_lightcurves, maps, repeatability, seeing, star_statistics, targets,
-    masters, star_magnitudes, global_solutions) in atomic snapshots. lsdb, DuckDB, pandas and others read it as it is.
+    photometric_nights, lightcurves, forced_lightcurves, maps, repeatability, seeing, star_statistics, alerts,
+    targets, masters, star_magnitudes, global_solutions) in atomic snapshots. lsdb, DuckDB, pandas and others read it as
+    it is.
     """
     _ERRORS.debug = debug
     logs.configure(verbose)
@@ -193,6 +195,7 @@ for command in (
     ingest_table,
     calibrate,
     aggregate,
+    watch,
     mirror,
     run,
     report,

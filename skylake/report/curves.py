@@ -10,12 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skylake.calibration.unlisted_stars import DETECTIONS
 from skylake.core.ids import text_id
 from skylake.core.sphere import INDEX_ORDER, healpix_centre, separation_deg
 from skylake.errors import LakeError, UnknownName, UsageError
 from skylake.lake import Snapshot
 from skylake.report.curve_fluxes import FluxChoice, in_flux
-from skylake.report.stars.detection_curves import DETECTIONS, DetectedStar, detected_star, detection_curve
+from skylake.report.stars.detection_curves import DetectedStar, detected_star, detection_curve
 from skylake.report.stars.matched_curves import matched_curve
 from skylake.report.stars.rows_in import rows_in
 

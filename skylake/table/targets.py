@@ -105,13 +105,7 @@ def cluster_detections(
     """
     if len(frame_id) == 0:
         return Clusters.joined([])
-    # The detections of one star fall into a few cells, however many there are.
-    size = _CELL_SHARE * link_arcsec / 3600.0
-    order = int(np.clip(np.ceil(np.log2(_ORDER_ZERO_DEG / size)), 0, _LARGEST_ORDER))
-    _, cell = np.unique(healpix_index(ra_deg, dec_deg, order), return_inverse=True)
-    cell = cell.reshape(-1)
-    vectors = unit_vectors(ra_deg, dec_deg)
-    group = _linked(_sum(vectors, cell), link_arcsec)[cell]
+    group, vectors = group_detections(ra_deg, dec_deg, link_arcsec), unit_vectors(ra_deg, dec_deg)
     pairs = np.unique(np.column_stack([group, frame_id]), axis=0)
     n = int(group.max()) + 1
     return Clusters(
@@ -123,6 +117,23 @@ def cluster_detections(
         np.bincount(group, np.zeros(len(group)) if sharp is None else sharp, n).astype(float),
         _sum(_moments(pixels, len(group)), group),
     )
+
+
+def group_detections(ra_deg: Floats, dec_deg: Floats, link_arcsec: float) -> Integers:
+    """Return the number of the group of each detection: those that steps of at most a distance link.
+
+    Parameters
+    ----------
+    ra_deg, dec_deg : ndarray, shape (n,)
+        At least one.
+    link_arcsec : float
+    """
+    # The detections of one star fall into a few cells, however many there are.
+    size = _CELL_SHARE * link_arcsec / 3600.0
+    order = int(np.clip(np.ceil(np.log2(_ORDER_ZERO_DEG / size)), 0, _LARGEST_ORDER))
+    _, cell = np.unique(healpix_index(ra_deg, dec_deg, order), return_inverse=True)
+    cell = cell.reshape(-1)
+    return _linked(_sum(unit_vectors(ra_deg, dec_deg), cell), link_arcsec)[cell]
 
 
 def _moments(pixels: tuple[Floats, Floats] | None, n: int) -> Floats:

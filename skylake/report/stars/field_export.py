@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skylake.core.sphere import INDEX_ORDER, IntArray, healpix_index, within
-from skylake.errors import UsageError
+from skylake.core.sphere import INDEX_ORDER, IntArray
 from skylake.lake import Snapshot
 from skylake.report.curves import Measured
 from skylake.report.stars.rows_in import rows_in
 from skylake.schema import arrow_schema, load
 from skylake.sky.cone import touched_pixels
-from skylake.sky.pixels import Pixel, cone_ranges, pixel_range
+from skylake.sky.pixels import Pixel, pixel_range
+from skylake.sky.sky_region import SkyRegion
 
 #: Rows of the files, each a night of a star, that are read at a time.
 _ROWS_AT_A_TIME = 20_000
@@ -33,53 +30,6 @@ _POINT = (
     "zp_random_err", "mag_limit", "x_px", "y_px", "flags",
 )  # fmt: skip
 _NESTED = ("lightcurve", "lightcurve_errors")
-
-
-@dataclass(frozen=True, slots=True)
-class SkyRegion:
-    """A part of the sky.
-
-    Attributes
-    ----------
-    ranges : ndarray of int64, shape (n, 2)
-        Half-open ranges of the HEALPix index, order 29, that cover it.
-    cone : tuple of float or None
-        Right ascension, declination and radius, degrees, of a cone; the ranges are all of any other region.
-    """
-
-    ranges: IntArray
-    cone: tuple[float, float, float] | None = None
-
-    @classmethod
-    def of_cone(cls, ra_deg: float, dec_deg: float, radius_deg: float) -> SkyRegion:
-        """Return a cone."""
-        return cls(cone_ranges(ra_deg, dec_deg, radius_deg), (ra_deg, dec_deg, radius_deg))
-
-    @classmethod
-    def of_moc(cls, path: Path) -> SkyRegion:
-        """Return the region of a multi-order coverage map: a file of FITS, JSON or text.
-
-        Raises
-        ------
-        UsageError
-            If the file cannot be read as one.
-        """
-        from mocpy import MOC
-
-        form = {".json": "json", ".txt": "ascii"}.get(path.suffix.lower(), "fits")
-        try:
-            ranges = MOC.load(path, format=form).to_depth29_ranges
-        except (OSError, ValueError, RuntimeError) as error:
-            raise UsageError(f"{path}: this is no coverage map ({error}); name a MOC") from error
-        return cls(np.asarray(ranges, np.int64).reshape(-1, 2))
-
-    def holds(self, ra_deg: Any, dec_deg: Any) -> npt.NDArray[np.bool_]:
-        """Return which positions are in the region."""
-        if self.cone is not None:
-            return np.asarray(within(*self.cone, ra_deg, dec_deg))
-        index = healpix_index(ra_deg, dec_deg)
-        place = np.minimum(np.searchsorted(self.ranges[:, 1], index, side="right"), len(self.ranges) - 1)
-        return np.asarray((self.ranges[place, 0] <= index) & (index < self.ranges[place, 1]))
 
 
 def field_points(

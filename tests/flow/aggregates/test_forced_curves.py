@@ -29,7 +29,7 @@ from skylake.flow.staleness import Why
 from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.lake import Commit, Lake, stage_part
 from skylake.report.curves import curve_at, curve_of_object
-from skylake.report.stars.field_export import SkyRegion, field_points
+from skylake.report.stars.field_export import field_points
 from skylake.settings import Settings
 from skylake.simulate import (
     CatalogParams,
@@ -40,6 +40,7 @@ from skylake.simulate import (
     StarParams,
     simulate,
 )
+from skylake.sky.sky_region import SkyRegion
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("forced_curves")]
 
