@@ -30,10 +30,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from claims import Claim, conclude
+from skylake.flow.aggregates.calibration import calibration_in_force
 
 from skylake import cameras
 from skylake.core.sphere import healpix_index, offset, ra_dec, unit_vectors
-from skylake.flow.aggregates.calibration import calibration_in_force
 from skylake.flow.aggregates.fold_objects import refresh_objects
 from skylake.flow.aggregates.plan import PlanSources
 from skylake.flow.compaction.compact_tables import compact

@@ -38,6 +38,8 @@ _COMMENTS = {
 
 #: What only the user says of a lake; see :func:`user_setting`.
 _OF_USER = ("cluster", "mirror_url")
+#: Where the user says what becomes of the alerts of watch lists, below the section of a lake.
+_WATCH = "watch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,18 +145,104 @@ def user_setting(lake: Path, name: str) -> str:
     """
     path = user_file()
     data = read_toml(path) if path.is_file() else {}
+    sections = _sections(path, data, lake)
+    return str(next((section[name] for section in sections if name in section), ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Where the alerts of a watch list go: one of both is empty.
+
+    Attributes
+    ----------
+    command : str
+        A command with its arguments, which is run without a shell.
+    webhook : str
+        URL, http or https.
+    """
+
+    command: str = ""
+    webhook: str = ""
+
+
+def user_delivery(lake: Path, name: str) -> Delivery | None:
+    """Return where the user has the alerts of a watch list sent; None if the user's own file does not say.
+
+    Parameters
+    ----------
+    lake : Path
+        Folder of the lake.
+    name : str
+        Of the watch list.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file cannot be used.
+    """
+    path = user_file()
+    data = read_toml(path) if path.is_file() else {}
+    for section in _sections(path, data, lake):
+        found = section.get(_WATCH, {}).get(name)
+        if found is not None:
+            return _delivery(path, name, found)
+    return None
+
+
+def set_user_delivery(lake: Path, name: str, delivery: Delivery | None) -> None:
+    """Write into the user's own file where the alerts of a watch list go; None removes that.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file cannot be used.
+    """
+    import tomlkit
+
+    path = user_file()
+    data = read_toml(path) if path.is_file() else {}
+    document = tomlkit.parse(path.read_text(encoding="utf-8")) if path.is_file() else tomlkit.document()
+    _sections(path, data, lake)
+    keys = [key for key in data if Path(key).expanduser().resolve() == lake.resolve()]
+    for key in keys:
+        document[key].get(_WATCH, {}).pop(name, None)
+    if delivery is not None:
+        section = document.setdefault(keys[0] if keys else str(lake.resolve()), tomlkit.table())
+        given = {key: value for key, value in dataclasses.asdict(delivery).items() if value}
+        section.setdefault(_WATCH, tomlkit.table())[name] = given
+    if delivery is not None or keys:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_durably(path, tomlkit.dumps(document))
+
+
+def _delivery(path: Path, name: str, given: Any) -> Delivery:
+    known = {field.name for field in dataclasses.fields(Delivery)}
+    texts = isinstance(given, dict) and all(isinstance(one, str) and one for one in given.values())
+    if not texts or len(given) != 1 or not known.issuperset(given):
+        raise ConfigurationError(
+            f"{path}: the watch list {name} has either command or webhook, as a text; write one of them"
+        )
+    made = Delivery(**given)
+    if made.webhook and not made.webhook.startswith(("http://", "https://")):
+        raise ConfigurationError(f"{path}: the webhook of {name} is no URL with http:// or https://")
+    return made
+
+
+def _sections(path: Path, data: dict[str, Any], lake: Path) -> list[dict[str, Any]]:
+    """Return what the user's own file says of a lake, after a check of all that it says."""
     for key, section in data.items():
         if not isinstance(section, dict):
             raise ConfigurationError(
                 f'{path}: {key} is of no lake; write it below the folder of one, as ["/data/lake"]'
             )
         for one, value in section.items():
+            if one == _WATCH and isinstance(value, dict):
+                continue
             if one not in _OF_USER or not isinstance(value, str):
                 raise ConfigurationError(
                     f"{path}: {one} cannot be set for a lake here; the settings are {', '.join(_OF_USER)}, as texts"
                 )
-    sections = [data[key] for key in data if Path(key).expanduser().resolve() == lake.resolve()]
-    return str(next((section[name] for section in sections if name in section), ""))
+    return [data[key] for key in data if Path(key).expanduser().resolve() == lake.resolve()]
 
 
 def misplaced(lake: Path, name: str) -> str | None:

@@ -92,6 +92,11 @@ def masters(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     return _of_lake(ctx, _masters, incomplete)
 
 
+def watch_lists(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the watch lists of the lake."""
+    return _of_lake(ctx, _watch_lists, incomplete)
+
+
 def _starting(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
 
@@ -144,6 +149,12 @@ def _user_tables_with_positions(layout: Layout) -> list[str]:
 
 def _cameras(layout: Layout) -> list[str]:
     return [path.stem for path in layout.of_cameras() if path.suffix == ".json"]
+
+
+def _watch_lists(layout: Layout) -> list[str]:
+    from skylake.lake.storage.watch_lists import watch_list_names
+
+    return watch_list_names(layout)
 
 
 def _masters(layout: Layout) -> list[str]:

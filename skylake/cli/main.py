@@ -35,6 +35,7 @@ from skylake.cli.simulate_command import simulate
 from skylake.cli.solve_command import solve
 from skylake.cli.target_commands import targets
 from skylake.cli.verify_command import verify
+from skylake.cli.watch_commands import watch
 from skylake.errors import SkylakeError, UsageError, reason_of
 from skylake.revision import code_version
 
@@ -177,8 +178,8 @@ def cli(debug: bool, verbose: int) -> None:
 
     A lake is a folder of HATS and Parquet tables (frames, sources, forced_sources, matches, zeropoints, nights,
     photometric_nights, lightcurves, forced_lightcurves, maps, clusters, repeatability, seeing, star_statistics,
-    objects, targets, masters, star_magnitudes, global_solutions) in atomic snapshots. lsdb, DuckDB, pandas and others
-    read it as it is.
+    objects, alerts, targets, masters, star_magnitudes, global_solutions) in atomic snapshots. lsdb, DuckDB, pandas and
+    others read it as it is.
     """
     _ERRORS.debug = debug
     logs.configure(verbose)
@@ -195,6 +196,7 @@ for command in (
     ingest_table,
     calibrate,
     aggregate,
+    watch,
     mirror,
     run,
     report,

@@ -18,6 +18,7 @@ from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.run_progress import Progress
 from skylake.flow.ingest.ingest_frames import ingest_frames
 from skylake.flow.ingest.ingest_report import IngestReport
+from skylake.flow.watching.deliver_alerts import deliver_alerts
 from skylake.flow.zeropoints.calibrate_nights import calibrate, calibrating_catalogs, no_catalog
 from skylake.lake import Lake
 from skylake.mirror.mirror_lake import mirror_lake
@@ -139,6 +140,11 @@ def _aggregate(run: _NightlyRun) -> None:
     run.outcome.lines.append(f"aggregate: parts made: {made}")
     run.outcome.lines += [f"aggregate: {sentence}" for sentence in report.left]
     run.outcome.warnings += [f"aggregate: {sentence}" for sentence in report.failed]
+    news = deliver_alerts(run.lake)
+    run.outcome.values["alerts"] = dataclasses.asdict(news)
+    run.outcome.lines += [f"alerts: {news.line}"] * bool(news.line)
+    run.outcome.lines += [f"alerts: {sentence}" for sentence in news.waiting]
+    run.outcome.warnings += [f"alerts: {sentence}" for sentence in news.failures]
 
 
 def _compact(run: _NightlyRun) -> None:

@@ -451,7 +451,8 @@ def aggregate(
     """Refresh aggregates of LAKE.
 
     They are nights, photometric_nights, lightcurves, forced_lightcurves, maps, clusters, repeatability, seeing,
-    star_statistics and objects, or those named.
+    star_statistics and objects, or those named. `alerts` has what changed among the stars of your watch lists
+    (`skylake watch`), and is sent to the command or webhook of each.
     Light curves are of the detections of stars, forced_lightcurves of what was measured at the places of targets.
     Aggregates of your own are files in ~/.config/skylake/aggregates, or named by --aggregate; docs/aggregates.md shows
     how to write one.
@@ -461,13 +462,22 @@ def aggregate(
     from skylake.flow.aggregates import aggregate as run_aggregate
     from skylake.flow.aggregates import uncalibrated
     from skylake.flow.execution.run_progress import counted
+    from skylake.flow.watching.deliver_alerts import deliver_alerts
 
     opened = open_lake(lake)
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
         report = run_aggregate(opened, names, pool, shown, files)
-    text = ", ".join(f"{name} {counted(count, 'part')}" for name, count in report.refreshed.items())
-    show.result(dataclasses.asdict(report), as_json, lambda: click.echo(f"aggregate: {text}"))
-    for sentence in (*report.left, *report.failed):
+    news = deliver_alerts(opened)
+
+    def show_text() -> None:
+        made = ", ".join(f"{name} {counted(count, 'part')}" for name, count in report.refreshed.items())
+        click.echo(f"aggregate: {made}")
+        if news.line:
+            click.echo(f"aggregate: {news.line}")
+
+    found = dataclasses.asdict(report) | {"alerts": dataclasses.asdict(news)}
+    show.result(found, as_json, show_text)
+    for sentence in (*report.left, *report.failed, *news.waiting, *news.failures):
         show.complain(sentence)
     waiting = uncalibrated(opened)
     if waiting:
@@ -476,7 +486,7 @@ def aggregate(
             f"{waiting} {are} out of date, and so is what is made from them; run "
             f"`skylake calibrate {shlex.quote(str(lake))}`, then this again"
         )
-    ctx.exit(1 if report.failed else 0)
+    ctx.exit(1 if report.failed or news.failures else 0)
 
 
 @click.command(short_help="Copy the small tables into PostgreSQL.")

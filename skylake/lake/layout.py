@@ -79,6 +79,11 @@ class Layout:
         """Folder of the embedded database."""
         return self.root / "_postgres"
 
+    @property
+    def watch_lists(self) -> Path:
+        """Folder of the watch lists, and of what was delivered of their alerts."""
+        return self.root / "_watch"
+
     def snapshot(self, number: int) -> Path:
         """Folder of a snapshot: one link per table."""
         return self.snapshots / f"{number:06d}"

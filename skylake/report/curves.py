@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skylake.calibration.unlisted_stars import DETECTIONS
 from skylake.core.ids import text_id
 from skylake.core.sphere import INDEX_ORDER, healpix_centre, separation_deg
 from skylake.errors import LakeError, UnknownName, UsageError
@@ -17,7 +18,7 @@ from skylake.lake import Snapshot
 from skylake.lake.access.curve_rows import Measured
 from skylake.lake.access.rows_in import rows_in
 from skylake.report.curve_fluxes import FluxChoice, in_flux
-from skylake.report.stars.detection_curves import DETECTIONS, DetectedStar, detected_star, detection_curve
+from skylake.report.stars.detection_curves import DetectedStar, detected_star, detection_curve
 from skylake.report.stars.matched_curves import matched_curve
 
 #: A star is looked for within this distance of a position.

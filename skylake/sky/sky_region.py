@@ -57,6 +57,26 @@ class SkyRegion:
             raise UsageError(f"{path}: this is no coverage map ({error}); name a MOC") from error
         return cls(np.asarray(ranges, np.int64).reshape(-1, 2))
 
+    @classmethod
+    def of_moc_text(cls, text: str) -> SkyRegion:
+        """Return the region of a multi-order coverage map in the text form of the standard, as ``6/3-5 7/40``.
+
+        Raises
+        ------
+        ValueError
+            If it is none.
+        """
+        from mocpy import MOC
+
+        return cls(np.asarray(MOC.from_string(text).to_depth29_ranges, np.int64).reshape(-1, 2))
+
+    @property
+    def moc_text(self) -> str:
+        """The region as a multi-order coverage map in the text form of the standard."""
+        from mocpy import MOC
+
+        return str(MOC.from_depth29_ranges(INDEX_ORDER, self.ranges.astype(np.uint64)).to_string()).strip()
+
     def holds(self, ra_deg: Any, dec_deg: Any) -> npt.NDArray[np.bool_]:
         """Return which positions are in the region."""
         if self.cone is not None:

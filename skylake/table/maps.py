@@ -186,15 +186,39 @@ def pixels_of_region(s_region: str, order: int) -> Integers:
     """
     import healpy
 
-    numbers = np.array(s_region.split()[2:], float)
-    corners = unit_vectors(numbers[0::2], numbers[1::2])
-    centre = corners.mean(axis=0)
-    centre /= np.linalg.norm(centre)
+    corners, centre = _polygon(s_region)
     nside = 2**order
     reach = float(np.arccos(np.clip((corners @ centre).min(), -1.0, 1.0)))
     candidates = np.asarray(healpy.query_disc(nside, centre, reach, nest=True), np.int64)
     points = np.column_stack(healpy.pix2vec(nside, candidates, nest=True))
     return candidates[_inside(points, corners, centre)]
+
+
+def region_holds(
+    s_region: str, ra_deg: npt.NDArray[np.float64], dec_deg: npt.NDArray[np.float64], inset: float = 0.0
+) -> npt.NDArray[np.bool_]:
+    """Return which positions lie in a polygon as ``frames.s_region`` gives it.
+
+    Parameters
+    ----------
+    s_region : str
+    ra_deg, dec_deg : ndarray, shape (n,)
+    inset : float
+        By which part of their distance from its centre the corners are first moved towards that.
+    """
+    corners, centre = _polygon(s_region)
+    corners = (1.0 - inset) * corners + inset * (corners @ centre)[:, None] * centre
+    points = unit_vectors(ra_deg, dec_deg)
+    # The plane about the centre has both sides of the sphere.
+    return np.asarray((points @ centre > 0.0) & _inside(points, corners, centre))
+
+
+def _polygon(s_region: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the corners of a polygon, shape (n, 3), and their middle, as unit vectors."""
+    numbers = np.array(s_region.split()[2:], float)
+    corners = unit_vectors(numbers[0::2], numbers[1::2])
+    centre = corners.mean(axis=0)
+    return corners, centre / np.linalg.norm(centre)
 
 
 def _inside(

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from skylake.cameras import Profile
 from skylake.core.batch import days_between
 from skylake.core.ids import config_sha256
-from skylake.flow.aggregates.calibration import CalibrationInForce, cameras_of
 from skylake.flow.staleness import Why, why_stale
+from skylake.flow.zeropoints.calibration_in_force import CalibrationInForce, cameras_of
 from skylake.flow.zeropoints.calibration_parameters import calibration_configuration
 from skylake.lake import Lake, Part, Snapshot
 from skylake.schema import TableSchema

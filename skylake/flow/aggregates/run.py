@@ -27,7 +27,6 @@ from skylake.errors import (
     reason_of,
     together,
 )
-from skylake.flow.aggregates.calibration import calibration_in_force
 from skylake.flow.aggregates.fold_objects import refresh_objects
 from skylake.flow.aggregates.plan import Planned, PlanSources, plan
 from skylake.flow.aggregates.reference import reference_table
@@ -36,6 +35,8 @@ from skylake.flow.compaction.unbundle import cut_crowded, in_groups
 from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.retry_commit import retry_superseded
 from skylake.flow.execution.run_progress import Progress, Silent, counted
+from skylake.flow.watching.make_alerts import make_alerts
+from skylake.flow.zeropoints.calibration_in_force import calibration_in_force
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
 from skylake.lake.storage.slices import Slice, read_files
 from skylake.schema import TableSchema, load
@@ -48,6 +49,8 @@ from skylake.table.objects import NAME as OBJECTS
 
 #: Aggregates of skylake, in the order in which they are made.
 AGGREGATES = (*built_in(), OBJECTS)
+#: The table of what has changed among watched stars, which is refreshed with the aggregates.
+ALERTS = "alerts"
 #: What is read to give frames the bands that they were calibrated in.
 _BANDS = {"frames": ("frame_id", "filter", "band"), "zeropoints": ("frame_id", "band")}
 
@@ -130,13 +133,13 @@ def aggregate(
     # A table that no batch has parts in is no aggregate: a match of two tables, say.
     tables = [name for name in snapshot.tables if snapshot.schema(name).layout.batch]
     left = [name for name in tables if name not in (*TABLES, *known)]
-    unknown = [name for name in names if name not in (*known, *left)]
+    unknown = [name for name in names if name not in (*known, *left, ALERTS)]
     if unknown:
         missing = f"there is no aggregate {unknown[0]!r}"
         raise UsageError(
             f"{together(broken)}; {missing} without it"
             if broken
-            else f"{missing}; the aggregates are {', '.join(known)}"
+            else f"{missing}; the aggregates are {', '.join([*known, ALERTS])}"
         )
     report = AggregateReport()
     for name in [one for one in known if not names or one in names]:
@@ -148,6 +151,9 @@ def aggregate(
             if names or not isinstance(known[name], UserAggregate):
                 raise
             report.failed.append(f"{name} is not refreshed: {error}")
+    # Alerts are made of aggregates, so they come after these.
+    if not names or ALERTS in names:
+        report.refreshed[ALERTS], report.current[ALERTS] = make_alerts(lake, workers, progress)
     for name in [one for one in left if not names or one in names]:
         which = "no file of yours that can be used" if broken else "no file of yours"
         report.left.append(f"{name} stays as it is: {which} says how it is made")

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from skylake.flow.aggregates.calibration import CalibrationInForce, calibration_in_force
 from skylake.flow.aggregates.fold_objects import stale_objects
 from skylake.flow.aggregates.plan import PlanSources, plan
-from skylake.flow.aggregates.run import definition_of
+from skylake.flow.aggregates.run import ALERTS, definition_of
 from skylake.flow.aggregates.users import UserAggregate, user_aggregates
 from skylake.flow.staleness import Why
+from skylake.flow.watching.make_alerts import orphans as unwatched
+from skylake.flow.watching.make_alerts import plan_alerts
 from skylake.flow.zeropoints.calibrated_nights import Against, orphans, plan_nights
+from skylake.flow.zeropoints.calibration_in_force import CalibrationInForce, calibration_in_force
 from skylake.flow.zeropoints.season_plans import plan_seasons
 from skylake.flow.zeropoints.star_solutions import STARS
 from skylake.lake import Lake, Snapshot
@@ -77,6 +79,7 @@ def outdated(lake: Lake, snapshot: Snapshot | None = None) -> dict[str, Outdated
     for table, one in known.items():
         found[table] = _objects(sources, stale) if one is None else _aggregate(one, sources, stale)
         stale |= {(table, name) for name in found[table].why}
+    found[ALERTS] = _alerts(lake, calibrated, stale)
     return found
 
 
@@ -114,6 +117,21 @@ def _calibrations(lake: Lake, calibrated: CalibrationInForce) -> dict[str, Outda
         if names:
             found.setdefault(table, Outdated()).why |= dict.fromkeys(names, Why.ORPHANED)
     return found
+
+
+def _alerts(lake: Lake, calibrated: CalibrationInForce, stale: set[tuple[str, str]]) -> Outdated:
+    """Return the state of the nights that watch lists watch, given the parts that are out of date."""
+    version = calibrated.snapshot.version(ALERTS)
+    held, lost = version.parts, version.lost()
+    state = Outdated()
+    for one in plan_alerts(lake, calibrated):
+        why = one.why(held.get(one.night.part), lost)
+        why = why or (None if stale.isdisjoint(one.made_from) else Why.UPSTREAM)
+        state.note(one.night.part, why)
+        if why is not None:
+            state.nights.add(one.night.night)
+    state.why |= dict.fromkeys(unwatched(calibrated.snapshot), Why.ORPHANED)
+    return state
 
 
 def _aggregate(

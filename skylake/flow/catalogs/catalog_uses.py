@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skylake.flow.aggregates.calibration import cameras_of
+from skylake.flow.zeropoints.calibration_in_force import cameras_of
 from skylake.lake import Lake
 from skylake.sky.lake_catalogs import ReferenceCatalog
 

@@ -26,7 +26,6 @@ from skylake.core.magnitude_sources import magnitude_source
 from skylake.core.reasons import Status
 from skylake.core.scintillation import Scintillation
 from skylake.errors import LakeError, reason_of, together
-from skylake.flow.aggregates.calibration import cameras_of
 from skylake.flow.catalogs.import_catalogs import MARGIN_ARCSEC
 from skylake.flow.compaction.unbundle import cut_crowded, in_groups, unbundle
 from skylake.flow.execution.cluster import Workers, run_in_windows
@@ -43,6 +42,7 @@ from skylake.flow.zeropoints.calibrated_nights import (
     versions_of,
     zeropoints_names,
 )
+from skylake.flow.zeropoints.calibration_in_force import cameras_of
 from skylake.flow.zeropoints.calibration_parameters import (
     calibration_configuration,
     camera_of_frames,

@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 from skylake.calibration.version_differences import COLUMNS, Differences, difference
 from skylake.core.reasons import Status
 from skylake.errors import UsageError
-from skylake.flow.aggregates.calibration import cameras_of
 from skylake.flow.zeropoints.calibrate_nights import Choice
 from skylake.flow.zeropoints.calibrated_nights import versions_of, zeropoints_names
+from skylake.flow.zeropoints.calibration_in_force import cameras_of
 from skylake.lake import Lake, Part, Snapshot
 
 

@@ -30,12 +30,13 @@ _OWN = {
     "_staging": 2,
     "_cameras": 1,
     "_postgres": 1,
+    "_watch": 1,
     "catalogs": 2,
     "calibrations": 1,
     "_ledger/configurations": 0,
 }
 #: Those that may hold no link at any depth, so that all that is read there belongs to the lake.
-_WITHOUT_LINKS = ("_versions", "_cameras", "catalogs", "calibrations")
+_WITHOUT_LINKS = ("_versions", "_cameras", "_watch", "catalogs", "calibrations")
 #: Folders that are rebuilt if they are missing: the target of a link in their place is not copied.
 _REBUILT = ("_staging", "_lock", "_compacting", "_newest")
 

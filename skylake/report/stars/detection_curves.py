@@ -10,15 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.calibration.calibrated_matches import FRAME_COLUMNS, calibrate_matches
-from skylake.core.sphere import healpix_index, offset, separation_deg, tangent_basis, unit_vectors
+from skylake.calibration.unlisted_stars import as_matches
+from skylake.core.sphere import offset, separation_deg, tangent_basis, unit_vectors
 from skylake.lake import Snapshot
 from skylake.lake.access.calibration_rows import calibration_rows
 from skylake.lake.cameras.camera_sites import sites_of
 from skylake.table.lightcurves import lightcurves_table
 
 Floats = npt.NDArray[np.float64]
-#: Catalog of stars that no catalog has.
-DETECTIONS = "sources"
 _PLACES = ("frame_id", "source_no", "camera", "night", "ra_deg", "dec_deg", "fwhm_px")
 _MATCHED = ("frame_id", "source_no", "catalog", "ref_id", "ra_deg", "dec_deg")
 #: Detections belong to one star if a chain of neighbours no farther apart than this part of the FWHM joins them.
@@ -28,10 +27,6 @@ _LEAST_LINK_ARCSEC = 1.0
 _LEAST_DETECTIONS = 3
 #: Matches are stored at the place of their star, up to so many FWHM from the detection.
 _MATCH_FWHM = 4.0
-#: What the catalog knows of a star that it has.
-_OF_CATALOG = (
-    "ref_mag", "ref_colour", "ref_colour_err", "ref_crowding", "ref_crowding_err", "ref_sky_light",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +158,13 @@ def detection_curve(
     -------
     pyarrow.Table
         As ``lightcurves``; no rows if no frame is calibrated. The identifier is the HEALPix index of the position, and
-        the catalog :data:`DETECTIONS`.
+        the catalog :data:`skylake.calibration.unlisted_stars.DETECTIONS`.
     """
     rows = snapshot.cone("sources", star.ra_deg, star.dec_deg, star.radius_arcsec / 3600.0)
     rows = _one_per_frame(rows, star)
     frames, zeropoints = calibration_rows(snapshot, rows, FRAME_COLUMNS, version=version)
-    rows = _as_matches(rows, star, zeropoints)
+    ra, dec = (np.full(rows.num_rows, one) for one in (star.ra_deg, star.dec_deg))
+    rows = as_matches(rows, ra, dec, zeropoints)
     return lightcurves_table(
         rows,
         calibrate_matches(rows, frames, zeropoints, flux),
@@ -182,24 +178,3 @@ def _one_per_frame(rows: pa.Table, star: DetectedStar) -> pa.Table:
     order = np.argsort(separation_deg(star.ra_deg, star.dec_deg, ra, dec), kind="stable")
     first = np.unique(rows["frame_id"].to_numpy()[order], return_index=True)[1]
     return rows.take(pa.array(order[first]))
-
-
-def _as_matches(rows: pa.Table, star: DetectedStar, zeropoints: pa.Table) -> pa.Table:
-    """Return detections as matches with a star of which the catalog knows nothing."""
-    n = rows.num_rows
-    bands = dict(zip(zeropoints["frame_id"].to_pylist(), zeropoints["band"].to_pylist(), strict=True))
-    place = {"ra_deg": np.full(n, star.ra_deg), "dec_deg": np.full(n, star.dec_deg)}
-    number = int(healpix_index([star.ra_deg], [star.dec_deg])[0])
-    added = {
-        "ref_id": pa.array(np.full(n, number, np.int64)),
-        "catalog": pa.array([DETECTIONS] * n, pa.string()),
-        "band": pa.array([bands.get(frame) for frame in rows["frame_id"].to_pylist()], pa.string()),
-        "moved_ra_deg": pa.array(place["ra_deg"]),
-        "moved_dec_deg": pa.array(place["dec_deg"]),
-        **{name: pa.nulls(n, pa.float32()) for name in _OF_CATALOG},
-    }
-    for name, values in place.items():
-        rows = rows.set_column(rows.schema.get_field_index(name), name, pa.array(values))
-    for name, values in added.items():
-        rows = rows.append_column(name, values)
-    return rows

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from skylake.lake import Snapshot
 from skylake.lake.access.curve_rows import TABLES, Measured, curve_pieces, curve_rows, points_of

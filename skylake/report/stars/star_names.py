@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,29 +29,38 @@ def place_in_catalogs(snapshot: Snapshot, star: str) -> tuple[Place, str] | None
     star : str
         Name or identifier.
     """
+    return places_in_catalogs(snapshot, [star]).get(star)
+
+
+def places_in_catalogs(snapshot: Snapshot, stars: Sequence[str]) -> dict[str, tuple[Place, str]]:
+    """Return the positions of stars as :func:`place_in_catalogs` does; each catalog is read once at most."""
     opened = [ReferenceCatalog.open(snapshot.catalog(name)) for name in snapshot.catalogs()]
+    found: dict[str, tuple[Place, str]] = {}
     for catalog in sorted(opened, key=lambda one: not one.lists_variables):
+        left = [star for star in stars if star not in found]
         # A catalog that is used in place lies on a server, where a name cannot be looked for.
-        if catalog.in_place is not None:
-            continue
-        found = _listed(catalog, star)
-        if found is not None:
-            return found, catalog.name
-    return None
+        if left and catalog.in_place is None:
+            found |= {star: (place, catalog.name) for star, place in _listed(catalog, left).items()}
+    return found
 
 
-def _listed(catalog: ReferenceCatalog, star: str) -> Place | None:
-    number = int(star) if re.fullmatch(r"[0-9]{1,18}", star) else text_id(star)
+def _listed(catalog: ReferenceCatalog, stars: Sequence[str]) -> dict[str, Place]:
+    numbers = {int(star) if re.fullmatch(r"[0-9]{1,18}", star) else text_id(star): star for star in stars}
     by_name = catalog.lists_variables and "name" in catalog.columns
-    wanted, columns = normal_name(star), [*_COLUMNS, "ref_id"] if by_name else ["ref_id", *_COLUMNS[1:]]
+    names = {normal_name(star): star for star in stars} if by_name else {}
+    columns = [*_COLUMNS, "ref_id"] if by_name else ["ref_id", *_COLUMNS[1:]]
+    wanted = pa.array(list(numbers), pa.int64()), pa.array(list(names), pa.string())
+    found: dict[str, Place] = {}
     for batch in catalog.batches(columns):
-        same = pc.equal(batch["ref_id"], number)
+        same = pc.is_in(batch["ref_id"], wanted[0])
         if by_name:
-            same = pc.or_(same, pc.fill_null(pc.equal(_normal_names(batch["name"]), wanted), False))
-        found = batch.filter(same)
-        if found.num_rows:
-            return float(found["ra_deg"][0].as_py()), float(found["dec_deg"][0].as_py())
-    return None
+            same = pc.or_(same, pc.fill_null(pc.is_in(_normal_names(batch["name"]), wanted[1]), False))
+        for row in pa.table({name: batch[name] for name in columns}).filter(same).to_pylist():
+            named = names.get(normal_name(row["name"])) if by_name and row["name"] is not None else None
+            found.setdefault(named or numbers[row["ref_id"]], (float(row["ra_deg"]), float(row["dec_deg"])))
+        if len(found) == len(stars):
+            break
+    return found
 
 
 def normal_name(name: str) -> str:

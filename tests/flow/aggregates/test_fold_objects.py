@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from skylake.cameras import Profile
 from skylake.core.batch import Batch
 from skylake.flow.aggregates import aggregate, outdated
-from skylake.flow.aggregates.calibration import calibration_in_force
 from skylake.flow.aggregates.fold_objects import refresh_objects
 from skylake.flow.aggregates.plan import PlanSources
 from skylake.flow.compaction.compact_tables import compact
@@ -23,6 +22,7 @@ from skylake.flow.execution.run_progress import Silent
 from skylake.flow.maintenance.forget_frames import find, forget
 from skylake.flow.maintenance.verify_lake import VerifyOptions, open_facts, verify
 from skylake.flow.staleness import Why
+from skylake.flow.zeropoints.calibration_in_force import calibration_in_force
 from skylake.lake import Commit, Lake, Snapshot, stage_part
 from skylake.lake.storage import slices
 from skylake.settings import Settings
