@@ -160,6 +160,9 @@ def plan_nights(
     versions = {
         camera: versions_of_nights(snapshot, camera, one.reference.name) for camera, one in against.items()
     }
+    begun = {
+        camera: versions_of(snapshot, one.reference.name, camera) for camera, one in against.items()
+    }
     for part in snapshot.parts("frames").values():
         if part.camera is None or part.night is None or part.camera not in solved:
             continue
@@ -174,7 +177,11 @@ def plan_nights(
         current = held if why_matches is None else None
         fitted = zeropoints.get(zeropoints_name(part.name, reference.name, version))
         solutions = solved[part.camera]
-        method = _method_of(against[part.camera], fitted, methods[part.camera])
+        # A version that begins now takes over what each night has.
+        begins = version not in begun[part.camera]
+        own = zeropoints_name(part.name, reference.name, held_versions.get(part.name, version))
+        like = zeropoints.get(own) if begins else fitted
+        method = _method_of(against[part.camera], like, methods[part.camera])
         if method is Method.FRAME:
             solutions, of_zeropoints = {}, inputs | {"method": Method.FRAME.value}
         else:
@@ -203,16 +210,21 @@ def plan_nights(
 
 
 def method_of_version(snapshot: Snapshot, camera: str, against: Against) -> Method:
-    """Return the method of new nights of a version: that of all the others, if it is one."""
+    """Return the method of new nights of a version: that of all the others, if it is one.
+
+    Of a version that begins, the others are the nights as they are so far.
+    """
     catalog = against.reference.name
     version = against.version or version_of_new(versions_of_nights(snapshot, camera, catalog))
-    held = [
-        part.inputs.get("method")
-        for part in snapshot.parts("zeropoints").values()
+    known = snapshot.parts("zeropoints")
+    names = {
+        part.name
+        for part in known.values()
         if part.camera == camera
         and part.key
         and (dict(part.key).get("catalog"), dict(part.key).get("version")) == (catalog, version)
-    ]
+    } or zeropoints_names(snapshot, camera, catalog, None)
+    held = [known[name].inputs.get("method") for name in names]
     return Method.FRAME if held and all(one == Method.FRAME.value for one in held) else Method.AUTO
 
 
