@@ -282,7 +282,7 @@ _RESULTS = [
         help="Format; by the suffix of -o without it. aavso, etd and exotic are those that databases take.",
     ),
     click.option("--observer", default="", metavar="CODE", help="For aavso: code of the observer."),
-    click.option("--name", metavar="NAME", help="For aavso, etd and exotic: name of the star."),
+    click.option("--name", metavar="NAME", help="Name of the star in the headers of files."),
     click.option(
         "--check",
         metavar="STAR",
@@ -342,7 +342,7 @@ def lc(ctx: click.Context, /, lake: Path, as_of: str | None, **given: Any) -> No
 def export_star(snapshot: Snapshot, star: str, options: LightCurveOptions) -> None:
     """Write the light curve of one star, and its picture."""
     curve = _curve_of(snapshot, star, options)
-    _say_what_it_is(curve)
+    _say_what_it_is(curve, options)
     if options.plot is not None:
         _write_picture(snapshot, curve, options)
     if options.out is not None or options.plot is None:
@@ -367,12 +367,16 @@ def _detrended(snapshot: Snapshot, curve: dict[str, Any], options: LightCurveOpt
     return detrended(snapshot, curve, given)
 
 
-def _say_what_it_is(curve: dict[str, Any]) -> None:
+def _say_what_it_is(curve: dict[str, Any], options: LightCurveOptions) -> None:
     """Say on standard error what a table of measurements does not."""
-    for band in curve["bands"]:
-        if curve["measured"] == "forced" and "flux_used" in band:
-            which = f"{band.get('camera')} {band['band']}: flux {band['flux_used']}, in which such stars repeat best"
-            click.echo(f"{which}; --flux calibrated gives that of the zeropoints", err=True)
+    from skylake.report.stars.which_star import best_fluxes, doubt_about_star, found_at_position
+
+    if found := found_at_position(curve):
+        click.echo(found, err=True)
+    if doubt := doubt_about_star(curve):
+        show.complain(doubt)
+    for sentence in best_fluxes(curve) if options.flux == "best" else ():
+        click.echo(f"{sentence}; --flux calibrated gives that of the zeropoints", err=True)
     for band in curve.get("detrended", ()):
         click.echo(_how_detrended(band), err=True)
     if curve["catalog"] == "sources":
@@ -411,23 +415,37 @@ def _write(
     if options.form in _DATABASES:
         write_text(_submission(snapshot, curve, star, options), out)
     else:
-        write_table(_table(curve, options), out, options.form)
+        table = _table(curve, options)
+        about = {
+            "object": _name(curve, star, options),
+            "star": str(curve["object_id"]),
+            "catalog": curve["catalog"],
+            "ra_deg": f"{curve['ra_deg']:.7f}",
+            "dec_deg": f"{curve['dec_deg']:.7f}",
+        }
+        write_table(table, out, options.form, about)
+
+
+def _name(curve: dict[str, Any], star: str, options: LightCurveOptions) -> str:
+    """Return the name of a star: that of --name, else the one by which it was asked for, else its identifier."""
+    from skylake.core.sky_positions import position_of
+
+    is_name = position_of(star) is None and not star.isdigit()
+    return options.name or (star if is_name else str(curve["object_id"]))
 
 
 def _submission(snapshot: Snapshot, curve: dict[str, Any], star: str, options: LightCurveOptions) -> str:
-    from skylake.core.sky_positions import position_of
     from skylake.errors import UsageError
     from skylake.report.stars.submissions import Submission
     from skylake.report.stars.submitted_curves import check_star, magnitudes_by_frame, submitted
 
     if options.width is not None or options.period is not None:
         raise UsageError(f"--format {options.form} takes single measurements; leave out --bin and --period")
-    is_name = position_of(star) is None and not star.isdigit()
-    name = options.name or (star if is_name else str(curve["object_id"]))
     check = None
     if options.form == "aavso":
         check = check_star(snapshot, curve, options.check, options.curve_choice)
     check_name = "" if check is None else str(check["object_id"])
+    name = _name(curve, star, options)
     about = Submission(name, options.observer, {}, check_name, magnitudes_by_frame(check))
     return submitted(snapshot, curve, str(options.form), about)
 
@@ -471,6 +489,7 @@ def export_stars(snapshot: Snapshot, stars: list[str], options: LightCurveOption
 
     from skylake.cli.output import write_table
     from skylake.errors import LakeError, UsageError
+    from skylake.report.stars.which_star import doubt_about_star, found_at_position
 
     if options.plot is not None:
         raise UsageError("--plot draws one star; name one")
@@ -489,6 +508,8 @@ def export_stars(snapshot: Snapshot, stars: list[str], options: LightCurveOption
             _write(snapshot, curve, star, options, _file_of(star, options))
         else:
             tables.append(_with_star(_table(curve, options), curve, star))
+        if doubt := doubt_about_star(curve):
+            show.complain(f"{found_at_position(curve)}; {doubt}")
     if tables:
         write_table(pa.concat_tables(tables, promote_options="permissive"), options.out, options.form)
     elif not one_each:

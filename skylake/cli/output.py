@@ -40,17 +40,19 @@ def format_of(path: Path) -> str:
         raise UsageError(f"{path}: the suffix names no format; use {', '.join(FORMATS)}") from None
 
 
-def write_table(table: pa.Table, out: Path | None, form: str | None = None) -> None:
+def write_table(
+    table: pa.Table, out: Path | None, form: str | None = None, about: Mapping[str, str] | None = None
+) -> None:
     """Write a table to a file, or to standard output as CSV (or in the format asked for).
 
-    Nested columns become JSON texts in formats that have none.
+    Nested columns become JSON texts in formats that have none. Formats with a header get `about` there.
     """
     form = form or ("csv" if out is None else format_of(out))
     if out is None:
         _to_standard_output(table, form)
         return
     with writing(out):
-        to_file(table, out, form)
+        to_file(table, out, form, about)
     click.echo(f"wrote {table.num_rows} rows to {out}", err=True)
 
 
@@ -86,11 +88,12 @@ def write_text(text: str, out: Path | None) -> None:
     click.echo(f"wrote {out}", err=True)
 
 
-def to_file(table: pa.Table, out: Path, form: str) -> None:
-    """Write a table to a file in a format."""
+def to_file(table: pa.Table, out: Path, form: str, about: Mapping[str, str] | None = None) -> None:
+    """Write a table to a file in a format; `about` goes to the headers of ECSV, FITS, VOTable and Parquet."""
     if form == "parquet":
         import pyarrow.parquet as pq
 
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), **(about or {})})
         pq.write_table(table, out, compression="zstd", write_page_checksum=True)
     elif form == "json":
         out.write_text(show.json_text(_shortest(table).to_pylist()) + "\n", encoding="utf-8")
@@ -103,7 +106,13 @@ def to_file(table: pa.Table, out: Path, form: str) -> None:
     else:
         rows = _flat(table) if form != "fits" else _ascii(_flat(table))
         units = {} if form == "ecsv" else _STANDARD_UNITS
-        _astropy_table(rows, units).write(out, format={"ecsv": "ascii.ecsv"}.get(form, form), overwrite=True)
+        made = _astropy_table(rows, units)
+        if about and form == "votable":
+            # Of what is said of a whole table it keeps the description only.
+            made.meta["description"] = ", ".join(f"{name} {value}" for name, value in about.items())
+        else:
+            made.meta.update(about or {})
+        made.write(out, format={"ecsv": "ascii.ecsv"}.get(form, form), overwrite=True)
 
 
 def _csv(table: pa.Table) -> str:

@@ -19,6 +19,8 @@ class Why(StrEnum):
     """The reference catalog has changed."""
     PARAMETERS = "parameters"
     """The resolved configuration has changed."""
+    METHOD = "method"
+    """It is to be made by another method of calibration."""
     STAR_MAGNITUDES = "star_magnitudes"
     """The camera's own magnitudes of stars have changed."""
     SCHEMA = "schema"
@@ -51,10 +53,14 @@ def why_stale(held: Part | None, inputs: Mapping[str, str], schema_sha256: str |
     changed = {name for name in names if held.inputs.get(name) != inputs.get(name)}
     if not changed:
         return None
-    if changed <= {"configuration", "method"}:
-        return Why.PARAMETERS
-    if changed == {"star_magnitudes"}:
-        return Why.STAR_MAGNITUDES
-    # Star magnitudes of another catalog are not used, so they go with it.
-    of_catalog = {"catalog", "configuration", "star_magnitudes"}
-    return Why.CATALOG if "catalog" in changed and changed <= of_catalog else Why.INPUTS
+    # What has changed may bring along what follows here: star magnitudes of another catalog or profile are not used,
+    # and a method takes those of the camera or of the catalog.
+    causes = {
+        "catalog": Why.CATALOG,
+        "configuration": Why.PARAMETERS,
+        "method": Why.METHOD,
+        "star_magnitudes": Why.STAR_MAGNITUDES,
+    }
+    if not changed <= causes.keys() | {"transformations"}:
+        return Why.INPUTS
+    return next((why for name, why in causes.items() if name in changed), Why.INPUTS)

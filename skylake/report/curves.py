@@ -196,7 +196,8 @@ def curve_at(
 ) -> dict[str, Any]:
     """Return the light curve of the star nearest to a position in all bands, and its distance.
 
-    A star that no catalog has has a light curve too, from its detections on calibrated frames.
+    A star that no catalog has has a light curve too, from its detections on calibrated frames. ``separation_arcsec``
+    is the distance, and ``n_others`` how many other stars are within reach.
 
     Raises
     ------
@@ -211,10 +212,12 @@ def curve_at(
         )
         curve = _detected(snapshot, star, flux, version) if is_nearer else None
         if star is not None and curve is not None:
-            return curve | {"separation_arcsec": star.distance_arcsec}
+            # Most stars have both a curve and detections.
+            n_others = max(star.n_others, 0 if near is None else near.n_stars)
+            return curve | {"separation_arcsec": star.distance_arcsec, "n_others": n_others}
     if near is not None:
         curve = _curve(snapshot, near.rows, near.row, near.kind, flux, version)
-        return curve | {"separation_arcsec": near.distance_arcsec}
+        return curve | {"separation_arcsec": near.distance_arcsec, "n_others": near.n_stars - 1}
     require_curves(snapshot, measured)
     raise NoCurve(
         f"there is no light curve within {reach_arcsec:g} arcsec of {ra_deg} {dec_deg}"
@@ -224,12 +227,13 @@ def curve_at(
 
 @dataclass(frozen=True, slots=True)
 class _Near:
-    """The curve nearest to a position, and all rows of its table around."""
+    """The curve nearest to a position, all rows of its table around, and how many stars of it are within reach."""
 
     kind: Measured
     rows: pa.Table
     row: pa.Table
     distance_arcsec: float
+    n_stars: int
 
 
 def _nearest(
@@ -244,7 +248,10 @@ def _nearest(
         distance = 3600.0 * separation_deg(ra_deg, dec_deg, *places)
         nearest = int(distance.argmin()) if len(distance) else 0
         if len(distance) and distance[nearest] <= reach_arcsec:
-            found[kind] = _Near(kind, rows, rows.slice(nearest, 1), float(distance[nearest]))
+            within = rows.filter(pa.array(distance <= reach_arcsec))
+            within = within if kind == "detected" else _named(within)
+            n_stars = within.group_by(["catalog", "object_id"]).aggregate([]).num_rows
+            found[kind] = _Near(kind, rows, rows.slice(nearest, 1), float(distance[nearest]), n_stars)
     if len(found) == 2 and not _is_same(found["forced"], found["detected"]):
         return min(found.values(), key=lambda near: near.distance_arcsec)
     return next(iter(found.values()), None)

@@ -255,6 +255,41 @@ def test_transits_go_to_standard_output_too(form: str, lake: Path, sky: Path, we
     assert values.shape == (8, 4 if form == "exotic" else 3)
 
 
+@pytest.mark.parametrize("suffix", ["ecsv", "fits", "vot", "parquet", "etd", "exotic"])
+def test_files_say_which_star_was_found_at_a_position(
+    suffix: str, lake: Path, sky: Path, tmp_path: Path, well: Run
+) -> None:
+    known, out = star(sky), tmp_path / f"star.{suffix}"
+    form = ("--format", suffix) if suffix in ("etd", "exotic") else ()
+    off = known["dec_deg"] + 2.0 / 3600.0
+    answer = well("lc", lake, known["ra_deg"], off, "--name", "Demo-1 b", *form, "-o", out)
+    first, *others = answer.err.splitlines()
+    assert first.startswith(f"star {known['star_id']} of simcat, V ")
+    assert first.endswith(" mag, 2.0 arcsec from the position")
+    assert others == [line for line in others if line.startswith("wrote ")]
+    if suffix in ("parquet", "ecsv", "fits"):
+        said = (
+            {key.decode(): value.decode() for key, value in pq.read_schema(out).metadata.items()}
+            if suffix == "parquet"
+            else {key.lower(): str(value) for key, value in Table.read(out).meta.items()}
+        )
+        assert (said["object"], said["star"]) == ("Demo-1 b", str(known["star_id"]))
+        assert float(said["ra_deg"]) == pytest.approx(known["ra_deg"], abs=1e-4)
+    else:
+        text = out.read_text()
+        assert "Demo-1 b" in text and f"star {known['star_id']} " in text.replace(",", "")
+
+
+def test_a_star_away_from_the_position_among_others_is_doubtful(lake: Path, sky: Path, well: Run) -> None:
+    known = star(sky)
+    place = (known["ra_deg"], known["dec_deg"] + 20.0 / 3600.0)
+    said = well("lc", lake, *place, "--radius", 900).err
+    assert "other stars are within the radius; if you mean one of them" in said
+    assert said.startswith("star ")
+    alone = well("lc", lake, known["ra_deg"], known["dec_deg"], "--radius", 900).err
+    assert alone.count("\n") == 1
+
+
 def test_a_folded_picture_has_its_panels(lake: Path, sky: Path, tmp_path: Path, well: Run) -> None:
     picture = tmp_path / "star.svg"
     options = ("--period", "0.4d", "--bin", "0.1d", "--plot", picture)

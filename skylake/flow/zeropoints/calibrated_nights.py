@@ -164,6 +164,9 @@ def plan_nights(
     made_from = {
         camera: CalibrationInputs(against[camera].reference, profiles[camera], variables) for camera in solved
     }
+    begun = {
+        camera: versions_of(snapshot, one.reference.name, camera) for camera, one in against.items()
+    }
     for part in snapshot.parts("frames").values():
         if part.camera is None or part.night is None or part.camera not in solved:
             continue
@@ -177,8 +180,12 @@ def plan_nights(
         why_matches = why_stale(held, inputs) or _why_lost(held, lost["matches"])
         current = held if why_matches is None else None
         fitted = zeropoints.get(zeropoints_name(part.name, reference.name, version))
+        # A version that begins now takes over what each night has.
+        begins = version not in begun[part.camera]
+        own = zeropoints_name(part.name, reference.name, held_versions.get(part.name, version))
+        like = zeropoints.get(own) if begins else fitted
         why_changed = _why_lost(fitted, lost["zeropoints"]) or (Why.UPSTREAM if why_matches else None)
-        method = _method_of(against[part.camera], fitted, methods[part.camera])
+        method = _method_of(against[part.camera], like, methods[part.camera])
         if method is Method.FRAME:
             solutions: Mapping[str, SolutionChain] = {}
             of_zeropoints = inputs | {"method": Method.FRAME.value}
@@ -225,16 +232,21 @@ def _solutions_of(
 
 
 def method_of_version(snapshot: Snapshot, camera: str, against: Against) -> Method:
-    """Return the method of new nights of a version: that of all the others, if it is one."""
+    """Return the method of new nights of a version: that of all the others, if it is one.
+
+    Of a version that begins, the others are the nights as they are so far.
+    """
     catalog = against.reference.name
     version = against.version or version_of_new(versions_of_nights(snapshot, camera, catalog))
-    held = [
-        part.inputs.get("method")
-        for part in snapshot.parts("zeropoints").values()
+    known = snapshot.parts("zeropoints")
+    names = {
+        part.name
+        for part in known.values()
         if part.camera == camera
         and part.key
         and (dict(part.key).get("catalog"), dict(part.key).get("version")) == (catalog, version)
-    ]
+    } or zeropoints_names(snapshot, camera, catalog, None)
+    held = [known[name].inputs.get("method") for name in names]
     return Method.FRAME if held and all(one == Method.FRAME.value for one in held) else Method.AUTO
 
 

@@ -44,6 +44,8 @@ class DetectedStar:
     listed : pyarrow.Table or None
         Where most of its detections are matched with a star of a catalog, that star: object_id, catalog, ra_deg and
         dec_deg, one row.
+    n_others : int
+        How many other stars the detections within reach show.
     """
 
     ra_deg: float
@@ -51,6 +53,7 @@ class DetectedStar:
     distance_arcsec: float
     radius_arcsec: float
     listed: pa.Table | None = None
+    n_others: int = 0
 
 
 def detected_star(
@@ -74,7 +77,8 @@ def detected_star(
     away = np.hypot(east[mine] - centres[nearest][0], north[mine] - centres[nearest][1])
     ra, dec = _from_plane(centres[nearest], ra_deg, dec_deg)
     listed = _listed(snapshot, seen.filter(pa.array(mine)), ra, dec, _MATCH_FWHM * fwhm + reach_arcsec)
-    return DetectedStar(ra, dec, float(distance[nearest]), float(away.max()) + 0.01, listed)
+    n_others = int(np.count_nonzero(likely)) - int(likely[nearest])
+    return DetectedStar(ra, dec, float(distance[nearest]), float(away.max()) + 0.01, listed, n_others)
 
 
 def _fwhm_arcsec(snapshot: Snapshot, seen: pa.Table) -> float:

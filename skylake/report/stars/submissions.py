@@ -10,6 +10,7 @@ import numpy as np
 
 from skylake.core.flags import SPOILED
 from skylake.errors import UsageError
+from skylake.report.stars.which_star import which_star
 from skylake.revision import VERSION
 
 _MJD_ZERO = 2400000.5
@@ -83,6 +84,7 @@ def aavso_text(curve: Mapping[str, Any], about: Submission) -> str:
         "#DELIM=,",
         "#DATE=JD",
         "#OBSTYPE=CCD",
+        f"# {about.name}: {which_star(curve)}",
         f"#{_AAVSO_COLUMNS}",
     ]
     chart = curve["catalog"] if curve["catalog"] != "sources" else "na"
@@ -152,7 +154,7 @@ def etd_text(curve: Mapping[str, Any], about: Submission) -> str:
 
     The error that all points share is left out: it does not change the depth or time of a transit.
     """
-    lines = [f"# {about.name}: BJD_TDB mag mag_random_err; skylake {VERSION}"]
+    lines = [f"# {about.name}: {which_star(curve)}; BJD_TDB mag mag_random_err; skylake {VERSION}"]
     lines += [
         f"{point['bjd_tdb']:.7f} {point['mag']:.5f} {_random_err(point):.5f}"
         for point in _good(curve)
@@ -164,7 +166,7 @@ def etd_text(curve: Mapping[str, Any], about: Submission) -> str:
 def exotic_text(curve: Mapping[str, Any], about: Submission) -> str:
     """Return a reduced light curve as EXOTIC reads it: BJD (TDB), flux relative to the median, its error, airmass."""
     points = [point for point in _good(curve) if point["mag"] is not None]
-    lines = [f"# {about.name}: BJD_TDB,FLUX,FLUX_ERR,AIRMASS; skylake {VERSION}"]
+    lines = [f"# {about.name}: {which_star(curve)}; BJD_TDB,FLUX,FLUX_ERR,AIRMASS; skylake {VERSION}"]
     middle = float(np.median([point["mag"] for point in points])) if points else 0.0
     for point in points:
         flux = 10.0 ** (-0.4 * (point["mag"] - middle))

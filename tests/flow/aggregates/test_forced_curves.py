@@ -13,10 +13,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from click.testing import CliRunner
 from scipy.stats import norm
 
 from skylake import cameras
 from skylake.cameras import Profile
+from skylake.cli.lightcurve_command import lc
 from skylake.core.robust import sigma_mad
 from skylake.errors import LakeError
 from skylake.flow.aggregates import aggregate, outdated
@@ -260,6 +262,13 @@ def test_a_light_curve_can_be_read_in_any_flux(forced_once: Lake) -> None:
     assert errors.to_numpy() == pytest.approx(known.mag_psf_err[errors.index].to_numpy(), rel=1e-4)
     # Few frames a night say nothing of the best flux.
     assert curve_of_object(snapshot, star, flux="best") == calibrated
+
+
+def test_a_flux_that_somebody_chose_is_not_called_the_best(forced_once: Lake) -> None:
+    curves = forced_once.snapshot().pandas("forced_lightcurves")
+    star = str(curves[(curves.n_detected > 3) & (curves.n_points == 12)].iloc[0].star_id)
+    answer = CliRunner().invoke(lc, [str(forced_once.root), star, "--flux", "aper1"])
+    assert (answer.exit_code, answer.stderr) == (0, "")
 
 
 def test_the_version_in_force_may_be_named(forced_once: Lake) -> None:

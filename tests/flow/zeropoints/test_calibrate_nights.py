@@ -23,7 +23,7 @@ from skylake.flow.execution.cluster import Inline
 from skylake.flow.ingest.ingest_frames import ingest
 from skylake.flow.maintenance.verify_lake import VerifyOptions, open_facts, verify
 from skylake.flow.zeropoints.calibrate_nights import Choice, calibrate, plan_calibration
-from skylake.flow.zeropoints.calibrated_nights import zeropoints_name
+from skylake.flow.zeropoints.calibrated_nights import Method, zeropoints_name
 from skylake.lake import Lake
 from skylake.lake.cameras.chosen_catalogs import read_choice
 from skylake.resources import folder
@@ -511,6 +511,16 @@ def test_a_trial_leaves_the_aggregates_of_other_nights_as_they_are(calibrated: L
     aggregate(calibrated, ["nights"], Inline())
     calibrate(calibrated, Inline(), choice=Choice(version=2, last_night=20241001))
     assert outdated(calibrated)["nights"].nights == {20241001}
+
+
+def test_a_version_that_begins_takes_over_the_method_of_each_night(calibrated: Lake) -> None:
+    calibrate(calibrated, Inline(), choice=Choice(version=2, method=Method.FRAME, last_night=20241001))
+    planned = plan_calibration(calibrated, Choice(version=3))
+    assert {night.night: night.method for night in planned} == {
+        20241001: Method.FRAME, 20241002: Method.AUTO,
+    }  # fmt: skip
+    finished = plan_calibration(calibrated, Choice(version=2))
+    assert {night.night: night.method for night in finished} == {20241002: Method.FRAME}
 
 
 def test_a_night_with_lost_frames_does_not_stop_others(ingested: Lake) -> None:

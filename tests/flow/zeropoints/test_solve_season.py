@@ -40,7 +40,7 @@ def solved(empty_field: Callable[[Path], Any], tmp_path_factory: pytest.TempPath
     for number in range(4):
         drift.add_night(number, n_frames=20)
     calibrate(drift.lake, Inline(), choice=Choice(version=1, method=Method.FRAME))
-    calibrate(drift.lake, Inline(), choice=Choice(version=2))
+    calibrate(drift.lake, Inline(), choice=Choice(version=2, method=Method.AUTO))
     return drift
 
 
@@ -132,7 +132,7 @@ def test_a_version_keeps_its_method(solved: Any) -> None:
     for version in (1, 2, None):
         assert plan_calibration(solved.lake, Choice(version=version)) == []
     stale = plan_calibration(solved.lake, Choice(version=1, method=Method.AUTO))
-    assert [night.why_zeropoints for night in stale] == [Why.INPUTS] * 4
+    assert [night.why_zeropoints for night in stale] == [Why.METHOD] * 4
     state = outdated(solved.lake)
     assert not state["zeropoints"].why and not state["star_magnitudes"].why
 
@@ -235,7 +235,9 @@ def test_stars_of_other_parameters_are_not_used(season: Any, tmp_path: Path) -> 
     path.write_text("calibration.mag_range = [8.0, 8.8]\n" + Path(season.profile.source).read_text())
     calibrate(season.lake, Inline(), choice=Choice(method=Method.GLOBAL))
     season.lake.keep_profile(cameras.load(path))
-    assert outdated(season.lake)["star_magnitudes"].why == {"drift-V-drifters-v2": Why.PARAMETERS}
+    state = outdated(season.lake)
+    assert state["star_magnitudes"].why == {"drift-V-drifters-v2": Why.PARAMETERS}
+    assert set(state["matches"].why.values()) == set(state["zeropoints"].why.values()) == {Why.PARAMETERS}
     snapshot = season.lake.snapshot()
     plan = next(plan_seasons(snapshot, cameras.load(path), reference_of(season)))
     told = Told()

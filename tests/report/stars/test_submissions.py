@@ -21,7 +21,8 @@ def point(number: int, mag: float | None, **more: Any) -> dict[str, Any]:
 
 
 def curve(*points: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {"catalog": "apass", "object_id": 7, "points": list(points)} | more
+    star = {"catalog": "apass", "object_id": 7, "ra_deg": 10.0, "dec_deg": -5.0}
+    return star | {"points": list(points)} | more
 
 
 def aavso(text: str) -> tuple[dict[str, str], list[dict[str, str]]]:

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from skylake.report.stars.which_star import best_fluxes, doubt_about_star, found_at_position, which_star
+
+STAR: dict[str, Any] = {
+    "object_id": 7, "catalog": "apass", "ra_deg": 10.0, "dec_deg": -5.0, "measured": "forced",
+    "bands": [{"camera": "cam", "band": "V", "mag_median": None, "ref_mag": 11.256, "flux_used": "hybrid2"}],
+}  # fmt: skip
+
+
+def test_the_star_has_identifier_catalog_and_position() -> None:
+    assert which_star(STAR) == "star 7 of apass at 10.00000 -5.00000"
+    assert which_star(STAR | {"catalog": "sources"}) == "star 7 of no catalog at 10.00000 -5.00000"
+
+
+def test_a_star_that_was_named_needs_no_words_about_where_it_was_found() -> None:
+    assert found_at_position(STAR) == doubt_about_star(STAR) == ""
+
+
+@pytest.mark.parametrize(
+    ("separation", "n_others", "doubt"),
+    [(7.0, 0, ""), (2.9, 5, ""), (7.0, 1, "another star is within"), (7.0, 2, "2 other stars are within")],
+)
+def test_only_a_star_away_from_the_position_among_others_is_doubtful(
+    separation: float, n_others: int, doubt: str
+) -> None:
+    found = STAR | {"separation_arcsec": separation, "n_others": n_others}
+    assert doubt_about_star(found).startswith(doubt) and bool(doubt) == bool(doubt_about_star(found))
+    assert found_at_position(found) == f"star 7 of apass, V 11.26 mag, {separation} arcsec from the position"
+
+
+def test_a_best_flux_is_named_for_forced_measurements_in_another_than_that_of_the_zeropoints() -> None:
+    assert best_fluxes(STAR) == ["cam V: flux hybrid2, in which such stars repeat best"]
+    assert best_fluxes(STAR | {"measured": "detected"}) == []
+    assert best_fluxes(STAR | {"bands": [{"camera": "cam", "band": "V"}]}) == []
