@@ -32,7 +32,7 @@ from skylake.cli.reduce_command import reduce
 from skylake.cli.run_commands import aggregate, calibrate, ingest, mirror, report, run
 from skylake.cli.simulate_command import simulate
 from skylake.cli.solve_command import solve
-from skylake.cli.target_commands import targets
+from skylake.cli.target_commands import backfill, targets
 from skylake.cli.verify_command import verify
 from skylake.errors import SkylakeError, UsageError, reason_of
 from skylake.revision import code_version
@@ -190,6 +190,7 @@ for command in (
     catalog,
     calib,
     targets,
+    backfill,
     ingest,
     ingest_table,
     calibrate,

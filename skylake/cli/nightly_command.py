@@ -16,6 +16,7 @@ from skylake.flow.astrometry.learn_distortion import learn
 from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.run_progress import Progress
+from skylake.flow.forced.extend_targets import extend_targets
 from skylake.flow.ingest.ingest_frames import ingest_frames
 from skylake.flow.ingest.ingest_report import IngestReport
 from skylake.flow.zeropoints.calibrate_nights import calibrate, calibrating_catalogs, no_catalog
@@ -139,6 +140,7 @@ def _aggregate(run: _NightlyRun) -> None:
     run.outcome.lines.append(f"aggregate: parts made: {made}")
     run.outcome.lines += [f"aggregate: {sentence}" for sentence in report.left]
     run.outcome.warnings += [f"aggregate: {sentence}" for sentence in report.failed]
+    run.outcome.lines += [one.line for one in extend_targets(run.lake)]
 
 
 def _compact(run: _NightlyRun) -> None:

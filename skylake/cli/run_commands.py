@@ -456,17 +456,23 @@ def aggregate(
     Aggregates of your own are files in ~/.config/skylake/aggregates, or named by --aggregate; docs/aggregates.md shows
     how to write one.
 
-    Only what was made from changed inputs is rebuilt.
+    Only what was made from changed inputs is rebuilt. Objects that are new to the list of targets in force of a camera
+    make its next version.
     """
     from skylake.flow.aggregates import aggregate as run_aggregate
     from skylake.flow.aggregates import uncalibrated
     from skylake.flow.execution.run_progress import counted
+    from skylake.flow.forced.extend_targets import extend_targets
+    from skylake.table.objects import NAME as OBJECTS
 
     opened = open_lake(lake)
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
         report = run_aggregate(opened, names, pool, shown, files)
+    extended = extend_targets(opened) if OBJECTS in report.refreshed else []
     text = ", ".join(f"{name} {counted(count, 'part')}" for name, count in report.refreshed.items())
     show.result(dataclasses.asdict(report), as_json, lambda: click.echo(f"aggregate: {text}"))
+    for one in extended:
+        click.echo(one.line, err=as_json)
     for sentence in (*report.left, *report.failed):
         show.complain(sentence)
     waiting = uncalibrated(opened)
