@@ -55,8 +55,8 @@ def star_curve(snapshot: Snapshot, star: str, choice: CurveChoice | None = None)
     snapshot : Snapshot
     star : str
         A position (see :func:`skylake.core.sky_positions.position_of`); the identifier of a star or its name in the
-        reference catalog; the identifier of a target, or of an object of a camera; or its name in a catalog of variable
-        stars of the lake, such as VSX.
+        reference catalog; the identifier of a target, or of an object of a camera; or its name in a catalog of
+        variable stars of the lake, such as VSX.
     choice : CurveChoice or None
         None takes the defaults.
 
