@@ -189,7 +189,10 @@ def _options(command: Command) -> Command:
 
 _STARS = [
     click.option(
-        "--object", "object_id", metavar="ID", help="Identifier of the star, or its name in its catalog."
+        "--object",
+        "object_id",
+        metavar="ID",
+        help="Identifier of a star, target or object, or a name in the catalog.",
     ),
     click.option("--ra", type=right_ascension, metavar="A", help="Right ascension, degrees."),
     click.option("--dec", type=declination, metavar="D", help="Declination, degrees."),

@@ -33,7 +33,7 @@ from skylake.cli.reduce_command import reduce
 from skylake.cli.run_commands import aggregate, calibrate, ingest, mirror, report, run
 from skylake.cli.simulate_command import simulate
 from skylake.cli.solve_command import solve
-from skylake.cli.target_commands import targets
+from skylake.cli.target_commands import backfill, targets
 from skylake.cli.verify_command import verify
 from skylake.cli.watch_commands import watch
 from skylake.errors import SkylakeError, UsageError, reason_of
@@ -192,6 +192,7 @@ for command in (
     catalog,
     calib,
     targets,
+    backfill,
     ingest,
     ingest_table,
     calibrate,

@@ -16,6 +16,7 @@ from skylake.flow.astrometry.learn_distortion import learn
 from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.run_progress import Progress
+from skylake.flow.forced.extend_targets import extend_targets
 from skylake.flow.ingest.ingest_frames import ingest_frames
 from skylake.flow.ingest.ingest_report import IngestReport
 from skylake.flow.watching.deliver_alerts import deliver_alerts
@@ -145,6 +146,7 @@ def _aggregate(run: _NightlyRun) -> None:
     run.outcome.lines += [f"alerts: {news.line}"] * bool(news.line)
     run.outcome.lines += [f"alerts: {sentence}" for sentence in news.waiting]
     run.outcome.warnings += [f"alerts: {sentence}" for sentence in news.failures]
+    run.outcome.lines += [one.line for one in extend_targets(run.lake)]
 
 
 def _compact(run: _NightlyRun) -> None:

@@ -457,17 +457,21 @@ def aggregate(
     Aggregates of your own are files in ~/.config/skylake/aggregates, or named by --aggregate; docs/aggregates.md shows
     how to write one.
 
-    Only what was made from changed inputs is rebuilt.
+    Only what was made from changed inputs is rebuilt. Objects that are new to the list of targets in force of a camera
+    make its next version.
     """
     from skylake.flow.aggregates import aggregate as run_aggregate
     from skylake.flow.aggregates import uncalibrated
     from skylake.flow.execution.run_progress import counted
+    from skylake.flow.forced.extend_targets import extend_targets
     from skylake.flow.watching.deliver_alerts import deliver_alerts
+    from skylake.table.objects import NAME as OBJECTS
 
     opened = open_lake(lake)
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
         report = run_aggregate(opened, names, pool, shown, files)
     news = deliver_alerts(opened)
+    extended = extend_targets(opened) if OBJECTS in report.refreshed else []
 
     def show_text() -> None:
         made = ", ".join(f"{name} {counted(count, 'part')}" for name, count in report.refreshed.items())
@@ -477,6 +481,8 @@ def aggregate(
 
     found = dataclasses.asdict(report) | {"alerts": dataclasses.asdict(news)}
     show.result(found, as_json, show_text)
+    for one in extended:
+        click.echo(one.line, err=as_json)
     for sentence in (*report.left, *report.failed, *news.waiting, *news.failures):
         show.complain(sentence)
     waiting = uncalibrated(opened)

@@ -89,3 +89,48 @@ def targets(
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
         report = make_targets(opened, camera, options, pool, shown)
     show.result(dataclasses.asdict(report), as_json, lambda: click.echo(report.line))
+
+
+@click.command(short_help="Measure new targets on earlier frames.")
+@lake_argument
+@click.option(
+    "--camera",
+    "-c",
+    "camera_name",
+    metavar="C",
+    help="Camera of LAKE; all that have targets otherwise.",
+    shell_complete=completion.cameras,
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N nights of a camera.")
+@cluster_options
+@show.as_json
+@click.pass_context
+def backfill(
+    ctx: click.Context,
+    lake: Path,
+    camera_name: str | None,
+    limit: int | None,
+    cluster: str | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Measure the targets of a camera on the frames in LAKE that cover some they were not measured at.
+
+    Only these frames are reduced again, those measured with the oldest list first, a night at a time: what is done
+    stays done if you interrupt it. `skylake calibrate` and `skylake aggregate` then renew what follows from them.
+    """
+    from skylake.cli.camera_names import require_camera
+    from skylake.flow.ingest.backfill import backfill as run_backfill
+
+    opened = open_lake(lake)
+    snapshot = opened.snapshot()
+    listed = sorted({part.camera for part in snapshot.parts("targets").values() if part.camera is not None})
+    chosen = listed if camera_name is None else [require_camera(snapshot, camera_name)]
+    with start_workers(opened, cluster, workers) as pool, progress() as shown:
+        reports = [run_backfill(opened, one, pool, shown, limit) for one in chosen]
+    lines = [one.line for one in reports] or ["backfill: no camera has targets"]
+    show.result([dataclasses.asdict(one) for one in reports], as_json, lambda: click.echo("\n".join(lines)))
+    advice = [one.advice for one in reports if one.advice is not None]
+    for sentence in advice:
+        show.complain(sentence)
+    ctx.exit(1 if advice else 0)

@@ -14,7 +14,7 @@ from skylake.table.maps import pixels_of_region
 
 Integers = npt.NDArray[np.int64]
 
-#: Columns of ``frames`` that tell what it covers.
+#: Columns of ``frames`` that say what it covers.
 PLACE_COLUMNS = ("ra_deg", "dec_deg", "pixel_scale_arcsec", "width_px", "height_px", "s_region")
 #: Cells along the smaller side of an image, about.
 _CELLS = 64

@@ -74,7 +74,7 @@ def group_detections(
     if rest.size:
         ra, dec = ra_dec_deg
         linked = link_detections(ra[rest], dec[rest], link_arcsec)
-        number[rest] = len(stars) + _told_apart(linked, frame[rest], vectors[rest])
+        number[rest] = len(stars) + _separated(linked, frame[rest], vectors[rest])
     n_groups = int(number.max(initial=-1)) + 1
     ids = np.append(stars, np.full(n_groups - len(stars), NONE)).astype(np.int64)
     return Groups(number, ids, _means(vectors, number, n_groups))
@@ -113,7 +113,7 @@ def _join(number: Integers, frame: Integers, vectors: Floats, places: Floats, li
     number[free[near[first]]] = nearest[near[first]]
 
 
-def _told_apart(group: Integers, frame: Integers, vectors: Floats) -> Integers:
+def _separated(group: Integers, frame: Integers, vectors: Floats) -> Integers:
     """Divide groups of which frames show several detections at once, as in a chain of stars; numbers from 0."""
     from scipy.spatial import cKDTree
 

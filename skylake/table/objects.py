@@ -277,7 +277,7 @@ def _qualifies(known: Columns, settings: Objects) -> npt.NDArray[np.bool_]:
 
 
 def _joined(known: Columns, link: float) -> Columns:
-    """Return objects of which those that no detection can tell apart, half of `link` from each other, are one.
+    """Return objects of which those at half of `link` from each other, which no detection can separate, are one.
 
     An object without a star of the catalog is joined with one that has one, or with an older one. Two that were seen
     apart in this night stay two.

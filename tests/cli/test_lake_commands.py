@@ -143,6 +143,15 @@ def test_an_unknown_table_is_named_with_those_that_are(lake: Path, skylake_comma
         ("wrkers = 3\n", "skylake.toml: there is no setting 'wrkers'; the settings are cluster"),
         ("workers = 'many'\n", "skylake.toml: workers must be of type int"),
         ("= broken", "skylake.toml: not valid TOML"),
+        ("objects = 3\n", "skylake.toml: objects must be a table, [objects]"),
+        (
+            "[objects]\nmost = 3\n",
+            "skylake.toml: there is no setting 'objects.most'; the settings below [objects] are",
+        ),
+        (
+            "[objects]\nleast_detections = 0\n",
+            "skylake.toml: objects.least_detections is a whole number, at least 1",
+        ),
     ],
 )
 def test_damaged_settings_are_named_with_their_key(

@@ -50,7 +50,9 @@ def test_a_camera_of_which_nothing_is_known_has_no_epoch(lake: Path, well: Run) 
 
 
 @pytest.mark.parametrize(
-    "command", [("camera", "learn"), ("camera", "geometry"), ("targets",)], ids=lambda command: command[-1]
+    "command",
+    [("camera", "learn"), ("camera", "geometry"), ("targets",), ("backfill",)],
+    ids=lambda command: command[-1],
 )
 def test_an_unknown_camera_is_named_with_the_known_ones(
     lake: Path, new_lake: Path, command: tuple[str, ...], skylake_command: Run

@@ -55,6 +55,22 @@ def test_its_number_leads_to_it(lake: LakeReader, transient: dict[str, Any]) -> 
     assert lake.lightcurve(curve.object_id).arrow().equals(curve.arrow())
 
 
+def test_objects_of_a_camera_lead_to_the_curve_of_their_star(
+    lake: LakeReader, transient: dict[str, Any]
+) -> None:
+    objects = lake.sql("SELECT * FROM objects WHERE status = 'qualified' AND n_good >= 3").pandas()
+    away = np.hypot(
+        (objects["ra_deg"] - transient["ra_deg"]) * np.cos(np.radians(transient["dec_deg"])),
+        objects["dec_deg"] - transient["dec_deg"],
+    )
+    new = objects.iloc[away.argmin()]
+    assert np.isnan(new["ref_id"]) and away.min() < 2.0 / 3600.0
+    own = lake.lightcurve(int(new["object_id"]))
+    assert own.arrow().equals(lake.lightcurve(transient["ra_deg"], transient["dec_deg"]).arrow())
+    star = objects[objects["ref_id"].notna()].nlargest(1, "n_good").iloc[0]
+    assert lake.lightcurve(int(star["object_id"])).object_id == int(star["ref_id"])
+
+
 def test_its_magnitudes_are_those_of_truth(lake: LakeReader, demo: Path, transient: dict[str, Any]) -> None:
     curve = lake.lightcurve(transient["ra_deg"], transient["dec_deg"]).pandas()
     folder = demo.parent / "archive" / "truth" / "detections"

@@ -64,7 +64,7 @@ def test_groups_are_the_stars_whether_matched_or_not(
     assert count_switched(groups, vectors, ref_id, LINK).sum() == 0
 
 
-def test_stars_in_a_chain_are_told_apart_by_the_frames_that_show_them_at_once() -> None:
+def test_stars_in_a_chain_are_separated_by_the_frames_that_show_them_at_once() -> None:
     found = detections((10.0, 5.0), 4, 30, 3, apart=8.0)
     vectors = unit_vectors(found["ra"], found["dec"])
     ref_id = np.full(120, NONE)

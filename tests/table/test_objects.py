@@ -170,7 +170,7 @@ def test_a_place_that_was_covered_before_is_known_from_the_objects_around() -> N
     assert found == {10.05: (6, 1), 10.2: (0, 1), 10.8: (0, 1), 50.0: (0, 1)}
 
 
-def test_objects_that_cannot_be_told_apart_are_joined_and_pairs_that_are_seen_apart_are_not() -> None:
+def test_objects_that_nothing_separates_are_joined_and_pairs_that_are_seen_apart_are_not() -> None:
     # The second night has a poor place, so that a second object begins, which later nights move towards the first.
     nights = [night(20240401, [cluster(10.0, 5.0, n_detections=50)])]
     far = [cluster(10.0, 5.0 + 6.0 / 3600.0, 60001.0, n_detections=4)]

@@ -16,7 +16,15 @@ from skylake.core.bands import mag_column
 from skylake.core.flags import SPOILED, SourceFlag
 from skylake.core.ids import config_sha256
 from skylake.core.reasons import Status
-from skylake.core.sphere import healpix_index, offset, ra_dec, separation_deg, tangent_basis, unit_vectors
+from skylake.core.sphere import (
+    healpix_index,
+    julian_epoch,
+    offset,
+    ra_dec,
+    separation_deg,
+    tangent_basis,
+    unit_vectors,
+)
 from skylake.errors import UsageError
 from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.run_progress import Progress, Silent
@@ -24,11 +32,13 @@ from skylake.flow.execution.task_guard import value_of
 from skylake.flow.forced.target_list import part_name, parts_of
 from skylake.lake import Commit, Lake, Snapshot, stage_part
 from skylake.lake.storage.slices import Slice, read_files
+from skylake.schema import conform, load
 from skylake.sky.lake_catalogs import ReferenceCatalog
 from skylake.sky.pixels import Pixel
 from skylake.table.detector_artefacts import are_artefacts
 from skylake.table.faint_stars import are_fainter_stars
 from skylake.table.targets import (
+    DETECTIONS,
     CatalogStars,
     Clusters,
     cluster_detections,
@@ -212,7 +222,7 @@ def _publish(
     held = parts_of(snapshot, camera)
     last = max(held, default=0)
     earlier = snapshot.read("targets", where=lambda part: part.camera == camera)
-    star_id = identify(rows, earlier, match_arcsec)
+    star_id = identify(rows, pa.concat_tables([earlier, _objects(snapshot, camera)]), match_arcsec)
     table = targets_table(rows, star_id, covering, camera, last + 1)
     n_catalog = int(pc.sum(rows["ref_id"].is_valid()).as_py())
     report = TargetReport(camera, last, False, rows.num_rows, n_catalog, rows.num_rows - n_catalog)
@@ -228,6 +238,26 @@ def _publish(
         commit.replace(stage_part(table, "targets", name, staging, None, camera, None, inputs), staging)
         lake.commit(commit)
     return report
+
+
+def _objects(snapshot: Snapshot, camera: str) -> pa.Table:
+    """Return the objects of a camera as rows of a list before all others, so that targets have their identifiers."""
+    names = ["_healpix_29", "camera", "object_id", "ra_deg", "dec_deg", "mjd_place", "catalog", "ref_id"]
+    rows = snapshot.read(
+        "objects", names, lambda part: part.camera == camera, pc.field("status") == "qualified"
+    )
+    zero = np.zeros(rows.num_rows, np.int32)
+    columns = {name: rows[name] for name in ("_healpix_29", "camera", "ra_deg", "dec_deg", "ref_id")}
+    columns |= {
+        "version": zero,
+        "star_id": rows["object_id"],
+        "epoch": julian_epoch(rows["mjd_place"].to_numpy()),
+        "origin": pc.fill_null(rows["catalog"], DETECTIONS),
+        "n_seen": zero,
+        "n_frames": zero,
+    }
+    schema = load("targets")
+    return conform(pa.table({name: columns[name] for name in schema.names if name in columns}), schema)
 
 
 def _is_same(new: pa.Table, old: pa.Table) -> bool:

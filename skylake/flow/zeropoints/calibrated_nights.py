@@ -164,9 +164,7 @@ def plan_nights(
     made_from = {
         camera: CalibrationInputs(against[camera].reference, profiles[camera], variables) for camera in solved
     }
-    begun = {
-        camera: versions_of(snapshot, one.reference.name, camera) for camera, one in against.items()
-    }
+    begun = {camera: versions_of(snapshot, one.reference.name, camera) for camera, one in against.items()}
     for part in snapshot.parts("frames").values():
         if part.camera is None or part.night is None or part.camera not in solved:
             continue
