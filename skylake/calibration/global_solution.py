@@ -29,11 +29,12 @@ from skylake.calibration.frame_solution import (
     frame_errors,
     term_precisions,
 )
-from skylake.calibration.global_kernels import connected, group_medians, grouped
+from skylake.calibration.global_kernels import connected, grouped
 from skylake.calibration.global_noise import CUT, EFFICIENCY_LOSS, Noise
 from skylake.calibration.global_observations import GlobalOptions, Observations, References, Sorted, sort
 from skylake.calibration.global_stars import StarSolution, star_solution
 from skylake.calibration.global_system import Parameters, System, Tie, Weak, size_of_terms, weak_combinations
+from skylake.core.group_means import group_medians
 from skylake.core.position_terms import n_position_terms
 from skylake.core.robust import biweight, intrinsic_scatter
 
@@ -249,14 +250,13 @@ class _Solver:
         stars[self.tied] = self.references.natural(self.at.colour[0])[self.tied]
         untied = ~np.isin(self.frame_group, self.star_group[self.tied])
         seen = self.star_group >= 0
-        rows = np.arange(len(self.given.error), dtype=np.int32)
         instrumental = self.left.copy()
         frames[:] = np.where(untied, 0.0, np.nan)
         for _ in range(_PASSES):
             reached = np.isfinite(frames)
-            by_frame = group_medians(self.layout.starts, rows, stars[self.layout.star] - instrumental)
+            by_frame = group_medians(stars[self.layout.star] - instrumental, self.layout.starts)
             frames[:] = np.where(np.isfinite(by_frame), by_frame, frames)
-            stars[:] = group_medians(*self.by_star, instrumental + frames[self.frame_of])
+            stars[:] = group_medians(instrumental + frames[self.frame_of], *self.by_star)
             if np.all(np.isfinite(stars[seen])) and np.array_equal(reached, np.isfinite(frames)):
                 break
         np.nan_to_num(stars, copy=False)
@@ -302,7 +302,7 @@ class _Solver:
         residuals = tie.residuals(self.at)
         # The mean of a group is the most that repeats leave open: what differs within groups is the catalog's scatter.
         groups = grouped(tie.group, self.weak.n_groups)
-        residuals -= group_medians(*groups, residuals)[tie.group]
+        residuals -= group_medians(residuals, *groups)[tie.group]
         scatters = known.is_own[rows] if self.known is not None else np.ones(len(rows), bool)
         lost = len(np.unique(tie.group[scatters]))
         self.catalog_scatter = intrinsic_scatter(residuals[scatters], error[scatters], lost)

@@ -18,6 +18,7 @@ from skylake.calibration.calibrated_forced import (
 from skylake.calibration.calibrated_matches import ZEROPOINT_COLUMNS, column_floats
 from skylake.core.camera import Site
 from skylake.core.flags import SPOILED, SourceFlag
+from skylake.core.group_means import medians_of
 from skylake.core.robust import MAD_TO_SIGMA
 from skylake.core.sphere import INDEX_ORDER, healpix_centre, healpix_index
 from skylake.schema import TableSchema, arrow_schema, conform, empty_table, load
@@ -25,7 +26,6 @@ from skylake.table.aggregate import REFERENCE, Aggregate, Given, Granularity, In
 from skylake.table.lightcurves import (
     barycentric,
     curve_numbers,
-    group_median,
     nest_floats,
     nested_values,
     with_columns,
@@ -242,8 +242,8 @@ def finish(rows: pa.Table) -> pa.Table:
     random = values["mag_mean_random_err"]
     values["mag_mean_systematic_err"] = np.where(np.isfinite(random), shared, np.nan)
     values["mag_mean_err"] = np.hypot(random, shared)
-    median = group_median(flux, group, n)
-    spread = MAD_TO_SIGMA * group_median(np.abs(flux - median[group]), group, n)
+    median = medians_of(flux, group, n)
+    spread = MAD_TO_SIGMA * medians_of(np.abs(flux - median[group]), group, n)
     count = np.bincount(group, minlength=n)
     detected = points.flux >= DETECTED_SNR * points.flux_err
     values |= {

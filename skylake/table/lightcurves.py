@@ -20,6 +20,7 @@ from skylake.calibration.calibrated_matches import (
 from skylake.core.camera import Site
 from skylake.core.ephemeris import barycentric_jd
 from skylake.core.flags import SPOILED, SourceFlag
+from skylake.core.group_means import medians_of
 from skylake.core.robust import MAD_TO_SIGMA
 from skylake.core.sphere import healpix_index
 from skylake.schema import TableSchema, arrow_schema, conform, empty_table, load
@@ -94,8 +95,8 @@ def finish(rows: pa.Table) -> pa.Table:
     mag, flags = nested_values(rows, "lightcurve", _READ_BY_FINISH["lightcurve"])
     number = curve_numbers(rows)
     clean = np.isfinite(mag) & ((flags.astype(np.int64) & int(SPOILED)) == 0)
-    median = group_median(mag[clean], number[clean], rows.num_rows)
-    deviation = group_median(np.abs(mag[clean] - median[number[clean]]), number[clean], rows.num_rows)
+    median = medians_of(mag[clean], number[clean], rows.num_rows)
+    deviation = medians_of(np.abs(mag[clean] - median[number[clean]]), number[clean], rows.num_rows)
     many = np.bincount(number[clean], minlength=rows.num_rows) > 1
     return with_columns(
         rows, {"mag_median": median, "mag_scatter": np.where(many, MAD_TO_SIGMA * deviation, np.nan)}
@@ -208,18 +209,6 @@ def barycentric(rows: pa.Table, sites: dict[str, Site], position: tuple[str, str
         mine = np.flatnonzero(cameras == name)
         times[mine] = barycentric_jd(mjd[mine], ra[mine], dec[mine], sites.get(name))
     return times
-
-
-def group_median(values: Floats, group: npt.NDArray[np.intp], n_groups: int) -> Floats:
-    """Return the median of each group, NaN for one without values."""
-    order = np.lexsort((values, group))
-    counts = np.bincount(group, minlength=n_groups)
-    starts = np.cumsum(counts) - counts
-    median = np.full(n_groups, np.nan)
-    some = np.flatnonzero(counts)
-    low, high = starts[some] + (counts[some] - 1) // 2, starts[some] + counts[some] // 2
-    median[some] = 0.5 * (values[order][low] + values[order][high])
-    return median
 
 
 AGGREGATE = Aggregate(

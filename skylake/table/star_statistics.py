@@ -20,11 +20,12 @@ from skylake.calibration.calibrated_matches import (
     calibrate_matches,
 )
 from skylake.core.flags import UNCLEAN
+from skylake.core.group_means import medians_of
 from skylake.core.robust import MAD_TO_SIGMA
 from skylake.core.sphere import healpix_index
 from skylake.schema import conform, empty_table, load
 from skylake.table.aggregate import Aggregate, Given, Granularity, Input, merged_by_schema
-from skylake.table.lightcurves import flags_of_matches, group_median
+from skylake.table.lightcurves import flags_of_matches
 
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
@@ -138,9 +139,9 @@ def _is_good(matches: pa.Table, points: _Points) -> npt.NDArray[np.bool_]:
 def _stands_alone(points: _Points) -> npt.NDArray[np.bool_]:
     """Return which measurements are far from the others of their night while those beside them are not."""
     star, n = points.star, len(points.starts) - 1
-    median = group_median(points.mag, star, n)
+    median = medians_of(points.mag, star, n)
     off = points.mag - median[star]
-    spread = MAD_TO_SIGMA * group_median(np.abs(off), star, n)
+    spread = MAD_TO_SIGMA * medians_of(np.abs(off), star, n)
     pull = off / np.maximum(points.err, spread[star])
     beside = np.zeros(len(pull))
     same = np.diff(star) == 0
