@@ -50,8 +50,6 @@ _PASSES = 100
 
 #: The error in magnitudes of a star of the catalog that claims to have none.
 _LEAST_TIE_ERROR = 1e-4
-#: So many stars of the camera's own tie a group to the others; fewer might all be variables.
-_FEWEST_OWN = 5
 
 
 @dataclass(frozen=True)
@@ -106,30 +104,12 @@ def solve_globally(
         The response of the camera where it is known: it is held, and its errors go into those of stars. The degree of
         the options is that of its illumination. None solves for it.
 
-    Returns
-    -------
-    GlobalSolution
-
     Raises
     ------
     ValueError
         If an observation names a star that `references` lacks.
     """
     return _Solver(observations, references, options or GlobalOptions(), camera).solve()
-
-
-def groups_of_own(group: Groups, is_own: npt.NDArray[np.bool_], n_groups: int) -> npt.NDArray[np.bool_]:
-    """Tell of each connected group whether references of the camera's own tie it, shape (n_groups,).
-
-    Parameters
-    ----------
-    group : ndarray of int, shape (n_stars,)
-        Connected group of each star; -1 for none.
-    is_own : ndarray of bool, shape (n_stars,)
-        Stars with such a reference.
-    n_groups : int
-    """
-    return np.asarray(np.bincount(group[is_own & (group >= 0)], minlength=n_groups) >= _FEWEST_OWN)
 
 
 class _Solver:
@@ -168,15 +148,7 @@ class _Solver:
             self.noise.scale_square, self.noise.floor_square = known.photon_scale**2, known.floor**2
         self.catalog_scatter = 0.0
         self.illumination_error = options.illumination_error
-        self.tied = self._tied()
-
-    def _tied(self) -> Groups:
-        """Return the stars whose references count."""
-        known, group = self.references, self.star_group
-        usable = np.isfinite(known.magnitude) & np.isfinite(known.error) & (group >= 0)
-        by_own = groups_of_own(group, usable & known.is_own, self.weak.n_groups)
-        # The group -1 takes the last value.
-        return np.flatnonzero(usable & (known.is_own == np.append(by_own, False)[group]))
+        self.tied = references.tying(self.star_group, self.weak.n_groups)
 
     def _groups(self) -> Weak:
         """Return the connected group of each star and frame."""
