@@ -30,6 +30,7 @@ from skylake.cameras import Profile
 from skylake.core.camera import FLUXES
 from skylake.core.sphere import healpix_index
 from skylake.flow.catalogs.import_catalogs import import_catalog
+from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.zeropoints.calibrate_nights import CalibrateReport, Choice, calibrate
 from skylake.flow.zeropoints.calibrated_nights import Method
@@ -173,6 +174,7 @@ def new_field(folder: Path, nights: int) -> tuple[float, float, int]:
     survey.add_nights(0, [number % FIELDS for number in range(nights)])
     started = time.process_time()
     calibrate(survey.lake, Inline())
+    compact(survey.lake, Inline())  # as the nightly run does
     # A night of a known field is what any night costs.
     survey.add_nights(nights, [0])
     usual, _ = timed(survey.lake, Choice())

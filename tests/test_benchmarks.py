@@ -53,6 +53,12 @@ def test_zeropoints_of_simulated_frames_have_honest_errors() -> None:
 
 
 @pytest.mark.slow
+def test_a_new_field_leaves_other_nights_as_they_are() -> None:
+    found = claims("--quick", script="new_fields")
+    assert found["other nights calibrated again after 60 nights"] == "met"
+
+
+@pytest.mark.slow
 def test_a_season_solved_as_a_whole_has_honest_errors() -> None:
     found = claims("--quick", script="global_solution")
     quality = {

@@ -16,7 +16,6 @@ import numpy.typing as npt
 from skylake.calibration.global_kernels import (
     Layout,
     frame_sums,
-    group_medians,
     left_out_squares,
     normal_blocks,
     predict,
@@ -24,6 +23,7 @@ from skylake.calibration.global_kernels import (
 from skylake.calibration.global_noise import EFFICIENCY_LOSS, Noise
 from skylake.calibration.global_observations import GlobalOptions, Observations, References, Sorted, sort
 from skylake.calibration.global_system import inverse_factors
+from skylake.core.group_means import group_medians
 from skylake.core.position_terms import degree_of, n_position_terms, offset_rms, term_mean_squares
 
 Floats = npt.NDArray[np.float64]
@@ -139,7 +139,7 @@ def solve_frames(
     )
     # Zeropoints make stars brighter that the frame shows fainter: residuals are natural minus instrumental.
     residuals -= given.magnitude
-    start = group_medians(layout.starts, np.arange(len(residuals), dtype=np.int32), residuals)
+    start = group_medians(residuals, layout.starts)
     coefficients = np.zeros((n_frames, 1 + n_position_terms(options.frame_degree)))
     coefficients[:, 0] = np.nan_to_num(start)
     noise = Noise(

@@ -339,20 +339,3 @@ def excess_variances(
                     gain += square / variance - square / (variance + extra) - np.log1p(extra / variance)
         excess[group], gains[group] = extra, gain
     return excess, gains
-
-
-@kernel
-def group_medians(starts: Any, order: Any, values: Any) -> Any:
-    """Return the median of the finite values of each group, NaN without any; shape (n_groups,)."""
-    medians = np.full(len(starts) - 1, np.nan)
-    for group in range(len(medians)):
-        rows = order[starts[group] : starts[group + 1]]
-        of_group = np.empty(len(rows))
-        n = 0
-        for row in rows:
-            if np.isfinite(values[row]):
-                of_group[n] = values[row]
-                n += 1
-        if n > 0:
-            medians[group] = np.median(of_group[:n])
-    return medians

@@ -11,6 +11,10 @@ import numpy.typing as npt
 from skylake.calibration.global_kernels import Layout, grouped
 
 Floats = npt.NDArray[np.float64]
+Groups = npt.NDArray[np.int64]
+
+#: So many stars of the camera's own tie a group to the others; fewer might all be variables.
+_FEWEST_OWN = 5
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,27 @@ class References:
                 raise ValueError(
                     f"{name} has {len(getattr(self, name))} values, magnitude {len(self.magnitude)}"
                 )
+
+    def own_groups(self, group: Groups, n_groups: int) -> npt.NDArray[np.bool_]:
+        """Tell of each connected group whether magnitudes of the camera's own tie it, shape (n_groups,).
+
+        Parameters
+        ----------
+        group : ndarray of int, shape (n_stars,)
+            Connected group of each star; -1 for none.
+        n_groups : int
+        """
+        own = self._usable(group) & self.is_own
+        return np.asarray(np.bincount(group[own], minlength=n_groups) >= _FEWEST_OWN)
+
+    def tying(self, group: Groups, n_groups: int) -> npt.NDArray[np.intp]:
+        """Return the stars that tie their group, given as for :meth:`own_groups`: of each those of one kind."""
+        # The group -1 takes the last value.
+        by_own = np.append(self.own_groups(group, n_groups), False)[group]
+        return np.flatnonzero(self._usable(group) & (self.is_own == by_own))
+
+    def _usable(self, group: Groups) -> npt.NDArray[np.bool_]:
+        return np.asarray(np.isfinite(self.magnitude) & np.isfinite(self.error) & (group >= 0))
 
     def spread_of_colour(self, unknown: float) -> Floats:
         """Return the error of each colour, `unknown` for those that are not known; shape (n_stars,).

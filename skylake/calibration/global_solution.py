@@ -29,11 +29,12 @@ from skylake.calibration.frame_solution import (
     frame_errors,
     term_precisions,
 )
-from skylake.calibration.global_kernels import connected, group_medians, grouped
+from skylake.calibration.global_kernels import connected, grouped
 from skylake.calibration.global_noise import CUT, EFFICIENCY_LOSS, Noise
 from skylake.calibration.global_observations import GlobalOptions, Observations, References, Sorted, sort
 from skylake.calibration.global_stars import StarSolution, star_solution
 from skylake.calibration.global_system import Parameters, System, Tie, Weak, size_of_terms, weak_combinations
+from skylake.core.group_means import group_medians
 from skylake.core.position_terms import n_position_terms
 from skylake.core.robust import biweight, intrinsic_scatter
 
@@ -49,8 +50,6 @@ _PASSES = 100
 
 #: The error in magnitudes of a star of the catalog that claims to have none.
 _LEAST_TIE_ERROR = 1e-4
-#: So many stars of the camera's own tie a group to the others; fewer might all be variables.
-_FEWEST_OWN = 5
 
 
 @dataclass(frozen=True)
@@ -105,30 +104,12 @@ def solve_globally(
         The response of the camera where it is known: it is held, and its errors go into those of stars. The degree of
         the options is that of its illumination. None solves for it.
 
-    Returns
-    -------
-    GlobalSolution
-
     Raises
     ------
     ValueError
         If an observation names a star that `references` lacks.
     """
     return _Solver(observations, references, options or GlobalOptions(), camera).solve()
-
-
-def groups_of_own(group: Groups, is_own: npt.NDArray[np.bool_], n_groups: int) -> npt.NDArray[np.bool_]:
-    """Tell of each connected group whether references of the camera's own tie it, shape (n_groups,).
-
-    Parameters
-    ----------
-    group : ndarray of int, shape (n_stars,)
-        Connected group of each star; -1 for none.
-    is_own : ndarray of bool, shape (n_stars,)
-        Stars with such a reference.
-    n_groups : int
-    """
-    return np.asarray(np.bincount(group[is_own & (group >= 0)], minlength=n_groups) >= _FEWEST_OWN)
 
 
 class _Solver:
@@ -167,15 +148,7 @@ class _Solver:
             self.noise.scale_square, self.noise.floor_square = known.photon_scale**2, known.floor**2
         self.catalog_scatter = 0.0
         self.illumination_error = options.illumination_error
-        self.tied = self._tied()
-
-    def _tied(self) -> Groups:
-        """Return the stars whose references count."""
-        known, group = self.references, self.star_group
-        usable = np.isfinite(known.magnitude) & np.isfinite(known.error) & (group >= 0)
-        by_own = groups_of_own(group, usable & known.is_own, self.weak.n_groups)
-        # The group -1 takes the last value.
-        return np.flatnonzero(usable & (known.is_own == np.append(by_own, False)[group]))
+        self.tied = references.tying(self.star_group, self.weak.n_groups)
 
     def _groups(self) -> Weak:
         """Return the connected group of each star and frame."""
@@ -249,14 +222,13 @@ class _Solver:
         stars[self.tied] = self.references.natural(self.at.colour[0])[self.tied]
         untied = ~np.isin(self.frame_group, self.star_group[self.tied])
         seen = self.star_group >= 0
-        rows = np.arange(len(self.given.error), dtype=np.int32)
         instrumental = self.left.copy()
         frames[:] = np.where(untied, 0.0, np.nan)
         for _ in range(_PASSES):
             reached = np.isfinite(frames)
-            by_frame = group_medians(self.layout.starts, rows, stars[self.layout.star] - instrumental)
+            by_frame = group_medians(stars[self.layout.star] - instrumental, self.layout.starts)
             frames[:] = np.where(np.isfinite(by_frame), by_frame, frames)
-            stars[:] = group_medians(*self.by_star, instrumental + frames[self.frame_of])
+            stars[:] = group_medians(instrumental + frames[self.frame_of], *self.by_star)
             if np.all(np.isfinite(stars[seen])) and np.array_equal(reached, np.isfinite(frames)):
                 break
         np.nan_to_num(stars, copy=False)
@@ -302,7 +274,7 @@ class _Solver:
         residuals = tie.residuals(self.at)
         # The mean of a group is the most that repeats leave open: what differs within groups is the catalog's scatter.
         groups = grouped(tie.group, self.weak.n_groups)
-        residuals -= group_medians(*groups, residuals)[tie.group]
+        residuals -= group_medians(residuals, *groups)[tie.group]
         scatters = known.is_own[rows] if self.known is not None else np.ones(len(rows), bool)
         lost = len(np.unique(tie.group[scatters]))
         self.catalog_scatter = intrinsic_scatter(residuals[scatters], error[scatters], lost)

@@ -13,13 +13,13 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from skylake.calibration.global_kernels import group_medians, grouped
 from skylake.calibration.global_observations import GlobalOptions, Observations, References
-from skylake.calibration.global_solution import GlobalSolution, groups_of_own, solve_globally
+from skylake.calibration.global_solution import GlobalSolution, solve_globally
 from skylake.calibration.match_selection import Band
 from skylake.calibration.star_magnitudes import Season, repeat_errors, solve_below_limit
 from skylake.calibration.star_observations import nightly_term
 from skylake.calibration.star_reference import StarReference
+from skylake.core.group_means import medians_of
 from skylake.core.position_terms import degree_of
 
 
@@ -93,12 +93,10 @@ def _with_shared_errors(
 ) -> GlobalSolution:
     """Return a solution with the errors that known stars share, in those of the groups that they tie."""
     n_groups, group, place = len(solution.tie_error), solution.stars.group, known.places(season.stars)
-    usable = references.is_own & np.isfinite(references.magnitude) & np.isfinite(references.error)
-    own = usable & (group >= 0)
+    own = references.is_own & (group >= 0)
     errors = np.nan_to_num(known.mag_systematic_err)
-    starts, order = grouped(group[own].astype(np.int32), n_groups)
-    of_own = group_medians(starts, order, errors[place[own]])
-    shared = np.where(groups_of_own(group, own, n_groups), np.nan_to_num(of_own), 0.0)
+    of_own = medians_of(errors[place[own]], group[own], n_groups)
+    shared = np.where(references.own_groups(group, n_groups), np.nan_to_num(of_own), 0.0)
     # An error of the illumination grows with the distance from the fields that are solved: what known stars have of it
     # beyond the tie that all share, new stars have too, and more of the same.
     at_place = np.append(shared, 0.0)[group]

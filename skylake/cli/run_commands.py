@@ -299,8 +299,9 @@ def calibrate(
     are rebuilt under the same version, unless a new --version is named: that is a new set of zeropoints beside
     the old one, and the largest is in force. Detections are never rewritten. A profile that was edited is in force
     at once. Once stars of a camera and band were measured often enough, their magnitudes are solved for from all
-    nights together, and nights are calibrated with these. The exit status is 1 if the catalog lacks a magnitude or
-    colour that frames need, or the profile their filter, and 3 if no frame of the nights has a zeropoint.
+    nights together, and nights are calibrated with these; new fields add their stars later. The exit status is 1 if
+    the catalog lacks a magnitude or colour that frames need, or the profile their filter, and 3 if no frame of the
+    nights has a zeropoint.
 
     With --diff nothing is calibrated: two versions are compared, and -o and --plot write the table and a picture.
     """

@@ -23,6 +23,7 @@ from skylake.calibration.ensemble_scatter import (
     scatter_bins,
 )
 from skylake.core.flags import SPOILED, SourceFlag
+from skylake.core.group_means import medians_of
 from skylake.core.scintillation import Scintillation
 from skylake.schema import arrow_schema, conform, load
 from skylake.table.aggregate import Aggregate, Given, Granularity, Input, merged_by
@@ -174,7 +175,7 @@ def _of_band(lists: dict[str, npt.NDArray[Any]], default: str) -> list[dict[str,
     _, star = np.unique(lists["star_id"][order], return_inverse=True)
     _, frame = np.unique(lists["frame_id"][order], return_inverse=True)
     values = {name: np.asarray(lists[name][order], float) for name in _VALUES}
-    level, _ = _medians(values[default], star)
+    level = medians_of(values[default], star, int(star.max()) + 1)
     fluxes = {name: values[name] for name in FORCED_FLUXES if np.isfinite(values[name]).any()}
     errors = {name: values[f"{name}_err"] for name in fluxes}
     scatters = flux_scatters(Repeats(star.astype(np.int64), frame.astype(np.int64), level, fluxes, errors))
@@ -189,29 +190,15 @@ def _some_stars(
 ) -> npt.NDArray[np.intp]:
     """Return the rows of stars that are bright enough and seen often enough, and not too many of a magnitude."""
     ids, star = np.unique(lists["star_id"], return_inverse=True)
-    level, count = _medians(np.asarray(lists[default], float), star)
-    error, _ = _medians(np.asarray(lists[f"{default}_err"], float), star)
+    values, errors = (np.asarray(lists[name], float) for name in (default, f"{default}_err"))
+    level, error = (medians_of(one, star, len(ids)) for one in (values, errors))
+    count = np.bincount(star[np.isfinite(values)], minlength=len(ids))
     chosen = (count >= LEAST_POINTS) & (error < _MAG / _LEAST_SNR)
     for place in np.unique(np.floor(level[chosen] / BIN_MAG)):
         inside = np.flatnonzero(chosen & (np.floor(level / BIN_MAG) == place))
         # By digits of their numbers: the same stars each time, and no part of the sky before others.
         chosen[inside[np.argsort((ids[inside] * 2654435761) % 4294967291)][_MOST_STARS:]] = False
     return np.asarray(order[chosen[star]])
-
-
-def _medians(values: Floats, group: npt.NDArray[np.intp]) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """Return the median of the finite values of each group, and their number."""
-    n = int(group.max(initial=-1)) + 1
-    good = np.flatnonzero(np.isfinite(values))
-    good = good[np.lexsort((values[good], group[good]))]
-    count = np.bincount(group[good], minlength=n)
-    first, middle = np.cumsum(count) - count, np.full(n, np.nan)
-    some = np.flatnonzero(count)
-    ordered = values[good]
-    middle[some] = 0.5 * (
-        ordered[first[some] + (count[some] - 1) // 2] + ordered[first[some] + count[some] // 2]
-    )
-    return middle, count
 
 
 def _row(one: Any, found: FluxScatter, n_frames: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skylake.core.group_means import group_means, group_medians, group_sums, weighted_median
+from skylake.core.group_means import group_means, group_medians, group_sums, medians_of, weighted_median
 from skylake.core.robust import MEAN_SHARE, SHARED_VARIANCE, biweight, robust_mean
 
 sizes = st.lists(st.integers(0, 40), min_size=1, max_size=8)
@@ -65,6 +65,11 @@ def test_sums_and_medians_of_groups(seed: int, size: list[int]) -> None:
     np.testing.assert_allclose(group_sums(values, starts), [one.sum() for one in groups])
     expected = [np.median(one) if len(one) else np.nan for one in groups]
     np.testing.assert_allclose(group_medians(values, starts), expected)
+    # In any order, with values that count for nothing.
+    order = np.random.default_rng(seed).permutation(len(values) + len(size))
+    mixed = np.append(values, np.full(len(size), np.nan))[order]
+    group = np.append(np.repeat(np.arange(len(size)), size), np.arange(len(size)))[order]
+    np.testing.assert_allclose(medians_of(mixed, group, len(size)), expected)
 
 
 @given(st.lists(st.tuples(st.integers(-3, 3), st.integers(1, 3)), min_size=1, max_size=12))

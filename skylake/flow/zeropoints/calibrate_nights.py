@@ -196,7 +196,8 @@ def calibrate(
     It is so if the frames, the catalog or those values of the profile have changed that it depends on; it is
     then made anew under its version. What is not to be replaced is kept by naming a new version. Where stars of a
     camera and band were measured often enough, their magnitudes are solved for from all nights together, and nights
-    are calibrated with these from then on.
+    are calibrated with these from then on. Stars of new fields are added when they repeat, and only the nights of
+    these fields are calibrated again.
 
     Parameters
     ----------

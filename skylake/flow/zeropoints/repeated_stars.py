@@ -29,49 +29,52 @@ def new_repeats(snapshot: Snapshot, plan: SeasonPlan) -> Extension | None:
     stars that are on such a frame of a fresh night; other nights are read where they have matches in the same pixels.
     So a night costs the same however many there are.
     """
-    unsolved = _unsolved_frames(snapshot, plan, plan.fresh)
+    unsolved, _ = _unsolved_frames(snapshot, plan, plan.fresh)
     stars = np.zeros(0, np.int64)
     for group in groups(plan.fresh):
-        rows = _matches(plan, [one for night in group for one in night.matches], unsolved)
-        stars = np.union1d(stars, rows["ref_id"].to_numpy())
+        rows = _matches(plan, [one for night in group for one in night.matches])
+        stars = np.union1d(stars, rows.filter(pc.is_in(rows["frame_id"], unsolved))["ref_id"].to_numpy())
     stars = np.setdiff1d(stars, solved_stars(plan))
     if len(stars) < REPEATED_STARS:
         return None
     pixels = {pixel for night in plan.fresh for pixel in night.pixels}
-    nights = [night for night in plan.nights if _slices_in(night, pixels)]
-    unsolved = _unsolved_frames(snapshot, plan, nights)
+    near = [night for night in plan.nights if _slices_in(night, pixels)]
+    unsolved, with_some = _unsolved_frames(snapshot, plan, near)
+    nights = [night for night in near if night.night in with_some]
     counts = np.zeros(len(stars), np.int64)
-    for group in groups(nights):
-        slices = [one for night in group for one in _slices_in(night, pixels)]
-        found = _matches(plan, slices, unsolved)["ref_id"].to_numpy()
+    for _, rows in _read_near(plan, nights, pixels):
+        found = rows.filter(pc.is_in(rows["frame_id"], unsolved))["ref_id"].to_numpy()
         found = found[np.isin(found, stars)]
         counts += np.bincount(np.searchsorted(stars, found), minlength=len(stars))
     if not enough_repeats(counts):
         return None
-    return _frames_of(plan, nights, pixels, stars[counts >= FEW_REPEATS], unsolved)
+    repeated = stars[counts >= FEW_REPEATS]
+    return _frames_of(_read_near(plan, nights, pixels), repeated, unsolved.to_numpy(zero_copy_only=False))
+
+
+def _read_near(
+    plan: SeasonPlan, nights: Sequence[SeasonNight], pixels: set[Pixel | None]
+) -> Iterator[tuple[tuple[SeasonNight, ...], pa.Table]]:
+    """Yield some of the nights and their matches in some pixels, until all were read."""
+    for group in groups(nights):
+        yield group, _matches(plan, [one for night in group for one in _slices_in(night, pixels)])
 
 
 def _frames_of(
-    plan: SeasonPlan,
-    nights: Sequence[SeasonNight],
-    pixels: set[Pixel | None],
-    stars: Ids,
-    unsolved: pa.Array,
+    matches: Iterator[tuple[tuple[SeasonNight, ...], pa.Table]], stars: Ids, unsolved: Ids
 ) -> Extension:
     """Return the frames that show enough of some stars, of those nights that have one calibrated with the catalog.
 
     Other frames of these nights connect new stars with those that have magnitudes.
     """
-    plain = unsolved.to_numpy(zero_copy_only=False)
     frames, chosen = [np.zeros(0, np.int64)], []
-    for night in nights:
-        rows = _matches(plan, _slices_in(night, pixels), None)
-        frame, star = (rows[name].to_numpy() for name in ("frame_id", "ref_id"))
-        found, count = np.unique(frame[np.isin(star, stars)], return_counts=True)
-        found = found[count >= LEAST_STARS]
-        if np.isin(found, plain).any():
-            frames.append(found)
-            chosen.append(night)
+    for nights, rows in matches:
+        rows = rows.filter(pc.is_in(rows["ref_id"], pa.array(stars)))
+        frame, first, count = np.unique(rows["frame_id"].to_numpy(), return_index=True, return_counts=True)
+        night, enough = rows["night"].to_numpy()[first], count >= LEAST_STARS
+        with_some = np.unique(night[enough & np.isin(frame, unsolved)])
+        frames.append(frame[enough & np.isin(night, with_some)])
+        chosen += [one for one in nights if one.night in with_some]
     return Extension(tuple(chosen), np.sort(np.concatenate(frames)))
 
 
@@ -87,26 +90,28 @@ def groups(nights: Sequence[SeasonNight]) -> Iterator[tuple[SeasonNight, ...]]:
         yield tuple(group)
 
 
-def _unsolved_frames(snapshot: Snapshot, plan: SeasonPlan, nights: Sequence[SeasonNight]) -> pa.Array:
-    """Return the frames of some nights whose largest version was made with the catalog."""
+def _unsolved_frames(
+    snapshot: Snapshot, plan: SeasonPlan, nights: Sequence[SeasonNight]
+) -> tuple[pa.Array, set[int]]:
+    """Return the frames of some nights that were calibrated with the catalog at last, and which nights have any."""
     wanted = {night.night for night in nights}
     mine = (pc.field("band") == plan.band) & (pc.field("catalog") == plan.catalog)
     rows = snapshot.read(
         "zeropoints",
-        ["frame_id", "version", "method"],
+        ["frame_id", "night", "version", "method"],
         lambda part: part.camera == plan.camera and part.night in wanted,
         mine,
     ).sort_by([("frame_id", "ascending"), ("version", "ascending")])
     frame = rows["frame_id"].to_numpy()
     is_last = np.append(frame[1:] != frame[:-1], True) if len(frame) else np.zeros(0, bool)
     is_plain = pc.fill_null(pc.equal(rows["method"], "frame"), False).to_numpy()
-    return pa.array(frame[is_last & is_plain])
+    chosen = is_last & is_plain
+    return pa.array(frame[chosen]), set(rows["night"].to_numpy()[chosen].tolist())
 
 
-def _matches(plan: SeasonPlan, slices: Sequence[Slice], frames: pa.Array | None) -> pa.Table:
-    """Return the matches of some frames, or of all, in the band of a plan."""
-    rows = read_files("matches", slices, ["frame_id", "ref_id"], pc.field("band") == plan.band)
-    return rows if frames is None else rows.filter(pc.is_in(rows["frame_id"], frames))
+def _matches(plan: SeasonPlan, slices: Sequence[Slice]) -> pa.Table:
+    """Return the matches in the band of a plan."""
+    return read_files("matches", slices, ["frame_id", "night", "ref_id"], pc.field("band") == plan.band)
 
 
 def solved_stars(plan: SeasonPlan) -> Ids:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -171,16 +171,10 @@ def bands_of_nights(
     snapshot: Snapshot, profiles: Mapping[str, Profile]
 ) -> dict[tuple[str, int], dict[str, int]]:
     """Return the number of good frames in each band of each night of some cameras, as their profiles are now."""
-    good = pc.field("status") == Status.OK.value
-    columns = ["camera", "night", "filter", "band", "flags", "mjd_mid"]
-    rows = snapshot.read("frames", columns, lambda part: part.camera in profiles, good)
+    slices = snapshot.slices("frames", lambda part: part.camera in profiles)
+    times, kinds = _kinds_of_frames(tuple(slices))
     found: dict[tuple[str, int], dict[str, int]] = {}
-    # Of the flags only one matters, and frames of a night differ in few filters.
-    assumed = pc.bit_wise_and(rows["flags"], pa.scalar(int(FrameFlag.FILTER_ASSUMED), rows["flags"].type))
-    rows = rows.set_column(rows.schema.get_field_index("flags"), "flags", assumed)
-    times = rows.group_by(["camera", "night"]).aggregate([("mjd_mid", "mean")])
     middle = {(row["camera"], row["night"]): row["mjd_mid_mean"] for row in times.to_pylist()}
-    kinds = rows.group_by(["camera", "night", "filter", "band", "flags"]).aggregate([([], "count_all")])
     for name, profile in profiles.items():
         mine = kinds.filter(pc.equal(kinds["camera"], name))
         for night in pc.unique(mine["night"]).to_pylist():
@@ -194,6 +188,22 @@ def bands_of_nights(
                 if band is not None:
                     bands[band] = bands.get(band, 0) + count
     return found
+
+
+@lru_cache(maxsize=4)
+def _kinds_of_frames(slices: tuple[Slice, ...]) -> tuple[pa.Table, pa.Table]:
+    """Return the mean time of the good frames of each night, and how many there are of each filter.
+
+    One calibration asks several times for the same frames, and descriptions have the checksums of their files.
+    """
+    good = pc.field("status") == Status.OK.value
+    rows = read_files("frames", slices, ["camera", "night", "filter", "band", "flags", "mjd_mid"], good)
+    # Of the flags only one matters, and frames of a night differ in few filters.
+    assumed = pc.bit_wise_and(rows["flags"], pa.scalar(int(FrameFlag.FILTER_ASSUMED), rows["flags"].type))
+    rows = rows.set_column(rows.schema.get_field_index("flags"), "flags", assumed)
+    times = rows.group_by(["camera", "night"]).aggregate([("mjd_mid", "mean")])
+    kinds = rows.group_by(["camera", "night", "filter", "band", "flags"]).aggregate([([], "count_all")])
+    return times, kinds
 
 
 def orphaned_solutions(snapshot: Snapshot) -> dict[str, list[str]]:

@@ -35,7 +35,7 @@ OTHER = 5000
 FIRST_NIGHTS, OTHER_NIGHTS = (20240401, 20240402, 20240403, 20240404), (20240409, 20240410)
 
 
-class Told(Silent):
+class Lines(Silent):
     """Keeps the lines of a run."""
 
     def __init__(self) -> None:
@@ -206,19 +206,19 @@ def test_what_is_planned_is_what_is_done(one_field: Any, tmp_path: Path) -> None
     other.add_night(8, n_frames=10)
     calibrate(drift.lake, Inline())
     other.add_night(9, n_frames=10)
-    limited, told = Choice(first_night=20240410), Told()
-    calibrate(drift.lake, Inline(), choice=limited, progress=told)
-    (line,) = [line for line in told.lines if line.startswith("solve drift V")]
+    limited, progress = Choice(first_night=20240410), Lines()
+    calibrate(drift.lake, Inline(), choice=limited, progress=progress)
+    (line,) = [line for line in progress.lines if line.startswith("solve drift V")]
     assert "which 2 nights would then be calibrated with; run `skylake calibrate` without --from" in line
     assert methods(drift, OTHER_NIGHTS) == {("frame", None)}
     (plan,) = plan_solutions(drift.lake, Choice())
     assert (plan.key.version, plan.n_solved_frames) == (2, 20)
     planned = plan_calibration(drift.lake, Choice())
     assert [night.why_zeropoints for night in planned] == [Why.STAR_MAGNITUDES] * 2
-    report, told = None, Told()
-    report = calibrate(drift.lake, Inline(), progress=told)
+    progress = Lines()
+    report = calibrate(drift.lake, Inline(), progress=progress)
     assert sorted(batch["night"] for batch in report.batches) == [night.night for night in planned]
-    (line,) = [line for line in told.lines if line.startswith("solve drift V")]
+    (line,) = [line for line in progress.lines if line.startswith("solve drift V")]
     assert line.startswith("solve drift V: version 2 extends version 1 by the magnitudes of ")
 
 
@@ -263,10 +263,10 @@ def test_an_extension_is_withdrawn_with_the_solution_that_it_extends(season: Any
     path.write_text("calibration.mag_range = [8.0, 8.8]\n" + Path(season.profile.source).read_text())
     season.lake.keep_profile(cameras.load(path))
     assert set(outdated(season.lake)["star_magnitudes"].why.values()) == {Why.PARAMETERS}
-    snapshot, profile, told = season.lake.snapshot(), cameras.load(path), Told()
+    snapshot, profile, progress = season.lake.snapshot(), cameras.load(path), Lines()
     (plan,) = plan_seasons(snapshot, profile, ReferenceCatalog.open(snapshot.catalog("drifters")))
-    assert solve_planned(season.lake, snapshot, plan, profile, Inline(), told) is None
-    assert any("version 1 of the star magnitudes is withdrawn" in line for line in told.lines)
+    assert solve_planned(season.lake, snapshot, plan, profile, Inline(), progress) is None
+    assert any("version 1 of the star magnitudes is withdrawn" in line for line in progress.lines)
     assert not outdated(season.lake)["star_magnitudes"].why
     # Neither comes back with the profile, and no number is used again.
     season.lake.keep_profile(season.profile)
