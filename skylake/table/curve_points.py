@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.calibration.global_kernels import grouped
+from skylake.core.jit import kernel
 
 Floats = npt.NDArray[np.float64]
-Places = npt.NDArray[np.intp]
+Places = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +103,13 @@ def curve_points(
     group, count = _groups(rows, key, labels, chosen)
     some = slice(None) if len(group) == rows.num_rows else np.flatnonzero(chosen)
     mjd, frame = (rows[name].to_numpy()[some] for name in ("mjd_mid", "frame_id"))
-    if _is_sorted(group, mjd, frame):
-        return CurvePoints(some, _starts_of(group))
     starts, order = grouped(group, count)
-    order = order.astype(np.intp)
-    if not _is_sorted(group[order], mjd[order], frame[order]):
-        order = np.lexsort((frame, mjd, group))
     used = np.append(np.diff(starts) > 0, True)
-    return CurvePoints(order if isinstance(some, slice) else some[order], starts[used].astype(np.intp))
+    if not _is_in_time(order, starts, mjd, frame):
+        order = np.lexsort((frame, mjd, group))
+    elif (np.diff(group) >= 0).all():
+        return CurvePoints(some, starts[used])
+    return CurvePoints(order if isinstance(some, slice) else some[order], starts[used])
 
 
 def _groups(
@@ -137,18 +136,12 @@ def _codes(
     return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary
 
 
-def _is_sorted(group: npt.NDArray[np.int64], mjd: Floats, frame: npt.NDArray[np.int64]) -> bool:
-    """Tell whether rows come group by group, each in the order of time and then of frames."""
-    step, later = np.diff(group), np.diff(mjd)
-    if (step < 0).any():
-        return False
-    same = step == 0
-    if (same & (later < 0.0)).any():
-        return False
-    tied = np.flatnonzero(same & (later == 0.0))
-    return bool((frame[tied + 1] >= frame[tied]).all())
-
-
-def _starts_of(group: npt.NDArray[Any]) -> Places:
-    """Return where each group of sorted rows starts, and the last one ends."""
-    return np.concatenate([[0], np.flatnonzero(np.diff(group)) + 1, [len(group)]])
+@kernel
+def _is_in_time(order: Places, starts: Places, mjd: Floats, frame: npt.NDArray[np.int64]) -> bool:
+    """Tell whether the rows of each group come in the order of time and then of frames."""
+    for group in range(len(starts) - 1):
+        for i in range(starts[group] + 1, starts[group + 1]):
+            before, row = order[i - 1], order[i]
+            if mjd[row] < mjd[before] or (mjd[row] == mjd[before] and frame[row] < frame[before]):
+                return False
+    return True
