@@ -205,10 +205,12 @@ def _past(night: WatchedNight, source: Source, stars: NightStars, known: Places)
 
 def past_of(rows: pa.Table, stars: pa.Table) -> PastNights:
     """Return nights of some stars in the order of the stars."""
-    rows = _with_row(rows.select([*KEY, "mag", "err"]), stars)
+    rows = _with_row(rows.select([*KEY, "night", "mag", "err"]), stars)
     counts = np.bincount(rows["row"].to_numpy(), minlength=stars.num_rows)
     starts = np.append(0, np.cumsum(counts)).astype(np.intp)
-    return PastNights(np.asarray(rows["mag"], float), np.asarray(rows["err"], float), starts)
+    names = np.char.add(np.asarray(rows["night"]).astype(str), np.asarray(rows["band"].to_pylist(), str))
+    night = np.unique(names, return_inverse=True)[1].reshape(-1).astype(np.intp)
+    return PastNights(np.asarray(rows["mag"], float), np.asarray(rows["err"], float), starts, night)
 
 
 def _row_medians(values: Floats) -> Floats:
