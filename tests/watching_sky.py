@@ -31,6 +31,8 @@ FRAMES = 5
 #: Nights in which nothing happens, and the one after.
 NIGHTS, LAST = range(20240401, 20240406), 20240406
 ZERO = 20.0
+#: What alerts are made of.
+MADE_BEFORE = ("lightcurves", "forced_lightcurves", "star_statistics")
 NEW = (120.011, -25.013)
 #: A star of the catalog that nothing is matched with.
 UNSEEN = (119.973, -24.981)
@@ -83,7 +85,7 @@ class Sky:
 
     def aggregate(self, *names: str) -> None:
         """Refresh what alerts need, and alerts."""
-        aggregate(self.lake, names or ("lightcurves", "star_statistics", "alerts"), Inline())
+        aggregate(self.lake, names or (*MADE_BEFORE, "alerts"), Inline())
 
     def alerts(self) -> list[dict[str, Any]]:
         """Return all alerts."""
@@ -115,7 +117,7 @@ def quiet_lake(
     made = Sky(lake, partial(_put_night, (ra, dec, mag), frame_rows, match_rows, put), ra, dec, mag)
     for night in NIGHTS:
         made.night(night)
-    made.aggregate("lightcurves", "star_statistics")
+    made.aggregate(*MADE_BEFORE)
     return made
 
 
