@@ -72,11 +72,11 @@ def sql(
     several statements, the result of each that has one is printed.
 
     Tables have their names (frames, sources, forced_sources, matches, zeropoints, nights, photometric_nights,
-    lightcurves, forced_lightcurves, maps, repeatability, seeing, star_statistics, targets, masters, star_magnitudes,
-    global_solutions, and those of aggregates of your own), reference catalogs those of the schema `catalogs`. Views
-    join them: calibrated_frames, calibrated_sources, calibrated_forced, calibrated_matches, lightcurve_points,
-    forced_lightcurve_points, relative_lightcurve_points, zeropoints_in_force, transparency, star_variability,
-    candidates. The functions source_flags(flags) and frame_flags(flags) give the names of the bits that are set. The
+    lightcurves, forced_lightcurves, maps, repeatability, seeing, star_statistics, alerts, targets, masters,
+    star_magnitudes, global_solutions, and those of aggregates of your own), reference catalogs those of the schema
+    `catalogs`. Views join them: calibrated_frames, calibrated_sources, calibrated_forced, calibrated_matches,
+    lightcurve_points, forced_lightcurve_points, relative_lightcurve_points, zeropoints_in_force, transparency,
+    star_variability, candidates. The functions source_flags(flags) and frame_flags(flags) give the names of the bits that are set. The
     views parts, ledger and configurations show where rows come from.
     """
     from skylake.cli.output import write_table
