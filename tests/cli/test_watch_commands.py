@@ -47,7 +47,7 @@ def test_an_observer_hears_once_of_what_has_changed(
     sent = json.loads(out.read_text())
     assert [(row["star"], row["kind"]) for row in sent["alerts"]] == [("Nova", "brighter")]
     rows = well("sql", root, "SELECT star, kind, night FROM alerts", "--format", "csv").out.splitlines()
-    assert rows[1:] == [f"Nova,brighter,{LAST}"]
+    assert rows[1:] == [f'"Nova","brighter",{LAST}']
     (listed,) = well("watch", "list", root, "--json").json
     assert (listed["alerts"], listed["new"], listed["sent_to"]) == (1, 0, f"tee -a {out}")
 
