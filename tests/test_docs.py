@@ -42,6 +42,7 @@ DOCUMENTS = [
     "docs/aggregates.md",
     "docs/transits.md",
     "docs/variables.md",
+    "docs/watching.md",
 ]
 #: Done for the tests by whoever runs them, and by .ci/run.
 SET_UP = {"make demo", "make test", ". .venv/bin/activate"}

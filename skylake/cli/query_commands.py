@@ -72,7 +72,8 @@ def sql(
     several statements, the result of each that has one is printed.
 
     Tables have their names (frames, sources, forced_sources, matches, zeropoints, nights, photometric_nights,
-    lightcurves, forced_lightcurves, maps, clusters, repeatability, seeing, star_statistics, objects, targets, masters,
+    lightcurves, forced_lightcurves, maps, clusters, repeatability, seeing, star_statistics, objects, alerts, targets,
+    masters,
     star_magnitudes, global_solutions, and those of aggregates of your own), reference catalogs those of the schema
     `catalogs`. Views join them: calibrated_frames, calibrated_sources, calibrated_forced, calibrated_matches,
     lightcurve_points, forced_lightcurve_points, relative_lightcurve_points, zeropoints_in_force, transparency,

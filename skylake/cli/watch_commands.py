@@ -217,13 +217,13 @@ def _places(snapshot: Snapshot, file: Path) -> list[WatchedPlace]:
     from skylake.core.sky_positions import position_of
     from skylake.errors import UnknownName, UsageError
     from skylake.lake.storage.watch_lists import WatchedPlace
-    from skylake.report.stars.star_list import read_stars
+    from skylake.report.stars.star_list import read_named_stars
     from skylake.report.stars.star_names import places_in_catalogs
 
-    stars = list(dict.fromkeys(star.strip() for star in read_stars(file)))
+    stars = list(dict.fromkeys((name.strip(), star.strip()) for name, star in read_named_stars(file)))
     if not stars:
         raise UsageError(f"{file}: the file names no star; write one on each line")
-    places = {star: position_of(star) for star in stars}
+    places = {star: position_of(star) for _, star in stars}
     named = places_in_catalogs(snapshot, [star for star, place in places.items() if place is None])
     unknown = [star for star, place in places.items() if place is None and star not in named]
     if unknown:
@@ -232,7 +232,7 @@ def _places(snapshot: Snapshot, file: Path) -> list[WatchedPlace]:
             f"{file}: no catalog of the lake has {unknown[0]}{more}; name stars by position, or import a catalog that "
             "has them"
         )
-    return [WatchedPlace(star, *(place or named[star][0])) for star, place in places.items()]
+    return [WatchedPlace(name, *(places[star] or named[star][0])) for name, star in stars]
 
 
 def _newest_night(snapshot: Snapshot) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.group_means import group_medians, group_sums
+from skylake.core.group_means import group_means, group_medians, group_sums
 from skylake.core.robust import MAD_TO_SIGMA
 
 Floats = npt.NDArray[np.float64]
@@ -19,6 +19,8 @@ LEAST_COMPARISON = 8
 LEAST_NIGHTS, LEAST_NIGHTS_ALONE = 3, 5
 #: Comparison stars count as much as so many nights of the star itself.
 _NIGHTS_OF_COMPARISON = 8.0
+#: Scatter of constant stars from night to night, magnitudes, as far as it decides which of them count more.
+_USUAL_SCATTER = 0.01
 #: Of ten nights the most deviant one counts as the next, so that one bad night does not hide what comes later.
 _DEVIANT_SHARE = 0.1
 #: The variance of a median in that of a mean, and of their difference: about a median squares are larger.
@@ -38,11 +40,14 @@ class PastNights:
         Of one night, with its random error; no NaN.
     starts : ndarray of int, shape (n_stars + 1,)
         Where the nights of each star begin; a star may have none.
+    night : ndarray of int
+        Number of the night, and of the band if there are several: what all stars of it share is taken off.
     """
 
     mag: Floats
     err: Floats
     starts: Places
+    night: Places
 
     @property
     def counts(self) -> Places:
@@ -112,6 +117,7 @@ def night_changes(
         Not judged are stars with less than 3 earlier nights; with less than 8 comparison stars, of which the errors
         alone say nothing about red noise, those with less than 5.
     """
+    past = _without_common(past)
     level, variance = _levels(past)
     counts = past.counts
     has = (comparison >= 0) & (counts[comparison] > 0) & np.isfinite(mag)[comparison]
@@ -145,6 +151,18 @@ def night_changes(
 def _means(values: Floats, starts: Places) -> Floats:
     """Return the mean of each group; 0 for one without values."""
     return np.asarray(group_sums(values, starts) / np.maximum(np.diff(starts), 1))
+
+
+def _without_common(past: PastNights) -> PastNights:
+    """Return nights less what all stars of a night differ by, where these are enough to show that."""
+    off = past.mag - np.asarray(group_medians(past.mag, past.starts))[past.star]
+    order = np.argsort(past.night, kind="stable")
+    n = np.bincount(past.night)
+    starts = np.append(0, np.cumsum(n)).astype(np.intp)
+    # Faint stars are found where noise makes them brighter, and say less.
+    found = group_means(off[order], np.hypot(past.err, _USUAL_SCATTER)[order], starts)
+    common = np.where(n >= LEAST_COMPARISON, np.nan_to_num(found.means), 0.0)
+    return replace(past, mag=past.mag - common[past.night])
 
 
 def _levels(past: PastNights) -> tuple[Floats, Floats]:

@@ -115,6 +115,21 @@ def nights(snapshot: Snapshot) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["camera"], -row["night"], row["band"]))
 
 
+def newest_alerts(snapshot: Snapshot, most: int) -> list[dict[str, Any]]:
+    """Return what has changed on watch lists, the newest first, with the column ``what`` in words."""
+    rows = snapshot.read("alerts").sort_by([("mjd_mid", "descending"), ("alert_id", "ascending")])
+    return [row | {"what": _what_changed(row)} for row in rows.slice(0, most).to_pylist()]
+
+
+def _what_changed(row: Mapping[str, Any]) -> str:
+    if row["kind"] == "appeared":
+        return f"appeared at {row['mag']:.3f} mag"
+    if row["kind"] == "vanished":
+        return f"vanished: fainter than {row['mag_limit']:.2f} mag, was {row['past_mag']:.3f}"
+    change = f"{abs(row['difference']):.3f} ± {row['difference_err']:.3f} mag"
+    return f"{row['kind']} by {change}: {row['mag']:.3f}, was {row['past_mag']:.3f}"
+
+
 def epochs_of_cameras(snapshot: Snapshot) -> list[dict[str, Any]]:
     """Return the present epochs of the distortion of each camera."""
     rows = []

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     pass
 
 _TEMPLATES = Path(__file__).parent / "templates"
-#: Frames that are listed by name.
+#: Frames that are listed by name, and alerts.
 _MAX_CONCERNS = 50
+_MAX_ALERTS = 50
 _MAX_STARS = 3
 #: Residuals over the field are those of stars measured better than this, apart from what all stars share.
 _BRIGHT_MAG_ERR = 0.03
@@ -84,6 +85,8 @@ def _render(lake: Lake, snapshot: Snapshot, pictures: list[PagePicture]) -> str:
         catalog=", ".join(sorted(set(catalogs.values()) - {""})),
         status=collect.counts_of_status(snapshot),
         nights=nights,
+        alerts=collect.newest_alerts(snapshot, _MAX_ALERTS),
+        n_alerts=_MAX_ALERTS,
         epochs=collect.epochs_of_cameras(snapshot),
         concerns=collect.frames_of_concern(snapshot, catalogs, _MAX_CONCERNS),
         n_concerns=_MAX_CONCERNS,

@@ -153,7 +153,9 @@ def aggregate(
             report.failed.append(f"{name} is not refreshed: {error}")
     # Alerts are made of aggregates, so they come after these.
     if not names or ALERTS in names:
-        report.refreshed[ALERTS], report.current[ALERTS] = make_alerts(lake, workers, progress)
+        made, current = make_alerts(lake, workers, progress)
+        if made or current or names:
+            report.refreshed[ALERTS], report.current[ALERTS] = made, current
     for name in [one for one in left if not names or one in names]:
         which = "no file of yours that can be used" if broken else "no file of yours"
         report.left.append(f"{name} stays as it is: {which} says how it is made")

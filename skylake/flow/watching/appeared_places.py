@@ -45,6 +45,8 @@ _LEAST_FRAMES, _LEAST_SHARE = 2, 0.1
 _LEAST_NIGHTS, _LEAST_COMPARISON = 2, 5
 #: A star of the catalog that is no more magnitudes fainter may be what was detected.
 _FAINTER_MAG = 1.5
+#: A star of the catalog that is seen for the first time is at least so much brighter than the catalog has it.
+_BRIGHTER_MAG = 1.0
 #: Cells around new places that are read of earlier nights have at most this order: 13 arcseconds.
 _FINEST = 14
 
@@ -97,6 +99,7 @@ def appeared(
     places = places.take(_without_star(places, frames, catalog))
     n_nights, n_compared = _shown_before(night, stars, places)
     enough = (n_nights >= _LEAST_NIGHTS) & (n_compared >= _LEAST_COMPARISON)
+    enough &= frames.surely_found(places.medians.mag, places.band)
     chosen = np.flatnonzero(enough & (places.medians.n_good >= LEAST_GOOD))
     places, n_nights, n_compared = places.take(chosen), n_nights[chosen], n_compared[chosen]
     chosen = np.flatnonzero(~_seen_before(night, places.vectors, _SAME_WIDTHS * frames.fwhm_arcsec))
@@ -111,6 +114,10 @@ def appeared_stars(night: WatchedNight, judged: Judged, frames: NightFrames) -> 
     place[judged.rows] = np.arange(len(judged.rows))
     mag, listed = judged.medians.mag, judged.stars.floats("ref_mag")[judged.rows]
     is_new = (judged.changes.n_nights == 0) & (judged.medians.n_good >= LEAST_GOOD) & np.isfinite(mag)
+    is_new &= frames.surely_found(mag, judged.stars.band[judged.rows])
+    # Catalogs are off by more than errors say, and stars near the limit are found where noise makes them brighter.
+    brighter = listed - mag
+    is_new &= ~(brighter < _BRIGHTER_MAG)
     is_new &= (judged.changes.n_comparison >= _LEAST_COMPARISON) & (judged.n_compared_nights >= _LEAST_NIGHTS)
     candidates = np.flatnonzero(is_new)
     vectors = judged.stars.vectors[judged.rows[candidates]]
@@ -119,7 +126,7 @@ def appeared_stars(night: WatchedNight, judged: Judged, frames: NightFrames) -> 
     found = []
     for one in judged.watched:
         i = int(place[one.row])
-        if is_new[i] and not mag[i] > listed[i] - one.listed.by_mag:
+        if is_new[i] and not brighter[i] < max(one.listed.by_mag, one.listed.sigma * judged.medians.err[i]):
             n_nights = int(judged.n_compared_nights[i])
             found.append(
                 described(judged, one, i)

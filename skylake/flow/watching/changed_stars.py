@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from skylake.core.group_means import group_medians
 from skylake.curves.night_changes import NightChanges, PastNights, night_changes
 from skylake.flow.watching.night_tables import (
     DETECTED,
@@ -97,16 +98,21 @@ def judge(night: WatchedNight, source: Source) -> Judged:
     watched = nearest_of_each(watched, stars.star) if watched else []
     rows = np.unique(np.array([one.row for one in watched], np.intp))
     medians = _medians(night, source, stars, rows)
-    compared = comparison_stars(stars, stars.vectors[rows], medians.mag, stars.band[rows])
+    own_nights = _nights_of(night, source, stars, rows)
+    # A star in outburst is compared with stars that are as bright as it was.
+    usual = np.asarray(group_medians(*_mags(past_of(own_nights, stars.rows.take(pa.array(rows))))))
+    usual = np.where(np.isfinite(usual), usual, medians.mag)
+    compared = comparison_stars(stars, stars.vectors[rows], usual, stars.band[rows])
     known = np.unique(np.concatenate([rows, compared[compared >= 0]]))
-    past = _past(night, source, stars, known)
+    nights = [own_nights, _nights_of(night, source, stars, np.setdiff1d(known, rows))]
+    past = past_of(_once(pa.concat_tables(nights)), stars.rows.take(pa.array(known)))
     mag, err = stars.floats("mag")[known], stars.floats("err")[known]
     own = np.searchsorted(known, rows)
     mag[own], err[own] = medians.mag, medians.err
     places = np.where(compared >= 0, np.searchsorted(known, compared), -1)
     changes = night_changes(mag, err, past, own, places)
-    nights = np.where(places >= 0, past.counts[places], np.nan) if len(known) else np.zeros(places.shape)
-    return Judged(stars, watched, rows, medians, changes, _row_medians(nights))
+    counts = np.where(places >= 0, past.counts[places], np.nan) if len(known) else np.zeros(places.shape)
+    return Judged(stars, watched, rows, medians, changes, _row_medians(counts))
 
 
 def changed(judged: Judged, measured: str) -> list[Row]:
@@ -196,19 +202,33 @@ def _with_row(rows: pa.Table, stars: pa.Table) -> pa.Table:
     return rows.join(keys, list(KEY), join_type="inner").sort_by("row")
 
 
-def _past(night: WatchedNight, source: Source, stars: NightStars, known: Places) -> PastNights:
-    """Return the earlier nights of some stars."""
-    ranges = ranges_of(np.unique(stars.index[known]))
-    rows = past_nights(night.snapshot, source, ranges, night.camera, night.night)
-    return past_of(rows, stars.rows.take(pa.array(known)))
+def _nights_of(night: WatchedNight, source: Source, stars: NightStars, rows: Places) -> pa.Table:
+    """Return the earlier nights of what lies at the places of some stars."""
+    ranges = ranges_of(np.unique(stars.index[rows]))
+    return past_nights(night.snapshot, source, ranges, night.camera, night.night)
+
+
+def _mags(past: PastNights) -> tuple[Floats, Places]:
+    return past.mag, past.starts
+
+
+def _once(rows: pa.Table) -> pa.Table:
+    """Return rows of which those that were read twice, of stars at one place, are there once."""
+    return (
+        rows.group_by([*KEY, "night"])
+        .aggregate([("mag", "max"), ("err", "max")])
+        .rename_columns([*KEY, "night", "mag", "err"])
+    )
 
 
 def past_of(rows: pa.Table, stars: pa.Table) -> PastNights:
     """Return nights of some stars in the order of the stars."""
-    rows = _with_row(rows.select([*KEY, "mag", "err"]), stars)
+    rows = _with_row(rows.select([*KEY, "night", "mag", "err"]), stars)
     counts = np.bincount(rows["row"].to_numpy(), minlength=stars.num_rows)
     starts = np.append(0, np.cumsum(counts)).astype(np.intp)
-    return PastNights(np.asarray(rows["mag"], float), np.asarray(rows["err"], float), starts)
+    names = np.char.add(np.asarray(rows["night"]).astype(str), np.asarray(rows["band"].to_pylist(), str))
+    night = np.unique(names, return_inverse=True)[1].reshape(-1).astype(np.intp)
+    return PastNights(np.asarray(rows["mag"], float), np.asarray(rows["err"], float), starts, night)
 
 
 def _row_medians(values: Floats) -> Floats:

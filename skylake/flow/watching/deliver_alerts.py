@@ -113,7 +113,6 @@ def send(
     lake: Path,
     name: str,
     rows: Sequence[Row],
-    pauses: Sequence[float] = _PAUSES,
     is_test: bool = False,
 ) -> None:
     """Send alerts of a list as one JSON object: ``lake``, ``watch_list``, ``is_test`` and ``alerts``.
@@ -126,8 +125,6 @@ def send(
         Of the watch list.
     rows : sequence of mapping
         Rows of ``alerts``.
-    pauses : sequence of float
-        Seconds between the tries of a webhook.
     is_test : bool
         Whether the rows are made up.
 
@@ -145,7 +142,7 @@ def send(
     if delivery.command:
         _run(delivery.command, text)
     else:
-        _post(delivery.webhook, text, pauses)
+        _post(delivery.webhook, text)
 
 
 def _run(command: str, text: str) -> None:
@@ -175,11 +172,11 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         """Follow none."""
 
 
-def _post(url: str, text: str, pauses: Sequence[float]) -> None:
+def _post(url: str, text: str) -> None:
     """Post a text to a webhook, again if it does not answer or has an error of its own."""
     request = urllib.request.Request(url, text.encode(), {"Content-Type": "application/json"}, method="POST")
     opener = urllib.request.build_opener(_NoRedirects)
-    for pause in (*pauses, None):
+    for pause in (*_PAUSES, None):
         try:
             with opener.open(request, timeout=_WEBHOOK_SECONDS):
                 return

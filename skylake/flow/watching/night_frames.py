@@ -20,6 +20,8 @@ Floats = npt.NDArray[np.float64]
 _COLUMNS = (*FRAME_COLUMNS, "mjd_mid", "s_region", "flux_limit", "fwhm_px", "pixel_scale_arcsec")
 #: Part of the distance from its centre by which a frame is taken to be smaller than it is.
 _INSET = 0.03
+#: What is so much brighter than the limit of a frame (S/N 5) is found on it, magnitudes: half of the light.
+SURELY_MAG = 0.75
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,11 @@ class NightFrames:
         flux = np.asarray(self.frames["flux_limit"].cast(pa.float64()).to_numpy(zero_copy_only=False), float)
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(self.zeropoints["zp"].to_numpy() - 2.5 * np.log10(flux))
+
+    def surely_found(self, mag: Floats, band: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
+        """Return which stars are so bright that the usual frame of their band shows them."""
+        limits = {one: np.nanmedian(self.limit[self.band == one]) for one in set(self.band.tolist())}
+        return np.asarray(mag + SURELY_MAG <= np.array([limits.get(one, np.nan) for one in band], float))
 
     @cached_property
     def scale_arcsec(self) -> float:

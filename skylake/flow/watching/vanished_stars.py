@@ -11,7 +11,7 @@ import pyarrow as pa
 from skylake.core.sphere import chord
 from skylake.curves.night_changes import LEAST_COMPARISON, LEAST_NIGHTS, PastNights
 from skylake.flow.watching.changed_stars import Judged, Row, WatchedNight, described, past_of, star_of
-from skylake.flow.watching.night_frames import NightDetections, NightFrames
+from skylake.flow.watching.night_frames import SURELY_MAG, NightDetections, NightFrames
 from skylake.flow.watching.night_tables import DETECTED, KEY, LEAST_GOOD, NightStars, past_nights
 from skylake.flow.watching.watched_stars import Watched, comparison_stars, nearest_of_each, watched_among
 from skylake.sky.pixels import merge_ranges
@@ -19,9 +19,8 @@ from skylake.table.alerts import VANISHED
 
 Floats = npt.NDArray[np.float64]
 
-#: A star has to be so much brighter than the limit of a frame (S/N 5) that it would be found on it: half of the
-#: light, and so many times its scatter.
-_SURELY_MAG, _SURELY_SCATTER = 0.75, 3.0
+#: A star that would surely be found on a frame would be so even if it were fainter by so many times its scatter.
+_SURELY_SCATTER = 3.0
 #: A detection nearer than so many widths of stars may be the star and another one together.
 _BLEND_WIDTHS = 1.5
 #: Comparison stars are on at least this share of the frames, or there are clouds.
@@ -109,12 +108,12 @@ def _vanished(
     if shown.sum() < _LEAST_FRAMES:
         return None
     limits = frames.limit[shown]
-    if level + _SURELY_SCATTER * scatter + _SURELY_MAG > limits.min():
+    if level + _SURELY_SCATTER * scatter + SURELY_MAG > limits.min():
         return None
     near = _seen_near(stars, known.vectors[one.row], level, band, int(shown.sum()))
     if not near or _is_blend(known.vectors[one.row], detections, frames):
         return None
-    limit = float(limits.max()) - _SURELY_MAG
+    limit = float(limits.max()) - SURELY_MAG
     if limit - level < one.listed.by_mag:
         return None
     rows = np.flatnonzero(shown)

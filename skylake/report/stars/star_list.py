@@ -46,6 +46,14 @@ def stars_of_words(words: Sequence[str]) -> list[str]:
 def read_stars(path: Path) -> list[str]:
     """Return the stars of a file, as :func:`skylake.report.stars.star_curves.star_curve` takes them.
 
+    The parameter and errors are those of :func:`read_named_stars`.
+    """
+    return [star for _, star in read_named_stars(path)]
+
+
+def read_named_stars(path: Path) -> list[tuple[str, str]]:
+    """Return the names of the stars of a file, and the stars as :func:`read_stars` does: by position if it has some.
+
     Parameters
     ----------
     path : Path
@@ -68,7 +76,7 @@ def read_stars(path: Path) -> list[str]:
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     if path.suffix.lower() == ".csv" or (lines and _is_header(lines[0])):
         return _of_csv(lines, path)
-    return lines
+    return [(line, line) for line in lines]
 
 
 def _is_header(line: str) -> bool:
@@ -76,13 +84,13 @@ def _is_header(line: str) -> bool:
     return "," in line and bool(names & {*_RA, *_NAME})
 
 
-def _of_csv(lines: list[str], path: Path) -> list[str]:
+def _of_csv(lines: list[str], path: Path) -> list[tuple[str, str]]:
     rows = list(csv.DictReader(io.StringIO("\n".join(lines))))
     header = next(csv.reader(lines[:1]), [])
     return _of_columns({name: [row[name] or "" for row in rows] for name in header}, path)
 
 
-def _of_table(path: Path) -> list[str]:
+def _of_table(path: Path) -> list[tuple[str, str]]:
     from astropy.table import Table
 
     form = {".ecsv": "ascii.ecsv", ".vot": "votable", ".xml": "votable"}
@@ -90,14 +98,15 @@ def _of_table(path: Path) -> list[str]:
     return _of_columns({name: [str(value) for value in table[name]] for name in table.colnames}, path)
 
 
-def _of_columns(columns: dict[str, list[str]], path: Path) -> list[str]:
-    """Return stars by their identifier, and by position where there is none."""
+def _of_columns(columns: dict[str, list[str]], path: Path) -> list[tuple[str, str]]:
+    """Return what stars are called, and the stars by position, or by identifier or name where they have none."""
     known = {name.strip().lower(): values for name, values in columns.items()}
     name, ra, dec = (next((known[one] for one in some if one in known), None) for some in (_NAME, _RA, _DEC))
     if ra is not None and dec is not None:
-        return [f"{first} {second}" for first, second in zip(ra, dec, strict=True)]
+        places = [f"{first} {second}" for first, second in zip(ra, dec, strict=True)]
+        return list(zip(places if name is None else [one.strip() for one in name], places, strict=True))
     if name is not None:
-        return [one.strip() for one in name]
+        return [(one.strip(), one.strip()) for one in name]
     raise UsageError(
         f"{path}: no column of {', '.join(columns)} names stars; call one object_id or name, or two ra and dec"
     )

@@ -1,0 +1,4 @@
+"""The fixtures of drawn nights with watched stars."""
+
+from watching_sky import quiet_lake as quiet_lake
+from watching_sky import sky as sky

@@ -1,0 +1,175 @@
+"""What changes among watched stars has a row, and nothing else has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from watching_sky import CENTRE, JUNK, LAST, NEW, NIGHTS, UNSEEN, Change, Sky
+
+from skylake.core.batch import Batch
+from skylake.flow.aggregates import aggregate, outdated
+from skylake.flow.compaction.compact_tables import compact
+from skylake.flow.execution.cluster import Inline
+from skylake.flow.maintenance.forget_frames import find, forget
+from skylake.flow.staleness import Why
+from skylake.lake.storage.watch_lists import remove_watch_list
+from skylake.report.page import write_report
+from skylake.sky.sky_region import SkyRegion
+
+
+def test_a_star_that_is_brighter_or_fainter_has_a_row_and_the_others_have_none(sky: Sky) -> None:
+    # All stars are fainter, as behind a thin cloud, and two have changed.
+    sky.night(LAST, Change(stars={3: -0.4, 20: 0.3}, shift=0.2))
+    sky.watch(3, 20, 21, 40)
+    sky.aggregate()
+    found = {row["star"]: row for row in sky.alerts()}
+    assert set(found) == {"3", "20"}
+    for star, kind, change in ((3, "brighter", -0.4), (20, "fainter", 0.3)):
+        row = found[str(star)]
+        assert (row["kind"], row["night"], row["object_id"], row["measured"]) == (
+            kind,
+            LAST,
+            star,
+            "detected",
+        )
+        assert abs(row["difference"] - change) < 4 * row["difference_err"] < 0.2
+        assert row["mag"] == pytest.approx(sky.mag[star] + change + 0.2, abs=0.05)
+        assert row["past_mag"] == pytest.approx(sky.mag[star], abs=0.03)
+        assert abs(row["significance"]) > 5 and row["false_alarm"] < 6e-7
+        assert (row["n_past_nights"], row["n_good"], row["separation_arcsec"]) == (
+            5,
+            5,
+            pytest.approx(0, abs=0.01),
+        )
+        assert row["frame_id"] // 100 == LAST and row["n_comparison"] >= 8
+
+
+def test_a_coverage_map_watches_all_stars_in_it_and_what_appears(sky: Sky) -> None:
+    sky.night(LAST, Change(stars={3: -0.4}, gone=(30,), new=((*NEW, 12.5),)))
+    sky.watch(moc=SkyRegion.of_cone(*CENTRE, 1.0).moc_text)
+    sky.aggregate()
+    found = {row["kind"]: row for row in sky.alerts()}
+    assert len(sky.alerts()) == 3 and set(found) == {"brighter", "vanished", "appeared"}
+    assert all(row["star"] is None and row["separation_arcsec"] is None for row in found.values())
+    assert found["brighter"]["object_id"] == 3
+    gone = found["vanished"]
+    assert gone["object_id"] == 30 and gone["mag"] is None and gone["n_points"] == 5
+    assert gone["past_mag"] == pytest.approx(sky.mag[30], abs=0.03)
+    # Half of the light of a star at the limit.
+    assert gone["mag_limit"] == pytest.approx(14.75) and gone["difference"] > 1.7
+    new = found["appeared"]
+    assert new["catalog"] == "sources" and new["mag"] == pytest.approx(12.5, abs=0.01)
+    assert (new["ra_deg"], new["dec_deg"]) == pytest.approx(NEW, abs=1e-4)
+    assert new["past_mag"] is None and new["n_past_nights"] == 5
+
+
+def test_what_appeared_is_no_news_in_the_next_night(sky: Sky) -> None:
+    sky.watch(NEW)
+    for night in (LAST, LAST + 1):
+        sky.night(night, Change(new=((*NEW, 12.5),)))
+    sky.aggregate()
+    assert [row["night"] for row in sky.alerts()] == [LAST]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(Change(new=((*NEW, 12.5),), new_flags=int(flag)) for flag in JUNK),
+        Change(new=((*NEW, 12.5),), new_frames=1),
+        Change(new=((*NEW, 15.2),)),
+        Change(new=((UNSEEN[0], UNSEEN[1], 12.0),)),
+        Change(gone=tuple(range(64))),
+        Change(gone=(0,), new=((119.7794, -25.2, 11.0),)),
+    ],
+    ids=[*(flag.name for flag in JUNK), "once", "at the limit", "of the catalog", "all gone", "merged"],
+)
+def test_junk_does_not_ring(sky: Sky, change: Change) -> None:
+    sky.night(LAST, change)
+    sky.watch(moc=SkyRegion.of_cone(*CENTRE, 1.0).moc_text)
+    sky.aggregate()
+    assert sky.alerts() == []
+
+
+def test_a_star_that_varies_rings_only_beyond_what_it_did_before(sky: Sky) -> None:
+    for night in NIGHTS:
+        sky.night(night, Change(stars={3: 0.3 * (-1) ** night}))
+    sky.night(LAST, Change(stars={3: 0.4}))
+    sky.night(LAST + 1, Change(stars={3: -4.0}))
+    sky.watch(3)
+    sky.aggregate()
+    assert [row["night"] for row in sky.alerts()] == [LAST + 1]
+
+
+def test_nights_before_the_first_are_not_watched_and_new_ones_cost_themselves_only(sky: Sky) -> None:
+    sky.night(LAST, Change(stars={20: -0.4}))
+    sky.watch(3, 20, from_night=LAST + 1)
+    sky.aggregate()
+    assert sky.lake.snapshot().parts("alerts") == {}
+    sky.night(LAST + 1, Change(stars={3: -0.4}))
+    assert outdated(sky.lake)["alerts"].nights == {LAST + 1}
+    sky.aggregate()
+    assert [row["night"] for row in sky.alerts()] == [LAST + 1]
+    made = aggregate(sky.lake, ["alerts"], Inline())
+    assert (made.refreshed["alerts"], made.current["alerts"]) == (0, 1)
+    # The tables that they are made of were not calibrated here, but drawn.
+    assert set(outdated(sky.lake)["alerts"].why.values()) == {Why.UPSTREAM}
+
+
+def test_alerts_outlive_their_list_and_go_with_their_night(sky: Sky) -> None:
+    sky.night(LAST, Change(stars={3: -0.4, 20: 0.3}))
+    sky.watch(3, name="one")
+    sky.watch(20, name="two")
+    sky.aggregate()
+    remove_watch_list(sky.lake.layout, "one")
+    sky.aggregate()
+    before = sky.alerts()
+    assert {row["watch_list"] for row in before} == {"one", "two"}
+    # Judged again, the night keeps them.
+    sky.night(LAST, Change(stars={3: -0.4, 20: 0.31}))
+    sky.aggregate()
+    after = sky.alerts()
+    assert [row["alert_id"] for row in after] == [row["alert_id"] for row in before]
+    assert after != before
+    compact(sky.lake, Inline(), ["alerts"])
+    assert sky.alerts() == after
+    forget(sky.lake, find(sky.lake.snapshot(), (), [Batch("lab", LAST)]), Inline())
+    sky.aggregate()
+    assert sky.alerts() == []
+    assert Why.ORPHANED not in outdated(sky.lake)["alerts"].why.values()
+
+
+def test_what_appeared_keeps_its_identifier_when_its_night_is_judged_again(sky: Sky) -> None:
+    sky.watch(NEW)
+    sky.night(LAST, Change(new=((*NEW, 12.5),), new_frames=3))
+    sky.aggregate()
+    (first,) = sky.alerts()
+    sky.night(LAST, Change(new=((*NEW, 12.5),)))
+    sky.aggregate()
+    (second,) = sky.alerts()
+    assert second["alert_id"] == first["alert_id"] and second["n_good"] == 5 > first["n_good"]
+
+
+def test_constant_stars_do_not_ring(sky: Sky) -> None:
+    for night in range(LAST, LAST + 6):
+        sky.night(night, Change(shift=0.05 * np.sin(night)))
+    sky.watch(moc=SkyRegion.of_cone(*CENTRE, 1.0).moc_text, sigma=4.0, by_mag=0.0)
+    sky.aggregate()
+    assert sky.alerts() == []
+
+
+def test_a_lake_without_lists_has_no_alerts(sky: Sky) -> None:
+    sky.aggregate()
+    assert sky.lake.snapshot().parts("alerts") == {} and "alerts" in outdated(sky.lake)
+
+
+def test_the_report_names_what_has_changed(sky: Sky, tmp_path: Path) -> None:
+    sky.night(LAST, Change(stars={3: -0.4}, gone=(30,), new=((*NEW, 12.5),)))
+    sky.watch(3, 30, NEW)
+    sky.aggregate()
+    page, *_ = write_report(sky.lake, tmp_path / "report")
+    text = page.read_text()
+    assert "Alerts of watch lists" in text
+    for said in ("brighter by 0.", "fainter than 14.75 mag", "appeared at 12.5"):
+        assert said in text
