@@ -83,8 +83,9 @@ def status(lake: Path, as_of: str | None, as_json: bool) -> None:
     Parts of derived tables are out of date for one of these reasons: new (not made yet), inputs (the rows that they
     are made from have changed), catalog, parameters (the profile has changed), method (of the calibration),
     star_magnitudes (there are newer ones), schema, upstream (what they are made from is out of date), orphaned (their
-    inputs are gone) and lost (a file is missing). `calibrate` and `aggregate` make just those again. Light curves are counted in blocks: a star has one for each band, camera and night. A table with a
-    missing, truncated or unknown file is reported on standard error, with status 1.
+    inputs are gone) and lost (a file is missing). `calibrate` and `aggregate` make just those again. Light curves are
+    counted in blocks: a star has one for each band, camera and night. A table with a missing, truncated or unknown
+    file is reported on standard error, with status 1.
     """
     from skylake.report.collect import counts_of_status
 

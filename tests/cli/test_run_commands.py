@@ -368,6 +368,43 @@ def test_two_versions_are_compared_as_a_table_and_a_picture(
     assert Lake(copied).snapshot().number == before
 
 
+def test_a_trial_version_can_be_dropped(copied: Path, well: Run, skylake_command: Run) -> None:
+    before = Lake(copied).snapshot()
+    well("calibrate", copied, "--version", 2, "--to", 20241001)
+    trial = Lake(copied).snapshot().number
+    (row,) = well("calibrate", copied, "--drop", 2, "--dry-run", "--json").json["dropped"]
+    assert row == {
+        "camera": "small", "night": 20241001, "catalog": "simcat", "version": 2, "in_force": 1, "n_frames": 4,
+    }  # fmt: skip
+    assert Lake(copied).snapshot().number == trial
+    said = well("calibrate", copied, "--drop", 2).out
+    assert "version 2 of 1 night is dropped" in said
+    after = Lake(copied).snapshot()
+    assert after.parts("zeropoints").keys() == before.parts("zeropoints").keys()
+    assert skylake_command("calibrate", copied, "--drop", 2).sentence == (
+        "version 2 has no zeropoints of simcat; there are 1"
+    )
+    alone = skylake_command("calibrate", copied, "--drop", 1)
+    assert alone.status == 2 and "version 1 is the only one of 2 nights from 20241001 on" in alone.sentence
+    assert Lake(copied).snapshot().number == after.number
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--diff", 1, 1), "--diff 1 1 names one version twice; name two"),
+        (("--diff", 1, 2, "--method", "frame"), "leave out --dry-run, --version, --method and --profile"),
+        (("--drop", 1, "--method", "frame"), "--drop takes --catalog, --camera, --from, --to and --dry-run"),
+        (("--drop", 1, "--diff", 1, 2), "leave out the other options"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    options: tuple[object, ...], words: str, lake: Path, skylake_command: Run
+) -> None:
+    answer = skylake_command("calibrate", lake, *options)
+    assert answer.status == 2 and words in answer.sentence
+
+
 def test_frames_that_changed_their_band_have_no_difference(
     copied: Path, camera: Path, tmp_path: Path, well: Run
 ) -> None:
@@ -452,9 +489,8 @@ def test_a_profile_and_its_edits_apply_from_the_calibration_on(
 def test_a_calibration_names_what_is_out_of_date_and_what_to_run(copied: Path, well: Run) -> None:
     assert well("calibrate", copied).out.count("out of date") == 0
     _, line = well("calibrate", copied, "--version", 2, "--from", 20241002).out.splitlines()
-    assert line.startswith(
-        "calibrate: out of date now, 2 nights from 20241001 to 20241002: nights, photometric_n"
-    )
+    assert line.startswith("calibrate: out of date now: nights, ")
+    assert " of night 20241002; photometric_nights of 2 nights from 20241001 to 20241002" in line
     command = shlex.split(line.split("`")[1])
     assert command[:2] == ["skylake", "aggregate"]
     well(*command[1:])

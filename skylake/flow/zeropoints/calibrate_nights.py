@@ -158,8 +158,12 @@ class Choice:
 
     def takes(self, night: Night) -> bool:
         """Tell whether a night is to be calibrated."""
-        since = self.first_night is None or night.night >= self.first_night
-        until = self.last_night is None or night.night <= self.last_night
+        return self.takes_night(night.night)
+
+    def takes_night(self, night: int) -> bool:
+        """Tell whether a night, YYYYMMDD, is to be calibrated."""
+        since = self.first_night is None or night >= self.first_night
+        until = self.last_night is None or night <= self.last_night
         return since and until
 
 

@@ -160,9 +160,7 @@ def plan_nights(
     versions = {
         camera: versions_of_nights(snapshot, camera, one.reference.name) for camera, one in against.items()
     }
-    begun = {
-        camera: versions_of(snapshot, one.reference.name, camera) for camera, one in against.items()
-    }
+    begun = {camera: versions_of(snapshot, one.reference.name, camera) for camera, one in against.items()}
     for part in snapshot.parts("frames").values():
         if part.camera is None or part.night is None or part.camera not in solved:
             continue

@@ -12,7 +12,8 @@ from skylake.core.reasons import Status
 from skylake.errors import UsageError
 from skylake.flow.aggregates.calibration import cameras_of
 from skylake.flow.zeropoints.calibrate_nights import Choice
-from skylake.flow.zeropoints.calibrated_nights import versions_of, zeropoints_names
+from skylake.flow.zeropoints.calibrated_nights import zeropoints_names
+from skylake.flow.zeropoints.drop_version import require_version
 from skylake.lake import Lake, Part, Snapshot
 
 
@@ -69,14 +70,7 @@ def compared_versions(lake: Lake, choice: Choice, first: int, second: int) -> tu
     cameras = sorted(cameras_of(snapshot) & set(choice.cameras or cameras_of(snapshot)))
     catalogs = {camera: choice.catalog or lake.calibrating_catalog(camera) for camera in cameras}
     for version in (first, second):
-        if not any(version in versions_of(snapshot, name, camera) for camera, name in catalogs.items()):
-            known = sorted(
-                {v for camera, name in catalogs.items() for v in versions_of(snapshot, name, camera)}
-            )
-            have = f"there are {', '.join(map(str, known))}" if known else "there are none"
-            raise UsageError(
-                f"version {version} has no zeropoints of {' and '.join(sorted(set(catalogs.values())))}; {have}"
-            )
+        require_version(snapshot, catalogs, version)
     wanted = pc.field("version").isin([first, second])
     ofs = [
         (pc.field("camera") == camera) & (pc.field("catalog") == name) for camera, name in catalogs.items()
