@@ -9,6 +9,7 @@ import click
 
 from skylake.cli import show
 from skylake.cli.outdated_tables import out_of_date, stale_aggregates
+from skylake.core.counted import counted
 
 if TYPE_CHECKING:
     from skylake.flow.zeropoints.calibrate_nights import Choice
@@ -19,7 +20,6 @@ _NAMES = ("camera", "night", "catalog", "version", "in_force", "n_frames")
 
 def show_dropped(lake: Lake, folder: Path, choice: Choice, version: int, is_dry: bool, as_json: bool) -> None:
     """Drop a version of the zeropoints of the chosen nights, or with `is_dry` show what would go."""
-    from skylake.flow.execution.run_progress import counted
     from skylake.flow.zeropoints.drop_version import drop_version, plan_drop
 
     nights = plan_drop(lake, choice, version) if is_dry else drop_version(lake, choice, version)

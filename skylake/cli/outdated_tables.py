@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skylake.core.counted import counted
+
 if TYPE_CHECKING:
     from skylake.lake import Lake
 
@@ -30,7 +32,5 @@ def out_of_date(stale: Mapping[str, Sequence[int]], lake: Path) -> str:
 
 def _span(nights: Sequence[int]) -> str:
     """Return some nights in words."""
-    from skylake.flow.execution.run_progress import counted
-
     first, last = nights[0], nights[-1]
     return f"night {first}" if first == last else f"{counted(len(nights), 'night')} from {first} to {last}"

@@ -35,6 +35,7 @@ from skylake.cli.calibration_pictures import show_differences
 from skylake.cli.dropped_version import show_dropped
 from skylake.cli.outdated_tables import out_of_date, stale_aggregates
 from skylake.cli.progress_bar import progress
+from skylake.core.counted import counted
 from skylake.core.reasons import Reason
 
 if TYPE_CHECKING:
@@ -158,10 +159,9 @@ def _show_ingest(report: IngestReport, lake: Lake) -> None:
     known = f", {report.n_known} known before" if report.n_known else ""
     click.echo(f"ingest: {counts}{known}")
     if report.n_otherwise:
-        nights = "1 night" if report.n_otherwise == 1 else f"{report.n_otherwise} nights"
-        was = "was" if report.n_otherwise == 1 else "were"
+        nights = counted(report.n_otherwise, "night was", "nights were")
         click.echo(
-            f"ingest: of all that the lake has of the camera, {nights} {was} made with another configuration; "
+            f"ingest: of all that the lake has of the camera, {nights} made with another configuration; "
             "--redo renews those whose frames are named"
         )
     for sentence in report.overlapping:
@@ -435,7 +435,7 @@ def _show_planned(lake: Lake, choice: Choice, as_json: bool) -> None:
         for season in plan_solutions(lake, choice):
             click.echo(
                 f"solve {season.camera} {season.band}: version {season.key.version} of the star magnitudes would be "
-                f"solved for from {season.n_frames} frames, and these nights be calibrated with it"
+                f"solved for from {counted(season.n_frames, 'frame')}, and these nights be calibrated with it"
             )
 
     show.result(rows, as_json, text)
@@ -469,7 +469,6 @@ def aggregate(
     """
     from skylake.flow.aggregates import aggregate as run_aggregate
     from skylake.flow.aggregates import uncalibrated
-    from skylake.flow.execution.run_progress import counted
 
     opened = open_lake(lake)
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
@@ -512,7 +511,6 @@ def mirror(
     The database is a copy that can be dropped and rebuilt. With --as-of it shows the lake as it was, until
     the next run.
     """
-    from skylake.flow.execution.run_progress import counted
     from skylake.mirror.mirror_lake import mirror_lake, stop_server
 
     opened = open_lake(lake)

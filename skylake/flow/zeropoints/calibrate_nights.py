@@ -22,6 +22,7 @@ from skylake.calibration.zeropoints import NO_BAND, NO_COLOUR, UNKNOWN_FILTER
 from skylake.cameras import Profile
 from skylake.core.bands import SURVEYS
 from skylake.core.camera import Camera
+from skylake.core.counted import counted
 from skylake.core.magnitude_sources import magnitude_source
 from skylake.core.reasons import Status
 from skylake.errors import LakeError, reason_of, together
@@ -30,7 +31,7 @@ from skylake.flow.catalogs.import_catalogs import MARGIN_ARCSEC
 from skylake.flow.compaction.unbundle import cut_crowded, in_groups, unbundle
 from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.retry_commit import retry_superseded
-from skylake.flow.execution.run_progress import Progress, Silent, counted
+from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.staleness import Why
 from skylake.flow.zeropoints.calibrated_nights import (
     Against,
@@ -105,11 +106,18 @@ class CalibrateReport:
     @property
     def line(self) -> str:
         """The report as one line."""
-        renewed = f", {self.n_renewed} of them made anew" if self.n_renewed else ""
-        made, current = (counted(count, "night") for count in (len(self.batches), self.n_current))
+        what = f"{self.catalog}, version {self.version}"
+        current = counted(self.n_current, "night is", "nights are")
+        if not self.batches:
+            return f"calibrate: {current} up to date with {what}"
+        renewed = f" ({self.n_renewed} made anew)" if self.n_renewed else ""
+        nights, frames = (
+            counted(len(self.batches), "night"),
+            counted(self.n_frames, "frame has", "frames have"),
+        )
+        rest = f"; {current} up to date" if self.n_current else ""
         return (
-            f"calibrate: {made} against {self.catalog}, version {self.version}{renewed}; "
-            f"{self.n_zeropoints} of {self.n_frames} frames have a zeropoint; {current} up to date"
+            f"calibrate: {nights}{renewed} against {what}; {self.n_zeropoints} of {frames} a zeropoint{rest}"
         )
 
     @property
@@ -364,9 +372,11 @@ def _calibrate(
     run = _Run(profiles, workers, progress, _choices(lake, choice, profiles))
     n_chosen, nights = _chosen_nights(lake, snapshot, choice, profiles)
     for camera, profile in profiles.items():
-        if profile in choice.profiles or profile.sha256 != lake.kept_profile(camera).sha256:
+        kept = lake.kept_profile(camera)
+        if profile in choice.profiles or profile.sha256 != kept.sha256:
             lake.keep_profile(profile)
-            progress.line(f"{camera}: the profile {profile.source} is in force from now on")
+            if (profile.sha256, profile.source) != (kept.sha256, kept.source):
+                progress.line(f"{camera}: the profile {profile.source} is in force from now on")
     # What was calibrated before another run came between is in the report already.
     made = {(batch["camera"], batch["night"]) for batch in report.batches}
     made -= {(night.camera, night.night) for night in nights}

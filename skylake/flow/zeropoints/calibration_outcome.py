@@ -8,6 +8,7 @@ from functools import partial
 import pyarrow.compute as pc
 
 from skylake.calibration.version_differences import COLUMNS, Differences, difference
+from skylake.core.counted import counted
 from skylake.core.reasons import Status
 from skylake.errors import UsageError
 from skylake.flow.aggregates.calibration import cameras_of
@@ -29,9 +30,17 @@ def require_nights(snapshot: Snapshot, choice: Choice) -> None:
     mine = [part for part in parts if not choice.cameras or part.camera in choice.cameras]
     nights = sorted({part.night for part in mine if part.night})
     if nights and not any(_is_chosen(part, choice) for part in mine):
-        asked = f"from {choice.first_night or nights[0]} to {choice.last_night or nights[-1]}"
+        first, last = choice.first_night, choice.last_night
+        asked = (
+            f"from {first} on"
+            if last is None
+            else f"up to {last}"
+            if first is None
+            else f"from {first} to {last}"
+        )
+        have = counted(len(nights), "night")
         raise UsageError(
-            f"there are no frames {asked}; the lake has those of {len(nights)} nights from {nights[0]} to {nights[-1]}"
+            f"there are no frames {asked}; the lake has those of {have} from {nights[0]} to {nights[-1]}"
         )
 
 

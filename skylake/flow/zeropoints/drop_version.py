@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from skylake.core.batch import Batch
+from skylake.core.counted import counted
 from skylake.errors import UsageError
 from skylake.flow.aggregates.calibration import cameras_of
 from skylake.flow.execution.retry_commit import retry_superseded
-from skylake.flow.execution.run_progress import Progress, Silent, counted
+from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.zeropoints.calibrate_nights import Choice
 from skylake.flow.zeropoints.calibrated_nights import versions_of, zeropoints_name
 from skylake.lake import Commit, Lake, Part, Snapshot
