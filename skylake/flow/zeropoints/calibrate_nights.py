@@ -58,6 +58,7 @@ from skylake.flow.zeropoints.solve_season import (
     remember_fresh,
     solve_planned,
 )
+from skylake.flow.zeropoints.uncovered_fields import of_unmatched, unmatched_frames
 from skylake.flow.zeropoints.variable_stars import with_variables
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
 from skylake.lake.cameras.chosen_catalogs import ChosenCatalog, read_choice
@@ -246,7 +247,10 @@ def calibrate(
         raise
     snapshot = lake.snapshot()
     report.warnings = _warnings(lake, snapshot, against)
-    for sentence in _of_too_few_stars(snapshot, against, report):
+    for sentence in (
+        *_of_too_few_stars(snapshot, against, report),
+        *_of_no_matches(snapshot, against, report),
+    ):
         progress.line(sentence)
     return report
 
@@ -410,7 +414,7 @@ def _solve(lake: Lake, choice: Choice, workers: Workers, progress: Progress, rep
         solved = solve_planned(lake, snapshot, plan, camera, reference, workers, progress)
         if solved is not None:
             report.solved.append(solved)
-        elif choice.method is Method.GLOBAL:
+        elif choice.method is Method.GLOBAL and any(night.n_matches for night in plan.nights):
             progress.line(
                 f"solve {plan.camera} {plan.band}: fewer than {REPEATED_STARS} stars were measured on "
                 f"{REPEATS} frames each, or {MANY_STARS} on {FEW_REPEATS}, so zeropoints are those against the catalog"
@@ -603,6 +607,20 @@ def _of_too_few_stars(
             f"{counted(len(lacking), 'frame')} of {camera} in {band} {have} too few stars for a zeropoint; "
             f"the one with most matches, of {most['night']}: {most['message']}"
         )
+    return sentences
+
+
+def _of_no_matches(snapshot: Snapshot, against: Mapping[str, Against], report: CalibrateReport) -> list[str]:
+    """Return a sentence for each camera with frames without matches in the nights that were calibrated."""
+    sentences = []
+    # Where no frame at all has a zeropoint, the error at the end says so.
+    for camera, used in against.items() if report.n_zeropoints else ():
+        nights = {batch["night"] for batch in report.batches if batch["camera"] == camera}
+        mine = zeropoints_names(snapshot, camera, used.reference.name, used.version)
+        found = unmatched_frames(snapshot, mine, nights)
+        if len(found) and (advice := of_unmatched(snapshot, camera, used.reference, found)):
+            frames = counted(len(found), "frame has", "frames have")
+            sentences.append(f"{camera}: {frames} no match; {advice}")
     return sentences
 
 

@@ -15,7 +15,9 @@ from skylake.flow.aggregates.calibration import cameras_of
 from skylake.flow.zeropoints.calibrate_nights import Choice
 from skylake.flow.zeropoints.calibrated_nights import zeropoints_names
 from skylake.flow.zeropoints.drop_version import require_version
+from skylake.flow.zeropoints.uncovered_fields import of_unmatched, unmatched_frames
 from skylake.lake import Lake, Part, Snapshot
+from skylake.sky.lake_catalogs import ReferenceCatalog
 
 
 def require_nights(snapshot: Snapshot, choice: Choice) -> None:
@@ -48,9 +50,17 @@ def nothing_calibrated(lake: Lake, choice: Choice) -> str | None:
     """Return a sentence if no frame of the chosen nights has a zeropoint; None if one has, or there are no frames."""
     snapshot = lake.snapshot()
     counts: Counter[str | None] = Counter()
+    advice = ""
     for camera in sorted(cameras_of(snapshot) & set(choice.cameras or cameras_of(snapshot))):
         catalog = choice.catalog or lake.calibrating_catalog(camera)
         names = zeropoints_names(snapshot, camera, catalog, choice.version)
+        if not advice:
+            mine = {
+                part.name for part in snapshot.parts("zeropoints").values() if _is_of(part, names, choice)
+            }
+            unmatched = unmatched_frames(snapshot, mine)
+            reference = ReferenceCatalog.open(lake.layout.catalog(catalog)) if len(unmatched) else None
+            advice = of_unmatched(snapshot, camera, reference, unmatched) if reference else ""
         rows = snapshot.read("zeropoints", ["zp", "reason"], partial(_is_of, names=names, choice=choice))
         if rows["zp"].null_count < rows.num_rows:
             return None
@@ -58,7 +68,7 @@ def nothing_calibrated(lake: Lake, choice: Choice) -> str | None:
     if not counts:
         return None if _n_good(snapshot, choice) == 0 else "no frame was calibrated"
     why = ", ".join(f"{reason}: {count}" for reason, count in counts.most_common())
-    return f"no frame of {sum(counts.values())} has a zeropoint ({why})"
+    return f"no frame of {sum(counts.values())} has a zeropoint ({why}){'; ' if advice else ''}{advice}"
 
 
 def compared_versions(lake: Lake, choice: Choice, first: int, second: int) -> tuple[Differences, list[str]]:
