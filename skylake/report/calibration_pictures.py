@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 
 from skylake.calibration.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
 from skylake.calibration.transparency import RELATIVE_PER_MAG, frame_transparency
+from skylake.core.counted import counted
 from skylake.core.flags import SPOILED
 from skylake.errors import UsageError
 from skylake.lake import Lake, Snapshot
@@ -115,9 +117,7 @@ def calibration_pictures(
         set(rows["band"].to_pylist()) & ({choice.band} if choice.band else set(rows["band"].to_pylist()))
     )
     if not bands:
-        raise UsageError(
-            f"there are no zeropoints of {choice.camera} for these options; `skylake status` lists its nights"
-        )
+        raise UsageError(_why_none(snapshot, choice.camera))
     frames = snapshot.read(
         "frames",
         [*FRAME_COLUMNS, "airmass"],
@@ -145,6 +145,26 @@ def calibration_pictures(
         )
         for name in names:
             yield f"{band}-{name}", _PICTURES[name](drawn)
+
+
+def _why_none(snapshot: Snapshot, camera: str) -> str:
+    """Return why nothing can be drawn: a camera that is not calibrated, or options that fit no zeropoint."""
+    columns = ["night", "band", "catalog", "version"]
+    known = snapshot.read(
+        "zeropoints", columns, lambda part: part.camera == camera, pc.field("zp").is_valid()
+    )
+    if known.num_rows == 0:
+        command = f"`skylake calibrate {shlex.quote(str(snapshot.layout.root))}`"
+        if any(part.camera == camera for part in snapshot.parts("zeropoints").values()):
+            return f"no frame of {camera} has a zeropoint; {command} says why"
+        return f"no frame of {camera} is calibrated yet; {command} does that"
+    there = {name: sorted(set(known[name].to_pylist())) for name in columns}
+    versions, bands, catalogs = (", ".join(map(str, there[name])) for name in ("version", "band", "catalog"))
+    nights = there["night"]
+    return (
+        f"there are no zeropoints of {camera} for these options; there are those of version {versions} from "
+        f"{catalogs}, in {bands}, of {counted(len(nights), 'night')} from {nights[0]} to {nights[-1]}"
+    )
 
 
 def _matches(snapshot: Snapshot, choice: CalibrationChoice, catalog: str) -> pa.Table:

@@ -432,7 +432,39 @@ def test_a_calibration_is_drawn(lake: Path, tmp_path: Path, well: Run, skylake_c
     for options in (("--version", 9), ("--band", "R"), ("--night", 20200101), ("--catalog", "other")):
         answer = skylake_command("plot", lake, "--camera", "small", "-o", out, *options)
         assert answer.status == 2
-        assert "there are no zeropoints of small for these options" in answer.sentence
+        assert answer.sentence == (
+            "there are no zeropoints of small for these options; there are those of version 1 from simcat, in V, of 2 "
+            "nights from 20241001 to 20241002"
+        )
+
+
+def test_frames_that_are_not_calibrated_lead_to_calibrate(
+    new_lake: Path,
+    camera: Path,
+    frames: Path,
+    sky: Path,
+    columns: tuple[str, ...],
+    well: Run,
+    skylake_command: Run,
+) -> None:
+    well(
+        "catalog",
+        "import",
+        new_lake,
+        "simcat",
+        "--format",
+        "table",
+        sky / "catalog.parquet",
+        *columns,
+        "--no-index",
+    )
+    well("ingest", new_lake, "--camera", camera, frames, "--to", 20241001)
+    assert well("status", new_lake, "--json").json["without_zeropoint"] == {"small": 4}
+    assert "small: 4 good frames have no zeropoint; see `skylake calibrate" in well("status", new_lake).out
+    sentence = skylake_command("plot", new_lake, "--camera", "small", "-o", new_lake / "plots").sentence
+    assert sentence.startswith("no frame of small is calibrated yet; `skylake calibrate ")
+    assert well(*shlex.split(sentence.split("`")[1])[1:])
+    assert well("status", new_lake, "--json").json["without_zeropoint"] == {}
 
 
 @pytest.mark.parametrize(
