@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -30,10 +32,13 @@ from skylake.report.zeropoint_plots import (
     zeropoint_over_time,
 )
 from skylake.table.matches import matches_name
+from skylake.table.nights import fields_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+#: Where frames point, and how much of the sky they see.
+_PLACE = ("ra_deg", "dec_deg", "pixel_scale_arcsec", "width_px", "height_px")
 #: Stars measured better than this, mag, and with no larger share of light from neighbours, show small effects.
 _BRIGHT_MAG_ERR, _MAX_CROWDING = 0.03, 0.05
 
@@ -120,7 +125,7 @@ def calibration_pictures(
         raise UsageError(_why_none(snapshot, choice.camera))
     frames = snapshot.read(
         "frames",
-        [*FRAME_COLUMNS, "airmass"],
+        list(dict.fromkeys([*FRAME_COLUMNS, "airmass", *_PLACE])),
         lambda part: choice.takes(part.camera, part.night),
     )
     matches = (
@@ -283,7 +288,14 @@ def _frames(of: _Calibration) -> FrameZeropoints:
         airmass,
         np.array(rows["band"].to_pylist(), object),
         rows["night"].to_numpy().astype(np.int64),
+        _fields(of.frames.take(found)),
     )
+
+
+def _fields(frames: pa.Table) -> npt.NDArray[np.intp]:
+    """Return the number of the field of each frame."""
+    ra, dec, scale, width, height = (floats(frames, name) for name in _PLACE)
+    return fields_of(ra, dec, np.hypot(width, height) * scale / 3600.0)
 
 
 def _of_nights(of: _Calibration, frames: FrameZeropoints, names: Sequence[str]) -> list[Floats]:
@@ -311,7 +323,15 @@ def _transparency(of: _Calibration) -> Figure:
     shared = float(np.median(known)) * RELATIVE_PER_MAG if np.isfinite(found.value).any() else 0.0
     random = found.value * frames.random_err * RELATIVE_PER_MAG
     shown = (frames.mjd, found.value, random, found.is_cloudy, shared)
-    return transparency_over_time(*shown, f"Transparency\n{of.title}")
+    return transparency_over_time(*shown, f"Transparency\n{of.title}", _why_not_known(of))
+
+
+def _why_not_known(of: _Calibration) -> str:
+    """Return why no frame has a transparency."""
+    compared = of.nights.filter(pc.is_in(of.nights["version"], pc.unique(of.zeropoints["version"])))
+    if compared.num_rows == 0:
+        return "not known: these zeropoints were not compared with other nights yet, which `skylake aggregate` does"
+    return str(Counter(compared["reason"].to_pylist()).most_common(1)[0][0])
 
 
 def _airmass(of: _Calibration) -> Figure:
