@@ -30,7 +30,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from claims import Claim, conclude
-from skylake.flow.aggregates.calibration import calibration_in_force
 
 from skylake import cameras
 from skylake.core.sphere import healpix_index, offset, ra_dec, unit_vectors
@@ -39,6 +38,7 @@ from skylake.flow.aggregates.plan import PlanSources
 from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.execution.run_progress import Silent
+from skylake.flow.zeropoints.calibration_in_force import calibration_in_force
 from skylake.lake import Commit, Lake, stage_part
 from skylake.schema import conform, empty_table, load
 from skylake.settings import Objects, Settings

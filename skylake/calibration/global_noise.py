@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import nnls
 
 from skylake.calibration.global_kernels import Layout, excess_variances, weigh
 
@@ -158,6 +157,8 @@ def noise_model(values: Floats, errors: Floats, first: tuple[float, float]) -> t
     first : (float, float)
         To start from.
     """
+    from scipy.optimize import nnls
+
     order = np.argsort(errors)
     values, squares = values[order], errors[order] ** 2
     n_bins = int(np.clip(len(values) // _PER_BIN, 1, _BINS))

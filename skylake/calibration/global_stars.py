@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom, poisson
 
 from skylake.calibration.global_kernels import Layout
 from skylake.calibration.global_noise import Noise
@@ -90,6 +89,8 @@ def star_solution(
     group : ndarray of int, shape (n_stars,)
         Connected group.
     """
+    from scipy.stats import poisson
+
     star, n_stars = noise.layout.star, len(magnitude)
     inside = noise.precisions > 0.0
     n_all, n_used = np.diff(by_star[0]), np.bincount(star, inside, n_stars).astype(np.int64)
@@ -132,6 +133,8 @@ def outlying_nights(layout: Layout, inside: npt.NDArray[np.bool_], n_stars: int,
     rate : float
         Share of outliers among all observations.
     """
+    from scipy.stats import binom
+
     chance = np.ones(n_stars)
     some = np.flatnonzero(np.bincount(layout.star, ~inside, n_stars) > 1)
     if len(some) == 0:

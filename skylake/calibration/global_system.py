@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse.linalg import LinearOperator, lsmr
 
 from skylake.calibration.global_kernels import Layout, gather_back, normal_blocks, predict
 from skylake.core.position_terms import degree_of
@@ -248,6 +247,8 @@ class System:
             Of the gradient, relative to the norms of matrix and residuals.
         max_iterations : int
         """
+        from scipy.sparse.linalg import LinearOperator, lsmr
+
         operator = LinearOperator(
             (len(rows), len(self.scale) + self.weak.n_groups + len(self.weak.patterns)),
             matvec=lambda scaled: self.rows_of(self.unscaled(scaled.ravel())),

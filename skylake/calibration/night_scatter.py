@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import chi2
 
 from skylake.core.robust import intrinsic_scatter
 
@@ -59,6 +58,8 @@ def night_scatter(
         Inverse variances of single measurements; 0 for those that do not count.
     n_stars : int
     """
+    from scipy.stats import chi2
+
     used = np.flatnonzero(precisions > 0.0)
     n_nights = int(night.max(initial=0)) + 1
     keys, group = np.unique(star[used].astype(np.int64) * n_nights + night[used], return_inverse=True)

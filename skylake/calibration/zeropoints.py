@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from skylake.calibration.bright_limit import bright_limit
 from skylake.calibration.few_stars import few_stars_messages
-from skylake.calibration.frame_zeropoints import TOO_FEW_STARS, FrameZeropoints, fit_frames
+from skylake.calibration.frame_zeropoints import NO_MATCHES, TOO_FEW_STARS, FrameZeropoints, fit_frames
 from skylake.calibration.match_selection import Band, Cut, Matches, gather, places_of
 from skylake.calibration.night_terms import ColourTerm, fit_colour_term, numbers_of
 from skylake.core.camera import Calibration
@@ -79,7 +79,8 @@ def zeropoints_table(
         One row per frame; without a zeropoint where that is not possible, and then with the reason:
         ``unknown_filter``, ``no_matches``, ``no_band`` or ``no_colour`` (no star of the night has a
         magnitude in the band, or a colour), ``too_few_stars`` or ``no_aperture_correction``. Where stars are too few
-        ``message`` says which cut took how many, and what the others give.
+        ``message`` says which cut took how many, and what the others give; where there is none, that no detection
+        matches.
     """
     pieces = [empty_table(load("zeropoints"))]
     names = np.asarray(frames["band"].to_pylist(), object)
@@ -103,6 +104,9 @@ def _calibrate_band(frames: pa.Table, matches: pa.Table, band: Band, catalog: st
     message = np.full(len(frame_id), None, object)
     message[few] = few_stars_messages(few, solution.data, solved, frames, band)
     reason = np.where(solved.reason == TOO_FEW_STARS, _missing(solution.data) or TOO_FEW_STARS, solved.reason)
+    message[solved.reason == NO_MATCHES] = (
+        f"no detection of the frame matches a star of the catalog {catalog}"
+    )
     lacking = np.isnan(factor)
     reason[lacking], message[lacking] = "no_aperture_correction", None
     solved = solved.without((reason != None) | lacking)  # noqa: E711

@@ -15,6 +15,7 @@ from skylake.cli.arguments import (
     open_snapshot,
     readable_lake_argument,
 )
+from skylake.core.counted import counted
 
 if TYPE_CHECKING:
     from skylake.flow.zeropoints.calibrate_nights import Choice
@@ -63,8 +64,8 @@ def show_differences(
     def text() -> None:
         show.table([[row[name] for name in DIFFERENCE_COLUMNS] for row in rows], DIFFERENCE_COLUMNS)
         for (camera, first, second), count in sorted(changed_bands(found).items()):
-            frames = "1 frame" if count == 1 else f"{count} frames"
-            click.echo(f"{camera}: {frames} in {first} are in {second} now, which have no difference")
+            frames = counted(count, "frame")
+            click.echo(f"{camera}: {frames} of {first} in {second} now, without a difference")
 
     if as_json or out is None:
         show.result(rows, as_json, text)

@@ -19,6 +19,7 @@ from skylake.cli.arguments import (
 )
 from skylake.cli.catalog_search_commands import box, cone, coverage
 from skylake.cli.progress_bar import progress
+from skylake.core.counted import counted
 
 if TYPE_CHECKING:
     from skylake.flow.catalogs.import_catalogs import CatalogReport
@@ -176,7 +177,7 @@ def import_(
         if indexed and not report.lists_variables:
             index_imported(opened, report, shown)
     _complain(name, report, columns, table)
-    text = f"{name}: {report.n_rows} stars in {report.n_pixels} pixels" + (
+    text = f"{name}: {counted(report.n_rows, 'star')} in {counted(report.n_pixels, 'pixel')}" + (
         f", which {uses_text(report.use)} frames" if report.use else ""
     )
     if report.sure_deg is not None:

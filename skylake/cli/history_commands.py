@@ -97,8 +97,8 @@ def compact(
     rows by position and time, and divides pixels with more rows than the setting pixel_rows. The content of the
     tables stays the same. A compaction that was interrupted goes on where it stopped.
     """
+    from skylake.core.counted import counted
     from skylake.flow.compaction.compact_tables import compact as run_compact
-    from skylake.flow.execution.run_progress import counted
 
     opened = open_lake(lake)
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
@@ -133,7 +133,7 @@ def vacuum(lake: Path, keep: int | None, as_json: bool) -> None:
     The settings keep_newest, keep_days and keep_months of skylake.toml say which snapshots stay. Those that
     a reader of skylake holds stay in any case.
     """
-    from skylake.flow.execution.run_progress import counted
+    from skylake.core.counted import counted
     from skylake.lake import Retention
 
     opened = open_lake(lake)

@@ -87,7 +87,8 @@ def status(lake: Path, as_of: str | None, as_json: bool) -> None:
     counted in blocks: a star has one for each band, camera and night. A table with a missing, truncated or unknown
     file is reported on standard error, with status 1.
     """
-    from skylake.report.collect import counts_of_status
+    from skylake.core.counted import counted
+    from skylake.report.collect import counts_of_status, frames_without_zeropoint
 
     opened = open_lake(lake)
     snapshot = opened.snapshot(as_of)
@@ -106,6 +107,7 @@ def status(lake: Path, as_of: str | None, as_json: bool) -> None:
         "damaged": _damaged(snapshot),
         "outdated": _outdated(opened, snapshot) if as_of is None else None,
         "frames": frames,
+        "without_zeropoint": frames_without_zeropoint(snapshot),
         "nights": nights.to_pylist(),
     }
 
@@ -130,6 +132,11 @@ def status(lake: Path, as_of: str | None, as_json: bool) -> None:
             [(row["camera"], row["status"], row["reason"], row["count_all"]) for row in frames],
             ["camera", "status", "reason", "frames"],
         )
+        for camera, number in value["without_zeropoint"].items():
+            frames_have = counted(number, "good frame has", "good frames have")
+            click.echo(
+                f"{camera}: {frames_have} no zeropoint; see `skylake calibrate {shlex.quote(str(lake))}`"
+            )
         if nights.num_rows:
             click.echo()
             show.table([list(row.values()) for row in nights.to_pylist()], nights.column_names)

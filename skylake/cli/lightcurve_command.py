@@ -27,6 +27,7 @@ from skylake.cli.arguments import (
     right_ascension,
 )
 from skylake.cli.sky_arguments import cone_option, moc_option, sky_region
+from skylake.core.counted import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -578,4 +579,6 @@ def _star_by_star(snapshot: Snapshot, stars: Iterable[int], options: LightCurveO
         else:
             yield _with_star(_table(curve, options), curve, str(star))
     if lacking:
-        show.complain(f"{len(lacking)} stars of the field are left out; the first, because {lacking[0]}")
+        show.complain(
+            f"left out: {counted(len(lacking), 'star')} of the field; the first, because {lacking[0]}"
+        )

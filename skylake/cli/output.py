@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from skylake.cli import show
+from skylake.core.counted import counted
 from skylake.errors import SkylakeError, UsageError, reason_of
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def write_table(
         return
     with writing(out):
         to_file(table, out, form, about)
-    click.echo(f"wrote {table.num_rows} rows to {out}", err=True)
+    click.echo(f"wrote {counted(table.num_rows, 'row')} to {out}", err=True)
 
 
 @contextmanager

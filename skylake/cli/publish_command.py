@@ -47,7 +47,7 @@ def publish(lake: Path, url: str, keep: int, dry_run: bool, as_json: bool) -> No
 
 
 def _print_report(report: PublishReport) -> None:
-    from skylake.flow.execution.run_progress import counted
+    from skylake.core.counted import counted
 
     be = "would be " if report.dry_run else ""
     if report.tables:

@@ -32,7 +32,10 @@ from skylake.cli.arguments import (
     start_workers,
 )
 from skylake.cli.calibration_pictures import show_differences
+from skylake.cli.dropped_version import show_dropped
+from skylake.cli.outdated_tables import out_of_date, stale_aggregates
 from skylake.cli.progress_bar import progress
+from skylake.core.counted import counted
 from skylake.core.reasons import Reason
 
 if TYPE_CHECKING:
@@ -54,6 +57,7 @@ skylake calibrate LAKE
 skylake calibrate LAKE --camera sim --from 20240407 --profile sim.toml --dry-run
 skylake calibrate LAKE --version 2 --method frame
 skylake calibrate LAKE --diff 1 2 -o differences.csv --plot differences.png
+skylake calibrate LAKE --drop 2
 """
 
 
@@ -155,10 +159,9 @@ def _show_ingest(report: IngestReport, lake: Lake) -> None:
     known = f", {report.n_known} known before" if report.n_known else ""
     click.echo(f"ingest: {counts}{known}")
     if report.n_otherwise:
-        nights = "1 night" if report.n_otherwise == 1 else f"{report.n_otherwise} nights"
-        was = "was" if report.n_otherwise == 1 else "were"
+        nights = counted(report.n_otherwise, "night was", "nights were")
         click.echo(
-            f"ingest: of all that the lake has of the camera, {nights} {was} made with another configuration; "
+            f"ingest: of all that the lake has of the camera, {nights} made with another configuration; "
             "--redo renews those whose frames are named"
         )
     for sentence in report.overlapping:
@@ -266,7 +269,17 @@ def half_skies(report: IngestReport) -> str:
     help="Profile that is in force for its camera from now on; "
     "the one of the last ingest otherwise, as its file is now.",
 )
-@click.option("--dry-run", is_flag=True, help="List the nights that would be calibrated, and change nothing.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="List the nights that would be calibrated, or dropped, and change nothing.",
+)
+@click.option(
+    "--drop",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Drop version N of the nights that are chosen; the largest of their other versions is in force then.",
+)
 @click.option(
     "--diff",
     "versions",
@@ -287,6 +300,7 @@ def calibrate(
     cluster: str | None,
     workers: int | None,
     dry_run: bool,
+    drop: int | None,
     versions: tuple[int, int] | None,
     out: Path | None,
     plot: Path | None,
@@ -304,6 +318,7 @@ def calibrate(
     nights has a zeropoint.
 
     With --diff nothing is calibrated: two versions are compared, and -o and --plot write the table and a picture.
+    With --drop a version goes; every night keeps another one.
     """
     from skylake.flow.zeropoints.calibrate_nights import calibrate as run_calibrate
     from skylake.flow.zeropoints.calibrate_nights import calibrating_catalogs
@@ -312,9 +327,21 @@ def calibrate(
     opened = open_lake(lake)
     choice = _choice(opened, **chosen)
     require_nights(opened.snapshot(), choice)
+    is_calibration = choice.version or choice.profiles or choice.method
+    if drop is not None:
+        if versions or out or plot or is_calibration:
+            raise click.UsageError(
+                "--drop takes --catalog, --camera, --from, --to and --dry-run; leave out the other options"
+            )
+        show_dropped(opened, lake, choice, drop, dry_run, as_json)
+        return
     if versions is not None:
-        if dry_run or choice.version or choice.profiles:
-            raise click.UsageError("--diff changes nothing; leave out --dry-run, --version and --profile")
+        if dry_run or is_calibration:
+            raise click.UsageError(
+                "--diff changes nothing; leave out --dry-run, --version, --method and --profile"
+            )
+        if versions[0] == versions[1]:
+            raise click.UsageError(f"--diff {versions[0]} {versions[1]} names one version twice; name two")
         show_differences(opened, choice, versions, out, plot, as_json)
         return
     if out or plot:
@@ -325,7 +352,7 @@ def calibrate(
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
         report = run_calibrate(opened, pool, progress=shown, choice=choice)
     in_force = calibrating_catalogs(opened)
-    stale = _stale_aggregates(opened) if report.n_zeropoints else {}
+    stale = stale_aggregates(opened) if report.n_zeropoints else {}
 
     def text() -> None:
         for sentence in report.chosen.values():
@@ -338,11 +365,7 @@ def calibrate(
                 f"{opened.layout.settings_file}"
             )
         if stale:
-            nights = sorted(set().union(*stale.values()))
-            click.echo(
-                f"calibrate: out of date now, {_span(nights)}: {', '.join(stale)}; "
-                f"`skylake aggregate {shlex.quote(str(lake))}` makes them anew"
-            )
+            click.echo(f"calibrate: {out_of_date(stale, lake)}")
 
     show.result(dataclasses.asdict(report) | {"outdated": stale}, as_json, text)
     for sentence in report.warnings:
@@ -351,20 +374,6 @@ def calibrate(
     if nothing:
         show.complain(nothing)
     ctx.exit(3 if nothing else 1 if report.warnings else 0)
-
-
-def _stale_aggregates(lake: Lake) -> dict[str, list[int]]:
-    """Return the nights of each aggregate that are to be made anew."""
-    from skylake.flow.aggregates.stale_parts import outdated
-
-    states = outdated(lake)
-    return {name: sorted(state.nights) for name, state in states.items() if state.nights}
-
-
-def _span(nights: Sequence[int]) -> str:
-    """Return some nights in words."""
-    first, last = nights[0], nights[-1]
-    return f"night {first}" if first == last else f"{len(nights)} nights from {first} to {last}"
 
 
 def _choice(
@@ -427,7 +436,7 @@ def _show_planned(lake: Lake, choice: Choice, as_json: bool) -> None:
         for season in plan_solutions(lake, choice):
             click.echo(
                 f"solve {season.camera} {season.band}: version {season.key.version} of the star magnitudes would be "
-                f"solved for from {season.n_solved_frames} frames, and these nights be calibrated with it"
+                f"solved for from {counted(season.n_solved_frames, 'frame')}, and these nights be calibrated with it"
             )
 
     show.result(rows, as_json, text)
@@ -463,7 +472,6 @@ def aggregate(
     """
     from skylake.flow.aggregates import aggregate as run_aggregate
     from skylake.flow.aggregates import uncalibrated
-    from skylake.flow.execution.run_progress import counted
     from skylake.flow.forced.extend_targets import extend_targets
     from skylake.flow.watching.deliver_alerts import deliver_alerts
     from skylake.table.objects import NAME as OBJECTS
@@ -520,7 +528,6 @@ def mirror(
     The database is a copy that can be dropped and rebuilt. With --as-of it shows the lake as it was, until
     the next run.
     """
-    from skylake.flow.execution.run_progress import counted
     from skylake.mirror.mirror_lake import mirror_lake, stop_server
 
     opened = open_lake(lake)

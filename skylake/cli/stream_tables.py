@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from skylake.cli.output import format_of, to_file, writing
+from skylake.core.counted import counted
 from skylake.errors import LakeError, UsageError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def write_stream(tables: Iterable[pa.Table], out: Path, form: str | None = None)
         raise LakeError(
             "no star there has a light curve; `skylake map LAKE visits` shows where there are frames"
         )
-    click.echo(f"wrote {n_rows} rows to {out}", err=True)
+    click.echo(f"wrote {counted(n_rows, 'row')} to {out}", err=True)
     return n_rows
 
 
@@ -99,5 +100,5 @@ def write_each_star(tables: Iterable[pa.Table], folder: Path, form: str) -> int:
         raise LakeError(
             "no star there has a light curve; `skylake map LAKE visits` shows where there are frames"
         )
-    click.echo(f"wrote {n_stars} files into {folder}", err=True)
+    click.echo(f"wrote {counted(n_stars, 'file')} into {folder}", err=True)
     return n_stars

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.calibration.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
 from skylake.calibration.transparency import RELATIVE_PER_MAG, frame_transparency
+from skylake.core.counted import counted
 from skylake.core.flags import SPOILED
 from skylake.errors import UsageError
 from skylake.lake import Lake, Snapshot
@@ -29,10 +33,13 @@ from skylake.report.zeropoint_plots import (
     zeropoint_over_time,
 )
 from skylake.table.matches import matches_name
+from skylake.table.nights import fields_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+#: Where frames point, and how much of the sky they see.
+_PLACE = ("ra_deg", "dec_deg", "pixel_scale_arcsec", "width_px", "height_px")
 #: Stars measured better than this, mag, and with no larger share of light from neighbours, show small effects.
 _BRIGHT_MAG_ERR, _MAX_CROWDING = 0.03, 0.05
 
@@ -117,12 +124,10 @@ def calibration_pictures(
         set(rows["band"].to_pylist()) & ({choice.band} if choice.band else set(rows["band"].to_pylist()))
     )
     if not bands:
-        raise UsageError(
-            f"there are no zeropoints of {choice.camera} for these options; `skylake status` lists its nights"
-        )
+        raise UsageError(_why_none(snapshot, choice.camera))
     frames = snapshot.read(
         "frames",
-        [*FRAME_COLUMNS, "airmass"],
+        list(dict.fromkeys([*FRAME_COLUMNS, "airmass", *_PLACE])),
         lambda part: choice.takes(part.camera, part.night),
     )
     matches = (
@@ -153,6 +158,26 @@ def calibration_pictures(
         )
         for name in names:
             yield f"{band}-{name}", _PICTURES[name](drawn)
+
+
+def _why_none(snapshot: Snapshot, camera: str) -> str:
+    """Return why nothing can be drawn: a camera that is not calibrated, or options that fit no zeropoint."""
+    columns = ["night", "band", "catalog", "version"]
+    known = snapshot.read(
+        "zeropoints", columns, lambda part: part.camera == camera, pc.field("zp").is_valid()
+    )
+    if known.num_rows == 0:
+        command = f"`skylake calibrate {shlex.quote(str(snapshot.layout.root))}`"
+        if any(part.camera == camera for part in snapshot.parts("zeropoints").values()):
+            return f"no frame of {camera} has a zeropoint; {command} says why"
+        return f"no frame of {camera} is calibrated yet; {command} does that"
+    there = {name: sorted(set(known[name].to_pylist())) for name in columns}
+    versions, bands, catalogs = (", ".join(map(str, there[name])) for name in ("version", "band", "catalog"))
+    nights = there["night"]
+    return (
+        f"there are no zeropoints of {camera} for these options; there are those of version {versions} from "
+        f"{catalogs}, in {bands}, of {counted(len(nights), 'night')} from {nights[0]} to {nights[-1]}"
+    )
 
 
 def _matches(snapshot: Snapshot, choice: CalibrationChoice, catalog: str) -> pa.Table:
@@ -275,7 +300,14 @@ def _frames(of: _Calibration) -> FrameZeropoints:
         airmass,
         np.array(rows["band"].to_pylist(), object),
         rows["night"].to_numpy().astype(np.int64),
+        _fields(of.frames.take(found)),
     )
+
+
+def _fields(frames: pa.Table) -> npt.NDArray[np.intp]:
+    """Return the number of the field of each frame."""
+    ra, dec, scale, width, height = (floats(frames, name) for name in _PLACE)
+    return fields_of(ra, dec, np.hypot(width, height) * scale / 3600.0)
 
 
 def _of_nights(of: _Calibration, frames: FrameZeropoints, names: Sequence[str]) -> list[Floats]:
@@ -303,7 +335,15 @@ def _transparency(of: _Calibration) -> Figure:
     shared = float(np.median(known)) * RELATIVE_PER_MAG if np.isfinite(found.value).any() else 0.0
     random = found.value * frames.random_err * RELATIVE_PER_MAG
     shown = (frames.mjd, found.value, random, found.is_cloudy, shared)
-    return transparency_over_time(*shown, f"Transparency\n{of.title}")
+    return transparency_over_time(*shown, f"Transparency\n{of.title}", _why_not_known(of))
+
+
+def _why_not_known(of: _Calibration) -> str:
+    """Return why no frame has a transparency."""
+    compared = of.nights.filter(pc.is_in(of.nights["version"], pc.unique(of.zeropoints["version"])))
+    if compared.num_rows == 0:
+        return "not known: these zeropoints were not compared with other nights yet, which `skylake aggregate` does"
+    return str(Counter(compared["reason"].to_pylist()).most_common(1)[0][0])
 
 
 def _airmass(of: _Calibration) -> Figure:

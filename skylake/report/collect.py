@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from skylake.calibration.calibrated_matches import (
 )
 from skylake.cameras.clock_times import iso_of_mjd
 from skylake.core.flags import SPOILED, UNCLEAN
+from skylake.core.reasons import Status
 from skylake.core.robust import sigma_mad
 from skylake.image.distortion.distortion_epochs import in_force as epochs_in_force
 from skylake.lake import Lake, Snapshot
@@ -156,6 +158,15 @@ def counts_of_status(snapshot: Snapshot) -> list[dict[str, Any]]:
     rows = snapshot.read("frames", ["camera", "status", "reason"])
     grouped = rows.group_by(["camera", "status", "reason"]).aggregate([([], "count_all")])
     return sorted(grouped.to_pylist(), key=lambda row: (row["camera"], row["status"], row["reason"] or ""))
+
+
+def frames_without_zeropoint(snapshot: Snapshot) -> dict[str, int]:
+    """Return how many good frames of each camera have no zeropoint; cameras whose frames all have one are left out."""
+    good = snapshot.read("frames", ["camera", "frame_id"], filter=pc.field("status") == Status.OK.value)
+    known = snapshot.read("zeropoints", ["frame_id"], filter=pc.field("zp").is_valid())
+    lacking = good.filter(pc.invert(pc.is_in(good["frame_id"], known["frame_id"].combine_chunks())))
+    counts = Counter(lacking["camera"].to_pylist())
+    return dict(sorted(counts.items()))
 
 
 def frames_of_concern(snapshot: Snapshot, catalogs: Mapping[str, str], how_many: int) -> list[dict[str, Any]]:

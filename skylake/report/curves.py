@@ -220,7 +220,7 @@ def curve_at(
         return curve | {"separation_arcsec": near.distance_arcsec, "n_others": near.n_stars - 1}
     require_curves(snapshot, measured)
     raise NoCurve(
-        f"there is no light curve within {reach_arcsec:g} arcsec of {ra_deg} {dec_deg}"
+        f"there is no light curve within {reach_arcsec:g} arcsec of {round(ra_deg, 6)} {round(dec_deg, 6)}"
         f"{_nearest_in_words(snapshot, ra_deg, dec_deg, reach_arcsec, measured)}"
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from skylake.core.counted import counted
 from skylake.core.robust import MAD_TO_SIGMA
 from skylake.report.fields import separate_fields
 from skylake.report.style import (
@@ -71,7 +72,7 @@ def zeropoint_against_time(
                 ms=3.5,
                 lw=0.9,
                 color=colour,
-                label=f"{name}, {rows.sum()} frames, median {np.median(zp[rows]):.3f} mag",
+                label=f"{name}, {counted(rows.sum(), 'frame')}, median {np.median(zp[rows]):.3f} mag",
             )
         label_times(axes)
         axes.set_ylabel("zeropoint [mag]")

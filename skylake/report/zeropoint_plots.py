@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from skylake.calibration.extinction_line import extinction_prior
+from skylake.core.counted import counted
 from skylake.core.robust import MAD_TO_SIGMA
 from skylake.report.style import (
     BLUE,
@@ -36,9 +38,16 @@ _STARS_PER_BIN = 5
 #: The vertical axis shows so many robust standard deviations, and at least so much, mag.
 _REACH, _LEAST_REACH = 6.0, 0.01
 #: How far below the lines of extinction the picture reaches, mag.
-_BELOW_LINES = 0.3
+_BELOW_LINES = 0.1
+#: A level of a clear sky over a smaller part of the picture is drawn as a dash.
+_SHORT = 0.01
 #: Nights that the legend names one by one.
-_MOST_NIGHTS = 5
+_MOST_NIGHTS = 12
+#: Frames of a field are clear if they lie within so much, mag, of this quantile; and fields differ by no more than so
+#: many times the error that their frames share.
+_CLEAREST, _CLEAR_MAG, _MOST_SHARED = 0.8, 0.03, 4.0
+#: An extinction whose error is a larger part of that of the prior rests on the prior.
+_OF_PRIOR = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +94,9 @@ def star_zeropoint(
             _REACH * MAD_TO_SIGMA * float(np.median(np.abs(stars.offset[known]))), _LEAST_REACH
         )
         beyond = int(np.count_nonzero(np.abs(y) > reach))
-        text = f"{x.size} matches" + (f", {beyond} of them beyond the picture" if beyond else "")
+        text = counted(x.size, "match", "matches") + (
+            f", {beyond} of them beyond the picture" if beyond else ""
+        )
         alpha = 0.5 if x.size < 3000 else 0.3
         axes.plot(
             x, y, ".", ms=dot_size(x.size), mew=0.0, color=BLUE, alpha=alpha, rasterized=True, label=text
@@ -146,6 +157,8 @@ class FrameZeropoints:
     airmass : ndarray
     band : ndarray of str
     night : ndarray of int
+    field : ndarray of int or None
+        Number of the field of each frame; None for one field.
     """
 
     mjd: Floats
@@ -155,6 +168,12 @@ class FrameZeropoints:
     airmass: Floats
     band: npt.NDArray[np.object_]
     night: npt.NDArray[np.int64]
+    field: npt.NDArray[np.intp] | None = None
+
+    @property
+    def fields(self) -> npt.NDArray[np.intp]:
+        """Number of the field of each frame."""
+        return np.zeros(len(self.zp), np.intp) if self.field is None else self.field
 
     @property
     def shared(self) -> str:
@@ -181,6 +200,7 @@ def zeropoint_over_time(
         if not known.any():
             draw_note(axes, "no frame has a zeropoint")
             return figure
+        span = float(np.ptp(frames.mjd[known]))
         for name, colour in _bands(frames.band[known]).items():
             rows = known & (frames.band == name)
             axes.errorbar(
@@ -191,7 +211,7 @@ def zeropoint_over_time(
                 ms=3,
                 lw=0.9,
                 color=colour,
-                label=f"{name}, {rows.sum()} frames",
+                label=f"{name}, {counted(int(rows.sum()), 'frame')}",
             )
             if name in clear:
                 order = np.argsort(clear[name][0])
@@ -207,6 +227,15 @@ def zeropoint_over_time(
                     alpha=0.6,
                     label=f"{name}, clear sky",
                 )
+                # A line of a single frame, or of some minutes among weeks, cannot be seen.
+                short = [
+                    one for one in np.split(np.arange(mjd.size), gaps) if np.ptp(mjd[one]) < _SHORT * span
+                ]
+                middle = (
+                    [float(np.median(mjd[one])) for one in short],
+                    [float(np.median(level[one])) for one in short],
+                )
+                axes.plot(dates(middle[0]), middle[1], "_", ms=14, mew=1.2, color=colour, alpha=0.6)
         label_times(axes)
         axes.set_ylabel("zeropoint [mag]")
         axes.set_xlabel("time of mid-exposure [UTC]")
@@ -215,7 +244,13 @@ def zeropoint_over_time(
 
 
 def transparency_over_time(
-    mjd: Floats, value: Floats, error: Floats, is_cloudy: npt.NDArray[np.bool_], shared_err: float, title: str
+    mjd: Floats,
+    value: Floats,
+    error: Floats,
+    is_cloudy: npt.NDArray[np.bool_],
+    shared_err: float,
+    title: str,
+    why_none: str = "not known",
 ) -> Figure:
     """Draw the transparency of frames against time.
 
@@ -227,6 +262,8 @@ def transparency_over_time(
     shared_err : float
         Error of the clear level, which all frames share.
     title : str
+    why_none : str
+        What to say where no transparency is known.
     """
     shared = (
         f"\nerror bars are random; the clear level is known to {shared_err:.3f}" if shared_err > 0.0 else ""
@@ -234,9 +271,7 @@ def transparency_over_time(
     with canvas(f"{title}{shared}") as (figure, axes):
         known = np.isfinite(value)
         if not known.any():
-            draw_note(
-                axes, "not known: fewer than three nights, or `skylake aggregate` has not compared them yet"
-            )
+            draw_note(axes, why_none)
             return figure
         for rows, colour, what in ((known & ~is_cloudy, BLUE, "clear"), (known & is_cloudy, RED, "cloudy")):
             if rows.any():
@@ -248,7 +283,7 @@ def transparency_over_time(
                     ms=3,
                     lw=0.9,
                     color=colour,
-                    label=f"{rows.sum()} {what} frames",
+                    label=counted(int(rows.sum()), f"{what} frame"),
                 )
         axes.axhline(1.0, color=GREY, lw=0.8)
         axes.set_ylim(0.0, max(1.1, 1.05 * float(np.max(value[known]))))
@@ -262,7 +297,7 @@ def transparency_over_time(
 def zeropoint_against_airmass(
     frames: FrameZeropoints, lines: dict[tuple[int, str], tuple[float, float, float]], title: str
 ) -> Figure:
-    """Draw zeropoints of frames against airmass, with the line of extinction of each night.
+    """Draw zeropoints of frames against airmass, with the line of extinction of each night and field.
 
     Parameters
     ----------
@@ -277,41 +312,101 @@ def zeropoint_against_airmass(
             draw_note(axes, "no frame with a zeropoint has a known airmass")
             return figure
         keys = sorted(set(zip(frames.night[known].tolist(), frames.band[known].tolist(), strict=True)))
-        for (night, band), colour in zip(keys, itertools.cycle(_COLOURS), strict=False):
-            rows = known & (frames.night == night) & (frames.band == band)
-            line = lines.get((night, band))
-            text = f"{night} {band}" + (
-                "" if line is None else f": {line[1]:.3f} +- {line[2]:.3f} mag/airmass"
+        are_named = len(keys) <= _MOST_NIGHTS
+        low = _lowest(frames, lines, known)
+        for key, colour in zip(keys, _night_colours(len(keys)), strict=True):
+            rows = known & (frames.night == key[0]) & (frames.band == key[1])
+            line = lines.get(key)
+            label = f"{key[0]} {key[1]}{_extinction(key[1], line)}" if are_named else None
+            _draw_night(axes, frames, rows, line, low, (colour, label))
+        if not are_named:
+            text = (
+                f"{counted(int(known.sum()), 'frame')} of {len(keys)} nights and bands{_extinctions(lines)}"
             )
-            axes.errorbar(
-                frames.airmass[rows],
-                frames.zp[rows],
-                np.nan_to_num(frames.random_err[rows]),
-                fmt="o",
-                ms=3,
-                lw=0.9,
-                color=colour,
-                label=text if len(keys) <= _MOST_NIGHTS else None,
-            )
-            if line is not None:
-                ends = np.array([frames.airmass[rows].min(), frames.airmass[rows].max()])
-                axes.plot(ends, line[0] - line[1] * (ends - 1.0), "-", lw=1.2, color=colour, alpha=0.7)
-        if len(keys) > _MOST_NIGHTS:
-            axes.plot(
-                [], [], "o", ms=3, color=GREY, label=f"{known.sum()} frames of {len(keys)} nights and bands"
-            )
+            axes.plot([], [], "o", ms=3, color=GREY, label=text)
         if lines:
-            lowest = min(
-                line[0] - line[1] * (np.nanmax(frames.airmass[known]) - 1.0) for line in lines.values()
-            )
-            low = max(lowest - _BELOW_LINES, float(np.min(frames.zp[known])) - 0.02)
             axes.set_ylim(low, float(np.max(frames.zp[known])) + 0.02)
-            if beyond := int(np.count_nonzero(frames.zp[known] < low)):
-                axes.plot([], [], " ", label=f"{beyond} cloudy frames below the picture")
+        if beyond := int(np.count_nonzero(frames.zp[known] < low)):
+            text = f"{counted(beyond, 'cloudy frame')} below the picture"
+            axes.plot([], [], "v", ms=4, mfc="none", color=GREY, label=text)
         axes.set_xlabel("airmass of the image centre")
         axes.set_ylabel("zeropoint [mag]")
         legend_below(axes, 2)
         return figure
+
+
+def _lowest(
+    frames: FrameZeropoints,
+    lines: dict[tuple[int, str], tuple[float, float, float]],
+    known: npt.NDArray[np.bool_],
+) -> float:
+    """Return where a picture with lines of extinction ends below; clouds would squeeze the lines."""
+    if not lines:
+        return -np.inf
+    farthest = float(np.max(frames.airmass[known])) - 1.0
+    lowest = min(zenith - extinction * farthest for zenith, extinction, _ in lines.values())
+    return max(lowest - _BELOW_LINES, float(np.min(frames.zp[known])) - 0.02)
+
+
+def _draw_night(
+    axes: Axes,
+    frames: FrameZeropoints,
+    rows: npt.NDArray[np.bool_],
+    line: tuple[float, float, float] | None,
+    low: float,
+    style: tuple[str, str | None],
+) -> None:
+    """Draw the frames of a night, those below the picture at its edge, and the line of each of its fields."""
+    colour, label = style
+    above, below = rows & (frames.zp >= low), rows & (frames.zp < low)
+    error = np.nan_to_num(frames.random_err)
+    points = frames.airmass[above], frames.zp[above], error[above]
+    axes.errorbar(*points, fmt="o", ms=3, lw=0.9, color=colour, label=label)
+    at_edge = np.full(int(below.sum()), low)
+    axes.plot(frames.airmass[below], at_edge, "v", ms=4, mfc="none", color=colour, clip_on=False, zorder=3)
+    if line is None:
+        return
+    zenith, extinction, _ = line
+    for number in np.unique(frames.fields[rows]):
+        mine = rows & (frames.fields == number)
+        deviation = frames.zp[mine] - zenith + extinction * (frames.airmass[mine] - 1.0)
+        ends = np.array([frames.airmass[mine].min(), frames.airmass[mine].max()])
+        level = zenith + _offset_of_field(deviation, frames.shared_err)
+        axes.plot(ends, level - extinction * (ends - 1.0), "-", lw=1.2, color=colour, alpha=0.7)
+
+
+def _offset_of_field(deviation: Floats, shared_err: float) -> float:
+    """Return how far clear frames of a field lie above the line of the night, which is the mean of its fields."""
+    clearest = float(np.quantile(deviation, _CLEAREST))
+    offset = float(np.median(deviation[deviation > clearest - _CLEAR_MAG]))
+    # What is farther away than fields can differ by is behind clouds.
+    return offset if abs(offset) <= _MOST_SHARED * np.nan_to_num(shared_err) else 0.0
+
+
+def _extinction(band: str, line: tuple[float, float, float] | None) -> str:
+    """Return the extinction of a night in words; that of which the night tells little is the usual one of sites."""
+    if line is None:
+        return ""
+    if line[2] > _OF_PRIOR * extinction_prior(band)[1]:
+        return f": {line[1]:.2f} +- {line[2]:.2f} mag/airmass (prior)"
+    return f": {line[1]:.3f} +- {line[2]:.3f} mag/airmass"
+
+
+def _extinctions(lines: dict[tuple[int, str], tuple[float, float, float]]) -> str:
+    """Return the range of extinctions in words."""
+    values = [line[1] for line in lines.values()]
+    return f", {min(values):.3f} to {max(values):.3f} mag/airmass" if values else ""
+
+
+def _night_colours(number: int) -> list[str]:
+    """Return a colour for each of some nights; of more than there are colours they change with time."""
+    if number <= len(_COLOURS):
+        return list(_COLOURS[:number])
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    # The brightest colours of the scale are hard to see on white.
+    return [to_hex(one) for one in colormaps["viridis"](np.linspace(0.0, 0.9, number))]
 
 
 def _bands(names: npt.NDArray[np.object_]) -> dict[str, str]:
@@ -338,7 +433,7 @@ def version_differences(
         for name, colour in _bands(band[known]).items():
             rows = known & (band == name)
             median = 1000.0 * float(np.median(zp[rows]))
-            label = f"{name}, {rows.sum()} frames, median {median:+.1f} mmag"
+            label = f"{name}, {counted(int(rows.sum()), 'frame')}, median {median:+.1f} mmag"
             axes.plot(
                 dates(mjd[rows]), 1000.0 * zp[rows], "o", ms=3, mew=0.0, alpha=0.6, color=colour, label=label
             )
@@ -349,7 +444,10 @@ def version_differences(
         first, second = only_one
         if first or second:
             axes.plot(
-                [], [], " ", label=f"{first} frames in the first version only, {second} in the second only"
+                [],
+                [],
+                " ",
+                label=f"{counted(first, 'frame')} in the first version only, {second} in the second only",
             )
         label_times(axes)
         axes.set_xlabel("time of mid-exposure [UTC]")

@@ -121,7 +121,7 @@ def _points(matches: pa.Table, photometry: Photometry) -> StarPoints:
     rows, mjd = np.arange(len(calibrated))[points.rows], matches["mjd_mid"].to_numpy()
     with np.errstate(invalid="ignore"):
         err = np.sqrt(np.maximum(photometry.mag_err**2 - photometry.zp_systematic_err**2, 0.0))
-    return StarPoints(rows, mjd[rows], photometry.mag[rows], err[rows], points.starts)
+    return StarPoints(rows, mjd[rows], photometry.mag[rows], err[rows], points.starts.astype(np.intp))
 
 
 def _is_good(matches: pa.Table, points: StarPoints) -> npt.NDArray[np.bool_]:

@@ -71,7 +71,7 @@ def test_the_first_catalog_solves_and_calibrates(
     assert well("catalog", "list", new_lake, "--json").json == []
     first = well("catalog", "import", new_lake, "one", "--format", "table", sky / "catalog.parquet", *columns)
     stars, index = first.out.splitlines()
-    assert stars == f"one: {len(given(sky))} stars in 1 pixels, which solves and calibrates frames"
+    assert stars == f"one: {len(given(sky))} stars in 1 pixel, which solves and calibrates frames"
     assert re.match(r"one: index of \d+ asterisms, \d+ MB, for pictures of \d\S* degrees and more; ", index)
     few = (
         "--ra",
@@ -88,7 +88,7 @@ def test_the_first_catalog_solves_and_calibrates(
         60,
     )
     second = well("catalog", "import", new_lake, "two", "--format", "table", sky / "catalog.parquet", *few)
-    assert second.out.splitlines()[0] == f"two: {len(given(sky))} stars in 1 pixels"
+    assert second.out.splitlines()[0] == f"two: {len(given(sky))} stars in 1 pixel"
     one, two = well("catalog", "list", new_lake, "--json").json
     assert (one["name"], one["use"], one["bands"], one["colours"]) == ("one", "solve", "V B", "B-V")
     assert (two["name"], two["use"], two["bands"], two["colours"]) == ("two", "", "V", "")

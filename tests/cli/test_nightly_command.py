@@ -81,7 +81,7 @@ def test_a_night_goes_all_the_way_and_a_second_run_does_nothing(
     lines = again.out.splitlines()
     assert lines[:3] == [
         "ingest: nothing new, 8 known before",
-        "calibrate: 0 nights against simcat, version 1; 0 of 0 frames have a zeropoint; 2 nights up to date",
+        "calibrate: 2 nights are up to date with simcat, version 1",
         f"aggregate: parts made: {NOTHING_MADE}, own 0",
     ]
     assert lines[3] == f"mirror: 0 rows copied to {new_lake}/_postgres (stopped again)"

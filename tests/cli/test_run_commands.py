@@ -368,17 +368,54 @@ def test_two_versions_are_compared_as_a_table_and_a_picture(
     assert Lake(copied).snapshot().number == before
 
 
+def test_a_trial_version_can_be_dropped(copied: Path, well: Run, skylake_command: Run) -> None:
+    before = Lake(copied).snapshot()
+    well("calibrate", copied, "--version", 2, "--to", 20241001)
+    trial = Lake(copied).snapshot().number
+    (row,) = well("calibrate", copied, "--drop", 2, "--dry-run", "--json").json["dropped"]
+    assert row == {
+        "camera": "small", "night": 20241001, "catalog": "simcat", "version": 2, "in_force": 1, "n_frames": 4,
+    }  # fmt: skip
+    assert Lake(copied).snapshot().number == trial
+    said = well("calibrate", copied, "--drop", 2).out
+    assert "version 2 of 1 night is dropped" in said
+    after = Lake(copied).snapshot()
+    assert after.parts("zeropoints").keys() == before.parts("zeropoints").keys()
+    assert skylake_command("calibrate", copied, "--drop", 2).sentence == (
+        "version 2 has no zeropoints of simcat; there are 1"
+    )
+    alone = skylake_command("calibrate", copied, "--drop", 1)
+    assert alone.status == 2 and "version 1 is the only one of 2 nights from 20241001 on" in alone.sentence
+    assert Lake(copied).snapshot().number == after.number
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--diff", 1, 1), "--diff 1 1 names one version twice; name two"),
+        (("--diff", 1, 2, "--method", "frame"), "leave out --dry-run, --version, --method and --profile"),
+        (("--drop", 1, "--method", "frame"), "--drop takes --catalog, --camera, --from, --to and --dry-run"),
+        (("--drop", 1, "--diff", 1, 2), "leave out the other options"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    options: tuple[object, ...], words: str, lake: Path, skylake_command: Run
+) -> None:
+    answer = skylake_command("calibrate", lake, *options)
+    assert answer.status == 2 and words in answer.sentence
+
+
 def test_frames_that_changed_their_band_have_no_difference(
     copied: Path, camera: Path, tmp_path: Path, well: Run
 ) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(camera.read_text() + 'filters.V.band = "B"\n')
     line = well("calibrate", copied, "--profile", path, "--version", 2).out
-    assert line.splitlines()[0].endswith("0 nights up to date")
+    assert line.splitlines()[0].endswith("8 of 8 frames have a zeropoint")
     rows = well("calibrate", copied, "--diff", 1, 2, "--json").json
     assert [(row["band"], row["n_other_band"], row["median_mag"]) for row in rows] == [("V", 4, None)] * 2
     assert well("calibrate", copied, "--diff", 1, 2).out.splitlines()[-1] == (
-        "small: 8 frames in V are in B now, which have no difference"
+        "small: 8 frames of V in B now, without a difference"
     )
 
 
@@ -405,7 +442,39 @@ def test_a_calibration_is_drawn(lake: Path, tmp_path: Path, well: Run, skylake_c
     for options in (("--version", 9), ("--band", "R"), ("--night", 20200101), ("--catalog", "other")):
         answer = skylake_command("plot", lake, "--camera", "small", "-o", out, *options)
         assert answer.status == 2
-        assert "there are no zeropoints of small for these options" in answer.sentence
+        assert answer.sentence == (
+            "there are no zeropoints of small for these options; there are those of version 1 from simcat, in V, of 2 "
+            "nights from 20241001 to 20241002"
+        )
+
+
+def test_frames_that_are_not_calibrated_lead_to_calibrate(
+    new_lake: Path,
+    camera: Path,
+    frames: Path,
+    sky: Path,
+    columns: tuple[str, ...],
+    well: Run,
+    skylake_command: Run,
+) -> None:
+    well(
+        "catalog",
+        "import",
+        new_lake,
+        "simcat",
+        "--format",
+        "table",
+        sky / "catalog.parquet",
+        *columns,
+        "--no-index",
+    )
+    well("ingest", new_lake, "--camera", camera, frames, "--to", 20241001)
+    assert well("status", new_lake, "--json").json["without_zeropoint"] == {"small": 4}
+    assert "small: 4 good frames have no zeropoint; see `skylake calibrate" in well("status", new_lake).out
+    sentence = skylake_command("plot", new_lake, "--camera", "small", "-o", new_lake / "plots").sentence
+    assert sentence.startswith("no frame of small is calibrated yet; `skylake calibrate ")
+    assert well(*shlex.split(sentence.split("`")[1])[1:])
+    assert well("status", new_lake, "--json").json["without_zeropoint"] == {}
 
 
 @pytest.mark.parametrize(
@@ -419,7 +488,7 @@ def test_a_calibration_is_drawn(lake: Path, tmp_path: Path, well: Run, skylake_c
         (
             ("--from", "20250101"),
             2,
-            "there are no frames from 20250101 to 20241002; the lake has those of 2 nights",
+            "there are no frames from 20250101 on; the lake has those of 2 nights",
         ),
         (("--diff", "1", "7"), 2, "version 7 has no zeropoints of simcat; there are 1"),
         (("--diff", "1", "1", "--version", "3"), 2, "--diff changes nothing; leave out --dry-run, --version"),
@@ -451,7 +520,7 @@ def test_a_profile_and_its_edits_apply_from_the_calibration_on(
     path.write_text(path.read_text() + 'filters.V.band = "B"\n')
     assert out_of_date() == {"parameters": 2}
     assert well("calibrate", copied).out.startswith(
-        "calibrate: 2 nights against simcat, version 1, 2 of them made anew; 8"
+        "calibrate: 2 nights (2 made anew) against simcat, version 1; 8"
     )
     assert asked(copied, "SELECT DISTINCT band, reason FROM zeropoints") == [{"band": "B", "reason": None}]
     path.write_text(path.read_text() + "= broken\n")
@@ -462,9 +531,8 @@ def test_a_profile_and_its_edits_apply_from_the_calibration_on(
 def test_a_calibration_names_what_is_out_of_date_and_what_to_run(copied: Path, well: Run) -> None:
     assert well("calibrate", copied).out.count("out of date") == 0
     _, line = well("calibrate", copied, "--version", 2, "--from", 20241002).out.splitlines()
-    assert line.startswith(
-        "calibrate: out of date now, 2 nights from 20241001 to 20241002: nights, photometric_n"
-    )
+    assert line.startswith("calibrate: out of date now: nights, ")
+    assert " of night 20241002; photometric_nights of 2 nights from 20241001 to 20241002" in line
     command = shlex.split(line.split("`")[1])
     assert command[:2] == ["skylake", "aggregate"]
     well(*command[1:])
@@ -502,9 +570,7 @@ def test_a_catalog_that_is_not_in_force_is_reported_to_be_none(
     )
     settings = copied / "skylake.toml"
     settings.write_text(settings.read_text().replace('calibrate = ""', 'calibrate = "other"'))
-    assert well("calibrate", copied).out == (
-        "calibrate: 0 nights against other, version 1; 0 of 0 frames have a zeropoint; 2 nights up to date\n"
-    )
+    assert well("calibrate", copied).out == ("calibrate: 2 nights are up to date with other, version 1\n")
     assert well("aggregate", copied).err.count("out of date") == 0
     assert (
         well("status", copied).out.splitlines()[1]
@@ -558,9 +624,7 @@ def test_a_catalog_without_band_or_colour_names_the_option(
     well("ingest", new_lake, "--camera", camera, frames)
     answer = skylake_command("calibrate", new_lake)
     assert answer.status == 3
-    assert answer.out == (
-        "calibrate: 1 night against bare, version 1; 0 of 4 frames have a zeropoint; 0 nights up to date\n"
-    )
+    assert answer.out == ("calibrate: 1 night against bare, version 1; 0 of 4 frames have a zeropoint\n")
     warning, last = [line for line in answer.err.splitlines() if line.startswith("skylake: ")]
     assert "4 frames of small have no zeropoint" in warning and f"`{option}`" in warning
     assert last.startswith("skylake: no frame of 4 has a zeropoint (no_")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,48 @@ def test_the_extinction_of_a_night_is_in_the_legend() -> None:
     assert "20240407 V: 0.200 +- 0.010 mag/airmass" in [
         text.get_text() for text in axes.get_legend().get_texts()
     ]
+
+
+def test_a_level_of_one_frame_is_a_dash() -> None:
+    """A line from one point to itself is not to be seen."""
+    some = np.array([60408.0, 60408.1, 60430.0])
+    (axes,) = zeropoint_over_time(FRAMES, {"V": (some, np.array([18.0, 18.0, 17.5]))}, "title").axes
+    (dash,) = [line for line in axes.lines if line.get_marker() == "_"]
+    assert np.asarray(dash.get_ydata()).tolist() == [17.5]
+
+
+def test_each_field_has_a_line_through_its_clear_frames() -> None:
+    field = np.tile([0, 1], 15)
+    zp = FRAMES.zp + np.where(field == 1, 0.02, -0.01)
+    zp[3] -= 0.5
+    frames = replace(FRAMES, zp=zp, field=field)
+    (axes,) = zeropoint_against_airmass(frames, LINES, "title").axes
+    drawn = [line for line in axes.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 2]
+    levels = [float(line.get_ydata()[0] + 0.2 * (line.get_xdata()[0] - 1.0)) for line in drawn]
+    assert sorted(levels) == pytest.approx([17.99, 17.99, 18.02, 18.02])
+    (below,) = [line for line in axes.lines if line.get_marker() == "v" and len(line.get_xdata())]
+    assert float(below.get_xdata()[0]) == pytest.approx(AIRMASS[3])
+    assert float(below.get_ydata()[0]) == axes.get_ylim()[0]
+
+
+def test_an_extinction_that_is_the_usual_one_of_sites_says_so() -> None:
+    (axes,) = zeropoint_against_airmass(FRAMES, LINES | {(20240407, "V"): (18.0, 0.2, 0.1)}, "title").axes
+    texts = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert "20240407 V: 0.20 +- 0.10 mag/airmass (prior)" in texts
+    assert "20240408 V: 0.200 +- 0.010 mag/airmass" in texts
+
+
+@pytest.mark.parametrize("number", [6, 12, 30])
+def test_many_nights_have_colours_of_their_own_and_extinctions_in_the_legend(number: int) -> None:
+    night = 20240401 + np.arange(30) % number
+    lines = {(int(one), "V"): (18.0, 0.1 + 0.01 * i, 0.01) for i, one in enumerate(np.unique(night))}
+    (axes,) = zeropoint_against_airmass(replace(FRAMES, night=night), lines, "title").axes
+    colours = {container.lines[0].get_color() for container in axes.containers}
+    assert len(colours) == number
+    texts = [text.get_text() for text in axes.get_legend().get_texts()]
+    named = [text for text in texts if "+-" in text]
+    assert len(named) == (number if number <= 12 else 0)
+    assert number <= 12 or "30 frames of 30 nights and bands, 0.100 to 0.390 mag/airmass" in texts
 
 
 def test_the_floor_of_bright_stars_is_recovered() -> None:

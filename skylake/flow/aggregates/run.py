@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from skylake.cameras import Profile
+from skylake.core.counted import counted
 from skylake.errors import (
     ConfigurationError,
     LakeError,
@@ -34,7 +35,7 @@ from skylake.flow.aggregates.users import UserAggregate, read_aggregate, user_ag
 from skylake.flow.compaction.unbundle import cut_crowded, in_groups
 from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.retry_commit import retry_superseded
-from skylake.flow.execution.run_progress import Progress, Silent, counted
+from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.watching.make_alerts import make_alerts
 from skylake.flow.zeropoints.calibration_in_force import calibration_in_force
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from skylake.core.counted import counted
+
 
 @dataclass(slots=True)
 class LearnReport:
@@ -35,24 +37,26 @@ class LearnReport:
     def line(self) -> str:
         """What was done, in a line."""
         made = f", learned {', '.join(self.made)}" if self.made else ""
-        return f"learn {self.camera}: {self.n_frames} frames looked at{made}"
+        return f"learn {self.camera}: {counted(self.n_frames, 'frame')} looked at{made}"
 
     @property
     def sentences(self) -> list[str]:
         """Sentences for people about what needs their attention."""
         sentences = self.changes.copy()
         if self.n_older:
+            older = counted(self.n_older, "frame is", "frames are")
             sentences.append(
-                f"{self.camera}: {self.n_older} frames are older than its first epoch, and not of its distortion; "
-                f"`skylake camera learn LAKE --camera {self.camera} --anew` goes through all nights"
+                f"{self.camera}: {older} older than its first epoch, and not "
+                f"of its distortion; `skylake camera learn LAKE --camera {self.camera} --anew` goes through all nights"
             )
         if not self.nights:
             return sentences
+        number = counted(len(self.nights), "night")
         nights = f"{self.nights[0]} to {self.nights[-1]}" if len(self.nights) > 1 else str(self.nights[0])
         return [
             *sentences,
             (
-                f"{self.camera}: frames of {len(self.nights)} nights ({nights}) were placed with the distortion of "
-                "another epoch; `skylake ingest --redo` with --from and --to places them again"
+                f"{self.camera}: frames of {number} ({nights}) were placed with the distortion "
+                "of another epoch; `skylake ingest --redo` with --from and --to places them again"
             ),
         ]

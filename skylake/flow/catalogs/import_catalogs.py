@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from skylake.core.bands import System
 from skylake.core.batch import is_plain_name
+from skylake.core.counted import counted
 from skylake.errors import CatalogError, UsageError
 from skylake.flow.catalogs.catalog_uses import catalog_uses
 from skylake.flow.execution.run_progress import Progress, Silent
@@ -163,7 +164,7 @@ def import_catalog(
         report.ra_may_be_hours = survey is None and total.may_be_hours
     report.lists_variables = survey is not None and survey.variables
     _name_for_uses(lake, report)
-    progress.line(f"catalog {name}: {report.n_rows} stars in {report.n_pixels} pixels")
+    progress.line(f"catalog {name}: {counted(report.n_rows, 'star')} in {counted(report.n_pixels, 'pixel')}")
     return report
 
 

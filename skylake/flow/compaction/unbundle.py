@@ -14,9 +14,10 @@ from typing import TypeVar
 
 import dask
 
+from skylake.core.counted import counted
 from skylake.flow.compaction.compact_tables import run_job
 from skylake.flow.execution.cluster import WINDOW, Workers, run_in_windows
-from skylake.flow.execution.run_progress import Progress, counted
+from skylake.flow.execution.run_progress import Progress
 from skylake.flow.execution.task_guard import value_of
 from skylake.lake import Commit, Lake, Part, Snapshot
 from skylake.lake.commits.changes import StagedBundle

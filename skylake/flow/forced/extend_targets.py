@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skylake.core.counted import counted
 from skylake.core.ids import config_sha256
 from skylake.core.sphere import chord, julian_epoch, unit_vectors
-from skylake.flow.execution.run_progress import counted
 from skylake.flow.forced.target_list import part_name, parts_of
 from skylake.lake import Commit, Lake, Snapshot, stage_part
 from skylake.schema import conform, load

@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.core.batch import UNDATED
+from skylake.core.counted import counted
 from skylake.core.reasons import Status
 from skylake.core.sphere import separation_deg
 from skylake.errors import LakeError
 from skylake.flow.execution.cluster import Workers
-from skylake.flow.execution.run_progress import Progress, counted
+from skylake.flow.execution.run_progress import Progress
 from skylake.flow.forced.target_list import part_name, parts_of
 from skylake.flow.ingest.ingest_frames import ingest
 from skylake.flow.ingest.ingest_report import IngestOptions

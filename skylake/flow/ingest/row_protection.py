@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.cameras import Profile
+from skylake.core.counted import counted
 from skylake.core.reasons import Reason, Status, is_worse_for_no_fault
 from skylake.errors import CatalogError, LakeError
-from skylake.flow.execution.run_progress import counted
 from skylake.flow.ingest.chunk_rows import Chunk
 from skylake.flow.ingest.frame_tasks import Reduction
 from skylake.flow.ingest.known_files import HeldFrames

@@ -12,6 +12,7 @@ import dask
 
 from skylake.cameras import Profile
 from skylake.cameras.frame_kinds import CalibrationKind
+from skylake.core.counted import counted
 from skylake.core.ids import config_sha256
 from skylake.core.reasons import Reason
 from skylake.errors import FrameError, LakeError, reason_of
@@ -310,7 +311,7 @@ class _Build:
         self.library = Library(
             self.library.root, (*self.library.masters, Master.from_row(row)), self.library.lake
         )
-        self.progress.line(f"calib {row['name']}: {row['n_frames']} frames")
+        self.progress.line(f"calib {row['name']}: {counted(row['n_frames'], 'frame')}")
 
 
 def _whole(result: Any) -> Any:

@@ -17,11 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skylake.core.counted import counted
 from skylake.core.ids import config_sha256
 from skylake.core.sphere import separation_deg
 from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.retry_commit import retry_superseded
-from skylake.flow.execution.run_progress import Progress, Silent, counted
+from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.execution.task_guard import value_of
 from skylake.flow.staleness import Why, why_stale
 from skylake.flow.watching.appeared_places import appeared, appeared_stars

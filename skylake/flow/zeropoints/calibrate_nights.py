@@ -22,6 +22,7 @@ from skylake.calibration.zeropoints import NO_BAND, NO_COLOUR, UNKNOWN_FILTER
 from skylake.cameras import Profile
 from skylake.core.bands import SURVEYS
 from skylake.core.camera import Camera
+from skylake.core.counted import counted
 from skylake.core.magnitude_sources import magnitude_source
 from skylake.core.reasons import Status
 from skylake.core.scintillation import Scintillation
@@ -30,7 +31,7 @@ from skylake.flow.catalogs.import_catalogs import MARGIN_ARCSEC
 from skylake.flow.compaction.unbundle import cut_crowded, in_groups, unbundle
 from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.retry_commit import retry_superseded
-from skylake.flow.execution.run_progress import Progress, Silent, counted
+from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.staleness import Why
 from skylake.flow.zeropoints.calibrated_nights import (
     Against,
@@ -58,6 +59,7 @@ from skylake.flow.zeropoints.solve_season import (
     remember_fresh,
     solve_planned,
 )
+from skylake.flow.zeropoints.uncovered_fields import of_unmatched, unmatched_frames
 from skylake.flow.zeropoints.variable_stars import with_variables
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
 from skylake.lake.cameras.chosen_catalogs import ChosenCatalog, read_choice
@@ -106,11 +108,18 @@ class CalibrateReport:
     @property
     def line(self) -> str:
         """The report as one line."""
-        renewed = f", {self.n_renewed} of them made anew" if self.n_renewed else ""
-        made, current = (counted(count, "night") for count in (len(self.batches), self.n_current))
+        what = f"{self.catalog}, version {self.version}"
+        current = counted(self.n_current, "night is", "nights are")
+        if not self.batches:
+            return f"calibrate: {current} up to date with {what}"
+        renewed = f" ({self.n_renewed} made anew)" if self.n_renewed else ""
+        nights, frames = (
+            counted(len(self.batches), "night"),
+            counted(self.n_frames, "frame has", "frames have"),
+        )
+        rest = f"; {current} up to date" if self.n_current else ""
         return (
-            f"calibrate: {made} against {self.catalog}, version {self.version}{renewed}; "
-            f"{self.n_zeropoints} of {self.n_frames} frames have a zeropoint; {current} up to date"
+            f"calibrate: {nights}{renewed} against {what}; {self.n_zeropoints} of {frames} a zeropoint{rest}"
         )
 
     @property
@@ -159,8 +168,12 @@ class Choice:
 
     def takes(self, night: Night) -> bool:
         """Tell whether a night is to be calibrated."""
-        since = self.first_night is None or night.night >= self.first_night
-        until = self.last_night is None or night.night <= self.last_night
+        return self.takes_night(night.night)
+
+    def takes_night(self, night: int) -> bool:
+        """Tell whether a night, YYYYMMDD, is to be calibrated."""
+        since = self.first_night is None or night >= self.first_night
+        until = self.last_night is None or night <= self.last_night
         return since and until
 
 
@@ -236,7 +249,10 @@ def calibrate(
         raise
     snapshot = lake.snapshot()
     report.warnings = _warnings(lake, snapshot, against)
-    for sentence in _of_too_few_stars(snapshot, against, report):
+    for sentence in (
+        *_of_too_few_stars(snapshot, against, report),
+        *_of_no_matches(snapshot, against, report),
+    ):
         progress.line(sentence)
     return report
 
@@ -364,9 +380,11 @@ def _calibrate(
     run = _Run(profiles, workers, progress, _choices(lake, choice, profiles))
     n_chosen, nights = _chosen_nights(lake, snapshot, choice, profiles)
     for camera, profile in profiles.items():
-        if profile in choice.profiles or profile.sha256 != lake.kept_profile(camera).sha256:
+        kept = lake.kept_profile(camera)
+        if profile in choice.profiles or profile.sha256 != kept.sha256:
             lake.keep_profile(profile)
-            progress.line(f"{camera}: the profile {profile.source} is in force from now on")
+            if (profile.sha256, profile.source) != (kept.sha256, kept.source):
+                progress.line(f"{camera}: the profile {profile.source} is in force from now on")
     # What was calibrated before another run came between is in the report already.
     made = {(batch["camera"], batch["night"]) for batch in report.batches}
     made -= {(night.camera, night.night) for night in nights}
@@ -399,7 +417,7 @@ def _solve(lake: Lake, choice: Choice, workers: Workers, progress: Progress, rep
         solved = solve_planned(lake, snapshot, plan, profiles[plan.camera], workers, progress)
         if solved is not None:
             report.solved.append(solved)
-        elif choice.method is Method.GLOBAL:
+        elif choice.method is Method.GLOBAL and any(night.n_matches for night in plan.nights):
             progress.line(
                 f"solve {plan.camera} {plan.band}: fewer than {REPEATED_STARS} stars were measured on "
                 f"{REPEATS} frames each, or {MANY_STARS} on {FEW_REPEATS}, so zeropoints are those against the catalog"
@@ -593,6 +611,20 @@ def _of_too_few_stars(
             f"{counted(len(lacking), 'frame')} of {camera} in {band} {have} too few stars for a zeropoint; "
             f"the one with most matches, of {most['night']}: {most['message']}"
         )
+    return sentences
+
+
+def _of_no_matches(snapshot: Snapshot, against: Mapping[str, Against], report: CalibrateReport) -> list[str]:
+    """Return a sentence for each camera with frames without matches in the nights that were calibrated."""
+    sentences = []
+    # Where no frame at all has a zeropoint, the error at the end says so.
+    for camera, used in against.items() if report.n_zeropoints else ():
+        nights = {batch["night"] for batch in report.batches if batch["camera"] == camera}
+        mine = zeropoints_names(snapshot, camera, used.reference.name, used.version)
+        found = unmatched_frames(snapshot, mine, nights)
+        if len(found) and (advice := of_unmatched(snapshot, camera, used.reference, found)):
+            frames = counted(len(found), "frame has", "frames have")
+            sentences.append(f"{camera}: {frames} no match; {advice}")
     return sentences
 
 

@@ -8,12 +8,16 @@ from functools import partial
 import pyarrow.compute as pc
 
 from skylake.calibration.version_differences import COLUMNS, Differences, difference
+from skylake.core.counted import counted
 from skylake.core.reasons import Status
 from skylake.errors import UsageError
 from skylake.flow.zeropoints.calibrate_nights import Choice
-from skylake.flow.zeropoints.calibrated_nights import versions_of, zeropoints_names
+from skylake.flow.zeropoints.calibrated_nights import zeropoints_names
 from skylake.flow.zeropoints.calibration_in_force import cameras_of
+from skylake.flow.zeropoints.drop_version import require_version
+from skylake.flow.zeropoints.uncovered_fields import of_unmatched, unmatched_frames
 from skylake.lake import Lake, Part, Snapshot
+from skylake.sky.lake_catalogs import ReferenceCatalog
 
 
 def require_nights(snapshot: Snapshot, choice: Choice) -> None:
@@ -28,9 +32,17 @@ def require_nights(snapshot: Snapshot, choice: Choice) -> None:
     mine = [part for part in parts if not choice.cameras or part.camera in choice.cameras]
     nights = sorted({part.night for part in mine if part.night})
     if nights and not any(_is_chosen(part, choice) for part in mine):
-        asked = f"from {choice.first_night or nights[0]} to {choice.last_night or nights[-1]}"
+        first, last = choice.first_night, choice.last_night
+        asked = (
+            f"from {first} on"
+            if last is None
+            else f"up to {last}"
+            if first is None
+            else f"from {first} to {last}"
+        )
+        have = counted(len(nights), "night")
         raise UsageError(
-            f"there are no frames {asked}; the lake has those of {len(nights)} nights from {nights[0]} to {nights[-1]}"
+            f"there are no frames {asked}; the lake has those of {have} from {nights[0]} to {nights[-1]}"
         )
 
 
@@ -38,9 +50,17 @@ def nothing_calibrated(lake: Lake, choice: Choice) -> str | None:
     """Return a sentence if no frame of the chosen nights has a zeropoint; None if one has, or there are no frames."""
     snapshot = lake.snapshot()
     counts: Counter[str | None] = Counter()
+    advice = ""
     for camera in sorted(cameras_of(snapshot) & set(choice.cameras or cameras_of(snapshot))):
         catalog = choice.catalog or lake.calibrating_catalog(camera)
         names = zeropoints_names(snapshot, camera, catalog, choice.version)
+        if not advice:
+            mine = {
+                part.name for part in snapshot.parts("zeropoints").values() if _is_of(part, names, choice)
+            }
+            unmatched = unmatched_frames(snapshot, mine)
+            reference = ReferenceCatalog.open(lake.layout.catalog(catalog)) if len(unmatched) else None
+            advice = of_unmatched(snapshot, camera, reference, unmatched) if reference else ""
         rows = snapshot.read("zeropoints", ["zp", "reason"], partial(_is_of, names=names, choice=choice))
         if rows["zp"].null_count < rows.num_rows:
             return None
@@ -48,7 +68,7 @@ def nothing_calibrated(lake: Lake, choice: Choice) -> str | None:
     if not counts:
         return None if _n_good(snapshot, choice) == 0 else "no frame was calibrated"
     why = ", ".join(f"{reason}: {count}" for reason, count in counts.most_common())
-    return f"no frame of {sum(counts.values())} has a zeropoint ({why})"
+    return f"no frame of {sum(counts.values())} has a zeropoint ({why}){'; ' if advice else ''}{advice}"
 
 
 def compared_versions(lake: Lake, choice: Choice, first: int, second: int) -> tuple[Differences, list[str]]:
@@ -69,14 +89,7 @@ def compared_versions(lake: Lake, choice: Choice, first: int, second: int) -> tu
     cameras = sorted(cameras_of(snapshot) & set(choice.cameras or cameras_of(snapshot)))
     catalogs = {camera: choice.catalog or lake.calibrating_catalog(camera) for camera in cameras}
     for version in (first, second):
-        if not any(version in versions_of(snapshot, name, camera) for camera, name in catalogs.items()):
-            known = sorted(
-                {v for camera, name in catalogs.items() for v in versions_of(snapshot, name, camera)}
-            )
-            have = f"there are {', '.join(map(str, known))}" if known else "there are none"
-            raise UsageError(
-                f"version {version} has no zeropoints of {' and '.join(sorted(set(catalogs.values())))}; {have}"
-            )
+        require_version(snapshot, catalogs, version)
     wanted = pc.field("version").isin([first, second])
     ofs = [
         (pc.field("camera") == camera) & (pc.field("catalog") == name) for camera, name in catalogs.items()

@@ -30,11 +30,12 @@ from skylake.calibration.star_magnitudes import (
 from skylake.calibration.star_observations import FRAME_COLUMNS, StarObservations, star_observations
 from skylake.cameras import Profile
 from skylake.core.camera import Camera
+from skylake.core.counted import counted
 from skylake.core.reasons import Status
 from skylake.core.scintillation import Scintillation
 from skylake.flow.compaction.unbundle import unbundle
 from skylake.flow.execution.cluster import Workers, run_in_windows
-from skylake.flow.execution.run_progress import Progress, counted
+from skylake.flow.execution.run_progress import Progress
 from skylake.flow.execution.task_guard import value_of
 from skylake.flow.staleness import Why
 from skylake.flow.zeropoints.calibration_parameters import camera_of_frames

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.calibration.calibrated_matches import ZEROPOINT_COLUMNS
-from skylake.errors import LakeError
+from skylake.errors import UnknownName
 from skylake.lake.commits.snapshot import Snapshot
 from skylake.lake.storage.parts import Part
 
@@ -42,7 +42,7 @@ def calibration_rows(
 
     Raises
     ------
-    LakeError
+    UnknownName
         If there is no such version.
     """
     batches = set(zip(*(measured[name].to_pylist() for name in ("camera", "night")), strict=True))
@@ -66,7 +66,7 @@ def _of_version(rows: pa.Table, version: int | None) -> pa.Table:
     found = rows.filter(pc.equal(rows["version"], version))
     if found.num_rows == 0:
         known = ", ".join(str(one) for one in sorted(set(rows["version"].to_pylist()))) or "none"
-        raise LakeError(
+        raise UnknownName(
             f"there is no calibration of version {version} of the frames that show the star; they have {known}"
         )
     return found

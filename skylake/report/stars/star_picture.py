@@ -69,7 +69,8 @@ def star_figure(
     fold : Fold or None
         Draws against phase.
     bins : pyarrow.Table or None
-        From :func:`skylake.report.stars.time_bins.binned`: drawn over the points, whose residuals have a panel.
+        From :func:`skylake.report.stars.time_bins.binned`: drawn over the points, which a
+        panel has minus the line through the bins.
     check : dict or None
         The light curve of a constant star, drawn in a panel of its own.
     """
@@ -215,7 +216,7 @@ def _draw_residuals(axes: Axes, values: _Values, bins: pa.Table, fold: Fold | No
         )
     axes.axhline(0.0, color=GREY, lw=0.8)
     faint_down(axes)
-    axes.set_ylabel("residual [mmag]")
+    axes.set_ylabel("minus line\nof bins\n[mmag]")
 
 
 def _draw_check(axes: Axes, check: dict[str, Any], values: _Values, fold: Fold | None, start: float) -> None:

@@ -42,7 +42,7 @@ def test_a_picture_has_the_curve_its_residuals_and_a_check_star(fold: Fold | Non
     made = star_figure(curve(), fold, bins(curve(), fold), curve(8, 0.0))
     top, middle, bottom = made.axes
     assert all(axes.yaxis_inverted() for axes in made.axes), "bright is up"
-    assert (top.get_ylabel(), middle.get_ylabel()) == ("V [mag]", "residual [mmag]")
+    assert (top.get_ylabel(), middle.get_ylabel()) == ("V [mag]", "minus line\nof bins\n[mmag]")
     assert top.get_title("left").endswith("error bars are random; all points share an error of 0.050 mag")
     (legend,) = made.legends
     texts = [text.get_text() for text in legend.get_texts()]
