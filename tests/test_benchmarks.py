@@ -232,3 +232,11 @@ def test_detrended_curves_keep_their_signals_and_chances_are_what_they_say() -> 
     quality = {name: verdict for name, verdict in found.items() if "CPU" not in name}
     assert len(quality) == 5
     assert quality == dict.fromkeys(quality, "met")
+
+
+@pytest.mark.slow
+def test_periods_are_found_as_astropy_finds_them() -> None:
+    found = claims("--quick", script="periods")
+    quality = {name: verdict for name, verdict in found.items() if "[ms]" not in name}
+    assert len(quality) == 8
+    assert quality == dict.fromkeys(quality, "met")
