@@ -145,7 +145,9 @@ def _fill_waves(
     of_epoch[:, 3] = -later / frequency
 
     def error(gradient: Floats) -> Floats:
-        return np.sqrt(np.maximum(np.einsum("si,sij,sj->s", gradient, fit.covariance, gradient), 0.0))
+        return np.asarray(
+            np.sqrt(np.maximum(np.einsum("si,sij,sj->s", gradient, fit.covariance, gradient), 0.0))
+        )
 
     found.period[rows] = 1.0 / frequency
     found.period_err[rows] = np.sqrt(np.maximum(fit.covariance[:, 3, 3], 0.0)) / frequency**2

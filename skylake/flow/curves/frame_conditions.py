@@ -46,7 +46,7 @@ _CELL_ORDER, _MARGIN_ARCSEC = 7, 60.0
 def with_conditions(snapshot: Snapshot, field: FieldBlock) -> FieldBlock:
     """Return the stars of a field with the external parameters of their measurements."""
     camera, block, mjd = field.camera, field.block, field.mjd
-    place = tuple(field.rows[name].to_numpy() for name in ("ra_deg", "dec_deg"))
+    place = field.rows["ra_deg"].to_numpy(), field.rows["dec_deg"].to_numpy()
     frames = _of_frames(snapshot, camera, block)
     detected = _of_detections(snapshot, camera, block, place)
     known: dict[str, Floats] = {}
@@ -72,7 +72,7 @@ def _of_frames(snapshot: Snapshot, camera: str, block: GatheredBlock) -> dict[st
 
 
 def _of_detections(
-    snapshot: Snapshot, camera: str, block: GatheredBlock, place: tuple[Floats, ...]
+    snapshot: Snapshot, camera: str, block: GatheredBlock, place: tuple[Floats, Floats]
 ) -> dict[str, Floats]:
     """Return medians over the detections around the stars, NaN on frames with few."""
     ranges = ranges_around(*place, _MARGIN_ARCSEC, _CELL_ORDER)
@@ -96,7 +96,7 @@ def _medians(values: Floats, frame: npt.NDArray[np.intp], good: npt.NDArray[np.b
     return np.where(many, group_median(values[some], frame[some], count), np.nan)
 
 
-def _above(mjd: Floats, place: tuple[Floats, ...], site: Site) -> dict[str, Floats]:
+def _above(mjd: Floats, place: tuple[Floats, Floats], site: Site) -> dict[str, Floats]:
     """Return airmass and hour angle (degrees) of each star on each frame, of shape (n_stars, n_frames)."""
     zenith = horizon_axes(mjd, site)[0]
     altitude = np.degrees(np.arcsin(np.clip(unit_vectors(*place) @ zenith.T, -1.0, 1.0)))
