@@ -4,7 +4,8 @@ Needs: skylake alone; nifty-ls if it is there. Takes about 3 minutes on one core
 
 Light curves: 20 nights of 40 frames, which all stars share, with a tenth of the measurements missing and some spoiled;
 half of the stars are sinusoids of 5 to 50 mmag under noise of 5 to 20 mmag. Periods from 0.1 to 20 days are searched
-with the same frequencies by both. Transits of 10 to 30 mmag are looked for in 20 stars.
+with the same frequencies by both. Transits of 15 to 30 mmag are looked for in 40 stars; those that
+the nights show three times or more are to be found.
 CPU seconds are those of this process. Each claim is one line: ours, peer, ratio, target, met or missed.
 """
 
@@ -26,7 +27,7 @@ SPAN = (0.1, 20.0)
 NIGHTS, PER_NIGHT = 20, 40
 #: Stars that astropy is given.
 N_PEER = 100
-N_TRANSITS = 20
+N_TRANSITS = 40
 
 
 def main() -> None:
@@ -37,7 +38,7 @@ def main() -> None:
     options = parser.parse_args()
     count = 1000 if options.quick else 10_000
     random = np.random.default_rng(options.seed)
-    conclude([*waves(random, count), *transits(random)])
+    conclude([*waves(random, count), *transits(np.random.default_rng(options.seed + 1))])
 
 
 def curves_of(random: np.random.Generator, count: int) -> CurveBlock:
@@ -131,10 +132,18 @@ def transits(random: np.random.Generator) -> list[Claim]:
     # A half or a double of the period is an alias that few transits cannot tell.
     ratio = fit.period / period
     near = np.min(np.abs(ratio[:, None] - np.array([0.5, 1.0, 2.0])), axis=1) < 0.01
-    has = depth > 0
-    false = (found.false_alarm[~has] < 1e-4).sum()
+    shapes = boxes.columns(curves.time, slice(0, len(period)))[:, 0] > 0.5
+    turn = np.round((curves.time - boxes.middle[:, None]) / period[:, None])
+    seen = np.array(
+        [sum(np.bincount(one[inside].astype(int) + 1) >= 3) for one, inside in zip(turn, shapes, strict=True)]
+    )
+    is_empty = depth == 0
+    has = ~is_empty & (seen >= 3)
+    false = (found.false_alarm[is_empty] < 1e-4).sum()
     bias = float(np.median((fit.depth / np.where(has, depth, 1.0))[has & near]) - 1.0)
-    print(f"box least squares {spent:.2f} s a star; found {near[has].mean():.2f}; depth {bias:+.3f}")
+    print(
+        f"box least squares {spent:.2f} s a star; {has.sum()} stars with transits; found {near[has].mean():.2f}"
+    )
     return [
         Claim("transits that are missed", 1.0 - float(near[has].mean()), None, 0.1),
         Claim("bias of depths", abs(bias), None, 0.05),
