@@ -7,15 +7,20 @@ airmass, position, pixel phase, width and elongation of images, sky; each star h
 its white noise. One measurement in two hundred is spoiled, one in ten missing. A tenth of the stars are sinusoids, a
 twentieth have transits of 5 to 20 mmag. Figures are those of bright constant stars, and of the signals.
 
-Beside us: the same decorrelation and trend filter as in a textbook, star by star with numpy.linalg.lstsq.
+Beside us: the same decorrelation and trend filter as in a textbook, star by star with numpy.linalg.lstsq; and the fits
+of EPD and TFA of autowisp, where AUTOWISP_PYTHON names the Python of an environment that has it.
 The truth is drawn by numpy alone. Each claim is one line: ours, peer, ratio, target, met or missed.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
+import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from claims import Claim, conclude
@@ -26,14 +31,35 @@ from skylake.curves.detrend_block import DetrendOptions, Stars, detrend_block
 from skylake.curves.external_parameters import ExternalParameters
 from skylake.curves.scatter_excess import scatter_excess
 from skylake.curves.signals import Boxes, Harmonics
-from skylake.curves.trend_filtering import filter_trends
+from skylake.curves.trend_filtering import Templates, filter_trends
 
 #: Bright stars, by magnitude, whose scatter and amplitudes are judged.
 BRIGHT = 10.5
 RED = 0.2
 FIELD_PX = 2000.0
-#: Stars that the textbook is given.
-N_PEER = 100
+#: Stars that the textbook is given, and that autowisp is.
+N_PEER, N_AUTOWISP = 100, 300
+#: What autowisp does with a light curve: its pipeline rejects by these values, and reads one file for each star.
+AUTOWISP = """
+import sys, time, numpy as np
+from autowisp.fit_expression import iterative_fit
+given = np.load(sys.argv[1])
+config = dict(error_avg="nanmedian", rej_level=5, max_rej_iter=20, fit_identifier="star")
+made = {}
+for name in ("epd", "tfa"):
+    started, mag = time.process_time(), given["mag"].copy()
+    for star in range(len(mag)):
+        good = np.isfinite(mag[star])
+        terms = given["terms"][star] if name == "epd" else given["templates"]
+        if name == "tfa":
+            terms = terms[given["templates_of"] != star]
+        terms = np.vstack([terms, np.ones(terms.shape[1])])[:, good]
+        value = mag[star, good] - np.median(mag[star, good])
+        found = iterative_fit(terms, value, **config)[0]
+        mag[star, good] -= found @ terms
+    made[name], made[name + "_seconds"] = mag, time.process_time() - started
+np.savez(sys.argv[2], **made)
+"""
 
 
 @dataclass(frozen=True)
@@ -222,6 +248,30 @@ def detrend(season: Season, tally: Tally, with_peer: bool) -> None:
         some = flat.of(slice(0, N_PEER))
         filter_trends(some, made.templates, *(one[:N_PEER] for one in place), place, options.exclusion)
         tally.clock("TFA of the same stars", started)
+        if os.environ.get("AUTOWISP_PYTHON"):
+            autowisp(season, flat, made.templates, tally)
+
+
+def autowisp(season: Season, flat: CurveBlock, templates: Templates, tally: Tally) -> None:
+    """Let autowisp detrend some stars, and judge these by all methods."""
+    few = slice(0, N_AUTOWISP)
+    boxes = [getattr(season.boxes, name)[few] for name in ("period", "middle", "duration")]
+    names = ("x", "y", "colour", "level", "white", "period", "amplitude", "depth", "is_constant")
+    some = replace(
+        season, curves=season.curves.of(few), boxes=Boxes(*boxes, 0.2),
+        **{name: getattr(season, name)[few] for name in names},
+    )  # fmt: skip
+    terms = np.array([textbook_terms(season, star) for star in range(N_AUTOWISP)])
+    with tempfile.TemporaryDirectory() as folder:
+        given, made = (str(Path(folder) / name) for name in ("given.npz", "made.npz"))
+        np.savez(
+            given, mag=flat.mag[few], terms=terms, templates=templates.shape, templates_of=templates.star
+        )
+        subprocess.run([os.environ["AUTOWISP_PYTHON"], "-c", AUTOWISP, given, made], check=True)
+        found = np.load(made)
+        judge(some, {"autowisp EPD": found["epd"], "autowisp TFA": found["tfa"]}, tally)
+        for name in ("epd", "tfa"):
+            tally.seconds[f"autowisp {name.upper()} of {N_AUTOWISP} stars"] = float(found[f"{name}_seconds"])
 
 
 def judge(season: Season, made: dict[str, np.ndarray], tally: Tally) -> None:
@@ -265,14 +315,9 @@ def clean(mag: np.ndarray) -> np.ndarray:
 
 def textbook(season: Season, curves: CurveBlock, n_stars: int = N_PEER) -> np.ndarray:
     """Decorrelate star by star by clipped least squares, as books describe it."""
-    given = season.parameters
     made = np.full((n_stars, curves.mag.shape[1]), np.nan)
     for star in range(n_stars):
-        s, d, k = given.fwhm_px, given.elongation_d, given.elongation_k
-        angles = [2 * np.pi * times * place[star] for place in (given.x_px, given.y_px) for times in (1, 2)]
-        columns = [s**2, s, d**2, d, k**2, k, np.ones_like(s), s * d, s * k, d * k, given.background]
-        columns += [given.background_err, *map(np.sin, angles), *map(np.cos, angles)]
-        design = np.stack(columns, axis=1)
+        design = np.vstack([textbook_terms(season, star), np.ones(curves.mag.shape[1])]).T
         good = np.isfinite(curves.mag[star])
         for _ in range(3):
             found = np.linalg.lstsq(design[good], curves.mag[star, good], rcond=None)[0]
@@ -280,6 +325,15 @@ def textbook(season: Season, curves: CurveBlock, n_stars: int = N_PEER) -> np.nd
             good = np.abs(off) < 3 * np.nanstd(off[good])
         made[star] = off + np.nanmedian(curves.mag[star])
     return made
+
+
+def textbook_terms(season: Season, star: int) -> np.ndarray:
+    """Return the terms of a star but the constant, of shape (n_terms, n_frames)."""
+    given = season.parameters
+    s, d, k = given.fwhm_px, given.elongation_d, given.elongation_k
+    angles = [2 * np.pi * times * place[star] for place in (given.x_px, given.y_px) for times in (1, 2)]
+    columns = [s**2, s, d**2, d, k**2, k, s * d, s * k, d * k, given.background, given.background_err]
+    return np.stack([*columns, *map(np.sin, angles), *map(np.cos, angles)])
 
 
 def textbook_trends(curves: CurveBlock, shape: np.ndarray, n_stars: int = N_PEER) -> np.ndarray:

@@ -246,3 +246,11 @@ def test_detections_are_in_the_right_object_and_a_night_costs_the_same_however_m
     quality = {name: verdict for name, verdict in found.items() if "seconds" not in name}
     assert len(quality) == 8
     assert set(quality.values()) == {"met"}
+
+
+@pytest.mark.slow
+def test_periods_are_found_as_astropy_finds_them() -> None:
+    found = claims("--quick", script="periods")
+    quality = {name: verdict for name, verdict in found.items() if "[ms]" not in name}
+    assert len(quality) == 8
+    assert quality == dict.fromkeys(quality, "met")

@@ -77,14 +77,15 @@ _CURVES = [
 ]
 
 
-def curve_source(given: dict[str, Any]) -> CurveSource:
+def curve_source(lake: Path, given: dict[str, Any]) -> CurveSource:
     """Return which light curves the options name.
 
     Raises
     ------
     UsageError
-        If there is no such flux of such measurements.
+        If there is no such flux of such measurements, or no such camera.
     """
+    from skylake.cli.camera_names import require_camera
     from skylake.errors import UsageError
     from skylake.flow.curves.field_blocks import CurveSource
 
@@ -93,6 +94,8 @@ def curve_source(given: dict[str, Any]) -> CurveSource:
         raise UsageError(
             f"detections have no flux {flux}; name aper1, aper2 or aper3, or add --measured forced"
         )
+    if given["camera"] is not None:
+        given["camera"] = require_camera(open_lake(lake).snapshot(), given["camera"])
     names = ("flux", "camera", "band", "first_night", "last_night")
     return CurveSource(given["measured"], *(given[name] for name in names))
 
@@ -143,7 +146,7 @@ def detrend(
     from skylake.flow.curves.detrend_field import DetrendChoice
     from skylake.flow.curves.detrend_lake import detrend_lake
 
-    source, region = curve_source(given), sky_region(cone, moc)
+    source, region = curve_source(lake, given), sky_region(cone, moc)
     choice = DetrendChoice(n_templates=templates, n_effects=effects)
     opened: Lake = open_lake(lake)
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
@@ -231,7 +234,9 @@ def periods(
 
     if sum((candidates, is_all, cone is not None or moc is not None)) != 1:
         raise UsageError("say which stars are searched: --candidates, --all, or those in --cone or --moc")
-    source = dataclasses.replace(curve_source(given), detrended=detrended)
+    if detrended is not None and given["flux"] != "calibrated":
+        raise UsageError(f"{detrended} has the flux that it was made of; leave out --flux")
+    source = dataclasses.replace(curve_source(lake, given), detrended=detrended)
     shortest = min_period or (0.1 if method == "ls" else 0.5)
     search = PeriodSearch(method, shortest, max_period, durations)
     region = None if candidates else sky_region(cone, moc)

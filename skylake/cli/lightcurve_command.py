@@ -5,28 +5,14 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from skylake.cli import completion, show
-from skylake.cli.arguments import (
-    Command,
-    as_of_option,
-    declination,
-    duration,
-    moment,
-    night,
-    open_snapshot,
-    output_file,
-    plot_option,
-    radius_arcsec,
-    readable_lake_argument,
-    right_ascension,
-)
-from skylake.cli.sky_arguments import cone_option, moc_option, sky_region
+from skylake.cli import show
+from skylake.cli.arguments import as_of_option, open_snapshot, plot_option, readable_lake_argument
+from skylake.cli.lightcurve_options import DATABASES, SUFFIXES, LightCurveOptions, lightcurve_options
 from skylake.core.counted import counted
 
 if TYPE_CHECKING:
@@ -34,273 +20,14 @@ if TYPE_CHECKING:
 
     from skylake.lake import Snapshot
     from skylake.reading.curve_options import CurveOptions
-    from skylake.report.stars.chosen_points import PointChoice
-    from skylake.report.stars.star_curves import CurveChoice
     from skylake.sky.sky_region import SkyRegion
 
-#: As ``skylake.report.curve_fluxes.FLUX_CHOICES``, which takes time to import.
-_FLUXES = ("best", "calibrated", "hybrid1", "hybrid2", "hybrid3", "psf", "aper1", "aper2", "aper3")
-_TABLES = ("csv", "ecsv", "fits", "votable", "parquet", "json")
-_DATABASES = ("aavso", "etd", "exotic")
-_SUFFIXES = {"votable": "vot", "aavso": "txt", "etd": "txt", "exotic": "csv"}
-#: As ``skylake.flow.curves.detrend_field.METHODS``.
-_METHODS = ("ensemble", "epd", "joint", "tfa", "sysrem")
-_MEASURED = ("forced", "detected")
 _EXAMPLES = """\b
 skylake lc LAKE 188.7362 -1.3958 --plot star.png
 skylake lc LAKE "12:34:56.7 -01:23:45" --period 0.5467 --bin 20min -o star.ecsv
 skylake lc LAKE "RR Lyr" --format aavso --observer ABC -o rr-lyr.txt
 skylake lc LAKE --all --cone 188.7,-1.4,1800 -o field.parquet
 """
-#: A right ascension below this is no BJD: dates without their first digits.
-_LEAST_BJD = 2_400_000.0
-
-
-def _epoch(text: Any) -> float:
-    """Read a BJD."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not _LEAST_BJD <= value < 2.0 * _LEAST_BJD:
-        raise click.BadParameter(f"{text!r} is no BJD (TDB); write it as 2460408.70302")
-    return value
-
-
-@dataclass(frozen=True, slots=True)
-class _Moment:
-    """A night, YYYYMMDD, or a time, MJD."""
-
-    night: int | None = None
-    mjd: float | None = None
-
-
-def _time(text: Any) -> _Moment:
-    """Read a night or a time."""
-    if re.fullmatch(r"\d{8}|\d{4}-\d\d-\d\d", str(text)):
-        return _Moment(night=night(text))
-    return _Moment(mjd=moment(text))
-
-
-def _time_or_measured(text: Any) -> _Moment | str:
-    return str(text) if text in _MEASURED else _time(text)
-
-
-def _place(text: Any) -> Path:
-    """Read the name of a file to write, or of a folder: one that ends with a slash is made."""
-    path = Path(text)
-    if str(text).endswith("/"):
-        try:
-            path.mkdir(exist_ok=True)
-        except OSError as error:
-            raise click.BadParameter(f"{text}: the folder cannot be made ({error.strerror})") from error
-    return path if path.is_dir() else output_file(text)
-
-
-@dataclass(frozen=True, slots=True)
-class LightCurveOptions:
-    """The options of ``skylake lc`` as they are given."""
-
-    words: tuple[str, ...] = ()
-    object_id: str | None = None
-    ra: float | None = None
-    dec: float | None = None
-    stars_file: Path | None = None
-    radius: float = 60.0
-    sesame: bool = False
-    measured: str | None = None
-    start: _Moment | str | None = None
-    end: _Moment | None = None
-    band: str | None = None
-    flux: Any = "best"
-    version: int | None = None
-    width: float | None = None
-    period: float | None = None
-    epoch: float | None = None
-    detrend: Any = None
-    duration: float | None = None
-    form: str | None = None
-    observer: str = ""
-    name: str | None = None
-    check: str | None = None
-    is_all: bool = False
-    cone: tuple[float, float, float] | None = None
-    moc: Path | None = None
-    out: Path | None = None
-    plot: Path | None = None
-
-    @property
-    def curve_choice(self) -> CurveChoice:
-        """Which measurements of a star are wanted."""
-        from skylake.report.stars.star_curves import CurveChoice
-
-        measured: Any = self.start if isinstance(self.start, str) else self.measured
-        return CurveChoice(measured, self.flux, self.version, self.radius, self.sesame)
-
-    def point_choice(self, snapshot: Snapshot) -> PointChoice:
-        """Return which points of a curve are wanted."""
-        from skylake.lake.access.curve_rows import frames_of_nights
-        from skylake.report.stars.chosen_points import PointChoice
-
-        start = self.start if isinstance(self.start, _Moment) else _Moment()
-        end = self.end or _Moment()
-        frames = frames_of_nights(snapshot, start.night, end.night)
-        return PointChoice(start.mjd, end.mjd, frames, self.band, self.width, self.period, self.epoch)
-
-    def stars(self) -> list[str]:
-        """Return the stars that are named.
-
-        Raises
-        ------
-        UsageError
-            If none is, or one in two ways.
-        """
-        from skylake.errors import UsageError
-        from skylake.report.stars.star_list import read_stars, stars_of_words
-
-        by_place = self.ra is not None and self.dec is not None
-        half = (self.ra is None) != (self.dec is None)
-        ways = [bool(self.words), self.object_id is not None, by_place, self.stars_file is not None]
-        if sum(ways) != 1 or half:
-            raise UsageError(
-                "name a star: by identifier, by name or by position, as in skylake lc LAKE 188.7362 -1.3958, with "
-                "--object ID or --ra and --dec, or a file of stars by --stars"
-            )
-        if self.object_id is not None:
-            return [self.object_id]
-        if by_place:
-            return [f"{self.ra!r} {self.dec!r}"]
-        return stars_of_words(self.words) if self.words else read_stars(self.stars_file or Path())
-
-    def region(self) -> SkyRegion:
-        """Return the part of the sky whose stars are wanted."""
-        from skylake.errors import UsageError
-
-        if (self.cone is None) == (self.moc is None):
-            raise UsageError("--all exports a part of the sky; name it by --cone RA,DEC,ARCSEC or --moc FILE")
-        return sky_region(self.cone, self.moc)
-
-
-def _options(command: Command) -> Command:
-    """Add the options that are not shared with other commands."""
-    for option in reversed(_STARS + _POINTS + _RESULTS):
-        command = option(command)
-    return command
-
-
-_STARS = [
-    click.option(
-        "--object",
-        "object_id",
-        metavar="ID",
-        help="Identifier of a star, target or object, or a name in the catalog.",
-    ),
-    click.option("--ra", type=right_ascension, metavar="A", help="Right ascension, degrees."),
-    click.option("--dec", type=declination, metavar="D", help="Declination, degrees."),
-    click.option(
-        "--stars",
-        "stars_file",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        metavar="FILE",
-        help="Many stars: a text with one on each line, or a table with columns object_id or name, or ra and dec.",
-        shell_complete=completion.files,
-    ),
-    click.option(
-        "--radius",
-        type=radius_arcsec,
-        default=60.0,
-        show_default=True,
-        metavar="ARCSEC",
-        help="How far from the position the star may be.",
-    ),
-    click.option(
-        "--sesame",
-        is_flag=True,
-        help="Ask the name service of the CDS, through the network, for names that the lake does not know.",
-    ),
-    click.option("--all", "is_all", is_flag=True, help="All stars in --cone or --moc."),
-    cone_option("With --all: position (degrees) and radius."),
-    moc_option("With --all: a coverage map (FITS, JSON or text)."),
-]
-_POINTS = [
-    click.option(
-        "--measured",
-        type=click.Choice(_MEASURED),
-        help="Measured at the place of the star, detected or not, or its detections; without the option forced "
-        "where the star is a target.",
-    ),
-    click.option(
-        "--from",
-        "start",
-        type=_time_or_measured,
-        metavar="NIGHT|TIME",
-        help="First night (YYYYMMDD) or time (ISO 8601, UTC). The words forced and detected stand for --measured.",
-    ),
-    click.option("--to", "end", type=_time, metavar="NIGHT|TIME", help="Last night, or the end of the time."),
-    click.option("--band", metavar="B", help="Only this band."),
-    click.option(
-        "--flux",
-        type=click.Choice(_FLUXES),
-        default="best",
-        show_default=True,
-        help="Of forced measurements: best is the one in which stars of such a magnitude repeat best (table "
-        "repeatability), calibrated that of the zeropoints. Of detections: an aperture.",
-    ),
-    click.option(
-        "--version",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Version of the calibration; the largest by default.",
-    ),
-    click.option(
-        "--bin",
-        "width",
-        type=duration,
-        metavar="WIDTH",
-        help="Means in bins, as 10min or 2h; with --period in phase.",
-    ),
-    click.option("--period", type=duration, metavar="P", help="Fold with a period: days, or as 13.1h."),
-    click.option(
-        "--epoch", type=_epoch, metavar="BJD", help="Time of phase 0; that of the first point by default."
-    ),
-    click.option(
-        "--detrend",
-        type=click.Choice(_METHODS),
-        help="Take off trends that the stars around show, or a table `detrended` has: ensemble, what all stars of a "
-        "frame lose alike; joint, also what follows from position, image shape, sky and airmass, fitted with the "
-        "signal of the star, of --period if that is given; epd, the same without a signal; tfa; sysrem. mag_raw is "
-        "the magnitude before.",
-    ),
-    click.option(
-        "--duration",
-        type=duration,
-        metavar="WIDTH",
-        help="With --detrend joint, --period and --epoch: the signal is a transit of this duration.",
-    ),
-]
-_RESULTS = [
-    click.option(
-        "--format",
-        "form",
-        type=click.Choice([*_TABLES, *_DATABASES]),
-        help="Format; by the suffix of -o without it. aavso, etd and exotic are those that databases take.",
-    ),
-    click.option("--observer", default="", metavar="CODE", help="For aavso: code of the observer."),
-    click.option("--name", metavar="NAME", help="Name of the star in the headers of files."),
-    click.option(
-        "--check",
-        metavar="STAR",
-        help="Check star, for aavso and --plot: named as STAR, or none; a constant star nearby by default.",
-    ),
-    click.option(
-        "-o",
-        "out",
-        type=_place,
-        metavar="FILE|FOLDER/",
-        help="File to write; its suffix names the format. A folder gets a file for each star.",
-        shell_complete=completion.files,
-    ),
-]
 
 
 @click.command(
@@ -310,7 +37,7 @@ _RESULTS = [
 )
 @readable_lake_argument
 @click.argument("words", nargs=-1, metavar="[STAR]…")
-@_options
+@lightcurve_options
 @plot_option
 @as_of_option
 @click.pass_context
@@ -416,7 +143,7 @@ def _write(
 ) -> None:
     from skylake.cli.output import write_table, write_text
 
-    if options.form in _DATABASES:
+    if options.form in DATABASES:
         write_text(_submission(snapshot, curve, star, options), out)
     else:
         table = _table(curve, options)
@@ -484,7 +211,7 @@ def _file_of(star: str, options: LightCurveOptions) -> Path | None:
         return options.out
     form = options.form or "csv"
     plain = re.sub(r"[^A-Za-z0-9.+-]+", "_", star).strip("_")
-    return options.out / f"{plain}.{_SUFFIXES.get(form, form)}"
+    return options.out / f"{plain}.{SUFFIXES.get(form, form)}"
 
 
 def export_stars(snapshot: Snapshot, stars: list[str], options: LightCurveOptions) -> int:
@@ -498,7 +225,7 @@ def export_stars(snapshot: Snapshot, stars: list[str], options: LightCurveOption
     if options.plot is not None:
         raise UsageError("--plot draws one star; name one")
     one_each = options.out is not None and options.out.is_dir()
-    if options.form in _DATABASES and not one_each:
+    if options.form in DATABASES and not one_each:
         raise UsageError(f"--format {options.form} is a file for each star; name a folder, as in -o curves/")
     missing, tables = 0, []
     for star in stars:
@@ -543,7 +270,7 @@ def export_field(snapshot: Snapshot, options: LightCurveOptions) -> None:
         raise UsageError(
             "--all exports measurements as they are; `skylake detrend` makes a table of all stars"
         )
-    if options.form in _DATABASES or options.plot is not None:
+    if options.form in DATABASES or options.plot is not None:
         raise UsageError("--all writes tables; leave out --plot, and name a format of tables")
     region = options.region()
     if options.out is None:

@@ -33,7 +33,7 @@ def test_detrend_and_then_look_for_periods(own: Path, season: Season, well: Run)
     (row,) = well("sql", own, query, "--format", "json").json
     assert row["object_id"] == 1 and row["period_d"] == pytest.approx(season.wave_period, rel=0.01)
     assert "periods" in well("status", own).out
-    well("forget", own, "--table", "periods")
+    well("forget", own, "--table", "periods", "--yes")
 
 
 def test_one_star(own: Path, season: Season, well: Run, tmp_path: Path) -> None:
@@ -59,6 +59,9 @@ def test_one_star(own: Path, season: Season, well: Run, tmp_path: Path) -> None:
         (("periods", "--all", "--min-period", "3", "--max-period", "2"), "are no range"),
         (("periods", "--all", "--durations", "long"), "is no length of time"),
         (("detrend", "--flux", "psf"), "add --measured forced"),
+        (("detrend", "--camera", "none"), "none"),
+        (("periods", "--all", "--detrended", "x"), "`skylake detrend` makes one"),
+        (("periods", "--all", "--detrended", "x", "--flux", "aper1"), "leave out --flux"),
         (("detrend", "--cone", "1,2"), "is no cone"),
         (("detrend", "-o", "frames"), "'frames' is taken"),
         (("detrend", "--measured", "forced", "-o", "x"), "forced_lightcurves is empty"),

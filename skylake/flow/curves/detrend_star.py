@@ -36,8 +36,10 @@ Floats = npt.NDArray[np.float64]
 Method = Literal["ensemble", "epd", "joint", "tfa", "sysrem"]
 #: The table that is read where it has the star.
 TABLE = "detrended"
-#: How far stars are looked for, degrees, and how many show nothing.
-_RADII_DEG = (0.2, 0.6, 2.0, 6.0)
+#: How far stars are looked for at first and at most, degrees, how many more than wanted the next circle should have,
+#: by how much it may be wider, and how few stars show nothing.
+_FIRST_DEG, _FARTHEST_DEG = 0.05, 8.0
+_MORE, _WIDER = 1.3, (1.3, 4.0)
 _LEAST_STARS = 12
 #: Sines and cosines of a signal whose period is known.
 _HARMONICS = 4
@@ -262,25 +264,20 @@ def _around(
         If there are too few.
     """
     ra, dec = curve["ra_deg"], curve["dec_deg"]
-    before = 0
-    for radius in _RADII_DEG:
+    radius, before = _FIRST_DEG, 0
+    while True:
         region = SkyRegion(cone_ranges(ra, dec, radius), (ra, dec, radius))
-        points = read_points(snapshot, source, region.ranges, region)
-        same = pc.and_(
-            pc.equal(points.rows["object_id"], curve["object_id"]),
-            pc.equal(points.rows["catalog"], curve["catalog"]),
-        )
-        mine = np.flatnonzero(same.to_numpy(zero_copy_only=False))
-        others = points.of(
-            np.isin(points.columns["frame_id"], frames) & ~np.isin(points.columns["curve"], mine)
-        )
+        others = _others(read_points(snapshot, source, region.ranges, region), curve, frames)
         stars, counts = np.unique(others.columns["curve"], return_counts=True)
         if len(stars) >= WANTED_STARS:
-            stars = stars[np.argsort(-counts, kind="stable")[:WANTED_STARS]]
-            return others.of(np.isin(others.columns["curve"], stars))
-        if len(stars) == before >= _LEAST_STARS:
+            chosen = stars[np.argsort(-counts, kind="stable")[:WANTED_STARS]]
+            return others.of(np.isin(others.columns["curve"], chosen))
+        is_all = len(stars) == before >= _LEAST_STARS
+        if is_all or radius == _FARTHEST_DEG:
             break
-        before = len(stars)
+        # As wide as the density of stars asks for.
+        step = float(np.clip(np.sqrt(_MORE * WANTED_STARS / max(len(stars), 1)), *_WIDER))
+        radius, before = min(step * radius, _FARTHEST_DEG), len(stars)
     if len(stars) < _LEAST_STARS:
         kind = "stars with detections" if source.kind == "detected" else "targets"
         raise LakeError(
@@ -289,3 +286,14 @@ def _around(
             + ("leave out --detrend" if source.kind == "detected" else "add --measured detected")
         )
     return others
+
+
+def _others(points: Points, curve: dict[str, Any], frames: npt.NDArray[np.int64]) -> Points:
+    """Return the measurements on some frames of all stars but one."""
+    same = pc.and_(
+        pc.equal(points.rows["object_id"], curve["object_id"]),
+        pc.equal(points.rows["catalog"], curve["catalog"]),
+    )
+    mine = np.flatnonzero(same.to_numpy(zero_copy_only=False))
+    columns = points.columns
+    return points.of(np.isin(columns["frame_id"], frames) & ~np.isin(columns["curve"], mine))

@@ -23,6 +23,8 @@ from skylake.core.robust import sigma_mad
 from skylake.errors import LakeError
 from skylake.flow.aggregates import aggregate, outdated
 from skylake.flow.catalogs.import_catalogs import import_catalog
+from skylake.flow.curves.detrend_star import detrended_curve
+from skylake.flow.curves.field_blocks import CurveSource, read_points
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.forced.make_targets import TargetOptions, make_targets
 from skylake.flow.ingest.ingest_frames import ingest
@@ -306,6 +308,36 @@ def test_a_field_has_each_star_once(forced_once: Lake) -> None:
     assert (points.measured == "detected").sum() == others.n_points.sum()
     kinds = points.groupby(["catalog", "object_id"]).measured.nunique()
     assert (kinds == 1).all()
+
+
+@pytest.mark.parametrize("flux", ["psf", "hybrid1"])
+def test_another_flux_of_a_field_is_that_of_each_star(forced_once: Lake, flux: str) -> None:
+    snapshot, whole = forced_once.snapshot(), SkyRegion.whole()
+    found = read_points(snapshot, CurveSource("forced", flux), whole.ranges, whole)
+    rows = found.rows.to_pandas()
+    assert len(rows) > 50
+    for place in (0, 20, 40):
+        curve = curve_of_object(snapshot, int(rows.object_id[place]), measured="forced", flux=flux)
+        one = {point["frame_id"]: point for point in curve["points"]}
+        mine = found.of(found.columns["curve"] == place).columns
+        assert len(mine["frame_id"]) > 5
+        for name, column in {"mag": "mag", "mag_random_err": "mag_err"}.items():
+            expected = [one[frame][name] for frame in mine["frame_id"]]
+            np.testing.assert_allclose(mine[column], expected, rtol=1e-5)
+
+
+def test_a_target_is_detrended_with_the_targets_around(forced_once: Lake) -> None:
+    snapshot = forced_once.snapshot()
+    star = snapshot.pandas("forced_lightcurves").sort_values("mag_median").iloc[5]
+    for flux in ("calibrated", "psf"):
+        curve = curve_of_object(snapshot, int(star.ref_id), measured="forced", flux=flux)
+        made = detrended_curve(snapshot, curve, "ensemble")
+        (band,) = made["detrended"]
+        assert band["n_stars"] > 50
+        for point in made["points"]:
+            # The zeropoint has moved with the magnitude, so that fluxes in bins are detrended too.
+            assert point["zp"] - 2.5 * np.log10(point["flux"]) == pytest.approx(point["mag"], abs=1e-4)
+            assert abs(point["mag"] - point["mag_raw"]) < 0.2
 
 
 def test_means_are_the_same_read_without_the_other_columns_of_points(forced_once: Lake) -> None:
