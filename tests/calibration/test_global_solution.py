@@ -474,3 +474,21 @@ def test_a_night_of_a_drifting_field_repeats_to_its_noise() -> None:
     ]
     assert np.median(ratios) < 1.1
     assert solved.catalog_scatter == pytest.approx(np.sqrt(0.12**2 - 0.05**2), rel=0.35)
+
+
+@pytest.mark.parametrize("extinction", [0.0, 0.25])
+def test_with_the_response_known_stars_and_frames_are_the_same(extinction: float) -> None:
+    case = sky(7, n_stars=400, n_frames=100, extinction=extinction)
+    options = replace(OPTIONS, has_extinction=extinction > 0.0)
+    whole = solve_globally(case.observations, case.references, options)
+    again = solve_globally(case.observations, case.references, options, whole.camera)
+    np.testing.assert_array_equal(again.camera.illumination, whole.camera.illumination)
+    assert again.camera.colour_term_error == whole.camera.colour_term_error
+    off = (again.stars.magnitude - whole.stars.magnitude) / whole.stars.error
+    # Of a star with two measurements that exclude each other either may win.
+    assert np.nanquantile(np.abs(off - np.nanmedian(off)), 0.98) < 0.5
+    # Without a scatter of the catalog that it would find, the tie is another one within its error.
+    assert abs(np.nanmedian(again.stars.magnitude - whole.stars.magnitude)) < 0.5 * whole.tie_error[0]
+    assert np.nanmedian(again.stars.error / whole.stars.error) == pytest.approx(1.0, abs=0.15)
+    off = (again.frames.zeropoint - whole.frames.zeropoint)[case.clear]
+    assert half_width(off - np.median(off)) < 0.3 * np.median(whole.frames.zeropoint_error[case.clear])
