@@ -33,7 +33,7 @@ from skylake.schema import load
 from skylake.settings import Settings
 from skylake.simulate import ScheduleParams, StarParams
 
-MADE = ("nights", "lightcurves", "maps", "seeing", "star_statistics")
+MADE = ("nights", "lightcurves", "maps", "clusters", "seeing", "star_statistics")
 
 
 @pytest.fixture(scope="module")
@@ -252,6 +252,7 @@ def test_a_new_calibration_makes_what_needs_one_anew(made: Lake) -> None:
         "nights": 5,
         "lightcurves": 5,
         "maps": 5,
+        "clusters": 5,
         "seeing": 0,
         "star_statistics": 5,
     }
@@ -285,6 +286,7 @@ def test_a_night_that_is_done_again_is_made_anew_alone(made: Lake) -> None:
         "nights": 1,
         "lightcurves": 0,
         "maps": 1,
+        "clusters": 1,
         "seeing": 1,
         "star_statistics": 0,
     }
