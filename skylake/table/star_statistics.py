@@ -121,7 +121,8 @@ def _points(matches: pa.Table, photometry: Photometry) -> _Points:
     rows, mjd = np.arange(len(calibrated))[points.rows], matches["mjd_mid"].to_numpy()
     with np.errstate(invalid="ignore"):
         err = np.sqrt(np.maximum(photometry.mag_err**2 - photometry.zp_systematic_err**2, 0.0))
-    return _Points(rows, mjd[rows], photometry.mag[rows], err[rows], points.starts)
+    starts = points.starts.astype(np.intp)
+    return _Points(rows, mjd[rows], photometry.mag[rows], err[rows], starts)
 
 
 def _is_good(matches: pa.Table, points: _Points) -> npt.NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from skylake.cameras import Profile
 from skylake.core.batch import Batch
 from skylake.flow.staleness import Why, why_stale
-from skylake.flow.zeropoints.calibration_parameters import calibration_inputs
+from skylake.flow.zeropoints.calibration_parameters import CalibrationSource
 from skylake.flow.zeropoints.star_solutions import (
     StoredSolution,
     bands_of_nights,
@@ -149,6 +149,11 @@ def plan_nights(
     """Yield all nights of the cameras that are calibrated, those that are up to date too."""
     sources, matches, zeropoints = (snapshot.parts(table) for table in ("sources", "matches", "zeropoints"))
     variables = variable_catalogs(snapshot)
+    made_from = {
+        camera: CalibrationSource(one.reference, profiles[camera], variables)
+        for camera, one in against.items()
+        if camera in profiles
+    }
     lost = {table: snapshot.version(table).lost() for table in ("matches", "zeropoints")}
     solved = {
         camera: solutions_in_force(snapshot, profiles[camera], one.reference)
@@ -168,7 +173,7 @@ def plan_nights(
             against[part.camera].version or held_versions.get(part.name) or version_of_new(held_versions)
         )
         detections = sources.get(part.name) or Part("sources", part.name, (), part.camera, part.night)
-        inputs = calibration_inputs(part, detections, reference, profiles[part.camera], part.night, variables)
+        inputs = made_from[part.camera].inputs(part, detections, part.night)
         held = matches.get(matches_name(part.name, reference.name))
         why_matches = why_stale(held, inputs) or _why_lost(held, lost["matches"])
         current = held if why_matches is None else None

@@ -20,6 +20,46 @@ from skylake.lake import Part
 from skylake.sky.lake_catalogs import ReferenceCatalog
 
 
+class CalibrationSource:
+    """What ``matches`` and ``zeropoints`` of the nights of a camera are made from.
+
+    Parameters
+    ----------
+    catalog : ReferenceCatalog
+    profile : Profile
+    variables : sequence of ReferenceCatalog
+        Catalogs of variable stars.
+    """
+
+    def __init__(
+        self, catalog: ReferenceCatalog, profile: Profile, variables: Sequence[ReferenceCatalog] = ()
+    ) -> None:
+        self._catalog, self._profile, self._variables = catalog, profile, variables
+        # Of nights in the same periods all but frames and detections is the same.
+        self._known: dict[tuple[Any, ...], dict[str, str]] = {}
+
+    def inputs(self, frames: Part, sources: Part, night: int) -> dict[str, str]:
+        """Return what a night is made from: names to checksums.
+
+        The coefficients with which magnitudes of the catalog are transformed are among them where any are, and so are
+        catalogs of variable stars.
+        """
+        key = periods_of(self._profile, night)
+        if key not in self._known:
+            self._known[key] = self._beside_frames(night)
+        return {"frames": frames.checksum, "sources": sources.checksum, **self._known[key]}
+
+    def _beside_frames(self, night: int) -> dict[str, str]:
+        configuration = calibration_configuration(self._profile, night)
+        periods = [configuration["first"], *(values for _, values in configuration["later"])]
+        bands = [FilterBand(**band) for values in periods for band in values["filters"].values()]
+        inputs = {"catalog": self._catalog.checksum, "configuration": config_sha256(configuration)}
+        used = {one.description: asdict(one) for one in transformations_of(bands, self._catalog)}
+        inputs |= {"transformations": config_sha256(used)} if used else {}
+        variables = " ".join(one.checksum for one in self._variables)
+        return inputs | ({"variables": variables} if variables else {})
+
+
 def calibration_inputs(
     frames: Part,
     sources: Part,
@@ -28,23 +68,8 @@ def calibration_inputs(
     night: int,
     variables: Sequence[ReferenceCatalog] = (),
 ) -> dict[str, str]:
-    """Return what ``matches`` and ``zeropoints`` of a night are made from: names to checksums.
-
-    The coefficients with which magnitudes of the catalog are transformed are among them where any are, and so are
-    catalogs of variable stars.
-    """
-    configuration = calibration_configuration(profile, night)
-    periods = [configuration["first"], *(values for _, values in configuration["later"])]
-    bands = [FilterBand(**band) for values in periods for band in values["filters"].values()]
-    inputs = {
-        "frames": frames.checksum,
-        "sources": sources.checksum,
-        "catalog": catalog.checksum,
-        "configuration": config_sha256(configuration),
-    }
-    used = {one.description: asdict(one) for one in transformations_of(bands, catalog)}
-    inputs |= {"transformations": config_sha256(used)} if used else {}
-    return inputs | ({"variables": " ".join(one.checksum for one in variables)} if variables else {})
+    """Return what ``matches`` and ``zeropoints`` of one night are made from, as :class:`CalibrationSource` does."""
+    return CalibrationSource(catalog, profile, variables).inputs(frames, sources, night)
 
 
 def transformations_of(bands: Iterable[FilterBand], catalog: ReferenceCatalog) -> list[Transformation]:
@@ -71,18 +96,35 @@ def calibration_configuration(profile: Profile, night: int) -> dict[str, Any]:
     measured with other values, such as radii of apertures, is in the frames, and their checksum shows when it
     changes.
     """
-    instants = [0.0]
-    if night != UNDATED:
-        first, last = night_span(night, profile.base.site.longitude_deg)
-        bounds = {bound for period in profile.periods for bound in (period.start, period.end)}
-        instants = sorted({first} | {bound for bound in bounds if first < bound < last})
     used: list[tuple[float, dict[str, Any]]] = []
-    for instant in instants:
-        values = _values(profile.at(instant) if night != UNDATED else profile.base)
+    for instant in _instants(profile, night):
+        values = _values(_camera_at(profile, night, instant))
         if not used or used[-1][1] != values:
             used.append((instant, values))
     # Only where values change within the night does it matter when.
     return {"first": used[0][1], "later": used[1:]}
+
+
+def periods_of(profile: Profile, night: int) -> tuple[Any, ...]:
+    """Return what two nights of a profile share if, and only if, the same periods of the camera touch them.
+
+    Nights in which a period begins or ends share it with no other.
+    """
+    first, *later = _instants(profile, night)
+    return (id(_camera_at(profile, night, first)), *later)
+
+
+def _instants(profile: Profile, night: int) -> list[float]:
+    """Return when a night begins, and when periods of the camera begin or end in it."""
+    if night == UNDATED:
+        return [0.0]
+    first, last = night_span(night, profile.base.site.longitude_deg)
+    bounds = {bound for period in profile.periods for bound in (period.start, period.end)}
+    return sorted({first} | {bound for bound in bounds if first < bound < last})
+
+
+def _camera_at(profile: Profile, night: int, instant: float) -> Camera:
+    return profile.base if night == UNDATED else profile.at(instant)
 
 
 def camera_of_frames(profile: Profile, frames: pa.Table) -> Camera:

@@ -9,7 +9,7 @@ from typing import Any
 from skylake.calibration.star_magnitudes import FEW_REPEATS, SolutionKey
 from skylake.cameras import Profile
 from skylake.flow.staleness import Why, why_stale
-from skylake.flow.zeropoints.calibration_parameters import calibration_inputs
+from skylake.flow.zeropoints.calibration_parameters import CalibrationSource
 from skylake.flow.zeropoints.repeat_memory import RepeatMemory, read_memory
 from skylake.flow.zeropoints.star_solutions import (
     SOLUTIONS,
@@ -125,14 +125,14 @@ def _parts(
 ) -> dict[int, tuple[Part, Part | None, bool]]:
     """Return frames and matches of each night of a camera, and whether the matches are up to date."""
     matches, sources = snapshot.parts("matches"), snapshot.parts("sources")
-    variables = variable_catalogs(snapshot)
+    made_from = CalibrationSource(reference, profile, variable_catalogs(snapshot))
     found: dict[int, tuple[Part, Part | None, bool]] = {}
     for part in snapshot.parts("frames").values():
         if part.camera != profile.name or part.night is None:
             continue
         held = matches.get(matches_name(part.name, reference.name))
         detections = sources.get(part.name) or Part("sources", part.name, (), part.camera, part.night)
-        inputs = calibration_inputs(part, detections, reference, profile, part.night, variables)
+        inputs = made_from.inputs(part, detections, part.night)
         found[part.night] = (part, held, why_stale(held, inputs) is None)
     return found
 
