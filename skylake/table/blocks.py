@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +58,7 @@ def merge_rows(
     """
     names = [name for name in rows.column_names if name in key or name in merging]
     nested = [name for name in names if merging.get(name) == "concat"]
-    rows = rows.take(pc.sort_indices(rows, [(name, "ascending") for name in (*key, *order)]))
+    rows = in_order(rows, (*key, *order))
     groups = _groups(rows, key)
     lists = dict(zip(nested, _concatenated(rows, nested, groups), strict=True)) if nested else {}
     sums = _summed(rows, [(name, merging[name]) for name in names if merging.get(name) in _FUNCTIONS], groups)
@@ -70,6 +70,13 @@ def merge_rows(
     return pa.table(
         columns, schema=pa.schema([rows.schema.field(name).with_nullable(True) for name in names])
     )
+
+
+def in_order(rows: pa.Table, names: Iterable[str]) -> pa.Table:
+    """Return rows in the order of some columns, null last; those that are in order already are not copied."""
+    order = pc.sort_indices(rows, [(name, "ascending") for name in names])
+    is_sorted = np.array_equal(order.to_numpy(), np.arange(rows.num_rows))
+    return rows if is_sorted else rows.take(order)
 
 
 def _groups(rows: pa.Table, key: Sequence[str]) -> _Groups:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -14,9 +15,8 @@ from skylake.core.batch import days_between
 from skylake.core.ids import config_sha256
 from skylake.flow.staleness import Why, why_stale
 from skylake.flow.zeropoints.calibration_in_force import CalibrationInForce, cameras_of
-from skylake.flow.zeropoints.calibration_parameters import calibration_configuration
+from skylake.flow.zeropoints.calibration_parameters import calibration_configuration, periods_of
 from skylake.lake import Lake, Part, Snapshot
-from skylake.schema import TableSchema
 from skylake.sky.lake_catalogs import ReferenceCatalog
 from skylake.table.aggregate import DERIVED, REFERENCE, Aggregate, Input
 
@@ -42,9 +42,9 @@ class Planned:
     lists: tuple[Part, ...] = ()
     around: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
 
-    def why(self, held: Part | None, schema: TableSchema, lost: Collection[str] = ()) -> Why | None:
+    def why(self, held: Part | None, schema_sha256: str, lost: Collection[str] = ()) -> Why | None:
         """Return why the part has to be made anew, given the part in the lake and the parts with lost files."""
-        why = why_stale(held, self.inputs, schema.sha256)
+        why = why_stale(held, self.inputs, schema_sha256)
         return why or (Why.LOST if self.name in lost else None)
 
 
@@ -97,6 +97,7 @@ def plan(aggregate: Aggregate, sources: PlanSources) -> Iterator[Planned]:
     needed = {one.table for one in aggregate.inputs if one.is_needed}
     reaching = [one for one in aggregate.inputs if one.nights_around]
     in_order = _nights_in_order(sources.snapshot) if reaching else {}
+    known: dict[tuple[Any, ...], tuple[dict[str, Any], str]] = {}
     for frames in sources.snapshot.parts("frames").values():
         if frames.camera is None or frames.night is None:
             continue
@@ -120,8 +121,12 @@ def plan(aggregate: Aggregate, sources: PlanSources) -> Iterator[Planned]:
                 {part.name: part.checksum for part in around[one.table]}
             )
             made_from += [(one.table, calibrated.name(one.table, other)) for other in near]
-        configuration = _configuration(aggregate, sources, frames)
-        inputs["configuration"] = config_sha256(configuration)
+        # Few of a thousand nights have a configuration of their own.
+        same = _same_configuration(aggregate, sources, frames)
+        if same not in known:
+            resolved = _configuration(aggregate, sources, frames)
+            known[same] = resolved, config_sha256(resolved)
+        configuration, inputs["configuration"] = known[same]
         yield Planned(
             frames.name,
             frames.camera,
@@ -148,8 +153,7 @@ def _nights_around(in_order: Sequence[Part], night: int, wanted: Input) -> list[
     """Return the parts of the nights around a night, without its own."""
     if not night:
         return []
-    nights = [part.night or 0 for part in in_order]
-    place, days = nights.index(night), wanted.days_around
+    place, days = bisect_left(in_order, night, key=lambda part: part.night or 0), wanted.days_around
     near = in_order[max(place - wanted.nights_around, 0) : place + wanted.nights_around + 1]
     return [one for one in near if one.night != night and abs(days_between(one.night or 0, night)) <= days]
 
@@ -165,6 +169,14 @@ def _configuration(aggregate: Aggregate, sources: PlanSources, frames: Part) -> 
     for name in aggregate.profile:
         found[name] = _section(sources.profiles[frames.camera or ""], name, frames.night or 0)
     return found | ({"definition": aggregate.version} if aggregate.version else {})
+
+
+def _same_configuration(aggregate: Aggregate, sources: PlanSources, frames: Part) -> tuple[Any, ...]:
+    """Return what parts of the same configuration share."""
+    camera, night = frames.camera or "", frames.night or 0
+    calibration = tuple(sources.calibrated.configuration(frames).values()) if aggregate.is_calibrated else ()
+    dated = periods_of(sources.profiles[camera], night) if "calibration" in aggregate.profile else ()
+    return (camera, calibration, dated)
 
 
 def _section(profile: Profile, name: str, night: int) -> Any:

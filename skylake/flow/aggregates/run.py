@@ -223,8 +223,8 @@ def stale_parts(
     """Return the planned parts, the parts in the lake, and which of the planned ones are out of date."""
     planned = list(plan(definition, sources))
     version = sources.snapshot.version(definition.name)
-    held, lost = version.parts, version.lost()
-    return planned, held, [one for one in planned if one.why(held.get(one.name), schema, lost) is not None]
+    held, lost, form = version.parts, version.lost(), schema.sha256
+    return planned, held, [one for one in planned if one.why(held.get(one.name), form, lost) is not None]
 
 
 def _making(lake: Lake, definition: Aggregate, schema: TableSchema, sources: PlanSources) -> Making:

@@ -141,11 +141,11 @@ def _aggregate(
     definition, schema = definition_of(made_by)
     with in_force(schema):
         version = sources.snapshot.version(definition.name)
-        held, lost = version.parts, version.lost()
+        held, lost, form = version.parts, version.lost(), schema.sha256
     state = Outdated()
     planned = set()
     for one in plan(definition, sources):
-        why = one.why(held.get(one.name), schema, lost)
+        why = one.why(held.get(one.name), form, lost)
         why = why or (None if stale.isdisjoint(one.made_from) else Why.UPSTREAM)
         state.note(one.name, why)
         if why is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from skylake.flow.zeropoints.calibrated_nights import (
@@ -13,6 +13,7 @@ from skylake.flow.zeropoints.calibrated_nights import (
     zeropoints_name,
 )
 from skylake.lake import Lake, Part, Snapshot
+from skylake.table.aggregate import CALIBRATED
 from skylake.table.matches import matches_name
 
 
@@ -27,6 +28,7 @@ class CalibrationInForce:
     snapshot: Snapshot
     in_force: Mapping[str, tuple[str, int]]
     versions: Mapping[str, Sequence[int]]
+    _of_batch: dict[str, tuple[str, int]] = field(default_factory=dict, repr=False, compare=False)
 
     def configuration(self, frames: Part) -> dict[str, Any]:
         """Return what identifies the calibration of a night, given its part of frames."""
@@ -34,17 +36,22 @@ class CalibrationInForce:
         return {"catalog": catalog, "version": version}
 
     def _in_force(self, frames: Part) -> tuple[str, int]:
-        catalog, of_new = self.in_force.get(frames.camera or "", ("", 1))
-        parts, known = self.snapshot.parts("zeropoints"), self.versions.get(catalog, ())
-        found = (one for one in known if zeropoints_name(frames.name, catalog, one) in parts)
-        return catalog, next(found, of_new)
+        # Plans ask for the same night many times.
+        if frames.name not in self._of_batch:
+            catalog, of_new = self.in_force.get(frames.camera or "", ("", 1))
+            parts, known = self.snapshot.parts("zeropoints"), self.versions.get(catalog, ())
+            found = (one for one in known if zeropoints_name(frames.name, catalog, one) in parts)
+            self._of_batch[frames.name] = catalog, next(found, of_new)
+        return self._of_batch[frames.name]
 
     def name(self, table: str, frames: Part) -> str:
         """Return the name of the part of a table of the night of a part of frames."""
+        if table not in CALIBRATED:
+            return frames.name
         catalog, version = self._in_force(frames)
         if table == "matches":
             return matches_name(frames.name, catalog)
-        return zeropoints_name(frames.name, catalog, version) if table == "zeropoints" else frames.name
+        return zeropoints_name(frames.name, catalog, version)
 
     def part(self, table: str, frames: Part) -> Part | None:
         """Return the part of a table of the night of a part of frames.

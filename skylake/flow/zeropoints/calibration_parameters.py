@@ -38,7 +38,7 @@ class CalibrationInputs:
     catalog: ReferenceCatalog
     profile: Profile
     variables: Sequence[ReferenceCatalog] = ()
-    _known: dict[int, dict[str, str]] = field(default_factory=dict)
+    _known: dict[tuple[Any, ...], dict[str, str]] = field(default_factory=dict)
 
     def of(self, frames: Part, sources: Part, night: int) -> dict[str, str]:
         """Return the inputs of a night: names to checksums.
@@ -46,15 +46,10 @@ class CalibrationInputs:
         The coefficients with which magnitudes of the catalog are transformed are among them where any are, and so are
         catalogs of variable stars.
         """
-        own = {"frames": frames.checksum, "sources": sources.checksum}
-        instants = _instants(self.profile, night)
-        if len(instants) > 1:
-            return own | self._of_parameters(night)
-        # The profile holds its cameras, so that no other one has the same identity.
-        camera = id(_camera_at(self.profile, night, instants[0]))
-        if camera not in self._known:
-            self._known[camera] = self._of_parameters(night)
-        return own | self._known[camera]
+        same = periods_of(self.profile, night)
+        if same not in self._known:
+            self._known[same] = self._of_parameters(night)
+        return {"frames": frames.checksum, "sources": sources.checksum, **self._known[same]}
 
     def _of_parameters(self, night: int) -> dict[str, str]:
         """Return the inputs that are not of the night alone."""
@@ -94,6 +89,16 @@ def calibration_configuration(profile: Profile, night: int) -> dict[str, Any]:
             used.append((instant, values))
     # Only where values change within the night does it matter when.
     return {"first": used[0][1], "later": used[1:]}
+
+
+def periods_of(profile: Profile, night: int) -> tuple[Any, ...]:
+    """Return what two nights of a profile share if, and only if, the same periods of the camera touch them.
+
+    Nights in which a period begins or ends share it with no other.
+    """
+    first, *later = _instants(profile, night)
+    # The profile holds its cameras, so that no other one has the same identity.
+    return (id(_camera_at(profile, night, first)), *later)
 
 
 def _instants(profile: Profile, night: int) -> list[float]:

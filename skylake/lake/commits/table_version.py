@@ -33,6 +33,7 @@ class Version:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._has_files = is_url(str(folder))
+        self._paths: dict[str, Path] = {}
 
     @cached_property
     def fresh(self) -> dict[str, Path]:
@@ -59,8 +60,7 @@ class Version:
         """All parts by name, in the order of names."""
         parts = [_read_part(path) for path in self.fresh.values()]
         for path in self.bundle_descriptions.values():
-            with _described(path):
-                parts += read_members(path)
+            parts += _all_members(path)
         return {part.name: part for part in sorted(parts, key=lambda part: part.name)}
 
     def lost(self) -> set[str]:
@@ -113,7 +113,13 @@ class Version:
     def slices_of(self, part: Part) -> list[Slice]:
         """Return where the rows of a part are, in the order of its files."""
         keys = (part.key,) if part.name in self.bundle_of else None
-        return [Slice(self.folder / file.path, keys, file) for file in part.files]
+        return [Slice(self._path(file.path), keys, file) for file in part.files]
+
+    def _path(self, path: str) -> Path:
+        """Return where a file is; one that a thousand parts share is asked for as often."""
+        if path not in self._paths:
+            self._paths[path] = self.folder / path
+        return self._paths[path]
 
     def has_whole(self, part: Part) -> bool:
         """Return whether the rows of a part are those that were written.
@@ -236,22 +242,51 @@ def _known_whole(identity: tuple[int, ...], folder: Path, file: PartFile) -> boo
 
 def _read_bundle(path: Path) -> Bundle:
     with _described(path):
-        if is_url(str(path)):
-            return Bundle.read(path)
-        status = path.stat()
-        identity = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-        return _read_known(_Description(identity, path))
+        description = _description(path)
+        return Bundle.read(path) if description is None else _read_known(description)
 
 
-@lru_cache(maxsize=128)
-def _read_known(description: _Description) -> Bundle:
-    """Return a bundle; cached, as versions share most of their bundles and a commit reads all of each version."""
-    return Bundle.read(description.path)
+def _all_members(path: Path) -> tuple[Part, ...]:
+    """Return the members of a bundle."""
+    with _described(path):
+        description = _description(path)
+        return tuple(read_members(path)) if description is None else _known_members(description)
 
 
 def _read_part(path: Path) -> Part:
     with _described(path):
-        return Part.from_json(path.read_text(encoding="utf-8"))
+        description = _description(path)
+        return _part_in(path) if description is None else _known_part(description)
+
+
+def _description(path: Path) -> _Description | None:
+    """Return what identifies a description; None in a store, which has no links."""
+    if is_url(str(path)):
+        return None
+    status = path.stat()
+    return _Description((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns), path)
+
+
+# Versions share most of their descriptions, and a run looks at each of many versions.
+
+
+@lru_cache(maxsize=128)
+def _read_known(description: _Description) -> Bundle:
+    return Bundle.read(description.path)
+
+
+@lru_cache(maxsize=128)
+def _known_members(description: _Description) -> tuple[Part, ...]:
+    return tuple(read_members(description.path))
+
+
+@lru_cache(maxsize=4096)
+def _known_part(description: _Description) -> Part:
+    return _part_in(description.path)
+
+
+def _part_in(path: Path) -> Part:
+    return Part.from_json(path.read_text(encoding="utf-8"))
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class PartFile:
     sha256: str = ""
 
     def __post_init__(self) -> None:
-        if self.path.startswith("/") or ".." in self.path.split("/"):
+        if self.path.startswith("/") or (".." in self.path and ".." in self.path.split("/")):
             raise ValueError(f"the file {self.path} leads out of the table")
 
     @property
@@ -123,7 +124,7 @@ class Part:
     @property
     def checksum(self) -> str:
         """Digest of all rows; it does not depend on the files that hold them."""
-        return add_digests(file.digest for file in self.files)
+        return _digest_of(tuple(file.digest for file in self.files))
 
     @property
     def inputs_sha256(self) -> str:
@@ -156,6 +157,12 @@ class Part:
         key = tuple((name, value) for name, value in values["key"])
         own = {name: value for name, value in values.items() if name not in ("n_rows", "checksum")}
         return cls(**(own | {"files": files, "key": key}))
+
+
+@lru_cache(maxsize=1 << 16)
+def _digest_of(digests: tuple[str, ...]) -> str:
+    """Return the digest of the rows of some files; plans ask for those of the same parts time and again."""
+    return add_digests(digests)
 
 
 def stage_part(
@@ -240,9 +247,10 @@ def key_of(rows: pa.Table, schema: TableSchema) -> Key:
 
 def sort_rows(rows: pa.Table, schema: TableSchema) -> pa.Table:
     """Return rows in the order of the schema; ties are broken by the primary key, then the batch."""
+    from skylake.table.blocks import in_order
+
     blocks = schema.layout.batch if schema.in_blocks else ()
-    names = dict.fromkeys([*schema.layout.sort, *schema.primary_key, *blocks])
-    return rows.sort_by([(name, "ascending") for name in names])
+    return in_order(rows, dict.fromkeys([*schema.layout.sort, *schema.primary_key, *blocks]))
 
 
 def split(
