@@ -24,7 +24,7 @@ from skylake.schema import load, table_names
 pytestmark = pytest.mark.xdist_group("lsdb")
 
 HATS = [name for name in table_names() if load(name).layout.kind == "hats"]
-#: Tables that the lake of these tests has no rows of: a camera without targets, whose frames come reduced and hold the
+#: Tables that the lake of these tests has no rows of: a camera without targets, which nobody watches, whose frames come reduced and hold the
 #: centre of no pixel, and are too few for magnitudes of the camera's own.
 UNFILLED = (
     "forced_sources",
@@ -35,6 +35,7 @@ UNFILLED = (
     "seeing",
     "star_magnitudes",
     "global_solutions",
+    "alerts",
 )
 FILLED = [name for name in table_names() if name not in UNFILLED]
 
