@@ -24,8 +24,8 @@ from skylake.schema import load, table_names
 pytestmark = pytest.mark.xdist_group("lsdb")
 
 HATS = [name for name in table_names() if load(name).layout.kind == "hats"]
-#: Tables that the lake of these tests has no rows of: a camera without targets, which nobody watches, whose frames come reduced and hold the
-#: centre of no pixel, and are too few for magnitudes of the camera's own.
+#: Tables that the lake of these tests has no rows of: a camera without targets, whose frames come reduced and hold the
+#: centre of no pixel, and are too few for magnitudes of the camera's own; and nobody watches stars.
 UNFILLED = (
     "forced_sources",
     "forced_lightcurves",
