@@ -98,6 +98,7 @@ def test_a_made_up_alert_is_sent_as_a_test(
     assert sent["is_test"] is True and sent["alerts"][0]["star"] == "Nova"
     well("watch", "add", root, "silent", file)
     assert skylake_command("watch", "test", root, "silent").sentence.endswith("with --command or --webhook")
+    assert user_file().stat().st_mode & 0o777 == 0o600
     well("watch", "remove", root, "mine")
     assert "mine" not in user_file().read_text()
 
