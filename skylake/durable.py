@@ -316,10 +316,20 @@ def partial_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}{PARTIAL}")
 
 
-def replace_durably(path: Path, text: str) -> None:
-    """Write a text file whole, and force it and its name to disk: a loss of power leaves the old or the new one."""
+def replace_durably(path: Path, text: str, mode: int | None = None) -> None:
+    """Write a text file whole, and force it and its name to disk: a loss of power leaves the old or the new one.
+
+    Parameters
+    ----------
+    path : Path
+    text : str
+    mode : int or None
+        Permissions that the file has before anything is written to it; None takes those of new files.
+    """
     partial = path.with_name(f".{path.name}.tmp")
     with partial.open("w", encoding="utf-8") as stream:
+        if mode is not None:
+            os.fchmod(stream.fileno(), mode)
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())

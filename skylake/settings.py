@@ -212,7 +212,9 @@ def set_user_delivery(lake: Path, name: str, delivery: Delivery | None) -> None:
         section.setdefault(_WATCH, tomlkit.table())[name] = given
     if delivery is not None or keys:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_durably(path, tomlkit.dumps(document))
+        # It may hold secrets: URLs of webhooks, and passwords.
+        mode = path.stat().st_mode & 0o777 if path.is_file() else 0o600
+        replace_durably(path, tomlkit.dumps(document), mode)
 
 
 def _delivery(path: Path, name: str, given: Any) -> Delivery:

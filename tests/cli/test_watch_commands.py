@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ import pytest
 from watching_sky import CENTRE, LAST, MADE_BEFORE, Change, Sky, quiet_lake
 from watching_sky import sky as watched
 
-from skylake.settings import user_file
+from skylake.settings import Delivery, set_user_delivery, user_file
 from skylake.sky.sky_region import SkyRegion
 
 Run = Callable[..., Any]
@@ -95,6 +98,7 @@ def test_a_made_up_alert_is_sent_as_a_test(
     assert sent["is_test"] is True and sent["alerts"][0]["star"] == "Nova"
     well("watch", "add", root, "silent", file)
     assert skylake_command("watch", "test", root, "silent").sentence.endswith("with --command or --webhook")
+    assert user_file().stat().st_mode & 0o777 == 0o600
     well("watch", "remove", root, "mine")
     assert "mine" not in user_file().read_text()
 
@@ -137,3 +141,19 @@ def test_a_list_that_is_there_or_is_not_is_named(
         absent = skylake_command("watch", command, root, "other")
         assert absent.status == 2 and "the lists are mine" in absent.sentence
     assert skylake_command("watch", "add", root, "../mine", file).status == 2
+
+
+def test_a_run_that_is_killed_while_it_delivers_delivers_later(
+    watched: Sky, tmp_path: Path, well: Run, environment: dict[str, str]
+) -> None:
+    root, out = watched.lake.root, tmp_path / "heard"
+    well("watch", "add", root, "mine", stars(watched, tmp_path), "--command", "sh -c 'kill -9 $PPID'")
+    watched.night(LAST, Change(stars={3: -0.4}))
+    watched.aggregate(*MADE_BEFORE)
+    own = environment | {name: os.environ[name] for name in ("XDG_CONFIG_HOME", "SKYLAKE_CLUSTER")}
+    command = [sys.executable, "-m", "skylake", "aggregate", str(root), "alerts"]
+    assert subprocess.run(command, env=own, capture_output=True, check=False).returncode == -9
+    assert [row["kind"] for row in watched.alerts()] == ["brighter"]
+    set_user_delivery(root, "mine", Delivery(command=f"tee {out}"))
+    assert well("aggregate", root, "alerts").out.endswith("aggregate: 1 alert of 1 watch list (mine)\n")
+    assert len(json.loads(out.read_text())["alerts"]) == 1

@@ -32,7 +32,7 @@ from skylake.flow.watching.night_tables import DETECTED, FORCED, LEAST_GOOD
 from skylake.flow.watching.vanished_stars import vanished_by_force, vanished_from_frames
 from skylake.flow.zeropoints.calibration_in_force import CalibrationInForce, calibration_in_force
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
-from skylake.lake.storage.watch_lists import watch_lists
+from skylake.lake.storage.watch_lists import watch_list_names, watch_lists
 from skylake.schema import load
 from skylake.sky.lake_catalogs import ReferenceCatalog
 from skylake.table.alerts import APPEARED, alerts_table
@@ -122,14 +122,19 @@ def make_alerts(lake: Lake, workers: Workers, progress: Progress | None = None) 
 
 
 def _make(lake: Lake, workers: Workers, progress: Progress) -> tuple[int, int]:
+    if not watch_list_names(lake.layout) and not lake.snapshot().parts(_TABLE):
+        return 0, 0
     calibrated = calibration_in_force(lake)
     snapshot, planned = calibrated.snapshot, list(plan_alerts(lake, calibrated))
     version = snapshot.version(_TABLE)
     held, lost = version.parts, version.lost()
     stale = [one for one in planned if one.why(held.get(one.night.part), lost) is not None]
+    gone = orphans(snapshot)
+    if not stale and not gone:
+        return 0, len(planned)
     commit = Commit("aggregate alerts", "-", base=snapshot.number)
     commit.configure(one.configuration for one in stale)
-    for name in orphans(snapshot):
+    for name in gone:
         commit.remove(_TABLE, name)
     with lake.stage("aggregate-alerts") as staging:
         progress.begin(_TABLE, len(stale))
@@ -139,9 +144,9 @@ def _make(lake: Lake, workers: Workers, progress: Progress) -> tuple[int, int]:
             commit.replace(value_of(result, "alerts could not be made", "fix that and run again"), staging)
         progress.end()
         lake.commit(commit)
-    if planned:
-        done = f"{counted(len(stale), 'part')} made, {len(planned) - len(stale)} up to date"
-        progress.line(f"aggregate alerts: {done}")
+    progress.line(
+        f"aggregate alerts: {counted(len(stale), 'part')} made, {len(planned) - len(stale)} up to date"
+    )
     return len(stale), len(planned) - len(stale)
 
 

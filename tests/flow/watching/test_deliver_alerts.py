@@ -185,11 +185,13 @@ def test_the_configuration_keeps_what_else_it_says(tmp_path: Path, monkeypatch: 
     user_file().parent.mkdir()
     text = f'# Mine.\n["{lake}"]\ncluster = "local"  # here\n'
     user_file().write_text(text)
+    user_file().chmod(0o640)
     one, two = Delivery(command="mail -s 'new' me"), Delivery(webhook="https://x.org/y")
     set_user_delivery(lake, "one", one)
     set_user_delivery(lake, "two", two)
     set_user_delivery(other, "one", two)
     assert user_file().read_text().startswith(text)
+    assert user_file().stat().st_mode & 0o777 == 0o640
     assert [user_delivery(lake, name) for name in ("one", "two", "three")] == [one, two, None]
     assert user_delivery(other, "one") == two
     set_user_delivery(lake, "one", None)
