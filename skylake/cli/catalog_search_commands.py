@@ -20,6 +20,7 @@ from skylake.cli.arguments import (
     readable_lake_argument,
     right_ascension,
 )
+from skylake.core.counted import counted
 
 if TYPE_CHECKING:
     from skylake.sky.catalog_search import Limits, Range
@@ -187,7 +188,7 @@ def coverage(
         "sky_fraction": found.sky_fraction,
     }
     text = (
-        f"{name}: {row['stars']} stars on {found.area_square_deg:.4g} square degrees, "
-        f"{100 * found.sky_fraction:.3g} % of the sky ({len(found.pixels)} pixels of order {found.order})"
+        f"{name}: {counted(row['stars'], 'star')} on {found.area_square_deg:.4g} square degrees, "
+        f"{100 * found.sky_fraction:.3g} % of the sky ({counted(len(found.pixels), 'pixel')} of order {found.order})"
     )
     show.result(row, as_json, lambda: click.echo(text))

@@ -18,6 +18,7 @@ from skylake.cli.arguments import (
     start_workers,
 )
 from skylake.cli.progress_bar import progress
+from skylake.core.counted import counted
 
 if TYPE_CHECKING:
     from skylake.sky.crossmatch import How
@@ -116,7 +117,7 @@ def crossmatch(
     opened = open_lake(lake)
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
         report = run_crossmatch(opened, name, request, pool, as_of, replace, shown)
-    text = f"{name}: {report.n_rows} rows" + ("" if report.made else ", up to date")
+    text = f"{name}: {counted(report.n_rows, 'row')}" + ("" if report.made else ", up to date")
     show.result(dataclasses.asdict(report), as_json, lambda: click.echo(text))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from skylake import cameras, logs
+from skylake.core.counted import counted
 from skylake.declared import read_toml
 from skylake.errors import ConfigurationError, SkylakeError
 from skylake.flow.aggregates import aggregate
@@ -162,7 +163,9 @@ def _compact(run: _NightlyRun) -> None:
 def _mirror(run: _NightlyRun) -> None:
     report = mirror_lake(run.lake, run.options.mirror_url)
     run.outcome.values["mirror"] = dataclasses.asdict(report)
-    run.outcome.lines.append(f"mirror: {report.outcome.n_rows_copied} rows copied to {report.where}")
+    run.outcome.lines.append(
+        f"mirror: {counted(report.outcome.n_rows_copied, 'row')} copied to {report.where}"
+    )
 
 
 def _report(run: _NightlyRun) -> None:

@@ -11,6 +11,7 @@ import click
 from skylake.cli import completion, show
 from skylake.cli.arguments import Number, night
 from skylake.cli.progress_bar import progress
+from skylake.core.counted import counted
 
 if TYPE_CHECKING:
     from skylake.simulate import Scenario
@@ -151,14 +152,17 @@ def simulate(
         made, summary = _fisheye(options | {"--scenario": scenario}, out)
     else:
         made = make(scenario_from(scenario, options), out, workers)
-        summary = f"{made['frames']} frames, {made['catalog_stars']} catalog stars"
+        summary = f"{counted(made['frames'], 'frame')}, {counted(made['catalog_stars'], 'catalog star')}"
     show.result(made, as_json, lambda: click.echo(f"simulate: {summary} in {out}"))
 
 
 def _fisheye(options: dict[str, Any], out: Path) -> tuple[dict[str, Any], str]:
     """Simulate a camera of the whole sky; return what was made, and that in words."""
     made = make_fisheye(options, out)
-    return made, f"{made['frames']} frames of the whole sky, {made['catalog_stars']} catalog stars"
+    return (
+        made,
+        f"{counted(made['frames'], 'frame')} of the whole sky, {counted(made['catalog_stars'], 'catalog star')}",
+    )
 
 
 #: Options that frames of the whole sky know.

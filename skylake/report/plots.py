@@ -72,7 +72,7 @@ def zeropoint_against_time(
                 ms=3.5,
                 lw=0.9,
                 color=colour,
-                label=f"{name}, {counted(rows.sum(), 'frame')}, median {np.median(zp[rows]):.3f} mag",
+                label=f"{name}, {counted(int(rows.sum()), 'frame')}, median {np.median(zp[rows]):.3f} mag",
             )
         label_times(axes)
         axes.set_ylabel("zeropoint [mag]")
@@ -121,7 +121,7 @@ def residuals_over_field(
         axes.set_facecolor(_NOTHING)
         if bins <= _WRITTEN_BINS:
             _write_values(axes, cells, width / bins, height / bins)
-        text = f"{known.sum()} matches in {bins} x {bins} cells"
+        text = f"{counted(int(known.sum()), 'match', 'matches')} in {bins} x {bins} cells"
         some_empty = bool(np.isnan(cells).any())
         swatch = Patch(
             facecolor=_NOTHING if some_empty else "none",
@@ -181,7 +181,9 @@ def residuals_against_magnitude(mag: Floats, residual: Floats, catalog: str) -> 
         m, r = mag[known], residual[known]
         limit = float(np.clip(6 * MAD_TO_SIGMA * np.median(np.abs(r)), 0.05, 2.0))
         beyond = int(np.count_nonzero(np.abs(r) > limit))
-        label = f"{len(m)} matches" + (f", {beyond} of them beyond the picture" if beyond else "")
+        label = f"{counted(len(m), 'match', 'matches')}" + (
+            f", {beyond} of them beyond the picture" if beyond else ""
+        )
         size, alpha = (5.0, 0.6) if len(m) < _FEW_MATCHES else (2.0, 0.25)
         axes.plot(m, r, ".", ms=size, mew=0.0, color=BLUE, alpha=alpha, rasterized=True, label=label)
         edges = np.arange(np.floor(m.min() * 2) / 2, m.max() + 0.5, 0.5)
@@ -329,7 +331,7 @@ def sky_map(pixels: npt.NDArray[np.int64], values: Floats, order: int, label: st
         if len(pixels) == 0:
             draw_note(axes, "the map has no pixel yet")
             return figure
-        text = f"{len(pixels)} pixels of order {order}"
+        text = f"{counted(len(pixels), 'pixel')} of order {order}"
         fields = separate_fields(pixels, order)
         if len(fields) > 1:
             figure.delaxes(axes)

@@ -158,7 +158,7 @@ def test_folders_are_made_and_what_was_there_is_replaced(
         out = tmp_path / "new folder" / f"x.{suffix}"
         write_table(TABLE, out)
         write_table(TABLE.slice(0, 1), out)
-        assert capsys.readouterr() == ("", f"wrote 3 rows to {out}\nwrote 1 rows to {out}\n")
+        assert capsys.readouterr() == ("", f"wrote 3 rows to {out}\nwrote 1 row to {out}\n")
     assert len(Table.read(tmp_path / "new folder" / "x.fits")) == 1
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import dask
 
 from skylake import logs
+from skylake.core.counted import counted
 from skylake.core.ids import config_sha256
 from skylake.durable import Linker
 from skylake.errors import UsageError
@@ -123,7 +124,7 @@ def _compact_table(
         "files_after": after,
         "pixels_divided": len(divided),
     }
-    progress.line(f"compact {table}: {before} files became {after}")
+    progress.line(f"compact {table}: {counted(before, 'file')} became {after}")
 
 
 def _drop_others(staging: Path, wanted: Collection[str]) -> None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from skylake.core.batch import Batch
 from skylake.core.camera import Camera
+from skylake.core.counted import counted
 from skylake.core.flags import FrameFlag
 from skylake.core.reasons import Reason, Status
 from skylake.flow.ingest.chunk_rows import Chunk
@@ -164,7 +165,7 @@ class IngestReport:
         entry = {"camera": batch.camera, "night": batch.night, "frames": len(rows), "ok": n_ok}
         self.batches.append(entry | {"sources": sources.n_rows, "forced_sources": forced.n_rows})
         targets = f", {forced.n_rows} measurements of targets" if forced.n_rows else ""
-        line = f"{n_ok} of {len(rows)} frames ok, {sources.n_rows} sources in the night{targets}"
+        line = f"{n_ok} of {counted(len(rows), 'frame')} ok, {counted(sources.n_rows, 'source')} in the night{targets}"
         shown = [
             ReportedFrame(row["file"], row["night"], row["mjd_mid"], row["corrections"])
             for row in rows
