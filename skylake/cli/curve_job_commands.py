@@ -183,7 +183,7 @@ skylake periods LAKE --all --detrended detrended --method bls --min-period 0.5 -
     type=click.Choice(["ls", "bls"]),
     default="ls",
     show_default=True,
-    help="Lomb-Scargle, a sinusoid; or box least squares, a transit, which takes seconds for each star.",
+    help="Lomb-Scargle, a sinusoid; or box least squares, a transit, which takes up to seconds for each star.",
 )
 @click.option(
     "--min-period",

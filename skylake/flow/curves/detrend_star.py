@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from skylake.core.flags import SPOILED
 from skylake.curves.curve_block import CurveBlock
 from skylake.curves.decorrelation import decorrelate
-from skylake.curves.detrend_block import found_signal
+from skylake.curves.detrend_block import Detrended, found_signal
 from skylake.curves.signals import Boxes, Harmonics
 from skylake.errors import LakeError, UsageError
 from skylake.flow.curves.detrend_field import DetrendChoice, amplitudes, detrend_field, magnitudes
@@ -192,32 +192,40 @@ def _computed(
     nothing = Harmonics(np.full(len(field.is_wanted), np.nan))
     made = detrend_field(field, choice, nothing)
     about: dict[str, Any] = {"n_stars": len(field.is_wanted)}
-    mag = magnitudes(made)[method]
     if method == "joint":
-        alone = CurveBlock(field.block.curves.time, made.alone.mag, field.block.curves.mag_err)
-        options = choice.options(len(field.is_wanted))
-        signal = known.shape() if known is not None else found_signal(alone.of(slice(own, own + 1)), options)
-        flat = CurveBlock(alone.time, made.ensemble, alone.mag_err).of(slice(own, own + 1))
-        parameters = field.block.parameters.of(slice(own, own + 1))
-        fit = decorrelate(flat, parameters, signal, options.decorrelation)
-        size, error = amplitudes(signal, fit)
-        period = float(signal.period[0])
-        if np.isfinite(period):
-            about |= {"period_d": period, "amplitude": float(size[0]), "amplitude_err": float(error[0])}
-        values = fit.mag[0]
+        values, signal = _joint(field, made, own, choice, known)
+        about |= signal
     else:
+        mag = magnitudes(made)[method]
         values = np.full(len(field.mjd), np.nan) if mag is None else mag[own]
-    found = {
-        int(frame): float(value)
-        for frame, value in zip(field.block.frame_id, values, strict=True)
-        if np.isfinite(value)
-    }
+    pairs = zip(field.block.frame_id.tolist(), values.tolist(), strict=True)
+    found = {frame: value for frame, value in pairs if np.isfinite(value)}
     if not found:
         raise LakeError(
             f"no frame shows enough stars around the star {curve['object_id']} for {method} magnitudes; "
             "leave out --detrend"
         )
     return _Found(found, about)
+
+
+def _joint(
+    field: FieldBlock, made: Detrended, star: int, choice: DetrendChoice, known: KnownSignal | None
+) -> tuple[Floats, dict[str, float]]:
+    """Return the magnitudes of a star whose signal was fitted with the effects, and the signal, if there is one."""
+    one, options = slice(star, star + 1), choice.options(len(field.is_wanted))
+    time, error = field.block.curves.time, field.block.curves.mag_err[one]
+    signal = (
+        found_signal(CurveBlock(time, made.alone.mag[one], error), options)
+        if known is None
+        else known.shape()
+    )
+    flat = CurveBlock(time, made.ensemble[one], error)
+    fit = decorrelate(flat, field.block.parameters.of(one), signal, options.decorrelation)
+    size, size_err = amplitudes(signal, fit)
+    period = float(signal.period[0])
+    if not np.isfinite(period):
+        return fit.mag[0], {}
+    return fit.mag[0], {"period_d": period, "amplitude": float(size[0]), "amplitude_err": float(size_err[0])}
 
 
 def _field(

@@ -17,14 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.core.flags import SPOILED
-from skylake.core.sphere import IntArray, tangent_basis, unit_vectors
+from skylake.core.sphere import IntArray, healpix_centre, separation_deg, tangent_basis, unit_vectors
 from skylake.curves.gather_block import GatheredBlock, gather_block
 from skylake.errors import LakeError
 from skylake.flow.curves.other_fluxes import in_flux
 from skylake.lake import Snapshot
 from skylake.lake.access.curve_rows import TABLES, Measured, curve_rows, frames_of_nights, points_of
-from skylake.lake.access.rows_in import rows_in
-from skylake.sky.pixels import Pixel, grown_ranges
+from skylake.lake.access.rows_in import rows_in, stored_rows
+from skylake.sky.pixels import Pixel, grown_ranges, merge_ranges, pixel_range
 from skylake.sky.sky_region import SkyRegion
 
 Floats = npt.NDArray[np.float64]
@@ -37,6 +37,8 @@ WANTED_STARS = 200
 LEAST_MEASUREMENTS = 5
 #: How far around a piece stars are looked for, degrees.
 _MARGINS_DEG = (1.0, 3.0, 9.0)
+#: So many times as many stars as are wanted are read, as not all of them share frames.
+_CANDIDATES = 3
 _MJD_OF_JD0 = 2_400_000.5
 
 
@@ -247,7 +249,7 @@ def _with_more(snapshot: Snapshot, source: CurveSource, pixel: Pixel, own: Point
     frames, found, before = np.unique(own.columns["frame_id"]), own, 0
     mine = _names(own.rows, np.unique(own.columns["curve"]))
     for margin in _MARGINS_DEG:
-        around = grown_ranges(pixel, margin * 3600.0)
+        around = _nearest_stars(snapshot, source, pixel, margin, _CANDIDATES * count)
         found = read_points(snapshot, source, around, SkyRegion(around))
         found = found.of(np.isin(found.columns["frame_id"], frames))
         n_stars = len(np.unique(found.columns["curve"]))
@@ -255,6 +257,25 @@ def _with_more(snapshot: Snapshot, source: CurveSource, pixel: Pixel, own: Point
             break
         before = n_stars
     return _chosen_stars(found, mine, count)
+
+
+def _nearest_stars(
+    snapshot: Snapshot, source: CurveSource, pixel: Pixel, margin_deg: float, count: int
+) -> IntArray:
+    """Return ranges of the index that hold a pixel, and of the stars around it the nearest.
+
+    A dense field beside the pixel may have more measurements than fit into memory, so few columns are read to choose.
+    """
+    around = grown_ranges(pixel, margin_deg * 3600.0)
+    rows = stored_rows(snapshot, source.table, around, ["ra_deg", "dec_deg", "band"])
+    rows = rows.filter(pc.equal(rows["band"], source.band))
+    index, first = np.unique(rows["_healpix_29"].to_numpy(), return_index=True)
+    centre = healpix_centre([pixel[1]], pixel[0])
+    places = (rows[name].to_numpy()[first] for name in ("ra_deg", "dec_deg"))
+    distance = separation_deg(float(centre[0][0]), float(centre[1][0]), *places)
+    nearest = index[np.argsort(distance, kind="stable")[:count]]
+    own = np.array([pixel_range(*pixel)], np.int64)
+    return merge_ranges(np.concatenate([own, np.column_stack([nearest, nearest + 1])]))
 
 
 def _chosen_stars(points: Points, mine: set[tuple[str, int]], count: int) -> Points:

@@ -278,7 +278,9 @@ def _title(curve: dict[str, Any], values: _Values) -> str:
     )
     title = f"{name} at {curve['ra_deg']:.5f} {curve['dec_deg']:+.5f} deg"
     shared = _shared_error(values.band, values.shared)
-    return f"{title}, {_MEASURED_TITLE[curve['measured']]}{shared}"
+    methods = sorted({band["detrended"] for band in curve.get("detrended", ())})
+    detrended = f", {' and '.join(methods)} magnitudes" if methods else ""
+    return f"{title}, {_MEASURED_TITLE[curve['measured']]}{detrended}{shared}"
 
 
 def _shared_error(band: npt.NDArray[np.object_], shared: Floats) -> str:

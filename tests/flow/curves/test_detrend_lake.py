@@ -13,6 +13,7 @@ from season_rows import CAMERA, NIGHTS, PER_NIGHT, STARS, WHITE_MAG, Season
 
 import skylake
 from skylake.core.camera import Site
+from skylake.core.sphere import healpix_centre, healpix_index, separation_deg
 from skylake.errors import LakeError, UsageError
 from skylake.flow.curves import field_blocks as blocks
 from skylake.flow.curves.detrend_field import DetrendChoice, detrend_field, magnitudes
@@ -140,6 +141,23 @@ def test_blocks_of_few_stars_do_as_well(season: Season, monkeypatch: pytest.Monk
     monkeypatch.setattr(blocks, "_TOO_MANY_PLACES", 100)
     with pytest.raises(LakeError, match="name fewer nights by --from and --to"):
         list(field_blocks(snapshot, DETECTED, pixel, ALL, 30))
+
+
+def test_of_a_dense_field_beside_a_piece_the_nearest_stars_are_read(
+    season: Season, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = season.lake.snapshot()
+    pixel = next(iter(snapshot.version("lightcurves").leaves))
+    monkeypatch.setattr(blocks, "_CANDIDATES", 1)
+    (field,) = field_blocks(snapshot, DETECTED, pixel, ALL, 60)
+    ra, dec = (field.rows[name].to_numpy() for name in ("ra_deg", "dec_deg"))
+    own = healpix_index(ra, dec, pixel[0]) == pixel[1]
+    np.testing.assert_array_equal(field.is_wanted, own)
+    assert 10 < own.sum() < 60 == len(own)
+    middle = [float(one[0]) for one in healpix_centre([pixel[1]], pixel[0])]
+    others = np.delete(np.arange(STARS), field.rows["object_id"].to_numpy() - 1)
+    far = separation_deg(*middle, season.ra[others], season.dec[others])
+    assert separation_deg(*middle, ra[~own], dec[~own]).max() <= far.min()
 
 
 def test_what_curves_depend_on_is_that_of_the_sky_and_the_frames(season: Season) -> None:

@@ -53,6 +53,11 @@ def test_a_picture_has_the_curve_its_residuals_and_a_check_star(fold: Fold | Non
     )
 
 
+def test_the_title_says_how_magnitudes_were_detrended() -> None:
+    made = star_figure(curve() | {"detrended": [{"detrended": "joint"}]}, None, None, None)
+    assert ", joint magnitudes" in made.axes[0].get_title("left")
+
+
 def test_the_legend_covers_no_panel() -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
