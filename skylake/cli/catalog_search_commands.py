@@ -188,7 +188,7 @@ def coverage(
         "sky_fraction": found.sky_fraction,
     }
     text = (
-        f"{name}: {counted(row['stars'], 'star')} on {found.area_square_deg:.4g} square degrees, "
+        f"{name}: {counted(int(found.counts.sum()), 'star')} on {found.area_square_deg:.4g} square degrees, "
         f"{100 * found.sky_fraction:.3g} % of the sky ({counted(len(found.pixels), 'pixel')} of order {found.order})"
     )
     show.result(row, as_json, lambda: click.echo(text))

@@ -488,7 +488,7 @@ def test_frames_that_are_not_calibrated_lead_to_calibrate(
         (
             ("--from", "20250101"),
             2,
-            "there are no frames from 20250101 on; the lake has those of 2 nights",
+            "there are no frames from 20250101; the lake has those of 2 nights",
         ),
         (("--diff", "1", "7"), 2, "version 7 has no zeropoints of simcat; there are 1"),
         (("--diff", "1", "1", "--version", "3"), 2, "--diff changes nothing; leave out --dry-run, --version"),

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from functools import partial
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
+from skylake.calibration.frame_zeropoints import NO_MATCHES
 from skylake.calibration.version_differences import COLUMNS, Differences, difference
 from skylake.core.counted import counted
 from skylake.core.reasons import Status
@@ -15,7 +17,7 @@ from skylake.flow.zeropoints.calibrate_nights import Choice
 from skylake.flow.zeropoints.calibrated_nights import zeropoints_names
 from skylake.flow.zeropoints.calibration_in_force import cameras_of
 from skylake.flow.zeropoints.drop_version import require_version
-from skylake.flow.zeropoints.uncovered_fields import of_unmatched, unmatched_frames
+from skylake.flow.zeropoints.uncovered_fields import of_unmatched
 from skylake.lake import Lake, Part, Snapshot
 from skylake.sky.lake_catalogs import ReferenceCatalog
 
@@ -32,13 +34,10 @@ def require_nights(snapshot: Snapshot, choice: Choice) -> None:
     mine = [part for part in parts if not choice.cameras or part.camera in choice.cameras]
     nights = sorted({part.night for part in mine if part.night})
     if nights and not any(_is_chosen(part, choice) for part in mine):
-        first, last = choice.first_night, choice.last_night
-        asked = (
-            f"from {first} on"
-            if last is None
-            else f"up to {last}"
-            if first is None
-            else f"from {first} to {last}"
+        asked = " ".join(
+            f"{word} {night}"
+            for word, night in (("from", choice.first_night), ("to", choice.last_night))
+            if night is not None
         )
         have = counted(len(nights), "night")
         raise UsageError(
@@ -50,25 +49,26 @@ def nothing_calibrated(lake: Lake, choice: Choice) -> str | None:
     """Return a sentence if no frame of the chosen nights has a zeropoint; None if one has, or there are no frames."""
     snapshot = lake.snapshot()
     counts: Counter[str | None] = Counter()
-    advice = ""
+    unmatched: tuple[str, str, pa.Array] | None = None
     for camera in sorted(cameras_of(snapshot) & set(choice.cameras or cameras_of(snapshot))):
         catalog = choice.catalog or lake.calibrating_catalog(camera)
         names = zeropoints_names(snapshot, camera, catalog, choice.version)
-        if not advice:
-            mine = {
-                part.name for part in snapshot.parts("zeropoints").values() if _is_of(part, names, choice)
-            }
-            unmatched = unmatched_frames(snapshot, mine)
-            reference = ReferenceCatalog.open(lake.layout.catalog(catalog)) if len(unmatched) else None
-            advice = of_unmatched(snapshot, camera, reference, unmatched) if reference else ""
-        rows = snapshot.read("zeropoints", ["zp", "reason"], partial(_is_of, names=names, choice=choice))
+        columns = ["frame_id", "zp", "reason"]
+        rows = snapshot.read("zeropoints", columns, partial(_is_of, names=names, choice=choice))
         if rows["zp"].null_count < rows.num_rows:
             return None
+        frames = rows.filter(pc.equal(rows["reason"], NO_MATCHES))["frame_id"].combine_chunks()
+        unmatched = unmatched or ((camera, catalog, frames) if len(frames) else None)
         counts.update(rows["reason"].to_pylist())
     if not counts:
         return None if _n_good(snapshot, choice) == 0 else "no frame was calibrated"
     why = ", ".join(f"{reason}: {count}" for reason, count in counts.most_common())
-    return f"no frame of {sum(counts.values())} has a zeropoint ({why}){'; ' if advice else ''}{advice}"
+    sentence = f"no frame of {sum(counts.values())} has a zeropoint ({why})"
+    if unmatched is None:
+        return sentence
+    camera, catalog, frames = unmatched
+    advice = of_unmatched(snapshot, camera, ReferenceCatalog.open(lake.layout.catalog(catalog)), frames)
+    return f"{sentence}; {advice}" if advice else sentence
 
 
 def compared_versions(lake: Lake, choice: Choice, first: int, second: int) -> tuple[Differences, list[str]]:
@@ -108,8 +108,7 @@ def compared_versions(lake: Lake, choice: Choice, first: int, second: int) -> tu
 
 def _is_chosen(part: Part, choice: Choice) -> bool:
     """Return whether a part is of the nights that are chosen."""
-    night = part.night or 0
-    return (choice.first_night or 0) <= night <= (choice.last_night or 99999999)
+    return choice.takes_night(part.night or 0)
 
 
 def _is_of(part: Part, names: set[str], choice: Choice) -> bool:
