@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.group_means import group_medians, group_sums
+from skylake.core.group_means import group_sums
+from skylake.core.group_medians import group_medians
 
 Floats = npt.NDArray[np.float64]
 

@@ -23,7 +23,7 @@ from skylake.calibration.global_kernels import (
 from skylake.calibration.global_noise import EFFICIENCY_LOSS, Noise
 from skylake.calibration.global_observations import GlobalOptions, Observations, References, Sorted, sort
 from skylake.calibration.global_system import inverse_factors
-from skylake.core.group_means import group_medians
+from skylake.core.group_medians import group_medians
 from skylake.core.position_terms import degree_of, n_position_terms, offset_rms, term_mean_squares
 
 Floats = npt.NDArray[np.float64]

@@ -34,7 +34,7 @@ from skylake.calibration.global_noise import CUT, EFFICIENCY_LOSS, Noise
 from skylake.calibration.global_observations import GlobalOptions, Observations, References, Sorted, sort
 from skylake.calibration.global_stars import StarSolution, star_solution
 from skylake.calibration.global_system import Parameters, System, Tie, Weak, size_of_terms, weak_combinations
-from skylake.core.group_means import group_medians
+from skylake.core.group_medians import group_medians
 from skylake.core.position_terms import n_position_terms
 from skylake.core.robust import biweight, intrinsic_scatter
 

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from skylake.calibration.match_selection import Matches
 from skylake.core.camera import Calibration
-from skylake.core.group_means import group_medians, group_sums
+from skylake.core.group_means import group_sums
+from skylake.core.group_medians import group_medians
 from skylake.core.jit import kernel
 from skylake.core.robust import BIWEIGHT_CUT, Fit, intrinsic_scatter, robust_fit
 

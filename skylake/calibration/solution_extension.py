@@ -19,7 +19,7 @@ from skylake.calibration.match_selection import Band
 from skylake.calibration.star_magnitudes import Season, repeat_errors, solve_below_limit
 from skylake.calibration.star_observations import nightly_term
 from skylake.calibration.star_reference import StarReference
-from skylake.core.group_means import medians_of
+from skylake.core.group_medians import medians_of
 from skylake.core.position_terms import degree_of
 
 

@@ -79,35 +79,9 @@ def group_sums(values: npt.NDArray[Any], starts: Places) -> FloatArray:
     return total
 
 
-def group_medians(values: npt.NDArray[Any], starts: Places, order: Any = None) -> FloatArray:
-    """Return the median of the finite values of each group; NaN for one without any.
-
-    Parameters
-    ----------
-    values, starts
-        As in :func:`group_means`.
-    order : ndarray of int, shape (n,), or None
-        Where the values are in the order of their groups; None if they are in this order.
-    """
-    order = np.arange(len(values), dtype=np.int32) if order is None else order
-    return np.asarray(_finite_medians(values, np.asarray(starts, np.int64), order))
-
-
-def medians_of(values: npt.NDArray[Any], group: npt.NDArray[np.intp], n_groups: int) -> FloatArray:
-    """Return the median of the finite values of each group, shape (n_groups,); NaN for one without any.
-
-    Parameters
-    ----------
-    values, group : ndarray, shape (n,)
-        In any order.
-    n_groups : int
-    """
-    order = np.argsort(group, kind="stable")
-    return group_medians(values, np.searchsorted(group[order], np.arange(n_groups + 1)), order)
-
-
 @kernel
-def _finite_medians(values: Any, starts: Any, order: Any) -> Any:
+def finite_medians(values: Any, starts: Any, order: Any) -> Any:
+    """Return the medians of :func:`skylake.core.group_medians.group_medians`."""
     medians = np.full(len(starts) - 1, np.nan)
     for group in range(len(medians)):
         rows = order[starts[group] : starts[group + 1]]

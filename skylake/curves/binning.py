@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.group_means import group_means, group_medians, group_sums
+from skylake.core.group_means import group_means, group_sums
+from skylake.core.group_medians import group_medians
 from skylake.curves.binning_kernels import scatter_of_bins, scatter_within
 
 Floats = npt.NDArray[np.float64]

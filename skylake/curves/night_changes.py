@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.group_means import group_means, group_medians, group_sums
+from skylake.core.group_means import group_means, group_sums
+from skylake.core.group_medians import group_medians
 from skylake.core.robust import MAD_TO_SIGMA
 
 Floats = npt.NDArray[np.float64]

@@ -10,9 +10,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skylake.calibration.global_kernels import grouped
-from skylake.core.jit import kernel
-
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.integer]
 
@@ -100,12 +97,16 @@ def curve_points(
     chosen : ndarray of bool, shape (n,)
         The rows that are taken.
     """
+    # Who reads the light curve of one star does not wait for compiled code.
+    from skylake.calibration.global_kernels import grouped
+    from skylake.table.curve_kernels import is_in_time
+
     group, count = _groups(rows, key, labels, chosen)
     some = slice(None) if len(group) == rows.num_rows else np.flatnonzero(chosen)
     mjd, frame = (rows[name].to_numpy()[some] for name in ("mjd_mid", "frame_id"))
     starts, order = grouped(group, count)
     used = np.append(np.diff(starts) > 0, True)
-    if not _is_in_time(order, starts, mjd, frame):
+    if not is_in_time(order, starts, mjd, frame):
         order = np.lexsort((frame, mjd, group))
     elif (np.diff(group) >= 0).all():
         return CurvePoints(some, starts[used])
@@ -134,14 +135,3 @@ def _codes(
     whole = pa.chunked_array(column).combine_chunks()
     encoded = (whole if mask is None else whole.filter(mask)).dictionary_encode()
     return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary
-
-
-@kernel
-def _is_in_time(order: Places, starts: Places, mjd: Floats, frame: npt.NDArray[np.int64]) -> bool:
-    """Tell whether the rows of each group come in the order of time and then of frames."""
-    for group in range(len(starts) - 1):
-        for i in range(starts[group] + 1, starts[group + 1]):
-            before, row = order[i - 1], order[i]
-            if mjd[row] < mjd[before] or (mjd[row] == mjd[before] and frame[row] < frame[before]):
-                return False
-    return True

@@ -18,7 +18,7 @@ from skylake.calibration.calibrated_forced import (
 from skylake.calibration.calibrated_matches import ZEROPOINT_COLUMNS, column_floats
 from skylake.core.camera import Site
 from skylake.core.flags import SPOILED, SourceFlag
-from skylake.core.group_means import group_medians
+from skylake.core.group_medians import group_medians
 from skylake.core.robust import MAD_TO_SIGMA
 from skylake.core.sphere import INDEX_ORDER, healpix_centre, healpix_index
 from skylake.schema import TableSchema, arrow_schema, conform, empty_table, load

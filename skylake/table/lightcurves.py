@@ -20,7 +20,7 @@ from skylake.calibration.calibrated_matches import (
 from skylake.core.camera import Site
 from skylake.core.ephemeris import barycentric_jd_at
 from skylake.core.flags import SPOILED, SourceFlag
-from skylake.core.group_means import group_medians
+from skylake.core.group_medians import group_medians
 from skylake.core.robust import MAD_TO_SIGMA
 from skylake.core.sphere import healpix_index
 from skylake.schema import TableSchema, arrow_schema, conform, empty_table, load

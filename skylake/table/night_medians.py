@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.flags import UNCLEAN
-from skylake.core.group_means import group_medians, group_sums
+from skylake.core.group_means import group_sums
+from skylake.core.group_medians import group_medians
 from skylake.core.robust import MAD_TO_SIGMA
 
 Floats = npt.NDArray[np.float64]

@@ -23,7 +23,7 @@ from skylake.calibration.ensemble_scatter import (
     scatter_bins,
 )
 from skylake.core.flags import SPOILED, SourceFlag
-from skylake.core.group_means import medians_of
+from skylake.core.group_medians import medians_of
 from skylake.core.scintillation import Scintillation
 from skylake.schema import arrow_schema, conform, load
 from skylake.table.aggregate import Aggregate, Given, Granularity, Input, merged_by

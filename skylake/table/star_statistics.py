@@ -20,7 +20,7 @@ from skylake.calibration.calibrated_matches import (
     calibrate_matches,
 )
 from skylake.core.flags import UNCLEAN
-from skylake.core.group_means import group_medians
+from skylake.core.group_medians import group_medians
 from skylake.core.robust import MAD_TO_SIGMA
 from skylake.core.sphere import healpix_index
 from skylake.schema import conform, empty_table, load

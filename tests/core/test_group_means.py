@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skylake.core.group_means import group_means, group_medians, group_sums, medians_of, weighted_median
+from skylake.core.group_means import group_means, group_sums, weighted_median
+from skylake.core.group_medians import group_medians, medians_of
 from skylake.core.robust import MEAN_SHARE, SHARED_VARIANCE, biweight, robust_mean
 
 sizes = st.lists(st.integers(0, 40), min_size=1, max_size=8)

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from skylake.core.camera import Site
 from skylake.core.ephemeris import airmass, horizon_axes
 from skylake.core.flags import SPOILED
-from skylake.core.group_means import group_medians
+from skylake.core.group_medians import group_medians
 from skylake.core.sphere import ra_dec, unit_vectors
 from skylake.curves.gather_block import GatheredBlock
 from skylake.flow.curves.field_blocks import FieldBlock

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from skylake.core.group_means import group_medians
+from skylake.core.group_medians import group_medians
 from skylake.curves.night_changes import NightChanges, PastNights, night_changes
 from skylake.flow.watching.night_tables import (
     DETECTED,

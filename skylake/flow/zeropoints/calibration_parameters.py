@@ -15,7 +15,6 @@ from skylake.core.batch import UNDATED, night_span
 from skylake.core.camera import Camera, FilterBand
 from skylake.core.ids import config_sha256
 from skylake.core.magnitude_sources import MagnitudeSource, colour_sources, magnitude_source
-from skylake.core.scintillation import Scintillation
 from skylake.core.transformations import Transformation
 from skylake.lake import Part
 from skylake.sky.lake_catalogs import ReferenceCatalog
@@ -77,10 +76,10 @@ def transformations_of(bands: Iterable[FilterBand], catalog: ReferenceCatalog) -
 def calibration_configuration(profile: Profile, night: int) -> dict[str, Any]:
     """Return the values with which a night is matched and calibrated.
 
-    These are the filters, the table ``calibration``, the flux that is calibrated, what sets the scintillation, and how
-    the sky is taken off, since the light of catalog stars in it follows from that, in each period of the camera that
-    touches the night. What was measured with other values, such as radii of apertures, is in the frames, and their
-    checksum shows when it changes.
+    These are the filters, the table ``calibration``, the flux that is calibrated, and how the sky is taken off, since
+    the light of catalog stars in it follows from that, in each period of the camera that touches the night. What was
+    measured with other values, such as radii of apertures, is in the frames, and their checksum shows when it
+    changes.
     """
     used: list[tuple[float, dict[str, Any]]] = []
     for instant in _instants(profile, night):
@@ -121,7 +120,6 @@ def camera_of_frames(profile: Profile, frames: pa.Table) -> Camera:
 
 
 def _values(camera: Camera) -> dict[str, Any]:
-    telescope = Scintillation.of(camera)
     return {
         "filters": {name: asdict(band) for name, band in camera.filters.items()},
         "calibration": asdict(camera.calibration),
@@ -130,4 +128,4 @@ def _values(camera: Camera) -> dict[str, Any]:
             "background_mesh_px": camera.extraction.background_mesh_px,
             "sky_annulus_px": camera.apertures.sky_annulus_px,
         },
-    } | ({"scintillation": asdict(telescope)} if telescope is not None else {})
+    }

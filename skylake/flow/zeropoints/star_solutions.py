@@ -16,6 +16,7 @@ from skylake.cameras import Profile
 from skylake.core.flags import FrameFlag
 from skylake.core.ids import config_sha256
 from skylake.core.reasons import Status
+from skylake.core.scintillation import Scintillation
 from skylake.flow.zeropoints.camera_epochs import epochs
 from skylake.flow.zeropoints.crossmatch_night import with_filters
 from skylake.lake import Part, Snapshot
@@ -106,12 +107,15 @@ def solution_configuration(profile: Profile, band: str) -> dict[str, Any]:
     """Return the values of a profile that a solution depends on."""
     base = profile.base
     colours = {(one.colour or "", one.pivot_colour) for one in base.filters.values() if one.band == band}
-    return {
+    found: dict[str, Any] = {
         "band": band,
         "colours": sorted(colours),
         "calibration": asdict(base.calibration),
         "flux": base.apertures.flux,
-    } | ({"epochs": others} if (others := epochs(profile)) else {})
+    }
+    telescope = Scintillation.of(base)
+    found |= {"scintillation": asdict(telescope)} if telescope is not None else {}
+    return found | ({"epochs": others} if (others := epochs(profile)) else {})
 
 
 def solution_inputs(profile: Profile, reference: ReferenceCatalog, band: str) -> dict[str, str]:
