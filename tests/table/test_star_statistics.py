@@ -48,7 +48,8 @@ def views(rows: pa.Table) -> duckdb.DuckDBPyConnection:
     add_scatter_function(connection)
     connection.execute("CREATE TABLE star_statistics AS FROM rows")
     text = VIEWS.read_text()
-    connection.execute(text[text.index("CREATE VIEW star_variability") :])
+    first, next_one = text.index("CREATE VIEW star_variability"), text.index("CREATE VIEW new_objects")
+    connection.execute(text[first:next_one])
     return connection
 
 
