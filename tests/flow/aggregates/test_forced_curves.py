@@ -262,8 +262,11 @@ def test_a_light_curve_can_be_read_in_any_flux(forced_once: Lake) -> None:
         assert points.mag.to_numpy() == pytest.approx(magnitude[points.index].to_numpy(), abs=2e-6)
     errors = pd.DataFrame(fit["points"]).set_index("frame_id").mag_err
     assert errors.to_numpy() == pytest.approx(known.mag_psf_err[errors.index].to_numpy(), rel=1e-4)
-    # Few frames a night say nothing of the best flux.
-    assert curve_of_object(snapshot, star, flux="best") == calibrated
+    # The best flux is that of one who names it, and says which it is.
+    best = curve_of_object(snapshot, star, flux="best")
+    used = best["bands"][0].get("flux_used", "calibrated")
+    assert used in ("calibrated", "hybrid1", "hybrid3", "psf", "aper1", "aper2", "aper3")
+    assert best == curve_of_object(snapshot, star, flux=used)
 
 
 def test_a_flux_that_somebody_chose_is_not_called_the_best(forced_once: Lake) -> None:
