@@ -50,6 +50,7 @@ DEPTH_MAG = 0.028
 TRAILED = 0.08
 _BETA, _HALF, _OVERSAMPLING = 3.0, 20, 10
 START_MJD, _HOURS, DEC_DEG = 60408.10, 5.6, -20.0
+SIDEREAL_DAY = 0.99726957
 _APART_PX, _MARGIN_PX = 7.0, 12.0
 
 
@@ -84,23 +85,25 @@ class Night:
     dip: np.ndarray
 
 
-def draw_night(root: Path, n_frames: int, seed: int) -> Night:
-    """Draw the frames of a night and write them with a catalog and a profile."""
+def draw_night(root: Path, n_frames: int, seed: int, n_nights: int = 1) -> Night:
+    """Draw the frames of a night, or of several of the same field, and write them with a catalog and a profile."""
     random = np.random.default_rng(seed)
-    time = np.linspace(0.0, 1.0, n_frames)
-    mjd = START_MJD + time * _HOURS / 24.0
+    one_night = np.linspace(0.0, 1.0, n_frames)
+    time, which = np.tile(one_night, n_nights), np.repeat(np.arange(n_nights), n_frames)
+    since = (time - 0.5) * _HOURS / 24.0
+    mjd = START_MJD + 0.5 * _HOURS / 24.0 + which * SIDEREAL_DAY + since
     # The meridian in the middle of the night.
-    ra = float(Time(mjd.mean(), format="mjd").sidereal_time("mean", -70.4).deg)
+    ra = float(Time(mjd[:n_frames].mean(), format="mjd").sidereal_time("mean", -70.4).deg)
     x, y, magnitude = _stars(random)
     is_listed = np.arange(x.size) < N_LISTED
     dip = _transits(time, x, magnitude)
-    fwhm, trail = _widths(random, time)
-    angle = np.deg2rad((mjd - mjd.mean()) * 360.9856)
-    dim = EXTINCTION * _airmass(angle) + _clouds(random, time)
+    fwhm, trail = np.hstack([_widths(random, one_night) for _ in range(n_nights)])
+    clouds = np.concatenate([_clouds(random, one_night) for _ in range(n_nights)])
+    dim = EXTINCTION * _airmass(np.deg2rad(since * 360.9856)) + clouds
     colour = random.normal(0.75, 0.3, x.size)
     folder = root / "frames"
     folder.mkdir(parents=True)
-    for number in range(n_frames):
+    for number in range(mjd.size):
         shift = np.array([DRIFT * SIZE, 20.0]) * (time[number] - 0.5) + random.normal(0.0, 0.7, 2)
         px, py = x - shift[0], y - shift[1]
         u, v = (2.0 * (place + 0.5) / SIZE - 1.0 for place in (px, py))

@@ -1,6 +1,7 @@
 """Whether calibrated curves of single stars are as good as relative photometry by hand, where the field drifts.
 
-Needs: skylake and GalSim, which draws the stars. Takes about 4 minutes on one core, 2 minutes with --quick.
+Needs: skylake and GalSim, which draws the stars. Takes half a minute on one core; of 20 nights of 60 frames, with
+--quick --nights 20, three minutes.
 
 A night of a small telescope, through pixels: 600 x 600 of 2 arcsec, the field moves by a third of its width, so that
 stars of the catalog enter and leave. Their catalog magnitudes scatter by 0.12 mag. The width of stars wanders from 1.3
@@ -100,12 +101,15 @@ def main() -> None:
     """Draw a night, run everything, and print tables and claims."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="60 frames instead of 142")
+    parser.add_argument(
+        "--nights", type=int, default=1, help="so many nights of the same field"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="a new folder to keep frames and lake in")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="skylake-benchmark-") as folder:
         root = options.keep or Path(folder)
-        night = draw_night(root, 60 if options.quick else 142, options.seed)
+        night = draw_night(root, 60 if options.quick else 142, options.seed, options.nights)
         lake = reduced(root / "lake", night)
         conclude(judge(night, skylake.open(lake.root)))
 
