@@ -101,9 +101,7 @@ def main() -> None:
     """Draw a night, run everything, and print tables and claims."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="60 frames instead of 142")
-    parser.add_argument(
-        "--nights", type=int, default=1, help="so many nights of the same field"
-    )
+    parser.add_argument("--nights", type=int, default=1, help="so many nights of the same field")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="a new folder to keep frames and lake in")
     options = parser.parse_args()
