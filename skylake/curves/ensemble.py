@@ -96,7 +96,7 @@ def _fit(basis: Floats, off: Floats, weight: Floats, enough: npt.NDArray[np.bool
     n_terms = basis.shape[1]
     products = np.einsum("si,sj->sij", basis, basis).reshape(len(basis), -1)
     normal = (weight.T @ products).reshape(-1, n_terms, n_terms)
-    # As good as no prior, but a frame where one term cannot be told from others has a solution.
+    # A prior too weak to change a fit; frames whose terms are degenerate have a solution with it.
     normal += 1e-9 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(n_terms)
     normal[~enough] = np.eye(n_terms)
     inverse = np.linalg.inv(normal)

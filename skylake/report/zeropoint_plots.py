@@ -384,7 +384,7 @@ def _offset_of_field(deviation: Floats, shared_err: float) -> float:
 
 
 def _extinction(band: str, line: tuple[float, float, float] | None) -> str:
-    """Return the extinction of a night in words; that of which the night tells little is the usual one of sites."""
+    """Return the extinction of a night in words, with a note where it rests on the prior alone."""
     if line is None:
         return ""
     if line[2] > _OF_PRIOR * extinction_prior(band)[1]:
