@@ -169,8 +169,8 @@ def neighbour_flux(
 class Found:
     """Which rows of ``frames`` and ``zeropoints`` go with measurements; arrays of shape (n,).
 
-    ``known`` is true where a measurement has both, with a zeropoint. ``fluxes`` are the names of the calibrated fluxes,
-    and ``number`` is the place of each measurement's flux among them.
+    ``known`` is true where a measurement has both, with a zeropoint. ``fluxes`` are the names of the calibrated
+    fluxes, and ``number`` is the place of each measurement's flux among them.
     """
 
     frame: npt.NDArray[np.intp]
