@@ -1,14 +1,17 @@
 """Whether a night costs as much in a lake of a thousand nights as in one of ten.
 
-Needs: skylake alone, 12 GB of disk below --folder and 2 cores. Takes about an hour, some minutes with --quick (to 100
+Needs: skylake alone, 12 GB of disk below --folder and 2 cores. Takes about two hours, ten minutes with --quick (to 100
 nights).
 
 Lakes of 10, 100 and 1,000 nights are filled with simulated tables: of a narrow camera that points at a dozen fields
 all around the sky, and of one that sees a large part of the sky in each frame, so that each night touches every pixel.
-All stars of the catalog are targets too. Further nights are then added one by one, as the nightly run does it: frames
-with their detections and forced measurements are committed, calibrated, by the catalog or by star magnitudes of the
-camera, each aggregate is refreshed, and all tables are compacted. What a night costs is the median of these nights;
-compaction merges more in some nights than in others, so of it the mean counts.
+All stars of the catalog are targets too. Most nights come together, the last ones in steps of eight, so that tables
+are merged as nightly runs would have left them.
+
+Further nights are then added one by one, as the nightly run does it: frames with their detections and forced
+measurements are committed, calibrated, by the catalog or by star magnitudes of the camera, each aggregate is renewed,
+and all tables are compacted. What a night costs is the median of these nights. Compaction merges every eighth night,
+so of it the mean counts; where rows are merged again later, as from 64 nights on, it counts as often.
 
 Bytes are those of new files in the lake, without hard links. CPU seconds are of this process, which does all alone.
 
@@ -46,6 +49,7 @@ from skylake.flow.forced.target_list import TargetList
 from skylake.flow.zeropoints.calibrate_nights import Choice, calibrate
 from skylake.flow.zeropoints.calibrated_nights import Method
 from skylake.lake import Commit, Lake, Part, Retention, stage_part
+from skylake.lake.maintenance.compaction_plan import FAN_IN, level_of
 from skylake.lake.storage.slices import Slice, read_files
 from skylake.schema import conform, load
 from skylake.settings import Settings
@@ -60,8 +64,10 @@ name = "wide"
 optics.pixel_scale_arcsec = 320.0
 calibration.match_radius_arcsec = 640.0
 """
-#: What is added up for a night of light curves and statistics.
-CURVES = ("forced_lightcurves", "lightcurves", "star_statistics")
+#: HEALPix order of the pixels that tables begin with; a fisheye has coarse ones (see docs/architecture.md).
+PIXEL_ORDER = {"narrow": 2, "wide": 1}
+#: What is added up for a night of objects, light curves and statistics.
+CURVES = ("clusters", "objects", "lightcurves", "forced_lightcurves", "star_statistics")
 #: Nights that are added to each lake, and the first of them.
 ADDED, FIRST_ADDED = 8, date(2027, 1, 1)
 
@@ -106,8 +112,8 @@ def scenario(folder: Path, camera: str, nights: int) -> ArchiveScenario:
         camera=str(profile),
         nights=nights,
         first_night=int(f"{first:%Y%m%d}"),
-        frames_per_night=12,
-        stars=StarParams(per_frame=1000),
+        frames_per_night=8,
+        stars=StarParams(per_frame=800),
         schedule=ScheduleParams(target=(0.0, -85.0), minimum_altitude_deg=10.0),
         atmosphere=AtmosphereParams(cloudy_fraction=0.1, sky_adu_per_s=2.0),
         catalog=CatalogParams(position_error_mas=1000.0),
@@ -122,19 +128,22 @@ class Cost:
     clock: dict[str, list[float]] = field(default_factory=dict)
     written: dict[str, list[int]] = field(default_factory=dict)
     n_rows: list[int] = field(default_factory=list)
+    n_merges: int = 1
 
     def typical(self, what: dict[str, list[Any]], stage: str) -> float:
-        """Return what a stage costs in a night."""
-        return float(mean(what[stage]) if stage == "compact" else median(what[stage]))
+        """Return what a stage costs in a night; rows are merged `n_merges` times."""
+        return float(self.n_merges * mean(what[stage]) if stage == "compact" else median(what[stage]))
 
 
 def cost(folder: Path, camera: str, method: Method, nights: int) -> Cost:
     """Fill a lake with nights, and return what some more cost."""
     wanted = scenario(folder, camera, nights)
-    lake = Lake.create(folder / "lake", Settings(pixel_order=2, keep_newest=1, keep_days=0, keep_months=0))
+    lake = Lake.create(
+        folder / "lake", Settings(pixel_order=PIXEL_ORDER[camera], keep_newest=1, keep_days=0, keep_months=0)
+    )
     with workers("local", 2) as pool:
         fill(lake, wanted, method, pool)
-    found = Cost()
+    found = Cost(n_merges=max(1, level_of(nights)))
     for night in nights_of(replace(wanted, nights=nights + ADDED))[nights:]:
         lake.vacuum(Retention(1, 0, 0))
         add_night(lake, wanted, night, method, found)
@@ -150,25 +159,42 @@ def cost(folder: Path, camera: str, method: Method, nights: int) -> Cost:
 
 
 def fill(lake: Lake, wanted: ArchiveScenario, method: Method, pool: Workers) -> None:
-    """Fill a lake with nights, and make all that follows from them."""
-    make_archive(lake, wanted, pool)
-    camera = next(iter(lake.snapshot().parts("frames").values())).camera or ""
-    make_targets(lake, camera, TargetOptions(catalog=CATALOG, seen=0), pool)
+    """Fill a lake with nights, and make all that follows from them, in steps as long as bundles are."""
+    done = 0
+    for step in steps(wanted.nights):
+        done += step
+        make_archive(lake, replace(wanted, nights=done), pool)
+        camera = next(iter(lake.snapshot().parts("frames").values())).camera or ""
+        if TargetList.in_force(lake.snapshot(), camera) is None:
+            make_targets(lake, camera, TargetOptions(catalog=CATALOG, seen=0), pool)
+        commit_forced(lake, camera, pool)
+        calibrate(lake, pool, choice=Choice(method=method))
+        aggregate(lake, [], pool)
+        compact(lake, pool)
+
+
+def steps(nights: int) -> list[int]:
+    """Return in how many nights at a time a lake is filled: whole bundles of 64 nights, then of 8, then the rest."""
+    small, large = FAN_IN[0], FAN_IN[0] * FAN_IN[1]
+    found = [nights - nights % large, *[small] * (nights % large // small), nights % small]
+    return [step for step in found if step]
+
+
+def commit_forced(lake: Lake, camera: str, pool: Workers) -> None:
+    """Commit forced measurements of all nights that have none."""
     targets = forced_targets(lake, camera)
     snapshot, tree = lake.snapshot(), lake.tree_of("forced_sources")
     task = dask.delayed(forced_part, pure=False)
+    measured_nights = {part.night for part in snapshot.parts("forced_sources").values()}
     with lake.stage("benchmark") as staging:
         shared = dask.delayed(targets, pure=False, traverse=False)
         matches = snapshot.version("matches")
-        nights = [matches.slices_of(one) for one in matches.parts.values()]
-        made = pool.run([task(slices, shared, tree, staging) for slices in nights])
+        parts = [one for one in matches.parts.values() if one.night not in measured_nights]
+        made = pool.run([task(matches.slices_of(one), shared, tree, staging) for one in parts])
         commit = Commit("benchmark", "forced")
         for part in made:
             commit.replace(part, staging / "forced_sources")
         lake.commit(commit)
-    calibrate(lake, pool, choice=Choice(method=method))
-    aggregate(lake, [], pool)
-    compact(lake, pool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +324,7 @@ def judged(name: str, counts: Sequence[int], costs: Sequence[Cost]) -> list[Clai
     """Return the claims about what a night costs in the largest lake and in the smallest."""
     first, last = costs[0], costs[-1]
     groups = {
-        "light curves and statistics": CURVES,
+        "objects, light curves and statistics": CURVES,
         "all aggregates": AGGREGATES,
         "calibration": ("calibrate",),
         "compaction": ("compact",),

@@ -67,6 +67,8 @@ class Input:
     nights_around : int
         Nights of the same camera before the batch, and as many after it, of which rows are given beside those of the
         batch; their column ``night`` tells them apart. Parts of the aggregate are made anew when one of these changes.
+        Once there are so many in all, further nights after the batch are added when their number has doubled, so that
+        a new night changes few parts.
     days_around : int
         How far away these nights are at most.
     """

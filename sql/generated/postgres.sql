@@ -599,7 +599,7 @@ CREATE TABLE photometric_nights (
 	PRIMARY KEY (camera, night, band)
 );
 
-COMMENT ON TABLE photometric_nights IS 'One row per camera, night and band with zeropoints: how transparent the sky was beside the nights around it (20 before and 20 after, at most 60 days away), and how probable it is that the night was photometric. Null means not known.';
+COMMENT ON TABLE photometric_nights IS 'One row per camera, night and band with zeropoints: how transparent the sky was beside the nights around it (20 before and 20 after, at most 60 days away, as soon as there are so many), and how probable it is that the night was photometric. Null means not known.';
 
 COMMENT ON COLUMN photometric_nights.camera IS 'Name of the camera';
 

@@ -114,7 +114,7 @@ def plan(aggregate: Aggregate, sources: PlanSources) -> Iterator[Planned]:
         made_from = [(table, calibrated.name(table, frames)) for table in tables if table in DERIVED]
         around: dict[str, tuple[Part, ...]] = {}
         for one in reaching:
-            near = _nights_around(in_order[frames.camera], frames.night, one)
+            near = nights_around(in_order[frames.camera], frames.night, one)
             others = [calibrated.part(one.table, other) for other in near]
             around[one.table] = tuple(part for part in others if part is not None)
             inputs[f"{one.table} around"] = config_sha256(
@@ -149,13 +149,26 @@ def _nights_in_order(snapshot: Snapshot) -> dict[str, list[Part]]:
     return {camera: sorted(parts, key=lambda part: part.night or 0) for camera, parts in found.items()}
 
 
-def _nights_around(in_order: Sequence[Part], night: int, wanted: Input) -> list[Part]:
+def nights_around(in_order: Sequence[Part], night: int, wanted: Input) -> list[Part]:
     """Return the parts of the nights around a night, without its own."""
     if not night:
         return []
-    place, days = bisect_left(in_order, night, key=lambda part: part.night or 0), wanted.days_around
-    near = in_order[max(place - wanted.nights_around, 0) : place + wanted.nights_around + 1]
-    return [one for one in near if one.night != night and abs(days_between(one.night or 0, night)) <= days]
+    place, most = bisect_left(in_order, night, key=lambda part: part.night or 0), wanted.nights_around
+    near = in_order[max(place - most, 0) : place + most + 1]
+    near = [one for one in near if abs(days_between(one.night or 0, night)) <= wanted.days_around]
+    before = [one for one in near if (one.night or 0) < night]
+    after = [one for one in near if (one.night or 0) > night]
+    return before + after[: _later_nights(len(before), len(after), most)]
+
+
+def _later_nights(before: int, after: int, most: int) -> int:
+    """Return how many of the nights after a night are compared with it.
+
+    They are all until there are `most` nights around it, before and after together. More are added as their number
+    doubles, so that a new night changes the comparison of a few nights, and not of `most`.
+    """
+    doubled = after if after >= most else 1 << (after.bit_length() - 1) if after else 0
+    return max(doubled, min(after, most - before))
 
 
 def _reads_lists(aggregate: Aggregate) -> bool:

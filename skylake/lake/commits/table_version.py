@@ -20,6 +20,9 @@ from skylake.places import is_url
 from skylake.sky.hats import EMPTY_FILE, Leaves, read_pixels, read_properties
 from skylake.sky.pixels import Pixel
 
+#: Descriptions of bundles that are kept in memory: those of twenty tables with as many bundles as compaction leaves.
+_BUNDLES = 1024
+
 
 class Version:
     """An immutable version of a table.
@@ -270,12 +273,12 @@ def _description(path: Path) -> _Description | None:
 # Versions share most of their descriptions, and a run looks at each of many versions.
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=_BUNDLES)
 def _read_known(description: _Description) -> Bundle:
     return Bundle.read(description.path)
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=_BUNDLES)
 def _known_members(description: _Description) -> tuple[Part, ...]:
     return tuple(read_members(description.path))
 

@@ -1,8 +1,9 @@
 """Plan a compaction: which parts and bundles become one bundle, and which pixels are divided.
 
 Merging follows a log-structured tree (O'Neil et al. 1996, doi:10.1007/s002360050048): bundles have levels by the
-number of their parts, and some of one level become one of the next. With a fan-in of f, a table of n nights has at
-most (f - 1) (1 + log_f n) files in a pixel, and a row is rewritten about log_f n times.
+number of their parts, and some of one level become one of the next. Eight parts become a bundle, eight of these one of
+64, and 16 of these one of 1,024. So a row is written twice more until there are 1,024 nights, and three times more
+until there are 16,384. A pixel has at most 29 files with fewer than 1,024 nights, and at most 44 later.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ from skylake.schema import arrow_schema, load
 from skylake.schema.parquet import has_empty_columns
 from skylake.sky.pixels import Pixel, pixel_range
 
-#: Parts, or bundles of one level, that are merged into one bundle. A small number gives few files, which speeds up
-#: every commit and query, but rewrites more rows in the one compaction of a night.
-FAN_IN = 2
+#: Parts, or bundles of each level, that are merged into one bundle of the next; the last number holds for all further
+#: levels. Small numbers give few files, which speeds up every commit and query, but rewrite rows more often, and the
+#: more so the more nights there are.
+FAN_IN = (8, 8, 16)
 #: Values, rows times columns, above which files of a table without pixels are not merged, since they are sorted in
 #: memory.
 _FLAT_VALUES = 20_000_000
@@ -109,7 +111,50 @@ class _BundleGroup:
 
     @property
     def level(self) -> int:
-        return max(1, int(math.log(max(self.n_parts, 1), FAN_IN) + 1e-9))
+        return max(1, level_of(self.n_parts))
+
+
+def level_of(n_parts: int) -> int:
+    """Return the level of a bundle by the number of its parts; parts with files of their own have level 0."""
+    level, size = 0, FAN_IN[0]
+    while n_parts >= size:
+        level += 1
+        size *= fan_in(level)
+    return level
+
+
+def fan_in(level: int) -> int:
+    """Return how many bundles of a level become one of the next."""
+    return FAN_IN[min(level, len(FAN_IN) - 1)]
+
+
+def joining(n_fresh: int, sizes: Sequence[int]) -> list[int]:
+    """Return which bundles are merged with parts that have files of their own.
+
+    Parameters
+    ----------
+    n_fresh : int
+        Number of these parts.
+    sizes : sequence of int
+        Number of parts of each bundle.
+
+    Returns
+    -------
+    list of int
+        Indices of `sizes`: all of lower levels than the new bundle, and those of its level if they are enough for one
+        of the next.
+    """
+    levels, taken, n_parts = [level_of(size) for size in sizes], set[int](), n_fresh
+    while True:
+        level = level_of(n_parts)
+        left = [index for index in range(len(sizes)) if index not in taken]
+        more = [index for index in left if levels[index] < level]
+        equal = [index for index in left if levels[index] == level]
+        more += equal if len(equal) + 1 >= fan_in(level) else []
+        if not more:
+            return sorted(taken)
+        taken.update(more)
+        n_parts += sum(sizes[index] for index in more)
 
 
 def dense_pixels(version: Version, most_rows: int, everything: bool = False) -> list[Pixel]:
@@ -191,16 +236,29 @@ def _groups(version: Version, table: str, everything: bool, take_fresh: bool) ->
         group = _BundleGroup(sorted(mergeable), bundles)
         gains = group.fresh or len(bundles) > 1 or _has_outdated(version, group) or _has_empty(version, group)
         return _bounded(version, table, group) if gains else []
-    if len(mergeable) < FAN_IN and not (take_fresh and mergeable):
+    if len(mergeable) < FAN_IN[0] and not (take_fresh and mergeable):
         return []
-    group = _BundleGroup(sorted(mergeable))
-    while True:
-        lower = [bundle for bundle in bundles if bundle.level < group.level and bundle not in group.bundles]
-        equal = [bundle for bundle in bundles if bundle.level == group.level and bundle not in group.bundles]
-        more = lower + (equal if len(equal) + 1 >= FAN_IN else [])
-        if not more:
-            return _bounded(version, table, group)
-        group.bundles += more
+    *whole, rest = slices_of_nights(list(mergeable.values()))
+    groups = [_BundleGroup(names) for names in whole]
+    if len(rest) >= FAN_IN[0] or take_fresh:
+        joined = joining(len(rest), [len(bundle.names) for bundle in bundles])
+        groups.append(_BundleGroup(rest, [bundles[index] for index in joined]))
+    return [bounded for group in groups for bounded in _bounded(version, table, group)]
+
+
+def slices_of_nights(parts: Sequence[Part]) -> list[list[str]]:
+    """Return the names of parts that come together in the slices in which nightly compactions would have merged them.
+
+    So replacing a night rewrites a slice, in whatever way the nights came.
+    """
+    names = [part.name for part in sorted(parts, key=lambda part: (part.night or 0, part.name))]
+    sizes = [math.prod(FAN_IN), math.prod(FAN_IN[:2])]
+    found = []
+    for size in sizes:
+        while len(names) > size:
+            found.append(names[:size])
+            names = names[size:]
+    return [*found, names]
 
 
 def _bounded(version: Version, table: str, group: _BundleGroup) -> list[_BundleGroup]:

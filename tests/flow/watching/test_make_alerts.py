@@ -130,7 +130,7 @@ def test_alerts_outlive_their_list_and_go_with_their_night(sky: Sky) -> None:
     after = sky.alerts()
     assert [row["alert_id"] for row in after] == [row["alert_id"] for row in before]
     assert after != before
-    compact(sky.lake, Inline(), ["alerts"])
+    assert compact(sky.lake, Inline(), ["alerts"], everything=True).tables
     assert sky.alerts() == after
     forget(sky.lake, find(sky.lake.snapshot(), (), [Batch("lab", LAST)]), Inline())
     sky.aggregate()
