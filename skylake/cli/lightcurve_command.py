@@ -130,11 +130,10 @@ def _how_detrended(band: dict[str, Any]) -> str:
     return f"{text}; signal of {band['period_d']:.6g} d, {size}"
 
 
-def _table(curve: dict[str, Any], options: LightCurveOptions) -> pa.Table:
+def _table(snapshot: Snapshot, curve: dict[str, Any], options: LightCurveOptions) -> pa.Table:
     from skylake.reading.lightcurves import points_table
-    from skylake.report.stars.chosen_points import PointChoice
 
-    choice = PointChoice(width_d=options.width, period_d=options.period, epoch_bjd=options.epoch)
+    choice = options.point_choice(snapshot)
     return choice.table(points_table(curve), choice.fold(curve))
 
 
@@ -146,7 +145,7 @@ def _write(
     if options.form in DATABASES:
         write_text(_submission(snapshot, curve, star, options), out)
     else:
-        table = _table(curve, options)
+        table = _table(snapshot, curve, options)
         about = {
             "object": _name(curve, star, options),
             "star": str(curve["object_id"]),
@@ -190,7 +189,7 @@ def _write_picture(snapshot: Snapshot, curve: dict[str, Any], options: LightCurv
 
     assert options.plot is not None
     choice = PointChoice(period_d=options.period, epoch_bjd=options.epoch)
-    bins = None if options.width is None else _table(curve, options)
+    bins = None if options.width is None else _table(snapshot, curve, options)
     check = check_star(snapshot, curve, options.check, options.curve_choice)
     if check is not None and options.detrend is not None:
         check = _detrended(snapshot, check, _without_signal(options))
@@ -238,7 +237,7 @@ def export_stars(snapshot: Snapshot, stars: list[str], options: LightCurveOption
         if one_each:
             _write(snapshot, curve, star, options, _file_of(star, options))
         else:
-            tables.append(_with_star(_table(curve, options), curve, star))
+            tables.append(_with_star(_table(snapshot, curve, options), curve, star))
         if doubt := doubt_about_star(curve):
             show.complain(f"{found_at_position(curve)}; {doubt}")
     if tables:
@@ -304,7 +303,7 @@ def _star_by_star(snapshot: Snapshot, stars: Iterable[int], options: LightCurveO
         except LakeError as error:
             lacking.append(str(error))
         else:
-            yield _with_star(_table(curve, options), curve, str(star))
+            yield _with_star(_table(snapshot, curve, options), curve, str(star))
     if lacking:
         show.complain(
             f"left out: {counted(len(lacking), 'star')} of the field; the first, because {lacking[0]}"

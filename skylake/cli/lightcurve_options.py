@@ -125,11 +125,13 @@ class LightCurveOptions:
         """Return which points of a curve are wanted."""
         from skylake.lake.access.curve_rows import frames_of_nights
         from skylake.report.stars.chosen_points import PointChoice
+        from skylake.report.stars.night_errors import night_errors
 
         start = self.start if isinstance(self.start, _Moment) else _Moment()
         end = self.end or _Moment()
         frames = frames_of_nights(snapshot, start.night, end.night)
-        return PointChoice(start.mjd, end.mjd, frames, self.band, self.width, self.period, self.epoch)
+        nights = None if self.width is None else night_errors(snapshot)
+        return PointChoice(start.mjd, end.mjd, frames, self.band, self.width, self.period, self.epoch, nights)
 
     def stars(self) -> list[str]:
         """Return the stars that are named.

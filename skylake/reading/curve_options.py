@@ -70,6 +70,7 @@ def point_choice(snapshot: Snapshot, options: CurveOptions) -> PointChoice:
     """
     from skylake.lake.access.curve_rows import frames_of_nights
     from skylake.report.stars.chosen_points import PointChoice
+    from skylake.report.stars.night_errors import night_errors
 
     for name, value in (("bin_d", options.get("bin_d")), ("period_d", options.get("period_d"))):
         if value is not None and not value > 0.0:
@@ -83,6 +84,7 @@ def point_choice(snapshot: Snapshot, options: CurveOptions) -> PointChoice:
         options.get("bin_d"),
         options.get("period_d"),
         options.get("epoch_bjd"),
+        None if options.get("bin_d") is None else night_errors(snapshot),
     )
 
 

@@ -16,7 +16,7 @@ from skylake.lake.access.calibration_rows import calibration_rows
 from skylake.schema import arrow_schema, load
 from skylake.table.curve_points import CurvePoints
 from skylake.table.forced_lightcurves import finish
-from skylake.table.repeatability import parts_of_flux, recommended_flux
+from skylake.table.repeatability import RECOMMENDED_BY, parts_of_flux, recommended_flux
 
 #: ``best`` is the flux that repeats best for stars of such a magnitude, ``calibrated`` that of the zeropoints.
 FluxChoice = Literal["best", "calibrated", "hybrid1", "hybrid2", "hybrid3", "psf", "aper1", "aper2", "aper3"]
@@ -68,8 +68,11 @@ def _best(snapshot: Snapshot, row: pa.Table) -> str | None:
         magnitude = row["ref_mag"][0].as_py()
     if magnitude is None or not snapshot.n_rows("repeatability"):
         return None
-    found = snapshot.read("repeatability", None, lambda part: part.camera == camera, pc.field("band") == band)
-    return recommended_flux(found, float(magnitude))
+    found = snapshot.whole("repeatability", RECOMMENDED_BY)
+    if found is None:
+        found = snapshot.read("repeatability", RECOMMENDED_BY, lambda part: part.camera == camera)
+    same = (pc.field("camera") == camera) & (pc.field("band") == band)
+    return recommended_flux(found.filter(same), float(magnitude))
 
 
 def _remade(snapshot: Snapshot, row: pa.Table, name: str | None, version: int | None) -> pa.Table:

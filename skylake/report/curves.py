@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,16 +14,20 @@ from skylake.core.sphere import INDEX_ORDER, healpix_centre, separation_deg
 from skylake.errors import LakeError, UnknownName, UsageError
 from skylake.lake import Snapshot
 from skylake.lake.access.curve_rows import Measured
-from skylake.lake.access.rows_in import rows_in
 from skylake.report.curve_fluxes import FluxChoice, in_flux
 from skylake.report.stars.detection_curves import DetectedStar, detected_star, detection_curve
 from skylake.report.stars.matched_curves import matched_curve
+from skylake.report.stars.stored_curves import (
+    CURVE_TABLES,
+    SAME_ARCSEC,
+    kinds,
+    named,
+    nearest_curve,
+    rows_of_star,
+)
 
 #: A star is looked for within this distance of a position.
 _REACH_ARCSEC = 60.0
-_MORE_ARCSEC = 5.0
-#: A curve within this distance of a position is that of the star that is meant.
-_SAME_ARCSEC = 3.0
 #: An identifier that is a HEALPix index names a star that is there within this distance.
 _AT_INDEX_ARCSEC = 1.0
 #: How many times as far one looks for the nearest star, again and again, where there is none.
@@ -37,23 +39,6 @@ _OF_THE_STAR = ("object_id", "catalog", "version", "ra_deg", "dec_deg")
 
 class NoCurve(UnknownName):
     """A lake with light curves has none of the star that is asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class _CurveTable:
-    """A table of light curves, its columns of the identifier and catalog of a star, and a table of such stars."""
-
-    name: str
-    number: str
-    catalog: str
-    names: tuple[str, ...]
-    listed: str
-
-
-_TABLES: dict[Measured, _CurveTable] = {
-    "forced": _CurveTable("forced_lightcurves", "ref_id", "origin", ("ref_id", "star_id"), "targets"),
-    "detected": _CurveTable("lightcurves", "object_id", "catalog", ("object_id",), "star_magnitudes"),
-}
 
 
 def curve_of_object(
@@ -94,10 +79,10 @@ def curve_of_object(
     LakeError
         If there is no light curve of that star, or no such version.
     """
-    for kind in _kinds(measured):
-        rows = _of_star(snapshot, kind, object_id, catalog)
-        if rows.num_rows:
-            return _curve(snapshot, rows, rows.slice(0, 1), kind, flux, version)
+    found = rows_of_star(snapshot, object_id, catalog, measured)
+    if found is not None:
+        kind, rows = found
+        return _curve(snapshot, rows, rows.slice(0, 1), kind, flux, version)
     if measured != "forced" and catalog in (None, DETECTIONS) and 0 <= object_id < 12 << (2 * INDEX_ORDER):
         ra, dec = (float(one[0]) for one in healpix_centre([object_id], INDEX_ORDER))
         star = detected_star(snapshot, ra, dec, _REACH_ARCSEC)
@@ -107,32 +92,6 @@ def curve_of_object(
             return curve
     require_curves(snapshot, measured)
     raise NoCurve(f"there is no light curve of the star {object_id}; `skylake cone` finds stars by position")
-
-
-def _of_star(snapshot: Snapshot, kind: Measured, object_id: int, catalog: str | None) -> pa.Table:
-    """Return the rows of a star by its identifier.
-
-    Light curves have a row for each night of a star. So the star is first looked for in a table that has it once, and
-    in all rows, by few of their columns, only where it is not there.
-    """
-    table = _TABLES[kind]
-    chosen = pc.field(table.number) == object_id
-    listed = pc.field("ref_id") == object_id
-    if kind == "forced":
-        chosen |= pc.field("star_id") == object_id
-        listed |= pc.field("star_id") == object_id
-    if catalog is not None:
-        chosen &= pc.field(table.catalog) == catalog
-    for name, of in ((table.listed, listed), (table.name, chosen)):
-        found = snapshot.read(name, ["_healpix_29"], filter=of)["_healpix_29"].to_numpy()
-        if len(found) == 0:
-            continue
-        # A target may have had several places, the first of which is its identifier.
-        index = np.unique(np.append(found, object_id) if kind == "forced" else found)
-        rows = rows_in(snapshot, table.name, np.column_stack([index, index + 1])).filter(chosen)
-        if rows.num_rows:
-            return rows
-    return snapshot.read(table.name, where=lambda _: False)
 
 
 def curve_named(
@@ -159,10 +118,6 @@ def curve_named(
         ) from error
 
 
-def _kinds(measured: Measured | None) -> tuple[Measured, ...]:
-    return ("forced", "detected") if measured is None else (measured,)
-
-
 def require_curves(snapshot: Snapshot, measured: Measured | None = None) -> None:
     """Refuse a lake without light curves of the wanted kind; the error names the command that makes them.
 
@@ -171,7 +126,7 @@ def require_curves(snapshot: Snapshot, measured: Measured | None = None) -> None
     LakeError
         If there are none.
     """
-    if any(snapshot.n_rows(_TABLES[kind].name) for kind in _kinds(measured)):
+    if any(snapshot.n_rows(CURVE_TABLES[kind].name) for kind in kinds(measured)):
         return
     which, advice = "light curves", "`skylake aggregate` makes them"
     if not snapshot.n_rows("zeropoints"):
@@ -204,8 +159,8 @@ def curve_at(
     LakeError
         If there is none within reach, or no such version.
     """
-    near = _nearest(snapshot, ra_deg, dec_deg, reach_arcsec, measured)
-    if near is None or near.distance_arcsec > min(_SAME_ARCSEC, reach_arcsec):
+    near = nearest_curve(snapshot, ra_deg, dec_deg, reach_arcsec, measured)
+    if near is None or near.distance_arcsec > min(SAME_ARCSEC, reach_arcsec):
         star = None if measured == "forced" else detected_star(snapshot, ra_deg, dec_deg, reach_arcsec)
         is_nearer = near is None or (
             star is not None and star.listed is None and star.distance_arcsec < near.distance_arcsec
@@ -216,51 +171,13 @@ def curve_at(
             n_others = max(star.n_others, 0 if near is None else near.n_stars)
             return curve | {"separation_arcsec": star.distance_arcsec, "n_others": n_others}
     if near is not None:
-        curve = _curve(snapshot, near.rows, near.row, near.kind, flux, version)
+        curve = _curve(snapshot, near.rows(snapshot), near.row, near.kind, flux, version)
         return curve | {"separation_arcsec": near.distance_arcsec, "n_others": near.n_stars - 1}
     require_curves(snapshot, measured)
     raise NoCurve(
         f"there is no light curve within {reach_arcsec:g} arcsec of {round(ra_deg, 6)} {round(dec_deg, 6)}"
         f"{_nearest_in_words(snapshot, ra_deg, dec_deg, reach_arcsec, measured)}"
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Near:
-    """The curve nearest to a position, all rows of its table around, and how many stars of it are within reach."""
-
-    kind: Measured
-    rows: pa.Table
-    row: pa.Table
-    distance_arcsec: float
-    n_stars: int
-
-
-def _nearest(
-    snapshot: Snapshot, ra_deg: float, dec_deg: float, reach_arcsec: float, measured: Measured | None
-) -> _Near | None:
-    """Return the nearest curve within reach; the forced one of a star that has both."""
-    found: dict[Measured, _Near] = {}
-    for kind in _kinds(measured):
-        # With a margin, as the blocks of a target may have positions from different lists.
-        rows = snapshot.cone(_TABLES[kind].name, ra_deg, dec_deg, (reach_arcsec + _MORE_ARCSEC) / 3600.0)
-        places = (rows[name].to_numpy() for name in ("ra_deg", "dec_deg"))
-        distance = 3600.0 * separation_deg(ra_deg, dec_deg, *places)
-        nearest = int(distance.argmin()) if len(distance) else 0
-        if len(distance) and distance[nearest] <= reach_arcsec:
-            within = rows.filter(pa.array(distance <= reach_arcsec))
-            within = within if kind == "detected" else _named(within)
-            n_stars = within.group_by(["catalog", "object_id"]).aggregate([]).num_rows
-            found[kind] = _Near(kind, rows, rows.slice(nearest, 1), float(distance[nearest]), n_stars)
-    if len(found) == 2 and not _is_same(found["forced"], found["detected"]):
-        return min(found.values(), key=lambda near: near.distance_arcsec)
-    return next(iter(found.values()), None)
-
-
-def _is_same(forced: _Near, detected: _Near) -> bool:
-    """Return whether a forced and a detected curve are of one star, or none of these is the nearer one."""
-    same = forced.row["ref_id"][0].as_py() == detected.row["object_id"][0].as_py()
-    return same or forced.distance_arcsec <= detected.distance_arcsec + _SAME_ARCSEC
 
 
 def _nearest_in_words(
@@ -271,8 +188,8 @@ def _nearest_in_words(
     while reach < _FARTHEST_DEG * 3600.0:
         reach = min(_WIDER * reach, _FARTHEST_DEG * 3600.0)
         stars = []
-        for kind in _kinds(measured):
-            table = _TABLES[kind]
+        for kind in kinds(measured):
+            table = CURVE_TABLES[kind]
             rows = snapshot.cone(
                 table.name, ra_deg, dec_deg, reach / 3600.0, [*table.names, "ra_deg", "dec_deg"]
             )
@@ -311,13 +228,13 @@ def _curve(
     version: int | None = None,
 ) -> dict[str, Any]:
     """Return all bands of the star of the chosen row."""
-    known, one = (rows, chosen) if kind == "detected" else (_named(rows), _named(chosen))
+    known, one = (rows, chosen) if kind == "detected" else (named(rows), named(chosen))
     same = pc.and_(*(pc.equal(known[name], one[name][0]) for name in ("catalog", "object_id")))
     rows = rows.filter(same)
     used: list[str | None] = [None] * rows.num_rows
     if kind == "forced":
         rows, used = in_flux(snapshot, rows, flux, version)
-        rows = _named(rows)
+        rows = named(rows)
     elif version is not None or _aperture(flux) is not None:
         rows = matched_curve(snapshot, rows, _aperture(flux), version)
         used = [_aperture(flux)] * rows.num_rows
@@ -352,12 +269,6 @@ def _shaped(rows: pa.Table, kind: Measured, used: list[str | None]) -> dict[str,
     curves = [{name: row[name] for name in row if name not in others} for row in bands]
     points.sort(key=lambda point: (point["mjd_mid"], point["frame_id"]))
     return star | {"bands": curves, "points": points}
-
-
-def _named(rows: pa.Table) -> pa.Table:
-    """Return light curves of targets with the names that stars have in catalogs: a target of none has its own."""
-    rows = rows.drop_columns("catalog").rename_columns({"origin": "catalog"})
-    return rows.append_column("object_id", pc.coalesce(rows["ref_id"], rows["star_id"]))
 
 
 def _unnest(nested: dict[str, list[Any]]) -> list[dict[str, Any]]:

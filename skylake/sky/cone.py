@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from skylake.core.sphere import IntArray, within
 from skylake.errors import CatalogError
-from skylake.places import arrow_filesystem, key, parquet_format
+from skylake.places import parquet_format
+from skylake.sky.footers import read_footer
 from skylake.sky.hats import Leaves, leaf_files, read_common_metadata, read_pixels
 from skylake.sky.pixels import Pixel, box_ranges, cone_ranges, pixel_range
 
@@ -273,13 +273,12 @@ def _of_files(
 
 def _fragment(path: Path, ranges: IntArray, n_rows: int | None) -> pds.ParquetFileFragment | None:
     """Return those row groups of a file whose statistics do not exclude the ranges; None if there are none."""
-    fragment = parquet_format().make_fragment(key(path), arrow_filesystem(path))
-    metadata = fragment.metadata
-    if n_rows is not None and metadata.num_rows != n_rows:
-        raise WrongCount(path, f"the file has {metadata.num_rows} rows instead of {n_rows}")
-    groups = _row_groups(metadata, ranges)
+    footer = read_footer(path)
+    if n_rows is not None and footer.n_rows != n_rows:
+        raise WrongCount(path, f"the file has {footer.n_rows} rows instead of {n_rows}")
+    groups = footer.touched(ranges)
     # The metadata goes with the subset, so that it is not read again.
-    return fragment.subset(row_group_ids=groups) if groups else None
+    return footer.fragment.subset(row_group_ids=groups) if groups else None
 
 
 def touched_leaves(leaves: Leaves, ra_deg: float, dec_deg: float, radius_deg: float) -> list[Pixel]:
@@ -296,15 +295,3 @@ def _touches(ranges: IntArray, start: int, end: int) -> bool:
     """Return whether the half-open range [start, end) meets any of sorted ranges."""
     position = int(np.searchsorted(ranges[:, 1], start, side="right"))
     return position < len(ranges) and int(ranges[position, 0]) < end
-
-
-def _row_groups(metadata: pq.FileMetaData, ranges: IntArray) -> list[int]:
-    # Of the leaves of the columns, which are more than those where some are nested.
-    index = metadata.schema.names.index(_INDEX)
-    chosen = []
-    for number in range(metadata.num_row_groups):
-        statistics = metadata.row_group(number).column(index).statistics
-        unknown = statistics is None or not statistics.has_min_max
-        if unknown or _touches(ranges, statistics.min, statistics.max + 1):
-            chosen.append(number)
-    return chosen

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.calibration.calibrated_matches import column_floats
-from skylake.calibration.extinction_line import NightFrames, extinction_prior, fit_line
+from skylake.calibration.extinction_line import ExtinctionLine, NightFrames, extinction_prior, fit_line
 from skylake.core.reasons import Status
 from skylake.core.robust import sigma_mad
 from skylake.core.sphere import unit_vectors
@@ -241,12 +241,19 @@ def _extinction(band: str, of: dict[str, Floats]) -> dict[str, Any]:
         # Stars of one frame are at many airmasses: its calibration has fitted the extinction already.
         value, value_err = (float(np.median(of[name][rows])) for name in ("extinction", "extinction_err"))
         mean_airmass = 1.0
-    return {
+    found = {
         "extinction": value,
         "extinction_err": value_err,
         "zp_zenith": line.zenith,
         "zp_zenith_err": line.zenith_err,
         "mean_airmass": mean_airmass,
+    }
+    # Any line goes through a single frame, so it does not show whether clouds pass.
+    return found if rows.size == 1 else found | _passing_clouds(line)
+
+
+def _passing_clouds(line: ExtinctionLine) -> dict[str, float]:
+    return {
         "zp_excess": line.scatter,
         "n_cloudy": line.n_cloudy,
         "cloud_mag": line.depth,
@@ -281,4 +288,6 @@ AGGREGATE = Aggregate(
     partial=partial,
     merge=merged_by(_KEY, _MERGING),
     finish=finish,
+    # A night of one frame says nothing of passing clouds since the second.
+    version="2",
 )

@@ -138,10 +138,11 @@ def _judged(own: dict[str, Any], around: list[dict[str, Any]]) -> dict[str, Any]
         return row | {"reason": f"not known: the {len(around)} nights compared do not agree on a clear level"}
     p_clear = float(level.p_clear[place])
     uneven = _uneven(own, around)
-    p_night = own["p_steady"] * p_clear
+    # A single frame does not show whether clouds pass; that it is at the clear level says all of the time it took.
+    p_night = p_clear if own["p_steady"] is None else own["p_steady"] * p_clear
     if uneven > _UNEVEN:
         p_night = p_night * _UNEVEN_ODDS / (1.0 - p_night + p_night * _UNEVEN_ODDS)
-    lost = level.value - nights.zenith[place] + own["cloud_mag"]
+    lost = level.value - nights.zenith[place] + (own["cloud_mag"] or 0.0)
     transparency = 10.0 ** (-0.4 * lost)
     lost_err = math.hypot(level.error, nights.zenith_err[place])
     return row | {
@@ -203,7 +204,7 @@ def _reason(own: dict[str, Any], level: ClearLevel, nights: _Nights, uneven: flo
     """Return what a probability rests on, in words."""
     below = level.value - nights.zenith[nights.own]
     said = []
-    if own["p_steady"] < _DOUBTFUL:
+    if own["p_steady"] is not None and own["p_steady"] < _DOUBTFUL:
         if own["zp_excess"] > 0.7 * MOST_SCATTER:
             said.append(
                 f"zeropoints scatter by {own['zp_excess']:.3f} mag or more about the line of extinction"
@@ -220,7 +221,9 @@ def _reason(own: dict[str, Any], level: ClearLevel, nights: _Nights, uneven: flo
         said.append(f"its clearest frames are {apart} {where} the level of clear nights")
     if uneven > _UNEVEN:
         said.append(f"stars scatter about their frame {uneven:.1f} times as much as in the nights around")
-    if not said:
+    if not said and own["p_steady"] is None:
+        said.append(f"its only frame is at {-below:+.3f} mag from the level of clear nights")
+    elif not said:
         said.append(
             f"zeropoints scatter by {own['zp_excess']:.3f} mag beyond their errors, at {-below:+.3f} mag from the "
             "level of clear nights"

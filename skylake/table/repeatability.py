@@ -42,6 +42,8 @@ _LEAST_SNR = 5.0
 #: More stars of a magnitude would not change what they show.
 _MOST_STARS = 300
 _UNUSED = int(SPOILED | SourceFlag.FIT_FAILED)
+#: Columns from which :func:`recommended_flux` recommends.
+RECOMMENDED_BY = ("camera", "band", "night", "flux", "mag_low", "mag_high", "n_stars", "ratio", "ratio_err")
 _BATCH_KEY = ("camera", "night", "band")
 _IDS = ("star_id", "frame_id")
 _VALUES = tuple(f"{name}{end}" for name in FORCED_FLUXES for end in ("", "_err"))
@@ -230,7 +232,7 @@ def recommended_flux(rows: pa.Table, magnitude: float) -> str | None:
     Parameters
     ----------
     rows : pyarrow.Table
-        Rows of ``repeatability`` of one camera and band.
+        Rows of ``repeatability`` of one camera and band: :data:`RECOMMENDED_BY`.
     magnitude : float
         Of the star.
 

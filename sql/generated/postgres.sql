@@ -568,13 +568,13 @@ COMMENT ON COLUMN nights.zp_zenith_err IS 'Standard error of zp_zenith: what fra
 
 COMMENT ON COLUMN nights.mean_airmass IS 'Airmass at which the errors of zeropoint and extinction have nothing to do with each other';
 
-COMMENT ON COLUMN nights.zp_excess IS 'Scatter of zeropoints about the line of extinction beyond their random errors, without frames that clouds lower; at most 0.02 [mag]';
+COMMENT ON COLUMN nights.zp_excess IS 'Scatter of zeropoints about the line of extinction beyond their random errors, without frames that clouds lower; at most 0.02; null for a single frame [mag]';
 
-COMMENT ON COLUMN nights.n_cloudy IS 'Expected number of frames that clouds lower below the line of extinction';
+COMMENT ON COLUMN nights.n_cloudy IS 'Expected number of frames that clouds lower below the line of extinction; null for a single frame';
 
-COMMENT ON COLUMN nights.cloud_mag IS 'How far the median frame lies below the line of extinction of its field: the light that passing clouds take from it, about 0 in a clear night, whatever the number of fields [mag]';
+COMMENT ON COLUMN nights.cloud_mag IS 'How far the median frame lies below the line of extinction of its field: the light that passing clouds take from it, about 0 in a clear night, whatever the number of fields; null for a single frame [mag]';
 
-COMMENT ON COLUMN nights.p_steady IS 'Probability that all frames but a few stray ones lie on one line of extinction';
+COMMENT ON COLUMN nights.p_steady IS 'Probability that all frames but a few stray ones lie on one line of extinction; null for a single frame, through which any line goes';
 
 CREATE TABLE photometric_nights (
 	camera VARCHAR(64) NOT NULL,
@@ -631,7 +631,7 @@ COMMENT ON COLUMN photometric_nights.transparency IS 'Transparency of the median
 
 COMMENT ON COLUMN photometric_nights.transparency_err IS 'Standard error of transparency';
 
-COMMENT ON COLUMN photometric_nights.p_steady IS 'Probability that zeropoints lie on one line of extinction';
+COMMENT ON COLUMN photometric_nights.p_steady IS 'Probability that zeropoints lie on one line of extinction; null for a single frame';
 
 COMMENT ON COLUMN photometric_nights.p_clear IS 'Probability that this line is at the clear level';
 

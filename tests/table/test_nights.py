@@ -118,3 +118,14 @@ def test_the_error_of_a_night_is_at_least_what_frames_share(frame_rows: Callable
     ]
     (night,) = nights_table(frame_rows(100), zeropoints(zeros)).to_pylist()
     assert night["zp_median_err"] == pytest.approx(0.02)
+
+
+def test_a_single_frame_says_nothing_of_passing_clouds(frame_rows: Callable[..., Any]) -> None:
+    zero = {"band": "V", "zp": 20.0, "zp_err": 0.02, "zp_random_err": 0.005, "n_matched": 40}
+    for count in (1, 12):
+        airmass = np.linspace(1.1, 1.9, count).tolist()
+        frames = frame_rows(count, frame_id=list(range(count)), airmass=airmass)
+        (night,) = nights_table(frames, zeropoints([zero] * count)).to_pylist()
+        assert night["zp_zenith"] is not None and night["extinction"] is not None
+        for name in ("p_steady", "cloud_mag", "n_cloudy", "zp_excess"):
+            assert (night[name] is None) == (count == 1), name

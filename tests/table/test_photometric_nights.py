@@ -67,6 +67,19 @@ def test_one_night_or_two_are_not_known() -> None:
         assert found["extinction"] == pytest.approx(0.15, abs=0.01)
 
 
+def test_a_night_of_one_frame_is_judged_by_its_level_alone() -> None:
+    rows, alone = nights(12), dict.fromkeys(("zp_excess", "n_cloudy", "cloud_mag", "p_steady"))
+    rows[5] |= alone | {"n_zeropoints": 1, "mjd_last": rows[5]["mjd_first"]}
+    found = judged(rows, 5)
+    assert found["p_steady"] is None and found["p_photometric"] == found["p_clear"] > 0.85
+    assert found["transparency"] == pytest.approx(1.0, abs=0.04)
+    assert found["reason"].startswith("its only frame is at ")
+    assert found["reason"].endswith("(1 frame in 0.0 h, 12 nights compared)")
+    rows[5]["zp_zenith"] -= 0.35
+    assert judged(rows, 5)["p_photometric"] < 0.01
+    assert judged(rows, 6)["p_photometric"] > 0.85
+
+
 def test_nights_that_all_differ_give_no_level() -> None:
     rows = [a_row(day, zp_zenith=20.0 - 0.7 * day, zp_zenith_err=0.3) for day in range(3)]
     found = judged(rows, 1)

@@ -15,6 +15,8 @@ from skylake.lake.commits.snapshot import Snapshot
 from skylake.lake.storage.parts import Part
 
 _CHOSEN_BY = ("camera", "night", "band", "catalog")
+#: Who needs one of so many parts is given the whole table.
+_MANY = 4
 
 
 def calibration_rows(
@@ -26,7 +28,8 @@ def calibration_rows(
 ) -> tuple[pa.Table, pa.Table]:
     """Return frames and zeropoints, of each frame one at most, that go with measurements.
 
-    Only the parts of their nights are read.
+    Of measurements in most nights the whole tables are read, and kept for the next star as long as the snapshot is;
+    of others the parts of their nights.
 
     Parameters
     ----------
@@ -45,12 +48,22 @@ def calibration_rows(
     UnknownName
         If there is no such version.
     """
+    wanted = list(dict.fromkeys([*ZEROPOINT_COLUMNS, *_CHOSEN_BY]))
+    frames = _of_frames(snapshot, "frames", frame_columns, measured)
+    rows = _of_frames(snapshot, "zeropoints", wanted, measured)
+    return frames, _in_force(_of_version(rows.filter(rows["zp"].is_valid()), version), catalog)
+
+
+def _of_frames(snapshot: Snapshot, table: str, columns: Sequence[str], measured: pa.Table) -> pa.Table:
+    """Return the rows of a table that belong to the frames of measurements."""
     batches = set(zip(*(measured[name].to_pylist() for name in ("camera", "night")), strict=True))
     seen = pc.field("frame_id").isin(pc.unique(measured["frame_id"]))
-    frames = snapshot.read("frames", frame_columns, _of(batches), seen)
-    wanted = list(dict.fromkeys([*ZEROPOINT_COLUMNS, *_CHOSEN_BY]))
-    rows = snapshot.read("zeropoints", wanted, _of(batches), seen & pc.field("zp").is_valid())
-    return frames, _in_force(_of_version(rows, version), catalog)
+    n_parts = len(snapshot.parts(table))
+    if _MANY * len(batches) >= n_parts:
+        whole = snapshot.whole(table, list(dict.fromkeys(["frame_id", *columns])))
+        if whole is not None:
+            return whole.filter(seen).select(list(columns))
+    return snapshot.read(table, columns, _of(batches), seen)
 
 
 def _of(batches: Collection[tuple[Any, Any]]) -> Any:

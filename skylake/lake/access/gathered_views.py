@@ -90,8 +90,8 @@ def _order(schema: TableSchema) -> list[str]:
 
 
 def _is_computed(schema: TableSchema, columns: Sequence[str] | None) -> bool:
-    chosen = schema.merged_names if columns is None else columns
-    return any(schema.merging.get(name) == "finish" for name in chosen)
+    merging = schema.merging
+    return any(merging.get(name) == "finish" for name in (merging if columns is None else columns))
 
 
 def add_gathered(connection: duckdb.DuckDBPyConnection, schema: TableSchema, source: str) -> None:

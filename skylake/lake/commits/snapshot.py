@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     import duckdb
     import pandas as pd
 
+#: Values, rows times columns, that a snapshot keeps in memory: some hundred megabytes.
+_MOST_VALUES = 40_000_000
+
 
 class Snapshot:
     """One version of every table of a lake.
@@ -49,6 +52,7 @@ class Snapshot:
         self.layout = layout
         self.number = number
         self._versions: dict[str, Version] = {}
+        self._whole: dict[tuple[str, ...], pa.Table] = {}
         try:
             # As long as this object lives, a vacuum leaves the snapshot alone.
             weakref.finalize(self, os.close, hold(layout.snapshot(number)))
@@ -161,6 +165,19 @@ class Snapshot:
             Chooses rows.
         """
         return read_files(table, self.slices(table, where), columns, filter)
+
+    def whole(self, table: str, columns: Sequence[str]) -> pa.Table | None:
+        """Return columns of all rows of a table, kept in memory as long as this object; None if they are too many.
+
+        For tables that are small beside what they belong to, as ``zeropoints`` beside detections.
+        """
+        wanted = (table, *columns)
+        if wanted not in self._whole:
+            values = sum(len(one) * rows.num_rows for one, rows in self._whole.items())
+            if values + len(wanted) * self.n_rows(table) > _MOST_VALUES:
+                return None
+            self._whole[wanted] = self.read(table, columns)
+        return self._whole[wanted]
 
     def merged(
         self, table: str, columns: Sequence[str] | None = None, filter: Any = None, of: Any = None

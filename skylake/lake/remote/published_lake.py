@@ -125,6 +125,7 @@ class PublishedSnapshot(Snapshot):
         self.layout = layout
         self.number = number
         self._versions: dict[str, Version] = {}
+        self._whole: dict[tuple[str, ...], pa.Table] = {}
         with Reaching(layout.root):
             self.publication = layout.publication(number)
         self._of_users = user_schemas(

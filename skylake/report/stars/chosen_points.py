@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.errors import LakeError
+from skylake.report.stars.night_errors import NightErrors
 from skylake.report.stars.star_picture import Fold
 from skylake.report.stars.time_bins import binned, with_phase
 
@@ -32,6 +33,8 @@ class PointChoice:
         Adds the phase; bins are then those of the phase.
     epoch_bjd : float or None
         Time of phase 0, BJD (TDB); None takes the first point.
+    nights : NightErrors or None
+        Scatter from night to night, for the errors of bins.
     """
 
     start_mjd: float | None = None
@@ -41,6 +44,7 @@ class PointChoice:
     width_d: float | None = None
     period_d: float | None = None
     epoch_bjd: float | None = None
+    nights: NightErrors | None = None
 
     def chosen(self, curve: dict[str, Any]) -> dict[str, Any]:
         """Return a light curve with the chosen points.
@@ -85,7 +89,7 @@ class PointChoice:
         """Return points with their phase, if there is a period, and in bins, if these have a width."""
         if fold is not None:
             points = with_phase(points, fold.period_d, fold.epoch_bjd)
-        return points if self.width_d is None else binned(points, self.width_d, self.period_d)
+        return points if self.width_d is None else binned(points, self.width_d, self.period_d, self.nights)
 
 
 def _what_there_is(curve: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from skylake.core.flags import SPOILED
+from skylake.report.stars.night_errors import NightErrors
 
 Floats = npt.NDArray[np.float64]
 _MAG_PER_RELATIVE = 2.5 / np.log(10.0)
@@ -26,8 +27,9 @@ _TEXTS = {
     "n_points": "Points in the bin",
     "mag": "Magnitude of the weighted mean flux of the points; null if it is not positive",
     "mag_err": "Standard error of mag: mag_random_err and mag_systematic_err in quadrature",
-    "mag_random_err": "Random part of mag_err, not less than the scatter in bins shows",
-    "mag_systematic_err": "Part of mag_err that all points share; binning does not make it smaller",
+    "mag_random_err": "Random part of mag_err, not less than the scatter in bins shows; with the scatter of nights, "
+    "except of bins that divide a night",
+    "mag_systematic_err": "Part of mag_err that the points of a bin share; binning does not make it smaller",
     "mag_limit": "Magnitude of five times the random error of the mean flux",
     "bjd_tdb": "Weighted mean time at the solar system barycentre, Julian date (TDB)",
     "mjd_mid": "Weighted mean of the times of mid-exposure, MJD (UTC)",
@@ -57,7 +59,9 @@ def with_phase(points: pa.Table, period_d: float, epoch_bjd: float) -> pa.Table:
     return points.append_column(pa.field("phase", pa.float64(), metadata=_PHASE), pa.array(phase))
 
 
-def binned(points: pa.Table, width_d: float, period_d: float | None = None) -> pa.Table:
+def binned(
+    points: pa.Table, width_d: float, period_d: float | None = None, nights: NightErrors | None = None
+) -> pa.Table:
     """Return the means of points in bins, of each camera and band on its own.
 
     The mean is one of flux, so that faint points and negative fluxes count as they should, with weights by random
@@ -65,6 +69,10 @@ def binned(points: pa.Table, width_d: float, period_d: float | None = None) -> p
     bin by more, by so much more. In bins of 8 points or more, the means of four consecutive parts are compared, and
     noise that lasts for several frames counts too. Flagged points and those without a magnitude are left out, but not
     forced fluxes below zero.
+
+    Where the scatter of stars from night to night is known, it counts in the weights of nights and in the random
+    error. Bins that divide a night are off alike, so for them it is part of the systematic error. It is left out of
+    magnitudes that were detrended, which takes some of it off.
 
     Parameters
     ----------
@@ -74,6 +82,8 @@ def binned(points: pa.Table, width_d: float, period_d: float | None = None) -> p
         Days.
     period_d : float or None
         Period; the bins are then those of the phase, as many as widths go into a period.
+    nights : NightErrors or None
+        Scatter from night to night; None leaves it out.
 
     Returns
     -------
@@ -89,12 +99,29 @@ def binned(points: pa.Table, width_d: float, period_d: float | None = None) -> p
     number = _bin_numbers(place, width_d, period_d)
     cameras, bands = (np.asarray(points[name].to_pylist(), object).astype(str) for name in ("camera", "band"))
     keys = np.char.add(np.char.add(bands, "\0"), cameras)
-    made = [
-        _bins(points.filter(pa.array(keys == key)), noise.of(keys == key), number[keys == key])
-        for key in np.unique(keys)
-    ]
+    made = []
+    for key in np.unique(keys):
+        mine = keys == key
+        some = points.filter(pa.array(mine))
+        made.append(_bins(some, noise.of(mine), number[mine], _offsets(some, nights)))
     table = pa.concat_tables(made) if made else _empty(period_d is not None)
     return table.sort_by([("phase" if period_d is not None else "bjd_tdb", "ascending")])
+
+
+@dataclass(frozen=True, slots=True)
+class _Offsets:
+    """The night of each point, shape (n,), and the scatter from night to night, magnitudes."""
+
+    night: npt.NDArray[np.int64]
+    scatter: float
+
+
+def _offsets(points: pa.Table, nights: NightErrors | None) -> _Offsets:
+    """Return the nights of the points of one camera and band."""
+    key = tuple(points[name][0].as_py() for name in ("camera", "band"))
+    if nights is None or key not in nights.scatter or "mag_raw" in points.column_names:
+        return _Offsets(np.zeros(points.num_rows, np.int64), 0.0)
+    return _Offsets(nights.nights(points["frame_id"]), nights.scatter[key])
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +180,14 @@ def _bin_numbers(place: Floats, width_d: float, period_d: float | None) -> npt.N
     return np.asarray(np.floor((place - start) / width_d), np.int64)
 
 
-def _bins(points: pa.Table, fluxes: _Fluxes, number: npt.NDArray[np.int64]) -> pa.Table:
+def _bins(points: pa.Table, fluxes: _Fluxes, number: npt.NDArray[np.int64], offsets: _Offsets) -> pa.Table:
     """Return the bins of one camera and band."""
     which = np.unique(number, return_inverse=True)[1].reshape(-1)
     flux = fluxes.flux
     level = np.bincount(which, weights=flux) / np.bincount(which)
-    weight = 1.0 / fluxes.error_at(level[which]) ** 2
+    precision = 1.0 / fluxes.error_at(level[which]) ** 2
+    nights = _nights_of_bins(which, offsets, np.maximum(level, 0.0), precision)
+    weight = precision * nights.share[nights.of_point]
     total = np.bincount(which, weights=weight)
 
     def mean(values: Floats) -> Floats:
@@ -168,8 +197,11 @@ def _bins(points: pa.Table, fluxes: _Fluxes, number: npt.NDArray[np.int64]) -> p
     start = bjd.min()
     has_phase = "phase" in points.column_names
     along = _floats(points, "phase") if has_phase else bjd - start
-    scale = _excess(flux, weight, along, bjd, which)
-    random = scale / np.sqrt(total)
+    scale = _excess(flux, precision, along, bjd, which, nights)
+    # What is left of the errors of points, and of the offsets of nights, by the share that each night has in its bin.
+    of_points = scale**2 * np.bincount(which, weights=weight**2 / precision) / total**2
+    of_nights = np.bincount(nights.bin, nights.variance * (nights.share * nights.precision) ** 2) / total**2
+    random = np.sqrt(of_points + np.where(nights.divides, 0.0, of_nights))
     columns = {
         "bjd_tdb": start + mean(bjd - start),
         "mjd_mid": start + mean(_floats(points, "mjd_mid") - start),
@@ -177,7 +209,50 @@ def _bins(points: pa.Table, fluxes: _Fluxes, number: npt.NDArray[np.int64]) -> p
     columns |= {"phase": mean(along)} if has_phase else {}
     columns |= {"n_points": np.bincount(which).astype(np.int32)}
     shared = mean(np.nan_to_num(_floats(points, "mag_systematic_err")))
+    shared = np.hypot(shared, np.where(nights.divides, offsets.scatter, 0.0))
     return _table(points, columns, level, random, shared)
+
+
+@dataclass(frozen=True, slots=True)
+class _Nights:
+    """The nights of bins; arrays of shape (n_nights,), one element for each night of each bin, but as it says.
+
+    Attributes
+    ----------
+    of_point : ndarray of int, shape (n,)
+        The element of each point.
+    bin : ndarray of int
+    precision : ndarray
+        One over the variance of the mean of the points, without offsets.
+    variance : ndarray
+        Of the offset, in units of flux.
+    share : ndarray
+        Factor on the weights of the points: 1 without offsets.
+    divides : ndarray of bool, shape (n_bins,)
+        Whether a bin has a single night, and the night other bins.
+    """
+
+    of_point: npt.NDArray[np.intp]
+    bin: npt.NDArray[np.intp]
+    precision: Floats
+    variance: Floats
+    share: Floats
+    divides: npt.NDArray[np.bool_]
+
+
+def _nights_of_bins(
+    which: npt.NDArray[np.intp], offsets: _Offsets, level: Floats, precision: Floats
+) -> _Nights:
+    """Return the nights of bins, given the flux of each bin and the precision of each point."""
+    keys, of_point = np.unique(np.column_stack([which, offsets.night]), axis=0, return_inverse=True)
+    of_point = of_point.reshape(-1)
+    of_bin, night = keys.astype(np.intp).T
+    total = np.bincount(of_point, weights=precision)
+    variance = (offsets.scatter * level[of_bin] / _MAG_PER_RELATIVE) ** 2
+    is_alone = np.bincount(of_bin)[of_bin] == 1
+    _, place, n_bins = np.unique(night, return_inverse=True, return_counts=True)
+    divides = np.bincount(of_bin, is_alone & (n_bins[place.reshape(-1)] > 1)) > 0
+    return _Nights(of_point, of_bin, total, variance, 1.0 / (1.0 + variance * total), divides)
 
 
 def _table(
@@ -223,11 +298,13 @@ def _empty(has_phase: bool) -> pa.Table:
     return schema.empty_table()
 
 
-def _excess(flux: Floats, weight: Floats, along: Floats, bjd: Floats, which: npt.NDArray[np.intp]) -> float:
+def _excess(
+    flux: Floats, weight: Floats, along: Floats, bjd: Floats, which: npt.NDArray[np.intp], nights: _Nights
+) -> float:
     """Return the factor by which points in bins scatter more than their errors explain; 1 if they do not surely.
 
     It is that of the median bin, by the chi-square distribution: a few bins on a steep branch of a variable star do
-    not count.
+    not count. Where nights have offsets, their parts of bins are taken one by one, if they have enough points.
 
     Parameters
     ----------
@@ -239,16 +316,15 @@ def _excess(flux: Floats, weight: Floats, along: Floats, bjd: Floats, which: npt
         Blocks are consecutive in time.
     which : ndarray of int, shape (n,)
         The bin of each point.
+    nights : _Nights
     """
     from scipy.special import gammainc
 
-    residual, has_line = _about_lines(flux, weight, along, which)
-    block, of_bin = _blocks(bjd, which)
-    total = np.bincount(block, weights=weight)
-    mean = np.bincount(block, weights=weight * residual) / total
-    chi2, freedom = np.bincount(of_bin, weights=total * mean**2), np.bincount(of_bin) - _OF_LINE
-    used = (freedom > 0) & has_line
-    chi2, freedom = chi2[used], freedom[used]
+    found = _chi_squares(flux, weight, along, bjd, nights.of_point)
+    if not len(found[0]):
+        alone = weight / (1.0 + weight * nights.variance[nights.of_point])
+        found = _chi_squares(flux, alone, along, bjd, which)
+    chi2, freedom = found
     if not len(chi2):
         return 1.0
 
@@ -263,6 +339,19 @@ def _excess(flux: Floats, weight: Floats, along: Floats, bjd: Floats, which: npt
         middle = 0.5 * (low + high)
         low, high = (low, middle) if is_enough(np.exp(middle)) else (middle, high)
     return float(np.exp(0.5 * high))
+
+
+def _chi_squares(
+    flux: Floats, weight: Floats, along: Floats, bjd: Floats, which: npt.NDArray[np.intp]
+) -> tuple[Floats, npt.NDArray[np.intp]]:
+    """Return the chi-square of the blocks of each group about its line and its degrees of freedom, if it has any."""
+    residual, has_line = _about_lines(flux, weight, along, which)
+    block, of_bin = _blocks(bjd, which)
+    total = np.bincount(block, weights=weight)
+    mean = np.bincount(block, weights=weight * residual) / total
+    chi2, freedom = np.bincount(of_bin, weights=total * mean**2), np.bincount(of_bin) - _OF_LINE
+    used = (freedom > 0) & has_line
+    return chi2[used], freedom[used]
 
 
 def _about_lines(

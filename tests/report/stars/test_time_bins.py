@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skylake.core.flags import SourceFlag
+from skylake.report.stars.night_errors import NightErrors
 from skylake.report.stars.time_bins import binned, phase_of, with_phase
 
 START, ZP = 2460000.0, 20.0
@@ -55,6 +56,43 @@ def test_noise_that_lasts_for_several_points_makes_errors_larger() -> None:
 
     # As if points were independent, the width would be 1.8.
     assert pulls(red, 0.01, 600).std() == pytest.approx(1.1, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("width", "period", "many", "truth"),
+    [(3.0, None, 60, 0.01), (1.0, None, 60, 0.02), (0.05, None, 60, 0.01), (0.1, 0.737, 5, 0.01)],
+    ids=["several nights", "a night", "a part of a night", "phases"],
+)
+def test_errors_of_bins_hold_for_means_over_several_nights(
+    width: float, period: float | None, many: int, truth: float
+) -> None:
+    """Nights have offsets of 0.015 mag, and points scatter by `truth`, of which 0.01 is stated."""
+    random, found, offset = np.random.default_rng(7), [], 0.015
+    for _ in range(100):
+        night = np.repeat(np.arange(24), random.integers(2, many, 24))
+        bjd = START + np.sort(night + random.uniform(0.0, 0.3, len(night)))
+        mag = 12.0 + random.normal(0.0, offset, 24)[night] + random.normal(0.0, truth, len(night))
+        none, frame = np.zeros(len(night)), np.arange(len(night))
+        curve = points(bjd, mag, 0.01, frame_id=frame, mag_systematic_err=none)
+        errors = NightErrors({("cam", "V"): offset}, pa.table({"frame_id": frame, "night": night}))
+        folded = curve if period is None else with_phase(curve, period, START)
+        made = binned(folded, width, period, errors)
+        found.append((made["mag"].to_numpy() - 12.0) / made["mag_err"].to_numpy())
+        shared = made["mag_systematic_err"].to_numpy()
+        assert (shared > 0.0).any() == (width == 0.05)
+    pulls = np.concatenate(found)
+    assert abs(pulls.mean()) < 0.1
+    assert pulls.std() == pytest.approx(1.0, abs=0.07)
+
+
+def test_nights_of_a_camera_without_a_known_scatter_count_by_the_scatter_of_their_points() -> None:
+    random = np.random.default_rng(8)
+    night = np.repeat(np.arange(40), 5)
+    mag = 12.0 + random.normal(0.0, 0.02, 40)[night] + random.normal(0.0, 0.005, 200)
+    frame = np.arange(200)
+    curve = points(START + night + np.tile(np.linspace(0, 0.2, 5), 40), mag, 0.005, frame_id=frame)
+    errors = NightErrors({("cam", "R"): 0.02}, pa.table({"frame_id": frame, "night": night}))
+    assert binned(curve, 10.0, None, errors).equals(binned(curve, 10.0))
 
 
 def test_one_star_on_a_steep_branch_does_not_spoil_all_bins() -> None:
