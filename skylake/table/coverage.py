@@ -1,4 +1,8 @@
-"""Which places the frames of a night cover, counted on cells of the sky that are small beside an image."""
+"""Which places the frames of a camera cover, counted on cells of the sky that are small beside an image.
+
+:class:`Coverage` is that of a night, the table ``coverage`` that of all nights. A night adds to the table and reads no
+frames of the past.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from skylake.core.sphere import INDEX_ORDER, unit_vectors
+from skylake.schema import conform, empty_table, load
 from skylake.table.maps import pixels_of_region
 
 Integers = npt.NDArray[np.int64]
 
+NAME = "coverage"
 #: Columns of ``frames`` that say what it covers.
 PLACE_COLUMNS = ("ra_deg", "dec_deg", "pixel_scale_arcsec", "width_px", "height_px", "s_region")
 #: Cells along the smaller side of an image, about.
@@ -45,11 +51,111 @@ class Coverage:
 
     def frames_at(self, index: Integers) -> Integers:
         """Return on how many frames places are, given by their HEALPix indices (NESTED, order 29)."""
-        if len(self.cells) == 0:
-            return np.zeros(len(index), np.int64)
-        cell = np.asarray(index, np.int64) >> (2 * (INDEX_ORDER - self.order))
-        place = np.minimum(np.searchsorted(self.cells, cell), len(self.cells) - 1)
-        return np.where(self.cells[place] == cell, self.counts[place], 0)
+        return _values_at(self.cells, self.counts, _cell_of(index, self.order))
+
+    def at_order(self, order: int) -> Coverage:
+        """Return the same on cells of another order; a coarser one has the mean of those in it, rounded."""
+        step = 2 * (self.order - order)
+        if step <= 0:
+            cells = np.arange(1 << -step) + (self.cells[:, None] << -step)
+            return Coverage(order, cells.ravel(), np.repeat(self.counts, 1 << -step), self.size_deg)
+        cells, which = np.unique(self.cells >> step, return_inverse=True)
+        total = np.bincount(which, self.counts, len(cells)) / (1 << step)
+        counts = np.floor(total + 0.5).astype(np.int64)
+        return Coverage(order, cells[counts > 0], counts[counts > 0], self.size_deg)
+
+
+@dataclass(frozen=True, slots=True)
+class SkySeen:
+    """What the frames of all nights of a camera cover: a row of ``coverage`` for each cell.
+
+    Attributes
+    ----------
+    order : int
+        Of the cells, NESTED: that of the first night.
+    cells : ndarray of int64, shape (n,)
+        In order.
+    nights, frames : ndarray of int64, shape (n,)
+        Nights and frames that cover each.
+    first, last : ndarray of int64, shape (n,)
+        The first and the last of these nights, YYYYMMDD.
+    """
+
+    order: int
+    cells: Integers
+    nights: Integers
+    frames: Integers
+    first: Integers
+    last: Integers
+
+    @classmethod
+    def of(cls, rows: pa.Table) -> SkySeen:
+        """Return what rows of ``coverage`` of one camera say."""
+        rows = rows.sort_by("healpix_pixel")
+        names = ("healpix_pixel", "n_nights", "n_frames", "night_first", "night_last")
+        order = int(rows["healpix_order"][0].as_py()) if rows.num_rows else 0
+        return cls(order, *(rows[name].to_numpy().astype(np.int64) for name in names))
+
+    def table(self, camera: str) -> pa.Table:
+        """Return the rows of ``coverage`` of a camera."""
+        n = len(self.cells)
+        if n == 0:
+            return empty_table(load(NAME))
+        columns = {
+            "camera": pa.repeat(camera, n), "healpix_order": np.full(n, self.order), "healpix_pixel": self.cells,
+            "n_nights": self.nights, "n_frames": self.frames, "night_first": self.first, "night_last": self.last,
+        }  # fmt: skip
+        return conform(pa.table(columns), load(NAME))
+
+    def after(self, covered: Coverage, night: int) -> SkySeen:
+        """Return the same after a later night."""
+        if len(covered.cells) == 0:
+            return self
+        order = self.order if len(self.cells) else covered.order
+        covered = covered.at_order(order)
+        cells = np.union1d(self.cells, covered.cells)
+        old, new = np.searchsorted(cells, self.cells), np.searchsorted(cells, covered.cells)
+        nights, frames, last = (np.zeros(len(cells), np.int64) for _ in range(3))
+        first = np.full(len(cells), night, np.int64)
+        nights[old], frames[old], first[old], last[old] = self.nights, self.frames, self.first, self.last
+        nights[new] += 1
+        frames[new] += covered.counts
+        last[new] = night
+        return SkySeen(order, cells, nights, frames, first, last)
+
+    def well_inside(self, index: Integers) -> tuple[Integers, Integers]:
+        """Return how many nights and frames cover places and all that is around them.
+
+        A place at an edge, where it is covered or not by the error of a cell, has the least of its cell and those
+        around it.
+
+        Parameters
+        ----------
+        index : ndarray of int64, shape (n,)
+            HEALPix indices (NESTED, order 29).
+        """
+        import healpy
+
+        if len(self.cells) == 0 or len(index) == 0:
+            return np.zeros(len(index), np.int64), np.zeros(len(index), np.int64)
+        cell = _cell_of(index, self.order)
+        around = np.vstack([cell, healpy.get_all_neighbours(2**self.order, cell, nest=True)])
+        # Some cells have seven neighbours.
+        around = np.where(around < 0, cell, around)
+        nights, frames = (_values_at(self.cells, one, around) for one in (self.nights, self.frames))
+        return nights.min(axis=0), frames.min(axis=0)
+
+
+def _cell_of(index: Integers, order: int) -> Integers:
+    return np.asarray(index, np.int64) >> (2 * (INDEX_ORDER - order))
+
+
+def _values_at(cells: Integers, values: Integers, wanted: Integers) -> Integers:
+    """Return the values of some cells; 0 for those that are not there."""
+    if len(cells) == 0:
+        return np.zeros(wanted.shape, np.int64)
+    place = np.minimum(np.searchsorted(cells, wanted), len(cells) - 1)
+    return np.where(cells[place] == wanted, values[place], 0)
 
 
 def coverage_of(frames: pa.Table) -> Coverage:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from skylake.core.sphere import apply_proper_motion, healpix_index, offset, separation_deg
 from skylake.schema import conform, empty_table, load
 from skylake.settings import Objects
-from skylake.table.objects import NightSeen, fold
+from skylake.table.objects import Folded, NightSeen, fold
 
 PLACES = st.sampled_from([(0.0, 0.0), (359.9999, 45.0), (0.0, 90.0), (77.0, -90.0), (200.0, -30.0)])
 NO_TARGETS = empty_table(load("targets"))
@@ -70,8 +70,8 @@ def night(number: int, rows: list[dict[str, Any]], place: tuple[float, float] | 
 def objects_of(
     nights: list[NightSeen], settings: Objects | None = None, targets: pa.Table = NO_TARGETS
 ) -> list[dict[str, Any]]:
-    made = fold(empty_table(load("objects")), nights, targets, settings or Objects(), "lab")
-    return list(made.to_pylist())
+    made = fold(Folded.nothing(), nights, targets, settings or Objects(), "lab")
+    return list(made.objects.to_pylist())
 
 
 @given(place=PLACES, seed=st.integers(0, 10_000), at=st.integers(0, 4))
@@ -114,8 +114,8 @@ def test_the_statistics_are_those_of_all_detections_and_nights_can_be_added_one_
     mean = off.mean(axis=0)
     true = offset(*place, np.hypot(*mean) / 3600.0, np.degrees(np.arctan2(*mean)))
     assert separation_deg(row["ra_deg"], row["dec_deg"], *true) * 3600.0 < 1e-4
-    first = fold(empty_table(load("objects")), nights[:at], NO_TARGETS, Objects(), "lab")
-    assert fold(first, nights[at:], NO_TARGETS, Objects(), "lab").to_pylist() == [row]
+    first = fold(Folded.nothing(), nights[:at], NO_TARGETS, Objects(), "lab")
+    assert fold(first, nights[at:], NO_TARGETS, Objects(), "lab").objects.to_pylist() == [row]
 
 
 def test_a_star_of_large_proper_motion_stays_one_object_with_and_without_a_match() -> None:
