@@ -6,8 +6,9 @@ frames of the past.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -174,7 +175,7 @@ def coverage_of(frames: pa.Table) -> Coverage:
         for row in frames.select(list(PLACE_COLUMNS)).to_pylist()
         if all(row[name] is not None for name in PLACE_COLUMNS[:-1])
     ]
-    sizes = [min(row["width_px"], row["height_px"]) * row["pixel_scale_arcsec"] / 3600.0 for row in rows]
+    sizes = [_size_deg(row) for row in rows]
     if not rows:
         return Coverage(0, np.zeros(0, np.int64), np.zeros(0, np.int64), 0.0)
     size = float(np.median(sizes))
@@ -200,6 +201,25 @@ def _held(
             yield pixels_of_region(str(key[0]), order), count
             continue
         ra, dec, size = (float(value) for value in key)  # type: ignore[arg-type]
-        radius = np.radians(min(0.5 * size, _WHOLE_SKY_DEG))
+        radius = np.radians(_radius_deg(size))
         found = healpy.query_disc(2**order, unit_vectors(ra, dec), radius, nest=True)
         yield np.asarray(found, np.int64), count
+
+
+def circle_deg(frame: Mapping[str, Any]) -> float:
+    """Return the radius of the circle that a frame without an outline covers, degrees.
+
+    Parameters
+    ----------
+    frame : mapping
+        :data:`PLACE_COLUMNS`, without null of the size.
+    """
+    return _radius_deg(_size_deg(frame))
+
+
+def _size_deg(frame: Mapping[str, Any]) -> float:
+    return float(min(frame["width_px"], frame["height_px"]) * frame["pixel_scale_arcsec"] / 3600.0)
+
+
+def _radius_deg(size_deg: float) -> float:
+    return min(0.5 * size_deg, _WHOLE_SKY_DEG)

@@ -48,7 +48,7 @@ class Identities:
     @property
     def line(self) -> str:
         """The counts as a sentence."""
-        text = f"objects {self.camera}: {counted(self.n_objects, 'object')}"
+        text = f"aggregate objects: {self.camera} has {counted(self.n_objects, 'object')}"
         if self.is_anew:
             text += f", made from {counted(self.n_nights, 'night')}"
         else:
