@@ -1,4 +1,4 @@
-"""Objects from detections: how many detections are in a wrong one, and what one more night costs.
+"""Objects from detections: how many detections are in a wrong one, what is new, and what one more night costs.
 
 Needs: skylake alone. Takes about 10 minutes on 1 core, one with --quick.
 
@@ -9,9 +9,15 @@ stars, and mutual nearest neighbours within 1.5 pixels are matches. A detection 
 of that object are of another star; an object switches its identity if its cluster of a night is of another star than
 that of the night before. Beside us: the same detections without a catalog.
 
+New: a camera that drifts over the sky, from another place each night, sees the stars of a catalog; in the last night
+others shine all over its field. Of those at places that frames covered in at least three earlier nights and ten
+frames, by outlines with a thirtieth of the image to spare, the view `candidates` has all that are three images from
+any star. It has nothing else: no star, and no place that was not covered before.
+
 Cost: a lake with the clusters of 10 and of 1,000 nights (100 with --quick) of a camera that looks at one field, and of
 one that sees the whole sky; then one more night is added to the objects. Seconds are those of the processor, bytes
-those of the files of the table.
+those of the files of both tables that are made. Printed beside: the seconds in which all nights are folded anew, as
+when one of the past is calibrated again.
 
 Each claim is one line: ours, peer, ratio, target, met or missed.
 """
@@ -30,32 +36,38 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from claims import Claim, conclude
+from object_nights import (
+    CAMERA,
+    FWHM,
+    PIXEL,
+    bench_lake,
+    cluster_rows,
+    clusters_like,
+    frames_of,
+    keep_night,
+    outline,
+    refresh,
+    whole_sky,
+)
 
-from skylake import cameras
 from skylake.core.sphere import healpix_index, offset, ra_dec, unit_vectors
-from skylake.flow.aggregates.fold_objects import refresh_objects
-from skylake.flow.aggregates.plan import PlanSources
 from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
-from skylake.flow.execution.run_progress import Silent
-from skylake.flow.zeropoints.calibration_in_force import calibration_in_force
-from skylake.lake import Commit, Lake, stage_part
+from skylake.lake import Commit, Lake
 from skylake.schema import conform, empty_table, load
-from skylake.settings import Objects, Settings
+from skylake.settings import Objects
 from skylake.sky.match import mutual_within, pairs_within
 from skylake.table.clusters import clusters_table, link_arcsec, with_stars
 from skylake.table.detection_groups import group_detections
-from skylake.table.frames import frames_table
-from skylake.table.objects import NightSeen, fold
+from skylake.table.maps import region_holds
+from skylake.table.objects import Folded, NightSeen, fold
 
 Floats = npt.NDArray[np.float64]
 Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Floats]
 
-PIXEL, FWHM = 15.0, 30.0
 N_NIGHTS, N_FRAMES = 5, 12
 DENSITIES = {100: 20.0, 2000: 2.0, 20_000: 0.3}
 """Stars per square degree, and square degrees."""
-CAMERA = "bench"
 
 
 def main() -> None:
@@ -65,6 +77,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     claims = [claim for density in DENSITIES for claim in identities(density, options.seed)]
+    claims += transients(options.seed)
     many = 100 if options.quick else 1000
     for kind in ("field", "fisheye"):
         claims += costs(kind, many, options.seed)
@@ -145,7 +158,7 @@ def identities(density: int, seed: int) -> list[Claim]:
 
 def follow(sky: Sky, nights: list[Any], catalogued: bool) -> tuple[float, int, int]:
     """Return the share of detections in a wrong object, the number of switches, and of objects."""
-    objects, links = empty_table(load("objects")), []
+    folded, links = Folded.nothing(), []
     no_targets = empty_table(load("targets"))
     switched, before = 0, {}
     for number, frames in enumerate(nights):
@@ -156,7 +169,8 @@ def follow(sky: Sky, nights: list[Any], catalogued: bool) -> tuple[float, int, i
         # The number of the cluster is in a time, so that it is found again in the object.
         place = table.schema.get_field_index("mjd_last")
         table = table.set_column(place, "mjd_last", pa.array(mjd + 0.9 + 1e-7 * np.arange(table.num_rows)))
-        objects = fold(objects, [NightSeen(night, table, info)], no_targets, Objects(), CAMERA)
+        folded = fold(folded, [NightSeen(night, table, info)], no_targets, Objects(), CAMERA)
+        objects = folded.objects
         last = objects["mjd_last"].to_numpy()
         seen = np.flatnonzero(last > mjd + 0.5)
         of_cluster = np.full(table.num_rows, -1, np.int64)
@@ -225,29 +239,6 @@ def night_rows(
     return conform(pa.table(columns), load("sources")), matches, star
 
 
-def frames_of(
-    camera: str, night: int, mjd: float, ra: float, dec: float, n: int, size_deg: float
-) -> pa.Table:
-    """Return frames of a night; those of more than 100 degrees have no outline."""
-    pixels = int(size_deg * 3600 / PIXEL) if size_deg < 100 else 1500
-    region = None
-    if size_deg < 100:
-        corners = np.column_stack(
-            offset(ra, dec, size_deg / np.sqrt(2), np.array([45.0, 135.0, 225.0, 315.0]))
-        )
-        region = "POLYGON ICRS " + " ".join(map(str, corners.ravel()))
-    rows = [
-        {
-            "frame_id": night * 1000 + number, "camera": camera, "night": night, "file": f"/none/{number}.fits",
-            "extension": 0, "status": "ok", "flags": 0, "mjd_mid": mjd + 0.001 * number, "ra_deg": ra,
-            "dec_deg": dec, "width_px": pixels, "height_px": pixels, "fwhm_px": FWHM / PIXEL, "s_region": region,
-            "pixel_scale_arcsec": size_deg * 3600 / pixels, "config_sha256": "0" * 64, "software_version": "0",
-        }
-        for number in range(n)
-    ]  # fmt: skip
-    return frames_table(rows)
-
-
 def clusters_of(
     rows: pa.Table, matches: pa.Table, frames: pa.Table, night: int
 ) -> tuple[npt.NDArray[np.int64], pa.Table]:
@@ -272,13 +263,101 @@ def clusters_of(
     return number[groups.number], table
 
 
+def transients(seed: int) -> list[Claim]:
+    """Return the claims about what shines in one night only, in a field that drifts."""
+    random = np.random.default_rng(seed)
+    n_nights, n_frames, size = 12, 8, 4.0
+    begin = random.uniform(-1.5, 1.5, (n_nights, 2))
+    steps = np.linspace(0.0, 3.0, n_frames)
+    # Offsets of the centres of frames, eastward and northward, degrees.
+    centres = begin[:, None, :] + np.stack([steps, 0.1 * steps], axis=1)
+    stars, new = (random.uniform((-5, -5), (8, 5), (n, 2)) for n in (4000, 600))
+    with tempfile.TemporaryDirectory() as folder:
+        lake = bench_lake(Path(folder), "field")
+        commit = Commit("bench", "-")
+        with lake.stage("bench") as staging:
+            for number in range(n_nights):
+                night, mjd = 20240401 + number, 60400.0 + number
+                frames = drifting_frames(night, mjd, centres[number], size)
+                places = np.concatenate([stars, new]) if number == n_nights - 1 else stars
+                clusters = seen_clusters(places, len(stars), centres[number], size, (night, mjd), random)
+                keep_night(lake, commit, staging, night, frames, clusters)
+            lake.commit(commit)
+        refresh(lake)
+        with lake.snapshot().duckdb() as connection:
+            found = connection.sql("FROM candidates").to_arrow_table()
+    before = [covered(new, frames, 0.93 * size).sum(axis=0) for frames in centres[:-1]]
+    nights, frames = np.sum([one > 0 for one in before], axis=0), np.sum(before, axis=0)
+    tonight = covered(new, centres[-1], 0.93 * size).sum(axis=0) >= 3
+    near, _, _ = pairs_within(unit_vectors(*place_of(new)), unit_vectors(*place_of(stars)), 3.0 * FWHM)
+    alone = ~np.isin(np.arange(len(new)), near)
+    due = np.flatnonzero(alone & tonight & (nights >= 3) & (frames >= 10))
+    # At least so often by outlines that are a fiftieth larger.
+    before = [covered(new, frames, 1.02 * size).sum(axis=0) > 0 for frames in centres[:-1]]
+    allowed = np.flatnonzero(np.sum(before, axis=0) >= 3)
+    at = unit_vectors(*place_of(new))
+    _, which, _ = mutual_within(
+        unit_vectors(found["ra_deg"].to_numpy(), found["dec_deg"].to_numpy()), at, PIXEL
+    )
+    missed, false = len(np.setdiff1d(due, which)), found.num_rows - int(np.isin(which, allowed).sum())
+    inner = int(covered(new, centres[-1], 0.5 * size).any(axis=0)[due].sum())
+    print(
+        f"new: {found.num_rows} candidates; {len(due)} of {len(new)} lie where earlier nights looked, "
+        f"{len(due) - inner} of them near edges; {missed} are missed, {false} are false"
+    )
+    return [
+        Claim("new sources of one night that are missed", missed, None, 0),
+        Claim("candidates that are none", false, None, 0),
+    ]
+
+
+def place_of(offsets: Floats) -> tuple[Floats, Floats]:
+    """Return RA and Dec of offsets from RA 0, Dec 0."""
+    return offset(0.0, 0.0, np.hypot(*offsets.T), np.degrees(np.arctan2(*offsets.T)))
+
+
+def covered(places: Floats, centres: Floats, size: float) -> npt.NDArray[np.bool_]:
+    """Return which frames hold which places, shape (n_frames, n)."""
+    held = []
+    for frame in centres:
+        ra, dec = place_of(frame[None])
+        region = outline(float(ra[0]), float(dec[0]), size)
+        held.append(region_holds(region, *place_of(places)))
+    return np.array(held)
+
+
+def drifting_frames(night: int, mjd: float, centres: Floats, size: float) -> pa.Table:
+    """Return the frames of a night."""
+    rows = [
+        frames_of(CAMERA, night, mjd, float(ra), float(dec), 1, size, number)
+        for number, (ra, dec) in enumerate(zip(*place_of(centres), strict=True))
+    ]
+    return pa.concat_tables(rows)
+
+
+def seen_clusters(
+    places: Floats,
+    n_known: int,
+    centres: Floats,
+    size: float,
+    when: tuple[int, float],
+    random: np.random.Generator,
+) -> pa.Table:
+    """Return the clusters of a night of what its frames hold, the first so many of the catalog."""
+    count = covered(places, centres, size).sum(axis=0)
+    seen = np.flatnonzero(count > 0)
+    vectors = unit_vectors(*place_of(places[seen]))
+    noisy = vectors + 0.5 / 206265.0 * random.standard_normal(vectors.shape)
+    return clusters_like(noisy, vectors, seen, seen < n_known, count[seen], count[seen], when, random)
+
+
 def costs(kind: str, many: int, seed: int) -> list[Claim]:
     """Return the claims about one more night after 10 nights and after many."""
-    few_seconds, few_bytes = one_more_night(kind, 10, seed)
-    seconds, n_bytes = one_more_night(kind, many, seed)
+    few_seconds, few_bytes, _ = one_more_night(kind, 10, seed)
+    seconds, n_bytes, anew = one_more_night(kind, many, seed)
     print(
         f"{kind}: one more night after 10 nights {few_seconds:.2f} s and {few_bytes / 1e6:.2f} MB, after {many} "
-        f"nights {seconds:.2f} s and {n_bytes / 1e6:.2f} MB"
+        f"nights {seconds:.2f} s and {n_bytes / 1e6:.2f} MB; {many} nights anew {anew:.1f} s"
     )
     return [
         Claim(f"seconds of one night more at {many} nights, {kind}", seconds, few_seconds, 1.5 * few_seconds),
@@ -286,38 +365,25 @@ def costs(kind: str, many: int, seed: int) -> list[Claim]:
     ]
 
 
-def one_more_night(kind: str, n_nights: int, seed: int) -> tuple[float, int]:
-    """Return the seconds and bytes that one night adds to the objects of so many."""
+def one_more_night(kind: str, n_nights: int, seed: int) -> tuple[float, int, float]:
+    """Return the seconds and bytes that one night adds to the objects of so many, and the seconds of all anew."""
     random = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory() as folder:
-        lake = Lake.create(
-            Path(folder) / "lake", Settings(cluster="inline", pixel_order=2 if kind == "field" else 1)
-        )
-        profile = Path(folder) / "bench.toml"
-        profile.write_text(f'name = "{CAMERA}"\nlike = "sim"\n')
-        lake.keep_profile(cameras.load(profile))
+        lake = bench_lake(Path(folder), kind)
         sky = whole_sky(random, 2000) if kind == "fisheye" else whole_sky(random, 2000, 4.0)
         for start in range(0, n_nights, 50):
             add_nights(lake, kind, sky, range(start, min(start + 50, n_nights)), random)
         compact(lake, Inline())
+        started = time.process_time()
         refresh(lake)
+        anew = time.process_time() - started
         add_nights(lake, kind, sky, range(n_nights, n_nights + 1), random)
         started = time.process_time()
         refresh(lake)
         seconds = time.process_time() - started
-        files = lake.snapshot().version("objects").whole_files()
-        return seconds, sum(path.stat().st_size for path in files)
-
-
-def refresh(lake: Lake) -> None:
-    """Bring the objects up to date."""
-    refresh_objects(lake, PlanSources(lake, calibration_in_force(lake)), Inline(), Silent())
-
-
-def whole_sky(random: np.random.Generator, n: int, size_deg: float = 120.0) -> Floats:
-    """Return unit vectors of stars within a circle about RA 0, Dec 0."""
-    distance = np.degrees(np.arccos(1.0 - random.random(n) * (1.0 - np.cos(np.radians(0.5 * size_deg)))))
-    return unit_vectors(*offset(0.0, 0.0, distance, random.uniform(0, 360, n)))
+        snapshot = lake.snapshot()
+        files = [path for table in ("objects", "coverage") for path in snapshot.version(table).whole_files()]
+        return seconds, sum(path.stat().st_size for path in files), anew
 
 
 def add_nights(lake: Lake, kind: str, sky: Floats, nights: range, random: np.random.Generator) -> None:
@@ -328,44 +394,9 @@ def add_nights(lake: Lake, kind: str, sky: Floats, nights: range, random: np.ran
         for number in nights:
             day = date(2020, 1, 1) + timedelta(days=number)
             night, mjd = day.year * 10000 + day.month * 100 + day.day, 58849.0 + number
-            name = f"{CAMERA}-{night:08d}"
             frames = frames_of(CAMERA, night, mjd, 0.0, 0.0, 20, size)
-            clusters = cluster_rows(sky, size, night, mjd, random)
-            for rows, table in ((frames, "frames"), (clusters, "clusters")):
-                tree = lake.tree_of(table) if table == "clusters" else None
-                part = stage_part(rows, table, name, staging / table, tree, CAMERA, night, {"bench": name})
-                commit.replace(part, staging / table)
+            keep_night(lake, commit, staging, night, frames, cluster_rows(sky, size, night, mjd, random))
         lake.commit(commit)
-
-
-def cluster_rows(sky: Floats, size: float, night: int, mjd: float, random: np.random.Generator) -> pa.Table:
-    """Return the clusters of a night."""
-    n_stars, n_noise = len(sky), len(sky) // 10
-    noise = whole_sky(random, n_noise, size)
-    vectors = np.concatenate([sky + 0.5 / 206265.0 * random.standard_normal(sky.shape), noise])
-    ra, dec = ra_dec(vectors)
-    n = n_stars + n_noise
-    is_star = np.arange(n) < n_stars
-    matched = is_star & (np.arange(n) % 10 > 0)
-    count = np.where(is_star, 20, 1)
-    ref_ra, ref_dec = ra_dec(np.concatenate([sky, noise]))
-    columns: dict[str, Any] = {
-        "_healpix_29": healpix_index(ra, dec), "camera": pa.repeat(CAMERA, n), "night": np.full(n, night, np.int32),
-        "cluster_no": np.arange(n), "ra_deg": ra, "dec_deg": dec, "n_place": count,
-        "scatter_arcsec": np.where(is_star, 2.0, np.nan), "n_detections": count, "n_frames": count,
-        "n_frames_covered": np.full(n, 20), "mjd_first": np.full(n, mjd), "mjd_last": np.full(n, mjd + 0.02),
-        "mjd_mean": np.full(n, mjd + 0.01), "catalog": pa.array(np.where(matched, "truth", ""), mask=~matched),
-        "ref_id": pa.array(np.arange(n), mask=~matched), "ref_ra_deg": np.where(matched, ref_ra, np.nan),
-        "ref_dec_deg": np.where(matched, ref_dec, np.nan), "n_matched": np.where(matched, 20, 0),
-        "n_switched": np.zeros(n, int), "n_flux": count, "flux_adu_per_s": random.normal(100, 5, n),
-        "flux_scatter": np.where(is_star, 5.0, np.nan), "n_good": np.zeros(n, int),
-    }  # fmt: skip
-    columns |= {name: np.zeros(n, int) for name in ("n_blended", "n_saturated", "n_edge", "n_streak")}
-    made = {
-        name: values if isinstance(values, pa.Array) else pa.array(values, from_pandas=True)
-        for name, values in columns.items()
-    }
-    return conform(pa.table(made), load("clusters"))
 
 
 if __name__ == "__main__":

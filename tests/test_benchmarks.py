@@ -244,7 +244,7 @@ def test_detrended_curves_keep_their_signals_and_chances_are_what_they_say() -> 
 def test_detections_are_in_the_right_object_and_a_night_costs_the_same_however_many_there_were() -> None:
     found = claims("--quick", script="objects")
     quality = {name: verdict for name, verdict in found.items() if "seconds" not in name}
-    assert len(quality) == 8
+    assert len(quality) == 10
     assert set(quality.values()) == {"met"}
 
 

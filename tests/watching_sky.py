@@ -41,9 +41,14 @@ _FIRST_MJD = 60408.1
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is different in a night: magnitudes added by star, stars that are not detected, new places, and flags."""
+    """What is different in a night: magnitudes added by star, stars that are not detected, new places, and flags.
+
+    Frames have `bands` one after the other, and stars of `in_band` are different in one of them only.
+    """
 
     stars: Mapping[int, float] = field(default_factory=dict)
+    bands: tuple[str, ...] = ("V",) * FRAMES
+    in_band: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     gone: tuple[int, ...] = ()
     new: tuple[tuple[float, float, float], ...] = ()
     new_flags: int = 0
@@ -101,11 +106,38 @@ def quiet_lake(
 ) -> Sky:
     """A lake with a catalog, a camera and quiet nights. Tests do not change it."""
     folder = tmp_path_factory.mktemp("watched")
+    return _quiet(folder, 0.4, NIGHTS, Putting(frame_rows, match_rows, put, 3.0))
+
+
+@pytest.fixture(scope="session")
+def quiet_fisheye(
+    tmp_path_factory: pytest.TempPathFactory,
+    frame_rows: Callable[..., pa.Table],
+    match_rows: Callable[..., pa.Table],
+    put: Callable[..., Snapshot],
+) -> Sky:
+    """The same with a camera that sees the whole sky, whose frames have no outline."""
+    folder = tmp_path_factory.mktemp("fisheye")
+    return _quiet(folder, 60.0, NIGHTS[-3:], Putting(frame_rows, match_rows, put, 280.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Putting:
+    """What puts rows into a lake, and arcseconds per pixel."""
+
+    frame_rows: Callable[..., pa.Table]
+    match_rows: Callable[..., pa.Table]
+    put: Callable[..., Snapshot]
+    scale: float
+
+
+def _quiet(folder: Path, size_deg: float, nights: range, putting: Putting) -> Sky:
+    """Make a lake of quiet nights of stars on a grid of some degrees."""
     profile = folder / "lab.toml"
     profile.write_text('name = "lab"\nlike = "generic"\ndefault_filter = "V"\nreduction.steps = ["trim"]\n')
     lake = Lake.create(folder / "lake", Settings(cluster="inline"))
     lake.keep_profile(cameras.load(profile))
-    side = np.linspace(-0.2, 0.2, 8)
+    side = np.linspace(-0.5 * size_deg, 0.5 * size_deg, 8)
     east, north = (one.ravel() for one in np.meshgrid(side, side))
     ra, dec = CENTRE[0] + east / np.cos(np.radians(CENTRE[1])), CENTRE[1] + north
     mag = np.random.default_rng(5).uniform(10.0, 13.0, len(ra))
@@ -114,8 +146,8 @@ def quiet_lake(
     table.write_text("id,ra,dec,V\n" + "".join(f"{i},{r:.6f},{d:.6f},{m:.3f}\n" for i, r, d, m in stars))
     columns = CatalogColumns(ra="ra", dec="dec", id="id", magnitudes={"V": "V"})
     import_catalog(lake, "simcat", "table", [table], columns)
-    made = Sky(lake, partial(_put_night, (ra, dec, mag), frame_rows, match_rows, put), ra, dec, mag)
-    for night in NIGHTS:
+    made = Sky(lake, partial(_put_night, (ra, dec, mag), putting), ra, dec, mag)
+    for night in nights:
         made.night(night)
     made.aggregate(*MADE_BEFORE)
     return made
@@ -127,9 +159,13 @@ def sky(quiet_lake: Sky, copy_lake: Callable[[Path, Path], Path], tmp_path: Path
     return replace(quiet_lake, lake=Lake(copy_lake(quiet_lake.lake.root, tmp_path / "lake")))
 
 
-def _put_night(
-    stars: Any, frame_rows: Any, match_rows: Any, put: Any, lake: Lake, night: int, change: Change
-) -> None:
+@pytest.fixture
+def fisheye(quiet_fisheye: Sky, copy_lake: Callable[[Path, Path], Path], tmp_path: Path) -> Sky:
+    """A copy of the lake of a fisheye with quiet nights, to be changed."""
+    return replace(quiet_fisheye, lake=Lake(copy_lake(quiet_fisheye.lake.root, tmp_path / "lake")))
+
+
+def _put_night(stars: Any, putting: Putting, lake: Lake, night: int, change: Change) -> None:
     random = np.random.default_rng([night, 3])
     ra, dec, mag = stars
     day = night - 20240400
@@ -138,6 +174,8 @@ def _put_night(
     seen = np.setdiff1d(np.arange(len(ra)), change.gone)
     frame, star = (one.ravel() for one in np.meshgrid(np.arange(FRAMES), seen, indexing="ij"))
     true = mag[star] + np.array([change.stars.get(int(one), 0.0) for one in star]) + change.shift
+    by_frame = [change.in_band.get(band, {}) for band in change.bands]
+    true += np.array([by_frame[k].get(int(one), 0.0) for k, one in zip(frame, star, strict=True)])
     nightly = random.normal(0.0, 0.005, len(ra))[star]
     err = 0.01 * 10.0 ** (0.2 * (mag[star] - 10.0))
     flux = 10.0 ** (-0.4 * (true + nightly + random.normal(0.0, err) - ZERO))
@@ -146,7 +184,8 @@ def _put_night(
         "ra_deg": ra[star], "dec_deg": dec[star], "flux_aper2": flux, "flux_aper2_err": err * flux / 1.0857,
         "ref_mag": mag[star], "ref_mag_err": 0.01,
     }  # fmt: skip
-    matches = match_rows(len(star), **given)
+    of_frame = np.array(change.bands)
+    matches = putting.match_rows(len(star), **given, band=of_frame[frame].tolist())
     sources = [_sources(given, 0)]
     for number, (new_ra, new_dec, new_mag) in enumerate(change.new):
         n = change.new_frames
@@ -160,9 +199,11 @@ def _put_night(
     corners = [(-0.3, -0.25), (-0.3, 0.25), (0.3, 0.25), (0.3, -0.25)]
     polygon = " ".join(f"{CENTRE[0] + one:.4f} {CENTRE[1] + other:.4f}" for one, other in corners)
     limit = 10.0 ** (-0.4 * (15.5 - ZERO))
-    frames = frame_rows(
-        FRAMES, frame_id=frame_id.tolist(), night=night, mjd_mid=mjd.tolist(), flux_limit=limit,
-        s_region=f"POLYGON ICRS {polygon}", fwhm_px=2.0, pixel_scale_arcsec=3.0, width_px=2000, height_px=1800,
+    outline = f"POLYGON ICRS {polygon}" if putting.scale < 100 else None
+    frames = putting.frame_rows(
+        FRAMES, band=list(change.bands), frame_id=frame_id.tolist(), night=night, mjd_mid=mjd.tolist(),
+        flux_limit=limit,
+        s_region=outline, fwhm_px=2.0, pixel_scale_arcsec=putting.scale, width_px=2000, height_px=1800,
         ra_deg=CENTRE[0], dec_deg=CENTRE[1],
     )  # fmt: skip
     zeros = conform(
@@ -170,7 +211,7 @@ def _put_night(
             {
                 "frame_id": frame_id, "camera": ["lab"] * FRAMES, "night": np.full(FRAMES, night, np.int32),
                 "mjd_mid": mjd, "catalog": ["simcat"] * FRAMES, "version": np.ones(FRAMES, np.int32),
-                "flux": ["aper2"] * FRAMES, "n_matched": np.full(FRAMES, len(ra), np.int32), "band": ["V"] * FRAMES,
+                "flux": ["aper2"] * FRAMES, "n_matched": np.full(FRAMES, len(ra), np.int32), "band": of_frame,
                 "n_used": np.full(FRAMES, len(ra), np.int32), "zp": np.full(FRAMES, ZERO),
                 "zp_err": np.full(FRAMES, 0.002), "zp_fit_err": np.full(FRAMES, 0.002),
                 "zp_random_err": np.full(FRAMES, 0.002), "colour_term": np.zeros(FRAMES),
@@ -180,7 +221,7 @@ def _put_night(
         load("zeropoints"),
     )  # fmt: skip
     name = f"lab-{night}"
-    put(
+    putting.put(
         lake,
         ("frames", name, frames),
         ("sources", name, pa.concat_tables(sources)),

@@ -169,7 +169,9 @@ skylake periods LAKE --all --detrended detrended --method bls --min-period 0.5 -
 @click.command(epilog=_PERIODS_EXAMPLE, short_help="Find periods of stars.")
 @lake_argument
 @click.option("-o", "name", default="periods", show_default=True, metavar="NAME", help="Name of the table.")
-@click.option("--candidates", is_flag=True, help="Only stars that vary beyond noise, by the view candidates.")
+@click.option(
+    "--candidates", is_flag=True, help="Only stars that vary beyond noise, by the view variable_stars."
+)
 @click.option("--all", "is_all", is_flag=True, help="All stars with light curves.")
 @curve_options
 @click.option(

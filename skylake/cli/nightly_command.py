@@ -65,7 +65,9 @@ class NightlyOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class _NightlyRun:
+class NightlyRun:
+    """What the stages share."""
+
     lake: Lake
     options: NightlyOptions
     workers: Workers
@@ -86,10 +88,10 @@ def run_nightly(lake: Lake, options: NightlyOptions, workers: Workers, progress:
     SkylakeError
         If the frames could not be ingested.
     """
-    run = _NightlyRun(lake, options, workers, progress, NightlyOutcome())
+    run = NightlyRun(lake, options, workers, progress, NightlyOutcome())
     for stage in declared_stages():
         try:
-            _STAGES[stage](run)
+            STAGES[stage](run)
         except SkylakeError as error:
             if stage == "ingest":
                 raise
@@ -102,20 +104,20 @@ def declared_stages() -> list[str]:
     """Return the stages of ``pipelines/nightly.toml``."""
     path = folder("pipelines") / "nightly.toml"
     stages: list[str] = read_toml(path)["stages"]
-    unknown = [stage for stage in stages if stage not in _STAGES]
+    unknown = [stage for stage in stages if stage not in STAGES]
     if unknown:
         raise ConfigurationError(
-            f"{path}: there is no stage {unknown[0]!r}; the stages are {', '.join(_STAGES)}"
+            f"{path}: there is no stage {unknown[0]!r}; the stages are {', '.join(STAGES)}"
         )
     return stages
 
 
-def _ingest(run: _NightlyRun) -> None:
+def _ingest(run: NightlyRun) -> None:
     chips = cameras.load_chips(run.options.camera)
     run.outcome.ingest = ingest_frames(run.lake, chips, run.options.paths, run.workers, progress=run.progress)
 
 
-def _learn(run: _NightlyRun) -> None:
+def _learn(run: NightlyRun) -> None:
     chips = [chip.name for chip in cameras.load_chips(run.options.camera)]
     reports = {name: learn(run.lake, name, run.workers, progress=run.progress) for name in chips}
     learned = {name: dataclasses.asdict(report) for name, report in reports.items()}
@@ -124,7 +126,7 @@ def _learn(run: _NightlyRun) -> None:
         run.outcome.lines += [report.line] * bool(report.n_frames) + report.sentences
 
 
-def _calibrate(run: _NightlyRun) -> None:
+def _calibrate(run: NightlyRun) -> None:
     if not calibrating_catalogs(run.lake):
         run.outcome.warnings.append(f"nothing was calibrated: {no_catalog(run.lake)}")
         return
@@ -135,7 +137,7 @@ def _calibrate(run: _NightlyRun) -> None:
     run.outcome.warnings += report.warnings
 
 
-def _aggregate(run: _NightlyRun) -> None:
+def _aggregate(run: NightlyRun) -> None:
     report = aggregate(run.lake, [], run.workers, run.progress, run.options.aggregates)
     run.outcome.values["aggregate"] = dataclasses.asdict(report)
     made = ", ".join(f"{name} {count}" for name, count in report.refreshed.items())
@@ -150,7 +152,7 @@ def _aggregate(run: _NightlyRun) -> None:
     run.outcome.lines += [one.line for one in extend_targets(run.lake)]
 
 
-def _compact(run: _NightlyRun) -> None:
+def _compact(run: NightlyRun) -> None:
     report = compact(run.lake, run.workers, progress=run.progress)
     run.outcome.values["compact"] = dataclasses.asdict(report)
     merged = [
@@ -160,7 +162,7 @@ def _compact(run: _NightlyRun) -> None:
         run.outcome.lines.append(f"compact: files: {', '.join(merged)}")
 
 
-def _mirror(run: _NightlyRun) -> None:
+def _mirror(run: NightlyRun) -> None:
     report = mirror_lake(run.lake, run.options.mirror_url)
     run.outcome.values["mirror"] = dataclasses.asdict(report)
     run.outcome.lines.append(
@@ -168,13 +170,13 @@ def _mirror(run: _NightlyRun) -> None:
     )
 
 
-def _report(run: _NightlyRun) -> None:
+def _report(run: NightlyRun) -> None:
     files = write_report(run.lake, run.options.report)
     run.outcome.values["report"] = [str(file) for file in files]
     run.outcome.lines.append(f"report: {files[0]}")
 
 
-_STAGES: dict[str, Callable[[_NightlyRun], None]] = {
+STAGES: dict[str, Callable[[NightlyRun], None]] = {
     "ingest": _ingest,
     "learn": _learn,
     "calibrate": _calibrate,

@@ -20,12 +20,12 @@ from skylake.lake.commits.ledger_records import LedgerEntry
 from skylake.places import Reaching, is_url
 from skylake.reading.curve_options import CurveOptions, curve_choice, detrended, point_choice
 from skylake.reading.lightcurves import LightCurve
+from skylake.reading.objects import ObjectChoice, ObjectOptions, objects_in_force
 from skylake.reading.queries import answers
 from skylake.reading.rows import Rows, html_table
 from skylake.reading.summary import Summary, summary
 from skylake.reading.tables import Columns, Table, plain_cone
 from skylake.reading.views import VIEWS, View
-from skylake.report.stars.listing import objects_within
 from skylake.report.stars.star_curves import curve_near, star_curve
 
 if TYPE_CHECKING:
@@ -333,45 +333,66 @@ class LakeReader:
 
     def objects(
         self,
-        ra: float,
-        dec: float,
-        radius_arcsec: float,
-        mag: tuple[float | None, float | None] = (None, None),
-        least_points: int = 1,
+        ra: float | None = None,
+        dec: float | None = None,
+        radius_arcsec: float = 60.0,
+        **options: Unpack[ObjectOptions],
     ) -> Rows:
-        """Return the stars with light curves in a cone, a row for each star and band, the brightest first.
+        """Return what the cameras of the lake see, in a catalog or not: a row for each camera and object.
 
-        They are stars of catalogs; others have light curves by their position only.
+        They are the objects in force of the table ``objects``, the brightest first. What was seen on too few frames so
+        far, and what turned out to be another object, has no row.
 
         Parameters
         ----------
-        ra, dec : float
-            Position, degrees, ICRS.
+        ra, dec : float or None
+            Position, degrees, ICRS; None takes objects everywhere.
         radius_arcsec : float
-            Arcseconds.
+            How far from the position they may be, arcseconds.
+        moc : path or None
+            File with a coverage map (MOC) that they are in.
+        camera : str or None
+            Only those of this camera.
+        band : str or None
+            Only those that were seen in this band. Fluxes and magnitudes are of this band; without one they are of the
+            band in which the object first had magnitudes, and ``more_bands`` has the others.
+        matched : bool or None
+            True takes those with a star of the catalog, False those without.
         mag : (float or None, float or None)
-            Limits of the median magnitude, the bright one first.
-        least_points : int
-            Least number of measurements.
+            Limits of the mean magnitude, the bright one first.
+        least_detections : int
+            Least number of detections.
 
         Returns
         -------
         Rows
-            object_id, catalog, band, position, number and times of the points, median, scatter and range of the
-            magnitudes.
+            object_id, position, star of the catalog, counts of detections, frames and nights, flux, mean magnitude,
+            scatter, chi-square and more, as `the data dictionary <schema.md>`_ defines them.
 
         Raises
         ------
         UsageError
-            If a number is no position or radius.
+            If a number is no position or radius, there is no such camera, band or option, or the map cannot be
+            read.
 
         Examples
         --------
-        >>> lake.objects(197.3, -19.8, 1800, mag=(9, 12), least_points=30).pandas()
+        >>> lake.objects(197.3, -19.8, 1800, mag=(9, 12)).pandas()
+        >>> lake.objects(matched=False, least_detections=30, camera="sim").pandas()
         """
+        unknown = options.keys() - ObjectOptions.__annotations__.keys()
+        if unknown:
+            raise UsageError(
+                f"objects have no option {min(unknown)!r}; they have {', '.join(ObjectOptions.__annotations__)}"
+            )
+        if (ra is None) != (dec is None):
+            raise UsageError("a position is ra and dec, in degrees, as in lake.objects(197.3, -19.8, 1800)")
+        given: dict[str, Any] = dict(options)
+        if given.get("moc") is not None:
+            given["moc"] = Path(given["moc"]).expanduser()
         with Reaching(self.root):
-            place = plain_cone((ra, dec, radius_arcsec / 3600.0))
-            return Rows(objects_within(self._snapshot, place, mag, least_points))
+            cone = None if ra is None else plain_cone((ra, cast(float, dec), radius_arcsec / 3600.0))
+            return Rows(objects_in_force(self._snapshot, ObjectChoice(cone, **given)))
 
     def history(
         self, last: int | None = None, batch: str | None = None, table: str | None = None

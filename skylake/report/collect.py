@@ -128,6 +128,8 @@ def _what_changed(row: Mapping[str, Any]) -> str:
         return f"appeared at {row['mag']:.3f} mag"
     if row["kind"] == "vanished":
         return f"vanished: fainter than {row['mag_limit']:.2f} mag, was {row['past_mag']:.3f}"
+    if row["kind"] == "returned":
+        return f"as before again: {row['mag']:.3f} mag, was {row['past_mag']:.3f}"
     change = f"{abs(row['difference']):.3f} ± {row['difference_err']:.3f} mag"
     return f"{row['kind']} by {change}: {row['mag']:.3f}, was {row['past_mag']:.3f}"
 

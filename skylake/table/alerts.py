@@ -12,7 +12,7 @@ from skylake.core.ids import content_id
 from skylake.schema import conform, empty_table, load
 
 #: What may have happened.
-BRIGHTER, FAINTER, APPEARED, VANISHED = "brighter", "fainter", "appeared", "vanished"
+BRIGHTER, FAINTER, APPEARED, VANISHED, RETURNED = "brighter", "fainter", "appeared", "vanished", "returned"
 _NAMED_BY = ("watch_list", "camera", "night", "band", "catalog", "object_id", "kind")
 
 

@@ -24,6 +24,7 @@ from skylake.core.sphere import healpix_index, ra_dec, tangent_basis, unit_vecto
 from skylake.schema import empty_table, load
 from skylake.schema.aperture_columns import MORE
 from skylake.table.aggregate import Aggregate, Given, Granularity, Input
+from skylake.table.band_statistics import bands_of, first_band, in_band, join_bands, with_bands
 from skylake.table.cluster_magnitudes import good_magnitudes
 from skylake.table.coverage import PLACE_COLUMNS, coverage_of
 from skylake.table.detection_groups import NONE, Groups, count_switched, group_detections
@@ -49,7 +50,7 @@ _STAR_COLUMNS = (
     "catalog", "ref_id", "moved_ra_deg", "moved_dec_deg", "ref_mag", "ref_colour", "ref_colour_err", "ref_crowding",
     "ref_crowding_err", "ref_sky_light",
 )  # fmt: skip
-_FRAME_COLUMNS = tuple(dict.fromkeys((*FRAME_COLUMNS, "fwhm_px", "mjd_mid", *PLACE_COLUMNS)))
+_FRAME_COLUMNS = tuple(dict.fromkeys((*FRAME_COLUMNS, "band", "fwhm_px", "mjd_mid", *PLACE_COLUMNS)))
 _COUNTED = {
     "n_saturated": SourceFlag.SATURATED | SourceFlag.NEAR_SATURATED,
     "n_edge": SourceFlag.EDGE,
@@ -156,8 +157,7 @@ def clusters_table(rows: pa.Table, frames: pa.Table, zeropoints: pa.Table, flux:
     columns |= _star_of(rows, found)
     flags = flags_of_matches(rows)
     columns |= _shapes(rows, frames, found, flags)
-    columns |= _fluxes(rows, zeropoints, found, flux)
-    columns |= _magnitudes(rows, frames, zeropoints, found, (flags & int(UNCLEAN)) == 0)
+    columns |= _bands(rows, frames, zeropoints, found, (flags & int(UNCLEAN)) == 0, flux)
     order = np.lexsort((columns["mjd_first"], index))
     table = pa.table({name: _nullable(values).take(pa.array(order)) for name, values in columns.items()})
     return table.append_column("cluster_no", pa.array(np.arange(len(order)), pa.int32()))
@@ -243,43 +243,61 @@ def _shapes(rows: pa.Table, frames: pa.Table, found: _Detections, flags: Integer
     return columns | {name: found.means(one) for name, one in values.items()}
 
 
-def _fluxes(rows: pa.Table, zeropoints: pa.Table, found: _Detections, flux: str) -> dict[str, Any]:
-    """Return the columns of fluxes, in the aperture of most zeropoints."""
-    names = Counter(zeropoints["flux"].to_pylist()).most_common(1)
-    flux = names[0][0] if names else flux
-    value, error = column_floats(rows, f"flux_{flux}"), column_floats(rows, f"flux_{flux}_err")
-    mean, known, number = found.means(value), np.isfinite(value), found.groups.number
-    count = found.counts(known)
-    squares = np.bincount(number[known], (value - mean[number])[known] ** 2, len(found.groups))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scatter, ratio = np.sqrt(squares / (count - 1)), value / error
-    return {
-        "n_flux": count,
-        "flux_adu_per_s": mean,
-        "flux_scatter": np.where(count > 1, scatter, np.nan),
-        "snr": found.means(ratio),
-    }
-
-
-def _magnitudes(
+def _bands(
     rows: pa.Table,
     frames: pa.Table,
     zeropoints: pa.Table,
     found: _Detections,
     is_clean: npt.NDArray[np.bool_],
+    flux: str,
 ) -> dict[str, Any]:
-    """Return the columns of magnitudes, in the band of most zeropoints."""
-    bands = Counter(one for one in zeropoints["band"].to_pylist() if one is not None)
-    band = min(bands, key=lambda name: (-bands[name], name), default="")
-    of_band = zeropoints.filter(pc.equal(zeropoints["band"], band))
-    place = rows.schema.get_field_index("ref_id")
-    stars = rows.set_column(place, "ref_id", pa.array(found.ref_id, pa.int64()))
-    photometry = calibrate_matches(stars, frames, of_band)
-    columns: dict[str, Any] = good_magnitudes(
-        photometry, is_clean, found.mjd, found.groups.number, len(found.groups)
+    """Return the columns of fluxes and magnitudes of all bands."""
+    place = pc.index_in(rows["frame_id"], frames["frame_id"].combine_chunks())
+    band_of = np.array([*(band or "" for band in frames["band"].to_pylist()), ""], object)
+    of_row = band_of[pc.fill_null(place, frames.num_rows).to_numpy()]
+    calibrated = Counter(one for one in zeropoints["band"].to_pylist() if one is not None)
+    preferred = sorted(calibrated, key=lambda name: (-calibrated[name], name))
+    columns = with_bands(
+        {"band": np.zeros(len(found.groups), object)}, sorted({*of_row.tolist(), *preferred})
     )
-    has = columns["n_good"] > 0
-    return columns | {"band": pa.array(np.where(has, band, ""), pa.string(), mask=~has)}
+    for band in bands_of(columns):
+        of_band = zeropoints.filter(pc.equal(zeropoints["band"], band))
+        mine = np.flatnonzero(of_row == band)
+        some = rows if mine.size == len(of_row) else rows.take(pa.array(mine))
+        names = Counter(of_band["flux"].to_pylist()) or Counter(zeropoints["flux"].to_pylist())
+        circle = names.most_common(1)[0][0] if names else flux
+        made = _fluxes(column_floats(some, f"flux_{circle}"), found.groups.number[mine], len(found.groups))
+        if of_band.num_rows:
+            stars = some.set_column(
+                some.schema.get_field_index("ref_id"), "ref_id", pa.array(found.ref_id[mine], pa.int64())
+            )
+            photometry = calibrate_matches(stars, frames, of_band)
+            made |= good_magnitudes(
+                photometry, is_clean[mine], found.mjd[mine], found.groups.number[mine], len(found.groups)
+            )
+        columns |= {in_band(name, band): values for name, values in made.items()}
+    columns["band"] = first_band(columns, preferred)
+    names = Counter(zeropoints["flux"].to_pylist()).most_common(1)
+    circle = names[0][0] if names else flux
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = column_floats(rows, f"flux_{circle}") / column_floats(rows, f"flux_{circle}_err")
+    return join_bands(columns, _NAME) | {"snr": found.means(ratio)}
+
+
+def _fluxes(value: Floats, number: Integers, n: int) -> dict[str, Any]:
+    """Return count, mean and scatter of the fluxes of each group in a band."""
+    known = np.isfinite(value)
+    value, number = value[known], number[known]
+    count = np.bincount(number, minlength=n)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.bincount(number, value, n) / count
+        squares = np.bincount(number, (value - mean[number]) ** 2, n)
+        scatter = np.sqrt(squares / (count - 1))
+    return {
+        "n_flux": count,
+        "flux_adu_per_s": mean,
+        "flux_scatter": np.where(count > 1, scatter, np.nan),
+    }
 
 
 def finish(rows: pa.Table) -> pa.Table:

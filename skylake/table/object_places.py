@@ -28,9 +28,6 @@ _NONE = -1
 _DAYS_PER_YEAR = 365.25
 #: A star of the catalog shows its proper motion between nights at least so far apart, days.
 _LEAST_DAYS = 0.5
-#: Objects around a new one that show whether its place was covered, how far away they are at most, in sizes of the
-#: image, and how many of the nearest show in how many nights.
-_AROUND, _AROUND_SIZE, _NEAREST = 12, 1.0 / 3.0, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,64 +139,6 @@ def _star(rows: Columns, has: npt.NDArray[np.bool_]) -> Floats:
     """Return the places of the catalog stars; 0 without one."""
     vectors = unit_vectors(rows["ref_ra_deg"], rows["ref_dec_deg"])
     return np.where(has[:, None], vectors, 0.0)
-
-
-def nights_before(known: Columns, is_old: npt.NDArray[np.bool_], size_deg: float) -> Integers:
-    """Return in how many earlier nights the places of new objects were covered, by what was known around them.
-
-    It is the median of the nearest objects. A place that has them on one side only lies beyond what was covered.
-
-    Parameters
-    ----------
-    known : mapping of ndarray
-        All objects, with the counts of earlier nights.
-    is_old : ndarray of bool
-        Those that were there before this night.
-    size_deg : float
-        Size of the images.
-
-    Returns
-    -------
-    ndarray of int64
-        One for each object that is new; 0 where no objects are around it.
-    """
-    from scipy.spatial import cKDTree
-
-    some = np.flatnonzero(is_old & (known["status"] == "qualified"))
-    new = np.flatnonzero(~is_old)
-    if some.size < _NEAREST or new.size == 0:
-        return np.zeros(new.size, np.int64)
-    nights = known["n_nights_before"][some] + known["n_nights_covered"][some]
-    vectors = unit_vectors(known["ra_deg"], known["dec_deg"])
-    reach = chord(3600.0 * _AROUND_SIZE * size_deg)
-    distance, near = cKDTree(vectors[some]).query(
-        vectors[new], k=np.arange(1, _AROUND + 1), distance_upper_bound=reach
-    )
-    is_near = np.isfinite(distance)
-    # One that is missing lies where the nearest is, which changes no direction.
-    near = np.where(is_near, near, near[:, :1])
-    is_near = is_near[:, :_NEAREST].all(axis=1)
-    near = np.where(is_near[:, None], near, 0)
-    apart = vectors[some][near] - vectors[new][:, None, :]
-    is_around = is_near & _surrounded(apart, known["ra_deg"][new], known["dec_deg"][new])
-    middle = np.median(nights[near[:, :_NEAREST]], axis=1)
-    return np.where(is_around, middle, 0).astype(np.int64)
-
-
-def _surrounded(apart: Floats, ra_deg: Floats, dec_deg: Floats) -> npt.NDArray[np.bool_]:
-    """Return which places have neighbours on all sides: no half circle without any.
-
-    Parameters
-    ----------
-    apart : ndarray, shape (n, k, 3)
-        From each place to its neighbours.
-    ra_deg, dec_deg : ndarray, shape (n,)
-    """
-    east, north = tangent_basis(ra_deg, dec_deg)
-    angle = np.arctan2(np.einsum("nkj,nj->nk", apart, east), np.einsum("nkj,nj->nk", apart, north))
-    angle.sort(axis=1)
-    gaps = np.diff(angle, axis=1, append=angle[:, :1] + 2.0 * np.pi)
-    return np.asarray(gaps.max(axis=1) < np.pi)
 
 
 def split_from(known: Columns, new: Columns, reach_arcsec: float) -> Integers:

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from skylake.table.band_statistics import bands_of, in_band, main_band, of_band
+
 Floats = npt.NDArray[np.float64]
 Columns = Mapping[str, npt.NDArray[Any]]
 
 #: Columns that add up.
 COUNTS = (
-    "n_detections", "n_matched", "n_switched", "n_frames", "n_place", "n_flux", "n_blended", "n_saturated",
-    "n_edge", "n_streak",
+    "n_detections", "n_matched", "n_switched", "n_frames", "n_place", "n_blended", "n_saturated", "n_edge", "n_streak",
 )  # fmt: skip
 #: Means over detections.
 _MEANS = ("fwhm_px", "width_ratio", "elongation", "snr")
@@ -30,8 +31,8 @@ def merged_statistics(one: Columns, other: Columns, apart_arcsec: Floats) -> dic
     Parameters
     ----------
     one, other : mapping of ndarray, shape (n,)
-        Columns of ``objects`` or ``clusters``; NaN for null. Magnitudes of the second count where they are of the band
-        of the first, or the first has none.
+        Columns of ``objects`` or ``clusters``, of the same bands as :mod:`skylake.table.band_statistics` has them; NaN
+        for null.
     apart_arcsec : ndarray, shape (n,)
         Distance between both mean places.
 
@@ -47,13 +48,13 @@ def merged_statistics(one: Columns, other: Columns, apart_arcsec: Floats) -> dic
         other["scatter_arcsec"], 2.0 * (m - 1)
     )
     merged["scatter_arcsec"] = _scatter(squares + n * m / (n + m) * apart_arcsec**2, 2.0 * (n + m - 1))
-    n, m = one["n_flux"].astype(float), other["n_flux"].astype(float)
-    step = np.where((n > 0) & (m > 0), other["flux_adu_per_s"] - one["flux_adu_per_s"], 0.0)
-    squares = _squares(one["flux_scatter"], n - 1) + _squares(other["flux_scatter"], m - 1)
-    squares += n * m / np.maximum(n + m, 1) * step**2
-    merged["flux_adu_per_s"] = _mean(one, other, "flux_adu_per_s", "n_flux")
-    merged["flux_scatter"] = _scatter(squares, n + m - 1)
-    return merged | _rates(one, other) | _magnitudes(one, other)
+    merged |= _rates(one, other)
+    for band in bands_of(one):
+        first, second = of_band(one, band), of_band(other, band)
+        made = _fluxes(first, second) | _magnitudes(first, second)
+        merged |= {in_band(name, band): values for name, values in made.items()}
+    merged["band"] = main_band(merged | {"band": one["band"]})
+    return merged
 
 
 def _mean(one: Columns, other: Columns, name: str, count: str) -> Floats:
@@ -90,14 +91,24 @@ def _rates(one: Columns, other: Columns) -> dict[str, Floats]:
         return rates | {"rate_err_arcsec_d": np.where(total > 0, total**-0.5, np.nan)}
 
 
+def _fluxes(one: Columns, other: Columns) -> dict[str, npt.NDArray[Any]]:
+    """Return the statistics of fluxes of one band."""
+    n, m = one["n_flux"].astype(float), other["n_flux"].astype(float)
+    step = np.where((n > 0) & (m > 0), other["flux_adu_per_s"] - one["flux_adu_per_s"], 0.0)
+    squares = _squares(one["flux_scatter"], n - 1) + _squares(other["flux_scatter"], m - 1)
+    squares += n * m / np.maximum(n + m, 1) * step**2
+    return {
+        "n_flux": one["n_flux"] + other["n_flux"],
+        "flux_adu_per_s": _mean(one, other, "flux_adu_per_s", "n_flux"),
+        "flux_scatter": _scatter(squares, n + m - 1),
+    }
+
+
 def _magnitudes(one: Columns, other: Columns) -> dict[str, npt.NDArray[Any]]:
     """Return the statistics of magnitudes of one band."""
     has, more = one["n_good"] > 0, other["n_good"] > 0
-    fresh = ~has & more
-    both = has & more & (one["band"] == other["band"])
-    merged = {
-        name: np.where(fresh, other[name], one[name]) for name in ("band", "version", "n_good", *_MAGNITUDES)
-    }
+    fresh, both = ~has & more, has & more
+    merged = {name: np.where(fresh, other[name], one[name]) for name in ("version", "n_good", *_MAGNITUDES)}
     merged["version"] = np.where(both, other["version"], merged["version"])
     with np.errstate(divide="ignore", invalid="ignore"):
         weight, added = one["mag_random_err"] ** -2.0, other["mag_random_err"] ** -2.0

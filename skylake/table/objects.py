@@ -23,15 +23,16 @@ from skylake.core.sphere import (
     julian_epoch,
     unit_vectors,
 )
-from skylake.schema import TableSchema, arrow_schema, conform, load
+from skylake.schema import TableSchema, arrow_schema, conform, empty_table, load
 from skylake.settings import Objects
+from skylake.table.band_statistics import MORE_BANDS, OF_BANDS, bands_of, join_bands, split_bands, with_bands
 from skylake.table.clusters import link_arcsec
-from skylake.table.coverage import PLACE_COLUMNS, coverage_of
+from skylake.table.coverage import NAME as COVERAGE
+from skylake.table.coverage import PLACE_COLUMNS, Coverage, SkySeen, coverage_of
 from skylake.table.object_places import (
     FoldedPlaces,
     known_places,
     nearest_pairs,
-    nights_before,
     place_of_objects,
     split_from,
 )
@@ -78,19 +79,38 @@ class NightSeen:
     frames: pa.Table
 
 
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What all nights of a camera up to one come to.
+
+    Attributes
+    ----------
+    objects, coverage : pyarrow.Table
+        Rows of these tables.
+    """
+
+    objects: pa.Table
+    coverage: pa.Table
+
+    @classmethod
+    def nothing(cls) -> Folded:
+        """Return what there is before the first night."""
+        return cls(empty_table(load(NAME)), empty_table(load(COVERAGE)))
+
+
 def fold(
-    objects: pa.Table,
+    before: Folded,
     nights: Iterable[NightSeen],
     targets: pa.Table,
     settings: Objects,
     camera: str,
-) -> pa.Table:
-    """Return the objects of a camera after some more nights.
+) -> Folded:
+    """Return the objects of a camera, and the sky that it has covered, after some more nights.
 
     Parameters
     ----------
-    objects : pyarrow.Table
-        Rows of ``objects`` after all earlier nights; without rows for the first.
+    before : Folded
+        After all earlier nights.
     nights : iterable of NightSeen
         In the order of time.
     targets : pyarrow.Table
@@ -104,24 +124,35 @@ def fold(
         If a night is not later than those before it.
     """
     schema = load(NAME)
-    known = _arrays(objects, schema)
-    last = int(known["night_last"].max(initial=0))
+    known, sky = _arrays(before.objects), SkySeen.of(before.coverage)
+    last = int(max(known["night_last"].max(initial=0), sky.last.max(initial=0)))
     for one in nights:
         if one.night < last:
             raise ValueError(f"night {one.night} comes after {last}")
         last = one.night
-        known = _folded(known, one, targets, settings)
+        coverage = coverage_of(one.frames)
+        known = _folded(known, one, coverage, sky, targets, settings)
+        sky = sky.after(coverage, one.night)
     known["camera"] = np.full(len(known["object_id"]), camera, object)
-    return _table(known, schema)
+    return Folded(_table(known, schema), sky.table(camera))
 
 
-def _folded(known: Columns, seen: NightSeen, targets: pa.Table, settings: Objects) -> Columns:
-    """Return objects after one more night."""
-    found = _arrays(seen.clusters, load("clusters"))
+def _folded(
+    known: Columns,
+    seen: NightSeen,
+    coverage: Coverage,
+    sky: SkySeen,
+    targets: pa.Table,
+    settings: Objects,
+) -> Columns:
+    """Return objects after one more night, given what it covers and what earlier nights did."""
+    found = _arrays(seen.clusters)
+    bands = sorted({*bands_of(known), *bands_of(found)})
+    known, found = with_bands(known, bands), with_bands(found, bands)
     order = np.argsort(found["cluster_no"], kind="stable")
     found = {name: values[order] for name, values in found.items()}
     known = _kept(known, seen.night, settings)
-    coverage, link = coverage_of(seen.frames), link_arcsec(seen.frames)
+    link = link_arcsec(seen.frames)
     mjd = float(np.mean(found["mjd_mean"])) if len(order) else np.nan
     places = known_places(known, mjd)
     owner = _owners(known, found, places.now, link)
@@ -129,9 +160,9 @@ def _folded(known: Columns, seen: NightSeen, targets: pa.Table, settings: Object
     known = _added(known, found, owner[own], own, places)
     new = np.flatnonzero(owner < 0)
     known = _begun(known, {name: values[new] for name, values in found.items()}, seen.night, link, targets)
-    is_old = np.arange(len(known["object_id"])) < len(places.now)
-    before = nights_before(known, is_old, coverage.size_deg)
-    known["n_nights_before"][~is_old] = before
+    n_old = len(places.now)
+    before = sky.well_inside(known["_healpix_29"][n_old:])
+    known["n_nights_before"][n_old:], known["n_frames_before"][n_old:] = before
     known["_seen"] = np.append(
         np.bincount(owner[own], minlength=len(places.now)) > 0, np.ones(new.size, bool)
     )
@@ -204,7 +235,7 @@ def _begun(known: Columns, new: Columns, night: int, link: float, targets: pa.Ta
         "night_last": np.full(n, night, np.int64),
     }
     zero = np.zeros(n, np.int64)
-    columns |= dict.fromkeys(("n_nights", "n_nights_covered", "n_nights_before"), zero)
+    columns |= dict.fromkeys(("n_nights", "n_nights_covered", "n_nights_before", "n_frames_before"), zero)
     # The frames of the night are counted for all objects together.
     columns |= dict.fromkeys(("n_frames_covered", "n_frames_possible"), zero)
     return {name: np.append(values, columns[name]) for name, values in known.items()}
@@ -217,7 +248,7 @@ def new_identifiers(new: Columns, taken: Integers, targets: pa.Table, link: floa
     camera and no target has.
     """
     found = np.full(len(new["ref_id"]), NONE, np.int64)
-    known = _arrays(targets, load("targets"))
+    known = _arrays(targets)
     free = ~np.isin(known["star_id"], taken)
     known = {name: values[free] for name, values in known.items()}
     for catalog in {one for one in new["catalog"].tolist() if one is not None}:
@@ -334,10 +365,10 @@ def _kept(known: Columns, night: int, settings: Objects) -> Columns:
     return {name: values[stays] for name, values in known.items()}
 
 
-def _arrays(rows: pa.Table, schema: TableSchema) -> Columns:
-    """Return columns as arrays: NaN, :data:`NONE` or None for null."""
-    made: Columns = {}
-    for name in rows.column_names:
+def _arrays(rows: pa.Table) -> Columns:
+    """Return columns as arrays: NaN, :data:`NONE` or None for null; those of bands each by themselves."""
+    made: Columns = split_bands(rows) if MORE_BANDS in rows.column_names else {}
+    for name in rows.column_names if not made else set(rows.column_names) - {"band", MORE_BANDS, *OF_BANDS}:
         column = rows[name].combine_chunks()
         kind = column.type
         if pa.types.is_floating(kind):
@@ -351,8 +382,10 @@ def _arrays(rows: pa.Table, schema: TableSchema) -> Columns:
 
 
 def _table(known: Columns, schema: TableSchema) -> pa.Table:
-    columns = {}
+    columns: dict[str, pa.Array] = join_bands(known, NAME)
     for column in schema.columns:
+        if column.name in columns:
+            continue
         kind, values = arrow_schema(schema).field(column.name).type, known[column.name]
         mask = (values == NONE) if column.nullable and pa.types.is_integer(kind) else None
         if pa.types.is_integer(kind):

@@ -482,7 +482,7 @@ FROM (
 -- one is expected to have a false star. expected_scatter is that of a constant star of this magnitude, noise_excess what has to be added to it
 -- in quadrature, false_alarm the chance that a constant star scatters so much, and n_judged the number of stars of the camera
 -- and band that were judged. Stars with less than five good measurements are not.
-CREATE VIEW candidates AS
+CREATE VIEW variable_stars AS
 SELECT v.*, j.expected_scatter, j.noise_excess, j.significance, j.false_alarm, j.n_judged
 FROM (
     SELECT
@@ -505,8 +505,27 @@ FROM (
 JOIN star_variability AS v USING (camera, band, catalog, object_id)
 WHERE j.false_alarm * j.n_judged < 0.1;
 
+-- Objects as they are now: without those that were seen on too few frames so far, and without those that turned out to be
+-- another one.
+CREATE VIEW objects_in_force AS
+SELECT * EXCLUDE (status, joined_to) FROM objects WHERE status = 'qualified';
+
+-- Fluxes and magnitudes of objects in each band, one row per camera, object and band.
+CREATE VIEW object_bands AS
+SELECT
+    camera, object_id, ra_deg, dec_deg, band, version, n_flux, flux_adu_per_s, flux_scatter, n_good, mag_mean, mag_random_err,
+    mag_systematic_err, mag_chi2, mag_scatter
+FROM objects_in_force
+UNION ALL
+SELECT
+    camera, object_id, ra_deg, dec_deg, nullif(unnest(more_bands.band), '') AS band, unnest(more_bands.version),
+    unnest(more_bands.n_flux), unnest(more_bands.flux_adu_per_s), unnest(more_bands.flux_scatter), unnest(more_bands.n_good),
+    unnest(more_bands.mag_mean), unnest(more_bands.mag_random_err), unnest(more_bands.mag_systematic_err),
+    unnest(more_bands.mag_chi2), unnest(more_bands.mag_scatter)
+FROM objects_in_force;
+
 -- Objects that no catalog star explains, first seen in the last ten nights of their camera although frames had covered the
--- place in at least three nights before. nights_ago counts the camera's nights since; SET VARIABLE new_nights = 30 shows
+-- place and all around it in at least three nights before, and so often that it would have been on six frames. nights_ago counts the camera's nights since; SET VARIABLE new_nights = 30 shows
 -- more. reason says what speaks against a new source, null where nothing does: most detections are at the edge of the
 -- image, on a trail, or blended; it began within a width of stars of another object, or lies within ten widths of a
 -- saturated one; it is narrower than any star; it moves by more than a quarter of a width, and five times the error; or it
@@ -527,6 +546,7 @@ fresh AS (
     INNER JOIN nights AS n ON n.camera = o.camera AND n.night = o.night_first
     LEFT JOIN widths AS w ON w.camera = o.camera
     WHERE o.status = 'qualified' AND o.ref_id IS NULL AND o.n_nights_before >= 3
+        AND o.n_frames_before * o.n_frames >= 6 * o.n_frames_possible
         AND n.nights_ago < coalesce(getvariable('new_nights'), 10)
 ),
 bright AS (
@@ -554,3 +574,15 @@ SELECT
     ), '') AS reason
 FROM fresh AS f
 LEFT JOIN bright AS b ON b.camera = f.camera AND b.object_id = f.object_id;
+
+-- What may be worth a look: kind is variable for stars that scatter more than others, as variable_stars has them, and new for
+-- objects that were not there before and that nothing speaks against.
+CREATE VIEW candidates AS
+SELECT 'variable' AS kind, * FROM variable_stars
+UNION ALL BY NAME
+SELECT
+    'new' AS kind, camera, band, 'sources' AS catalog, object_id, ra_deg, dec_deg, n_detections AS n_points, n_good, n_nights,
+    mjd_first, mjd_last, mag_mean, mag_random_err AS mag_mean_random_err, mag_scatter AS mag_stddev, version, night_first,
+    nights_ago, n_frames, n_frames_possible, n_nights_before, n_frames_before, n_nights_covered, flux_adu_per_s, snr
+FROM new_objects
+WHERE reason IS NULL;

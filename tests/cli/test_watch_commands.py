@@ -14,6 +14,9 @@ import pytest
 from watching_sky import CENTRE, LAST, MADE_BEFORE, Change, Sky, quiet_lake
 from watching_sky import sky as watched
 
+from skylake.cli.nightly_command import STAGES, NightlyOptions, NightlyOutcome, NightlyRun
+from skylake.flow.execution.cluster import Inline
+from skylake.flow.execution.run_progress import Silent
 from skylake.settings import Delivery, set_user_delivery, user_file
 from skylake.sky.sky_region import SkyRegion
 
@@ -157,3 +160,21 @@ def test_a_run_that_is_killed_while_it_delivers_delivers_later(
     set_user_delivery(root, "mine", Delivery(command=f"tee {out}"))
     assert well("aggregate", root, "alerts").out.endswith("aggregate: 1 alert of 1 watch list (mine)\n")
     assert len(json.loads(out.read_text())["alerts"]) == 1
+
+
+def test_the_stage_of_a_nightly_run_says_how_many_alerts_are_new(
+    watched: Sky, tmp_path: Path, well: Run
+) -> None:
+    root, out = watched.lake.root, tmp_path / "heard"
+    well("watch", "add", root, "mine", stars(watched, tmp_path), "--command", f"tee -a {out}")
+    watched.night(LAST, Change(stars={3: -0.4}))
+    watched.aggregate()
+    run = NightlyRun(
+        watched.lake, NightlyOptions("lab", (), root / "report"), Inline(), Silent(), NightlyOutcome()
+    )
+    for line in (["alerts: 1 alert of 1 watch list (mine)"], []):
+        run.outcome.lines.clear()
+        STAGES["aggregate"](run)
+        assert [one for one in run.outcome.lines if one.startswith("alerts")] == line
+    (alert,) = json.loads(out.read_text())["alerts"]
+    assert (alert["star"], alert["kind"], alert["night"]) == ("Nova", "brighter", LAST)

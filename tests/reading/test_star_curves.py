@@ -23,6 +23,7 @@ from skylake.errors import LakeError, UsageError
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.lake import Lake
 from skylake.reading.reader import LakeReader
+from skylake.sky.sky_region import SkyRegion
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,8 @@ def test_its_number_leads_to_it(lake: LakeReader, transient: dict[str, Any]) -> 
 def test_objects_of_a_camera_lead_to_the_curve_of_their_star(
     lake: LakeReader, transient: dict[str, Any]
 ) -> None:
-    objects = lake.sql("SELECT * FROM objects WHERE status = 'qualified' AND n_good >= 3").pandas()
+    objects = lake.objects().pandas()
+    objects = objects[objects["n_good"] >= 3]
     away = np.hypot(
         (objects["ra_deg"] - transient["ra_deg"]) * np.cos(np.radians(transient["dec_deg"])),
         objects["dec_deg"] - transient["dec_deg"],
@@ -84,9 +86,9 @@ def test_its_magnitudes_are_those_of_truth(lake: LakeReader, demo: Path, transie
 def test_a_star_of_the_catalog_beside_it_keeps_its_own_curve(
     lake: LakeReader, transient: dict[str, Any]
 ) -> None:
-    near = lake.objects(transient["ra_deg"], transient["dec_deg"], 600).pandas().iloc[0]
+    near = lake.objects(transient["ra_deg"], transient["dec_deg"], 600, matched=True).pandas().iloc[0]
     curve = lake.lightcurve(near.ra_deg, near.dec_deg)
-    assert (curve.object_id, curve.catalog) == (near.object_id, "simcat")
+    assert (curve.object_id, curve.catalog) == (near.ref_id, "simcat")
 
 
 def test_forced_measurements_are_not_made_up(lake: LakeReader, transient: dict[str, Any]) -> None:
@@ -152,22 +154,48 @@ def test_bins_and_phases(lake: LakeReader) -> None:
         lake.lightcurve(2, bins=1)  # type: ignore[call-overload]
 
 
-def test_objects_are_the_light_curves_of_a_cone(lake: LakeReader) -> None:
+def test_objects_of_a_cone_are_those_in_force_matched_or_new(lake: LakeReader) -> None:
     rows = lake.objects(197.31655, -19.82025, 1200)
     found = rows.pandas()
-    inside = lake["lightcurves"].pandas(["object_id", "n_points"], cone=(197.31655, -19.82025, 1200 / 3600))
-    assert sorted(found.object_id) == sorted(inside.object_id)
-    assert found.mag_median.dropna().is_monotonic_increasing
-    points = lake.lightcurve(2).pandas()
-    mine = found[found.object_id == 2].iloc[0]
-    assert (mine.mag_brightest, mine.mag_faintest) == (points.mag.min(), points.mag.max())
-    assert rows.units["mag_faintest"] == "mag" and rows.units["ra_deg"] == "deg"
-    some = lake.objects(197.31655, -19.82025, 1200, mag=(10.0, 12.0), least_points=3).pandas()
-    assert (
-        some.mag_median.between(10.0, 12.0).all()
-        and (some.n_points >= 3).all()
-        and 0 < len(some) < len(found)
+    (count,) = lake.sql("SELECT count(*) AS n FROM objects_in_force").arrow()["n"].to_pylist()
+    assert len(lake.objects()) == count >= len(found)
+    inside = (
+        lake["objects"].arrow(["object_id", "status"], cone=(197.31655, -19.82025, 1200 / 3600)).to_pylist()
     )
+    assert sorted(found.object_id) == sorted(
+        row["object_id"] for row in inside if row["status"] == "qualified"
+    )
+    assert found.mag_mean.dropna().is_monotonic_increasing and not {"status", "joined_to"} & set(rows.columns)
+    assert rows.units["mag_mean"] == "mag" and rows.units["ra_deg"] == "deg"
+    star = lake.lightcurve(2)
+    (mine,) = (row for row in rows.arrow().to_pylist() if row["ref_id"] == 2)
+    assert mine["n_matched"] == star.bands[0]["n_points"]
+    assert abs(mine["mag_mean"] - star.bands[0]["mag_median"]) < 0.1 + 3 * mine["mag_scatter"]
+    matched, new = (lake.objects(matched=one) for one in (True, False))
+    assert len(matched) + len(new) == count and len(new) > 0
+    some = lake.objects(197.31655, -19.82025, 1200, mag=(10.0, 12.0), least_detections=3).pandas()
+    assert some.mag_mean.between(10.0, 12.0).all() and 0 < len(some) < len(found)
+
+
+def test_objects_of_a_camera_a_band_and_a_coverage_map(lake: LakeReader, tmp_path: Path) -> None:
+    all_rows = lake.objects().arrow()
+    camera, band = all_rows["camera"][0].as_py(), all_rows["band"][0].as_py()
+    assert len(lake.objects(camera=camera)) == all_rows.num_rows
+    of_band = lake.objects(band=band).arrow()
+    assert set(of_band["band"].to_pylist()) == {band} and "more_bands" not in of_band.column_names
+    moc = tmp_path / "cone.txt"
+    moc.write_text(SkyRegion.of_cone(197.31655, -19.82025, 0.3).moc_text)
+    within = lake.objects(moc=moc).arrow()["object_id"].to_pylist()
+    inside = lake.objects(197.31655, -19.82025, 1080).arrow()["object_id"].to_pylist()
+    assert set(inside) <= set(within) and len(within) <= 1.4 * len(inside) < all_rows.num_rows
+    for options, words in (
+        ({"camera": "none"}, f"no objects of the camera 'none'; it has those of {camera}"),
+        ({"band": "Q"}, f"seen in the band 'Q'; their bands are {band}"),
+        ({"colour": 1}, "objects have no option 'colour'; they have moc"),
+        ({"ra": 10.0}, "a position is ra and dec"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            lake.objects(**options)  # type: ignore[arg-type]
 
 
 def test_a_check_star_is_constant_near_and_as_bright(lake: LakeReader) -> None:

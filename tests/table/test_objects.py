@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from skylake.core.sphere import apply_proper_motion, healpix_index, offset, separation_deg
 from skylake.schema import conform, empty_table, load
 from skylake.settings import Objects
-from skylake.table.objects import NightSeen, fold
+from skylake.table.objects import Folded, NightSeen, fold
 
 PLACES = st.sampled_from([(0.0, 0.0), (359.9999, 45.0), (0.0, 90.0), (77.0, -90.0), (200.0, -30.0)])
 NO_TARGETS = empty_table(load("targets"))
@@ -70,8 +70,8 @@ def night(number: int, rows: list[dict[str, Any]], place: tuple[float, float] | 
 def objects_of(
     nights: list[NightSeen], settings: Objects | None = None, targets: pa.Table = NO_TARGETS
 ) -> list[dict[str, Any]]:
-    made = fold(empty_table(load("objects")), nights, targets, settings or Objects(), "lab")
-    return list(made.to_pylist())
+    made = fold(Folded.nothing(), nights, targets, settings or Objects(), "lab")
+    return list(made.objects.to_pylist())
 
 
 @given(place=PLACES, seed=st.integers(0, 10_000), at=st.integers(0, 4))
@@ -114,8 +114,8 @@ def test_the_statistics_are_those_of_all_detections_and_nights_can_be_added_one_
     mean = off.mean(axis=0)
     true = offset(*place, np.hypot(*mean) / 3600.0, np.degrees(np.arctan2(*mean)))
     assert separation_deg(row["ra_deg"], row["dec_deg"], *true) * 3600.0 < 1e-4
-    first = fold(empty_table(load("objects")), nights[:at], NO_TARGETS, Objects(), "lab")
-    assert fold(first, nights[at:], NO_TARGETS, Objects(), "lab").to_pylist() == [row]
+    first = fold(Folded.nothing(), nights[:at], NO_TARGETS, Objects(), "lab")
+    assert fold(first, nights[at:], NO_TARGETS, Objects(), "lab").objects.to_pylist() == [row]
 
 
 def test_a_star_of_large_proper_motion_stays_one_object_with_and_without_a_match() -> None:
@@ -158,16 +158,69 @@ def test_what_is_seen_too_seldom_is_provisional_and_then_forgotten() -> None:
     assert [(row["status"], row["n_frames"]) for row in objects_of(late)] == [("provisional", 2)]
 
 
-def test_a_place_that_was_covered_before_is_known_from_the_objects_around() -> None:
-    around = [star(10.0 + 0.04 * (k % 5), 4.9 + 0.04 * (k // 5), k) for k in range(25)]
-    nights = [night(20240401 + k, around) for k in range(6)]
-    # Among them, beside them all, and far from them.
-    nights.append(night(20240407, [*around, cluster(10.05, 5.01), cluster(10.2, 5.0), cluster(10.8, 5.8)]))
+def test_a_place_counts_the_nights_in_which_frames_covered_it_up_to_the_edges_of_a_drifting_field() -> None:
+    # Each night looks a quarter of a degree farther east, at an image of two degrees.
+    nights = []
+    for k in range(7):
+        centre = 10.0 + 0.25 * k
+        stars = [star(centre + 0.3 * one, 5.0 + 0.2 * one, 10 * k + one + 5) for one in range(-3, 4)]
+        if k == 6:
+            stars += [cluster(10.53 + east, 5.6) for east in (0.0, 0.5, 1.15, 1.85)]
+        nights.append(night(20240401 + k, stars, (centre, 5.0)))
     # A field that was not observed before.
     nights.append(night(20240408, [cluster(50.0, 5.0)]))
     new = [row for row in objects_of(nights) if row["ref_id"] is None]
-    found = {round(row["ra_deg"], 2): (row["n_nights_before"], row["n_nights_covered"]) for row in new}
-    assert found == {10.05: (6, 1), 10.2: (0, 1), 10.8: (0, 1), 50.0: (0, 1)}
+    found = {
+        round(row["ra_deg"], 2): (row["n_nights_before"], row["n_frames_before"], row["n_nights_covered"])
+        for row in new
+    }
+    # The images end at 10.0 + 0.25 k + 1.004.
+    assert found == {
+        10.53: (6, 60, 1),
+        11.03: (5, 50, 1),
+        11.68: (3, 30, 1),
+        12.38: (0, 0, 1),
+        50.0: (0, 0, 1),
+    }
+
+
+def test_an_object_that_is_seen_in_two_bands_has_statistics_in_each() -> None:
+    random = np.random.default_rng(4)
+    nights, seen = [], {"V": [], "B": []}
+    for k in range(6):
+        # Some nights have both bands, most of one, and one has no magnitudes at all.
+        used = [("B",), ("V", "B"), ("V",), (), ("B", "V"), ("B",)][k]
+        kept: dict[str, dict[str, Any]] = {}
+        for band in used:
+            n = int(random.integers(3, 8))
+            mag, err = random.normal(12.0 + (band == "B"), 0.05, n), random.uniform(0.01, 0.05, n)
+            flux = 10.0 ** (-0.4 * (mag - 20.0))
+            seen[band].append((mag, err, flux))
+            kept[band] = band_columns(mag, err, flux)
+        columns = kept[used[0]] | {"band": used[0]} if used else {"band": None, "n_flux": 0, "n_good": 0}
+        more = [{"band": band} | kept[band] for band in used[1:]]
+        nested = {name: [one[name] for one in more] for name in more[0]} if more else None
+        nights.append(night(20240401 + k, [cluster(10.0, 5.0, 60000.0 + k, **columns, more_bands=nested)]))
+    (row,) = objects_of(nights)
+    assert row["band"] == "B" and row["more_bands"]["band"] == ["V"]
+    for band, own in (("B", row), ("V", {name: values[0] for name, values in row["more_bands"].items()})):
+        mag, err, flux = (np.concatenate(one) for one in zip(*seen[band], strict=True))
+        expected = band_columns(mag, err, flux)
+        assert {name: own[name] for name in expected} == pytest.approx(expected, rel=1e-9), band
+
+
+def band_columns(
+    mag: np.ndarray[Any, Any], err: np.ndarray[Any, Any], flux: np.ndarray[Any, Any]
+) -> dict[str, Any]:
+    """What clusters and objects say of fluxes and magnitudes in a band."""
+    weight = err**-2.0
+    mean = np.average(mag, weights=weight)
+    chi2, n = np.sum(weight * (mag - mean) ** 2), len(mag)
+    return {
+        "version": 1, "n_flux": n, "flux_adu_per_s": flux.mean(), "flux_scatter": flux.std(ddof=1), "n_good": n,
+        "mag_mean": mean, "mag_random_err": weight.sum() ** -0.5, "mag_systematic_err": 0.01, "mag_chi2": chi2,
+        "mag_scatter": np.sqrt(chi2 / weight.sum() * n / (n - 1)),
+    }  # fmt: skip
 
 
 def test_objects_that_nothing_separates_are_joined_and_pairs_that_are_seen_apart_are_not() -> None:

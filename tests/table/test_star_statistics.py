@@ -48,7 +48,7 @@ def views(rows: pa.Table) -> duckdb.DuckDBPyConnection:
     add_scatter_function(connection)
     connection.execute("CREATE TABLE star_statistics AS FROM rows")
     text = VIEWS.read_text()
-    first, next_one = text.index("CREATE VIEW star_variability"), text.index("CREATE VIEW new_objects")
+    first, next_one = text.index("CREATE VIEW star_variability"), text.index("CREATE VIEW objects_in_force")
     connection.execute(text[first:next_one])
     return connection
 
@@ -137,7 +137,7 @@ def test_candidates_are_the_variables_with_chances_of_constant_stars(match_rows:
         mag += np.where(star < 5, 0.05 * np.sin(2 * np.pi * mjd / 1.7), 0.0)
         nights.append(night_of(match_rows, star, mjd, mag))
     connection = views(AGGREGATE.merge(nights))
-    found = connection.sql("FROM candidates ORDER BY object_id").fetchnumpy()
+    found = connection.sql("FROM variable_stars ORDER BY object_id").fetchnumpy()
     np.testing.assert_array_equal(found["object_id"], np.arange(5))
     assert np.all(found["false_alarm"] < 1e-4 / n_stars) and np.all(found["n_judged"] == n_stars)
     assert np.all(np.abs(found["noise_excess"] - 0.035) < 0.015)
@@ -149,4 +149,4 @@ def test_a_night_without_good_points_leaves_a_row_and_no_view(match_rows: MakeRo
     )
     assert rows.num_rows == 1 and rows["n_points"][0].as_py() == 3 and rows["sum_mag"][0].as_py() is None
     assert views(rows).sql("FROM star_variability").fetchall() == []
-    assert views(rows).sql("FROM candidates").fetchall() == []
+    assert views(rows).sql("FROM variable_stars").fetchall() == []

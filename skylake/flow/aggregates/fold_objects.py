@@ -1,7 +1,7 @@
-"""The job of the table ``objects``: add the clusters of new nights to the objects of each camera.
+"""The job of the tables ``objects`` and ``coverage``: add new nights to the objects of each camera, and to its sky.
 
-A part holds the objects of a camera, and its inputs say of which nights, one after the other. Later nights are added.
-If one of its nights was replaced or removed, or another came between them, the objects are made anew from all nights.
+A part of each is of one camera, and its inputs say of which nights, one after the other. Later nights are added.
+If one of these was replaced or removed, or another came between them, both are made anew from all nights.
 """
 
 from __future__ import annotations
@@ -29,9 +29,13 @@ from skylake.lake.storage.slices import Slice, read_files
 from skylake.schema import load
 from skylake.settings import Objects
 from skylake.sky.pixels import PixelTree
-from skylake.table.objects import FRAME_COLUMNS, NAME, TARGET_COLUMNS, NightSeen, fold
+from skylake.table.coverage import NAME as COVERAGE
+from skylake.table.object_identities import Identities, identities
+from skylake.table.objects import FRAME_COLUMNS, NAME, TARGET_COLUMNS, Folded, NightSeen, fold
 
 _CLUSTERS = "clusters"
+#: The tables that are made together.
+_MADE = (NAME, COVERAGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +72,27 @@ class PlannedObjects:
         """The parts of other derived tables that it is made from, as (table, part)."""
         return [(_CLUSTERS, frames.name) for frames, _ in self.nights]
 
-    def why(self, held: Part | None, lost: Sequence[str]) -> Why | None:
-        """Return why the part is out of date; None if it is not."""
-        why = why_stale(held, self.inputs, load(NAME).sha256)
-        return why or (Why.LOST if self.name in lost else None)
+    def why(self, snapshot: Snapshot) -> Why | None:
+        """Return why the parts are out of date; None if they are not."""
+        for table in _MADE:
+            version = snapshot.version(table)
+            why = why_stale(version.part(self.name), self.inputs, load(table).sha256)
+            if why is not None or self.name in version.lost():
+                return why or Why.LOST
+        return None
 
-    def n_known(self, held: Part | None, lost: Sequence[str]) -> int:
-        """Return how many nights, from the first, are in the part of the lake as they are now."""
-        if held is None or held.name in lost or held.schema_sha256 != load(NAME).sha256:
+    def n_known(self, snapshot: Snapshot) -> int:
+        """Return how many nights, from the first, are in both parts of the lake as they are now."""
+        held = []
+        for table in _MADE:
+            version = snapshot.version(table)
+            part = version.part(self.name)
+            if part is None or self.name in version.lost() or part.schema_sha256 != load(table).sha256:
+                return 0
+            held.append(part.inputs)
+        before = held[0].get("nights")
+        if held[0] != held[1] or held[0].get("configuration") != self.inputs["configuration"]:
             return 0
-        if held.inputs.get("configuration") != self.inputs["configuration"]:
-            return 0
-        before = held.inputs.get("nights")
         return self.chain.index(before) + 1 if before in self.chain else 0
 
 
@@ -89,7 +102,8 @@ class _Job:
 
     camera: str
     inputs: dict[str, str]
-    known: Sequence[Slice]
+    objects: Sequence[Slice]
+    coverage: Sequence[Slice]
     nights: Sequence[tuple[int, Sequence[Slice], Sequence[Slice]]]
     targets: Sequence[Slice]
     settings: Objects
@@ -125,19 +139,21 @@ def _chain(nights: Sequence[tuple[Part, Part | None]]) -> Iterator[str]:
 
 
 def stale_objects(sources: PlanSources) -> dict[str, tuple[PlannedObjects | None, Why | None]]:
-    """Return the planned part of each camera, None where it is not wanted any more, and why it is out of date."""
-    version = sources.snapshot.version(NAME)
-    held, lost = version.parts, version.lost()
+    """Return what is planned of each camera, None where it is not wanted any more, and why it is out of date."""
+    snapshot = sources.snapshot
     found: dict[str, tuple[PlannedObjects | None, Why | None]] = {
-        one.name: (one, one.why(held.get(one.name), tuple(lost))) for one in plan_objects(sources)
+        one.name: (one, one.why(snapshot)) for one in plan_objects(sources)
     }
-    return found | dict.fromkeys(held.keys() - found.keys(), (None, Why.ORPHANED))
+    held = set().union(*(snapshot.parts(table) for table in _MADE))
+    return found | dict.fromkeys(held - found.keys(), (None, Why.ORPHANED))
 
 
 def refresh_objects(
     lake: Lake, sources: PlanSources, workers: Workers, progress: Progress
 ) -> tuple[int, int, int]:
-    """Bring the objects of all cameras up to date, in one commit.
+    """Bring the objects of all cameras, and what they cover, up to date, in one commit.
+
+    A line of the progress says of each camera what has become of its objects.
 
     Returns
     -------
@@ -156,7 +172,9 @@ def refresh_objects(
     commit = Commit(f"aggregate {NAME}", "-", base=snapshot.number)
     commit.configure(one.configuration for one in stale)
     for name in gone:
-        commit.remove(NAME, name)
+        for table in _MADE:
+            if name in snapshot.parts(table):
+                commit.remove(table, name)
     with lake.stage(f"read-{NAME}") as place, lake.stage(f"aggregate-{NAME}") as staging:
         jobs = [_job(lake, snapshot, one, place / one.name, workers, progress) for one in stale]
         task = dask.delayed(make_objects, pure=False)
@@ -164,19 +182,20 @@ def refresh_objects(
         makers = [partial(task, job, staging) for job in jobs]
         results = run_in_windows(workers, makers, lambda *_: progress.advance())
         progress.end()
-        for result in results:
-            made = value_of(result, "the objects could not be made", "fix that and run again")
-            commit.replace(made, staging)
+        found = [value_of(one, "the objects could not be made", "fix that and run again") for one in results]
+        for parts, _ in found:
+            for part in parts:
+                commit.replace(part, staging / part.table)
         lake.commit(commit)
+    for _, counts in found:
+        progress.line(counts.line)
     return len(stale), len(gone), len(state) - len(stale) - len(gone)
 
 
 def _job(
     lake: Lake, snapshot: Snapshot, planned: PlannedObjects, place: Path, workers: Workers, progress: Progress
 ) -> _Job:
-    version = snapshot.version(NAME)
-    held, lost = version.part(planned.name), tuple(version.lost())
-    n_known = planned.n_known(held, lost)
+    n_known = planned.n_known(snapshot)
     new = planned.nights[n_known:]
     names = [clusters.name for _, clusters in new if clusters is not None]
     copies = cut_crowded(snapshot, _CLUSTERS, names, place, workers, progress)
@@ -191,10 +210,14 @@ def _job(
         for one, other in new
     ]
     targets = TargetList.in_force(snapshot, planned.camera)
+    known: list[Sequence[Slice]] = [[], []]
+    if n_known:
+        versions = [snapshot.version(table) for table in _MADE]
+        known = [list(one.slices_of(one.parts[planned.name])) for one in versions]
     return _Job(
         planned.camera,
         planned.inputs,
-        list(version.slices_of(held)) if held is not None and n_known else [],
+        *known,
         nights,
         targets.slices if targets is not None else (),
         lake.settings.objects,
@@ -202,8 +225,8 @@ def _job(
     )
 
 
-def make_objects(job: _Job, staging: Path) -> Part:
-    """Make the objects of one camera; runs on a worker, which holds one night at a time."""
+def make_objects(job: _Job, staging: Path) -> tuple[list[Part], Identities]:
+    """Make the objects and the coverage of one camera; runs on a worker, which holds one night at a time."""
 
     def nights() -> Iterator[NightSeen]:
         good = pc.field("status") == Status.OK.value
@@ -211,7 +234,11 @@ def make_objects(job: _Job, staging: Path) -> Part:
             seen = read_files(_CLUSTERS, clusters)
             yield NightSeen(night, seen, read_files("frames", frames, FRAME_COLUMNS, good))
 
-    known = read_files(NAME, job.known)
+    known = Folded(read_files(NAME, job.objects), read_files(COVERAGE, job.coverage))
     targets = read_files("targets", job.targets, TARGET_COLUMNS)
-    rows = fold(known, nights(), targets, job.settings, job.camera)
-    return stage_part(rows, NAME, job.camera, staging, job.tree, job.camera, None, job.inputs)
+    made = fold(known, nights(), targets, job.settings, job.camera)
+    parts = [
+        stage_part(rows, table, job.camera, staging / table, tree, job.camera, None, job.inputs)
+        for table, rows, tree in ((NAME, made.objects, job.tree), (COVERAGE, made.coverage, None))
+    ]
+    return parts, identities(job.camera, known.objects, made.objects, len(job.nights))

@@ -97,7 +97,7 @@ def find_periods(
         The table.
     source : CurveSource
     region : SkyRegion or None
-        None takes the stars of the view ``candidates`` only.
+        None takes the stars of the view ``variable_stars`` only.
     search : PeriodSearch
     workers : Workers
     replace : bool
@@ -152,21 +152,21 @@ def _require_table(snapshot: Snapshot, source: CurveSource) -> None:
 
 
 def _candidates(snapshot: Snapshot, source: CurveSource) -> tuple[frozenset[Name], SkyRegion]:
-    """Return the stars of the view ``candidates``, and the places where they are.
+    """Return the stars of the view ``variable_stars``, and the places where they are.
 
     Raises
     ------
     LakeError
         If there are none.
     """
-    query = "SELECT camera, band, catalog, object_id, ra_deg, dec_deg FROM candidates"
+    query = "SELECT camera, band, catalog, object_id, ra_deg, dec_deg FROM variable_stars"
     with snapshot.duckdb() as connection:
         rows = connection.sql(query).to_arrow_table()
     names = zip(*(rows[name].to_pylist() for name in ("camera", "band", "catalog", "object_id")), strict=True)
     ra, dec = (rows[name].to_numpy() for name in ("ra_deg", "dec_deg"))
     if rows.num_rows == 0:
         raise LakeError(
-            f"{snapshot.layout.root}: no star varies beyond noise, by the view candidates; search all by --all"
+            f"{snapshot.layout.root}: no star varies beyond noise, by the view variable_stars; search all by --all"
         )
     return frozenset(names), SkyRegion(ranges_around(ra, dec, _REACH_ARCSEC, _CELL_ORDER))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from skylake.core.group_medians import group_medians
 from skylake.curves.night_changes import NightChanges, PastNights, night_changes
+from skylake.flow.watching.episodes import Episodes
 from skylake.flow.watching.night_tables import (
     DETECTED,
     KEY,
@@ -27,7 +28,7 @@ from skylake.flow.watching.watched_stars import Watched, comparison_stars, neare
 from skylake.lake import Snapshot
 from skylake.lake.storage.slices import read_files
 from skylake.lake.storage.watch_lists import WatchList
-from skylake.table.alerts import BRIGHTER, FAINTER
+from skylake.table.alerts import BRIGHTER, FAINTER, RETURNED
 from skylake.table.night_medians import NightMedians, night_medians
 
 Floats = npt.NDArray[np.float64]
@@ -46,6 +47,8 @@ class WatchedNight:
         Name of the part of the night by table: frames, zeropoints, matches, and of light curves that of frames.
     camera, night : str, int
     lists : tuple of WatchList
+    episodes : Episodes
+        Changes that have had an alert in earlier nights.
     """
 
     snapshot: Snapshot
@@ -53,6 +56,7 @@ class WatchedNight:
     camera: str
     night: int
     lists: tuple[WatchList, ...]
+    episodes: Episodes = field(default_factory=Episodes)
 
     @property
     def part(self) -> str:
@@ -98,7 +102,7 @@ def judge(night: WatchedNight, source: Source) -> Judged:
     watched = nearest_of_each(watched, stars.star) if watched else []
     rows = np.unique(np.array([one.row for one in watched], np.intp))
     medians = _medians(night, source, stars, rows)
-    own_nights = _nights_of(night, source, stars, rows)
+    own_nights = night.episodes.without(_nights_of(night, source, stars, rows))
     # A star in outburst is compared with stars that are as bright as it was.
     usual = np.asarray(group_medians(*_mags(past_of(own_nights, stars.rows.take(pa.array(rows))))))
     usual = np.where(np.isfinite(usual), usual, medians.mag)
@@ -115,32 +119,36 @@ def judge(night: WatchedNight, source: Source) -> Judged:
     return Judged(stars, watched, rows, medians, changes, _row_medians(counts))
 
 
-def changed(judged: Judged, measured: str) -> list[Row]:
-    """Return the alerts of stars that are brighter or fainter."""
+def changed(judged: Judged, measured: str, episodes: Episodes) -> list[Row]:
+    """Return the alerts of stars that are brighter or fainter, and of those that are as before again.
+
+    A star that stays changed has had its alert.
+    """
     found = []
     place = np.full(len(judged.stars), -1)
     place[judged.rows] = np.arange(len(judged.rows))
     changes = judged.changes
     for one in judged.watched:
         i = place[one.row]
-        enough = judged.medians.n_good[i] >= LEAST_GOOD
-        is_far = abs(changes.significance[i]) >= one.listed.sigma
-        if not (enough and is_far and abs(changes.difference[i]) >= one.listed.by_mag):
+        if judged.medians.n_good[i] < LEAST_GOOD or not np.isfinite(changes.significance[i]):
             continue
-        found.append(
-            described(judged, one, int(i))
-            | {
-                "kind": FAINTER if changes.difference[i] > 0 else BRIGHTER,
-                "measured": measured,
-                "past_mag": changes.past_mag[i],
-                "past_scatter": changes.past_scatter[i],
-                "n_past_nights": changes.n_nights[i],
-                "difference": changes.difference[i],
-                "difference_err": changes.difference_err[i],
-                "significance": changes.significance[i],
-                "false_alarm": changes.false_alarm[i],
-            }
-        )
+        is_far = abs(changes.significance[i]) >= one.listed.sigma
+        is_far &= abs(changes.difference[i]) >= one.listed.by_mag
+        row = described(judged, one, int(i)) | {
+            "kind": FAINTER if changes.difference[i] > 0 else BRIGHTER,
+            "measured": measured,
+            "past_mag": changes.past_mag[i],
+            "past_scatter": changes.past_scatter[i],
+            "n_past_nights": changes.n_nights[i],
+            "difference": changes.difference[i],
+            "difference_err": changes.difference_err[i],
+            "significance": changes.significance[i],
+            "false_alarm": changes.false_alarm[i],
+        }
+        if is_far and episodes.is_news(row, one.listed):
+            found.append(row)
+        elif not is_far and episodes.has_returned(row, one.listed):
+            found.append(row | {"kind": RETURNED})
     return found
 
 

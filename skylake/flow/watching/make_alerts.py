@@ -6,9 +6,10 @@ read whole, and what was once an alert stays when the past is calibrated anew.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from skylake.flow.execution.task_guard import value_of
 from skylake.flow.staleness import Why, why_stale
 from skylake.flow.watching.appeared_places import appeared, appeared_stars
 from skylake.flow.watching.changed_stars import Row, WatchedNight, changed, judge, names_of
+from skylake.flow.watching.episodes import COLUMNS, Episodes
 from skylake.flow.watching.night_frames import NightDetections, NightFrames
 from skylake.flow.watching.night_tables import DETECTED, FORCED, LEAST_GOOD
 from skylake.flow.watching.vanished_stars import vanished_by_force, vanished_from_frames
@@ -137,11 +139,12 @@ def _make(lake: Lake, workers: Workers, progress: Progress) -> tuple[int, int]:
     for name in gone:
         commit.remove(_TABLE, name)
     with lake.stage("aggregate-alerts") as staging:
-        progress.begin(_TABLE, len(stale))
-        task = dask.delayed(make_part, pure=False)
-        makers = [partial(task, one, staging) for one in stale]
+        progress.begin(_TABLE, len(_by_camera(stale)))
+        task = dask.delayed(make_parts, pure=False)
+        makers = [partial(task, one, staging) for one in _by_camera(stale)]
         for result in run_in_windows(workers, makers, lambda *_: progress.advance()):
-            commit.replace(value_of(result, "alerts could not be made", "fix that and run again"), staging)
+            for part in value_of(result, "alerts could not be made", "fix that and run again"):
+                commit.replace(part, staging)
         progress.end()
         lake.commit(commit)
     progress.line(
@@ -156,15 +159,33 @@ def orphans(snapshot: Snapshot) -> list[str]:
     return sorted(held.keys() - snapshot.parts("frames").keys()) if held else []
 
 
-def make_part(planned: PlannedAlerts, staging: Path) -> Part:
-    """Judge one night; runs on a worker."""
-    night = planned.night
+def _by_camera(planned: Sequence[PlannedAlerts]) -> list[list[PlannedAlerts]]:
+    """Return the nights of each camera in the order of time: an alert depends on those of earlier nights."""
+    nights = sorted(planned, key=lambda one: (one.night.camera, one.night.night))
+    return [list(some) for _, some in groupby(nights, key=lambda one: one.night.camera)]
+
+
+def make_parts(planned: Sequence[PlannedAlerts], staging: Path) -> list[Part]:
+    """Judge some nights of a camera, one after the other; runs on a worker."""
+    snapshot, camera = planned[0].night.snapshot, planned[0].night.camera
+    anew = {one.night.night for one in planned}
+    rows = snapshot.read(_TABLE, COLUMNS, lambda part: part.camera == camera and part.night not in anew)
+    alerts, parts = rows.to_pylist(), []
+    for one in planned:
+        night = replace(one.night, episodes=Episodes.of(alerts, one.night.night))
+        made = _judged(night, one.catalog)
+        alerts += made.select(list(COLUMNS)).to_pylist()
+        parts.append(stage_part(made, _TABLE, night.part, staging, None, camera, night.night, one.inputs))
+    return parts
+
+
+def _judged(night: WatchedNight, catalog: Path | None) -> pa.Table:
+    """Return the rows of a night: its alerts, and those of lists that were removed."""
     before = night.snapshot.read_part(_TABLE, night.part)
     lists = {one.name for one in night.lists}
     kept = before.filter(pc.invert(pc.is_in(before["watch_list"], pa.array(sorted(lists), pa.string()))))
-    rows = _settled(judge_night(night, planned.catalog), before)
-    made = pa.concat_tables([kept, alerts_table(rows, night.camera, night.night)])
-    return stage_part(made, _TABLE, night.part, staging, None, night.camera, night.night, planned.inputs)
+    rows = _settled(judge_night(night, catalog), before)
+    return pa.concat_tables([kept, alerts_table(rows, night.camera, night.night)])
 
 
 def judge_night(night: WatchedNight, catalog: Path | None) -> list[Row]:
@@ -178,14 +199,14 @@ def judge_night(night: WatchedNight, catalog: Path | None) -> list[Row]:
     """
     frames, detections = NightFrames.read(night), NightDetections.read(night)
     detected, forced = judge(night, DETECTED), judge(night, FORCED)
-    found = changed(detected, "detected")
+    found = changed(detected, "detected", night.episodes)
     # A star that was detected often enough is judged by that.
     sure = {
         (one.listed.name, *_star(detected.stars.rows, one.row))
         for one in detected.watched
         if detected.medians.n_good[np.searchsorted(detected.rows, one.row)] >= LEAST_GOOD
     }
-    others = [*changed(forced, "forced"), *vanished_by_force(forced)]
+    others = [*changed(forced, "forced", night.episodes), *vanished_by_force(forced, night.episodes)]
     found += [row for row in others if not names_of([row]) & sure]
     by_force = {
         _star(forced.stars.rows, row)

@@ -11,13 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.calibration.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS
-from skylake.core.sphere import unit_vectors
+from skylake.core.sphere import unit_vectors, within
 from skylake.flow.watching.changed_stars import WatchedNight
+from skylake.table.coverage import PLACE_COLUMNS, circle_deg
 from skylake.table.maps import region_holds
 
 Floats = npt.NDArray[np.float64]
 
-_COLUMNS = (*FRAME_COLUMNS, "mjd_mid", "s_region", "flux_limit", "fwhm_px", "pixel_scale_arcsec")
+_COLUMNS = tuple(dict.fromkeys((*FRAME_COLUMNS, "mjd_mid", "flux_limit", "fwhm_px", *PLACE_COLUMNS)))
 #: Part of the distance from its centre by which a frame is taken to be smaller than it is.
 _INSET = 0.03
 #: What is so much brighter than the limit of a frame (S/N 5) is found on it, magnitudes: half of the light.
@@ -41,9 +42,9 @@ class NightFrames:
     def read(cls, night: WatchedNight) -> NightFrames:
         """Read the frames of a night that have a zeropoint and a place."""
         zeros = night.read("zeropoints", [*ZEROPOINT_COLUMNS, "band"], pc.field("zp").is_valid())
-        placed = pc.field("s_region").is_valid() & pc.field("frame_id").isin(
-            zeros["frame_id"].combine_chunks()
-        )
+        placed = pc.field("ra_deg").is_valid() & pc.field("dec_deg").is_valid()
+        placed &= pc.field("pixel_scale_arcsec").is_valid()
+        placed &= pc.field("frame_id").isin(zeros["frame_id"].combine_chunks())
         frames = night.read("frames", _COLUMNS, placed).sort_by("frame_id")
         zeros = zeros.filter(pc.is_in(zeros["frame_id"], frames["frame_id"].combine_chunks()))
         return cls(frames, zeros.sort_by("frame_id"))
@@ -80,10 +81,17 @@ class NightFrames:
         return max(float(width), 1.5) * self.scale_arcsec
 
     def showing(self, ra_deg: Floats, dec_deg: Floats) -> npt.NDArray[np.bool_]:
-        """Return which frames show which positions, well inside of their edges; shape (n_frames, n)."""
-        regions = self.frames["s_region"].to_pylist()
-        shown = [region_holds(region, ra_deg, dec_deg, _INSET) for region in regions]
-        return np.array(shown, bool).reshape(len(regions), len(ra_deg))
+        """Return which frames show which positions, well inside of their edges; shape (n_frames, n).
+
+        A frame without an outline, as of the whole sky, shows a circle about its centre.
+        """
+        shown = [
+            region_holds(row["s_region"], ra_deg, dec_deg, _INSET)
+            if row["s_region"]
+            else within(row["ra_deg"], row["dec_deg"], (1.0 - _INSET) * circle_deg(row), ra_deg, dec_deg)
+            for row in self.frames.select(list(PLACE_COLUMNS)).to_pylist()
+        ]
+        return np.array(shown, bool).reshape(len(self.frames), len(ra_deg))
 
 
 @dataclass(frozen=True)

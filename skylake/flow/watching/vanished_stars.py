@@ -11,6 +11,7 @@ import pyarrow as pa
 from skylake.core.sphere import chord
 from skylake.curves.night_changes import LEAST_COMPARISON, LEAST_NIGHTS, PastNights
 from skylake.flow.watching.changed_stars import Judged, Row, WatchedNight, described, past_of, star_of
+from skylake.flow.watching.episodes import Episodes
 from skylake.flow.watching.night_frames import SURELY_MAG, NightDetections, NightFrames
 from skylake.flow.watching.night_tables import DETECTED, KEY, LEAST_GOOD, NightStars, past_nights
 from skylake.flow.watching.watched_stars import Watched, comparison_stars, nearest_of_each, watched_among
@@ -50,6 +51,7 @@ def vanished_from_frames(
     """
     ranges = merge_ranges(np.concatenate([one.ranges for one in night.lists]))
     rows = past_nights(night.snapshot, DETECTED, ranges, night.camera, night.night)
+    rows = night.episodes.without(rows)
     known = _each_once(rows)
     if not len(known) or not len(frames):
         return []
@@ -59,11 +61,11 @@ def vanished_from_frames(
     names = _keys(known.rows)
     watched = [one for one in watched if names[one.row] not in seen]
     past = past_of(rows, known.rows)
-    found = [_vanished(one, known, past, frames, detections, stars) for one in watched]
-    return [row for row in found if row is not None]
+    found = [(one, _vanished(one, known, past, frames, detections, stars)) for one in watched]
+    return [row for one, row in found if row is not None and night.episodes.is_news(row, one.listed)]
 
 
-def vanished_by_force(judged: Judged) -> list[Row]:
+def vanished_by_force(judged: Judged, episodes: Episodes) -> list[Row]:
     """Return the alerts of targets whose forced measurements have no significant flux any more."""
     stars, changes = judged.stars, judged.changes
     place = np.full(len(stars), -1)
@@ -81,11 +83,13 @@ def vanished_by_force(judged: Judged) -> list[Row]:
         fainter = limit[row] - changes.past_mag[i]
         if stars.has_mean[row] or not (significance >= one.listed.sigma and fainter >= one.listed.by_mag):
             continue
-        found.append(
+        row = (
             described(judged, one, int(i))
             | _against(changes.past_mag[i], scatter, int(changes.n_nights[i]), float(limit[row]))
             | {"kind": VANISHED, "measured": "forced", "mag": None, "significance": significance}
         )
+        if episodes.is_news(row, one.listed):
+            found.append(row)
     return found
 
 

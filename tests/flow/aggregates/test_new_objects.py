@@ -125,14 +125,25 @@ def test_a_transient_of_one_night_is_found_alone(
     season: tuple[Lake, dict[str, tuple[float, float]]],
 ) -> None:
     lake, places = season
-    aggregate(lake, ["clusters", "objects"], Inline())
+    # Candidates are variable stars too, of which these nights have none.
+    aggregate(lake, ["clusters", "star_statistics", "objects"], Inline())
     with lake.snapshot().duckdb() as connection:
         found = connection.sql("FROM new_objects").to_arrow_table().to_pylist()
-        assert connection.sql("SELECT count(*) FROM objects WHERE status = 'qualified'").fetchall()[0][0] > 50
+        assert connection.sql("SELECT count(*) FROM objects_in_force").fetchall()[0][0] > 50
+        (candidate,) = connection.sql("FROM candidates").to_arrow_table().to_pylist()
         connection.execute("SET VARIABLE new_nights = 2")
         assert connection.sql("FROM new_objects WHERE reason IS NULL").fetchall() == []
     (new,) = (row for row in found if row["reason"] is None)
     assert separation_deg(new["ra_deg"], new["dec_deg"], *places["transient"]) * 3600.0 < 1.0
+    assert (candidate["kind"], candidate["object_id"], candidate["camera"]) == (
+        "new",
+        new["object_id"],
+        "small",
+    )
+    assert (candidate["n_points"], candidate["n_nights_before"]) == (
+        new["n_detections"],
+        new["n_nights_before"],
+    )
     nights, at = [night for night, _ in good_nights(lake)], night_of(lake)
     before = sum(night < at for night in nights)
     assert (new["night_first"], new["n_nights"], new["n_nights_before"]) == (at, 1, before)

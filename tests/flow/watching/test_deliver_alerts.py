@@ -83,12 +83,16 @@ def test_a_command_gets_each_alert_once(rung: Sky, tmp_path: Path) -> None:
     sent = json.loads(call)
     assert (sent["watch_list"], sent["lake"], sent["is_test"]) == ("mine", str(rung.lake.root), False)
     assert sent["alerts"] == rung.alerts()
-    # A night that is judged again has the same alerts, and a new one is news.
+    # A night that is judged again has the same alerts; a further change is news, and so is a star that is as before.
     rung.night(LAST, Change(stars={3: -0.4, 20: 0.31}))
     rung.night(LAST + 1, Change(stars={3: -3.0}))
     rung.aggregate()
-    assert deliver_alerts(rung.lake).counts == {"mine": 1}
-    assert [row["night"] for row in json.loads(out.read_text().splitlines()[1])["alerts"]] == [LAST + 1]
+    assert deliver_alerts(rung.lake).counts == {"mine": 2}
+    news = json.loads(out.read_text().splitlines()[1])["alerts"]
+    assert {(row["night"], row["star"], row["kind"]) for row in news} == {
+        (LAST + 1, "3", "brighter"),
+        (LAST + 1, "20", "returned"),
+    }
 
 
 def test_a_command_that_fails_is_tried_again_by_the_next_run(rung: Sky, tmp_path: Path) -> None:

@@ -170,3 +170,59 @@ def test_the_report_names_what_has_changed(sky: Sky) -> None:
     assert "Alerts of watch lists" in text
     for said in ("brighter by 0.", "fainter than 14.75 mag", "appeared at 12.5"):
         assert said in text
+
+
+def test_a_star_that_stays_changed_rings_once_and_again_when_it_changes_or_returns(sky: Sky) -> None:
+    # An outburst that lasts longer than the nights before it, fades once and ends; and a second one.
+    course = [-1.0, -1.02, -0.98, -1.0, -1.0, -1.01, -0.5, -0.5, 0.0, 0.01, -1.0]
+    for step, change in enumerate(course):
+        sky.night(LAST + step, Change(stars={3: change}, gone=(30,) if 2 <= step < 7 else ()))
+    sky.watch(3, 30, 40)
+    sky.aggregate()
+    rung = [(row["night"] - LAST, row["star"], row["kind"]) for row in sky.alerts()]
+    assert sorted(rung) == [
+        (0, "3", "brighter"), (2, "30", "vanished"), (6, "3", "brighter"), (7, "30", "returned"),
+        (8, "3", "returned"), (10, "3", "brighter"),
+    ]  # fmt: skip
+    for row in sky.alerts():
+        if row["star"] == "3":
+            # What the star was before its first outburst is its past throughout.
+            assert row["past_mag"] == pytest.approx(sky.mag[3], abs=0.03)
+            assert row["difference"] == pytest.approx(course[row["night"] - LAST], abs=0.06)
+
+
+def test_night_by_night_the_same_alerts_are_made_as_all_at_once(sky: Sky) -> None:
+    course = [0.4, 0.4, 0.4, 0.0]
+    sky.watch(3, 20)
+    for step, change in enumerate(course):
+        sky.night(LAST + step, Change(stars={3: change}))
+        sky.aggregate()
+    each = [row["alert_id"] for row in sky.alerts()]
+    assert [(row["night"] - LAST, row["kind"]) for row in sky.alerts()] == [(0, "fainter"), (3, "returned")]
+    remove_watch_list(sky.lake.layout, "mine")
+    sky.watch(3, 20, by_mag=0.11)
+    sky.aggregate()
+    assert [row["alert_id"] for row in sky.alerts()] == each
+
+
+def test_each_band_is_compared_with_itself(sky: Sky) -> None:
+    both = ("V", "V", "V", "B", "B")
+    # In B all stars are half a magnitude fainter, as no catalog says.
+    redder = dict.fromkeys(range(64), 0.5)
+    for night in NIGHTS[-3:]:
+        sky.night(night, Change(bands=both, in_band={"B": redder}))
+    sky.night(LAST, Change(bands=both, in_band={"B": redder | {3: 0.1}, "V": {20: 0.4}}))
+    sky.watch(3, 20, 21)
+    sky.aggregate()
+    rung = {(row["star"], row["band"], row["kind"]) for row in sky.alerts()}
+    assert rung == {("3", "B", "brighter"), ("20", "V", "fainter")}
+    assert {row["n_past_nights"] for row in sky.alerts() if row["band"] == "B"} == {3}
+
+
+def test_a_fisheye_whose_frames_have_no_outline_rings_too(fisheye: Sky) -> None:
+    new = (CENTRE[0] + 2.0, CENTRE[1] + 2.0)
+    fisheye.night(LAST, Change(stars={3: -0.4, 60: 0.3}, gone=(30,), new=((*new, 12.0),)))
+    fisheye.watch(3, 30, 40, 60, new, radius_arcsec=600.0)
+    fisheye.aggregate()
+    rung = {(row["star"], row["kind"]) for row in fisheye.alerts()}
+    assert rung == {("3", "brighter"), ("60", "fainter"), ("30", "vanished"), (str(new), "appeared")}
