@@ -177,7 +177,7 @@ def _submission(snapshot: Snapshot, curve: dict[str, Any], star: str, options: L
     check_name = "" if check is None else str(check["object_id"])
     name = _name(curve, star, options)
     about = Submission(name, options.observer, {}, check_name, magnitudes_by_frame(check))
-    return submitted(snapshot, curve, str(options.form), about)
+    return submitted(snapshot, curve, str(options.form), about, options.version)
 
 
 def _write_picture(snapshot: Snapshot, curve: dict[str, Any], options: LightCurveOptions) -> None:

@@ -55,9 +55,12 @@ def kinds(measured: Measured | None) -> tuple[Measured, ...]:
 
 
 def named(rows: pa.Table) -> pa.Table:
-    """Return light curves of targets with the names that stars have in catalogs: a target of none has its own."""
-    others = [name for name in rows.column_names if name != "catalog"]
-    rows = rows.select(others).rename_columns({"origin": "catalog"})
+    """Return light curves of targets with the names that stars have in catalogs: a target of none has its own.
+
+    The catalog of the zeropoints is ``zp_catalog`` then.
+    """
+    rows = rows.rename_columns({"catalog": "zp_catalog"} if "catalog" in rows.column_names else {})
+    rows = rows.rename_columns({"origin": "catalog"})
     return rows.append_column("object_id", pc.coalesce(rows["ref_id"], rows["star_id"]))
 
 

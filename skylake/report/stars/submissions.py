@@ -10,24 +10,41 @@ import numpy as np
 
 from skylake.core.flags import SPOILED
 from skylake.errors import UsageError
+from skylake.report.stars.aavso_filters import UNFILTERED_CODES, aavso_filter
 from skylake.report.stars.which_star import which_star
 from skylake.revision import VERSION
 
 _MJD_ZERO = 2400000.5
 _MAG_PER_RELATIVE = 2.5 / np.log(10.0)
 _DETECTED_SNR = 5.0
-#: Letters of the AAVSO for bands.
-_FILTERS = {
-    **{name: name for name in "UBVRIJHK"},
-    "Rc": "R",
-    "Ic": "I",
-    "Ks": "K",
-    **{f"{survey}{band}": f"S{band.upper()}" for survey in ("", "SDSS_", "PS1_") for band in "ugriz"},
-    "y": "ZS",
-    "PS1_y": "ZS",
-}
 _LONGEST_NAME, _LONGEST_CHECK = 30, 20
 _AAVSO_COLUMNS = "NAME,DATE,MAG,MERR,FILT,TRANS,MTYPE,CNAME,CMAG,KNAME,KMAG,AMASS,GROUP,CHART,NOTES"
+
+
+@dataclass(frozen=True, slots=True)
+class FrameFacts:
+    """What is known of the frame of a measurement.
+
+    Attributes
+    ----------
+    airmass : float or None
+    filter_name : str or None
+    catalog : str
+        Of the comparison stars; empty if unknown.
+    survey : str
+        That of the catalog, as :func:`skylake.report.stars.aavso_filters.aavso_filter` takes it.
+    is_transformed : bool
+        Whether the colour of the star has been taken into account.
+    """
+
+    airmass: float | None = None
+    filter_name: str | None = None
+    catalog: str = ""
+    survey: str = ""
+    is_transformed: bool = False
+
+
+_UNKNOWN = FrameFacts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +57,23 @@ class Submission:
         Name of the star.
     observer : str
         Code of the observer.
-    airmass : mapping of int to float
-        Of frames.
+    frames : mapping of int to FrameFacts
+        By the identifier of the frame.
     check_name : str
         Constant star that was measured on the same frames; empty for none.
     check_mags : mapping of int to float
         Its magnitudes on frames.
-    is_transformed : bool
-        Whether the colour of the star has been taken into account.
     """
 
     name: str
     observer: str = ""
-    airmass: Mapping[int, float] = field(default_factory=dict)
+    frames: Mapping[int, FrameFacts] = field(default_factory=dict)
     check_name: str = ""
     check_mags: Mapping[int, float] = field(default_factory=dict)
-    is_transformed: bool = False
+
+    def frame(self, frame_id: int) -> FrameFacts:
+        """Return what is known of a frame."""
+        return self.frames.get(frame_id, _UNKNOWN)
 
 
 def aavso_text(curve: Mapping[str, Any], about: Submission) -> str:
@@ -92,17 +110,18 @@ def aavso_text(curve: Mapping[str, Any], about: Submission) -> str:
         magnitude = _aavso_magnitude(point)
         if magnitude is None:
             continue
-        frame = point["frame_id"]
+        frame = about.frame(point["frame_id"])
+        code = aavso_filter(point["band"], frame.filter_name, frame.survey)
         words = [
             about.name,
             f"{point['mjd_mid'] + _MJD_ZERO:.6f}",
             *magnitude,
-            _filter(point["band"]),
-            "YES" if about.is_transformed else "NO",
+            code,
+            "YES" if frame.is_transformed and code not in UNFILTERED_CODES else "NO",
             "STD,ENSEMBLE,na",
             about.check_name or "na",
-            _number(about.check_mags.get(frame), ".3f"),
-            _number(about.airmass.get(frame), ".3f"),
+            _number(about.check_mags.get(point["frame_id"]), ".3f"),
+            _number(frame.airmass, ".3f"),
             "na",
             chart,
             f"calibrated with all stars of {chart} on the frame; camera {point['camera']}",
@@ -140,15 +159,6 @@ def _require_plain(about: Submission) -> None:
         )
 
 
-def _filter(band: str) -> str:
-    try:
-        return _FILTERS[band]
-    except KeyError:
-        raise UsageError(
-            f"the AAVSO has no filter for the band {band}; choose the points of another by --band"
-        ) from None
-
-
 def etd_text(curve: Mapping[str, Any], about: Submission) -> str:
     """Return what the Exoplanet Transit Database takes: BJD (TDB), magnitude and random error, separated by blanks.
 
@@ -171,7 +181,7 @@ def exotic_text(curve: Mapping[str, Any], about: Submission) -> str:
     for point in points:
         flux = 10.0 ** (-0.4 * (point["mag"] - middle))
         error = flux * _random_err(point) / _MAG_PER_RELATIVE
-        airmass = _number(about.airmass.get(point["frame_id"]), ".4f", "1.0")
+        airmass = _number(about.frame(point["frame_id"]).airmass, ".4f", "1.0")
         lines.append(f"{point['bjd_tdb']:.7f},{flux:.6f},{error:.6f},{airmass}")
     return "\n".join(lines) + "\n"
 

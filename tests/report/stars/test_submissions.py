@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 
 from skylake.core.flags import SourceFlag
 from skylake.errors import UsageError
-from skylake.report.stars.submissions import Submission, aavso_text, etd_text, exotic_text
+from skylake.report.stars.submissions import FrameFacts, Submission, aavso_text, etd_text, exotic_text
 
-ABOUT = Submission("RR Lyr", "ABC", {0: 1.25}, "117", {0: 11.5, 1: 11.51}, True)
+APASS = FrameFacts(None, "V", "apass", "apass", True)
+ABOUT = Submission("RR Lyr", "ABC", {0: replace(APASS, airmass=1.25), 1: APASS}, "117", {0: 11.5, 1: 11.51})
 
 
 def point(number: int, mag: float | None, **more: Any) -> dict[str, Any]:
@@ -78,12 +80,16 @@ def test_what_the_aavso_would_refuse_is_refused_here(about: Submission, band: st
         aavso_text(curve(point(0, 9.0, band=band)), about)
 
 
-@pytest.mark.parametrize(
-    ("band", "letters"), [("R", "R"), ("g", "SG"), ("SDSS_r", "SR"), ("PS1_i", "SI"), ("K", "K")]
-)
-def test_bands_have_the_letters_of_the_aavso(band: str, letters: str) -> None:
-    _, (row,) = aavso(aavso_text(curve(point(0, 9.0, band=band)), ABOUT))
-    assert row["FILT"] == letters
+@pytest.mark.parametrize("is_transformed", [True, False])
+def test_only_measurements_through_a_filter_are_transformed(is_transformed: bool) -> None:
+    facts = {
+        0: FrameFacts(filter_name="V", is_transformed=is_transformed),
+        1: FrameFacts(filter_name="clear", is_transformed=is_transformed),
+    }
+    _, rows = aavso(aavso_text(curve(point(0, 9.0), point(1, 9.0)), Submission("X", "ABC", facts)))
+    assert [(row["FILT"], row["TRANS"]) for row in rows] == [
+        ("V", "YES" if is_transformed else "NO"), ("CV", "NO"),
+    ]  # fmt: skip
 
 
 def test_transits_are_given_with_random_errors_and_barycentric_times() -> None:
