@@ -248,6 +248,36 @@ def test_the_aavso_gets_the_check_star_of_each_frame(
     assert min(airmass) >= 1.0
 
 
+def test_many_stars_are_submitted_under_the_names_of_a_file(
+    lake: Path, sky: Path, tmp_path: Path, well: Run
+) -> None:
+    known = star(sky)
+    stars = tmp_path / "stars.csv"
+    stars.write_text(f"name,ra,dec\nRR Lyr,{known['ra_deg']},{known['dec_deg']}\n")
+    options = ("--stars", stars, "--format", "aavso", "--observer", "ABC", "--check", "none")
+    well("lc", lake, *options, "-o", f"{tmp_path}/curves/")
+    (report,) = (tmp_path / "curves").iterdir()
+    rows = [line.split(",") for line in report.read_text().splitlines() if not line.startswith("#")]
+    assert (
+        len(rows) == 8 and {row[0] for row in rows} == {"RR Lyr"} and {row[13] for row in rows} == {"simcat"}
+    )
+
+
+def test_star_and_check_star_are_both_detrended(lake: Path, sky: Path, well: Run) -> None:
+    known = int(star(sky)["star_id"])
+    options = ("--format", "aavso", "--observer", "ABC", "--name", "X Y", "--detrend", "ensemble")
+    text = well("lc", lake, known, *options).out
+    rows = [line.split(",") for line in text.splitlines() if not line.startswith("#")]
+    assert all(row[14].endswith("; detrended (ensemble)") for row in rows) and len(rows) == 8
+    check = rows[0][9]
+    of_check = rows_of(well("lc", lake, check, "--measured", "detected", "--detrend", "ensemble").out)
+    known_mags = {f"{float(row['mjd_mid']) + 2400000.5:.6f}": f"{float(row['mag']):.3f}" for row in of_check}
+    assert [row[10] for row in rows] == [known_mags.get(row[1], "na") for row in rows]
+    assert len(known_mags) >= 5 and any(
+        abs(float(row["mag"]) - float(row["mag_raw"])) > 1e-3 for row in of_check
+    )
+
+
 @pytest.mark.parametrize("form", ["etd", "exotic"])
 def test_transits_go_to_standard_output_too(form: str, lake: Path, sky: Path, well: Run) -> None:
     text = well("lc", lake, int(star(sky)["star_id"]), "--format", form).out
@@ -313,6 +343,16 @@ def test_a_folded_picture_has_its_panels(lake: Path, sky: Path, tmp_path: Path, 
         (["--all", "--cone", "1,89,10", "-o", "x.fits"], 2, "x.fits: many stars go to one file as .parquet"),
         (["--all", "--cone", "1,89,10", "-o", "x.csv"], 3, "no star there has a light curve"),
         (["--all", "--cone", "1,89,10", "--bin", "1h", "-o", "x.csv"], 3, "no star there has a light curve"),
+        (
+            ["STAR", "--format", "aavso", "--observer", "ABC"],
+            2,
+            "the AAVSO wants a name of the star, not a number",
+        ),
+        (
+            ["STAR", "5", "--name", "X"],
+            2,
+            "--name is that of one star; name several in a column name of the file",
+        ),
         (
             ["STAR", "--format", "aavso"],
             2,

@@ -17,7 +17,7 @@ from skylake.revision import VERSION
 _MJD_ZERO = 2400000.5
 _MAG_PER_RELATIVE = 2.5 / np.log(10.0)
 _DETECTED_SNR = 5.0
-_LONGEST_NAME, _LONGEST_CHECK = 30, 20
+_LONGEST_NAME, _LONGEST_CHECK, _LONGEST_CHART = 30, 20, 20
 _AAVSO_COLUMNS = "NAME,DATE,MAG,MERR,FILT,TRANS,MTYPE,CNAME,CMAG,KNAME,KMAG,AMASS,GROUP,CHART,NOTES"
 
 
@@ -80,8 +80,8 @@ def aavso_text(curve: Mapping[str, Any], about: Submission) -> str:
     """Return the AAVSO extended file format, version 1.2.
 
     Times are geocentric Julian dates (UTC) of mid-exposure, as the AAVSO wants them. All calibrating stars together
-    are the comparison star, ENSEMBLE. Errors are random and shared ones together. Forced measurements without a
-    detection are given as fainter than their limit; flagged points are left out.
+    are the comparison star, ENSEMBLE, and their catalog is the chart. Errors are random and shared ones together.
+    Forced measurements without a detection are given as fainter than their limit; flagged points are left out.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def aavso_text(curve: Mapping[str, Any], about: Submission) -> str:
     Raises
     ------
     UsageError
-        If there is no code of the observer, or a name or band that the format does not allow.
+        If there is no code of the observer, no name of the star, or a name or band that the format does not allow.
     """
     _require_plain(about)
     lines = [
@@ -105,7 +105,7 @@ def aavso_text(curve: Mapping[str, Any], about: Submission) -> str:
         f"# {about.name}: {which_star(curve)}",
         f"#{_AAVSO_COLUMNS}",
     ]
-    chart = curve["catalog"] if curve["catalog"] != "sources" else "na"
+    methods = {(one["camera"], one["band"]): one["detrended"] for one in curve.get("detrended", ())}
     for point in _good(curve):
         magnitude = _aavso_magnitude(point)
         if magnitude is None:
@@ -123,11 +123,23 @@ def aavso_text(curve: Mapping[str, Any], about: Submission) -> str:
             _number(about.check_mags.get(point["frame_id"]), ".3f"),
             _number(frame.airmass, ".3f"),
             "na",
-            chart,
-            f"calibrated with all stars of {chart} on the frame; camera {point['camera']}",
+            frame.catalog[:_LONGEST_CHART] or "na",
+            _notes(point, frame, code, methods.get((point["camera"], point["band"]))),
         ]
         lines.append(",".join(words))
     return "\n".join(lines) + "\n"
+
+
+def _notes(point: Mapping[str, Any], frame: FrameFacts, code: str, method: str | None) -> str:
+    """Return what the other fields do not say of a measurement."""
+    notes = [f"camera {point['camera']}"]
+    if frame.catalog:
+        notes.insert(0, f"calibrated with all stars of {frame.catalog} on the frame")
+    if point["band"] != code:
+        notes.append(f"band {point['band']}")
+    if method is not None:
+        notes.append(f"detrended ({method})")
+    return "; ".join(notes)
 
 
 def _aavso_magnitude(point: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -149,6 +161,11 @@ def _limit(point: Mapping[str, Any]) -> float | None:
 def _require_plain(about: Submission) -> None:
     if not about.observer.isalnum():
         raise UsageError("the AAVSO wants the code of the observer; give it, as in --observer ABC")
+    if about.name.isdigit():
+        raise UsageError(
+            f"{about.name}: the AAVSO wants a name of the star, not a number of a catalog; give it, as in --name "
+            '"RR Lyr", or for many stars in a column name of the file of --stars'
+        )
     if "," in about.name or len(about.name) > _LONGEST_NAME:
         raise UsageError(
             f"{about.name}: the AAVSO takes names up to {_LONGEST_NAME} letters; give one by --name"

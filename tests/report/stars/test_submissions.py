@@ -71,6 +71,7 @@ def test_flagged_points_are_no_measurements_and_faint_ones_are_limits() -> None:
         (Submission("x", "A,B"), "V", "--observer ABC"),
         (Submission("a star, mine", "ABC"), "V", "a star, mine: the AAVSO takes names up to 30 letters"),
         (Submission("x" * 31, "ABC"), "V", "up to 30 letters; give one by --name"),
+        (Submission("2", "ABC"), "V", "2: the AAVSO wants a name of the star, .* as in --name"),
         (Submission("x", "ABC", {}, "y" * 21), "V", "check stars up to 20 letters"),
         (Submission("x", "ABC"), "L", "no filter for the band L; choose the points of another by --band"),
     ],
@@ -78,6 +79,25 @@ def test_flagged_points_are_no_measurements_and_faint_ones_are_limits() -> None:
 def test_what_the_aavso_would_refuse_is_refused_here(about: Submission, band: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         aavso_text(curve(point(0, 9.0, band=band)), about)
+
+
+@pytest.mark.parametrize("catalog", ["sources", "detections", "gaia"])
+def test_the_chart_is_the_catalog_of_the_comparison_stars_not_of_the_star(catalog: str) -> None:
+    _, (first, second) = aavso(aavso_text(curve(point(0, 9.0), point(8, 9.0), catalog=catalog), ABOUT))
+    assert first["CHART"] == "apass"
+    assert first["NOTES"] == "calibrated with all stars of apass on the frame; camera cam"
+    assert (second["CHART"], second["NOTES"]) == ("na", "camera cam")
+
+
+def test_notes_say_what_the_fields_do_not() -> None:
+    facts = {0: FrameFacts(filter_name="clear", catalog="a_catalog_with_a_long_name")}
+    detrended = [{"camera": "cam", "band": "V", "detrended": "ensemble"}]
+    text = aavso_text(curve(point(0, 9.0), detrended=detrended), Submission("X", "ABC", facts))
+    _, (row,) = aavso(text)
+    assert row["CHART"] == "a_catalog_with_a_lon"
+    assert row["NOTES"].endswith(
+        "of a_catalog_with_a_long_name on the frame; camera cam; band V; detrended (ensemble)"
+    )
 
 
 @pytest.mark.parametrize("is_transformed", [True, False])
