@@ -174,7 +174,12 @@ def _submission(snapshot: Snapshot, curve: dict[str, Any], called: str, options:
     check = _check_star(snapshot, curve, options) if options.form == "aavso" else None
     check_name = "" if check is None else str(check["object_id"])
     about = Submission(_name(curve, called), options.observer, {}, check_name, magnitudes_by_frame(check))
-    return submitted(snapshot, curve, str(options.form), about, options.version)
+    text, n_left_out = submitted(snapshot, curve, str(options.form), about, options.version)
+    if n_left_out:
+        show.complain(
+            f"left out: {counted(n_left_out, 'point')} on frames without an airmass, which EXOTIC fits"
+        )
+    return text
 
 
 def _check_star(

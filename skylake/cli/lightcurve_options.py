@@ -96,6 +96,7 @@ class LightCurveOptions:
     start: _Moment | str | None = None
     end: _Moment | None = None
     band: str | None = None
+    camera: str | None = None
     flux: Any = "best"
     version: int | None = None
     width: float | None = None
@@ -131,7 +132,9 @@ class LightCurveOptions:
         end = self.end or _Moment()
         frames = frames_of_nights(snapshot, start.night, end.night)
         nights = None if self.width is None else night_errors(snapshot)
-        return PointChoice(start.mjd, end.mjd, frames, self.band, self.width, self.period, self.epoch, nights)
+        return PointChoice(
+            start.mjd, end.mjd, frames, self.band, self.width, self.period, self.epoch, nights, self.camera
+        )
 
     def stars(self) -> list[tuple[str, str]]:
         """Return what stars are called, and by what each is found: as it was written, or its position in a file.
@@ -233,6 +236,7 @@ _POINTS = [
     ),
     click.option("--to", "end", type=_time, metavar="NIGHT|TIME", help="Last night, or the end of the time."),
     click.option("--band", metavar="B", help="Only this band."),
+    click.option("--camera", metavar="C", help="Only this camera.", shell_complete=completion.cameras),
     click.option(
         "--flux",
         type=click.Choice(_FLUXES),

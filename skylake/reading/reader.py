@@ -278,8 +278,8 @@ class LakeReader:
         start, end : str, int, float, datetime or None
             Points from a night (20240407) or time (ISO 8601, UTC; or an MJD as a float) to another; both nights belong
             to it.
-        band : str or None
-            Only this band.
+        band, camera : str or None
+            Only this band or camera.
         bin_d : float or None
             Means in bins of so many days, as :func:`skylake.report.stars.time_bins.binned` describes; with a period in
             bins of the phase.

@@ -180,27 +180,70 @@ def etd_text(curve: Mapping[str, Any], about: Submission) -> str:
     """Return what the Exoplanet Transit Database takes: BJD (TDB), magnitude and random error, separated by blanks.
 
     The error that all points share is left out: it does not change the depth or time of a transit.
+
+    Raises
+    ------
+    UsageError
+        If there are several bands or cameras.
     """
+    _require_one_curve(curve)
     lines = [f"# {about.name}: {which_star(curve)}; BJD_TDB mag mag_random_err; skylake {VERSION}"]
     lines += [
-        f"{point['bjd_tdb']:.7f} {point['mag']:.5f} {_random_err(point):.5f}"
-        for point in _good(curve)
-        if point["mag"] is not None
+        f"{point['bjd_tdb']:.7f} {point['mag']:.5f} {_random_err(point):.5f}" for point in _magnitudes(curve)
     ]
     return "\n".join(lines) + "\n"
 
 
 def exotic_text(curve: Mapping[str, Any], about: Submission) -> str:
-    """Return a reduced light curve as EXOTIC reads it: BJD (TDB), flux relative to the median, its error, airmass."""
-    points = [point for point in _good(curve) if point["mag"] is not None]
+    """Return a reduced light curve as EXOTIC reads it: BJD (TDB), flux relative to the median, its error, airmass.
+
+    EXOTIC fits the airmass, so points without one are left out; :func:`n_without_airmass` counts them.
+
+    Raises
+    ------
+    UsageError
+        If there are several bands or cameras, or no point has an airmass.
+    """
+    _require_one_curve(curve)
+    points = [point for point in _magnitudes(curve) if _airmass(point, about) is not None]
+    if not points and n_without_airmass(curve, about):
+        raise UsageError(
+            "EXOTIC fits the airmass, and no frame of the star has one; give site.longitude_deg and "
+            "site.latitude_deg in the profile of the camera, and ingest the frames again"
+        )
     lines = [f"# {about.name}: {which_star(curve)}; BJD_TDB,FLUX,FLUX_ERR,AIRMASS; skylake {VERSION}"]
     middle = float(np.median([point["mag"] for point in points])) if points else 0.0
     for point in points:
         flux = 10.0 ** (-0.4 * (point["mag"] - middle))
         error = flux * _random_err(point) / _MAG_PER_RELATIVE
-        airmass = _number(about.frame(point["frame_id"]).airmass, ".4f", "1.0")
-        lines.append(f"{point['bjd_tdb']:.7f},{flux:.6f},{error:.6f},{airmass}")
+        lines.append(f"{point['bjd_tdb']:.7f},{flux:.6f},{error:.6f},{_airmass(point, about):.4f}")
     return "\n".join(lines) + "\n"
+
+
+def n_without_airmass(curve: Mapping[str, Any], about: Submission) -> int:
+    """Return the number of magnitudes on frames without an airmass."""
+    return sum(_airmass(point, about) is None for point in _magnitudes(curve))
+
+
+def _airmass(point: Mapping[str, Any], about: Submission) -> float | None:
+    airmass = about.frame(point["frame_id"]).airmass
+    return None if airmass is None or not np.isfinite(airmass) else float(airmass)
+
+
+def _magnitudes(curve: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the points with a magnitude that are not flagged."""
+    return [point for point in _good(curve) if point["mag"] is not None]
+
+
+def _require_one_curve(curve: Mapping[str, Any]) -> None:
+    """Refuse magnitudes that differ by more than what the star does."""
+    for name in ("band", "camera"):
+        found = sorted({str(point[name]) for point in _magnitudes(curve)})
+        if len(found) > 1:
+            raise UsageError(
+                f"a transit is one curve, and this star has {len(found)}, of the {name}s {' and '.join(found)}; "
+                f"choose one, as in --{name} {found[0]}"
+            )
 
 
 def _random_err(point: Mapping[str, Any]) -> float:
@@ -213,8 +256,8 @@ def _good(curve: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [point for point in curve["points"] if not point["flags"] & int(SPOILED)]
 
 
-def _number(value: float | None, form: str, otherwise: str = "na") -> str:
-    return otherwise if value is None or not np.isfinite(value) else format(value, form)
+def _number(value: float | None, form: str) -> str:
+    return "na" if value is None or not np.isfinite(value) else format(value, form)
 
 
 #: Formats of databases, by the name of the option.

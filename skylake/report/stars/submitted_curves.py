@@ -15,7 +15,7 @@ from skylake.lake.access.calibration_rows import calibration_rows
 from skylake.lake.storage.parts import Part
 from skylake.report.stars.constant_star import constant_star_near
 from skylake.report.stars.star_curves import CurveChoice, star_curve
-from skylake.report.stars.submissions import FORMATS, FrameFacts, Submission
+from skylake.report.stars.submissions import FORMATS, FrameFacts, Submission, n_without_airmass
 from skylake.sky.lake_catalogs import ReferenceCatalog
 
 #: In place of a check star.
@@ -25,8 +25,8 @@ _FRAME_COLUMNS = ("frame_id", "camera", "night", "airmass", "filter")
 
 def submitted(
     snapshot: Snapshot, curve: dict[str, Any], form: str, about: Submission, version: int | None = None
-) -> str:
-    """Return a light curve in the format of a database, with what is known of each frame.
+) -> tuple[str, int]:
+    """Return a light curve in the format of a database, and how many points it lacks for want of an airmass.
 
     Parameters
     ----------
@@ -44,7 +44,8 @@ def submitted(
     UsageError
         If the format needs something that is not given.
     """
-    return FORMATS[form](curve, replace(about, frames=_facts(snapshot, curve, version)))
+    known = replace(about, frames=_facts(snapshot, curve, version))
+    return FORMATS[form](curve, known), n_without_airmass(curve, known) if form == "exotic" else 0
 
 
 def check_star(

@@ -10,7 +10,15 @@ import pytest
 
 from skylake.core.flags import SourceFlag
 from skylake.errors import UsageError
-from skylake.report.stars.submissions import FrameFacts, Submission, aavso_text, etd_text, exotic_text
+from skylake.report.stars.chosen_points import PointChoice
+from skylake.report.stars.submissions import (
+    FrameFacts,
+    Submission,
+    aavso_text,
+    etd_text,
+    exotic_text,
+    n_without_airmass,
+)
 
 APASS = FrameFacts(None, "V", "apass", "apass", True)
 ABOUT = Submission("RR Lyr", "ABC", {0: replace(APASS, airmass=1.25), 1: APASS}, "117", {0: 11.5, 1: 11.51})
@@ -112,16 +120,41 @@ def test_only_measurements_through_a_filter_are_transformed(is_transformed: bool
     ]  # fmt: skip
 
 
+SEEN = Submission("X", "", {number: FrameFacts(1.0 + 0.25 * number) for number in range(3)})
+
+
 def test_transits_are_given_with_random_errors_and_barycentric_times() -> None:
     mags = [9.0, 9.0, 9.03]
     of = curve(
         *(point(number, mag) for number, mag in enumerate(mags)), point(9, 5.0, flags=int(SourceFlag.EDGE))
     )
-    etd = np.loadtxt(io.StringIO(etd_text(of, ABOUT)))
+    etd = np.loadtxt(io.StringIO(etd_text(of, SEEN)))
     assert etd.shape == (3, 3)
     assert etd[:, 0] == pytest.approx([2460000.751, 2460001.751, 2460002.751], abs=1e-6)
     assert etd[:, 1] == pytest.approx(mags) and etd[:, 2] == pytest.approx([0.01] * 3)
-    exotic = np.loadtxt(io.StringIO(exotic_text(of, ABOUT)), delimiter=",")
+    exotic = np.loadtxt(io.StringIO(exotic_text(of, SEEN)), delimiter=",")
     assert exotic[:, 1] == pytest.approx([1.0, 1.0, 10 ** (-0.4 * 0.03)], abs=1e-6)
     assert exotic[:, 2] == pytest.approx(exotic[:, 1] * 0.01 / 1.0857362, abs=1e-6)
-    assert exotic[:, 3].tolist() == [1.25, 1.0, 1.0]
+    assert exotic[:, 3].tolist() == [1.0, 1.25, 1.5] and n_without_airmass(of, SEEN) == 0
+
+
+@pytest.mark.parametrize("write", [etd_text, exotic_text])
+@pytest.mark.parametrize(("name", "other"), [("band", "B"), ("camera", "another")])
+def test_a_transit_is_of_one_band_and_camera(write: Any, name: str, other: str) -> None:
+    flagged = point(2, 9.0, flags=int(SourceFlag.EDGE)) | {name: other}
+    assert write(curve(point(0, 9.0), flagged), SEEN).count("\n") == 2
+    first, second = sorted(["V" if name == "band" else "cam", other])
+    two = curve(point(0, 9.0), point(1, 9.5) | {name: other}, bands=[])
+    words = f"this star has 2, of the {name}s {first} and {second}; .*--{name} {first}"
+    with pytest.raises(UsageError, match=words):
+        write(two, SEEN)
+    chosen = PointChoice(**{name: first}).chosen(two)
+    assert write(chosen, SEEN).count("\n") == 2
+
+
+def test_exotic_gets_no_point_whose_airmass_is_not_known() -> None:
+    of = curve(point(0, 9.0), point(1, 9.0), point(7, 9.0), point(8, None))
+    assert np.loadtxt(io.StringIO(exotic_text(of, SEEN)), delimiter=",")[:, 3].tolist() == [1.0, 1.25]
+    assert n_without_airmass(of, SEEN) == 1
+    with pytest.raises(UsageError, match=r"no frame of the star has one; give site\.longitude_deg"):
+        exotic_text(of, Submission("X", "", {0: FrameFacts(float("nan"))}))
