@@ -84,16 +84,20 @@ def test_a_light_curve_can_be_a_picture(
         (["--ra", "1", "--dec", "nan"], 2, "'--dec': 'nan'"),
         (["--ra", "1", "--dec", "1", "--radius", "nan"], 2, "'--radius': 'nan'"),
         (["--ra", "1", "--dec", "89"], 2, "there is no light curve within 60 arcsec of 1.0 89.0"),
-        (["--object", "5"], 2, "there is no light curve of the star 5; `skylake cone` finds stars"),
+        (
+            ["--object", "5"],
+            2,
+            "no light curve of the star 5, as simcat or the table objects call it; name it by its",
+        ),
         (
             ["--object", "5", "--from", "forced"],
             3,
             "the lake has no light curves of targets; `skylake ingest --redo`",
         ),
-        (["--object", "-5"], 2, "no light curve of the star -5;"),
-        (["--object", "BD+20 307"], 2, "no light curve of the star BD+20 307;"),
-        (["--object", "9" * 19], 2, f"no light curve of the star {'9' * 19};"),
-        (["--object", "9" * 40], 2, f"no light curve of the star {'9' * 40};"),
+        (["--object", "-5"], 2, "no light curve of the star -5, as"),
+        (["--object", "BD+20 307"], 2, "no light curve of the star BD+20 307, as"),
+        (["--object", "9" * 19], 2, f"no light curve of the star {'9' * 19}, as"),
+        (["--object", "9" * 40], 2, f"no light curve of the star {'9' * 40}, as"),
         (
             ["--object", "2", "--plot", "star.txt"],
             2,
@@ -135,7 +139,7 @@ def test_many_stars_are_one_table_or_a_file_each(
     both = curves[curves.object_id.isin(stars.star_id)].head(2)
     (tmp_path / "stars.csv").write_text("object_id\n" + "\n".join(map(str, both.object_id)) + "\n5\n")
     answer = skylake_command("lc", lake, "--stars", tmp_path / "stars.csv", "-o", tmp_path / "all.parquet")
-    assert answer.status == 1 and "no light curve of the star 5;" in answer.err
+    assert answer.status == 1 and "no light curve of the star 5, as" in answer.err
     table = pq.read_table(tmp_path / "all.parquet").to_pandas()
     assert table.groupby("object_id").size().to_dict() == dict(
         zip(both.object_id, both.n_points, strict=True)
@@ -371,7 +375,7 @@ def test_a_folded_picture_has_its_panels(lake: Path, sky: Path, tmp_path: Path, 
         (["STAR", "--from", "20300101"], 3, "is left; it has 8 from MJD 605"),
         (["STAR", "--flux", "psf"], 2, "the flux psf is measured of targets, and this star is none"),
         (["STAR", "--check", "STAR", "--plot", "x.png"], 2, "this is the star itself; name another, or none"),
-        (["RR Lyr"], 2, "there is no light curve of the star RR Lyr; `skylake cone`"),
+        (["RR Lyr"], 2, "there is no light curve of the star RR Lyr, as simcat or the table objects"),
     ],
 )
 def test_what_cannot_be_had_is_one_sentence(

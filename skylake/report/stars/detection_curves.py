@@ -46,6 +46,8 @@ class DetectedStar:
         dec_deg, one row.
     n_others : int
         How many other stars the detections within reach show.
+    link_arcsec : float
+        Another star is farther away than this.
     """
 
     ra_deg: float
@@ -54,6 +56,7 @@ class DetectedStar:
     radius_arcsec: float
     listed: pa.Table | None = None
     n_others: int = 0
+    link_arcsec: float = _LEAST_LINK_ARCSEC
 
 
 def detected_star(
@@ -65,7 +68,8 @@ def detected_star(
         return None
     fwhm = _fwhm_arcsec(snapshot, seen)
     east, north = _on_plane(seen, ra_deg, dec_deg)
-    group = _groups(east, north, max(_LINK_FWHM * fwhm, _LEAST_LINK_ARCSEC))
+    link = max(_LINK_FWHM * fwhm, _LEAST_LINK_ARCSEC)
+    group = _groups(east, north, link)
     centres = [
         (np.median(east[group == one]), np.median(north[group == one])) for one in range(group.max() + 1)
     ]
@@ -78,7 +82,7 @@ def detected_star(
     ra, dec = _from_plane(centres[nearest], ra_deg, dec_deg)
     listed = _listed(snapshot, seen.filter(pa.array(mine)), ra, dec, _MATCH_FWHM * fwhm + reach_arcsec)
     n_others = int(np.count_nonzero(likely)) - int(likely[nearest])
-    return DetectedStar(ra, dec, float(distance[nearest]), float(away.max()) + 0.01, listed, n_others)
+    return DetectedStar(ra, dec, float(distance[nearest]), float(away.max()) + 0.01, listed, n_others, link)
 
 
 def _fwhm_arcsec(snapshot: Snapshot, seen: pa.Table) -> float:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.core.sphere import IntArray, separation_deg
+from skylake.errors import UsageError
 from skylake.lake import Snapshot
 from skylake.lake.access.curve_rows import Measured
 from skylake.lake.access.gathered_views import gather, needed
@@ -65,7 +66,7 @@ def named(rows: pa.Table) -> pa.Table:
 
 
 def rows_of_star(
-    snapshot: Snapshot, number: int, catalog: str | None, measured: Measured | None
+    snapshot: Snapshot, number: int, catalog: str | None, measured: Measured | None, is_unlisted: bool = False
 ) -> tuple[Measured, pa.Table] | None:
     """Return the light curves of a star by its identifier, and of which kind they are; None if there are none.
 
@@ -74,13 +75,21 @@ def rows_of_star(
     snapshot : Snapshot
     number : int
     catalog : str or None
-        None takes any.
+        None takes the only one that has such a star.
     measured : {'forced', 'detected'} or None
         None takes the forced ones of a star that has any.
+    is_unlisted : bool
+        Whether the star is known to be in no catalog: then only targets have light curves in the tables.
+
+    Raises
+    ------
+    UsageError
+        If several catalogs have a star of that number.
     """
-    searches = [_listed_at] if _is_unmatched(snapshot, number) else [_listed_at, _found_at]
-    for search in searches:
-        for kind in kinds(measured):
+    wanted = [kind for kind in kinds(measured) if kind == "forced" or not is_unlisted]
+    for search in (_listed_at, _found_at):
+        found: dict[Measured, pa.Table] = {}
+        for kind in wanted:
             chosen = _is_star(kind, number, catalog)
             index = search(snapshot, kind, number, chosen)
             if len(index) == 0:
@@ -89,8 +98,27 @@ def rows_of_star(
             index = np.unique(np.append(index, number) if kind == "forced" else index)
             rows = _rows_at(snapshot, kind, index).filter(chosen)
             if rows.num_rows:
-                return kind, rows
+                found[kind] = rows
+        if found:
+            _require_one(number, found)
+            return next(iter(found.items()))
     return None
+
+
+def _require_one(number: int, found: dict[Measured, pa.Table]) -> None:
+    """Refuse light curves of several stars."""
+    stars = {}
+    for kind, rows in found.items():
+        known = named(rows) if kind == "forced" else rows
+        names = ("catalog", "object_id", "ra_deg", "dec_deg")
+        for catalog, star, ra, dec in zip(*(known[name].to_pylist() for name in names), strict=True):
+            stars[catalog, star] = f"{catalog}:{star} at {ra:.5f} {dec:+.5f}"
+    if len(stars) > 1:
+        first, *_ = sorted(stars)
+        raise UsageError(
+            f"several catalogs have a star {number}: {' and '.join(stars[one] for one in sorted(stars))}; "
+            f"write which one, as in {first[0]}:{first[1]}"
+        )
 
 
 def _rows_at(snapshot: Snapshot, kind: Measured, index: IntArray) -> pa.Table:
@@ -107,12 +135,15 @@ def _is_star(kind: Measured, number: int, catalog: str | None) -> Any:
 
 
 def _listed_at(snapshot: Snapshot, kind: Measured, number: int, chosen: Any) -> IntArray:
-    """Return where the light curves of a star are by a table that has each star once."""
+    """Return where the light curves of a star are by tables that have each star once; without these by a search."""
+    if kind == "detected" and not any(map(snapshot.n_rows, (CURVE_TABLES[kind].listed, "objects"))):
+        return _found_at(snapshot, kind, number, chosen)
     listed = pc.field("ref_id") == number
     if kind == "forced":
         listed |= pc.field("star_id") == number
     found = snapshot.read(CURVE_TABLES[kind].listed, ["_healpix_29"], filter=listed)["_healpix_29"].to_numpy()
-    return found if len(found) or kind == "forced" else _by_objects(snapshot, number, chosen)
+    # A star that one catalog has in the list may be one of another catalog that has it not.
+    return found if kind == "forced" else np.union1d(found, _by_objects(snapshot, number, chosen))
 
 
 def _by_objects(snapshot: Snapshot, number: int, chosen: Any) -> IntArray:
@@ -132,12 +163,6 @@ def _by_objects(snapshot: Snapshot, number: int, chosen: Any) -> IntArray:
         near = stored_rows(snapshot, table.name, ranges, [table.number, table.catalog]).filter(chosen)
         found.append(near["_healpix_29"].to_numpy())
     return np.concatenate(found) if found else np.empty(0, np.int64)
-
-
-def _is_unmatched(snapshot: Snapshot, number: int) -> bool:
-    """Return whether a number is that of an object that no catalog has, which has no light curve in the tables."""
-    of_object = (pc.field("object_id") == number) & ~pc.field("ref_id").is_valid()
-    return snapshot.read("objects", ["object_id"], filter=of_object).num_rows > 0
 
 
 def _found_at(snapshot: Snapshot, kind: Measured, number: int, chosen: Any) -> IntArray:
