@@ -133,8 +133,7 @@ def _how_detrended(band: dict[str, Any]) -> str:
 def _table(snapshot: Snapshot, curve: dict[str, Any], options: LightCurveOptions) -> pa.Table:
     from skylake.reading.lightcurves import points_table
 
-    choice = options.point_choice(snapshot)
-    return choice.table(points_table(curve), choice.fold(curve))
+    return options.point_choice(snapshot).table(points_table(curve))
 
 
 def _write(
@@ -262,12 +261,12 @@ def export_stars(snapshot: Snapshot, stars: list[tuple[str, str]], options: Ligh
     return missing
 
 
-def _with_star(points: pa.Table, curve: dict[str, Any], star: str) -> pa.Table:
-    """Return points with columns that say whose they are, in front."""
+def _with_star(points: pa.Table, curve: dict[str, Any], star: str | None = None) -> pa.Table:
+    """Return points with columns that say whose they are, in front, and as what the star was asked for."""
     import pyarrow as pa
 
     n = points.num_rows
-    own = {"star": pa.array([star] * n, pa.string())}
+    own = {} if star is None else {"star": pa.array([star] * n, pa.string())}
     for name in ("object_id", "catalog", "ra_deg", "dec_deg", "measured"):
         own[name] = pa.array([curve[name]] * n)
     for number, (name, values) in enumerate(own.items()):
@@ -297,28 +296,31 @@ def export_field(snapshot: Snapshot, options: LightCurveOptions) -> None:
 
 
 def _tables_of_field(snapshot: Snapshot, region: SkyRegion, options: LightCurveOptions) -> Iterator[pa.Table]:
-    """Yield the points of all stars of a region: as the light curves have them, or star by star as they are wanted."""
+    """Yield the points of all stars of a region, some at a time; of rare choices star by star."""
     from skylake.cli.stream_tables import in_one_schema
-    from skylake.report.stars.field_export import field_points, field_stars
+    from skylake.report.stars.field_export import field_points, field_stars, star_tables
 
     choice, points = options.curve_choice, options.point_choice(snapshot)
-    if options.version is None and choice.flux == "best" and not points.width_d and not points.period_d:
-        return (points.rows(one) for one in field_points(snapshot, region, choice.measured))
+    if options.version is None and choice.flux in ("best", "calibrated"):
+        pieces = field_points(snapshot, region, choice.measured, choice.flux)
+        return in_one_schema(table for piece in pieces if (table := star_tables(piece, points)).num_rows)
     return in_one_schema(_star_by_star(snapshot, field_stars(snapshot, region, choice.measured), options))
 
 
-def _star_by_star(snapshot: Snapshot, stars: Iterable[int], options: LightCurveOptions) -> Iterator[pa.Table]:
+def _star_by_star(
+    snapshot: Snapshot, stars: Iterable[tuple[str, int]], options: LightCurveOptions
+) -> Iterator[pa.Table]:
     """Yield the points of stars as they are wanted; at the end say how many stars have none, and why the first."""
     from skylake.errors import LakeError
 
     lacking: list[str] = []
-    for star in stars:
+    for catalog, star in stars:
         try:
-            curve = _curve_of(snapshot, str(star), options)
+            curve = _curve_of(snapshot, f"{catalog}:{star}", options)
         except LakeError as error:
             lacking.append(str(error))
         else:
-            yield _with_star(_table(snapshot, curve, options), curve, str(star))
+            yield _with_star(_table(snapshot, curve, options), curve)
     if lacking:
         show.complain(
             f"left out: {counted(len(lacking), 'star')} of the field; the first, because {lacking[0]}"

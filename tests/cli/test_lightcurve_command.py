@@ -212,26 +212,40 @@ def test_a_field_is_exported_star_by_star(lake: Path, sky: Path, tmp_path: Path,
     assert counts == {f"simcat-{star}.csv": n for star, n in first.groupby("object_id").size().items()}
 
 
-def test_a_field_is_exported_as_each_star_would_be(lake: Path, sky: Path, tmp_path: Path, well: Run) -> None:
+@pytest.mark.parametrize("flux", ["best", "aper2"])
+def test_a_field_is_exported_as_each_star_would_be(
+    flux: str, lake: Path, sky: Path, tmp_path: Path, well: Run
+) -> None:
     known = star(sky)
-    choice = ("--bin", "1h", "--flux", "aper2", "--measured", "detected")
+    choice = ("--bin", "1h", "--period", "2.5h", "--flux", flux, "--measured", "detected")
     cone = f"{known['ra_deg']},{known['dec_deg']},200"
     well("lc", lake, "--all", "--cone", cone, *choice, "-o", tmp_path / "field.csv")
     found = rows_of((tmp_path / "field.csv").read_text())
-    stars = sorted({row["star"] for row in found})
+    stars = sorted({row["object_id"] for row in found})
     assert len(stars) > 2
     for name in (stars[0], stars[-1]):
         alone = rows_of(well("lc", lake, name, *choice).out)
-        assert [row["mag"] for row in found if row["star"] == name] == [row["mag"] for row in alone]
+        mine = [row for row in found if row["object_id"] == name]
+        assert [{column: row[column] for column in alone[0]} for row in mine] == alone and "phase" in alone[0]
 
 
-def test_the_whole_coverage_of_a_table_is_all_of_it(lake: Path, tmp_path: Path, well: Run) -> None:
+def test_the_whole_coverage_of_a_table_is_all_of_it_and_what_no_catalog_has(
+    lake: Path, tmp_path: Path, well: Run
+) -> None:
     snapshot = Lake(lake).snapshot()
     moc = snapshot.folder("lightcurves") / "coverage.fits"
     well("lc", lake, "--all", "--moc", moc, "-o", tmp_path / "all.csv")
-    with (tmp_path / "all.csv").open() as lines:
-        n_lines = sum(1 for _ in lines)
-    assert n_lines - 1 == sum(snapshot.merged("lightcurves", ["n_points"])["n_points"].to_pylist())
+    rows = rows_of((tmp_path / "all.csv").read_text())
+    listed = [row for row in rows if row["catalog"] != "sources"]
+    assert len(listed) == sum(snapshot.merged("lightcurves", ["n_points"])["n_points"].to_pylist())
+    new = [row for row in rows if row["catalog"] == "sources"]
+    objects = snapshot.pandas("objects")
+    unlisted = objects[(objects.status == "qualified") & objects.ref_id.isna()]
+    assert {int(row["object_id"]) for row in new} <= set(unlisted.object_id) and new
+    for number in {row["object_id"] for row in new}:
+        alone = rows_of(well("lc", lake, number).out)
+        mine = [row for row in new if row["object_id"] == number]
+        assert [row["mag"] for row in mine] == [row["mag"] for row in alone]
 
 
 def test_the_aavso_gets_the_check_star_of_each_frame(

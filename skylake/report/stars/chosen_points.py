@@ -95,10 +95,11 @@ class PointChoice:
         first = min(point["bjd_tdb"] for point in curve["points"])
         return Fold(self.period_d, first if self.epoch_bjd is None else self.epoch_bjd)
 
-    def table(self, points: pa.Table, fold: Fold | None) -> pa.Table:
-        """Return points with their phase, if there is a period, and in bins, if these have a width."""
-        if fold is not None:
-            points = with_phase(points, fold.period_d, fold.epoch_bjd)
+    def table(self, points: pa.Table) -> pa.Table:
+        """Return the points of a star with their phase, if there is a period, and in bins, if these have a width."""
+        if self.period_d is not None:
+            epoch = pc.min(points["bjd_tdb"]).as_py() if self.epoch_bjd is None else self.epoch_bjd
+            points = with_phase(points, self.period_d, epoch)
         return points if self.width_d is None else binned(points, self.width_d, self.period_d, self.nights)
 
 

@@ -15,6 +15,7 @@ from skylake.core.sphere import offset, separation_deg, tangent_basis, unit_vect
 from skylake.lake import Snapshot
 from skylake.lake.access.calibration_rows import calibration_rows
 from skylake.lake.cameras.camera_sites import sites_of
+from skylake.report.stars.seen_objects import SeenObject
 from skylake.table.lightcurves import lightcurves_table
 
 Floats = npt.NDArray[np.float64]
@@ -178,6 +179,23 @@ def detection_curve(
         calibrate_matches(rows, frames, zeropoints, flux),
         sites_of(snapshot.layout, rows["camera"].to_pylist()),
     )
+
+
+def object_rows(
+    snapshot: Snapshot, seen: SeenObject, flux: str | None = None, version: int | None = None
+) -> pa.Table | None:
+    """Return the light curves, one for each band, of an object that no catalog has.
+
+    The parameters beside the object, and the table, are those of :func:`detection_curve`. None if its detections turn
+    out to be of a star of a catalog, or no calibrated frame shows it.
+    """
+    star = detected_star(snapshot, seen.ra_deg, seen.dec_deg, seen.reach_arcsec)
+    if star is None or star.listed is not None or not snapshot.n_rows("zeropoints"):
+        return None
+    rows = detection_curve(snapshot, star, flux, version)
+    numbers = pa.array([seen.object_id] * rows.num_rows, pa.int64())
+    place = rows.schema.get_field_index("object_id")
+    return rows.set_column(place, rows.schema.field(place), numbers) if rows.num_rows else None
 
 
 def _one_per_frame(rows: pa.Table, star: DetectedStar) -> pa.Table:
