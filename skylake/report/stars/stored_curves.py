@@ -7,6 +7,8 @@ in the order of the sky: a star is first looked for in a small table that has it
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import numpy as np
@@ -138,12 +140,22 @@ def _listed_at(snapshot: Snapshot, kind: Measured, number: int, chosen: Any) -> 
     """Return where the light curves of a star are by tables that have each star once; without these by a search."""
     if kind == "detected" and not any(map(snapshot.n_rows, (CURVE_TABLES[kind].listed, "objects"))):
         return _found_at(snapshot, kind, number, chosen)
-    listed = pc.field("ref_id") == number
-    if kind == "forced":
-        listed |= pc.field("star_id") == number
-    found = snapshot.read(CURVE_TABLES[kind].listed, ["_healpix_29"], filter=listed)["_healpix_29"].to_numpy()
+    names = ["ref_id", "star_id"] if kind == "forced" else ["ref_id"]
+    found = _listed(snapshot, CURVE_TABLES[kind].listed, names, number, ["_healpix_29"])[
+        "_healpix_29"
+    ].to_numpy()
     # A star that one catalog has in the list may be one of another catalog that has it not.
     return found if kind == "forced" else np.union1d(found, _by_objects(snapshot, number, chosen))
+
+
+def _listed(snapshot: Snapshot, table: str, names: list[str], number: int, columns: list[str]) -> pa.Table:
+    """Return the rows of a table that have a number in one of some columns. Who asks for many reads it once."""
+    rows = snapshot.whole(table, [*names, *columns])
+    if rows is None:
+        same = reduce(or_, (pc.field(name) == number for name in names))
+        return snapshot.read(table, columns, filter=same)
+    is_same = reduce(pc.or_kleene, (pc.equal(rows[name], number) for name in names))
+    return rows.filter(is_same).select(columns)
 
 
 def _by_objects(snapshot: Snapshot, number: int, chosen: Any) -> IntArray:
@@ -152,7 +164,7 @@ def _by_objects(snapshot: Snapshot, number: int, chosen: Any) -> IntArray:
     Objects are where stars are now, and light curves where these were at the epoch of the catalog.
     """
     names = ["ref_ra_deg", "ref_dec_deg", "pm_ra_mas_yr", "pm_dec_mas_yr"]
-    objects = snapshot.read("objects", names, filter=pc.field("ref_id") == number)
+    objects = _listed(snapshot, "objects", ["ref_id"], number, names)
     table = CURVE_TABLES["detected"]
     found = []
     for ra, dec, *motion in zip(*(objects[name].to_pylist() for name in names), strict=True):
