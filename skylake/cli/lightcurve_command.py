@@ -107,13 +107,13 @@ def _say_what_it_is(curve: dict[str, Any], options: LightCurveOptions) -> None:
     if doubt := doubt_about_star(curve):
         show.complain(doubt)
     for sentence in best_fluxes(curve) if options.flux == "best" else ():
-        click.echo(f"{sentence}; --flux calibrated gives that of the zeropoints", err=True)
+        click.echo(f"{sentence} (--flux calibrated uses the flux of the zeropoints)", err=True)
     for band in curve.get("detrended", ()):
         click.echo(_how_detrended(band), err=True)
     if curve["catalog"] == "sources":
         click.echo(
-            f"no catalog has the star {curve['object_id']}: these are its detections, with magnitudes of a star of "
-            "the pivot colour; mag_systematic_err has the range of colours",
+            f"star {curve['object_id']} is in no catalog, so this is the light curve of its detections; its colour is "
+            "unknown: magnitudes assume the pivot colour, and mag_systematic_err allows for other colours",
             err=True,
         )
 

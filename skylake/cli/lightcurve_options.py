@@ -242,8 +242,8 @@ _POINTS = [
         type=click.Choice(_FLUXES),
         default="best",
         show_default=True,
-        help="Of forced measurements: best is the one in which stars of such a magnitude repeat best (table "
-        "repeatability), calibrated that of the zeropoints. Of detections: an aperture.",
+        help="Of forced measurements: best is the most repeatable flux for stars this bright (table repeatability), "
+        "calibrated that of the zeropoints. Of detections: an aperture.",
     ),
     click.option(
         "--version",

@@ -151,8 +151,8 @@ def detection_curve(
 ) -> pa.Table:
     """Return the light curves, one for each band, of a star that no catalog has.
 
-    Its magnitudes are those of a star of the pivot colour; the shared part of their errors has how far colours of the
-    stars of each frame are from it.
+    Its magnitudes assume the pivot colour; the shared part of their errors has how far colours of the stars of each
+    frame are from it.
 
     Parameters
     ----------
