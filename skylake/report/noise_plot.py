@@ -128,5 +128,5 @@ def _draw_best(axes: Axes, mag: Floats, found: dict[str, Floats]) -> None:
     if np.isfinite(found["scintillation"]).any():
         level = float(np.nanmedian(found["scintillation"]))
         axes.axhline(
-            level, ls=":", lw=1.2, color=GREY, label=f"scintillation at a usual site, {level:.1f} mmag"
+            level, ls=":", lw=1.2, color=GREY, label=f"scintillation, {level:.1f} mmag"
         )

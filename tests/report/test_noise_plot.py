@@ -39,7 +39,7 @@ def test_lines_are_those_of_the_table(nights: int) -> None:
     (axes,) = noise_against_magnitude(rows(nights), "title").axes
     assert axes.get_title(loc="left").endswith("points: hybrid1, hybrid2")
     lines = {line.get_label(): line for line in axes.lines}
-    assert "hybrid1" in lines and "scintillation at a usual site, 2.0 mmag" in lines
+    assert "hybrid1" in lines and "scintillation, 2.0 mmag" in lines
     model = lines["with fitted factor and floor"].get_ydata()
     low = np.arange(0, 4, 0.5)
     error = 10 ** (0.3 * low)
