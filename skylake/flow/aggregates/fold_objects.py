@@ -25,6 +25,7 @@ from skylake.flow.execution.task_guard import value_of
 from skylake.flow.forced.target_list import TargetList
 from skylake.flow.staleness import Why, why_stale
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
+from skylake.lake.storage.parts import stage_again
 from skylake.lake.storage.slices import Slice, read_files
 from skylake.schema import load
 from skylake.settings import Objects
@@ -85,11 +86,17 @@ class PlannedObjects:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What a worker makes the objects of a camera from: where its files are."""
+    """What a worker makes the objects of a camera from: where its files are.
+
+    ``held`` is the part with the objects of earlier nights, and ``folder`` its version of the table, if it has files
+    of its own; ``known`` says where its rows are.
+    """
 
     camera: str
     inputs: dict[str, str]
     known: Sequence[Slice]
+    held: Part | None
+    folder: Path
     nights: Sequence[tuple[int, Sequence[Slice], Sequence[Slice]]]
     targets: Sequence[Slice]
     settings: Objects
@@ -195,6 +202,8 @@ def _job(
         planned.camera,
         planned.inputs,
         list(version.slices_of(held)) if held is not None and n_known else [],
+        held if n_known and planned.name in version.fresh else None,
+        version.folder,
         nights,
         targets.slices if targets is not None else (),
         lake.settings.objects,
@@ -214,4 +223,7 @@ def make_objects(job: _Job, staging: Path) -> Part:
     known = read_files(NAME, job.known)
     targets = read_files("targets", job.targets, TARGET_COLUMNS)
     rows = fold(known, nights(), targets, job.settings, job.camera)
+    if job.held is not None:
+        # Where the night did not look, nothing has changed.
+        return stage_again(rows, job.held, job.folder, staging, job.tree, job.inputs)
     return stage_part(rows, NAME, job.camera, staging, job.tree, job.camera, None, job.inputs)
