@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.core.ids import config_sha256
@@ -25,6 +26,7 @@ from skylake.flow.execution.task_guard import value_of
 from skylake.flow.forced.target_list import TargetList
 from skylake.flow.staleness import Why, why_stale
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
+from skylake.lake.storage.parts import stage_again
 from skylake.lake.storage.slices import Slice, read_files
 from skylake.schema import load
 from skylake.settings import Objects
@@ -98,12 +100,18 @@ class PlannedObjects:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What a worker makes the objects of a camera from: where its files are."""
+    """What a worker makes the objects of a camera from: where its files are.
+
+    ``held`` is the part with the objects of earlier nights, and ``folder`` its version of the table, if it has files
+    of its own; ``objects`` and ``coverage`` say where the rows of both tables are.
+    """
 
     camera: str
     inputs: dict[str, str]
     objects: Sequence[Slice]
     coverage: Sequence[Slice]
+    held: Part | None
+    folder: Path
     nights: Sequence[tuple[int, Sequence[Slice], Sequence[Slice]]]
     targets: Sequence[Slice]
     settings: Objects
@@ -211,13 +219,16 @@ def _job(
     ]
     targets = TargetList.in_force(snapshot, planned.camera)
     known: list[Sequence[Slice]] = [[], []]
+    versions = [snapshot.version(table) for table in _MADE]
+    version = versions[0]
     if n_known:
-        versions = [snapshot.version(table) for table in _MADE]
         known = [list(one.slices_of(one.parts[planned.name])) for one in versions]
     return _Job(
         planned.camera,
         planned.inputs,
         *known,
+        version.part(planned.name) if n_known and planned.name in version.fresh else None,
+        version.folder,
         nights,
         targets.slices if targets is not None else (),
         lake.settings.objects,
@@ -237,8 +248,16 @@ def make_objects(job: _Job, staging: Path) -> tuple[list[Part], Identities]:
     known = Folded(read_files(NAME, job.objects), read_files(COVERAGE, job.coverage))
     targets = read_files("targets", job.targets, TARGET_COLUMNS)
     made = fold(known, nights(), targets, job.settings, job.camera)
-    parts = [
-        stage_part(rows, table, job.camera, staging / table, tree, job.camera, None, job.inputs)
-        for table, rows, tree in ((NAME, made.objects, job.tree), (COVERAGE, made.coverage, None))
-    ]
-    return parts, identities(job.camera, known.objects, made.objects, len(job.nights))
+    coverage = stage_part(
+        made.coverage, COVERAGE, job.camera, staging / COVERAGE, None, job.camera, None, job.inputs
+    )
+    return [_objects_part(job, made.objects, staging / NAME), coverage], identities(
+        job.camera, known.objects, made.objects, len(job.nights)
+    )
+
+
+def _objects_part(job: _Job, rows: pa.Table, staging: Path) -> Part:
+    """Write the objects; where the nights did not look nothing has changed, and what is there is linked."""
+    if job.held is not None:
+        return stage_again(rows, job.held, job.folder, staging, job.tree, job.inputs)
+    return stage_part(rows, NAME, job.camera, staging, job.tree, job.camera, None, job.inputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,22 @@ def test_a_night_that_goes_or_changes_makes_the_objects_anew(made: Lake) -> None
         made.commit(commit)
     refresh(made)
     assert checksum(made) == before
+
+
+def test_a_night_that_sees_nothing_writes_no_objects(made: Lake) -> None:
+    before = made.snapshot()
+    last = max(part.night or 0 for part in before.parts("frames").values())
+    night = int(f"{datetime.strptime(str(last), '%Y%m%d') + timedelta(days=1):%Y%m%d}")
+    commit = Commit("dark", "-")
+    with made.stage("dark") as staging:
+        rows = before.read("frames").slice(0, 0)
+        commit.replace(stage_part(rows, "frames", f"small-{night}", staging, None, "small", night), staging)
+        made.commit(commit)
+    refresh(made)
+    assert outdated(made)["objects"].why == {}
+    old, new = (snapshot.version("objects").whole_files() for snapshot in (before, made.snapshot()))
+    assert old
+    assert all(path.samefile(other) for path, other in zip(old, new, strict=True))
 
 
 def test_clusters_are_upstream_of_objects_and_both_verify(made: Lake) -> None:

@@ -10,11 +10,14 @@ import pytest
 from skylake.core.sphere import separation_deg
 from skylake.errors import LakeError
 from skylake.flow.aggregates import aggregate
+from skylake.flow.aggregates.plan import PlanSources
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.execution.run_progress import Silent
 from skylake.flow.forced.extend_targets import extend_targets
 from skylake.flow.forced.make_targets import TargetOptions, make_targets
+from skylake.flow.forced.target_list import bases
 from skylake.flow.ingest.backfill import backfill, lacking
+from skylake.flow.zeropoints.calibration_in_force import calibration_in_force
 from skylake.lake import Lake
 
 NIGHTS = [20241001, 20241002]
@@ -51,6 +54,12 @@ def test_new_objects_make_the_next_list_the_most_often_seen_first(listed: Lake) 
     listed.set("objects.new_targets", 1000)
     assert extend_targets(listed)[0].n_waiting == 0
     assert extend_targets(listed) == []
+    lists = listed.snapshot().parts("targets")
+    grown = {name: base.name for name, base in bases(lists.values()).items()}
+    assert grown == {"small-v2": "small-v1", "small-v3": "small-v2"}
+    sources = PlanSources(listed, calibration_in_force(listed))
+    checksums = [sources.catalog_checksums((one,)) for one in lists.values()]
+    assert checksums == [{"simcat": sources.catalogs["simcat"].checksum}] * 3
     # A list that the user makes gives what is at the place of an object its identifier.
     make_targets(listed, "small", TargetOptions(None, seen=10), Inline())
     user = listed.snapshot().pandas("targets").query("version == 4")
