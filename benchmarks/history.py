@@ -121,10 +121,10 @@ def main() -> None:
 def scenario(quick: bool) -> ArchiveScenario:
     """Return the nights: of a camera that points at a dozen fields."""
     return ArchiveScenario(
-        nights=31 if quick else 303,
+        nights=15 if quick else 303,
         first_night=20260101,
         frames_per_night=200,
-        stars=StarParams(per_frame=220 if quick else 2400),
+        stars=StarParams(per_frame=450 if quick else 2400),
         schedule=ScheduleParams(fields=11, target=(100.0, -25.0)),
         atmosphere=AtmosphereParams(cloudy_fraction=0.1),
     )
