@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -79,9 +80,9 @@ def _remade(snapshot: Snapshot, row: pa.Table, name: str | None, version: int | 
     """Return a light curve with the measurements of another flux or calibration."""
     camera, star, ra, dec = (row[one][0].as_py() for one in ("camera", "star_id", "ra_deg", "dec_deg"))
     ids = pc.struct_field(row["lightcurve"].combine_chunks(), "frame_id").flatten()
-    forced = snapshot.cone("forced_sources", ra, dec, _REACH_DEG)
-    mine = pc.and_(pc.equal(forced["camera"], camera), pc.equal(forced["star_id"], star))
-    forced = forced.filter(mine)
+    mine = (pc.field("camera") == camera) & (pc.field("star_id") == star)
+    names = columns_of_flux(snapshot.schema("forced_sources").names, name)
+    forced = snapshot.cone("forced_sources", ra, dec, _REACH_DEG, names, mine)
     catalog = row["catalog"][0].as_py()
     frames, zeropoints = calibration_rows(snapshot, forced, FORCED_FRAME_COLUMNS, catalog, version)
     known = (row[one][0].as_py() for one in ("ref_colour", "ref_colour_err"))
@@ -98,6 +99,12 @@ def _remade(snapshot: Snapshot, row: pa.Table, name: str | None, version: int | 
         number = pa.array([version], made["version"].type)
         made = made.set_column(made.schema.get_field_index("version"), "version", number)
     return finish(made)
+
+
+def columns_of_flux(names: Sequence[str], flux: str | None) -> list[str]:
+    """Return the columns of measurements without those of other fluxes; all for None."""
+    own = (f"flux_{flux}", f"flux_{flux}_err")
+    return [name for name in names if flux is None or name in own or not name.startswith("flux_")]
 
 
 def _places(known: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:

@@ -6,14 +6,17 @@ in the order of the sky: a star is first looked for in a small table that has it
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skylake.core.sphere import IntArray, separation_deg
+from skylake.core.sphere import INDEX_ORDER, IntArray, separation_deg
 from skylake.lake import Snapshot
 from skylake.lake.access.curve_rows import Measured
 from skylake.lake.access.gathered_views import gather, needed
@@ -25,6 +28,8 @@ _MORE_ARCSEC = 5.0
 SAME_ARCSEC = 3.0
 #: A star of a catalog has moved by no more since the epoch of the catalog: in general, and by its proper motion.
 _MOVED_ARCSEC, _LEAST_ARCSEC, _YEARS = 300.0, 2.0, 100.0
+#: Bits of the index that tell places within a cell of order 12, which is 51 arcseconds wide.
+_CELL_BITS = 2 * (INDEX_ORDER - 12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +80,9 @@ def rows_of_star(
     measured : {'forced', 'detected'} or None
         None takes the forced ones of a star that has any.
     """
-    searches = [_listed_at] if _is_unmatched(snapshot, number) else [_listed_at, _found_at]
-    for search in searches:
+    for search in (_listed_at, _found_at):
+        if search is _found_at and _is_unmatched(snapshot, number):
+            break
         for kind in kinds(measured):
             chosen = _is_star(kind, number, catalog)
             index = search(snapshot, kind, number, chosen)
@@ -105,11 +111,17 @@ def _is_star(kind: Measured, number: int, catalog: str | None) -> Any:
 
 def _listed_at(snapshot: Snapshot, kind: Measured, number: int, chosen: Any) -> IntArray:
     """Return where the light curves of a star are by a table that has each star once."""
-    listed = pc.field("ref_id") == number
-    if kind == "forced":
-        listed |= pc.field("star_id") == number
-    found = snapshot.read(CURVE_TABLES[kind].listed, ["_healpix_29"], filter=listed)["_healpix_29"].to_numpy()
+    names = ["ref_id", "star_id"] if kind == "forced" else ["ref_id"]
+    listed = reduce(or_, (pc.field(name) == number for name in names))
+    rows = _of_small(snapshot, CURVE_TABLES[kind].listed, ["_healpix_29", *names], listed)
+    found = rows["_healpix_29"].to_numpy()
     return found if len(found) or kind == "forced" else _by_objects(snapshot, number, chosen)
+
+
+def _of_small(snapshot: Snapshot, table: str, columns: list[str], chosen: Any) -> pa.Table:
+    """Return some rows of a table that has a star once, kept in memory for the next star unless it is too large."""
+    whole = snapshot.whole(table, columns)
+    return snapshot.read(table, columns, filter=chosen) if whole is None else whole.filter(chosen)
 
 
 def _by_objects(snapshot: Snapshot, number: int, chosen: Any) -> IntArray:
@@ -117,18 +129,32 @@ def _by_objects(snapshot: Snapshot, number: int, chosen: Any) -> IntArray:
 
     Objects are where stars are now, and light curves where these were at the epoch of the catalog.
     """
-    names = ["ref_ra_deg", "ref_dec_deg", "pm_ra_mas_yr", "pm_dec_mas_yr"]
-    objects = snapshot.read("objects", names, filter=pc.field("ref_id") == number)
+    names = ["_healpix_29", "ref_ra_deg", "ref_dec_deg", "pm_ra_mas_yr", "pm_dec_mas_yr"]
+    objects = _of_small(snapshot, "objects", ["ref_id", *names], pc.field("ref_id") == number)
+    # Few stars are at the border of a cell or move fast, and a cone takes some tenths of a second to import.
+    own = objects["_healpix_29"].to_numpy() >> _CELL_BITS
+    found = [_searched(snapshot, np.array([[one, one + 1]]) << _CELL_BITS, chosen) for one in own.tolist()]
+    if not any(map(len, found)):
+        found = [
+            _searched(snapshot, cone_ranges(ra, dec, _moved_arcsec(*motion) / 3600.0), chosen)
+            for ra, dec, *motion in zip(*(objects[name].to_pylist() for name in names[1:]), strict=True)
+            if ra is not None
+        ]
+    return np.concatenate([np.empty(0, np.int64), *found])
+
+
+def _searched(snapshot: Snapshot, ranges: IntArray, chosen: Any) -> IntArray:
+    """Return where the light curves of detections for which a condition holds are within ranges of the index."""
     table = CURVE_TABLES["detected"]
-    found = []
-    for ra, dec, *motion in zip(*(objects[name].to_pylist() for name in names), strict=True):
-        if ra is None:
-            continue
-        moved = _MOVED_ARCSEC if None in motion else _LEAST_ARCSEC + np.hypot(*motion) * _YEARS / 1000.0
-        ranges = cone_ranges(ra, dec, min(moved, _MOVED_ARCSEC) / 3600.0)
-        near = stored_rows(snapshot, table.name, ranges, [table.number, table.catalog]).filter(chosen)
-        found.append(near["_healpix_29"].to_numpy())
-    return np.concatenate(found) if found else np.empty(0, np.int64)
+    near = stored_rows(snapshot, table.name, ranges, [table.number, table.catalog])
+    return np.asarray(near.filter(chosen)["_healpix_29"].to_numpy(), np.int64)
+
+
+def _moved_arcsec(pm_ra: float | None, pm_dec: float | None) -> float:
+    """Return how far a star may have moved since the epoch of its catalog, given its proper motion, mas/yr."""
+    if pm_ra is None or pm_dec is None:
+        return _MOVED_ARCSEC
+    return min(_LEAST_ARCSEC + math.hypot(pm_ra, pm_dec) * _YEARS / 1000.0, _MOVED_ARCSEC)
 
 
 def _is_unmatched(snapshot: Snapshot, number: int) -> bool:
