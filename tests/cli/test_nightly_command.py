@@ -63,7 +63,7 @@ def test_a_night_goes_all_the_way_and_a_second_run_does_nothing(
     # Two nights are merged at once.
     assert [line.split()[0] for line in first.err.splitlines()] == ["ingest"] * 2 + ["calibrate"] * 2 + [
         "aggregate"
-    ] * 11 + ["compact"] * 12
+    ] * 12 + ["compact"] * 12
 
     before = well("status", new_lake, "--json").json
     again = well(
