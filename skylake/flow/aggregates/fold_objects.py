@@ -210,14 +210,15 @@ def _job(
         for one, other in new
     ]
     targets = TargetList.in_force(snapshot, planned.camera)
-    known: list[Sequence[Slice]] = [[], []]
+    known: dict[str, Sequence[Slice]] = dict.fromkeys(_MADE, ())
     if n_known:
-        versions = [snapshot.version(table) for table in _MADE]
-        known = [list(one.slices_of(one.parts[planned.name])) for one in versions]
+        versions = {table: snapshot.version(table) for table in _MADE}
+        known = {table: list(one.slices_of(one.parts[planned.name])) for table, one in versions.items()}
     return _Job(
         planned.camera,
         planned.inputs,
-        *known,
+        known[NAME],
+        known[COVERAGE],
         nights,
         targets.slices if targets is not None else (),
         lake.settings.objects,
