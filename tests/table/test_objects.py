@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skylake.core.sphere import apply_proper_motion, healpix_index, offset, separation_deg
+from skylake.resources import folder
 from skylake.schema import conform, empty_table, load
 from skylake.settings import Objects
 from skylake.table.object_identities import identities
@@ -209,6 +211,24 @@ def test_an_object_that_is_seen_in_two_bands_has_statistics_in_each() -> None:
         mag, err, flux = (np.concatenate(one) for one in zip(*seen[band], strict=True))
         expected = band_columns(mag, err, flux)
         assert {name: own[name] for name in expected} == pytest.approx(expected, rel=1e-9), band
+    rows = object_bands(fold(Folded.nothing(), nights, NO_TARGETS, Objects(), "lab").objects)
+    assert {one["band"]: one["mag_mean"] for one in rows} == {
+        "B": row["mag_mean"],
+        "V": row["more_bands"]["mag_mean"][0],
+    }
+
+
+def object_bands(objects: pa.Table) -> list[dict[str, Any]]:
+    """Rows of the view of that name."""
+    text = (folder("sql") / "duckdb" / "views.sql").read_text()
+    views = text[
+        text.index("CREATE VIEW objects_in_force") : text.index("-- Objects that no catalog star explains")
+    ]
+    with duckdb.connect() as connection:
+        connection.register("given", objects)
+        connection.execute("CREATE TABLE objects AS FROM given")
+        connection.execute(views)
+        return list(connection.sql("FROM object_bands").to_arrow_table().to_pylist())
 
 
 def band_columns(
