@@ -91,7 +91,7 @@ def join_bands(columns: Mapping[str, Any], table: str) -> dict[str, pa.Array]:
     """
     own, bands = np.asarray(columns["band"], object), bands_of(columns)
     made: dict[str, pa.Array] = {
-        "band": pa.array(np.where(own == "", None, own), pa.string()),
+        "band": pa.array(own, pa.string(), mask=own == ""),
         **{name: _chosen(columns, name, own, bands) for name in OF_BANDS},
     }
     others = [
@@ -138,7 +138,8 @@ def _array(values: npt.NDArray[Any], kind: pa.DataType) -> pa.Array:
 
 def main_band(columns: Columns) -> npt.NDArray[Any]:
     """Return the band of plain columns: the one that they had, or that of most magnitudes where this one has none."""
-    own, bands = columns["band"].copy(), bands_of(columns)
+    own: npt.NDArray[Any] = columns["band"].copy()
+    bands = bands_of(columns)
     if not bands:
         return own
     counts = np.column_stack([columns[in_band("n_good", band)] for band in bands])
@@ -161,7 +162,7 @@ def first_band(columns: Columns, preferred: list[str]) -> npt.NDArray[Any]:
     """
     bands = bands_of(columns)
     fluxes = np.column_stack([columns[in_band("n_flux", band)] for band in bands])
-    own = np.array(bands, object)[fluxes.argmax(axis=1)]
+    own: npt.NDArray[Any] = np.array(bands, object)[fluxes.argmax(axis=1)]
     for band in reversed(preferred):
         own[columns[in_band("n_good", band)] > 0] = band
     return own

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -12,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skylake.core.sphere import apply_proper_motion, healpix_index, offset, separation_deg
+from skylake.resources import folder
 from skylake.schema import conform, empty_table, load
 from skylake.settings import Objects
+from skylake.table.object_identities import identities
 from skylake.table.objects import Folded, NightSeen, fold
 
 PLACES = st.sampled_from([(0.0, 0.0), (359.9999, 45.0), (0.0, 90.0), (77.0, -90.0), (200.0, -30.0)])
@@ -207,6 +211,24 @@ def test_an_object_that_is_seen_in_two_bands_has_statistics_in_each() -> None:
         mag, err, flux = (np.concatenate(one) for one in zip(*seen[band], strict=True))
         expected = band_columns(mag, err, flux)
         assert {name: own[name] for name in expected} == pytest.approx(expected, rel=1e-9), band
+    rows = object_bands(fold(Folded.nothing(), nights, NO_TARGETS, Objects(), "lab").objects)
+    assert {one["band"]: one["mag_mean"] for one in rows} == {
+        "B": row["mag_mean"],
+        "V": row["more_bands"]["mag_mean"][0],
+    }
+
+
+def object_bands(objects: pa.Table) -> list[dict[str, Any]]:
+    """Rows of the view of that name."""
+    text = (folder("sql") / "duckdb" / "views.sql").read_text()
+    views = text[
+        text.index("CREATE VIEW objects_in_force") : text.index("-- Objects that no catalog star explains")
+    ]
+    with duckdb.connect() as connection:
+        connection.register("given", objects)
+        connection.execute("CREATE TABLE objects AS FROM given")
+        connection.execute(views)
+        return list(connection.sql("FROM object_bands").to_arrow_table().to_pylist())
 
 
 def band_columns(
@@ -272,3 +294,35 @@ def test_a_night_without_detections_counts_as_covered() -> None:
     assert [(row["n_nights"], row["n_nights_covered"], row["n_frames_covered"]) for row in rows] == [
         (1, 2, 20)
     ]
+
+
+def test_what_has_become_of_objects_is_counted() -> None:
+    first = [star(10.0, 5.0, 1), cluster(10.1, 5.0, n_detections=50), cluster(10.2, 5.0)]
+    # A star that is new, one beside another, and two detections that were matched with the neighbour.
+    second = [
+        star(10.0, 5.0, 1, 60001.0, n_switched=2), cluster(10.1, 5.0 + 6.0 / 3600.0, 60001.0, n_detections=4),
+        star(10.3, 5.0, 2, 60001.0), cluster(10.4, 5.0, 60001.0, n_detections=1),
+    ]  # fmt: skip
+    # Of two at one place the younger has moved to the other.
+    off = [(3.2, 40), (3.2, 40), (3.2, 40), (1.0, 400)]
+    later = [
+        [cluster(10.1, 5.0 + arcsec / 3600.0, 60002.0 + k, n_detections=n)]
+        for k, (arcsec, n) in enumerate(off)
+    ]
+    nights = [night(20240401 + k, rows, (10.1, 5.0)) for k, rows in enumerate((first, second, *later))]
+    states = [Folded.nothing()]
+    for some in (nights[:1], nights[1:2], nights[2:]):
+        states.append(fold(states[-1], some, NO_TARGETS, Objects(), "lab"))
+    steps = [identities("lab", one.objects, other.objects, 1) for one, other in pairwise(states)]
+    counts = [
+        (one.n_objects, one.n_new, one.n_split, one.n_joined, one.n_detections, one.n_switched)
+        for one in steps
+    ]
+    assert counts == [(3, 3, 0, 0, 60, 0), (5, 2, 1, 0, 14, 2), (4, 0, 0, 1, 520, 0)]
+    assert steps[0].line == (
+        "aggregate objects: lab has 3 objects, made from 1 night; 0 of 60 detections (0 %) are of another star"
+    )
+    assert steps[1].line.startswith(
+        "aggregate objects: lab has 5 objects, 2 new, 1 of them began beside another; 2 of"
+    )
+    assert "4 objects, 0 new, 1 turned out to be another; 0 of 520" in steps[2].line

@@ -218,17 +218,18 @@ def _job(
         for one, other in new
     ]
     targets = TargetList.in_force(snapshot, planned.camera)
-    known: list[Sequence[Slice]] = [[], []]
-    versions = [snapshot.version(table) for table in _MADE]
-    version = versions[0]
+    versions = {table: snapshot.version(table) for table in _MADE}
+    known: dict[str, Sequence[Slice]] = dict.fromkeys(_MADE, ())
     if n_known:
-        known = [list(one.slices_of(one.parts[planned.name])) for one in versions]
+        known = {table: list(one.slices_of(one.parts[planned.name])) for table, one in versions.items()}
+    objects = versions[NAME]
     return _Job(
         planned.camera,
         planned.inputs,
-        *known,
-        version.part(planned.name) if n_known and planned.name in version.fresh else None,
-        version.folder,
+        known[NAME],
+        known[COVERAGE],
+        objects.part(planned.name) if n_known and planned.name in objects.fresh else None,
+        objects.folder,
         nights,
         targets.slices if targets is not None else (),
         lake.settings.objects,
