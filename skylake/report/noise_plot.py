@@ -127,6 +127,4 @@ def _draw_best(axes: Axes, mag: Floats, found: dict[str, Floats]) -> None:
     axes.plot(mag, model, "-", lw=1.4, color=RED, label="with fitted factor and floor")
     if np.isfinite(found["scintillation"]).any():
         level = float(np.nanmedian(found["scintillation"]))
-        axes.axhline(
-            level, ls=":", lw=1.2, color=GREY, label=f"scintillation, {level:.1f} mmag"
-        )
+        axes.axhline(level, ls=":", lw=1.2, color=GREY, label=f"scintillation, {level:.1f} mmag")

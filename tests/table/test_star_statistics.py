@@ -105,7 +105,9 @@ def test_the_error_of_a_mean_holds_where_nights_differ(
     for night in range(8):
         mjd = 60_000 + night + np.tile(0.01 * np.arange(n_points), n_stars)
         offset = np.repeat(from_night_to_night * random.standard_normal(n_stars), n_points)
-        nights.append(night_of(match_rows, star, mjd, 12 + offset + ERROR * random.standard_normal(len(star))))
+        nights.append(
+            night_of(match_rows, star, mjd, 12 + offset + ERROR * random.standard_normal(len(star)))
+        )
     found = views(AGGREGATE.finish(AGGREGATE.merge(nights))).sql("FROM star_variability").fetchnumpy()
     pulls = (found["mag_mean"] - 12) / found["mag_mean_random_err"]
     assert abs(np.mean(pulls)) < 0.3 and 0.8 < np.std(pulls) < 1.2
