@@ -515,15 +515,16 @@ SELECT * EXCLUDE (status, joined_to) FROM objects WHERE status = 'qualified';
 -- Fluxes and magnitudes of objects in each band, one row per camera, object and band.
 CREATE VIEW object_bands AS
 SELECT
-    camera, object_id, ra_deg, dec_deg, band, version, n_flux, flux_adu_per_s, flux_scatter, n_good, mag_mean, mag_random_err,
-    mag_systematic_err, mag_chi2, mag_scatter
+    camera, object_id, ra_deg, dec_deg, band, version, n_flux, flux_adu_per_s, flux_scatter, n_good, n_good_nights, mag_mean,
+    mag_random_err, mag_systematic_err, mag_chi2, mag_chi2_nights, mag_scatter
 FROM objects_in_force
 UNION ALL
 SELECT
     camera, object_id, ra_deg, dec_deg, nullif(unnest(more_bands.band), '') AS band, unnest(more_bands.version),
     unnest(more_bands.n_flux), unnest(more_bands.flux_adu_per_s), unnest(more_bands.flux_scatter), unnest(more_bands.n_good),
-    unnest(more_bands.mag_mean), unnest(more_bands.mag_random_err), unnest(more_bands.mag_systematic_err),
-    unnest(more_bands.mag_chi2), unnest(more_bands.mag_scatter)
+    unnest(more_bands.n_good_nights), unnest(more_bands.mag_mean), unnest(more_bands.mag_random_err),
+    unnest(more_bands.mag_systematic_err), unnest(more_bands.mag_chi2), unnest(more_bands.mag_chi2_nights),
+    unnest(more_bands.mag_scatter)
 FROM objects_in_force;
 
 -- Objects that no catalog star explains, first seen in the last ten nights of their camera although frames had covered the

@@ -107,9 +107,11 @@ def test_the_statistics_are_those_of_all_detections_and_nights_can_be_added_one_
     off, weight = np.concatenate(all_off), err**-2.0
     centre = np.average(mag, weights=weight)
     chi2 = np.sum(weight * (mag - centre) ** 2)
+    of_nights = _chi2_of_nights(all_mag, all_err)
     expected = {
         "n_detections": len(flux), "flux_adu_per_s": flux.mean(), "flux_scatter": flux.std(ddof=1),
-        "mag_mean": centre, "mag_random_err": weight.sum() ** -0.5, "mag_chi2": chi2, "mag_systematic_err": 0.01,
+        "mag_mean": centre, "mag_chi2": chi2, "mag_systematic_err": 0.01, "n_good_nights": 4,
+        "mag_chi2_nights": of_nights, "mag_random_err": (max(of_nights / 3, 1) / weight.sum()) ** 0.5,
         "mag_scatter": np.sqrt(chi2 / weight.sum() * len(mag) / (len(mag) - 1)),
         "scatter_arcsec": np.sqrt(np.sum((off - off.mean(axis=0)) ** 2) / (2 * (len(off) - 1))),
         "n_nights": 4, "n_nights_covered": 4, "n_frames_covered": 40, "mjd_first": 60000.0,
@@ -209,7 +211,9 @@ def test_an_object_that_is_seen_in_two_bands_has_statistics_in_each() -> None:
     assert row["band"] == "B" and row["more_bands"]["band"] == ["V"]
     for band, own in (("B", row), ("V", {name: values[0] for name, values in row["more_bands"].items()})):
         mag, err, flux = (np.concatenate(one) for one in zip(*seen[band], strict=True))
-        expected = band_columns(mag, err, flux)
+        of_nights = _chi2_of_nights(*([night[place] for night in seen[band]] for place in (0, 1)))
+        expected = band_columns(mag, err, flux) | {"mag_chi2_nights": of_nights}
+        expected["mag_random_err"] *= max(of_nights / (len(seen[band]) - 1), 1.0) ** 0.5
         assert {name: own[name] for name in expected} == pytest.approx(expected, rel=1e-9), band
     rows = object_bands(fold(Folded.nothing(), nights, NO_TARGETS, Objects(), "lab").objects)
     assert {one["band"]: one["mag_mean"] for one in rows} == {
@@ -229,6 +233,36 @@ def object_bands(objects: pa.Table) -> list[dict[str, Any]]:
         connection.execute("CREATE TABLE objects AS FROM given")
         connection.execute(views)
         return list(connection.sql("FROM object_bands").to_arrow_table().to_pylist())
+
+
+def _chi2_of_nights(mag: list[np.ndarray[Any, Any]], err: list[np.ndarray[Any, Any]]) -> float:
+    weight = np.array([np.sum(one**-2.0) for one in err])
+    mean = np.array([np.average(m, weights=e**-2.0) for m, e in zip(mag, err, strict=True)])
+    return float(np.sum(weight * (mean - np.average(mean, weights=weight)) ** 2))
+
+
+@pytest.mark.parametrize("from_night_to_night", [0.0, 0.01])
+def test_the_error_of_a_mean_holds_where_nights_differ(from_night_to_night: float) -> None:
+    random, n_stars = np.random.default_rng(4), 60
+    nights = []
+    for number in range(10):
+        mag = 12.0 + np.hypot(from_night_to_night, 0.002) * random.standard_normal(n_stars)
+        nights.append(
+            night(
+                20240401 + number,
+                [
+                    cluster(
+                        10.0 + 0.1 * star, 5.0, 60000.0 + number, n_detections=5, band="V", version=1, n_good=5,
+                        mag_mean=one, mag_random_err=0.002, mag_systematic_err=0.01, mag_chi2=4.0,
+                        mag_scatter=0.005,
+                    )
+                    for star, one in enumerate(mag)
+                ],
+            )
+        )  # fmt: skip
+    rows = objects_of(nights)
+    pulls = np.array([(row["mag_mean"] - 12.0) / row["mag_random_err"] for row in rows])
+    assert len(rows) == n_stars and abs(pulls.mean()) < 0.4 and 0.75 < pulls.std() < 1.25
 
 
 def band_columns(
