@@ -99,7 +99,8 @@ class Episodes:
             return True
         if row["kind"] == VANISHED:
             # How faint it is now is not known, but at least so much.
-            return last["kind"] != VANISHED and row["difference"] - last["difference"] >= listed.by_mag
+            is_fainter = row["difference"] - last["difference"] >= listed.by_mag
+            return bool(last["kind"] != VANISHED and is_fainter)
         is_fainter = row["difference"] >= last["difference"]
         return not (last["kind"] == VANISHED and is_fainter) and _differ(row, last, listed)
 

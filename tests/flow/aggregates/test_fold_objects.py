@@ -177,9 +177,23 @@ def test_clusters_are_upstream_of_objects_and_both_verify(made: Lake) -> None:
     assert verify(open_facts(made.root, options), Inline(), options).failed == []
 
 
+def test_the_sky_that_was_covered_is_made_with_the_objects_and_without_it_both_are_made_anew(
+    made: Lake,
+) -> None:
+    sky, objects = made.snapshot().read("coverage"), checksum(made)
+    assert max(sky["n_nights"].to_pylist()) == N_NIGHTS
+    commit = Commit("drop", "-")
+    commit.remove("coverage", "small")
+    made.commit(commit)
+    assert outdated(made)["objects"].why == {"small": Why.NEW}
+    refresh(made)
+    assert made.snapshot().read("coverage").equals(sky) and checksum(made) == objects
+
+
 def test_forgetting_all_nights_of_a_camera_takes_its_objects_along(made: Lake) -> None:
     nights = [Batch("small", part.night or 0) for part in made.snapshot().parts("frames").values()]
     forget(made, find(made.snapshot(), [], nights), Inline())
     assert outdated(made)["objects"].why == {"small": Why.ORPHANED}
     report = aggregate(made, TABLES, Inline())
     assert (report.removed["objects"], made.snapshot().parts("objects")) == (1, {})
+    assert made.snapshot().parts("coverage") == {}
