@@ -33,7 +33,8 @@ def test_detrend_and_then_look_for_periods(own: Path, season: Season, well: Run)
     (row,) = well("sql", own, query, "--format", "json").json
     assert row["object_id"] == 1 and row["period_d"] == pytest.approx(season.wave_period, rel=0.01)
     assert "periods" in well("status", own).out
-    well("forget", own, "--table", "periods", "--yes")
+    for table in ("periods", "detrended"):
+        well("forget", own, "--table", table, "--yes")
 
 
 def test_one_star(own: Path, season: Season, well: Run, tmp_path: Path) -> None:
