@@ -18,7 +18,7 @@ from skylake.core.robust import MEAN_SHARE, SHARED_VARIANCE
 from skylake.curves.curve_block import CurveBlock, outlier_weights, row_medians, star_chunks
 from skylake.curves.external_parameters import ExternalParameters, parameter_terms
 from skylake.curves.red_noise import red_noise_factor
-from skylake.curves.signals import Signal
+from skylake.curves.signals import Harmonics, Signal
 
 Floats = npt.NDArray[np.float64]
 
@@ -196,14 +196,17 @@ def signal_range(curves: CurveBlock, signal: Signal, fit: Decorrelated) -> tuple
     Returns
     -------
     size, size_err : ndarray, shape (n_stars,)
-        Magnitudes; NaN for stars without a signal. The error follows from the covariance of all coefficients. Noise
-        makes the range of a wave larger by about its error squared over the range.
+        Magnitudes; NaN for stars without a signal. The error follows from the covariance of all coefficients. What
+        noise adds to the range of several harmonics is taken off, but for half an error where two minima are alike; of
+        a sinusoid it is about the square of the error over the range.
     """
     seen = np.isfinite(fit.signal)
     coefficients, shared = np.where(seen, fit.signal, 0.0), np.nan_to_num(fit.covariance)
     contrast = np.nan_to_num(signal.contrasts(curves.time, curves.is_good, coefficients))
     has = signal.has_signal & seen.any(axis=1)
     size = np.einsum("sk,sk->s", contrast, coefficients)
+    if isinstance(signal, Harmonics):
+        size = size - signal.range_excess(curves.time, curves.is_good, coefficients, shared)
     variance = np.einsum("sj,sjk,sk->s", contrast, shared, contrast)
     return np.where(has, size, np.nan), np.where(has, np.sqrt(np.maximum(variance, 0.0)), np.nan)
 

@@ -11,6 +11,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Truths = npt.NDArray[np.bool_]
 Kind = Literal["wave", "box", "dip"]
+#: Noisy shapes of which a range is corrected for noise.
+_DRAWS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,32 @@ class Harmonics:
             shapes[rows, :, np.argmax(np.where(good, sign * values, -np.inf), axis=1)] for sign in (1.0, -1.0)
         )
         return np.asarray(faint - bright)
+
+    def range_excess(self, time: Floats, good: Truths, coefficients: Floats, covariance: Floats) -> Floats:
+        """Return by how much noise makes the range of shapes with several extremes larger, by a parametric bootstrap.
+
+        Parameters
+        ----------
+        time, good, coefficients
+            As :meth:`contrasts` takes them.
+        covariance : ndarray, shape (n_stars, 2 n_harmonics, 2 n_harmonics)
+
+        Returns
+        -------
+        ndarray, shape (n_stars,)
+            Magnitudes.
+        """
+        excess = np.zeros(len(self.period))
+        if self.n_harmonics == 1:
+            return excess
+        normal = np.random.default_rng(1).standard_normal((_DRAWS, 2 * self.n_harmonics))
+        for star in np.flatnonzero(self.has_signal & good.any(axis=1)):
+            shapes = self.columns(time, slice(star, star + 1))[0][:, good[star]]
+            values, vectors = np.linalg.eigh(covariance[star])
+            noise = normal * np.sqrt(np.maximum(values, 0.0)) @ vectors.T
+            fitted = np.ptp(coefficients[star] @ shapes)
+            excess[star] = np.ptp((coefficients[star] + noise) @ shapes, axis=1).mean() - fitted
+        return excess
 
 
 @dataclass(frozen=True, slots=True)
