@@ -124,10 +124,15 @@ def _how_detrended(band: dict[str, Any]) -> str:
         f"from the table {band['table']}" if "table" in band else f"with {band['n_stars'] - 1} stars around"
     )
     text = f"{band['camera']} {band['band']}: {band['detrended']} magnitudes, {where}"
-    if band.get("period_d") is None:
+    if "reason" in band:
+        return f"{text}; {band['reason']} by --period"
+    if band.get("signal") is None:
         return text + ("; no signal was fitted" if band["detrended"] == "joint" else "")
     size = f"{1000 * band['amplitude']:.1f} +- {1000 * band['amplitude_err']:.1f} mmag"
-    return f"{text}; signal of {band['period_d']:.6g} d, {size}"
+    if band["signal"] == "wave":
+        return f"{text}; a wave of {band['period_d']:.6g} d, from brightest to faintest {size}"
+    when = f"at BJD {band['epoch_bjd']:.4f}" if band["signal"] == "dip" else f"every {band['period_d']:.6g} d"
+    return f"{text}; a dip of {24 * band['duration_d']:.2g} h {when}, {size} deep"
 
 
 def _table(snapshot: Snapshot, curve: dict[str, Any], options: LightCurveOptions) -> pa.Table:
@@ -192,15 +197,16 @@ def _write_picture(snapshot: Snapshot, curve: dict[str, Any], options: LightCurv
     bins = None if options.width is None else _table(snapshot, curve, options)
     check = check_star(snapshot, curve, options.check, options.curve_choice)
     if check is not None and options.detrend is not None:
-        check = _detrended(snapshot, check, _without_signal(options))
+        check = _detrended(snapshot, check, _without_signal(options, curve))
     with writing(options.plot):
         save(star_figure(curve, choice.fold(curve), bins, check), options.plot)
     click.echo(f"wrote {options.plot}", err=True)
 
 
-def _without_signal(options: LightCurveOptions) -> LightCurveOptions:
-    """Return the options for a check star, which has no signal."""
-    method = "epd" if options.detrend == "joint" else options.detrend
+def _without_signal(options: LightCurveOptions, curve: dict[str, Any]) -> LightCurveOptions:
+    """Return the options for the check star of a curve: it has no signal."""
+    used = {str(band["detrended"]) for band in curve["detrended"]}
+    method = options.detrend if options.detrend != "joint" else "epd" if "joint" in used else "ensemble"
     return dataclasses.replace(options, detrend=method, period=None, epoch=None, duration=None)
 
 
