@@ -151,11 +151,62 @@ def test_what_is_seen_too_seldom_is_provisional_and_then_forgotten() -> None:
     rows = objects_of(nights)
     kinds = [row["status"] for row in rows]
     assert (kinds.count("qualified"), kinds.count("provisional")) == (1, 10)
-    # Three detections in a few nights are an object, unless one was too long ago.
-    seldom = [night(20240401 + k, [cluster(10.0, 5.0, 60000.0 + k, n_detections=1)]) for k in (0, 4, 8)]
+    # Three bright detections in a few nights are an object, unless one was too long ago.
+    seldom = [
+        night(20240401 + k, [cluster(10.0, 5.0, 60000.0 + k, n_detections=1, snr=15.0)]) for k in (0, 4, 8)
+    ]
     assert [(row["status"], row["n_frames"]) for row in objects_of(seldom)] == [("qualified", 3)]
     late = [replace(seldom[0], night=20240320), *seldom[1:]]
     assert [(row["status"], row["n_frames"]) for row in objects_of(late)] == [("provisional", 2)]
+
+
+def light_curve(kind: str, random: np.random.Generator) -> np.ndarray[Any, Any]:
+    """The ratio of signal to noise of a source on 30 frames of 12 nights; noise has that of faint light."""
+    snr = np.full((12, 30), 3.0)
+    if kind == "nova":
+        snr[7:] = 40.0
+    elif kind == "nova at the end of a night":
+        snr[11, 26:] = 40.0
+    elif kind == "weak nova":
+        snr[7:] = 6.0
+    elif kind == "eclipsing":
+        snr[:] = np.where(random.random(snr.shape) < 0.4, 1.0, 6.0)
+    elif kind == "variable":
+        # Above the limit of detection for a third of each night.
+        snr += 4.0 * (np.arange(30) % 15 < 5)
+    return snr
+
+
+@pytest.mark.parametrize(
+    ("kind", "least", "most"),
+    [
+        ("noise", 0.0, 0.03),
+        ("nova", 1.0, 1.0),
+        ("nova at the end of a night", 1.0, 1.0),
+        ("weak nova", 1.0, 1.0),
+        ("eclipsing", 1.0, 1.0),
+        ("variable", 0.97, 1.0),
+    ],
+)
+def test_what_is_on_a_share_of_frames_qualifies_and_noise_at_one_place_does_not(
+    kind: str, least: float, most: float
+) -> None:
+    random = np.random.default_rng(8)
+    places = [(10.0 + 0.05 * k, 5.0) for k in range(40)]
+    nights = []
+    snr = np.array([light_curve(kind, random) for _ in places]) + random.normal(size=(40, 12, 30))
+    for k in range(12):
+        rows = [star(10.0, 5.5, 1, 60000.0 + k)]
+        for place, tonight in zip(places, snr[:, k], strict=True):
+            seen = tonight[tonight > 5.0]
+            if seen.size:
+                rows.append(
+                    cluster(*place, 60000.0 + k, n_detections=seen.size, n_frames_covered=30, snr=seen.mean())
+                )
+        frames = night(20240401 + k, rows, (10.9, 5.2))
+        nights.append(replace(frames, frames=pa.concat_tables([frames.frames] * 3)))
+    status = [row["status"] for row in objects_of(nights) if row["ref_id"] is None]
+    assert least <= status.count("qualified") / len(places) <= most
 
 
 def test_a_place_counts_the_nights_in_which_frames_covered_it_up_to_the_edges_of_a_drifting_field() -> None:

@@ -120,7 +120,8 @@ def plan_objects(sources: PlanSources) -> list[PlannedObjects]:
             by_camera.setdefault(part.camera, []).append(part)
     settings = asdict(sources.lake.settings.objects)
     # Which of them become targets changes nothing in them.
-    configuration = {"objects": {name: settings[name] for name in ("least_detections", "forget_nights")}}
+    counting = ("least_detections", "least_share", "forget_nights")
+    configuration = {"objects": {name: settings[name] for name in counting}}
     planned = []
     for camera, parts in sorted(by_camera.items()):
         parts.sort(key=lambda part: part.night or 0)
