@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from skylake.core.sphere import apply_proper_motion, healpix_index, offset, separation_deg
 from skylake.schema import conform, empty_table, load
 from skylake.settings import Objects
+from skylake.table.object_inheritance import with_earlier_identifiers
 from skylake.table.objects import Folded, NightSeen, fold
 
 PLACES = st.sampled_from([(0.0, 0.0), (359.9999, 45.0), (0.0, 90.0), (77.0, -90.0), (200.0, -30.0)])
@@ -310,6 +311,28 @@ def test_identifiers_are_those_of_targets_else_of_places_and_each_is_there_once(
     rows = objects_of([night(20240401, seen)], targets=targets)
     assert sorted(row["object_id"] for row in rows) == [501, 502, index + 1]
     assert {row["object_id"]: row["ref_id"] for row in rows}[502] == 9
+
+
+def test_a_first_night_that_comes_late_leaves_identifiers_as_they_are() -> None:
+    random = np.random.default_rng(0)
+    nights = []
+    for k in range(4):
+        off = random.normal(0.0, 0.3, (3, 2)) / 3600.0
+        rows = [star(10.0, 5.0, 7), cluster(10.1, 5.0), cluster(10.2, 5.0)]
+        for row, (east, north) in zip(rows, off, strict=True):
+            row |= {"ra_deg": row["ra_deg"] + east, "dec_deg": row["dec_deg"] + north}
+        # The third begins with the late night.
+        nights.append(night(20240401 + k, rows[: 3 if k == 0 else 2], (10.0, 5.0)))
+    before, anew = (
+        fold(Folded.nothing(), some, NO_TARGETS, Objects(), "lab").objects for some in (nights[1:], nights)
+    )
+    assert set(before["object_id"].to_pylist()).isdisjoint(anew["object_id"].to_pylist())
+    made = with_earlier_identifiers(anew, before, NO_TARGETS, 0.5 * WIDTH)
+    assert set(before["object_id"].to_pylist()) < set(made["object_id"].to_pylist())
+    for old in before.to_pylist():
+        (row,) = (row for row in made.to_pylist() if row["object_id"] == old["object_id"])
+        assert row["ref_id"] == old["ref_id"]
+        assert (row["n_nights"], old["n_nights"]) == (4, 3)
 
 
 def test_a_night_out_of_order_is_refused() -> None:

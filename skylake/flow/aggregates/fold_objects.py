@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import numpy as np
 import pyarrow.compute as pc
 
 from skylake.core.ids import config_sha256
@@ -29,8 +30,11 @@ from skylake.lake.storage.slices import Slice, read_files
 from skylake.schema import load
 from skylake.settings import Objects
 from skylake.sky.pixels import PixelTree
+from skylake.table.clusters import link_arcsec
 from skylake.table.coverage import NAME as COVERAGE
 from skylake.table.object_identities import Identities, identities
+from skylake.table.object_inheritance import COLUMNS as EARLIER_COLUMNS
+from skylake.table.object_inheritance import with_earlier_identifiers
 from skylake.table.objects import FRAME_COLUMNS, NAME, TARGET_COLUMNS, Folded, NightSeen, fold
 
 _CLUSTERS = "clusters"
@@ -104,6 +108,8 @@ class _Job:
     inputs: dict[str, str]
     objects: Sequence[Slice]
     coverage: Sequence[Slice]
+    #: The objects that are replaced, if all are made anew.
+    earlier: Sequence[Slice]
     nights: Sequence[tuple[int, Sequence[Slice], Sequence[Slice]]]
     targets: Sequence[Slice]
     settings: Objects
@@ -133,8 +139,9 @@ def plan_objects(sources: PlanSources) -> list[PlannedObjects]:
 def _chain(nights: Sequence[tuple[Part, Part | None]]) -> Iterator[str]:
     before = ""
     for frames, clusters in nights:
-        seen = clusters.checksum if clusters is not None else ""
-        own = {"night": frames.night, "frames": frames.checksum, "clusters": seen}
+        # Clusters hold all that frames say of objects. So targets that were measured later leave objects as they are.
+        seen = {"frames": frames.checksum} if clusters is None else {"clusters": clusters.checksum}
+        own = {"night": frames.night} | seen
         before = config_sha256({"before": before} | own)
         yield before
 
@@ -211,14 +218,17 @@ def _job(
         for one, other in new
     ]
     targets = TargetList.in_force(snapshot, planned.camera)
-    known: list[Sequence[Slice]] = [[], []]
-    if n_known:
-        versions = [snapshot.version(table) for table in _MADE]
-        known = [list(one.slices_of(one.parts[planned.name])) for one in versions]
+    held = [snapshot.version(table) for table in _MADE]
+    known = [list(one.slices_of(one.parts[planned.name])) if n_known else [] for one in held]
+    earlier: Sequence[Slice] = ()
+    if not n_known and planned.name in held[0].parts and planned.name not in held[0].lost():
+        earlier = list(held[0].slices_of(held[0].parts[planned.name]))
     return _Job(
         planned.camera,
         planned.inputs,
-        *known,
+        known[0],
+        known[1],
+        earlier,
         nights,
         targets.slices if targets is not None else (),
         lake.settings.objects,
@@ -228,18 +238,26 @@ def _job(
 
 def make_objects(job: _Job, staging: Path) -> tuple[list[Part], Identities]:
     """Make the objects and the coverage of one camera; runs on a worker, which holds one night at a time."""
+    links: list[float] = []
 
     def nights() -> Iterator[NightSeen]:
         good = pc.field("status") == Status.OK.value
         for night, frames, clusters in job.nights:
-            seen = read_files(_CLUSTERS, clusters)
-            yield NightSeen(night, seen, read_files("frames", frames, FRAME_COLUMNS, good))
+            one = NightSeen(
+                night, read_files(_CLUSTERS, clusters), read_files("frames", frames, FRAME_COLUMNS, good)
+            )
+            links.append(link_arcsec(one.frames))
+            yield one
 
     known = Folded(read_files(NAME, job.objects), read_files(COVERAGE, job.coverage))
     targets = read_files("targets", job.targets, TARGET_COLUMNS)
     made = fold(known, nights(), targets, job.settings, job.camera)
+    objects = made.objects
+    if job.earlier:
+        earlier = read_files(NAME, job.earlier, EARLIER_COLUMNS)
+        objects = with_earlier_identifiers(objects, earlier, targets, float(np.median(links)))
     parts = [
         stage_part(rows, table, job.camera, staging / table, tree, job.camera, None, job.inputs)
-        for table, rows, tree in ((NAME, made.objects, job.tree), (COVERAGE, made.coverage, None))
+        for table, rows, tree in ((NAME, objects, job.tree), (COVERAGE, made.coverage, None))
     ]
-    return parts, identities(job.camera, known.objects, made.objects, len(job.nights))
+    return parts, identities(job.camera, known.objects, objects, len(job.nights))

@@ -27,7 +27,7 @@ Places = npt.NDArray[np.intp]
 
 #: Good measurements that a night needs.
 LEAST_GOOD = 2
-#: Nights of the past that a night is compared with, the last ones of the camera; so a night costs the same after years.
+#: Nights of the past that a night is compared with, the last ones of the camera: it costs the same after years.
 MOST_NIGHTS = 200
 #: A mean of forced measurements with a smaller ratio of signal to noise is none of the past.
 _LEAST_SNR = 5.0
