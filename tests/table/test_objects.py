@@ -18,6 +18,7 @@ from skylake.resources import folder
 from skylake.schema import conform, empty_table, load
 from skylake.settings import Objects
 from skylake.table.object_identities import identities
+from skylake.table.object_inheritance import with_earlier_identifiers
 from skylake.table.objects import Folded, NightSeen, fold
 
 PLACES = st.sampled_from([(0.0, 0.0), (359.9999, 45.0), (0.0, 90.0), (77.0, -90.0), (200.0, -30.0)])
@@ -157,11 +158,62 @@ def test_what_is_seen_too_seldom_is_provisional_and_then_forgotten() -> None:
     rows = objects_of(nights)
     kinds = [row["status"] for row in rows]
     assert (kinds.count("qualified"), kinds.count("provisional")) == (1, 10)
-    # Three detections in a few nights are an object, unless one was too long ago.
-    seldom = [night(20240401 + k, [cluster(10.0, 5.0, 60000.0 + k, n_detections=1)]) for k in (0, 4, 8)]
+    # Three bright detections in a few nights are an object, unless one was too long ago.
+    seldom = [
+        night(20240401 + k, [cluster(10.0, 5.0, 60000.0 + k, n_detections=1, snr=15.0)]) for k in (0, 4, 8)
+    ]
     assert [(row["status"], row["n_frames"]) for row in objects_of(seldom)] == [("qualified", 3)]
     late = [replace(seldom[0], night=20240320), *seldom[1:]]
     assert [(row["status"], row["n_frames"]) for row in objects_of(late)] == [("provisional", 2)]
+
+
+def light_curve(kind: str, random: np.random.Generator) -> np.ndarray[Any, Any]:
+    """The ratio of signal to noise of a source on 30 frames of 12 nights; noise has that of faint light."""
+    snr = np.full((12, 30), 3.0)
+    if kind == "nova":
+        snr[7:] = 40.0
+    elif kind == "nova at the end of a night":
+        snr[11, 26:] = 40.0
+    elif kind == "weak nova":
+        snr[7:] = 6.0
+    elif kind == "eclipsing":
+        snr[:] = np.where(random.random(snr.shape) < 0.4, 1.0, 6.0)
+    elif kind == "variable":
+        # Above the limit of detection for a third of each night.
+        snr += 4.0 * (np.arange(30) % 15 < 5)
+    return snr
+
+
+@pytest.mark.parametrize(
+    ("kind", "least", "most"),
+    [
+        ("noise", 0.0, 0.03),
+        ("nova", 1.0, 1.0),
+        ("nova at the end of a night", 1.0, 1.0),
+        ("weak nova", 1.0, 1.0),
+        ("eclipsing", 1.0, 1.0),
+        ("variable", 0.97, 1.0),
+    ],
+)
+def test_what_is_on_a_share_of_frames_qualifies_and_noise_at_one_place_does_not(
+    kind: str, least: float, most: float
+) -> None:
+    random = np.random.default_rng(8)
+    places = [(10.0 + 0.05 * k, 5.0) for k in range(40)]
+    nights = []
+    snr = np.array([light_curve(kind, random) for _ in places]) + random.normal(size=(40, 12, 30))
+    for k in range(12):
+        rows = [star(10.0, 5.5, 1, 60000.0 + k)]
+        for place, tonight in zip(places, snr[:, k], strict=True):
+            seen = tonight[tonight > 5.0]
+            if seen.size:
+                rows.append(
+                    cluster(*place, 60000.0 + k, n_detections=seen.size, n_frames_covered=30, snr=seen.mean())
+                )
+        frames = night(20240401 + k, rows, (10.9, 5.2))
+        nights.append(replace(frames, frames=pa.concat_tables([frames.frames] * 3)))
+    status = [row["status"] for row in objects_of(nights) if row["ref_id"] is None]
+    assert least <= status.count("qualified") / len(places) <= most
 
 
 def test_a_place_counts_the_nights_in_which_frames_covered_it_up_to_the_edges_of_a_drifting_field() -> None:
@@ -315,6 +367,28 @@ def test_identifiers_are_those_of_targets_else_of_places_and_each_is_there_once(
     rows = objects_of([night(20240401, seen)], targets=targets)
     assert sorted(row["object_id"] for row in rows) == [501, 502, index + 1]
     assert {row["object_id"]: row["ref_id"] for row in rows}[502] == 9
+
+
+def test_a_first_night_that_comes_late_leaves_identifiers_as_they_are() -> None:
+    random = np.random.default_rng(0)
+    nights = []
+    for k in range(4):
+        off = random.normal(0.0, 0.3, (3, 2)) / 3600.0
+        rows = [star(10.0, 5.0, 7), cluster(10.1, 5.0), cluster(10.2, 5.0)]
+        for row, (east, north) in zip(rows, off, strict=True):
+            row |= {"ra_deg": row["ra_deg"] + east, "dec_deg": row["dec_deg"] + north}
+        # The third begins with the late night.
+        nights.append(night(20240401 + k, rows[: 3 if k == 0 else 2], (10.0, 5.0)))
+    before, anew = (
+        fold(Folded.nothing(), some, NO_TARGETS, Objects(), "lab").objects for some in (nights[1:], nights)
+    )
+    assert set(before["object_id"].to_pylist()).isdisjoint(anew["object_id"].to_pylist())
+    made = with_earlier_identifiers(anew, before, NO_TARGETS, 0.5 * WIDTH)
+    assert set(before["object_id"].to_pylist()) < set(made["object_id"].to_pylist())
+    for old in before.to_pylist():
+        (row,) = (row for row in made.to_pylist() if row["object_id"] == old["object_id"])
+        assert row["ref_id"] == old["ref_id"]
+        assert (row["n_nights"], old["n_nights"]) == (4, 3)
 
 
 def test_a_night_out_of_order_is_refused() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -31,8 +32,11 @@ from skylake.lake.storage.slices import Slice, read_files
 from skylake.schema import load
 from skylake.settings import Objects
 from skylake.sky.pixels import PixelTree
+from skylake.table.clusters import link_arcsec
 from skylake.table.coverage import NAME as COVERAGE
 from skylake.table.object_identities import Identities, identities
+from skylake.table.object_inheritance import COLUMNS as EARLIER_COLUMNS
+from skylake.table.object_inheritance import with_earlier_identifiers
 from skylake.table.objects import FRAME_COLUMNS, NAME, TARGET_COLUMNS, Folded, NightSeen, fold
 
 _CLUSTERS = "clusters"
@@ -112,6 +116,8 @@ class _Job:
     coverage: Sequence[Slice]
     held: Part | None
     folder: Path
+    #: The objects that are replaced, if all are made anew.
+    earlier: Sequence[Slice]
     nights: Sequence[tuple[int, Sequence[Slice], Sequence[Slice]]]
     targets: Sequence[Slice]
     settings: Objects
@@ -128,7 +134,8 @@ def plan_objects(sources: PlanSources) -> list[PlannedObjects]:
             by_camera.setdefault(part.camera, []).append(part)
     settings = asdict(sources.lake.settings.objects)
     # Which of them become targets changes nothing in them.
-    configuration = {"objects": {name: settings[name] for name in ("least_detections", "forget_nights")}}
+    counting = ("least_detections", "least_share", "forget_nights")
+    configuration = {"objects": {name: settings[name] for name in counting}}
     planned = []
     for camera, parts in sorted(by_camera.items()):
         parts.sort(key=lambda part: part.night or 0)
@@ -140,8 +147,9 @@ def plan_objects(sources: PlanSources) -> list[PlannedObjects]:
 def _chain(nights: Sequence[tuple[Part, Part | None]]) -> Iterator[str]:
     before = ""
     for frames, clusters in nights:
-        seen = clusters.checksum if clusters is not None else ""
-        own = {"night": frames.night, "frames": frames.checksum, "clusters": seen}
+        # Clusters hold all that frames say of objects. So targets that were measured later leave objects as they are.
+        seen = {"frames": frames.checksum} if clusters is None else {"clusters": clusters.checksum}
+        own = {"night": frames.night} | seen
         before = config_sha256({"before": before} | own)
         yield before
 
@@ -223,6 +231,9 @@ def _job(
     if n_known:
         known = {table: list(one.slices_of(one.parts[planned.name])) for table, one in versions.items()}
     objects = versions[NAME]
+    earlier: Sequence[Slice] = ()
+    if not n_known and planned.name in objects.parts and planned.name not in objects.lost():
+        earlier = list(objects.slices_of(objects.parts[planned.name]))
     return _Job(
         planned.camera,
         planned.inputs,
@@ -230,6 +241,7 @@ def _job(
         known[COVERAGE],
         objects.part(planned.name) if n_known and planned.name in objects.fresh else None,
         objects.folder,
+        earlier,
         nights,
         targets.slices if targets is not None else (),
         lake.settings.objects,
@@ -239,22 +251,29 @@ def _job(
 
 def make_objects(job: _Job, staging: Path) -> tuple[list[Part], Identities]:
     """Make the objects and the coverage of one camera; runs on a worker, which holds one night at a time."""
+    links: list[float] = []
 
     def nights() -> Iterator[NightSeen]:
         good = pc.field("status") == Status.OK.value
         for night, frames, clusters in job.nights:
-            seen = read_files(_CLUSTERS, clusters)
-            yield NightSeen(night, seen, read_files("frames", frames, FRAME_COLUMNS, good))
+            one = NightSeen(
+                night, read_files(_CLUSTERS, clusters), read_files("frames", frames, FRAME_COLUMNS, good)
+            )
+            links.append(link_arcsec(one.frames))
+            yield one
 
     known = Folded(read_files(NAME, job.objects), read_files(COVERAGE, job.coverage))
     targets = read_files("targets", job.targets, TARGET_COLUMNS)
     made = fold(known, nights(), targets, job.settings, job.camera)
+    objects = made.objects
+    if job.earlier:
+        earlier = read_files(NAME, job.earlier, EARLIER_COLUMNS)
+        objects = with_earlier_identifiers(objects, earlier, targets, float(np.median(links)))
     coverage = stage_part(
         made.coverage, COVERAGE, job.camera, staging / COVERAGE, None, job.camera, None, job.inputs
     )
-    return [_objects_part(job, made.objects, staging / NAME), coverage], identities(
-        job.camera, known.objects, made.objects, len(job.nights)
-    )
+    parts = [_objects_part(job, objects, staging / NAME), coverage]
+    return parts, identities(job.camera, known.objects, objects, len(job.nights))
 
 
 def _objects_part(job: _Job, rows: pa.Table, staging: Path) -> Part:
