@@ -5,8 +5,8 @@ nights).
 
 Lakes of 10, 100 and 1,000 nights are filled with simulated tables: of a narrow camera that points at a dozen fields
 all around the sky, and of one that sees a large part of the sky in each frame, so that each night touches every pixel.
-All stars of the catalog are targets too. Most nights come together, the last ones in steps of eight, so that tables
-are merged as nightly runs would have left them.
+All stars of the catalog are targets too. These nights come together; compaction merges them in the slices that nightly
+runs would have left.
 
 Further nights are then added one by one, as the nightly run does it: frames with their detections and forced
 measurements are committed, calibrated, by the catalog or by star magnitudes of the camera, each aggregate is renewed,
@@ -49,7 +49,7 @@ from skylake.flow.forced.target_list import TargetList
 from skylake.flow.zeropoints.calibrate_nights import Choice, calibrate
 from skylake.flow.zeropoints.calibrated_nights import Method
 from skylake.lake import Commit, Lake, Part, Retention, stage_part
-from skylake.lake.maintenance.compaction_plan import FAN_IN, level_of
+from skylake.lake.maintenance.compaction_plan import level_of
 from skylake.lake.storage.slices import Slice, read_files
 from skylake.schema import conform, load
 from skylake.settings import Settings
@@ -159,38 +159,26 @@ def cost(folder: Path, camera: str, method: Method, nights: int) -> Cost:
 
 
 def fill(lake: Lake, wanted: ArchiveScenario, method: Method, pool: Workers) -> None:
-    """Fill a lake with nights, and make all that follows from them, in steps as long as bundles are."""
-    done = 0
-    for step in steps(wanted.nights):
-        done += step
-        make_archive(lake, replace(wanted, nights=done), pool)
-        camera = next(iter(lake.snapshot().parts("frames").values())).camera or ""
-        if TargetList.in_force(lake.snapshot(), camera) is None:
-            make_targets(lake, camera, TargetOptions(catalog=CATALOG, seen=0), pool)
-        commit_forced(lake, camera, pool)
-        calibrate(lake, pool, choice=Choice(method=method))
-        aggregate(lake, [], pool)
-        compact(lake, pool)
-
-
-def steps(nights: int) -> list[int]:
-    """Return in how many nights at a time a lake is filled: whole bundles of 64 nights, then of 8, then the rest."""
-    small, large = FAN_IN[0], FAN_IN[0] * FAN_IN[1]
-    found = [nights - nights % large, *[small] * (nights % large // small), nights % small]
-    return [step for step in found if step]
+    """Fill a lake with nights, and make all that follows from them."""
+    make_archive(lake, wanted, pool)
+    camera = next(iter(lake.snapshot().parts("frames").values())).camera or ""
+    make_targets(lake, camera, TargetOptions(catalog=CATALOG, seen=0), pool)
+    commit_forced(lake, camera, pool)
+    calibrate(lake, pool, choice=Choice(method=method))
+    aggregate(lake, [], pool)
+    compact(lake, pool)
 
 
 def commit_forced(lake: Lake, camera: str, pool: Workers) -> None:
-    """Commit forced measurements of all nights that have none."""
+    """Commit forced measurements of all nights."""
     targets = forced_targets(lake, camera)
     snapshot, tree = lake.snapshot(), lake.tree_of("forced_sources")
     task = dask.delayed(forced_part, pure=False)
-    measured_nights = {part.night for part in snapshot.parts("forced_sources").values()}
     with lake.stage("benchmark") as staging:
         shared = dask.delayed(targets, pure=False, traverse=False)
         matches = snapshot.version("matches")
-        parts = [one for one in matches.parts.values() if one.night not in measured_nights]
-        made = pool.run([task(matches.slices_of(one), shared, tree, staging) for one in parts])
+        nights = [matches.slices_of(one) for one in matches.parts.values()]
+        made = pool.run([task(slices, shared, tree, staging) for slices in nights])
         commit = Commit("benchmark", "forced")
         for part in made:
             commit.replace(part, staging / "forced_sources")

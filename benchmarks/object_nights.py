@@ -127,3 +127,8 @@ def clusters_like(
         for name, values in columns.items()
     }
     return conform(pa.table(made), load("clusters"))
+
+
+def place_of(offsets: Floats) -> tuple[Floats, Floats]:
+    """Return RA and Dec of offsets from RA 0, Dec 0."""
+    return offset(0.0, 0.0, np.hypot(*offsets.T), np.degrees(np.arctan2(*offsets.T)))

@@ -46,6 +46,7 @@ from object_nights import (
     frames_of,
     keep_night,
     outline,
+    place_of,
     refresh,
     whole_sky,
 )
@@ -309,11 +310,6 @@ def transients(seed: int) -> list[Claim]:
         Claim("new sources of one night that are missed", missed, None, 0),
         Claim("candidates that are none", false, None, 0),
     ]
-
-
-def place_of(offsets: Floats) -> tuple[Floats, Floats]:
-    """Return RA and Dec of offsets from RA 0, Dec 0."""
-    return offset(0.0, 0.0, np.hypot(*offsets.T), np.degrees(np.arctan2(*offsets.T)))
 
 
 def covered(places: Floats, centres: Floats, size: float) -> npt.NDArray[np.bool_]:

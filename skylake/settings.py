@@ -29,8 +29,9 @@ _COMMENTS = {
     "keep_days": "… the last of each of so many days …",
     "keep_months": "… and the last of each of so many months.",
     "objects": "What a camera sees beside the stars of its catalog: an object is seen on at least least_detections "
-    "frames, and forgotten if that takes more than forget_nights nights. A list of targets grows by up to new_targets "
-    "of them at a time; 0 adds none.",
+    "frames and, unless it is bright, on the share least_share of those that cover it. It is forgotten if it is not "
+    "seen for forget_nights nights before that. A list of targets grows by up to new_targets of them at a time; 0 "
+    "adds none.",
     "catalog": "Reference catalogs: the one that solves frames, which the first import sets, and the one that "
     "calibrates them; if that is empty, the best one for each camera. [catalog] of a camera profile wins.",
 }
@@ -66,6 +67,8 @@ class Objects:
 
     least_detections: int = 3
     """Frames on which it is seen at least."""
+    least_share: float = 0.25
+    """Share of the frames that cover it on which it is seen at least, unless it is bright."""
     forget_nights: int = 10
     """Nights of the calendar after which something that was seen on fewer frames is forgotten."""
     new_targets: int = 1000
@@ -300,7 +303,10 @@ def _read_objects(data: dict[str, Any], path: Path) -> Objects:
             raise ConfigurationError(
                 f"{path}: there is no setting 'objects.{key}'; the settings below [objects] are {', '.join(known)}"
             )
-        if type(value) is not int or value < known[key]:
+        if key == "least_share":
+            if type(value) not in (int, float) or not 0 <= value <= 1:
+                raise ConfigurationError(f"{path}: objects.least_share is a number from 0 to 1")
+        elif type(value) is not int or value < known[key]:
             raise ConfigurationError(f"{path}: objects.{key} is a whole number, at least {known[key]}")
     return Objects(**table)
 

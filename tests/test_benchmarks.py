@@ -254,3 +254,11 @@ def test_periods_are_found_as_astropy_finds_them() -> None:
     quality = {name: verdict for name, verdict in found.items() if "[ms]" not in name}
     assert len(quality) == 8
     assert quality == dict.fromkeys(quality, "met")
+
+
+@pytest.mark.slow
+def test_the_light_curve_of_one_star_of_many_has_all_its_points() -> None:
+    found = claims("--quick", script="history")
+    quality = {name: verdict for name, verdict in found.items() if "[s]" not in name}
+    assert len(quality) == 14
+    assert set(quality.values()) == {"met"}

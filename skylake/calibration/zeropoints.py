@@ -24,6 +24,7 @@ from skylake.calibration.bright_limit import bright_limit
 from skylake.calibration.few_stars import few_stars_messages
 from skylake.calibration.frame_zeropoints import NO_MATCHES, TOO_FEW_STARS, FrameZeropoints, fit_frames
 from skylake.calibration.match_selection import Band, Cut, Matches, gather, places_of
+from skylake.calibration.night_floor import night_floor
 from skylake.calibration.night_terms import ColourTerm, fit_colour_term, numbers_of
 from skylake.core.camera import Calibration
 from skylake.core.position_terms import field_coordinates
@@ -48,13 +49,15 @@ _ROUNDS, _SAME_LIMIT, _SAME_OFFSET = 4, 0.1, 3e-3
 class _Solution:
     """Zeropoints of the frames of one band, with the terms of the night, and the matches as they were used.
 
-    ``level`` is the magnitude of counts above which stars are cut, minus infinity for none.
+    ``level`` is the magnitude of counts above which stars are cut, minus infinity for none; ``floor`` is what stars
+    scatter from frame to frame beyond photons, NaN if that is not known.
     """
 
     data: Matches
     term: ColourTerm
     frames: FrameZeropoints
     level: float
+    floor: float
 
 
 def zeropoints_table(
@@ -147,7 +150,8 @@ def _solve(data: Matches, frames: pa.Table, calibration: Calibration) -> _Soluti
             cut[rows[counts < level]] = Cut.BRIGHT
             data = replace(whole, cut=cut)
         flat = _flattened(data, rows, own)
-    return _Solution(data, term, solved, level)
+    measured = np.where(counts >= level, residual, np.nan)
+    return _Solution(data, term, solved, level, night_floor(star, measured, whole.photon_error[rows]))
 
 
 def _places_on_frames(data: Matches, frames: pa.Table) -> tuple[Floats, Floats]:
@@ -229,6 +233,7 @@ def _rows(
         "chi2": solved.chi2,
         "mean_airmass": solved.mean_airmass,
         "bright_limit": limit,
+        "floor_mag": _floors(frames, band, solution.floor, solved),
         "position_terms": _position_terms(solved),
         "position_err": np.where(np.isfinite(solved.zp), solved.gradients.error, np.nan),
         "position_random_err": np.where(np.isfinite(solved.zp), solved.gradients.error, np.nan),
@@ -241,6 +246,14 @@ def _rows(
             "colour_spread": solved.colour_spread,
         }
     return conform(pa.table(columns), load("zeropoints"))
+
+
+def _floors(frames: pa.Table, band: Band, floor: float, solved: FrameZeropoints) -> Floats:
+    """Return the noise floor of frames: that of the night, or more where theory expects more scintillation."""
+    noise = np.full(frames.num_rows, np.nan)
+    if band.scintillation is not None:
+        noise = band.scintillation.of_table(frames)
+    return np.where(np.isfinite(solved.zp), np.fmax(noise, floor), np.nan)
 
 
 def _position_terms(solved: FrameZeropoints) -> pa.Array:

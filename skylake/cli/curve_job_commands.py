@@ -120,6 +120,14 @@ def curve_source(lake: Path, given: dict[str, Any]) -> CurveSource:
     metavar="N",
     help="Common effects that SysRem takes off; 0 for none.",
 )
+@click.option(
+    "--durations",
+    type=_durations,
+    default="1h,2h,4h",
+    show_default=True,
+    metavar="T,…",
+    help="Durations of dips that are looked for beside waves, for mag_joint; '' for none.",
+)
 @cluster_options
 @show.as_json
 def detrend(
@@ -127,6 +135,7 @@ def detrend(
     name: str,
     templates: int,
     effects: int,
+    durations: tuple[float, ...],
     cone: Cone | None,
     moc: Path | None,
     replace: bool,
@@ -138,16 +147,17 @@ def detrend(
     """Detrend the light curves of LAKE into a table, in several ways side by side.
 
     mag_raw is as calibrated. mag_ensemble lacks what all stars of a frame lose alike, mag_epd also what follows from
-    position, image shape, sky, airmass, hour angle and temperature. mag_joint is mag_epd with the best wave of the
-    star fitted beside them, so that it stays whole: the one to use. mag_tfa (trend filtering) and mag_sysrem take a
-    part of signals too. Stars with fewer than 100 good measurements have no mag_epd and mag_joint, and those with
-    fewer than 5 no row. The same command again makes the table anew if light curves have changed.
+    position, image shape, sky, airmass, hour angle and temperature. mag_joint is mag_epd with the best wave or dip of
+    the star fitted beside them, so that one which is found stays whole: the one to use. Where there are fewer than 5
+    nights or 100 good measurements it is mag_ensemble, as method_joint says. mag_tfa (trend filtering) and mag_sysrem
+    take a part of signals too. Stars with fewer than 100 good measurements have no mag_epd, and those with fewer
+    than 5 no row. The same command again makes the table anew if light curves have changed.
     """
     from skylake.flow.curves.detrend_field import DetrendChoice
     from skylake.flow.curves.detrend_lake import detrend_lake
 
     source, region = curve_source(lake, given), sky_region(cone, moc)
-    choice = DetrendChoice(n_templates=templates, n_effects=effects)
+    choice = DetrendChoice(n_templates=templates, n_effects=effects, durations_days=durations)
     opened: Lake = open_lake(lake)
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
         report = detrend_lake(opened, name, source, region, choice, pool, replace, shown)

@@ -124,10 +124,15 @@ def _how_detrended(band: dict[str, Any]) -> str:
         f"from the table {band['table']}" if "table" in band else f"with {band['n_stars'] - 1} stars around"
     )
     text = f"{band['camera']} {band['band']}: {band['detrended']} magnitudes, {where}"
-    if band.get("period_d") is None:
+    if "reason" in band:
+        return f"{text}; {band['reason']} by --period"
+    if band.get("signal") is None:
         return text + ("; no signal was fitted" if band["detrended"] == "joint" else "")
     size = f"{1000 * band['amplitude']:.1f} +- {1000 * band['amplitude_err']:.1f} mmag"
-    return f"{text}; signal of {band['period_d']:.6g} d, {size}"
+    if band["signal"] == "wave":
+        return f"{text}; a wave of {band['period_d']:.6g} d, from brightest to faintest {size}"
+    when = f"at BJD {band['epoch_bjd']:.4f}" if band["signal"] == "dip" else f"every {band['period_d']:.6g} d"
+    return f"{text}; a dip of {24 * band['duration_d']:.2g} h {when}, {size} deep"
 
 
 def _table(snapshot: Snapshot, curve: dict[str, Any], options: LightCurveOptions) -> pa.Table:
@@ -192,7 +197,8 @@ def _check_star(
     if check is None or options.detrend is None:
         return check
     # It has no signal.
-    method = "epd" if options.detrend == "joint" else options.detrend
+    used = {str(band["detrended"]) for band in curve["detrended"]}
+    method = options.detrend if options.detrend != "joint" else "epd" if "joint" in used else "ensemble"
     plain = dataclasses.replace(options, detrend=method, period=None, epoch=None, duration=None)
     try:
         return _detrended(snapshot, check, plain)

@@ -267,8 +267,8 @@ _POINTS = [
         type=click.Choice(_METHODS),
         help="Take off trends that the stars around show, or a table `detrended` has: ensemble, what all stars of a "
         "frame lose alike; joint, also what follows from position, image shape, sky and airmass, fitted with the "
-        "signal of the star, of --period if that is given; epd, the same without a signal; tfa; sysrem. mag_raw is "
-        "the magnitude before.",
+        "signal of the star, of --period if that is given, else the wave or dip that five nights or more show; epd, "
+        "the same without a signal; tfa; sysrem. mag_raw is the magnitude before.",
     ),
     click.option(
         "--duration",

@@ -178,8 +178,8 @@ def cli(debug: bool, verbose: int) -> None:
 
     A lake is a folder of HATS and Parquet tables (frames, sources, forced_sources, matches, zeropoints, nights,
     photometric_nights, lightcurves, forced_lightcurves, maps, clusters, repeatability, seeing, star_statistics,
-    objects, alerts, targets, masters, star_magnitudes, global_solutions) in atomic snapshots. lsdb, DuckDB, pandas and
-    others read it as it is.
+    objects, coverage, alerts, targets, masters, star_magnitudes, global_solutions) in atomic snapshots. lsdb, DuckDB,
+    pandas and others read it as it is.
     """
     _ERRORS.debug = debug
     logs.configure(verbose)

@@ -461,8 +461,8 @@ def aggregate(
     """Refresh aggregates of LAKE.
 
     They are nights, photometric_nights, lightcurves, forced_lightcurves, maps, clusters, repeatability, seeing,
-    star_statistics and objects, or those named. `alerts` has what changed among the stars of your watch lists
-    (`skylake watch`), and is sent to the command or webhook of each.
+    star_statistics and objects (with coverage), or those named. `alerts` has what changed among the stars of your
+    watch lists (`skylake watch`), and is sent to the command or webhook of each.
     Light curves are of the detections of stars, forced_lightcurves of what was measured at the places of targets.
     Aggregates of your own are files in ~/.config/skylake/aggregates, or named by --aggregate; docs/aggregates.md shows
     how to write one.

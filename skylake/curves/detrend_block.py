@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,9 @@ from skylake.curves.curve_block import CurveBlock
 from skylake.curves.decorrelation import Decorrelated, DecorrelationOptions, decorrelate
 from skylake.curves.ensemble import ensemble_magnitudes
 from skylake.curves.external_parameters import ExternalParameters
-from skylake.curves.periods import box_least_squares, lomb_scargle
-from skylake.curves.signals import Boxes, Harmonics
+from skylake.curves.found_signals import SignalOptions, found_signals
+from skylake.curves.red_noise import runs_of_frames
+from skylake.curves.signals import Signal
 from skylake.curves.trend_filtering import Templates, choose_templates, filter_trends
 
 Floats = npt.NDArray[np.float64]
@@ -45,14 +46,8 @@ class DetrendOptions:
     degree : int
         Of the polynomial of position that the offset of a frame is.
     decorrelation : DecorrelationOptions
-    shortest_days, longest_days : float
-        Periods of signals that are looked for if none are given; transits are shorter than the shortest.
-    durations_days : tuple of float
-        Durations of transits: with any, boxes are looked for, else sinusoids. That takes a tenth of a second or more
-        for each star.
-    false_alarm : float
-        A signal is fitted where noise alone has it with less than this chance. A fit of one that is not there costs
-        two degrees of freedom and no more, so this may be large.
+    signals : SignalOptions
+        Which signals are looked for if none is given.
     n_templates, exclusion, seed
         Of trend filtering: how many stars, how far from the star itself in the unit of positions, and by which dice;
         0 templates for none.
@@ -62,10 +57,7 @@ class DetrendOptions:
 
     degree: int = 2
     decorrelation: DecorrelationOptions = field(default_factory=DecorrelationOptions)
-    shortest_days: float = 0.1
-    longest_days: float = 20.0
-    durations_days: tuple[float, ...] = ()
-    false_alarm: float = 1e-3
+    signals: SignalOptions = field(default_factory=SignalOptions)
     n_templates: int = 0
     exclusion: float = 20.0
     seed: int = 1
@@ -83,9 +75,14 @@ class Detrended:
     alone : Decorrelated
         Ensemble magnitudes decorrelated without a signal.
     joint : Decorrelated
-        The same with the signal of each star fitted too: those to use.
-    signal : Harmonics or Boxes
+        The same with the signal of each star fitted too: those to use. Its magnitudes are those of the ensemble where
+        `is_joint` is not true.
+    signal : Harmonics, Boxes or FoundSignals
         That was fitted.
+    n_nights : ndarray of int64, shape (n_stars,)
+        With measurements of a star.
+    is_joint : ndarray of bool, shape (n_stars,)
+        Where the joint fit stands: of a signal that was given, or of one that was looked for in enough nights.
     trend_filtered, without_effects : ndarray or None
         Ensemble magnitudes after trend filtering, and after SysRem; None if not asked for.
     templates : Templates or None
@@ -95,7 +92,9 @@ class Detrended:
     ensemble: Floats
     alone: Decorrelated
     joint: Decorrelated
-    signal: Harmonics | Boxes
+    signal: Signal
+    n_nights: npt.NDArray[np.int64]
+    is_joint: npt.NDArray[np.bool_]
     trend_filtered: Floats | None = None
     without_effects: Floats | None = None
     templates: Templates | None = None
@@ -105,7 +104,7 @@ def detrend_block(
     curves: CurveBlock,
     parameters: ExternalParameters,
     stars: Stars,
-    signal: Harmonics | Boxes | None = None,
+    signal: Signal | None = None,
     options: DetrendOptions | None = None,
 ) -> Detrended:
     """Detrend the light curves of the stars of a camera and band that share frames.
@@ -117,15 +116,14 @@ def detrend_block(
     stars : Stars
     signal : Harmonics or Boxes
         Fitted beside the external parameters. Without one, the best sinusoid or box of each star is, where noise
-        alone has none as good.
+        alone has none as good; stars that were seen in too few nights for that keep their ensemble magnitudes.
     options : DetrendOptions
     """
     options = options or DetrendOptions()
     ensemble = _ensemble(curves, parameters, stars, options)
     alone = decorrelate(ensemble, parameters, None, options.decorrelation)
     decorrelated = CurveBlock(curves.time, alone.mag, curves.mag_err)
-    signal = signal or found_signal(decorrelated, options)
-    joint = decorrelate(ensemble, parameters, signal, options.decorrelation)
+    fitted = joint_fit(ensemble, parameters, alone, signal, options)
     templates, filtered, without = None, None, None
     if options.n_templates or options.n_effects:
         count = options.n_templates or len(curves.mag)
@@ -138,22 +136,59 @@ def detrend_block(
     if templates is not None and options.n_effects:
         is_constant = np.isin(np.arange(len(curves.mag)), templates.star)
         without = remove_common_effects(ensemble, options.n_effects, is_constant).mag
-    return Detrended(curves.mag, ensemble.mag, alone, joint, signal, filtered, without, templates)
+    shown = (fitted.joint, fitted.signal, fitted.n_nights, fitted.is_joint)
+    return Detrended(curves.mag, ensemble.mag, alone, *shown, filtered, without, templates)
 
 
-def found_signal(curves: CurveBlock, options: DetrendOptions) -> Harmonics | Boxes:
-    """Return the best signal of each star of decorrelated curves; NaN where noise alone has one as good."""
-    span = (options.shortest_days, options.longest_days)
-    if not options.durations_days:
-        waves = lomb_scargle(curves, *span)
-        return Harmonics(_likely(waves.period, waves.false_alarm, options))
-    boxes = box_least_squares(curves, *span, np.asarray(options.durations_days))
-    return Boxes(_likely(boxes.period, boxes.false_alarm, options), boxes.middle, boxes.duration)
+@dataclass(frozen=True, slots=True)
+class JointFit:
+    """Stars decorrelated with their signals; see :class:`Detrended`."""
+
+    joint: Decorrelated
+    signal: Signal
+    n_nights: npt.NDArray[np.int64]
+    is_joint: npt.NDArray[np.bool_]
 
 
-def _likely(period: Floats, false_alarm: Floats, options: DetrendOptions) -> Floats:
-    with np.errstate(invalid="ignore"):
-        return np.where(false_alarm < options.false_alarm, period, np.nan)
+def joint_fit(
+    ensemble: CurveBlock,
+    parameters: ExternalParameters,
+    alone: Decorrelated,
+    signal: Signal | None,
+    options: DetrendOptions,
+) -> JointFit:
+    """Decorrelate ensemble magnitudes with a signal: the one that is given, or the best of each star.
+
+    Parameters
+    ----------
+    ensemble : CurveBlock
+    parameters : ExternalParameters
+    alone : Decorrelated
+        The same stars without a signal.
+    signal : Harmonics, Boxes, FoundSignals or None
+    options : DetrendOptions
+    """
+    n_nights = nights_of(ensemble)
+    known, enough = signal is not None, n_nights >= options.signals.least_nights
+    if signal is None:
+        residual = np.where(enough[:, None], alone.residual, np.nan)
+        searched = replace(alone, mag=np.where(enough[:, None], alone.mag, np.nan), residual=residual)
+        signal = found_signals(ensemble, parameters, searched, options.signals, options.decorrelation)
+    joint = decorrelate(ensemble, parameters, signal, options.decorrelation)
+    is_joint = (enough | known) & np.isfinite(joint.chi2)
+    off = ~is_joint
+    unknown = {name: np.where(off, np.nan, getattr(joint, name)) for name in ("n_lost", "chi2")}
+    joint = replace(joint, mag=np.where(off[:, None], ensemble.mag, joint.mag), **unknown)
+    return JointFit(joint, signal, n_nights, is_joint)
+
+
+def nights_of(curves: CurveBlock) -> npt.NDArray[np.int64]:
+    """Return the number of nights in which each star was measured, of shape (n_stars,)."""
+    run = runs_of_frames(curves.time)
+    if not len(run):
+        return np.zeros(len(curves.mag), np.int64)
+    starts = np.flatnonzero(np.diff(run, prepend=-1))
+    return np.asarray(np.logical_or.reduceat(curves.is_good, starts, axis=1).sum(axis=1), np.int64)
 
 
 def _ensemble(

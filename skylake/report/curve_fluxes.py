@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -13,7 +14,7 @@ from skylake.calibration.calibrated_forced import FORCED_FRAME_COLUMNS, ForcedPh
 from skylake.errors import LakeError
 from skylake.lake import Snapshot
 from skylake.lake.access.calibration_rows import calibration_rows
-from skylake.lake.access.rows_in import rows_in
+from skylake.lake.access.rows_in import stored_rows
 from skylake.schema import arrow_schema, load
 from skylake.sky.pixels import ranges_around
 from skylake.table.curve_points import CurvePoints
@@ -57,11 +58,8 @@ def in_flux(
     LakeError
         If the frames of a camera have no such flux, or no such version.
     """
-    names = (
-        _best(snapshot, rows)
-        if choice == "best"
-        else [None if choice == "calibrated" else choice] * rows.num_rows
-    )
+    one: str | None = None if choice == "calibrated" else choice
+    names = _best(snapshot, rows) if choice == "best" else [one] * rows.num_rows
     keys = list(zip(names, rows["catalog"].to_pylist(), strict=True))
     made, order = [], []
     for key in dict.fromkeys(keys):
@@ -108,7 +106,7 @@ def _remade(snapshot: Snapshot, rows: pa.Table, name: str | None, version: int |
     starts = np.append(0, np.cumsum(pc.list_value_length(frames_of).to_numpy()))
     curve = np.repeat(np.arange(rows.num_rows), np.diff(starts))
     star, frame = rows["star_id"].to_numpy()[curve], frames_of.flatten().to_numpy()
-    forced = _forced_of(snapshot, rows)
+    forced = _forced_of(snapshot, rows, name)
     place = _places(forced, star, frame)
     is_there = place >= 0
     forced, mine = forced.take(place[is_there]), curve[is_there]
@@ -132,11 +130,19 @@ def _remade(snapshot: Snapshot, rows: pa.Table, name: str | None, version: int |
     return finish(made)
 
 
-def _forced_of(snapshot: Snapshot, rows: pa.Table) -> pa.Table:
+def _forced_of(snapshot: Snapshot, rows: pa.Table, name: str | None) -> pa.Table:
     """Return the forced measurements of the targets of light curves, and maybe some of others."""
     ra, dec = (rows[one].to_numpy() for one in ("ra_deg", "dec_deg"))
-    forced = rows_in(snapshot, "forced_sources", ranges_around(ra, dec, _REACH_ARCSEC, _FINEST))
+    ranges = ranges_around(ra, dec, _REACH_ARCSEC, _FINEST)
+    columns = columns_of_flux(snapshot.schema("forced_sources").names, name)
+    forced = stored_rows(snapshot, "forced_sources", ranges, columns)
     return forced.filter(pc.is_in(forced["star_id"], pc.unique(rows["star_id"])))
+
+
+def columns_of_flux(names: Sequence[str], flux: str | None) -> list[str]:
+    """Return the columns of measurements without those of other fluxes; all for None."""
+    own = (f"flux_{flux}", f"flux_{flux}_err")
+    return [name for name in names if flux is None or name in own or not name.startswith("flux_")]
 
 
 def _places(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,15 +20,20 @@ _COLUMNS = (
     "scatter", "scatter_err", "photon_err", "photon_scale", "floor", "scintillation", "scatter_p2", "scatter_p25",
     "scatter_p75", "scatter_p98",
 )  # fmt: skip
-_OTHERS = ("#c8a13a", "#5a9367", "#7d6ba0", "#4aa0a8", "#a05a7d", "#9a8f6b")
+#: Colour and style of the line of each flux: circles in one style, hybrid fluxes in another.
+_LINES = {
+    "aper1": ("#c8871e", "--"), "aper2": ("#2f8f4e", "--"), "aper3": ("#6a4fb0", "--"),
+    "hybrid1": ("#c8871e", "-"), "hybrid2": ("#2f8f4e", "-"), "hybrid3": ("#6a4fb0", "-"),
+    "psf": ("#b5346f", "-."),
+}  # fmt: skip
 
 
 def noise_against_magnitude(rows: pa.Table, title: str) -> Figure:
     """Draw the scatter of stars by magnitude, in each flux.
 
-    The flux that is recommended for most stars is drawn with the percentiles of its stars (2, 25, 75, 98), what the
+    In each bin the flux that is recommended there is drawn with the percentiles of its stars (2, 25, 75, 98), what the
     errors of fluxes explain, scintillation, and the model: errors with the factor and the floor that were fitted.
-    Of others the medians are. Several nights are drawn by the median of their bins.
+    Of all fluxes the medians are. Several nights are drawn by the median of their bins.
 
     Parameters
     ----------
@@ -37,16 +43,19 @@ def noise_against_magnitude(rows: pa.Table, title: str) -> Figure:
     """
     from matplotlib.ticker import LogFormatter
 
-    main = _main_flux(rows)
-    with canvas(f"{title}\nflux {main}" if main else title) as (figure, axes):
-        if main is None:
-            draw_note(axes, "no target has five good measurements in a night yet")
+    best = _best_fluxes(rows)
+    names = ", ".join(dict.fromkeys(best.values()))
+    with canvas(f"{title}\npoints: {names}" if best else title) as (figure, axes):
+        if not best:
+            draw_note(
+                axes, "no target has five good measurements in a night yet:\nsee `skylake targets --help`"
+            )
             return figure
-        fluxes = sorted(set(rows["flux"].to_pylist()) - {main})
-        for flux, colour in zip(fluxes, _OTHERS, strict=False):
-            mag, found = _bins(rows, flux)
-            axes.plot(mag, found["scatter"], "-", lw=0.8, color=colour, alpha=0.8, label=flux)
-        _draw_main(axes, *_bins(rows, main))
+        bins = {flux: _bins(rows, flux) for flux in sorted(set(rows["flux"].to_pylist()))}
+        for flux, (mag, found) in bins.items():
+            colour, style = _LINES[flux]
+            axes.plot(mag, found["scatter"], style, lw=1.0, color=colour, label=flux)
+        _draw_best(axes, *_chosen(bins, best))
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.2, 0.5)))
@@ -56,13 +65,28 @@ def noise_against_magnitude(rows: pa.Table, title: str) -> Figure:
         return figure
 
 
-def _main_flux(rows: pa.Table) -> str | None:
-    """Return the flux that is recommended for most stars; None without rows."""
+def _best_fluxes(rows: pa.Table) -> dict[float, str]:
+    """Return the flux that is recommended for most stars of each bin, by the lower edge of the bin."""
     best = rows.filter(rows["is_recommended"])
-    if best.num_rows == 0:
-        return None
-    stars = best.group_by("flux").aggregate([("n_stars", "sum")]).sort_by([("n_stars_sum", "descending")])
-    return str(stars["flux"][0].as_py())
+    stars = best.group_by(["mag_low", "flux"]).aggregate([("n_stars", "sum")])
+    stars = stars.sort_by([("n_stars_sum", "ascending"), ("flux", "descending")])
+    chosen = dict(zip(stars["mag_low"].to_pylist(), stars["flux"].to_pylist(), strict=True))
+    return dict(sorted(chosen.items()))
+
+
+def _chosen(
+    bins: Mapping[str, tuple[Floats, dict[str, Floats]]], best: Mapping[float, str]
+) -> tuple[Floats, dict[str, Floats]]:
+    """Return the values of the best flux of each bin, as :func:`_bins` does of one flux."""
+    mags: list[float] = []
+    values: dict[str, list[float]] = {name: [] for name in _COLUMNS}
+    for low, flux in best.items():
+        mag, found = bins[flux]
+        place = int(np.argmin(np.where(mag > low, mag, np.inf)))
+        mags.append(float(mag[place]))
+        for name in _COLUMNS:
+            values[name].append(float(found[name][place]))
+    return np.array(mags), {name: np.array(one) for name, one in values.items()}
 
 
 def _bins(rows: pa.Table, flux: str) -> tuple[Floats, dict[str, Floats]]:
@@ -85,7 +109,7 @@ def _bins(rows: pa.Table, flux: str) -> tuple[Floats, dict[str, Floats]]:
     return median(0.5 * (low + high)), scaled
 
 
-def _draw_main(axes: Axes, mag: Floats, found: dict[str, Floats]) -> None:
+def _draw_best(axes: Axes, mag: Floats, found: dict[str, Floats]) -> None:
     axes.fill_between(
         mag, found["scatter_p2"], found["scatter_p98"], color=BLUE, alpha=0.10, lw=0, label="2 to 98 %"
     )
@@ -100,8 +124,7 @@ def _draw_main(axes: Axes, mag: Floats, found: dict[str, Floats]) -> None:
     model = np.hypot(
         np.nan_to_num(found["photon_scale"], nan=1.0) * found["photon_err"], np.nan_to_num(found["floor"])
     )
-    floor = float(np.nanmedian(found["floor"])) if np.isfinite(found["floor"]).any() else 0.0
-    axes.plot(mag, model, "-", lw=1.4, color=RED, label=f"predicted, floor of {floor:.1f} mmag")
+    axes.plot(mag, model, "-", lw=1.4, color=RED, label="with fitted factor and floor")
     if np.isfinite(found["scintillation"]).any():
         level = float(np.nanmedian(found["scintillation"]))
         axes.axhline(level, ls=":", lw=1.2, color=GREY, label=f"scintillation, {level:.1f} mmag")

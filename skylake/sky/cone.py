@@ -150,7 +150,11 @@ def read_box(root: Path, box: Box, filter: Any = None) -> pa.Table:
 
 
 def read_ranges(
-    files: Sequence[tuple[Path, int | None]], ranges: IntArray, schema: pa.Schema, columns: Sequence[str]
+    files: Sequence[tuple[Path, int | None]],
+    ranges: IntArray,
+    schema: pa.Schema,
+    columns: Sequence[str],
+    filter: Any = None,
 ) -> pa.Table:
     """Return the rows of some files of a HATS table whose index is in ranges, in the order of files and rows.
 
@@ -164,6 +168,8 @@ def read_ranges(
         What a file lacks is null, what is narrower is widened.
     columns : sequence of str
         Those to read; the index comes along.
+    filter : pyarrow.compute.Expression or None
+        Chooses rows.
 
     Raises
     ------
@@ -173,7 +179,7 @@ def read_ranges(
         If a file is missing or cannot be read.
     """
     wanted = list(dict.fromkeys([_INDEX, *columns]))
-    table = _of_files(files, ranges, schema).to_table(columns=wanted, filter=_near(ranges, None))
+    table = _of_files(files, ranges, schema).to_table(columns=wanted, filter=_near(ranges, filter))
     index = np.asarray(table[_INDEX], np.int64)
     position = np.searchsorted(ranges[:, 1], index, side="right")
     inside = ranges[np.minimum(position, len(ranges) - 1), 0] <= index

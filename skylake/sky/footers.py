@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 _INDEX = "_healpix_29"
-#: Largest sum of the sizes of footers in their files; in memory they take some times as much.
-_MOST_BYTES = 32_000_000
 _NO_END = np.iinfo(np.int64).max
 
 
@@ -81,14 +79,21 @@ def read_footer(path: Path) -> Footer:
     return _KEPT.get(identity) or _KEPT.keep(identity, _read(path))
 
 
-class _Kept:
-    """Footers that were used last; threads may share it."""
+class KeptFooters:
+    """Footers that were used last; threads may share them.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    most_bytes : int
+        Largest sum of the sizes of the footers in their files.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
         self._footers: OrderedDict[tuple[str | int, ...], Footer] = OrderedDict()
-        self._n_bytes, self._turn = 0, Lock()
+        self._most_bytes, self._n_bytes, self._turn = most_bytes, 0, Lock()
 
     def get(self, identity: tuple[str | int, ...]) -> Footer | None:
+        """Return a footer if it is kept."""
         with self._turn:
             if identity in self._footers:
                 self._footers.move_to_end(identity)
@@ -100,12 +105,13 @@ class _Kept:
             if identity not in self._footers:
                 self._footers[identity] = footer
                 self._n_bytes += footer.n_bytes
-            while self._n_bytes > _MOST_BYTES:
+            while self._n_bytes > self._most_bytes:
                 self._n_bytes -= self._footers.popitem(last=False)[1].n_bytes
         return footer
 
 
-_KEPT = _Kept()
+#: In memory footers take some times as much as in their files.
+_KEPT = KeptFooters(32_000_000)
 
 
 def _read(path: Path) -> Footer:

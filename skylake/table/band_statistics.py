@@ -23,10 +23,12 @@ Integers = npt.NDArray[np.int64]
 #: The nested column of bands beyond the first.
 MORE_BANDS = "more_bands"
 #: Columns that rows have in each band; counts are 0 and all others NaN or null where there is nothing.
-COUNTS = ("n_flux", "n_good")
+COUNTS = ("n_flux", "n_good", "n_good_nights")
+#: A cluster is of one night, and has neither of these.
+_OF_NIGHTS = ("n_good_nights", "mag_chi2_nights")
 OF_BANDS = (
     "version", *COUNTS, "flux_adu_per_s", "flux_scatter", "mag_mean", "mag_random_err", "mag_systematic_err",
-    "mag_chi2", "mag_scatter",
+    "mag_chi2", "mag_chi2_nights", "mag_scatter",
 )  # fmt: skip
 
 
@@ -61,12 +63,13 @@ def split_bands(rows: pa.Table) -> Columns:
     """Return the columns of each band of rows of a table, and ``band``: that of the plain columns."""
     own = np.array([band or "" for band in rows["band"].to_pylist()], object)
     nested = rows[MORE_BANDS].combine_chunks()
-    lists = {name: pc.struct_field(nested, name) for name in ("band", *OF_BANDS)}
+    names = [name for name in OF_BANDS if name in rows.column_names]
+    lists = {name: pc.struct_field(nested, name) for name in ("band", *names)}
     lengths = lists["band"].value_lengths().fill_null(0).to_numpy()
     row = np.repeat(np.arange(rows.num_rows), lengths)
     others = np.array(lists["band"].flatten().to_pylist(), object)
     made = with_bands({"band": own}, sorted({*own.tolist(), *others.tolist()}))
-    for name in OF_BANDS:
+    for name in names:
         for values, bands, place in (
             (rows[name].combine_chunks(), own, np.arange(rows.num_rows)),
             (lists[name].flatten(), others, row),
@@ -76,6 +79,11 @@ def split_bands(rows: pa.Table) -> Columns:
                 mine = bands == band
                 target = made[in_band(name, band)]
                 target[place[mine]] = np.nan_to_num(known[mine]) if name in COUNTS else known[mine]
+    if not set(_OF_NIGHTS) <= set(names):
+        for band in bands_of(made):
+            has = made[in_band("n_good", band)] > 0
+            made[in_band("n_good_nights", band)] = has.astype(np.int64)
+            made[in_band("mag_chi2_nights", band)] = np.where(has, 0.0, np.nan)
     return made
 
 
@@ -90,9 +98,10 @@ def join_bands(columns: Mapping[str, Any], table: str) -> dict[str, pa.Array]:
         Whose nested column is made.
     """
     own, bands = np.asarray(columns["band"], object), bands_of(columns)
+    kind = arrow_schema(load(table)).field(MORE_BANDS).type
     made: dict[str, pa.Array] = {
-        "band": pa.array(np.where(own == "", None, own), pa.string()),
-        **{name: _chosen(columns, name, own, bands) for name in OF_BANDS},
+        "band": pa.array(own, pa.string(), mask=own == ""),
+        **{name: _chosen(columns, name, own, bands) for name in OF_BANDS if kind.get_field_index(name) >= 0},
     }
     others = [
         np.flatnonzero(
@@ -103,7 +112,6 @@ def join_bands(columns: Mapping[str, Any], table: str) -> dict[str, pa.Array]:
     row = np.concatenate([np.zeros(0, np.int64), *others])
     order = np.argsort(row, kind="stable")
     starts = np.searchsorted(row[order], np.arange(len(own) + 1)).astype(np.int32)
-    kind = arrow_schema(load(table)).field(MORE_BANDS).type
     lists = []
     for field in kind:
         values = [
@@ -138,7 +146,8 @@ def _array(values: npt.NDArray[Any], kind: pa.DataType) -> pa.Array:
 
 def main_band(columns: Columns) -> npt.NDArray[Any]:
     """Return the band of plain columns: the one that they had, or that of most magnitudes where this one has none."""
-    own, bands = columns["band"].copy(), bands_of(columns)
+    own: npt.NDArray[Any] = columns["band"].copy()
+    bands = bands_of(columns)
     if not bands:
         return own
     counts = np.column_stack([columns[in_band("n_good", band)] for band in bands])
@@ -161,7 +170,7 @@ def first_band(columns: Columns, preferred: list[str]) -> npt.NDArray[Any]:
     """
     bands = bands_of(columns)
     fluxes = np.column_stack([columns[in_band("n_flux", band)] for band in bands])
-    own = np.array(bands, object)[fluxes.argmax(axis=1)]
+    own: npt.NDArray[Any] = np.array(bands, object)[fluxes.argmax(axis=1)]
     for band in reversed(preferred):
         own[columns[in_band("n_good", band)] > 0] = band
     return own

@@ -277,8 +277,8 @@ def _bands(
             )
         columns |= {in_band(name, band): values for name, values in made.items()}
     columns["band"] = first_band(columns, preferred)
-    names = Counter(zeropoints["flux"].to_pylist()).most_common(1)
-    circle = names[0][0] if names else flux
+    names = Counter(zeropoints["flux"].to_pylist())
+    circle = names.most_common(1)[0][0] if names else flux
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = column_floats(rows, f"flux_{circle}") / column_floats(rows, f"flux_{circle}_err")
     return join_bands(columns, _NAME) | {"snr": found.means(ratio)}

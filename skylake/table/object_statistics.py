@@ -22,7 +22,9 @@ COUNTS = (
 )  # fmt: skip
 #: Means over detections.
 _MEANS = ("fwhm_px", "width_ratio", "elongation", "snr")
-_MAGNITUDES = ("mag_mean", "mag_random_err", "mag_systematic_err", "mag_chi2", "mag_scatter")
+_MAGNITUDES = (
+    "n_good_nights", "mag_mean", "mag_random_err", "mag_systematic_err", "mag_chi2", "mag_chi2_nights", "mag_scatter",
+)  # fmt: skip
 
 
 def merged_statistics(one: Columns, other: Columns, apart_arcsec: Floats) -> dict[str, npt.NDArray[Any]]:
@@ -111,18 +113,33 @@ def _magnitudes(one: Columns, other: Columns) -> dict[str, npt.NDArray[Any]]:
     merged = {name: np.where(fresh, other[name], one[name]) for name in ("version", "n_good", *_MAGNITUDES)}
     merged["version"] = np.where(both, other["version"], merged["version"])
     with np.errstate(divide="ignore", invalid="ignore"):
-        weight, added = one["mag_random_err"] ** -2.0, other["mag_random_err"] ** -2.0
+        weight, added = (_excess(rows) / rows["mag_random_err"] ** 2 for rows in (one, other))
         total = weight + added
         step = other["mag_mean"] - one["mag_mean"]
         count = one["n_good"] + other["n_good"]
-        chi2 = one["mag_chi2"] + other["mag_chi2"] + weight * added / total * step**2
+        apart = weight * added / total * step**2
+        chi2 = one["mag_chi2"] + other["mag_chi2"] + apart
+        nights = {
+            "n_good_nights": one["n_good_nights"] + other["n_good_nights"],
+            "mag_chi2_nights": one["mag_chi2_nights"] + other["mag_chi2_nights"] + apart,
+        }
         shared = (weight * one["mag_systematic_err"] + added * other["mag_systematic_err"]) / total
-        values = {
+        values = nights | {
             "n_good": count,
             "mag_mean": one["mag_mean"] + added / total * step,
-            "mag_random_err": total**-0.5,
+            "mag_random_err": np.sqrt(_excess(nights) / total),
             "mag_systematic_err": shared,
             "mag_chi2": chi2,
             "mag_scatter": np.sqrt(chi2 / total * count / (count - 1)),
         }
     return merged | {name: np.where(both, new, merged[name]) for name, new in values.items()}
+
+
+def _excess(rows: Columns) -> Floats:
+    """Return by how much means of nights differ beyond random errors, as a factor on variances; at least 1.
+
+    Birge (1932, Phys. Rev. 40, 207): so is the error of the mean honest where a star falls on other pixels each night.
+    """
+    free = rows["n_good_nights"] - 1.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(free > 0, np.maximum(np.nan_to_num(rows["mag_chi2_nights"]) / free, 1.0), 1.0)

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from skylake.core.batch import days_between
 from skylake.core.sphere import (
     apply_proper_motion,
     arcsec_of_chord,
@@ -37,14 +36,20 @@ from skylake.table.object_places import (
     split_from,
 )
 from skylake.table.object_statistics import merged_statistics
+from skylake.table.object_status import (
+    EVIDENCE,
+    JOINED,
+    PROVISIONAL,
+    QUALIFIED,
+    not_forgotten,
+    qualifies,
+)
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Columns = dict[str, npt.NDArray[Any]]
 
 NAME = "objects"
-#: Status of objects.
-QUALIFIED, PROVISIONAL, JOINED = "qualified", "provisional", "joined"
 #: Columns of ``frames`` and of ``targets`` that a fold reads; of ``clusters`` all.
 FRAME_COLUMNS = ("fwhm_px", *PLACE_COLUMNS)
 TARGET_COLUMNS = (
@@ -151,7 +156,7 @@ def _folded(
     known, found = with_bands(known, bands), with_bands(found, bands)
     order = np.argsort(found["cluster_no"], kind="stable")
     found = {name: values[order] for name, values in found.items()}
-    known = _kept(known, seen.night, settings)
+    known = not_forgotten(known, seen.night, settings)
     link = link_arcsec(seen.frames)
     mjd = float(np.mean(found["mjd_mean"])) if len(order) else np.nan
     places = known_places(known, mjd)
@@ -166,8 +171,8 @@ def _folded(
     known["_seen"] = np.append(
         np.bincount(owner[own], minlength=len(places.now)) > 0, np.ones(new.size, bool)
     )
-    _count_night(known, found, owner, coverage.frames_at(known["_healpix_29"]), seen.night)
-    known["status"][_qualifies(known, settings)] = QUALIFIED
+    tonight = _count_night(known, found, owner, coverage.frames_at(known["_healpix_29"]), seen.night)
+    known["status"][qualifies(known, tonight, settings)] = QUALIFIED
     known = _joined(known, link)
     del known["_seen"]
     order = np.argsort(known["object_id"])
@@ -287,24 +292,29 @@ def place_of_targets(targets: Columns, mjd: Floats) -> Floats:
     return unit_vectors(*apply_proper_motion(targets["ra_deg"], targets["dec_deg"], *motion, years))
 
 
-def _count_night(known: Columns, found: Columns, owner: Integers, frames: Integers, night: int) -> None:
-    """Count the frames of a night that cover each object, and those objects that were seen in it."""
+def _count_night(known: Columns, found: Columns, owner: Integers, frames: Integers, night: int) -> Columns:
+    """Count the frames of a night that cover each object, and those objects that were seen in it.
+
+    Returns
+    -------
+    dict of ndarray, shape (n,)
+        What the night alone says of each object: :data:`EVIDENCE`.
+    """
     seen = known["_seen"]
     known["night_last"][seen] = night
-    frames = frames.copy()
     n_old = len(seen) - np.count_nonzero(owner < 0)
     rows = np.append(owner[owner >= 0], np.arange(n_old, len(seen)))
-    covered = np.append(found["n_frames_covered"][owner >= 0], found["n_frames_covered"][owner < 0])
-    frames[rows] = covered
+    order = np.append(np.flatnonzero(owner >= 0), np.flatnonzero(owner < 0))
+    tonight: Columns = {"n_frames": np.zeros_like(frames), "n_frames_covered": frames.copy()}
+    tonight["snr"] = np.full(len(seen), np.nan)
+    for name in EVIDENCE:
+        tonight[name][rows] = found[name][order]
+    frames = tonight["n_frames_covered"]
     known["n_nights"] = known["n_nights"] + seen
     known["n_frames_covered"] = known["n_frames_covered"] + frames
     known["n_frames_possible"] = known["n_frames_possible"] + np.where(seen, frames, 0)
     known["n_nights_covered"] = known["n_nights_covered"] + (frames > 0)
-
-
-def _qualifies(known: Columns, settings: Objects) -> npt.NDArray[np.bool_]:
-    is_enough = (known["ref_id"] != NONE) | (known["n_frames"] >= settings.least_detections)
-    return np.asarray(is_enough & (known["status"] == PROVISIONAL))
+    return tonight
 
 
 def _joined(known: Columns, link: float) -> Columns:
@@ -354,14 +364,6 @@ def _with_joined(known: Columns, kept: Integers, gone: Integers) -> Columns:
     known["status"][gone] = np.where(known["status"][gone] == PROVISIONAL, "", JOINED)
     known["joined_to"][gone] = known["object_id"][kept]
     stays = known["status"] != ""
-    return {name: values[stays] for name, values in known.items()}
-
-
-def _kept(known: Columns, night: int, settings: Objects) -> Columns:
-    """Return objects without provisional ones that were not seen for long."""
-    nights, which = np.unique(known["night_last"], return_inverse=True)
-    age = np.array([days_between(int(one), night) for one in nights], np.int64)[which.reshape(-1)]
-    stays = (known["status"] != PROVISIONAL) | (age < settings.forget_nights)
     return {name: values[stays] for name, values in known.items()}
 
 

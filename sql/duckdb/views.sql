@@ -444,23 +444,23 @@ FROM good AS g
 LEFT JOIN zeros AS z USING (frame_id);
 
 -- Statistics of the good measurements of each star, camera and band, from the sums of its nights. chi2 is reduced, about the
--- weighted mean, with random errors; chi2_nights is that of the means of nights. eta is von Neumann's, of successive
--- measurements of a night: 2 for noise, less for a smooth curve. stetson_i is the mean product of successive residuals over
--- their errors (Welch & Stetson 1993, AJ 105, 1813): 0 for noise. excess_scatter is what random errors do not explain.
+-- weighted mean, with random errors; chi2_nights is that of the means of nights. mag_mean_random_err is larger by its root where
+-- nights differ by more than these errors. eta is von Neumann's, of successive measurements of a night: 2 for noise, less for a
+-- smooth curve. stetson_i is the mean product of successive residuals over their errors (Welch & Stetson 1993, AJ 105, 1813): 0
+-- for noise. excess_scatter is what random errors do not explain.
 CREATE VIEW star_variability AS
 SELECT
     camera, catalog, object_id, band, version, ra_deg, dec_deg, ref_mag, n_points, n_good, n_outliers, n_nights, n_pairs,
     mjd_first, mjd_last, mag_brightest, mag_faintest,
     sum_weight_mag / sum_weight AS mag_mean,
-    1 / sqrt(sum_weight) AS mag_mean_random_err,
+    sqrt(greatest(coalesce(nights_square / (n_nights - 1), 1), 1) / sum_weight) AS mag_mean_random_err,
     sqrt(variance) AS mag_stddev,
     CASE WHEN n_good > 2 AND variance > 0
         THEN sqrt(n_good * (n_good - 1.0)) / (n_good - 2.0)
             * (sum_mag3 / n_good - 3 * mean * sum_mag2 / n_good + 2 * pow(mean, 3))
             / pow(variance * (n_good - 1.0) / n_good, 1.5) END AS skewness,
     CASE WHEN n_good > 1 THEN chi_square / (n_good - 1) END AS chi2,
-    CASE WHEN n_nights > 1
-        THEN greatest(sum_night_mag2 - pow(sum_weight_mag, 2) / sum_weight, 0) / (n_nights - 1) END AS chi2_nights,
+    nights_square / (n_nights - 1) AS chi2_nights,
     CASE WHEN n_pairs > 0 AND variance > 0 THEN sum_step2 / n_pairs / variance END AS eta,
     CASE WHEN n_pairs > 0 THEN (sum_pair_mag2 - mean_weighted * sum_pair_mag + pow(mean_weighted, 2) * sum_pair) / n_pairs
         END AS stetson_i,
@@ -473,7 +473,9 @@ FROM (
         sum_mag / n_good AS mean,
         sum_weight_mag / sum_weight AS mean_weighted,
         CASE WHEN n_good > 1 THEN greatest(sum_mag2 - pow(sum_mag, 2) / n_good, 0) / (n_good - 1) END AS variance,
-        greatest(sum_weight_mag2 - pow(sum_weight_mag, 2) / sum_weight, 0) AS chi_square
+        greatest(sum_weight_mag2 - pow(sum_weight_mag, 2) / sum_weight, 0) AS chi_square,
+        CASE WHEN n_nights > 1
+            THEN greatest(sum_night_mag2 - pow(sum_weight_mag, 2) / sum_weight, 0) END AS nights_square
     FROM star_statistics
     WHERE n_good > 0
 );
@@ -513,15 +515,16 @@ SELECT * EXCLUDE (status, joined_to) FROM objects WHERE status = 'qualified';
 -- Fluxes and magnitudes of objects in each band, one row per camera, object and band.
 CREATE VIEW object_bands AS
 SELECT
-    camera, object_id, ra_deg, dec_deg, band, version, n_flux, flux_adu_per_s, flux_scatter, n_good, mag_mean, mag_random_err,
-    mag_systematic_err, mag_chi2, mag_scatter
+    camera, object_id, ra_deg, dec_deg, band, version, n_flux, flux_adu_per_s, flux_scatter, n_good, n_good_nights, mag_mean,
+    mag_random_err, mag_systematic_err, mag_chi2, mag_chi2_nights, mag_scatter
 FROM objects_in_force
 UNION ALL
 SELECT
     camera, object_id, ra_deg, dec_deg, nullif(unnest(more_bands.band), '') AS band, unnest(more_bands.version),
     unnest(more_bands.n_flux), unnest(more_bands.flux_adu_per_s), unnest(more_bands.flux_scatter), unnest(more_bands.n_good),
-    unnest(more_bands.mag_mean), unnest(more_bands.mag_random_err), unnest(more_bands.mag_systematic_err),
-    unnest(more_bands.mag_chi2), unnest(more_bands.mag_scatter)
+    unnest(more_bands.n_good_nights), unnest(more_bands.mag_mean), unnest(more_bands.mag_random_err),
+    unnest(more_bands.mag_systematic_err), unnest(more_bands.mag_chi2), unnest(more_bands.mag_chi2_nights),
+    unnest(more_bands.mag_scatter)
 FROM objects_in_force;
 
 -- Objects that no catalog star explains, first seen in the last ten nights of their camera although frames had covered the

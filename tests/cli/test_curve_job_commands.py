@@ -33,7 +33,8 @@ def test_detrend_and_then_look_for_periods(own: Path, season: Season, well: Run)
     (row,) = well("sql", own, query, "--format", "json").json
     assert row["object_id"] == 1 and row["period_d"] == pytest.approx(season.wave_period, rel=0.01)
     assert "periods" in well("status", own).out
-    well("forget", own, "--table", "periods", "--yes")
+    for table in ("periods", "detrended"):
+        well("forget", own, "--table", table, "--yes")
 
 
 def test_one_star(own: Path, season: Season, well: Run, tmp_path: Path) -> None:
@@ -41,7 +42,11 @@ def test_one_star(own: Path, season: Season, well: Run, tmp_path: Path) -> None:
     answer = well(
         "lc", own, 2, "--detrend", "joint", *folded, "--format", "csv", "--plot", tmp_path / "star.png"
     )
-    assert "joint magnitudes, with" in answer.err and "signal of 1.3 d" in answer.err
+    assert "joint magnitudes, with" in answer.err and "a dip of 3.4 h every 1.3 d" in answer.err
+    wave = well("lc", own, 1, "--detrend", "joint", "--period", season.wave_period).err
+    assert f"a wave of {season.wave_period} d, from brightest to faintest" in wave
+    few = well("lc", own, 1, "--detrend", "joint", "--from", 20240901, "--to", 20240904).err
+    assert "ensemble magnitudes" in few and "has 4 and 160; name a known signal by --period" in few
     answer = well("lc", own, 2, "--detrend", "joint", *folded)
     rows = list(csv.DictReader(io.StringIO(answer.out)))
     mag, raw = (np.array([float(row[name]) for row in rows]) for name in ("mag", "mag_raw"))

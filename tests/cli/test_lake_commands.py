@@ -152,6 +152,7 @@ def test_an_unknown_table_is_named_with_those_that_are(lake: Path, skylake_comma
             "[objects]\nleast_detections = 0\n",
             "skylake.toml: objects.least_detections is a whole number, at least 1",
         ),
+        ("[objects]\nleast_share = 25\n", "skylake.toml: objects.least_share is a number from 0 to 1"),
     ],
 )
 def test_damaged_settings_are_named_with_their_key(

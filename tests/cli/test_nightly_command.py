@@ -63,7 +63,7 @@ def test_a_night_goes_all_the_way_and_a_second_run_does_nothing(
     # Two nights are not yet merged.
     assert value["compact"]["tables"] == {}
     stages = [line.split()[0] for line in first.err.splitlines()]
-    assert stages == ["ingest"] * 2 + ["calibrate"] * 2 + ["aggregate"] * 11
+    assert stages == ["ingest"] * 2 + ["calibrate"] * 2 + ["aggregate"] * 12
 
     before = well("status", new_lake, "--json").json
     again = well(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import erfa
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from skylake.core.camera import Site
 from skylake.core.ephemeris import (
+    _earth_and_tdb,
     airmass,
     alt_az,
     barycentric_jd,
@@ -194,6 +196,14 @@ def test_barycentric_dates_are_those_of_astropy(site: Site | None) -> None:
                      format="jd", scale="tdb")  # fmt: skip
         assert np.abs((found - wanted).to_value(u.ms)).max() < (1.0 if site else 22.5)
     assert isinstance(place, EarthLocation)
+
+
+def test_the_place_of_the_earth_between_instants_is_that_of_sofa() -> None:
+    tt = np.random.default_rng(4).uniform(51544.0, 69000.0, 400)
+    place, ahead = _earth_and_tdb(tt)
+    _, exact = erfa.epv00(2400000.5, tt)
+    assert np.abs(place - exact["p"]).max() * 499.0 < 2e-9
+    assert np.abs(ahead * 86400.0 - erfa.dtdb(2400000.5, tt, 0.0, 0.0, 0.0, 0.0)).max() < 1e-8
 
 
 def test_barycentric_dates_of_one_frame_and_of_one_star() -> None:

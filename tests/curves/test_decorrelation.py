@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skylake.curves.curve_block import CurveBlock
-from skylake.curves.decorrelation import DecorrelationOptions, decorrelate
+from skylake.curves.decorrelation import DecorrelationOptions, decorrelate, signal_range
 from skylake.curves.external_parameters import ExternalParameters, parameter_terms
 from skylake.curves.signals import Boxes, Harmonics
 
@@ -57,6 +57,30 @@ def test_a_wave_keeps_its_amplitude_only_if_it_is_fitted_too() -> None:
         for one in (joint.mag, decorrelate(curves, parameters).mag)
     ]
     assert kept[1] < 0.9 * kept[0]
+
+
+@pytest.mark.parametrize("times", [1.0, 2.0])
+def test_the_range_of_a_wave_is_that_of_its_whole_shape_with_an_honest_error(times: float) -> None:
+    random = np.random.default_rng(7)
+    parameters, off = systematics(random)
+    period = random.uniform(0.35, 0.45, N_STARS)
+    wave = 0.03 * np.sin(2 * np.pi * (TIME - TIME[0]) / period[:, None])
+    curves, signal = curves_of(random, off + wave), Harmonics(times * period, 4)
+    size, error = signal_range(curves, signal, decorrelate(curves, parameters, signal))
+    pulls = (size - 0.06) / error
+    assert np.median(error) < 0.0012 and abs(np.median(size) - 0.06) < 0.001
+    # Of two minima that are alike, noise makes one the deeper.
+    assert abs(pulls.mean()) < (0.25 if times == 1.0 else 0.7) and 0.85 < pulls.std() < 1.15
+
+
+def test_the_range_of_eclipses_is_no_wave_of_their_period() -> None:
+    random = np.random.default_rng(8)
+    parameters, off = systematics(random)
+    phase = TIME / 0.83 % 1.0
+    eclipses = 0.3 * sum(np.exp(-0.5 * ((phase - at) / 0.04) ** 2) for at in (0.0, 0.5, 1.0))
+    curves, signal = curves_of(random, off + eclipses), Harmonics(np.full(N_STARS, 0.83), 4)
+    size, _ = signal_range(curves, signal, decorrelate(curves, parameters, signal))
+    assert 0.15 < np.median(size) < 0.3, "both eclipses are alike, so the first harmonic has next to nothing"
 
 
 @pytest.mark.parametrize("red", [0.0, 1.0])

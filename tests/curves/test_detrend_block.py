@@ -5,9 +5,12 @@ import pytest
 
 from skylake.curves.common_effects import remove_common_effects
 from skylake.curves.curve_block import CurveBlock
+from skylake.curves.decorrelation import signal_range
 from skylake.curves.detrend_block import DetrendOptions, Stars, detrend_block
 from skylake.curves.ensemble import ensemble_magnitudes
 from skylake.curves.external_parameters import ExternalParameters
+from skylake.curves.found_signals import SignalOptions
+from skylake.curves.signals import Boxes, figures_of
 from skylake.curves.trend_filtering import Templates, choose_templates, filter_trends
 
 N_STARS, WHITE = 250, 0.004
@@ -50,9 +53,10 @@ def test_all_magnitudes_stand_side_by_side_and_the_period_is_found() -> None:
     assert spread(made.trend_filtered) < 1.1 and spread(made.without_effects) < 1.1
     assert not np.isin(made.templates.star, np.arange(N_STARS // 10)).any()
     variable = slice(0, N_STARS // 10)
-    np.testing.assert_allclose(made.signal.period[variable], PERIOD, rtol=0.01)
-    kept = np.hypot(*made.joint.signal[variable].T)
-    assert np.median(kept) == pytest.approx(0.02, rel=0.03)
+    assert figures_of(made.signal).kind[variable] == ["wave"] * (N_STARS // 10)
+    np.testing.assert_allclose(figures_of(made.signal).period[variable], PERIOD, rtol=0.01)
+    kept, _ = signal_range(curves, made.signal, made.joint)
+    assert np.median(kept[variable]) == pytest.approx(0.04, rel=0.03)
 
 
 def test_transits_are_found_and_keep_their_depth() -> None:
@@ -61,12 +65,77 @@ def test_transits_are_found_and_keep_their_depth() -> None:
     inside = np.abs((TIME - 0.35 + 0.55) % 1.1 - 0.55) < 0.04
     curves.mag[:5] += 0.02 * inside
     few = Stars(stars.x[:some], stars.y[:some], stars.colour[:some])
-    options = DetrendOptions(shortest_days=0.8, longest_days=2.0, durations_days=(0.08,), degree=1)
+    options = DetrendOptions(signals=SignalOptions(durations_days=(0.08,)), degree=1)
     made = detrend_block(curves.of(slice(0, some)), ExternalParameters(temperature=trend), few, None, options)
-    np.testing.assert_allclose(made.signal.period[:5], 1.1, rtol=0.01)
-    assert np.isnan(made.signal.period[5:]).mean() > 0.95
-    pulls = (made.joint.signal[:5, 0] - 0.02) / made.joint.signal_err[:5, 0]
-    assert np.all(np.abs(pulls) < 5) and np.median(made.joint.signal[:5]) == pytest.approx(0.02, rel=0.1)
+    shown = figures_of(made.signal)
+    assert shown.kind[:5] == ["box"] * 5 and shown.kind[5:].count(None) > 0.95 * (some - 5)
+    np.testing.assert_allclose(shown.period[:5], 1.1, rtol=0.01)
+    depth, error = signal_range(curves.of(slice(0, some)), made.signal, made.joint)
+    assert np.all(np.abs(depth[:5] - 0.02) < 5 * error[:5]) and np.all(error[:5] < 0.002)
+    assert np.median(depth[:5]) == pytest.approx(0.02, rel=0.1)
+
+
+def one_transit(
+    seed: int, nights: int, per_night: int
+) -> tuple[CurveBlock, ExternalParameters, Stars, Boxes]:
+    """Return curves with trends of air and focus, of which the first ten stars have one transit of 15 mmag each."""
+    random = np.random.default_rng(seed)
+    count, hours = 100, np.linspace(0, 0.3, per_night)
+    time, hour = (np.arange(nights)[:, None] + hours).ravel(), np.tile(hours, nights)
+    night = np.repeat(np.arange(nights), per_night)
+    air = 1.05 + 12.0 * (hour - 0.12) ** 2
+    width = 2.0 + 0.3 * air + random.normal(0, 0.1, nights)[night] + random.normal(0, 0.05, len(time))
+    x, y = random.uniform(0, 2000, (2, count))
+    parameters = ExternalParameters(
+        x_px=x[:, None] + 2.0 * hour + random.normal(0, 0.7, nights)[night],
+        y_px=y[:, None] - 3.0 * hour + random.normal(0, 0.7, nights)[night],
+        fwhm_px=width, airmass=air, temperature=10.0 - 8.0 * hour + random.normal(0, 2.0, nights)[night],
+    )  # fmt: skip
+    middle = np.where(np.arange(count) < 10, 0.15 + random.integers(0, nights, count), np.nan)
+    truth = Boxes(np.full(count, np.inf), middle, np.full(count, 0.1), 0.2)
+    mag = 11.0 + 0.2 * air + 0.02 * random.standard_normal((count, 1)) * (width - 2.0)
+    mag = mag + random.normal(0, 0.01, len(time)) + 0.004 * random.standard_normal((count, len(time)))
+    mag += 0.015 * truth.columns(time, slice(0, count))[:, 0]
+    return CurveBlock(time, mag, np.full(mag.shape, 0.004)), parameters, Stars(x, y), truth
+
+
+def kept_depths(mag: np.ndarray, time: np.ndarray, truth: Boxes) -> np.ndarray:
+    """Return the shares of their depth that the transits of ten stars have in light curves."""
+    shapes = truth.columns(time, slice(0, 10))[:, 0]
+    design = np.stack([shapes, np.ones_like(shapes)], axis=2)
+    return np.array(
+        [np.linalg.lstsq(a, b, rcond=None)[0][0] / 0.015 for a, b in zip(design, mag, strict=False)]
+    )
+
+
+def test_a_transit_of_one_night_stays_in_joint_magnitudes_which_are_then_those_of_the_ensemble() -> None:
+    curves, parameters, stars, truth = one_transit(4, 1, 200)
+    made = detrend_block(curves, parameters, stars)
+    assert not made.is_joint.any() and (made.n_nights == 1).all() and np.isnan(made.joint.chi2).all()
+    np.testing.assert_array_equal(made.joint.mag, made.ensemble)
+    assert np.median(kept_depths(made.alone.mag, curves.time, truth)) < 0.5, "what is guarded against"
+    assert np.median(kept_depths(made.joint.mag, curves.time, truth)) > 0.85
+    known = detrend_block(curves, parameters, stars, truth)
+    assert known.is_joint.all()
+    assert np.median(kept_depths(known.joint.mag, curves.time, truth)) == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_transit_seen_once_in_eight_nights_is_found_and_keeps_its_depth() -> None:
+    curves, parameters, stars, truth = one_transit(5, 8, 60)
+    made = detrend_block(curves, parameters, stars)
+    shown = figures_of(made.signal)
+    assert made.is_joint.all()
+    assert shown.kind[:10].count("dip") >= 8 and shown.kind[10:].count(None) >= 87
+    is_dip = np.array([one == "dip" for one in shown.kind[:10]])
+    assert (
+        np.all(np.abs(shown.middle[:10] - truth.middle[:10])[is_dip] < 0.03)
+        and np.isnan(shown.period[:10]).all()
+    )
+    assert np.median(kept_depths(made.alone.mag, curves.time, truth)) < 0.75
+    assert np.median(kept_depths(made.joint.mag, curves.time, truth)[is_dip]) == pytest.approx(1.0, abs=0.08)
+    depth, error = signal_range(curves, made.signal, made.joint)
+    pulls = (depth[:10] - 0.015)[is_dip] / error[:10][is_dip]
+    assert np.abs(pulls.mean()) < 1.0 and 0.4 < pulls.std() < 1.8 and np.all(error[:10][is_dip] < 0.003)
 
 
 def test_a_star_has_no_say_in_its_own_offset() -> None:

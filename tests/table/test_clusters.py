@@ -18,7 +18,6 @@ from skylake.core.sphere import healpix_index, offset, separation_deg, unit_vect
 from skylake.schema import conform, empty_table, load
 from skylake.table.cluster_magnitudes import good_magnitudes
 from skylake.table.clusters import clusters_table, link_arcsec, with_stars
-from skylake.table.coverage import coverage_of
 from skylake.table.detection_groups import NONE, count_switched, group_detections
 
 Floats = npt.NDArray[np.float64]
@@ -115,9 +114,9 @@ def rows_of(found: dict[str, npt.NDArray[Any]], **columns: Any) -> pa.Table:
     return conform(pa.table(made | columns), load("sources"))
 
 
-def clusters_of(rows: pa.Table, frames: pa.Table) -> list[dict[str, Any]]:
+def clusters_of(rows: pa.Table, frames: pa.Table, zeropoints: pa.Table | None = None) -> list[dict[str, Any]]:
     stars = with_stars(rows, empty_table(load("matches")))
-    table = clusters_table(stars, frames, empty_table(load("zeropoints")), "aper2")
+    table = clusters_table(stars, frames, zeropoints or empty_table(load("zeropoints")), "aper2")
     n = table.num_rows
     table = table.append_column("camera", pa.repeat("lab", n))
     table = table.append_column("night", pa.array([20240407] * n, pa.int32()))
@@ -189,18 +188,35 @@ def test_mean_magnitudes_have_true_errors_where_some_measurements_are_far_off() 
     assert np.sum(found["mag_chi2"]) == pytest.approx(freedom, abs=4.0 * np.sqrt(2 * freedom))
 
 
-def test_coverage_counts_frames_and_knows_cameras_of_the_whole_sky(frame_rows: FrameRows) -> None:
-    narrow = frame_rows(
-        3, ra_deg=0.0, dec_deg=89.9, width_px=360, height_px=360, pixel_scale_arcsec=10.0,
-        s_region="POLYGON ICRS 0 89.4 90 89.4 180 89.4 270 89.4",
-    )  # fmt: skip
-    at = coverage_of(narrow).frames_at(healpix_index([10.0, 200.0, 10.0], [89.99, 89.9, 80.0]))
-    assert at.tolist() == [3, 3, 0]
-    whole = frame_rows(
-        2, ra_deg=[10.0, 20.0], dec_deg=30.0, width_px=1000, height_px=1000, pixel_scale_arcsec=648.0,
-        s_region=None,
-    )  # fmt: skip
-    covered = coverage_of(whole)
-    assert covered.frames_at(healpix_index([15.0, 15.0], [30.0, -60.0])).tolist() == [2, 0]
-    assert len(covered.cells) < 50_000
-    assert coverage_of(whole.slice(0, 0)).frames_at(healpix_index([1.0], [1.0])).tolist() == [0]
+def test_a_night_in_two_bands_has_fluxes_and_magnitudes_in_each(frames: pa.Table) -> None:
+    random = np.random.default_rng(12)
+    found = detections((10.0, 5.0), 40, 30, 11)
+    # Of three frames one is in B; the last three have no zeropoint, and the very last no band either.
+    band = np.where(np.arange(30) % 3 == 2, "B", "V").astype(object)
+    band[29] = None
+    frames = frames.set_column(frames.schema.get_field_index("band"), "band", pa.array(band, pa.string()))
+    true = {"V": 100.0, "B": 60.0, None: 80.0}
+    flux = np.array([true[band[one]] for one in found["frame"]])
+    flux = (flux + 2.0 * random.standard_normal(flux.size)).astype(np.float32)
+    zero = {"V": 20.0, "B": 19.0}
+    zeros = {
+        "frame_id": np.arange(1, 28), "camera": ["lab"] * 27, "night": [20240407] * 27, "mjd_mid": [60408.1] * 27,
+        "catalog": ["cat"] * 27, "version": [3] * 27, "flux": ["aper2"] * 27, "n_matched": [50] * 27,
+        "n_used": [50] * 27, "band": band[:27], "zp": [zero[one] for one in band[:27]], "zp_err": [0.002] * 27,
+        "zp_fit_err": [0.002] * 27, "zp_random_err": [0.002] * 27, "colour_term": [0.0] * 27,
+        "pivot_colour": [0.0] * 27,
+    }  # fmt: skip
+    rows = clusters_of(rows_of(found, flux_aper2=flux), frames, conform(pa.table(zeros), load("zeropoints")))
+    assert {row["band"] for row in rows} == {"V"}
+    off: list[float] = []
+    for row in rows:
+        more = row["more_bands"]
+        assert more["band"] == ["", "B"] and more["n_good"][0] == 0 and more["n_flux"][0] == 1
+        both = {"V": row, "B": {name: values[1] for name, values in more.items()}}
+        for name, own in both.items():
+            on, good = (np.count_nonzero(some == name) for some in (band, band[:27]))
+            assert (own["n_flux"], own["n_good"], own["version"]) == (on, good, 3)
+            off.append((own["flux_adu_per_s"] - true[name]) / (2.0 / np.sqrt(on)))
+            assert own["mag_mean"] == pytest.approx(zero[name] - 2.5 * np.log10(true[name]), abs=0.06)
+            assert own["mag_chi2"] / (good - 1) < 4.0
+    assert abs(np.mean(off)) < 4.0 / np.sqrt(80) and np.std(off) == pytest.approx(1.0, abs=4.0 / np.sqrt(160))

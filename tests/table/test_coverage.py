@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pyarrow as pa
 from hypothesis import given
@@ -12,6 +14,7 @@ from skylake.schema import empty_table, load
 from skylake.table.coverage import Coverage, SkySeen, coverage_of
 from skylake.table.maps import region_holds
 
+FrameRows = Callable[..., pa.Table]
 SIZE = 2.0
 CENTRES = st.sampled_from([(0.0, 0.0), (359.99, 45.0), (120.0, -88.0)])
 
@@ -95,3 +98,20 @@ def test_cells_of_another_order_hold_the_same(step: int, seed: int) -> None:
     # A camera whose images have become smaller is counted on the cells that it has.
     sky = SkySeen.of(empty_table(load("coverage"))).after(night, 20240401).after(finer, 20240402)
     assert sky.order == 4 and set(sky.nights.tolist()) == {2}
+
+
+def test_coverage_counts_frames_and_knows_cameras_of_the_whole_sky(frame_rows: FrameRows) -> None:
+    narrow = frame_rows(
+        3, ra_deg=0.0, dec_deg=89.9, width_px=360, height_px=360, pixel_scale_arcsec=10.0,
+        s_region="POLYGON ICRS 0 89.4 90 89.4 180 89.4 270 89.4",
+    )  # fmt: skip
+    at = coverage_of(narrow).frames_at(healpix_index([10.0, 200.0, 10.0], [89.99, 89.9, 80.0]))
+    assert at.tolist() == [3, 3, 0]
+    whole = frame_rows(
+        2, ra_deg=[10.0, 20.0], dec_deg=30.0, width_px=1000, height_px=1000, pixel_scale_arcsec=648.0,
+        s_region=None,
+    )  # fmt: skip
+    covered = coverage_of(whole)
+    assert covered.frames_at(healpix_index([15.0, 15.0], [30.0, -60.0])).tolist() == [2, 0]
+    assert len(covered.cells) < 50_000
+    assert coverage_of(whole.slice(0, 0)).frames_at(healpix_index([1.0], [1.0])).tolist() == [0]

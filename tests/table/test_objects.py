@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -12,8 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skylake.core.sphere import apply_proper_motion, healpix_index, offset, separation_deg
+from skylake.resources import folder
 from skylake.schema import conform, empty_table, load
 from skylake.settings import Objects
+from skylake.table.object_identities import identities
+from skylake.table.object_inheritance import with_earlier_identifiers
 from skylake.table.objects import Folded, NightSeen, fold
 
 PLACES = st.sampled_from([(0.0, 0.0), (359.9999, 45.0), (0.0, 90.0), (77.0, -90.0), (200.0, -30.0)])
@@ -103,9 +108,11 @@ def test_the_statistics_are_those_of_all_detections_and_nights_can_be_added_one_
     off, weight = np.concatenate(all_off), err**-2.0
     centre = np.average(mag, weights=weight)
     chi2 = np.sum(weight * (mag - centre) ** 2)
+    of_nights = _chi2_of_nights(all_mag, all_err)
     expected = {
         "n_detections": len(flux), "flux_adu_per_s": flux.mean(), "flux_scatter": flux.std(ddof=1),
-        "mag_mean": centre, "mag_random_err": weight.sum() ** -0.5, "mag_chi2": chi2, "mag_systematic_err": 0.01,
+        "mag_mean": centre, "mag_chi2": chi2, "mag_systematic_err": 0.01, "n_good_nights": 4,
+        "mag_chi2_nights": of_nights, "mag_random_err": (max(of_nights / 3, 1) / weight.sum()) ** 0.5,
         "mag_scatter": np.sqrt(chi2 / weight.sum() * len(mag) / (len(mag) - 1)),
         "scatter_arcsec": np.sqrt(np.sum((off - off.mean(axis=0)) ** 2) / (2 * (len(off) - 1))),
         "n_nights": 4, "n_nights_covered": 4, "n_frames_covered": 40, "mjd_first": 60000.0,
@@ -151,11 +158,62 @@ def test_what_is_seen_too_seldom_is_provisional_and_then_forgotten() -> None:
     rows = objects_of(nights)
     kinds = [row["status"] for row in rows]
     assert (kinds.count("qualified"), kinds.count("provisional")) == (1, 10)
-    # Three detections in a few nights are an object, unless one was too long ago.
-    seldom = [night(20240401 + k, [cluster(10.0, 5.0, 60000.0 + k, n_detections=1)]) for k in (0, 4, 8)]
+    # Three bright detections in a few nights are an object, unless one was too long ago.
+    seldom = [
+        night(20240401 + k, [cluster(10.0, 5.0, 60000.0 + k, n_detections=1, snr=15.0)]) for k in (0, 4, 8)
+    ]
     assert [(row["status"], row["n_frames"]) for row in objects_of(seldom)] == [("qualified", 3)]
     late = [replace(seldom[0], night=20240320), *seldom[1:]]
     assert [(row["status"], row["n_frames"]) for row in objects_of(late)] == [("provisional", 2)]
+
+
+def light_curve(kind: str, random: np.random.Generator) -> np.ndarray[Any, Any]:
+    """The ratio of signal to noise of a source on 30 frames of 12 nights; noise has that of faint light."""
+    snr = np.full((12, 30), 3.0)
+    if kind == "nova":
+        snr[7:] = 40.0
+    elif kind == "nova at the end of a night":
+        snr[11, 26:] = 40.0
+    elif kind == "weak nova":
+        snr[7:] = 6.0
+    elif kind == "eclipsing":
+        snr[:] = np.where(random.random(snr.shape) < 0.4, 1.0, 6.0)
+    elif kind == "variable":
+        # Above the limit of detection for a third of each night.
+        snr += 4.0 * (np.arange(30) % 15 < 5)
+    return snr
+
+
+@pytest.mark.parametrize(
+    ("kind", "least", "most"),
+    [
+        ("noise", 0.0, 0.03),
+        ("nova", 1.0, 1.0),
+        ("nova at the end of a night", 1.0, 1.0),
+        ("weak nova", 1.0, 1.0),
+        ("eclipsing", 1.0, 1.0),
+        ("variable", 0.97, 1.0),
+    ],
+)
+def test_what_is_on_a_share_of_frames_qualifies_and_noise_at_one_place_does_not(
+    kind: str, least: float, most: float
+) -> None:
+    random = np.random.default_rng(8)
+    places = [(10.0 + 0.05 * k, 5.0) for k in range(40)]
+    nights = []
+    snr = np.array([light_curve(kind, random) for _ in places]) + random.normal(size=(40, 12, 30))
+    for k in range(12):
+        rows = [star(10.0, 5.5, 1, 60000.0 + k)]
+        for place, tonight in zip(places, snr[:, k], strict=True):
+            seen = tonight[tonight > 5.0]
+            if seen.size:
+                rows.append(
+                    cluster(*place, 60000.0 + k, n_detections=seen.size, n_frames_covered=30, snr=seen.mean())
+                )
+        frames = night(20240401 + k, rows, (10.9, 5.2))
+        nights.append(replace(frames, frames=pa.concat_tables([frames.frames] * 3)))
+    status = [row["status"] for row in objects_of(nights) if row["ref_id"] is None]
+    assert least <= status.count("qualified") / len(places) <= most
 
 
 def test_a_place_counts_the_nights_in_which_frames_covered_it_up_to_the_edges_of_a_drifting_field() -> None:
@@ -205,8 +263,58 @@ def test_an_object_that_is_seen_in_two_bands_has_statistics_in_each() -> None:
     assert row["band"] == "B" and row["more_bands"]["band"] == ["V"]
     for band, own in (("B", row), ("V", {name: values[0] for name, values in row["more_bands"].items()})):
         mag, err, flux = (np.concatenate(one) for one in zip(*seen[band], strict=True))
-        expected = band_columns(mag, err, flux)
+        of_nights = _chi2_of_nights(*([night[place] for night in seen[band]] for place in (0, 1)))
+        expected = band_columns(mag, err, flux) | {"mag_chi2_nights": of_nights}
+        expected["mag_random_err"] *= max(of_nights / (len(seen[band]) - 1), 1.0) ** 0.5
         assert {name: own[name] for name in expected} == pytest.approx(expected, rel=1e-9), band
+    rows = object_bands(fold(Folded.nothing(), nights, NO_TARGETS, Objects(), "lab").objects)
+    assert {one["band"]: one["mag_mean"] for one in rows} == {
+        "B": row["mag_mean"],
+        "V": row["more_bands"]["mag_mean"][0],
+    }
+
+
+def object_bands(objects: pa.Table) -> list[dict[str, Any]]:
+    """Rows of the view of that name."""
+    text = (folder("sql") / "duckdb" / "views.sql").read_text()
+    views = text[
+        text.index("CREATE VIEW objects_in_force") : text.index("-- Objects that no catalog star explains")
+    ]
+    with duckdb.connect() as connection:
+        connection.register("given", objects)
+        connection.execute("CREATE TABLE objects AS FROM given")
+        connection.execute(views)
+        return list(connection.sql("FROM object_bands").to_arrow_table().to_pylist())
+
+
+def _chi2_of_nights(mag: list[np.ndarray[Any, Any]], err: list[np.ndarray[Any, Any]]) -> float:
+    weight = np.array([np.sum(one**-2.0) for one in err])
+    mean = np.array([np.average(m, weights=e**-2.0) for m, e in zip(mag, err, strict=True)])
+    return float(np.sum(weight * (mean - np.average(mean, weights=weight)) ** 2))
+
+
+@pytest.mark.parametrize("from_night_to_night", [0.0, 0.01])
+def test_the_error_of_a_mean_holds_where_nights_differ(from_night_to_night: float) -> None:
+    random, n_stars = np.random.default_rng(4), 60
+    nights = []
+    for number in range(10):
+        mag = 12.0 + np.hypot(from_night_to_night, 0.002) * random.standard_normal(n_stars)
+        nights.append(
+            night(
+                20240401 + number,
+                [
+                    cluster(
+                        10.0 + 0.1 * star, 5.0, 60000.0 + number, n_detections=5, band="V", version=1, n_good=5,
+                        mag_mean=one, mag_random_err=0.002, mag_systematic_err=0.01, mag_chi2=4.0,
+                        mag_scatter=0.005,
+                    )
+                    for star, one in enumerate(mag)
+                ],
+            )
+        )  # fmt: skip
+    rows = objects_of(nights)
+    pulls = np.array([(row["mag_mean"] - 12.0) / row["mag_random_err"] for row in rows])
+    assert len(rows) == n_stars and abs(pulls.mean()) < 0.4 and 0.75 < pulls.std() < 1.25
 
 
 def band_columns(
@@ -261,6 +369,28 @@ def test_identifiers_are_those_of_targets_else_of_places_and_each_is_there_once(
     assert {row["object_id"]: row["ref_id"] for row in rows}[502] == 9
 
 
+def test_a_first_night_that_comes_late_leaves_identifiers_as_they_are() -> None:
+    random = np.random.default_rng(0)
+    nights = []
+    for k in range(4):
+        off = random.normal(0.0, 0.3, (3, 2)) / 3600.0
+        rows = [star(10.0, 5.0, 7), cluster(10.1, 5.0), cluster(10.2, 5.0)]
+        for row, (east, north) in zip(rows, off, strict=True):
+            row |= {"ra_deg": row["ra_deg"] + east, "dec_deg": row["dec_deg"] + north}
+        # The third begins with the late night.
+        nights.append(night(20240401 + k, rows[: 3 if k == 0 else 2], (10.0, 5.0)))
+    before, anew = (
+        fold(Folded.nothing(), some, NO_TARGETS, Objects(), "lab").objects for some in (nights[1:], nights)
+    )
+    assert set(before["object_id"].to_pylist()).isdisjoint(anew["object_id"].to_pylist())
+    made = with_earlier_identifiers(anew, before, NO_TARGETS, 0.5 * WIDTH)
+    assert set(before["object_id"].to_pylist()) < set(made["object_id"].to_pylist())
+    for old in before.to_pylist():
+        (row,) = (row for row in made.to_pylist() if row["object_id"] == old["object_id"])
+        assert row["ref_id"] == old["ref_id"]
+        assert (row["n_nights"], old["n_nights"]) == (4, 3)
+
+
 def test_a_night_out_of_order_is_refused() -> None:
     nights = [night(20240402, [cluster(10.0, 5.0)]), night(20240401, [cluster(10.0, 5.0)])]
     with pytest.raises(ValueError, match="night 20240401 comes after 20240402"):
@@ -272,3 +402,35 @@ def test_a_night_without_detections_counts_as_covered() -> None:
     assert [(row["n_nights"], row["n_nights_covered"], row["n_frames_covered"]) for row in rows] == [
         (1, 2, 20)
     ]
+
+
+def test_what_has_become_of_objects_is_counted() -> None:
+    first = [star(10.0, 5.0, 1), cluster(10.1, 5.0, n_detections=50), cluster(10.2, 5.0)]
+    # A star that is new, one beside another, and two detections that were matched with the neighbour.
+    second = [
+        star(10.0, 5.0, 1, 60001.0, n_switched=2), cluster(10.1, 5.0 + 6.0 / 3600.0, 60001.0, n_detections=4),
+        star(10.3, 5.0, 2, 60001.0), cluster(10.4, 5.0, 60001.0, n_detections=1),
+    ]  # fmt: skip
+    # Of two at one place the younger has moved to the other.
+    off = [(3.2, 40), (3.2, 40), (3.2, 40), (1.0, 400)]
+    later = [
+        [cluster(10.1, 5.0 + arcsec / 3600.0, 60002.0 + k, n_detections=n)]
+        for k, (arcsec, n) in enumerate(off)
+    ]
+    nights = [night(20240401 + k, rows, (10.1, 5.0)) for k, rows in enumerate((first, second, *later))]
+    states = [Folded.nothing()]
+    for some in (nights[:1], nights[1:2], nights[2:]):
+        states.append(fold(states[-1], some, NO_TARGETS, Objects(), "lab"))
+    steps = [identities("lab", one.objects, other.objects, 1) for one, other in pairwise(states)]
+    counts = [
+        (one.n_objects, one.n_new, one.n_split, one.n_joined, one.n_detections, one.n_switched)
+        for one in steps
+    ]
+    assert counts == [(3, 3, 0, 0, 60, 0), (5, 2, 1, 0, 14, 2), (4, 0, 0, 1, 520, 0)]
+    assert steps[0].line == (
+        "aggregate objects: lab has 3 objects, made from 1 night; 0 of 60 detections (0 %) are of another star"
+    )
+    assert steps[1].line.startswith(
+        "aggregate objects: lab has 5 objects, 2 new, 1 of them began beside another; 2 of"
+    )
+    assert "4 objects, 0 new, 1 turned out to be another; 0 of 520" in steps[2].line

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.core.ids import config_sha256
@@ -25,12 +27,16 @@ from skylake.flow.execution.task_guard import value_of
 from skylake.flow.forced.target_list import TargetList
 from skylake.flow.staleness import Why, why_stale
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
+from skylake.lake.storage.parts import stage_again
 from skylake.lake.storage.slices import Slice, read_files
 from skylake.schema import load
 from skylake.settings import Objects
 from skylake.sky.pixels import PixelTree
+from skylake.table.clusters import link_arcsec
 from skylake.table.coverage import NAME as COVERAGE
 from skylake.table.object_identities import Identities, identities
+from skylake.table.object_inheritance import COLUMNS as EARLIER_COLUMNS
+from skylake.table.object_inheritance import with_earlier_identifiers
 from skylake.table.objects import FRAME_COLUMNS, NAME, TARGET_COLUMNS, Folded, NightSeen, fold
 
 _CLUSTERS = "clusters"
@@ -98,12 +104,20 @@ class PlannedObjects:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What a worker makes the objects of a camera from: where its files are."""
+    """What a worker makes the objects of a camera from: where its files are.
+
+    ``held`` is the part with the objects of earlier nights, and ``folder`` its version of the table, if it has files
+    of its own; ``objects`` and ``coverage`` say where the rows of both tables are.
+    """
 
     camera: str
     inputs: dict[str, str]
     objects: Sequence[Slice]
     coverage: Sequence[Slice]
+    held: Part | None
+    folder: Path
+    #: The objects that are replaced, if all are made anew.
+    earlier: Sequence[Slice]
     nights: Sequence[tuple[int, Sequence[Slice], Sequence[Slice]]]
     targets: Sequence[Slice]
     settings: Objects
@@ -120,7 +134,8 @@ def plan_objects(sources: PlanSources) -> list[PlannedObjects]:
             by_camera.setdefault(part.camera, []).append(part)
     settings = asdict(sources.lake.settings.objects)
     # Which of them become targets changes nothing in them.
-    configuration = {"objects": {name: settings[name] for name in ("least_detections", "forget_nights")}}
+    counting = ("least_detections", "least_share", "forget_nights")
+    configuration = {"objects": {name: settings[name] for name in counting}}
     planned = []
     for camera, parts in sorted(by_camera.items()):
         parts.sort(key=lambda part: part.night or 0)
@@ -132,8 +147,9 @@ def plan_objects(sources: PlanSources) -> list[PlannedObjects]:
 def _chain(nights: Sequence[tuple[Part, Part | None]]) -> Iterator[str]:
     before = ""
     for frames, clusters in nights:
-        seen = clusters.checksum if clusters is not None else ""
-        own = {"night": frames.night, "frames": frames.checksum, "clusters": seen}
+        # Clusters hold all that frames say of objects. So targets that were measured later leave objects as they are.
+        seen = {"frames": frames.checksum} if clusters is None else {"clusters": clusters.checksum}
+        own = {"night": frames.night} | seen
         before = config_sha256({"before": before} | own)
         yield before
 
@@ -210,14 +226,22 @@ def _job(
         for one, other in new
     ]
     targets = TargetList.in_force(snapshot, planned.camera)
-    known: list[Sequence[Slice]] = [[], []]
+    versions = {table: snapshot.version(table) for table in _MADE}
+    known: dict[str, Sequence[Slice]] = dict.fromkeys(_MADE, ())
     if n_known:
-        versions = [snapshot.version(table) for table in _MADE]
-        known = [list(one.slices_of(one.parts[planned.name])) for one in versions]
+        known = {table: list(one.slices_of(one.parts[planned.name])) for table, one in versions.items()}
+    objects = versions[NAME]
+    earlier: Sequence[Slice] = ()
+    if not n_known and planned.name in objects.parts and planned.name not in objects.lost():
+        earlier = list(objects.slices_of(objects.parts[planned.name]))
     return _Job(
         planned.camera,
         planned.inputs,
-        *known,
+        known[NAME],
+        known[COVERAGE],
+        objects.part(planned.name) if n_known and planned.name in objects.fresh else None,
+        objects.folder,
+        earlier,
         nights,
         targets.slices if targets is not None else (),
         lake.settings.objects,
@@ -227,18 +251,33 @@ def _job(
 
 def make_objects(job: _Job, staging: Path) -> tuple[list[Part], Identities]:
     """Make the objects and the coverage of one camera; runs on a worker, which holds one night at a time."""
+    links: list[float] = []
 
     def nights() -> Iterator[NightSeen]:
         good = pc.field("status") == Status.OK.value
         for night, frames, clusters in job.nights:
-            seen = read_files(_CLUSTERS, clusters)
-            yield NightSeen(night, seen, read_files("frames", frames, FRAME_COLUMNS, good))
+            one = NightSeen(
+                night, read_files(_CLUSTERS, clusters), read_files("frames", frames, FRAME_COLUMNS, good)
+            )
+            links.append(link_arcsec(one.frames))
+            yield one
 
     known = Folded(read_files(NAME, job.objects), read_files(COVERAGE, job.coverage))
     targets = read_files("targets", job.targets, TARGET_COLUMNS)
     made = fold(known, nights(), targets, job.settings, job.camera)
-    parts = [
-        stage_part(rows, table, job.camera, staging / table, tree, job.camera, None, job.inputs)
-        for table, rows, tree in ((NAME, made.objects, job.tree), (COVERAGE, made.coverage, None))
-    ]
-    return parts, identities(job.camera, known.objects, made.objects, len(job.nights))
+    objects = made.objects
+    if job.earlier:
+        earlier = read_files(NAME, job.earlier, EARLIER_COLUMNS)
+        objects = with_earlier_identifiers(objects, earlier, targets, float(np.median(links)))
+    coverage = stage_part(
+        made.coverage, COVERAGE, job.camera, staging / COVERAGE, None, job.camera, None, job.inputs
+    )
+    parts = [_objects_part(job, objects, staging / NAME), coverage]
+    return parts, identities(job.camera, known.objects, objects, len(job.nights))
+
+
+def _objects_part(job: _Job, rows: pa.Table, staging: Path) -> Part:
+    """Write the objects; where the nights did not look nothing has changed, and what is there is linked."""
+    if job.held is not None:
+        return stage_again(rows, job.held, job.folder, staging, job.tree, job.inputs)
+    return stage_part(rows, NAME, job.camera, staging, job.tree, job.camera, None, job.inputs)

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from skylake.cameras import Profile
 from skylake.core.batch import days_between
 from skylake.core.ids import config_sha256
+from skylake.flow.forced.target_list import bases
 from skylake.flow.staleness import Why, why_stale
 from skylake.flow.zeropoints.calibration_in_force import CalibrationInForce, cameras_of
 from skylake.flow.zeropoints.calibration_parameters import calibration_configuration, periods_of
@@ -83,7 +84,14 @@ class PlanSources:
         origins = {origin for one in lists for origin in self._origins_of(one)}
         return {name: self.catalogs[name].checksum for name in sorted(origins & self.catalogs.keys())}
 
+    @cached_property
+    def _bases(self) -> dict[str, Part]:
+        return bases(self.snapshot.parts("targets").values())
+
     def _origins_of(self, part: Part) -> tuple[str, ...]:
+        # What extensions add is of no catalog.
+        while part.name in self._bases:
+            part = self._bases[part.name]
         if part.name not in self._origins:
             listed = self.snapshot.read_part("targets", part.name, ["origin"])
             self._origins[part.name] = tuple(pc.unique(listed["origin"]).drop_null().to_pylist())

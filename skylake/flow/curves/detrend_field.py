@@ -11,15 +11,15 @@ import pyarrow as pa
 
 from skylake.core.robust import MAD_TO_SIGMA
 from skylake.core.sphere import healpix_index
-from skylake.curves.curve_block import row_medians
-from skylake.curves.decorrelation import Decorrelated
+from skylake.curves.curve_block import CurveBlock, row_medians
+from skylake.curves.decorrelation import signal_range
 from skylake.curves.detrend_block import Detrended, DetrendOptions, detrend_block
-from skylake.curves.signals import Boxes, Harmonics
+from skylake.curves.found_signals import DURATIONS_DAYS
+from skylake.curves.signals import Signal, figures_of
 from skylake.flow.curves.field_blocks import CurveSource, FieldBlock
 from skylake.schema import TableSchema, arrow_schema, conform
 
 Floats = npt.NDArray[np.float64]
-Signal = Harmonics | Boxes
 #: The ways in which light curves are detrended, as columns name them.
 METHODS = ("ensemble", "epd", "joint", "tfa", "sysrem")
 #: Fewer stars than these show less of what a field loses: a parabola of position, a slope, an offset.
@@ -27,6 +27,7 @@ _STARS_OF_DEGREE = ((2, 60), (1, 30), (0, 0))
 _LEAST_TEMPLATES = 3
 #: How far from a star its templates are, degrees.
 EXCLUSION_DEG = 0.05
+_MJD_OF_JD0 = 2_400_000.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +44,15 @@ class DetrendChoice:
         Stars with fewer measurements are not decorrelated.
     seed : int
         Of the choice of templates.
+    durations_days : tuple of float
+        Durations of the dips that are looked for beside waves; none for waves alone.
     """
 
     n_templates: int = 100
     n_effects: int = 4
     least_points: int = 100
     seed: int = 1
+    durations_days: tuple[float, ...] = DURATIONS_DAYS
 
     def options(self, n_stars: int) -> DetrendOptions:
         """Return the options for a field of so many stars."""
@@ -57,6 +61,7 @@ class DetrendChoice:
             base,
             degree=next(degree for degree, least in _STARS_OF_DEGREE if n_stars >= least),
             decorrelation=replace(base.decorrelation, least_points=self.least_points),
+            signals=replace(base.signals, durations_days=self.durations_days),
             n_templates=self.n_templates,
             n_effects=self.n_effects,
             exclusion=EXCLUSION_DEG,
@@ -87,17 +92,6 @@ def magnitudes(made: Detrended) -> dict[str, Floats | None]:
     }
 
 
-def amplitudes(signal: Signal, fit: Decorrelated) -> tuple[Floats, Floats]:
-    """Return half amplitudes of waves or depths of boxes, with standard errors; NaN for stars without a signal."""
-    if isinstance(signal, Boxes):
-        return fit.signal[:, 0], fit.signal_err[:, 0]
-    first, second = fit.signal[:, 0], fit.signal[:, 1]
-    size = np.hypot(first, second)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        error = np.hypot(first * fit.signal_err[:, 0], second * fit.signal_err[:, 1]) / size
-    return size, error
-
-
 def detrended_rows(
     field: FieldBlock, made: Detrended, source: CurveSource, choice: DetrendChoice, schema: TableSchema
 ) -> pa.Table:
@@ -105,7 +99,9 @@ def detrended_rows(
     some = np.flatnonzero(field.is_wanted)
     rows = field.rows.take(pa.array(some))
     n, curves = len(some), magnitudes(made)
-    amplitude, amplitude_err = amplitudes(made.signal, made.joint)
+    shown = figures_of(made.signal)
+    flat = CurveBlock(field.block.curves.time, made.ensemble, field.block.curves.mag_err)
+    amplitude, amplitude_err = signal_range(flat, made.signal, made.joint)
     ra, dec = (rows[name].to_numpy() for name in ("ra_deg", "dec_deg"))
     columns: dict[str, Any] = {name: rows[name] for name in ("object_id", "catalog", "ra_deg", "dec_deg")}
     columns |= {
@@ -119,15 +115,16 @@ def detrended_rows(
         "n_lost_epd": made.alone.n_lost[some],
         "n_lost_joint": made.joint.n_lost[some],
         "chi2_joint": made.joint.chi2[some],
-        "period_d": made.signal.period[some],
+        "n_nights": made.n_nights[some].astype(np.int32),
+        "method_joint": pa.array(np.where(made.is_joint[some], "joint", "ensemble").tolist(), pa.string()),
+        "signal": pa.array([shown.kind[one] for one in some], pa.string()),
+        "period_d": shown.period[some],
+        "epoch_bjd": shown.middle[some] + _MJD_OF_JD0,
+        "duration_d": shown.duration[some],
         "amplitude": amplitude[some],
         "amplitude_err": amplitude_err[some],
         "n_stars": np.full(n, len(field.is_wanted), np.int32),
     }
-    kind = "box" if isinstance(made.signal, Boxes) else "wave"
-    columns["signal"] = pa.array(
-        [kind if np.isfinite(one) else None for one in columns["period_d"]], pa.string()
-    )
     for name, mag in curves.items():
         columns[f"scatter_{name}"] = np.full(n, np.nan) if mag is None else _scatter(mag[some])
     columns |= _of_templates(field, made, some)

@@ -13,11 +13,12 @@ import pyarrow.compute as pc
 
 from skylake.core.flags import SPOILED
 from skylake.curves.curve_block import CurveBlock
-from skylake.curves.decorrelation import decorrelate
-from skylake.curves.detrend_block import Detrended, found_signal
-from skylake.curves.signals import Boxes, Harmonics
+from skylake.curves.decorrelation import signal_range
+from skylake.curves.detrend_block import Detrended, joint_fit
+from skylake.curves.found_signals import SignalOptions
+from skylake.curves.signals import Boxes, Harmonics, figures_of
 from skylake.errors import LakeError, UsageError
-from skylake.flow.curves.detrend_field import DetrendChoice, amplitudes, detrend_field, magnitudes
+from skylake.flow.curves.detrend_field import DetrendChoice, detrend_field, magnitudes
 from skylake.flow.curves.detrend_lake import PART, identity_of
 from skylake.flow.curves.field_blocks import (
     WANTED_STARS,
@@ -45,6 +46,7 @@ _LEAST_STARS = 12
 _HARMONICS = 4
 _SAME_DEG = 1.0 / 3600.0
 _MJD_OF_JD0 = 2_400_000.5
+_SIGNAL = ("signal", "period_d", "epoch_bjd", "duration_d", "amplitude", "amplitude_err")
 _REPLACED = ("mag", "zp", "mag_limit")
 
 
@@ -105,7 +107,8 @@ def detrended_curve(
         As of :func:`skylake.report.curves.curve_of_object`.
     method : {'ensemble', 'epd', 'joint', 'tfa', 'sysrem'}
     known : KnownSignal or None
-        Of the method joint; None takes the best sinusoid, where noise alone has none as good.
+        Of the method joint; None takes the best sinusoid or dip of the star, where noise alone has none as good.
+        Stars with few nights or measurements then get ensemble magnitudes, and ``reason`` says why.
 
     Raises
     ------
@@ -155,6 +158,9 @@ def _in_table(
     if part is None or part.inputs["curves"] != identity_of(snapshot, source):
         return None
     rows = snapshot.cone(TABLE, curve["ra_deg"], curve["dec_deg"], _SAME_DEG)
+    if "method_joint" not in rows.column_names:
+        # An earlier skylake made it, whose joint magnitudes lost transits.
+        return None
     key = {"object_id": curve["object_id"], "catalog": curve["catalog"], "camera": source.camera}
     key |= {"band": source.band, "measured": source.kind, "flux": source.flux}
     for row in rows.to_pylist():
@@ -164,10 +170,16 @@ def _in_table(
         pairs = zip(inner["frame_id"], inner[f"mag_{method}"], strict=True)
         mag = {frame: value for frame, value in pairs if value is not None}
         if mag and {one["frame_id"] for one in points if _is_good(one)} <= set(inner["frame_id"]):
-            signal = {name: row[name] for name in ("period_d", "amplitude", "amplitude_err")}
             about = {"n_stars": row["n_stars"], "table": TABLE}
-            return _Found(mag, about | (signal if method == "joint" else {}))
+            return _Found(mag, about | (_signal_of(row) if method == "joint" else {}))
     return None
+
+
+def _signal_of(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what a row of the table says of the signal, or why there is none."""
+    if row["method_joint"] == "ensemble":
+        return _fell_back(row["n_nights"], row["n_points"])
+    return {} if row["signal"] is None else {name: row[name] for name in _SIGNAL}
 
 
 def _computed(
@@ -181,7 +193,7 @@ def _computed(
     """Detrend a star with the stars around it."""
     good = [one for one in points if _is_good(one)]
     choice = DetrendChoice()
-    least = choice.least_points if method in ("epd", "joint") else 2
+    least = choice.least_points if method == "epd" or (method == "joint" and known is not None) else 2
     if len(good) < least:
         raise LakeError(
             f"the star {curve['object_id']} has {len(good)} good measurements by {source.camera} in {source.band}; "
@@ -210,22 +222,36 @@ def _computed(
 
 def _joint(
     field: FieldBlock, made: Detrended, star: int, choice: DetrendChoice, known: KnownSignal | None
-) -> tuple[Floats, dict[str, float]]:
+) -> tuple[Floats, dict[str, Any]]:
     """Return the magnitudes of a star whose signal was fitted with the effects, and the signal, if there is one."""
     one, options = slice(star, star + 1), choice.options(len(field.is_wanted))
-    time, error = field.block.curves.time, field.block.curves.mag_err[one]
-    signal = (
-        found_signal(CurveBlock(time, made.alone.mag[one], error), options)
-        if known is None
-        else known.shape()
-    )
-    flat = CurveBlock(time, made.ensemble[one], error)
-    fit = decorrelate(flat, field.block.parameters.of(one), signal, options.decorrelation)
-    size, size_err = amplitudes(signal, fit)
-    period = float(signal.period[0])
-    if not np.isfinite(period):
-        return fit.mag[0], {}
-    return fit.mag[0], {"period_d": period, "amplitude": float(size[0]), "amplitude_err": float(size_err[0])}
+    flat = CurveBlock(field.block.curves.time, made.ensemble[one], field.block.curves.mag_err[one])
+    parameters = field.block.parameters.of(one)
+    fit = joint_fit(flat, parameters, made.alone.of(one), known and known.shape(), options)
+    if not fit.is_joint[0]:
+        return fit.joint.mag[0], _fell_back(int(fit.n_nights[0]), int(fit.joint.n_points[0]))
+    shown, size = figures_of(fit.signal), signal_range(flat, fit.signal, fit.joint)
+    if shown.kind[0] is None or not np.isfinite(size[0][0]):
+        return fit.joint.mag[0], {}
+    found = {
+        "period_d": shown.period[0],
+        "epoch_bjd": shown.middle[0] + _MJD_OF_JD0,
+        "duration_d": shown.duration[0],
+        "amplitude": size[0][0],
+        "amplitude_err": size[1][0],
+    }
+    about = {name: float(value) if np.isfinite(value) else None for name, value in found.items()}
+    return fit.joint.mag[0], {"signal": shown.kind[0]} | about
+
+
+def _fell_back(n_nights: int, n_points: int) -> dict[str, str]:
+    """Return what is said of magnitudes that are those of the ensemble."""
+    nights, points = SignalOptions().least_nights, DetrendChoice().least_points
+    return {
+        "detrended": "ensemble",
+        "reason": f"joint needs {nights} nights and {points} measurements to tell a signal from trends, and the star "
+        f"has {n_nights} and {n_points}; name a known signal",
+    }
 
 
 def _field(

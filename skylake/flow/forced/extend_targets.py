@@ -15,12 +15,10 @@ from skylake.core.sphere import chord, julian_epoch, unit_vectors
 from skylake.flow.forced.target_list import part_name, parts_of
 from skylake.lake import Commit, Lake, Snapshot, stage_part
 from skylake.schema import conform, load
+from skylake.table.object_status import QUALIFIED
 from skylake.table.objects import NAME as OBJECTS
-from skylake.table.objects import QUALIFIED
 from skylake.table.targets import DETECTIONS
 
-#: Of the frames of its nights an object must be on this share, as for lists that the user makes.
-_LEAST_SHARE = 0.1
 #: What is narrower than this share of the width of stars is none.
 _NARROW = 0.6
 #: An object no farther from a target than this share of the width of stars is that target.
@@ -113,7 +111,6 @@ def _missing(snapshot: Snapshot, camera: str, listed: pa.Table) -> pa.Table:
     for name in ("n_edge", "n_streak", "n_blended"):
         good &= pc.field(name) * 2 < many
     good &= pc.field("width_ratio").is_null() | (pc.field("width_ratio") >= _NARROW)
-    good &= pc.field("n_frames") >= pc.field("n_frames_possible") * _LEAST_SHARE
     rows = snapshot.read(OBJECTS, _COLUMNS, lambda part: part.camera == camera, good)
     if rows.num_rows == 0:
         return rows

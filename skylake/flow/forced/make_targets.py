@@ -29,7 +29,7 @@ from skylake.errors import UsageError
 from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.execution.task_guard import value_of
-from skylake.flow.forced.target_list import part_name, parts_of
+from skylake.flow.forced.target_list import bases, part_name, parts_of
 from skylake.lake import Commit, Lake, Snapshot, stage_part
 from skylake.lake.storage.slices import Slice, read_files
 from skylake.schema import conform, load
@@ -221,7 +221,9 @@ def _publish(
 ) -> TargetReport:
     held = parts_of(snapshot, camera)
     last = max(held, default=0)
-    earlier = snapshot.read("targets", where=lambda part: part.camera == camera)
+    # An extended list has the rows of its base with a larger version, which alone counts.
+    extended = {base.name for base in bases(held.values()).values()}
+    earlier = snapshot.read("targets", where=lambda part: part.camera == camera and part.name not in extended)
     star_id = identify(rows, pa.concat_tables([earlier, _objects(snapshot, camera)]), match_arcsec)
     table = targets_table(rows, star_id, covering, camera, last + 1)
     n_catalog = int(pc.sum(rows["ref_id"].is_valid()).as_py())

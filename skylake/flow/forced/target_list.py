@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -74,6 +75,17 @@ def parts_of(snapshot: Snapshot, camera: str) -> dict[int, Part]:
 def part_name(camera: str, version: int) -> str:
     """Return the name of the part of a list."""
     return f"{camera}-v{version}"
+
+
+def bases(parts: Iterable[Part]) -> dict[str, Part]:
+    """Return the list that each extended one has all targets of, by the name of the extended one.
+
+    Lists that grow night by night are many, and each is a whole list: who wants what they have in common reads the
+    first.
+    """
+    lists = {part.checksum: part for part in parts}
+    found = {part.name: lists.get(part.inputs.get("targets", "")) for part in lists.values()}
+    return {name: base for name, base in found.items() if base is not None}
 
 
 @lru_cache(maxsize=1)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.core.batch import UNDATED
 from skylake.core.counted import counted
 from skylake.core.reasons import Status
-from skylake.core.sphere import separation_deg
+from skylake.core.sphere import unit_vectors
 from skylake.errors import LakeError
 from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.run_progress import Progress
@@ -23,9 +22,8 @@ from skylake.flow.ingest.ingest_frames import ingest
 from skylake.flow.ingest.ingest_report import IngestOptions
 from skylake.lake import Lake, Snapshot
 
-_COLUMNS = [
-    "file", "night", "ra_deg", "dec_deg", "pixel_scale_arcsec", "width_px", "height_px", "targets_version",
-]  # fmt: skip
+_PLACE = ("ra_deg", "dec_deg", "pixel_scale_arcsec", "width_px", "height_px")
+_COLUMNS = ["frame_id", "night", "targets_version", *_PLACE]
 #: No part of a frame is farther from its centre, degrees.
 _MOST_DEG = 90.0
 
@@ -72,7 +70,12 @@ class BackfillReport:
 
 
 def backfill(
-    lake: Lake, camera: str, workers: Workers, progress: Progress, limit: int | None = None
+    lake: Lake,
+    camera: str,
+    workers: Workers,
+    progress: Progress,
+    limit: int | None = None,
+    most_frames: int | None = None,
 ) -> BackfillReport:
     """Measure the targets in force of a camera on those frames that cover targets they lack.
 
@@ -85,8 +88,8 @@ def backfill(
     camera : str
     workers : Workers
     progress : Progress
-    limit : int or None
-        Nights, at most; None takes all.
+    limit, most_frames : int or None
+        Nights and frames, at most; None takes all.
 
     Raises
     ------
@@ -95,32 +98,34 @@ def backfill(
     """
     report = BackfillReport(camera)
     profile = lake.profile(camera)
-    waiting = list(lacking(lake.snapshot(), camera))
-    for night, files in waiting:
+    for one in lacking(lake.snapshot(), camera):
+        room = np.inf if most_frames is None else most_frames - report.n_frames
+        if room <= 0 or (limit is not None and report.n_nights >= limit):
+            report.n_left += 1
+            continue
+        files = one.files
         there = [file for file in files if Path(file).is_file()]
         report.missing += sorted(file for file in set(files) - set(there) if not _is_of_table(file))
-        if limit is not None and report.n_nights >= limit:
-            report.n_left += bool(there)
-        elif there:
-            ingest(
-                lake,
-                profile,
-                there,
-                workers,
-                IngestOptions(redo=True, first_night=night, last_night=night),
-                progress,
-            )
-            report.n_frames, report.n_nights = report.n_frames + len(there), report.n_nights + 1
+        if not there:
+            continue
+        some = there[: int(min(room, len(there)))]
+        options = IngestOptions(redo=True, first_night=one.night, last_night=one.night)
+        ingest(lake, profile, some, workers, options, progress)
+        report.n_frames, report.n_nights = report.n_frames + len(some), report.n_nights + 1
+        report.n_left += len(some) < len(there)
     return report
 
 
-def lacking(snapshot: Snapshot, camera: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the nights and files of the frames that cover targets they were not measured at, the oldest list first.
+def lacking(snapshot: Snapshot, camera: str) -> list[Lacking]:
+    """Return the nights of a camera whose frames cover targets they were not measured at, the oldest list first.
+
+    Each distinct pointing is compared once with the targets that are new to it, and names of files are read only of
+    nights that are asked for them.
 
     Raises
     ------
     LakeError
-        If the camera has no list of targets.
+        If the camera has no list of targets, or cannot be read.
     """
     versions = parts_of(snapshot, camera)
     if not versions:
@@ -129,20 +134,50 @@ def lacking(snapshot: Snapshot, camera: str) -> Iterator[tuple[int, list[str]]]:
         )
     last = max(versions)
     good = (pc.field("status") == Status.OK.value) & (pc.field("night") != UNDATED)
-    frames = snapshot.read("frames", _COLUMNS, lambda part: part.camera == camera, good)
+    behind = pc.field("targets_version").is_null() | (pc.field("targets_version") < last)
+    frames = snapshot.read("frames", _COLUMNS, lambda part: part.camera == camera, good & behind)
     measured = frames["targets_version"].fill_null(0).to_numpy()
+    night = frames["night"].to_numpy()
     listed = snapshot.read_part("targets", part_name(camera, last), ["star_id", "ra_deg", "dec_deg"])
-    found: dict[tuple[int, int], list[str]] = {}
-    for version in np.unique(measured[measured < last]).tolist():
+    covers = np.zeros(frames.num_rows, bool)
+    for version in np.unique(measured).tolist():
         known = snapshot.read_part("targets", part_name(camera, version), ["star_id"])["star_id"]
         new = listed.filter(pc.invert(pc.is_in(listed["star_id"], known.combine_chunks())))
-        for row in frames.filter(pa.array(measured == version)).to_pylist():
-            if _covers(row, new):
-                found.setdefault((version, row["night"]), []).append(row["file"])
-    by_night: dict[int, list[str]] = {}
-    for (_, night), files in sorted(found.items()):
-        by_night.setdefault(night, []).extend(files)
-    yield from ((night, sorted(set(files))) for night, files in by_night.items())
+        mine = np.flatnonzero(measured == version)
+        covers[mine] = covered_by(frames.take(pa.array(mine)), new)
+    order = np.lexsort((night, measured))
+    order = order[covers[order]]
+    by_night: dict[int, list[int]] = {}
+    for row in order.tolist():
+        by_night.setdefault(int(night[row]), []).append(row)
+    frame_id = frames["frame_id"].to_numpy()
+    return [Lacking(snapshot, camera, one, frame_id[rows]) for one, rows in by_night.items()]
+
+
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """Frames of a night that lack targets.
+
+    Attributes
+    ----------
+    snapshot : Snapshot
+    camera, night : str, int
+    frame_id : ndarray of int64
+    """
+
+    snapshot: Snapshot
+    camera: str
+    night: int
+    frame_id: npt.NDArray[np.int64]
+
+    @property
+    def files(self) -> list[str]:
+        """Their files, in order."""
+        chosen = pc.field("frame_id").isin(pa.array(self.frame_id))
+        rows = self.snapshot.read(
+            "frames", ["file"], lambda part: (part.camera, part.night) == (self.camera, self.night), chosen
+        )
+        return sorted(set(rows["file"].to_pylist()))
 
 
 def _is_of_table(file: str) -> bool:
@@ -150,11 +185,20 @@ def _is_of_table(file: str) -> bool:
     return "#" in file and Path(file.rpartition("#")[0]).is_file()
 
 
-def _covers(row: Mapping[str, Any], targets: pa.Table) -> bool:
-    """Return whether a target lies within the circle about a frame."""
-    if targets.num_rows == 0 or row["ra_deg"] is None or row["pixel_scale_arcsec"] is None:
-        return False
-    radius = 0.5 * np.hypot(row["width_px"], row["height_px"]) * row["pixel_scale_arcsec"] / 3600.0
-    ra, dec = targets["ra_deg"].to_numpy(), targets["dec_deg"].to_numpy()
-    away = separation_deg(row["ra_deg"], row["dec_deg"], ra, dec)
-    return bool(np.any(away <= min(radius, _MOST_DEG)))
+def covered_by(frames: pa.Table, targets: pa.Table) -> npt.NDArray[np.bool_]:
+    """Return whether a target lies within the circle about each frame, shape (n,); False where a frame has no place."""
+    from scipy.spatial import cKDTree
+
+    if targets.num_rows == 0:
+        return np.zeros(frames.num_rows, bool)
+    ra, dec, scale, width, height = (
+        frames[name].cast(pa.float64()).to_numpy(zero_copy_only=False) for name in _PLACE
+    )
+    radius = np.minimum(0.5 * np.hypot(width, height) * scale / 3600.0, _MOST_DEG)
+    known = np.isfinite(ra) & np.isfinite(radius)
+    pointings, which = np.unique(np.column_stack([ra, dec, radius])[known], axis=0, return_inverse=True)
+    tree = cKDTree(unit_vectors(targets["ra_deg"].to_numpy(), targets["dec_deg"].to_numpy()))
+    away, _ = tree.query(unit_vectors(pointings[:, 0], pointings[:, 1]))
+    covers = np.zeros(frames.num_rows, bool)
+    covers[known] = (away <= 2.0 * np.sin(0.5 * np.radians(pointings[:, 2])))[which.reshape(-1)]
+    return covers

@@ -97,9 +97,12 @@ class Episodes:
         last = self.going_on.get(key_of(row))
         if last is None:
             return True
-        if VANISHED in (row["kind"], last["kind"]):
-            return bool(row["kind"] != last["kind"])
-        return _differ(row, last, listed)
+        if row["kind"] == VANISHED:
+            # How faint it is now is not known, but at least so much.
+            is_fainter = row["difference"] - last["difference"] >= listed.by_mag
+            return bool(last["kind"] != VANISHED and is_fainter)
+        is_fainter = row["difference"] >= last["difference"]
+        return not (last["kind"] == VANISHED and is_fainter) and _differ(row, last, listed)
 
     def has_returned(self, row: Row, listed: WatchList) -> bool:
         """Return whether a star that does not differ from its past has done so before, beyond chance."""
@@ -114,5 +117,5 @@ def key_of(row: Row) -> Key:
 
 def _differ(row: Row, last: Row, listed: WatchList) -> bool:
     """Return whether a star is brighter or fainter than in its last alert; both are held against the same past."""
-    error = float(np.hypot(row["difference_err"], last["difference_err"] or 0.0))
+    error = float(np.hypot(row["difference_err"], last.get("difference_err") or 0.0))
     return bool(abs(row["difference"] - last["difference"]) >= max(listed.by_mag, listed.sigma * error))

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.core.sphere import IntArray, unit_vectors
-from skylake.lake import Snapshot
+from skylake.lake import Part, Snapshot
 from skylake.lake.storage.damaged_files import damaged, reading
 from skylake.lake.storage.slices import read_files
 from skylake.schema import arrow_schema, load
@@ -27,6 +27,8 @@ Places = npt.NDArray[np.intp]
 
 #: Good measurements that a night needs.
 LEAST_GOOD = 2
+#: Nights of the past that a night is compared with, the last ones of the camera: it costs the same after years.
+MOST_NIGHTS = 200
 #: A mean of forced measurements with a smaller ratio of signal to noise is none of the past.
 _LEAST_SNR = 5.0
 #: Columns in both forms of a star of a night; those of forced photometry have other names.
@@ -124,7 +126,9 @@ def tonight(snapshot: Snapshot, source: Source, part: str) -> NightStars:
     return NightStars(_means(read_files(source.statistics, files, source.columns), source))
 
 
-def past_nights(snapshot: Snapshot, source: Source, ranges: IntArray, camera: str, night: int) -> pa.Table:
+def past_nights(
+    snapshot: Snapshot, source: Source, ranges: IntArray, camera: str, night: int, most: int = MOST_NIGHTS
+) -> pa.Table:
     """Return the rows of earlier nights of single stars, as :class:`NightStars` has them, those with a mean only.
 
     Parameters
@@ -135,12 +139,16 @@ def past_nights(snapshot: Snapshot, source: Source, ranges: IntArray, camera: st
         Of the HEALPix index, as :func:`ranges_of` gives them.
     camera, night : str, int
         Whose nights, and before which.
+    most : int
+        So many of the last ones.
     """
     columns = tuple(dict.fromkeys([*source.columns, "camera", "night"]))
-    rows = rows_in_ranges(snapshot, source.statistics, ranges, columns)
-    earlier = pc.and_(pc.equal(rows["camera"], camera), pc.less(rows["night"], night))
-    earlier = pc.and_(earlier, pc.greater(rows["night"], 0))
-    rows = rows.filter(pc.fill_null(earlier, False))
+    held = snapshot.parts(source.statistics).values()
+    parts = [part for part in held if part.camera == camera and 0 < (part.night or 0) < night]
+    last = sorted({part.night or 0 for part in parts})[-most:]
+    parts = [part for part in parts if part.night in last]
+    in_time = (pc.field("camera") == camera) & pc.field("night").isin(pa.array(last, pa.int32()))
+    rows = rows_in_ranges(snapshot, source.statistics, ranges, columns, parts, in_time)
     means = _means(rows, source)
     return means.filter(pc.and_(pc.is_valid(means["mag"]), pc.is_valid(means["err"])))
 
@@ -177,17 +185,31 @@ def points_of(snapshot: Snapshot, source: Source, part: str, index: IntArray) ->
     return pa.table(flat)
 
 
-def rows_in_ranges(snapshot: Snapshot, table: str, ranges: IntArray, columns: Sequence[str]) -> pa.Table:
-    """Return the blocks of a table whose index is in ranges; only the row groups that these touch are read."""
+def rows_in_ranges(
+    snapshot: Snapshot,
+    table: str,
+    ranges: IntArray,
+    columns: Sequence[str],
+    parts: Sequence[Part] | None = None,
+    filter: pc.Expression | None = None,
+) -> pa.Table:
+    """Return the blocks of a table whose index is in ranges; only the row groups that these touch are read.
+
+    Of some parts only the files that hold them are read; these may hold others too, which `filter` leaves out.
+    """
     form = arrow_schema(load(table))
-    leaves = snapshot.version(table).leaves
+    version = snapshot.version(table)
+    leaves = version.leaves
     pixels = touched_pixels(sorted(leaves), ranges) if len(ranges) else []
     files = [file for pixel in pixels for file in leaves[pixel].items()]
+    if parts is not None:
+        holding = {piece.path for part in parts for piece in version.slices_of(part)}
+        files = [(path, n_rows) for path, n_rows in files if path in holding]
     if not files:
         return form.empty_table().select(list(columns))
     try:
         with reading(lambda: [path for path, _ in files]):
-            return read_ranges(files, ranges, form, columns).select(list(columns))
+            return read_ranges(files, ranges, form, columns, filter).select(list(columns))
     except WrongCount as error:
         raise damaged(error.path, error.why) from error
 

@@ -83,13 +83,13 @@ def vanished_by_force(judged: Judged, episodes: Episodes) -> list[Row]:
         fainter = limit[row] - changes.past_mag[i]
         if stars.has_mean[row] or not (significance >= one.listed.sigma and fainter >= one.listed.by_mag):
             continue
-        row = (
+        alert = (
             described(judged, one, int(i))
             | _against(changes.past_mag[i], scatter, int(changes.n_nights[i]), float(limit[row]))
             | {"kind": VANISHED, "measured": "forced", "mag": None, "significance": significance}
         )
-        if episodes.is_news(row, one.listed):
-            found.append(row)
+        if episodes.is_news(alert, one.listed):
+            found.append(alert)
     return found
 
 

@@ -15,7 +15,7 @@ from skylake.lake.commits.snapshot import Snapshot
 from skylake.lake.storage.parts import Part
 
 _CHOSEN_BY = ("camera", "night", "band", "catalog")
-#: Who needs one of so many parts is given the whole table.
+#: Who needs files with one in so many rows of a table is given all of them.
 _MANY = 4
 
 
@@ -28,8 +28,8 @@ def calibration_rows(
 ) -> tuple[pa.Table, pa.Table]:
     """Return frames and zeropoints, of each frame one at most, that go with measurements.
 
-    Of measurements in most nights the whole tables are read, and kept for the next star as long as the snapshot is;
-    of others the parts of their nights.
+    The whole tables are read where the files of their nights are much of them, and kept for the next star as long as
+    the snapshot is; else those files alone.
 
     Parameters
     ----------
@@ -56,14 +56,21 @@ def calibration_rows(
 
 def _of_frames(snapshot: Snapshot, table: str, columns: Sequence[str], measured: pa.Table) -> pa.Table:
     """Return the rows of a table that belong to the frames of measurements."""
-    batches = set(zip(*(measured[name].to_pylist() for name in ("camera", "night")), strict=True))
+    nights = measured.group_by(["camera", "night"]).aggregate([])
+    batches = set(zip(*(nights[name].to_pylist() for name in ("camera", "night")), strict=True))
     seen = pc.field("frame_id").isin(pc.unique(measured["frame_id"]))
-    n_parts = len(snapshot.parts(table))
-    if _MANY * len(batches) >= n_parts:
+    if _MANY * _rows_of_files(snapshot, table, batches) >= snapshot.n_rows(table):
         whole = snapshot.whole(table, list(dict.fromkeys(["frame_id", *columns])))
         if whole is not None:
             return whole.filter(seen).select(list(columns))
     return snapshot.read(table, columns, _of(batches), seen)
+
+
+def _rows_of_files(snapshot: Snapshot, table: str, batches: Collection[tuple[Any, Any]]) -> int:
+    """Return the number of rows in the files that have some of batches; a bundle has many others too."""
+    version, chosen = snapshot.version(table), _of(batches)
+    paths = {file.path for part in version.parts.values() if chosen(part) for file in part.files}
+    return sum(version.described_files[path].n_rows for path in paths)
 
 
 def _of(batches: Collection[tuple[Any, Any]]) -> Any:

@@ -166,15 +166,16 @@ class Snapshot:
         """
         return read_files(table, self.slices(table, where), columns, filter)
 
-    def whole(self, table: str, columns: Sequence[str]) -> pa.Table | None:
+    def whole(self, table: str, columns: Sequence[str], most_values: int = _MOST_VALUES) -> pa.Table | None:
         """Return columns of all rows of a table, kept in memory as long as this object; None if they are too many.
 
-        For tables that are small beside what they belong to, as ``zeropoints`` beside detections.
+        For tables that are small beside what they belong to, as ``zeropoints`` beside detections. All that is kept has
+        no more than `most_values`, rows times columns.
         """
         wanted = (table, *columns)
         if wanted not in self._whole:
             values = sum(len(one) * rows.num_rows for one, rows in self._whole.items())
-            if values + len(wanted) * self.n_rows(table) > _MOST_VALUES:
+            if values + len(wanted) * self.n_rows(table) > most_values:
                 return None
             self._whole[wanted] = self.read(table, columns)
         return self._whole[wanted]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from skylake.core.ids import config_sha256
-from skylake.durable import sync_files
+from skylake.durable import Linker, sync_files
 from skylake.lake.layout import part_file
 from skylake.revision import code_version
 from skylake.schema import TableSchema, conform, load
@@ -208,27 +208,71 @@ def stage_sorted_part(
 ) -> Part:
     """Write a part as :func:`stage_part` does, whose rows are conformed and in order already."""
     schema = load(table)
+    files = _written(rows, schema, name, staging, tree)
+    key = key_of(rows, schema)
+    return Part(table, name, files, camera, night, key, dict(inputs or {}), schema_sha256=schema.sha256)
+
+
+def stage_again(
+    rows: pa.Table, held: Part, folder: Path, staging: Path, tree: PixelTree, inputs: Mapping[str, str]
+) -> Part:
+    """Write a part again to a new folder; files of pixels whose rows stay as they are become links.
+
+    Parameters
+    ----------
+    rows : pyarrow.Table
+        All rows of the part, in any order.
+    held : Part
+        The part as it is, under the schema in force.
+    folder : Path
+        Version of the table with the files of `held`.
+    staging, tree, inputs
+        As in :func:`stage_part`.
+    """
+    schema = load(held.table)
+    rows = sort_rows(conform(rows, schema), schema)
+    # A file without a checksum of its own holds rows of other parts too.
+    known = {(file.path, file.n_rows, file.digest): file for file in held.files if file.sha256}
+    files = _written(rows, schema, held.name, staging, tree, (folder, known))
+    return replace(
+        held, files=files, key=key_of(rows, schema), inputs=dict(inputs), software_version=code_version()
+    )
+
+
+_Known = tuple[Path, Mapping[tuple[str, int, str], PartFile]]
+"""A folder, and files below it by path, number of rows and digest."""
+
+
+def _written(
+    rows: pa.Table,
+    schema: TableSchema,
+    name: str,
+    staging: Path,
+    tree: PixelTree | None,
+    known: _Known | None = None,
+) -> tuple[PartFile, ...]:
+    """Write sorted rows to a file for each pixel, or link a known file that has just these rows."""
     pieces = list(split(rows, schema, tree))
     member = np.repeat(np.arange(len(pieces)), [piece.num_rows for _, piece in pieces])
     digests = group_digests(rows, member, len(pieces))
-    paths = [part_file(table, name, pixel) for pixel, _ in pieces]
-    for path, (_, piece) in zip(paths, pieces, strict=True):
-        write_parquet(piece, staging / path, durable=False)
-    sync_files([staging / path for path in paths])
-    files = tuple(
-        _as_written(staging, path, piece.num_rows, digest)
-        for path, (_, piece), digest in zip(paths, pieces, digests, strict=True)
-    )
-    return Part(
-        table,
-        name,
-        files,
-        camera,
-        night,
-        key_of(rows, schema),
-        dict(inputs or {}),
-        schema_sha256=schema.sha256,
-    )
+    found = [
+        (part_file(schema.name, name, pixel), piece.num_rows, digest)
+        for (pixel, piece), digest in zip(pieces, digests, strict=True)
+    ]
+    folder, same = known or (staging, {})
+    link, new = Linker(), []
+    for one, (_, piece) in zip(found, pieces, strict=True):
+        target = staging / one[0]
+        # A worker that died may have left a link, and nothing may be written through it.
+        target.unlink(missing_ok=True)
+        if one in same:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            link(folder / one[0], target)
+        else:
+            write_parquet(piece, target, durable=False)
+            new.append(target)
+    sync_files(new)
+    return tuple(same.get(one) or _as_written(staging, *one) for one in found)
 
 
 def key_of(rows: pa.Table, schema: TableSchema) -> Key:

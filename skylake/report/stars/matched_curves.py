@@ -11,6 +11,7 @@ from skylake.errors import LakeError
 from skylake.lake import Snapshot
 from skylake.lake.access.calibration_rows import calibration_rows
 from skylake.lake.cameras.camera_sites import sites_of
+from skylake.report.curve_fluxes import columns_of_flux
 from skylake.table.lightcurves import lightcurves_table
 
 #: Matches of a star are stored at its place in the catalog.
@@ -39,9 +40,10 @@ def matched_curve(
     """
     ra, dec, star, catalog = (row[name][0].as_py() for name in ("ra_deg", "dec_deg", "object_id", "catalog"))
     same = (pc.field("ref_id") == star) & (pc.field("catalog") == catalog)
-    matches = snapshot.cone("matches", ra, dec, _REACH_DEG, None, same)
-    if flux is not None and f"flux_{flux}" not in matches.column_names:
+    names = columns_of_flux(snapshot.schema("matches").names, flux)
+    if flux is not None and f"flux_{flux}" not in names:
         raise LakeError(f"detections have no flux {flux}; leave out --flux, or name aper1, aper2 or aper3")
+    matches = snapshot.cone("matches", ra, dec, _REACH_DEG, names, same)
     frames, zeropoints = calibration_rows(snapshot, matches, FRAME_COLUMNS, catalog, version)
     measured = calibrate_matches(matches, frames, zeropoints, flux)
     if not np.isfinite(measured.flux).any():

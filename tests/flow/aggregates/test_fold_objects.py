@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from datetime import datetime, timedelta
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from archive.make_archive import make_archive
 from archive.scenario import ArchiveScenario
@@ -79,6 +81,18 @@ def refresh(lake: Lake) -> None:
     refresh_objects(lake, PlanSources(lake, calibration_in_force(lake)), Inline(), Silent())
 
 
+def without_identifiers(lake: Lake) -> pd.DataFrame:
+    """Return objects in the order of their places; those of one place differ in their star."""
+    rows = lake.snapshot().pandas("objects").drop(columns=["object_id", "joined_to", "split_from"])
+    return rows.sort_values(["ra_deg", "dec_deg", "ref_id"], ignore_index=True)
+
+
+def identifiers(lake: Lake) -> dict[int, int]:
+    """Return the identifiers of objects by their stars."""
+    rows = lake.snapshot().pandas("objects").query("status == 'qualified' and ref_id.notna()")
+    return dict(zip(rows["ref_id"].tolist(), rows["object_id"].tolist(), strict=True))
+
+
 @given(order=st.permutations(range(N_NIGHTS)), refreshed=st.integers(0, 2**N_NIGHTS - 1))
 @settings(max_examples=5)
 def test_objects_are_the_same_whatever_the_order_in_which_nights_come(
@@ -89,12 +103,19 @@ def test_objects_are_the_same_whatever_the_order_in_which_nights_come(
     lake = Lake.create(tmp_path_factory.mktemp("order") / "lake", Settings(cluster="inline", pixel_order=1))
     (batch,) = {part.camera for part in source.parts("frames").values()}
     lake.keep_profile(once.profile(batch))
+    known: dict[int, int] = {}
     for step, number in enumerate(order):
         add_night(lake, source, names[number])
         if refreshed & (1 << step):
             refresh(lake)
+            # What was known keeps its identifier, whichever night came late.
+            known |= identifiers(lake)
+            assert known == identifiers(lake)
     refresh(lake)
-    assert checksum(lake) == checksum(once)
+    assert known.items() <= identifiers(lake).items()
+    pd.testing.assert_frame_equal(without_identifiers(lake), without_identifiers(once))
+    if not known:
+        assert checksum(lake) == checksum(once)
 
 
 def test_a_new_night_reads_no_clusters_of_the_past(
@@ -150,6 +171,22 @@ def test_a_night_that_goes_or_changes_makes_the_objects_anew(made: Lake) -> None
     assert checksum(made) == before
 
 
+def test_a_night_that_sees_nothing_writes_no_objects(made: Lake) -> None:
+    before = made.snapshot()
+    last = max(part.night or 0 for part in before.parts("frames").values())
+    night = int(f"{datetime.strptime(str(last), '%Y%m%d') + timedelta(days=1):%Y%m%d}")
+    commit = Commit("dark", "-")
+    with made.stage("dark") as staging:
+        rows = before.read("frames").slice(0, 0)
+        commit.replace(stage_part(rows, "frames", f"small-{night}", staging, None, "small", night), staging)
+        made.commit(commit)
+    refresh(made)
+    assert outdated(made)["objects"].why == {}
+    old, new = (snapshot.version("objects").whole_files() for snapshot in (before, made.snapshot()))
+    assert old
+    assert all(path.samefile(other) for path, other in zip(old, new, strict=True))
+
+
 def test_clusters_are_upstream_of_objects_and_both_verify(made: Lake) -> None:
     made.set("objects.forget_nights", 5)
     assert outdated(made)["objects"].why == {"small": Why.PARAMETERS}
@@ -160,9 +197,23 @@ def test_clusters_are_upstream_of_objects_and_both_verify(made: Lake) -> None:
     assert verify(open_facts(made.root, options), Inline(), options).failed == []
 
 
+def test_the_sky_that_was_covered_is_made_with_the_objects_and_without_it_both_are_made_anew(
+    made: Lake,
+) -> None:
+    sky, objects = made.snapshot().read("coverage"), checksum(made)
+    assert max(sky["n_nights"].to_pylist()) == N_NIGHTS
+    commit = Commit("drop", "-")
+    commit.remove("coverage", "small")
+    made.commit(commit)
+    assert outdated(made)["objects"].why == {"small": Why.NEW}
+    refresh(made)
+    assert made.snapshot().read("coverage").equals(sky) and checksum(made) == objects
+
+
 def test_forgetting_all_nights_of_a_camera_takes_its_objects_along(made: Lake) -> None:
     nights = [Batch("small", part.night or 0) for part in made.snapshot().parts("frames").values()]
     forget(made, find(made.snapshot(), [], nights), Inline())
     assert outdated(made)["objects"].why == {"small": Why.ORPHANED}
     report = aggregate(made, TABLES, Inline())
     assert (report.removed["objects"], made.snapshot().parts("objects")) == (1, {})
+    assert made.snapshot().parts("coverage") == {}

@@ -28,6 +28,7 @@ from skylake.sky.sky_region import SkyRegion
 DETECTED = CurveSource("detected")
 CHOICE = DetrendChoice(n_templates=12)
 ALL = SkyRegion.whole()
+TRANSIT_BJD = 2460554.7
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +70,16 @@ def test_trends_are_taken_off_and_the_wave_stays(own: Lake, season: Season) -> N
         assert 0.9 < quiet[f"scatter_{name}"].median() / WHITE_MAG < most, name
     wave = rows.loc[1]
     assert wave.period_d == pytest.approx(season.wave_period, rel=0.01)
-    assert abs(wave.amplitude - season.wave_amplitude) < 4 * wave.amplitude_err < 0.1 * wave.amplitude
-    assert quiet.period_d.isna().mean() > 0.95
+    assert (rows.method_joint == "joint").all() and (rows.n_nights == NIGHTS).all() and wave.signal == "wave"
+    assert abs(wave.amplitude - 2 * season.wave_amplitude) < 4 * wave.amplitude_err < 0.1 * wave.amplitude
+    box = rows.loc[2]
+    # Only every third transit falls into a night.
+    assert box.signal == "box" and box.period_d == pytest.approx(3 * season.box_period, rel=0.01)
+    assert abs(box.amplitude - season.box_depth) < 4 * box.amplitude_err < 0.3 * box.amplitude
+    assert box.duration_d == pytest.approx(season.box_duration, rel=0.3)
+    turns = (box.epoch_bjd - TRANSIT_BJD) / box.period_d
+    assert abs(turns - np.round(turns)) * box.period_d < 0.02
+    assert quiet.signal.isna().mean() > 0.95
     assert (rows.n_lost_joint > 15).all() and (rows.n_templates >= 11).all()
     assert not {1, 2} & {star for one in rows.templates for star in one["object_id"]}
 
@@ -106,6 +115,9 @@ def test_a_part_of_the_sky_some_nights_and_another_flux(own: Lake, season: Seaso
     inside = cone.holds(season.ra, season.dec)
     assert set(some.index) == set(np.flatnonzero(inside) + 1) and 2 < len(some) < 30
     assert (some.n_points == 3 * PER_NIGHT).all() and (some.n_stars == STARS).all()
+    # Three nights tell no signal from trends.
+    assert (some.method_joint == "ensemble").all() and (some.n_nights == 3).all() and some.signal.isna().all()
+    np.testing.assert_array_equal(points_of(some, 1, "mag_joint"), points_of(some, 1, "mag_ensemble"))
     assert some.scatter_tfa.isna().all() and some.n_templates.isna().all() and some.n_effects.isna().all()
     # The first aperture of these stars has four fifths of the flux.
     first = dict(zip(points_of(whole, 1, "frame_id"), points_of(whole, 1, "mag_raw"), strict=True))

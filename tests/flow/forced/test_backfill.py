@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from skylake.core.sphere import separation_deg
 from skylake.errors import LakeError
 from skylake.flow.aggregates import aggregate
+from skylake.flow.aggregates.plan import PlanSources
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.execution.run_progress import Silent
 from skylake.flow.forced.extend_targets import extend_targets
 from skylake.flow.forced.make_targets import TargetOptions, make_targets
-from skylake.flow.ingest.backfill import backfill, lacking
+from skylake.flow.forced.target_list import bases
+from skylake.flow.ingest.backfill import backfill, covered_by, lacking
+from skylake.flow.zeropoints.calibration_in_force import calibration_in_force
 from skylake.lake import Lake
 
 NIGHTS = [20241001, 20241002]
@@ -51,6 +58,12 @@ def test_new_objects_make_the_next_list_the_most_often_seen_first(listed: Lake) 
     listed.set("objects.new_targets", 1000)
     assert extend_targets(listed)[0].n_waiting == 0
     assert extend_targets(listed) == []
+    lists = listed.snapshot().parts("targets")
+    grown = {name: base.name for name, base in bases(lists.values()).items()}
+    assert grown == {"small-v2": "small-v1", "small-v3": "small-v2"}
+    sources = PlanSources(listed, calibration_in_force(listed))
+    checksums = [sources.catalog_checksums((one,)) for one in lists.values()]
+    assert checksums == [{"simcat": sources.catalogs["simcat"].checksum}] * 3
     # A list that the user makes gives what is at the place of an object its identifier.
     make_targets(listed, "small", TargetOptions(None, seen=10), Inline())
     user = listed.snapshot().pandas("targets").query("version == 4")
@@ -80,13 +93,13 @@ def test_a_backfill_measures_what_lacks_targets_night_by_night(listed: Lake) -> 
     # The night that was never measured comes first, and then the one with the older list.
     listed.set("objects.new_targets", 1)
     extend_targets(listed)
-    assert [night for night, _ in lacking(listed.snapshot(), "small")] == [NIGHTS[1], NIGHTS[0]]
+    assert [one.night for one in lacking(listed.snapshot(), "small")] == [NIGHTS[1], NIGHTS[0]]
     gone = [Path(file) for file in lacking_files(listed)]
     assert len(gone) == 12
 
 
 def lacking_files(lake: Lake) -> list[str]:
-    return [file for _, files in lacking(lake.snapshot(), "small") for file in files]
+    return [file for one in lacking(lake.snapshot(), "small") for file in one.files]
 
 
 def test_frames_that_cover_no_new_target_are_left_alone_and_lost_files_are_named(
@@ -116,6 +129,42 @@ def test_frames_that_cover_no_new_target_are_left_alone_and_lost_files_are_named
     assert "1 frame of small lack targets and cannot be read again" in report.advice
 
 
+def test_a_bound_on_frames_ends_within_a_night_and_the_next_run_goes_on_there(listed: Lake) -> None:
+    report = backfill(listed, "small", Inline(), Silent(), most_frames=4)
+    assert report.line == "backfill small: 4 frames of 1 night measured, 2 nights left"
+    assert [(one.night, len(one.files)) for one in lacking(listed.snapshot(), "small")] == [
+        (NIGHTS[0], 2),
+        (NIGHTS[1], 6),
+    ]
+
+
+@given(seed=st.integers(0, 10_000), n_targets=st.integers(0, 30), near_pole=st.booleans())
+def test_a_frame_covers_a_target_if_one_lies_within_its_circle(
+    seed: int, n_targets: int, near_pole: bool
+) -> None:
+    random, n = np.random.default_rng(seed), 40
+    dec = (
+        (lambda size: random.uniform(80, 90, size))
+        if near_pole
+        else (lambda size: random.uniform(-5, 5, size))
+    )
+    rows = {
+        "ra_deg": random.choice([0.0, 359.99, 120.0], n), "dec_deg": dec(n), "width_px": np.full(n, 300),
+        "height_px": np.full(n, 400), "pixel_scale_arcsec": random.choice([3.0, 40.0, 6000.0], n),
+    }  # fmt: skip
+    lost = random.random(n) < 0.2
+    frames = pa.table(rows).set_column(0, "ra_deg", pa.array(rows["ra_deg"], mask=lost))
+    targets = pa.table({"ra_deg": random.uniform(0, 360, n_targets), "dec_deg": dec(n_targets)})
+    radius = np.minimum(250.0 * rows["pixel_scale_arcsec"] / 3600.0, 90.0)
+    away = separation_deg(
+        rows["ra_deg"][:, None],
+        rows["dec_deg"][:, None],
+        *(targets[name].to_numpy() for name in targets.column_names),
+    )
+    expected = (away <= radius[:, None]).any(axis=1) & ~lost
+    assert covered_by(frames, targets).tolist() == expected.tolist()
+
+
 def test_a_camera_without_targets_has_nothing_to_fill(ingested: Lake) -> None:
     with pytest.raises(LakeError, match="small has no list of targets; `skylake targets` makes one"):
-        list(lacking(ingested.snapshot(), "small"))
+        lacking(ingested.snapshot(), "small")

@@ -27,6 +27,7 @@ NESTED = (
     "lightcurve",
     "lightcurve_errors",
     "lightcurve_noise",
+    "more_bands",
     "position_terms",
     "illumination",
     "nights",

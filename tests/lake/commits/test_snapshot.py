@@ -118,6 +118,16 @@ def test_rows_columns_and_parts_can_be_chosen(filled: Lake, make_rows: MakeRows)
     assert (nothing.num_rows, nothing.column_names) == (0, columns)
 
 
+def test_a_small_table_is_kept_and_no_more_than_wanted(filled: Lake) -> None:
+    snapshot, columns = filled.snapshot(), ["frame_id", "night"]
+    kept = snapshot.whole("frames", columns)
+    assert kept is not None and kept.equals(snapshot.read("frames", columns))
+    assert snapshot.whole("frames", columns) is kept
+    n_values = 3 * kept.num_rows
+    assert snapshot.whole("zeropoints", columns, n_values + 3 * snapshot.n_rows("zeropoints") - 1) is None
+    assert snapshot.whole("zeropoints", columns, n_values + 3 * snapshot.n_rows("zeropoints")) is not None
+
+
 def test_a_cone_is_a_search_through_all_rows(filled: Lake) -> None:
     snapshot = filled.snapshot()
     for name in HATS:

@@ -17,7 +17,7 @@ from skylake.core.sphere import healpix_index
 from skylake.errors import SchemaError
 from skylake.lake import Part, stage_part
 from skylake.lake.layout import part_file
-from skylake.lake.storage.parts import PartFile, file_sha256
+from skylake.lake.storage.parts import PartFile, file_sha256, stage_again
 from skylake.schema import arrow_schema, load, table_names
 from skylake.sky.pixels import PixelTree
 
@@ -77,6 +77,22 @@ def test_a_part_holds_its_rows_sorted_each_in_its_pixel(
 
 def _number(path: str) -> tuple[int, str]:
     return (int(path.split("Npix=")[1].split("/")[0]) if "Npix=" in path else 0), path
+
+
+def test_files_of_pixels_without_a_change_are_linked(make_rows: MakeRows, tmp_path: Path) -> None:
+    rows = make_rows("objects", 300, 4)
+    first, second, again = (tmp_path / name for name in ("first", "second", "again"))
+    held = stage_part(rows, "objects", "c", first, TREE, "c", None, {"nights": "1"})
+    changed = rows.set_column(
+        rows.schema.get_field_index("n_nights"),
+        rows.schema.field("n_nights"),
+        pa.array(rows["n_nights"].to_numpy() + (np.arange(300) == 7), pa.int32()),
+    )
+    wanted = stage_part(changed, "objects", "c", second, TREE, "c", None, {"nights": "2"})
+    assert stage_again(changed, held, first, again, TREE, {"nights": "2"}) == wanted
+    same = [file.path for file in wanted.files if (again / file.path).samefile(first / file.path)]
+    assert len(same) == len(held.files) - 1
+    assert all((again / one.path).read_bytes() == (second / one.path).read_bytes() for one in wanted.files)
 
 
 @given(
