@@ -142,17 +142,25 @@ def _listed_at(snapshot: Snapshot, kind: Measured, number: int, chosen: Any) -> 
     if kind == "detected" and not any(map(snapshot.n_rows, (CURVE_TABLES[kind].listed, "objects"))):
         return _found_at(snapshot, kind, number, chosen)
     names = ["ref_id", "star_id"] if kind == "forced" else ["ref_id"]
-    listed = reduce(or_, (pc.field(name) == number for name in names))
-    rows = _of_small(snapshot, CURVE_TABLES[kind].listed, ["_healpix_29", *names], listed)
+    rows = _of_small(snapshot, CURVE_TABLES[kind].listed, ["_healpix_29"], names, number)
     found = rows["_healpix_29"].to_numpy()
     # A star that one catalog has in the list may be one of another catalog that has it not.
     return found if kind == "forced" else np.union1d(found, _by_objects(snapshot, number, chosen))
 
 
-def _of_small(snapshot: Snapshot, table: str, columns: list[str], chosen: Any) -> pa.Table:
-    """Return some rows of a table that has a star once, kept in memory for the next star unless it is too large."""
-    whole = snapshot.whole(table, columns)
-    return snapshot.read(table, columns, filter=chosen) if whole is None else whole.filter(chosen)
+def _of_small(snapshot: Snapshot, table: str, columns: list[str], names: list[str], number: int) -> pa.Table:
+    """Return the rows of a table that has a star once in which one of some columns has a number.
+
+    It is kept in memory for the next star unless it is too large.
+    """
+    whole = snapshot.whole(table, [*columns, *names])
+    if whole is None:
+        same = reduce(or_, (pc.field(name) == number for name in names))
+        return snapshot.read(table, columns, filter=same)
+    # An expression would start threads, which costs more than the comparison.
+    return whole.filter(reduce(pc.or_kleene, (pc.equal(whole[name], number) for name in names))).select(
+        columns
+    )
 
 
 def _by_objects(snapshot: Snapshot, number: int, chosen: Any) -> IntArray:
@@ -161,7 +169,7 @@ def _by_objects(snapshot: Snapshot, number: int, chosen: Any) -> IntArray:
     Objects are where stars are now, and light curves where these were at the epoch of the catalog.
     """
     names = ["_healpix_29", "ref_ra_deg", "ref_dec_deg", "pm_ra_mas_yr", "pm_dec_mas_yr"]
-    objects = _of_small(snapshot, "objects", ["ref_id", *names], pc.field("ref_id") == number)
+    objects = _of_small(snapshot, "objects", names, ["ref_id"], number)
     found = [np.empty(0, np.int64)]
     for index, ra, dec, *motion in zip(*(objects[name].to_pylist() for name in names), strict=True):
         # Few stars are at the border of a cell or move fast, and a cone takes some tenths of a second to import.
