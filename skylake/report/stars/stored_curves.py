@@ -160,7 +160,7 @@ def _moved_arcsec(pm_ra: float | None, pm_dec: float | None) -> float:
 def _is_unmatched(snapshot: Snapshot, number: int) -> bool:
     """Return whether a number is that of an object that no catalog has, which has no light curve in the tables."""
     of_object = (pc.field("object_id") == number) & ~pc.field("ref_id").is_valid()
-    return snapshot.read("objects", ["object_id"], filter=of_object).num_rows > 0
+    return bool(snapshot.read("objects", ["object_id"], filter=of_object).num_rows)
 
 
 def _found_at(snapshot: Snapshot, kind: Measured, number: int, chosen: Any) -> IntArray:
