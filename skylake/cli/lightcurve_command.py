@@ -67,17 +67,17 @@ def lc(ctx: click.Context, /, lake: Path, as_of: str | None, **given: Any) -> No
     stars = options.stars()
     if len(stars) > 1 or options.stars_file is not None:
         ctx.exit(1 if export_stars(snapshot, stars, options) else 0)
-    export_star(snapshot, stars[0], options)
+    export_star(snapshot, *stars[0], options)
 
 
-def export_star(snapshot: Snapshot, star: str, options: LightCurveOptions) -> None:
+def export_star(snapshot: Snapshot, called: str, star: str, options: LightCurveOptions) -> None:
     """Write the light curve of one star, and its picture."""
     curve = _curve_of(snapshot, star, options)
     _say_what_it_is(curve, options)
     if options.plot is not None:
         _write_picture(snapshot, curve, options)
     if options.out is not None or options.plot is None:
-        _write(snapshot, curve, star, options, _file_of(star, options))
+        _write(snapshot, curve, called, options, _file_of(star, options))
 
 
 def _curve_of(snapshot: Snapshot, star: str, options: LightCurveOptions) -> dict[str, Any]:
@@ -107,13 +107,13 @@ def _say_what_it_is(curve: dict[str, Any], options: LightCurveOptions) -> None:
     if doubt := doubt_about_star(curve):
         show.complain(doubt)
     for sentence in best_fluxes(curve) if options.flux == "best" else ():
-        click.echo(f"{sentence}; --flux calibrated gives that of the zeropoints", err=True)
+        click.echo(f"{sentence} (--flux calibrated uses the flux of the zeropoints)", err=True)
     for band in curve.get("detrended", ()):
         click.echo(_how_detrended(band), err=True)
     if curve["catalog"] == "sources":
         click.echo(
-            f"no catalog has the star {curve['object_id']}: these are its detections, with magnitudes of a star of "
-            "the pivot colour; mag_systematic_err has the range of colours",
+            f"star {curve['object_id']} is in no catalog, so this is the light curve of its detections; its colour is "
+            "unknown: magnitudes assume the pivot colour, and mag_systematic_err allows for other colours",
             err=True,
         )
 
@@ -138,21 +138,20 @@ def _how_detrended(band: dict[str, Any]) -> str:
 def _table(snapshot: Snapshot, curve: dict[str, Any], options: LightCurveOptions) -> pa.Table:
     from skylake.reading.lightcurves import points_table
 
-    choice = options.point_choice(snapshot)
-    return choice.table(points_table(curve), choice.fold(curve))
+    return options.point_choice(snapshot).table(points_table(curve))
 
 
 def _write(
-    snapshot: Snapshot, curve: dict[str, Any], star: str, options: LightCurveOptions, out: Path | None
+    snapshot: Snapshot, curve: dict[str, Any], called: str, options: LightCurveOptions, out: Path | None
 ) -> None:
     from skylake.cli.output import write_table, write_text
 
     if options.form in DATABASES:
-        write_text(_submission(snapshot, curve, star, options), out)
+        write_text(_submission(snapshot, curve, called, options), out)
     else:
         table = _table(snapshot, curve, options)
         about = {
-            "object": _name(curve, star, options),
+            "object": _name(curve, called),
             "star": str(curve["object_id"]),
             "catalog": curve["catalog"],
             "ra_deg": f"{curve['ra_deg']:.7f}",
@@ -161,53 +160,68 @@ def _write(
         write_table(table, out, options.form, about)
 
 
-def _name(curve: dict[str, Any], star: str, options: LightCurveOptions) -> str:
-    """Return the name of a star: that of --name, else the one by which it was asked for, else its identifier."""
+def _name(curve: dict[str, Any], called: str) -> str:
+    """Return what a star is called, or its identifier if that is a position or a number."""
     from skylake.core.sky_positions import position_of
 
-    is_name = position_of(star) is None and not star.isdigit()
-    return options.name or (star if is_name else str(curve["object_id"]))
+    is_number = called.removeprefix(f"{curve['catalog']}:").isdigit()
+    return str(curve["object_id"]) if is_number or position_of(called) is not None else called
 
 
-def _submission(snapshot: Snapshot, curve: dict[str, Any], star: str, options: LightCurveOptions) -> str:
+def _submission(snapshot: Snapshot, curve: dict[str, Any], called: str, options: LightCurveOptions) -> str:
     from skylake.errors import UsageError
     from skylake.report.stars.submissions import Submission
-    from skylake.report.stars.submitted_curves import check_star, magnitudes_by_frame, submitted
+    from skylake.report.stars.submitted_curves import magnitudes_by_frame, submitted
 
     if options.width is not None or options.period is not None:
         raise UsageError(f"--format {options.form} takes single measurements; leave out --bin and --period")
-    check = None
-    if options.form == "aavso":
-        check = check_star(snapshot, curve, options.check, options.curve_choice)
+    check = _check_star(snapshot, curve, options) if options.form == "aavso" else None
     check_name = "" if check is None else str(check["object_id"])
-    name = _name(curve, star, options)
-    about = Submission(name, options.observer, {}, check_name, magnitudes_by_frame(check))
-    return submitted(snapshot, curve, str(options.form), about)
+    about = Submission(_name(curve, called), options.observer, {}, check_name, magnitudes_by_frame(check))
+    text, n_left_out = submitted(snapshot, curve, str(options.form), about, options.version)
+    if n_left_out:
+        show.complain(
+            f"left out: {counted(n_left_out, 'point')} on frames without an airmass, which EXOTIC fits"
+        )
+    return text
+
+
+def _check_star(
+    snapshot: Snapshot, curve: dict[str, Any], options: LightCurveOptions
+) -> dict[str, Any] | None:
+    """Return the check star, detrended if the star is; None without one."""
+    from skylake.errors import LakeError
+    from skylake.report.stars.submitted_curves import check_star
+
+    check = check_star(snapshot, curve, options.check, options.curve_choice)
+    if check is None or options.detrend is None:
+        return check
+    # It has no signal. Of few nights the star itself was not detrended by more than its ensemble.
+    used = {str(band["detrended"]) for band in curve["detrended"]}
+    method = options.detrend if options.detrend != "joint" else "epd" if "joint" in used else "ensemble"
+    plain = dataclasses.replace(options, detrend=method, period=None, epoch=None, duration=None)
+    try:
+        return _detrended(snapshot, check, plain)
+    except LakeError as error:
+        if options.check is not None:
+            raise
+        show.complain(f"there is no check star, as the one that was chosen cannot be detrended: {error}")
+        return None
 
 
 def _write_picture(snapshot: Snapshot, curve: dict[str, Any], options: LightCurveOptions) -> None:
     from skylake.cli.output import writing
     from skylake.report.stars.chosen_points import PointChoice
     from skylake.report.stars.star_picture import star_figure
-    from skylake.report.stars.submitted_curves import check_star
     from skylake.report.style import save
 
     assert options.plot is not None
     choice = PointChoice(period_d=options.period, epoch_bjd=options.epoch)
     bins = None if options.width is None else _table(snapshot, curve, options)
-    check = check_star(snapshot, curve, options.check, options.curve_choice)
-    if check is not None and options.detrend is not None:
-        check = _detrended(snapshot, check, _without_signal(options, curve))
+    check = _check_star(snapshot, curve, options)
     with writing(options.plot):
         save(star_figure(curve, choice.fold(curve), bins, check), options.plot)
     click.echo(f"wrote {options.plot}", err=True)
-
-
-def _without_signal(options: LightCurveOptions, curve: dict[str, Any]) -> LightCurveOptions:
-    """Return the options for the check star of a curve: it has no signal."""
-    used = {str(band["detrended"]) for band in curve["detrended"]}
-    method = options.detrend if options.detrend != "joint" else "epd" if "joint" in used else "ensemble"
-    return dataclasses.replace(options, detrend=method, period=None, epoch=None, duration=None)
 
 
 def _file_of(star: str, options: LightCurveOptions) -> Path | None:
@@ -219,7 +233,7 @@ def _file_of(star: str, options: LightCurveOptions) -> Path | None:
     return options.out / f"{plain}.{SUFFIXES.get(form, form)}"
 
 
-def export_stars(snapshot: Snapshot, stars: list[str], options: LightCurveOptions) -> int:
+def export_stars(snapshot: Snapshot, stars: list[tuple[str, str]], options: LightCurveOptions) -> int:
     """Write the light curves of several stars, and return how many are not there."""
     import pyarrow as pa
 
@@ -233,7 +247,7 @@ def export_stars(snapshot: Snapshot, stars: list[str], options: LightCurveOption
     if options.form in DATABASES and not one_each:
         raise UsageError(f"--format {options.form} is a file for each star; name a folder, as in -o curves/")
     missing, tables = 0, []
-    for star in stars:
+    for called, star in stars:
         try:
             curve = _curve_of(snapshot, star, options)
         except LakeError as error:
@@ -241,7 +255,7 @@ def export_stars(snapshot: Snapshot, stars: list[str], options: LightCurveOption
             missing += 1
             continue
         if one_each:
-            _write(snapshot, curve, star, options, _file_of(star, options))
+            _write(snapshot, curve, called, options, _file_of(star, options))
         else:
             tables.append(_with_star(_table(snapshot, curve, options), curve, star))
         if doubt := doubt_about_star(curve):
@@ -253,12 +267,12 @@ def export_stars(snapshot: Snapshot, stars: list[str], options: LightCurveOption
     return missing
 
 
-def _with_star(points: pa.Table, curve: dict[str, Any], star: str) -> pa.Table:
-    """Return points with columns that say whose they are, in front."""
+def _with_star(points: pa.Table, curve: dict[str, Any], star: str | None = None) -> pa.Table:
+    """Return points with columns that say whose they are, in front, and as what the star was asked for."""
     import pyarrow as pa
 
     n = points.num_rows
-    own = {"star": pa.array([star] * n, pa.string())}
+    own = {} if star is None else {"star": pa.array([star] * n, pa.string())}
     for name in ("object_id", "catalog", "ra_deg", "dec_deg", "measured"):
         own[name] = pa.array([curve[name]] * n)
     for number, (name, values) in enumerate(own.items()):
@@ -288,28 +302,31 @@ def export_field(snapshot: Snapshot, options: LightCurveOptions) -> None:
 
 
 def _tables_of_field(snapshot: Snapshot, region: SkyRegion, options: LightCurveOptions) -> Iterator[pa.Table]:
-    """Yield the points of all stars of a region: as the light curves have them, or star by star as they are wanted."""
+    """Yield the points of all stars of a region, some at a time; of rare choices star by star."""
     from skylake.cli.stream_tables import in_one_schema
-    from skylake.report.stars.field_export import field_points, field_stars
+    from skylake.report.stars.field_export import field_points, field_stars, star_tables
 
     choice, points = options.curve_choice, options.point_choice(snapshot)
-    if options.version is None and choice.flux == "best" and not points.width_d and not points.period_d:
-        return (points.rows(one) for one in field_points(snapshot, region, choice.measured))
+    if options.version is None and choice.flux in ("best", "calibrated"):
+        pieces = field_points(snapshot, region, choice.measured, choice.flux)
+        return in_one_schema(table for piece in pieces if (table := star_tables(piece, points)).num_rows)
     return in_one_schema(_star_by_star(snapshot, field_stars(snapshot, region, choice.measured), options))
 
 
-def _star_by_star(snapshot: Snapshot, stars: Iterable[int], options: LightCurveOptions) -> Iterator[pa.Table]:
+def _star_by_star(
+    snapshot: Snapshot, stars: Iterable[tuple[str, int]], options: LightCurveOptions
+) -> Iterator[pa.Table]:
     """Yield the points of stars as they are wanted; at the end say how many stars have none, and why the first."""
     from skylake.errors import LakeError
 
     lacking: list[str] = []
-    for star in stars:
+    for catalog, star in stars:
         try:
-            curve = _curve_of(snapshot, str(star), options)
+            curve = _curve_of(snapshot, f"{catalog}:{star}", options)
         except LakeError as error:
             lacking.append(str(error))
         else:
-            yield _with_star(_table(snapshot, curve, options), curve, str(star))
+            yield _with_star(_table(snapshot, curve, options), curve)
     if lacking:
         show.complain(
             f"left out: {counted(len(lacking), 'star')} of the field; the first, because {lacking[0]}"

@@ -96,6 +96,7 @@ class LightCurveOptions:
     start: _Moment | str | None = None
     end: _Moment | None = None
     band: str | None = None
+    camera: str | None = None
     flux: Any = "best"
     version: int | None = None
     width: float | None = None
@@ -131,18 +132,20 @@ class LightCurveOptions:
         end = self.end or _Moment()
         frames = frames_of_nights(snapshot, start.night, end.night)
         nights = None if self.width is None else night_errors(snapshot)
-        return PointChoice(start.mjd, end.mjd, frames, self.band, self.width, self.period, self.epoch, nights)
+        return PointChoice(
+            start.mjd, end.mjd, frames, self.band, self.width, self.period, self.epoch, nights, self.camera
+        )
 
-    def stars(self) -> list[str]:
-        """Return the stars that are named.
+    def stars(self) -> list[tuple[str, str]]:
+        """Return what stars are called, and by what each is found: as it was written, or its position in a file.
 
         Raises
         ------
         UsageError
-            If none is, or one in two ways.
+            If none is named, or one in two ways, or several should have one name.
         """
         from skylake.errors import UsageError
-        from skylake.report.stars.star_list import read_stars, stars_of_words
+        from skylake.report.stars.star_list import read_named_stars, stars_of_words
 
         by_place = self.ra is not None and self.dec is not None
         half = (self.ra is None) != (self.dec is None)
@@ -152,11 +155,20 @@ class LightCurveOptions:
                 "name a star: by identifier, by name or by position, as in skylake lc LAKE 188.7362 -1.3958, with "
                 "--object ID or --ra and --dec, or a file of stars by --stars"
             )
-        if self.object_id is not None:
-            return [self.object_id]
-        if by_place:
-            return [f"{self.ra!r} {self.dec!r}"]
-        return stars_of_words(self.words) if self.words else read_stars(self.stars_file or Path())
+        if self.stars_file is not None:
+            found = read_named_stars(self.stars_file)
+        elif self.object_id is not None:
+            found = [(self.object_id, self.object_id)]
+        else:
+            words = [f"{self.ra!r} {self.dec!r}"] if by_place else stars_of_words(self.words)
+            found = [(word, word) for word in words]
+        if self.name is None:
+            return found
+        if len(found) > 1:
+            raise UsageError(
+                "--name is that of one star; name several in a column name of the file of --stars"
+            )
+        return [(self.name, star) for _, star in found]
 
     def region(self) -> SkyRegion:
         """Return the part of the sky whose stars are wanted."""
@@ -224,13 +236,14 @@ _POINTS = [
     ),
     click.option("--to", "end", type=_time, metavar="NIGHT|TIME", help="Last night, or the end of the time."),
     click.option("--band", metavar="B", help="Only this band."),
+    click.option("--camera", metavar="C", help="Only this camera.", shell_complete=completion.cameras),
     click.option(
         "--flux",
         type=click.Choice(_FLUXES),
         default="best",
         show_default=True,
-        help="Of forced measurements: best is the one in which stars of such a magnitude repeat best (table "
-        "repeatability), calibrated that of the zeropoints. Of detections: an aperture.",
+        help="Of forced measurements: best is the most repeatable flux for stars this bright (table repeatability), "
+        "calibrated that of the zeropoints. Of detections: an aperture.",
     ),
     click.option(
         "--version",

@@ -34,6 +34,7 @@ class CurveOptions(TypedDict, total=False):
     start: Time | None
     end: Time | None
     band: str | None
+    camera: str | None
     bin_d: float | None
     period_d: float | None
     epoch_bjd: float | None
@@ -85,6 +86,7 @@ def point_choice(snapshot: Snapshot, options: CurveOptions) -> PointChoice:
         options.get("period_d"),
         options.get("epoch_bjd"),
         None if options.get("bin_d") is None else night_errors(snapshot),
+        options.get("camera"),
     )
 
 

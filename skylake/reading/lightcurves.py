@@ -37,7 +37,7 @@ class LightCurve(Rows):
 
     def __init__(self, curve: dict[str, Any], points: PointChoice | None = None) -> None:
         table = points_table(curve)
-        super().__init__(table if points is None else points.table(table, points.fold(curve)))
+        super().__init__(table if points is None else points.table(table))
         self._curve = curve
 
     @property

@@ -269,7 +269,7 @@ class LakeReader:
             Measured at the place of the star, detected or not, or its detections; None takes the forced ones of a star
             that has any.
         flux : str
-            Of forced measurements: ``best``, in which stars of such a magnitude repeat best by the table
+            Of forced measurements: ``best``, the most repeatable for stars this bright by the table
             ``repeatability``; ``calibrated``, that of the zeropoints; or one by its name, ``hybrid1`` to ``hybrid3``,
             ``psf``, ``aper1`` to ``aper3``. Of detections an aperture. ``bands`` of the curve has ``flux_used`` where
             it is not the calibrated.
@@ -278,8 +278,8 @@ class LakeReader:
         start, end : str, int, float, datetime or None
             Points from a night (20240407) or time (ISO 8601, UTC; or an MJD as a float) to another; both nights belong
             to it.
-        band : str or None
-            Only this band.
+        band, camera : str or None
+            Only this band or camera.
         bin_d : float or None
             Means in bins of so many days, as :func:`skylake.report.stars.time_bins.binned` describes; with a period in
             bins of the phase.

@@ -14,16 +14,20 @@ from skylake.calibration.calibrated_forced import FORCED_FRAME_COLUMNS, ForcedPh
 from skylake.errors import LakeError
 from skylake.lake import Snapshot
 from skylake.lake.access.calibration_rows import calibration_rows
+from skylake.lake.access.rows_in import stored_rows
 from skylake.schema import arrow_schema, load
+from skylake.sky.pixels import ranges_around
 from skylake.table.curve_points import CurvePoints
 from skylake.table.forced_lightcurves import finish
-from skylake.table.repeatability import RECOMMENDED_BY, parts_of_flux, recommended_flux
+from skylake.table.repeatability import RECOMMENDED_BY, parts_of_flux, recommended_fluxes
 
 #: ``best`` is the flux that repeats best for stars of such a magnitude, ``calibrated`` that of the zeropoints.
 FluxChoice = Literal["best", "calibrated", "hybrid1", "hybrid2", "hybrid3", "psf", "aper1", "aper2", "aper3"]
 FLUX_CHOICES: tuple[str, ...] = get_args(FluxChoice)
 #: Lists of targets put a star at places that differ by less.
-_REACH_DEG = 30.0 / 3600.0
+_REACH_ARCSEC = 30.0
+#: Order of the cells in which these are looked for, a minute of arc wide.
+_FINEST = 12
 _REPLACED = ("flux", "flux_err", "zp", "zp_err", "mag", "mag_err", "mag_limit")
 _ERRORS = {
     "mag_random_err": "mag_random_err",
@@ -35,7 +39,9 @@ _ERRORS = {
 def in_flux(
     snapshot: Snapshot, rows: pa.Table, choice: FluxChoice, version: int | None = None
 ) -> tuple[pa.Table, list[str | None]]:
-    """Return light curves of a target in a flux, and which flux each is in; None for that of the zeropoints.
+    """Return light curves of targets in a flux, and which flux each is in; None for that of the zeropoints.
+
+    The measurements of all are read and calibrated together.
 
     Parameters
     ----------
@@ -52,52 +58,78 @@ def in_flux(
     LakeError
         If the frames of a camera have no such flux, or no such version.
     """
-    made, names = [], []
-    for place in range(rows.num_rows):
-        row = rows.slice(place, 1)
-        name = _best(snapshot, row) if choice == "best" else None if choice == "calibrated" else choice
-        names.append(name)
-        as_it_is = name is None and version is None
-        made.append(row if as_it_is else _remade(snapshot, row, name, version))
-    return pa.concat_tables(made), names
+    names = (
+        _best(snapshot, rows)
+        if choice == "best"
+        else [None if choice == "calibrated" else choice] * rows.num_rows
+    )
+    keys = list(zip(names, rows["catalog"].to_pylist(), strict=True))
+    made, order = [], []
+    for key in dict.fromkeys(keys):
+        mine = [place for place, one in enumerate(keys) if one == key]
+        some = rows.take(mine)
+        as_it_is = key[0] is None and version is None
+        other = some if as_it_is else _remade(snapshot, some, key[0], version)
+        made.append(other.select(rows.column_names).cast(rows.schema))
+        order += mine
+    return pa.concat_tables(made).take(np.argsort(order)) if made else rows, names
 
 
-def _best(snapshot: Snapshot, row: pa.Table) -> str | None:
-    """Return the flux that repeats significantly better for stars as bright as this one; None for the calibrated."""
-    camera, band, magnitude = (row[name][0].as_py() for name in ("camera", "band", "mag_median"))
-    if magnitude is None:
-        magnitude = row["ref_mag"][0].as_py()
-    if magnitude is None or not snapshot.n_rows("repeatability"):
-        return None
+def _best(snapshot: Snapshot, rows: pa.Table) -> list[str | None]:
+    """Return the flux that repeats significantly better for stars as bright as each; None for the calibrated."""
+    names: list[str | None] = [None] * rows.num_rows
+    if not snapshot.n_rows("repeatability"):
+        return names
+    magnitude = pc.coalesce(rows["mag_median"], rows["ref_mag"].cast(rows["mag_median"].type)).to_pylist()
+    batches = list(zip(rows["camera"].to_pylist(), rows["band"].to_pylist(), strict=True))
+    for camera, band in dict.fromkeys(batches):
+        mine = [
+            place
+            for place, batch in enumerate(batches)
+            if batch == (camera, band) and magnitude[place] is not None
+        ]
+        known = _repeatability(snapshot, camera)
+        known = known.filter((pc.field("camera") == camera) & (pc.field("band") == band))
+        found = recommended_fluxes(known, np.array([magnitude[place] for place in mine], float))
+        for place, name in zip(mine, found, strict=True):
+            names[place] = name
+    return names
+
+
+def _repeatability(snapshot: Snapshot, camera: str) -> pa.Table:
     found = snapshot.whole("repeatability", RECOMMENDED_BY)
-    if found is None:
-        found = snapshot.read("repeatability", RECOMMENDED_BY, lambda part: part.camera == camera)
-    same = (pc.field("camera") == camera) & (pc.field("band") == band)
-    return recommended_flux(found.filter(same), float(magnitude))
+    if found is not None:
+        return found
+    return snapshot.read("repeatability", RECOMMENDED_BY, lambda part: part.camera == camera)
 
 
-def _remade(snapshot: Snapshot, row: pa.Table, name: str | None, version: int | None) -> pa.Table:
-    """Return a light curve with the measurements of another flux or calibration."""
-    camera, star, ra, dec = (row[one][0].as_py() for one in ("camera", "star_id", "ra_deg", "dec_deg"))
-    ids = pc.struct_field(row["lightcurve"].combine_chunks(), "frame_id").flatten()
-    mine = (pc.field("camera") == camera) & (pc.field("star_id") == star)
-    names = columns_of_flux(snapshot.schema("forced_sources").names, name)
-    forced = snapshot.cone("forced_sources", ra, dec, _REACH_DEG, names, mine)
-    catalog = row["catalog"][0].as_py()
+def _remade(snapshot: Snapshot, rows: pa.Table, name: str | None, version: int | None) -> pa.Table:
+    """Return light curves, calibrated with one catalog, with the measurements of another flux or calibration."""
+    frames_of = pc.struct_field(rows["lightcurve"].combine_chunks(), "frame_id")
+    starts = np.append(0, np.cumsum(pc.list_value_length(frames_of).to_numpy()))
+    curve = np.repeat(np.arange(rows.num_rows), np.diff(starts))
+    star, frame = rows["star_id"].to_numpy()[curve], frames_of.flatten().to_numpy()
+    forced = _forced_of(snapshot, rows, name)
+    place = _places(forced, star, frame)
+    is_there = place >= 0
+    forced, mine = forced.take(place[is_there]), curve[is_there]
+    catalog = rows["catalog"][0].as_py()
     frames, zeropoints = calibration_rows(snapshot, forced, FORCED_FRAME_COLUMNS, catalog, version)
-    known = (row[one][0].as_py() for one in ("ref_colour", "ref_colour_err"))
-    colour, colour_err = (np.full(forced.num_rows, np.nan if one is None else one) for one in known)
+    colour, colour_err = (
+        np.asarray(rows[one].cast(pa.float64()).to_numpy(zero_copy_only=False), float)[mine]
+        for one in ("ref_colour", "ref_colour_err")
+    )
+    is_listed = np.asarray(pc.fill_null(pc.equal(rows["origin"], catalog), False))
+    ref_id = np.where(is_listed, pc.fill_null(rows["ref_id"], -1).to_numpy().astype(np.int64), -1)[mine]
     kind, circle = ("hybrid", None) if name is None else parts_of_flux(name)
-    origin, star_catalog, star_id = (row[one][0].as_py() for one in ("origin", "catalog", "ref_id"))
-    is_listed = origin == star_catalog and star_id is not None
-    ref_id = np.full(forced.num_rows, star_id if is_listed else -1, np.int64)
     found = calibrate_forced(forced, colour, frames, zeropoints, kind, colour_err, circle, ref_id)
     if not np.isfinite(found.flux).any():
-        raise LakeError(f"{camera} has no flux {name} of this star; `--flux calibrated` is always there")
-    made = _replaced(row, found, _places(forced["frame_id"].to_numpy(), ids.to_numpy()))
+        cameras = " and ".join(sorted(set(rows["camera"].to_pylist())))
+        raise LakeError(f"{cameras} has no flux {name} of this star; `--flux calibrated` is always there")
+    made = _replaced(rows, found, is_there, starts)
     if version is not None:
-        number = pa.array([version], made["version"].type)
-        made = made.set_column(made.schema.get_field_index("version"), "version", number)
+        numbers = pa.array([version] * rows.num_rows, made["version"].type)
+        made = made.set_column(made.schema.get_field_index("version"), "version", numbers)
     return finish(made)
 
 
@@ -107,38 +139,59 @@ def columns_of_flux(names: Sequence[str], flux: str | None) -> list[str]:
     return [name for name in names if flux is None or name in own or not name.startswith("flux_")]
 
 
-def _places(known: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
-    """Return where each frame stands among the measurements, and the number of these where it does not."""
-    order = np.argsort(known)
-    place = order[np.minimum(np.searchsorted(known, wanted, sorter=order), max(len(known) - 1, 0))]
-    return np.where(known[place] == wanted, place, len(known))
+def _forced_of(snapshot: Snapshot, rows: pa.Table, flux: str | None) -> pa.Table:
+    """Return the forced measurements of the targets of light curves, and maybe some of others."""
+    ra, dec = (rows[one].to_numpy() for one in ("ra_deg", "dec_deg"))
+    names = columns_of_flux(snapshot.schema("forced_sources").names, flux)
+    ranges = ranges_around(ra, dec, _REACH_ARCSEC, _FINEST)
+    forced = stored_rows(snapshot, "forced_sources", ranges, names)
+    return forced.filter(pc.is_in(forced["star_id"], pc.unique(rows["star_id"])))
 
 
-def _replaced(row: pa.Table, found: ForcedPhotometry, place: npt.NDArray[np.intp]) -> pa.Table:
-    """Return a light curve whose nested columns have other measurements."""
+def _places(
+    forced: pa.Table, star: npt.NDArray[np.int64], frame: npt.NDArray[np.int64]
+) -> npt.NDArray[np.intp]:
+    """Return the row of each measurement, -1 where there is none."""
+    wanted = np.column_stack([star, frame])
+    known = np.column_stack([forced[one].to_numpy() for one in ("star_id", "frame_id")])
+    _, number = np.unique(np.concatenate([wanted, known]), axis=0, return_inverse=True)
+    number = number.reshape(-1)
+    place = np.full(int(number.max(initial=0)) + 1, -1, np.intp)
+    place[number[len(star) :]] = np.arange(forced.num_rows)
+    return place[number[: len(star)]]
+
+
+def _replaced(
+    rows: pa.Table, found: ForcedPhotometry, is_there: npt.NDArray[np.bool_], starts: npt.NDArray[np.int64]
+) -> pa.Table:
+    """Return light curves whose nested columns have other measurements; those that are not there are null."""
     form = arrow_schema(load("forced_lightcurves"))
 
     def at(name: str) -> npt.NDArray[np.float64]:
-        return np.append(getattr(found, name), np.nan)[place]
+        values = np.full(len(is_there), np.nan)
+        values[is_there] = getattr(found, name)
+        return values
 
     values = {name: at(source) for name, source in _ERRORS.items()} | {"sky_err": at("sky_err")}
-    points = CurvePoints(slice(None), np.array([0, len(place)]))
-    nested = {"lightcurve": _points(row, {name: at(name) for name in _REPLACED})}
+    points = CurvePoints(slice(None), starts)
+    nested = {"lightcurve": _points(rows, {name: at(name) for name in _REPLACED}, starts)}
     for name in ("lightcurve_errors", "lightcurve_noise"):
         nested[name] = points.nested(values, form.field(name).type)
     for name, column in nested.items():
-        row = row.set_column(row.schema.get_field_index(name), form.field(name), column)
-    return row
+        rows = rows.set_column(rows.schema.get_field_index(name), form.field(name), column)
+    return rows
 
 
-def _points(row: pa.Table, values: dict[str, npt.NDArray[np.float64]]) -> pa.StructArray:
-    """Return the measurements of a light curve with some of their values replaced."""
-    held = row["lightcurve"].combine_chunks()
+def _points(
+    rows: pa.Table, values: dict[str, npt.NDArray[np.float64]], starts: npt.NDArray[np.int64]
+) -> pa.StructArray:
+    """Return the measurements of light curves with some of their values replaced."""
+    held = rows["lightcurve"].combine_chunks()
     fields: list[Any] = list(held.type)
     lists = [pc.struct_field(held, field.name) for field in fields]
     made = [
         pa.ListArray.from_arrays(
-            pa.array([0, len(values[field.name])], pa.int32()),
+            pa.array(starts, pa.int32()),
             pa.array(values[field.name], pa.float64(), from_pandas=True).cast(field.type.value_type),
             type=field.type,
         )

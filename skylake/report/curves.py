@@ -17,6 +17,7 @@ from skylake.lake.access.curve_rows import Measured
 from skylake.report.curve_fluxes import FluxChoice, in_flux
 from skylake.report.stars.detection_curves import DetectedStar, detected_star, detection_curve
 from skylake.report.stars.matched_curves import matched_curve
+from skylake.report.stars.seen_objects import SeenObject, object_of, unlisted_near
 from skylake.report.stars.stored_curves import (
     CURVE_TABLES,
     SAME_ARCSEC,
@@ -55,9 +56,10 @@ def curve_of_object(
     ----------
     snapshot : Snapshot
     object_id : int
-        In its catalog, or of a target; of a star that no catalog has, the HEALPix index of its position.
+        In its catalog, of a target, or of an object of any camera; of a star that is in no catalog and no object, the
+        HEALPix index of its position.
     catalog : str or None
-        None takes any.
+        None takes the only one that has such a star.
     measured : {'forced', 'detected'} or None
         Which measurements; None takes the forced ones of a star that has any.
     flux : str
@@ -78,20 +80,65 @@ def curve_of_object(
     ------
     LakeError
         If there is no light curve of that star, or no such version.
+    UsageError
+        If several catalogs have a star of that number.
     """
-    found = rows_of_star(snapshot, object_id, catalog, measured)
+    seen = object_of(snapshot, object_id) if catalog in (None, DETECTIONS) else None
+    number = object_id
+    if seen is not None:
+        is_listed = seen.ref_id is not None and catalog is None
+        number, catalog = (int(seen.ref_id or 0), seen.catalog) if is_listed else (seen.object_id, catalog)
+    is_unlisted = seen is not None and seen.ref_id is None
+    found = rows_of_star(snapshot, number, catalog, measured, is_unlisted)
     if found is not None:
         kind, rows = found
         return _curve(snapshot, rows, rows.slice(0, 1), kind, flux, version)
-    if measured != "forced" and catalog in (None, DETECTIONS) and 0 <= object_id < 12 << (2 * INDEX_ORDER):
-        ra, dec = (float(one[0]) for one in healpix_centre([object_id], INDEX_ORDER))
-        star = detected_star(snapshot, ra, dec, _REACH_ARCSEC)
-        is_there = star is not None and star.distance_arcsec <= _AT_INDEX_ARCSEC
-        curve = _detected(snapshot, star, flux, version) if is_there else None
-        if curve is not None:
-            return curve
+    if measured != "forced" and seen is not None:
+        curve = curve_of_seen(snapshot, seen, flux, version)
+    elif measured != "forced" and catalog in (None, DETECTIONS):
+        curve = _curve_at_index(snapshot, object_id, flux, version)
+    else:
+        curve = None
+    if curve is not None:
+        return curve
     require_curves(snapshot, measured)
-    raise NoCurve(f"there is no light curve of the star {object_id}; `skylake cone` finds stars by position")
+    raise NoCurve(_no_curve_of(snapshot, str(object_id)))
+
+
+def curve_of_seen(
+    snapshot: Snapshot, seen: SeenObject, flux: FluxChoice = "calibrated", version: int | None = None
+) -> dict[str, Any] | None:
+    """Return the light curve of an object from its detections; None if no calibrated frame shows it.
+
+    The parameters are those of :func:`curve_of_object`. Where its detections turn out to be of a star of a catalog,
+    the curve is that of the star.
+    """
+    star = detected_star(snapshot, seen.ra_deg, seen.dec_deg, seen.reach_arcsec)
+    curve = _detected(snapshot, star, flux, version)
+    if curve is not None and curve["catalog"] == DETECTIONS:
+        curve["object_id"] = seen.object_id
+    return curve
+
+
+def _curve_at_index(
+    snapshot: Snapshot, number: int, flux: FluxChoice, version: int | None
+) -> dict[str, Any] | None:
+    """Return the light curve of a star that no catalog has, by the HEALPix index of its position."""
+    if not 0 <= number < 12 << (2 * INDEX_ORDER):
+        return None
+    ra, dec = (float(one[0]) for one in healpix_centre([number], INDEX_ORDER))
+    star = detected_star(snapshot, ra, dec, _REACH_ARCSEC)
+    is_there = star is not None and star.distance_arcsec <= _AT_INDEX_ARCSEC
+    return _detected(snapshot, star, flux, version) if is_there else None
+
+
+def _no_curve_of(snapshot: Snapshot, star: str) -> str:
+    """Return that a star has no light curve, and how to name one that has."""
+    catalogs = " or ".join(snapshot.catalogs())
+    return (
+        f"there is no light curve of the star {star}, as {catalogs or 'a catalog'} or the table objects call it; name "
+        "it by its position, as in skylake lc LAKE 188.7362 -1.3958"
+    )
 
 
 def curve_named(
@@ -103,19 +150,24 @@ def curve_named(
 ) -> dict[str, Any]:
     """Return the light curve of a star by its number, or by its name in the catalog; as :func:`curve_of_object` does.
 
+    The name of the catalog may stand before it, as in ``apass:2``.
+
     Raises
     ------
     LakeError
         If there is no light curve of that star.
+    UsageError
+        If several catalogs have a star of that number.
     """
     require_curves(snapshot, measured)
-    number = int(star) if re.fullmatch(r"-?[0-9]{1,19}", star) else text_id(star)
-    try:
-        return curve_of_object(snapshot, number, None, measured, flux, version)
-    except (NoCurve, OverflowError) as error:
-        raise NoCurve(
-            f"there is no light curve of the star {star}; `skylake cone` finds stars by position"
-        ) from error
+    catalog, _, name = star.rpartition(":")
+    for some, own in [(catalog, name)] * bool(catalog) + [(None, star)]:
+        number = int(own) if re.fullmatch(r"-?[0-9]{1,19}", own) else text_id(own)
+        try:
+            return curve_of_object(snapshot, number, some, measured, flux, version)
+        except (NoCurve, OverflowError):
+            continue
+    raise NoCurve(_no_curve_of(snapshot, star))
 
 
 def require_curves(snapshot: Snapshot, measured: Measured | None = None) -> None:
@@ -165,7 +217,7 @@ def curve_at(
         is_nearer = near is None or (
             star is not None and star.listed is None and star.distance_arcsec < near.distance_arcsec
         )
-        curve = _detected(snapshot, star, flux, version) if is_nearer else None
+        curve = _named_as_object(snapshot, star, flux, version) if is_nearer else None
         if star is not None and curve is not None:
             # Most stars have both a curve and detections.
             n_others = max(star.n_others, 0 if near is None else near.n_stars)
@@ -201,6 +253,17 @@ def _nearest_in_words(
             away = f"{distance:.1f} arcsec" if distance < 3600.0 else f"{distance / 3600.0:.2f} degrees"
             return f"; the nearest star that has one is {number}, {away} away"
     return ""
+
+
+def _named_as_object(
+    snapshot: Snapshot, star: DetectedStar | None, flux: FluxChoice, version: int | None
+) -> dict[str, Any] | None:
+    """Return the curve of a star from its detections, the same as by the identifier that it has as an object."""
+    if star is not None and star.listed is None:
+        seen = unlisted_near(snapshot, star.ra_deg, star.dec_deg, star.link_arcsec)
+        if seen is not None:
+            return curve_of_seen(snapshot, seen, flux, version)
+    return _detected(snapshot, star, flux, version)
 
 
 def _detected(

@@ -265,6 +265,18 @@ def recommended_flux(rows: pa.Table, magnitude: float) -> str | None:
     return next(name for name, mean in means.items() if mean <= (1.0 + ALIKE) * min(means.values()))
 
 
+def recommended_fluxes(rows: pa.Table, magnitudes: Floats) -> list[str | None]:
+    """Return for each star what :func:`recommended_flux` does, with the same parameters."""
+    if not len(magnitudes):
+        return []
+    middle = 0.5 * (rows["mag_low"].to_numpy() + rows["mag_high"].to_numpy())
+    near = np.abs(middle - magnitudes[:, np.newaxis]) <= _NEAR_MAG
+    # Stars near the same bins have the same flux.
+    _, first, group = np.unique(near, axis=0, return_index=True, return_inverse=True)
+    names = [recommended_flux(rows, float(magnitudes[one])) for one in first]
+    return [names[one] for one in group.reshape(-1)]
+
+
 _MERGE = merged_by(
     _BATCH_KEY, {"flux": "max", "scintillation": "max"} | dict.fromkeys((*_IDS, *_VALUES), "concat")
 )

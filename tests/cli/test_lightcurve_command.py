@@ -84,16 +84,20 @@ def test_a_light_curve_can_be_a_picture(
         (["--ra", "1", "--dec", "nan"], 2, "'--dec': 'nan'"),
         (["--ra", "1", "--dec", "1", "--radius", "nan"], 2, "'--radius': 'nan'"),
         (["--ra", "1", "--dec", "89"], 2, "there is no light curve within 60 arcsec of 1.0 89.0"),
-        (["--object", "5"], 2, "there is no light curve of the star 5; `skylake cone` finds stars"),
+        (
+            ["--object", "5"],
+            2,
+            "no light curve of the star 5, as simcat or the table objects call it; name it by its",
+        ),
         (
             ["--object", "5", "--from", "forced"],
             3,
             "the lake has no light curves of targets; `skylake ingest --redo`",
         ),
-        (["--object", "-5"], 2, "no light curve of the star -5;"),
-        (["--object", "BD+20 307"], 2, "no light curve of the star BD+20 307;"),
-        (["--object", "9" * 19], 2, f"no light curve of the star {'9' * 19};"),
-        (["--object", "9" * 40], 2, f"no light curve of the star {'9' * 40};"),
+        (["--object", "-5"], 2, "no light curve of the star -5, as"),
+        (["--object", "BD+20 307"], 2, "no light curve of the star BD+20 307, as"),
+        (["--object", "9" * 19], 2, f"no light curve of the star {'9' * 19}, as"),
+        (["--object", "9" * 40], 2, f"no light curve of the star {'9' * 40}, as"),
         (
             ["--object", "2", "--plot", "star.txt"],
             2,
@@ -135,7 +139,7 @@ def test_many_stars_are_one_table_or_a_file_each(
     both = curves[curves.object_id.isin(stars.star_id)].head(2)
     (tmp_path / "stars.csv").write_text("object_id\n" + "\n".join(map(str, both.object_id)) + "\n5\n")
     answer = skylake_command("lc", lake, "--stars", tmp_path / "stars.csv", "-o", tmp_path / "all.parquet")
-    assert answer.status == 1 and "no light curve of the star 5;" in answer.err
+    assert answer.status == 1 and "no light curve of the star 5, as" in answer.err
     table = pq.read_table(tmp_path / "all.parquet").to_pandas()
     assert table.groupby("object_id").size().to_dict() == dict(
         zip(both.object_id, both.n_points, strict=True)
@@ -208,26 +212,40 @@ def test_a_field_is_exported_star_by_star(lake: Path, sky: Path, tmp_path: Path,
     assert counts == {f"simcat-{star}.csv": n for star, n in first.groupby("object_id").size().items()}
 
 
-def test_a_field_is_exported_as_each_star_would_be(lake: Path, sky: Path, tmp_path: Path, well: Run) -> None:
+@pytest.mark.parametrize("flux", ["best", "aper2"])
+def test_a_field_is_exported_as_each_star_would_be(
+    flux: str, lake: Path, sky: Path, tmp_path: Path, well: Run
+) -> None:
     known = star(sky)
-    choice = ("--bin", "1h", "--flux", "aper2", "--measured", "detected")
+    choice = ("--bin", "1h", "--period", "2.5h", "--flux", flux, "--measured", "detected")
     cone = f"{known['ra_deg']},{known['dec_deg']},200"
     well("lc", lake, "--all", "--cone", cone, *choice, "-o", tmp_path / "field.csv")
     found = rows_of((tmp_path / "field.csv").read_text())
-    stars = sorted({row["star"] for row in found})
+    stars = sorted({row["object_id"] for row in found})
     assert len(stars) > 2
     for name in (stars[0], stars[-1]):
         alone = rows_of(well("lc", lake, name, *choice).out)
-        assert [row["mag"] for row in found if row["star"] == name] == [row["mag"] for row in alone]
+        mine = [row for row in found if row["object_id"] == name]
+        assert [{column: row[column] for column in alone[0]} for row in mine] == alone and "phase" in alone[0]
 
 
-def test_the_whole_coverage_of_a_table_is_all_of_it(lake: Path, tmp_path: Path, well: Run) -> None:
+def test_the_whole_coverage_of_a_table_is_all_of_it_and_what_no_catalog_has(
+    lake: Path, tmp_path: Path, well: Run
+) -> None:
     snapshot = Lake(lake).snapshot()
     moc = snapshot.folder("lightcurves") / "coverage.fits"
     well("lc", lake, "--all", "--moc", moc, "-o", tmp_path / "all.csv")
-    with (tmp_path / "all.csv").open() as lines:
-        n_lines = sum(1 for _ in lines)
-    assert n_lines - 1 == sum(snapshot.merged("lightcurves", ["n_points"])["n_points"].to_pylist())
+    rows = rows_of((tmp_path / "all.csv").read_text())
+    listed = [row for row in rows if row["catalog"] != "sources"]
+    assert len(listed) == sum(snapshot.merged("lightcurves", ["n_points"])["n_points"].to_pylist())
+    new = [row for row in rows if row["catalog"] == "sources"]
+    objects = snapshot.pandas("objects")
+    unlisted = objects[(objects.status == "qualified") & objects.ref_id.isna()]
+    assert {int(row["object_id"]) for row in new} <= set(unlisted.object_id) and new
+    for number in {row["object_id"] for row in new}:
+        alone = rows_of(well("lc", lake, number).out)
+        mine = [row for row in new if row["object_id"] == number]
+        assert [row["mag"] for row in mine] == [row["mag"] for row in alone]
 
 
 def test_the_aavso_gets_the_check_star_of_each_frame(
@@ -246,6 +264,36 @@ def test_the_aavso_gets_the_check_star_of_each_frame(
     assert {line[5] for line in lines} == {"YES"}
     airmass = [float(line[11]) for line in lines]
     assert min(airmass) >= 1.0
+
+
+def test_many_stars_are_submitted_under_the_names_of_a_file(
+    lake: Path, sky: Path, tmp_path: Path, well: Run
+) -> None:
+    known = star(sky)
+    stars = tmp_path / "stars.csv"
+    stars.write_text(f"name,ra,dec\nRR Lyr,{known['ra_deg']},{known['dec_deg']}\n")
+    options = ("--stars", stars, "--format", "aavso", "--observer", "ABC", "--check", "none")
+    well("lc", lake, *options, "-o", f"{tmp_path}/curves/")
+    (report,) = (tmp_path / "curves").iterdir()
+    rows = [line.split(",") for line in report.read_text().splitlines() if not line.startswith("#")]
+    assert (
+        len(rows) == 8 and {row[0] for row in rows} == {"RR Lyr"} and {row[13] for row in rows} == {"simcat"}
+    )
+
+
+def test_star_and_check_star_are_both_detrended(lake: Path, sky: Path, well: Run) -> None:
+    known = int(star(sky)["star_id"])
+    options = ("--format", "aavso", "--observer", "ABC", "--name", "X Y", "--detrend", "ensemble")
+    text = well("lc", lake, known, *options).out
+    rows = [line.split(",") for line in text.splitlines() if not line.startswith("#")]
+    assert all(row[14].endswith("; detrended (ensemble)") for row in rows) and len(rows) == 8
+    check = rows[0][9]
+    of_check = rows_of(well("lc", lake, check, "--measured", "detected", "--detrend", "ensemble").out)
+    known_mags = {f"{float(row['mjd_mid']) + 2400000.5:.6f}": f"{float(row['mag']):.3f}" for row in of_check}
+    assert [row[10] for row in rows] == [known_mags.get(row[1], "na") for row in rows]
+    assert len(known_mags) >= 5 and any(
+        abs(float(row["mag"]) - float(row["mag_raw"])) > 1e-3 for row in of_check
+    )
 
 
 @pytest.mark.parametrize("form", ["etd", "exotic"])
@@ -314,6 +362,16 @@ def test_a_folded_picture_has_its_panels(lake: Path, sky: Path, tmp_path: Path, 
         (["--all", "--cone", "1,89,10", "-o", "x.csv"], 3, "no star there has a light curve"),
         (["--all", "--cone", "1,89,10", "--bin", "1h", "-o", "x.csv"], 3, "no star there has a light curve"),
         (
+            ["STAR", "--format", "aavso", "--observer", "ABC"],
+            2,
+            "the AAVSO wants a name of the star, not a number",
+        ),
+        (
+            ["STAR", "5", "--name", "X"],
+            2,
+            "--name is that of one star; name several in a column name of the file",
+        ),
+        (
             ["STAR", "--format", "aavso"],
             2,
             "the AAVSO wants the code of the observer; give it, as in --observer",
@@ -327,10 +385,11 @@ def test_a_folded_picture_has_its_panels(lake: Path, sky: Path, tmp_path: Path, 
             "no calibration of version 3 of the frames that show the star; they have 1",
         ),
         (["STAR", "--band", "R"], 3, "is left; it has 8 from MJD 605"),
+        (["STAR", "--camera", "mine"], 3, "in V by small"),
         (["STAR", "--from", "20300101"], 3, "is left; it has 8 from MJD 605"),
         (["STAR", "--flux", "psf"], 2, "the flux psf is measured of targets, and this star is none"),
         (["STAR", "--check", "STAR", "--plot", "x.png"], 2, "this is the star itself; name another, or none"),
-        (["RR Lyr"], 2, "there is no light curve of the star RR Lyr; `skylake cone`"),
+        (["RR Lyr"], 2, "there is no light curve of the star RR Lyr, as simcat or the table objects"),
     ],
 )
 def test_what_cannot_be_had_is_one_sentence(

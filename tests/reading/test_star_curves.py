@@ -68,6 +68,9 @@ def test_objects_of_a_camera_lead_to_the_curve_of_their_star(
     new = objects.iloc[away.argmin()]
     assert np.isnan(new["ref_id"]) and away.min() < 2.0 / 3600.0
     own = lake.lightcurve(int(new["object_id"]))
+    assert own.object_id == int(new["object_id"])
+    at_place = lake.lightcurve(transient["ra_deg"], transient["dec_deg"])
+    assert at_place.object_id == own.object_id and at_place.separation_arcsec < 2.0
     assert own.arrow().equals(lake.lightcurve(transient["ra_deg"], transient["dec_deg"]).arrow())
     star = objects[objects["ref_id"].notna()].nlargest(1, "n_good").iloc[0]
     assert lake.lightcurve(int(star["object_id"])).object_id == int(star["ref_id"])

@@ -7,9 +7,10 @@ import pyarrow.compute as pc
 import pytest
 
 from skylake.core.sphere import healpix_index, offset
-from skylake.errors import LakeError
+from skylake.errors import LakeError, UsageError
 from skylake.lake import Commit, Lake
 from skylake.report.curves import curve_at, curve_of_object
+from skylake.report.stars.star_curves import star_curve
 from skylake.schema import arrow_schema, load
 
 NESTED = [field.name for field in arrow_schema(load("lightcurves")).field("lightcurve").type]
@@ -55,7 +56,7 @@ def test_the_catalog_chooses_among_stars_of_one_number(lake: Lake, star: dict[st
 
 
 def test_a_star_that_is_not_there_is_an_error_with_the_fix(lake: Lake, bare: Lake) -> None:
-    with pytest.raises(LakeError, match="no light curve of the star 123456; `skylake cone`"):
+    with pytest.raises(LakeError, match="no light curve of the star 123456, as simcat or the table objects"):
         curve_of_object(lake.snapshot(), 123456)
     for ask in (
         lambda: curve_of_object(bare.snapshot(), 123456),
@@ -111,6 +112,52 @@ def test_a_star_is_shown_in_all_its_bands_in_the_order_of_time(bare: Lake, commi
     assert len(curve_of_object(bare.snapshot(), 2)["points"]) == 1
     near = curve_at(bare.snapshot(), 0.1, 0.0)
     assert near["points"] == curve["points"] and near["separation_arcsec"] < 1e-6
+
+
+def rows_of_one(number: int, catalog: str, ra: float, time: float) -> dict[str, Any]:
+    curve = {name: [0] for name in NESTED} | {"mjd_mid": [time], "camera": ["cam"]}
+    place = {"ra_deg": ra, "_healpix_29": int(healpix_index([ra], [0.0])[0])}
+    return {"object_id": number, "catalog": catalog, "band": "V", "lightcurve": curve} | place
+
+
+def forced_of_one(number: int, catalog: str, ra: float, time: float) -> dict[str, Any]:
+    names = [field.name for field in arrow_schema(load("forced_lightcurves")).field("lightcurve").type]
+    place = {"ra_deg": ra, "_healpix_29": int(healpix_index([ra], [0.0])[0])}
+    star = {"star_id": place["_healpix_29"], "ref_id": number, "origin": catalog, "catalog": "zeropoints"}
+    curve = {name: [0] for name in names} | {"mjd_mid": [time]}
+    return {"camera": "cam", "band": "V", "lightcurve": curve} | star | place
+
+
+@pytest.mark.parametrize("is_target", [True, False])
+@pytest.mark.parametrize("in_solution", [True, False])
+def test_a_number_of_several_catalogs_is_refused_and_each_is_found_by_name(
+    bare: Lake, commit_rows: Any, is_target: bool, in_solution: bool
+) -> None:
+    commit_rows(
+        bare, "lightcurves", "one", [rows_of_one(3, "apass", 10.0, 1.0), rows_of_one(4, "apass", 20.0, 2.0)]
+    )
+    if is_target:
+        target = forced_of_one(3, "vsx", 50.0, 5.0)
+        commit_rows(bare, "forced_lightcurves", "one", [target])
+        commit_rows(bare, "targets", "one", [target])
+    else:
+        commit_rows(bare, "lightcurves", "two", [rows_of_one(3, "vsx", 50.0, 5.0)])
+    if in_solution:
+        place = {"ra_deg": 10.0, "_healpix_29": int(healpix_index([10.0], [0.0])[0])}
+        commit_rows(bare, "star_magnitudes", "one", [{"ref_id": 3, "catalog": "apass"} | place])
+        seen = {"ref_id": 3, "catalog": "vsx", "ref_ra_deg": 50.0, "ref_dec_deg": 0.0, "ra_deg": 50.0}
+        commit_rows(bare, "objects", "one", [seen | {"_healpix_29": int(healpix_index([50.0], [0.0])[0])}])
+    snapshot = bare.snapshot()
+    words = r"apass:3 at 10.00000 \+0.00000 and vsx:3 at 50.00000 \+0.00000; write which one, as in apass:3"
+    with pytest.raises(UsageError, match=words):
+        star_curve(snapshot, "3")
+    for catalog, time in (("apass", 1.0), ("vsx", 5.0)):
+        found = star_curve(snapshot, f"{catalog}:3")
+        assert (found["catalog"], found["object_id"]) == (catalog, 3)
+        assert [point["mjd_mid"] for point in found["points"]] == [time]
+    assert star_curve(snapshot, "4")["catalog"] == "apass"
+    with pytest.raises(LakeError, match=r"no light curve of the star vsx:4, as .* name it by its position"):
+        star_curve(snapshot, "vsx:4")
 
 
 def test_a_star_has_a_curve_as_soon_as_its_frames_are_calibrated(

@@ -9,7 +9,7 @@ import pytest
 from skylake import cameras
 from skylake.schema import arrow_schema, conform, load
 from skylake.table.aggregate import Given
-from skylake.table.repeatability import AGGREGATE, recommended_flux
+from skylake.table.repeatability import AGGREGATE, recommended_flux, recommended_fluxes
 
 N_FRAMES, N_STARS = 20, 24
 
@@ -80,6 +80,9 @@ def test_nights_are_put_together_by_their_errors() -> None:
     rows = a_night(0.03)
     assert recommended_flux(rows, 15.7) == "psf"
     assert recommended_flux(rows, 9.0) is None
+    assert recommended_fluxes(rows, np.array([9.0, 15.7, 15.6])) == [None, "psf", "psf"]
+    assert recommended_fluxes(rows, np.empty(0)) == []
+    assert recommended_fluxes(rows.slice(0, 0), np.array([9.0])) == [None]
     assert recommended_flux(a_night(0.1), 15.7) is None
     other = pa.concat_tables([rows, _of_night(a_night(0.1, 2), 20240408)])
     # A night in which the flux is missing says that it cannot be relied on.

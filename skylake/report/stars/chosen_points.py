@@ -15,6 +15,9 @@ from skylake.report.stars.night_errors import NightErrors
 from skylake.report.stars.star_picture import Fold
 from skylake.report.stars.time_bins import binned, with_phase
 
+#: What points are chosen by whose name is given.
+_NAMES = ("band", "camera")
+
 
 @dataclass(frozen=True, slots=True)
 class PointChoice:
@@ -26,7 +29,7 @@ class PointChoice:
         Times of mid-exposure, MJD (UTC): from the first up to, but without, the second.
     frames : pyarrow.Array or None
         Identifiers of frames, as those of :func:`skylake.lake.access.curve_rows.frames_of_nights`.
-    band : str or None
+    band, camera : str or None
     width_d : float or None
         Width of bins, days.
     period_d : float or None
@@ -45,6 +48,7 @@ class PointChoice:
     period_d: float | None = None
     epoch_bjd: float | None = None
     nights: NightErrors | None = None
+    camera: str | None = None
 
     def chosen(self, curve: dict[str, Any]) -> dict[str, Any]:
         """Return a light curve with the chosen points.
@@ -54,13 +58,18 @@ class PointChoice:
         LakeError
             If none is left.
         """
-        names = ("mjd_mid", "frame_id", "band")
+        names = ("mjd_mid", "frame_id", *_NAMES)
         columns = {name: [point[name] for point in curve["points"]] for name in names}
         kept = self._kept(pa.table(columns))
         points = [point for point, is_kept in zip(curve["points"], kept, strict=True) if is_kept]
         if not points:
             raise LakeError(f"no point of the star {curve['object_id']} is left; {_what_there_is(curve)}")
-        bands = [band for band in curve["bands"] if self.band in (None, band["band"])]
+        bands = [
+            band
+            for band in curve["bands"]
+            if self.band in (None, band["band"])
+            and (band.get("camera") is None or self.camera in (None, band["camera"]))
+        ]
         return curve | {"points": points, "bands": bands}
 
     def rows(self, points: pa.Table) -> pa.Table:
@@ -72,8 +81,9 @@ class PointChoice:
         kept = np.ones(points.num_rows, bool)
         kept &= True if self.start_mjd is None else times >= self.start_mjd
         kept &= True if self.end_mjd is None else times < self.end_mjd
-        if self.band is not None:
-            kept &= np.asarray(points["band"].to_pylist(), object) == self.band
+        for name in _NAMES:
+            if (wanted := getattr(self, name)) is not None:
+                kept &= np.asarray(points[name].to_pylist(), object) == wanted
         if self.frames is not None:
             kept &= np.asarray(pc.is_in(points["frame_id"], self.frames))
         return kept
@@ -85,14 +95,15 @@ class PointChoice:
         first = min(point["bjd_tdb"] for point in curve["points"])
         return Fold(self.period_d, first if self.epoch_bjd is None else self.epoch_bjd)
 
-    def table(self, points: pa.Table, fold: Fold | None) -> pa.Table:
-        """Return points with their phase, if there is a period, and in bins, if these have a width."""
-        if fold is not None:
-            points = with_phase(points, fold.period_d, fold.epoch_bjd)
+    def table(self, points: pa.Table) -> pa.Table:
+        """Return the points of a star with their phase, if there is a period, and in bins, if these have a width."""
+        if self.period_d is not None:
+            epoch = pc.min(points["bjd_tdb"]).as_py() if self.epoch_bjd is None else self.epoch_bjd
+            points = with_phase(points, self.period_d, epoch)
         return points if self.width_d is None else binned(points, self.width_d, self.period_d, self.nights)
 
 
 def _what_there_is(curve: dict[str, Any]) -> str:
     times = np.array([point["mjd_mid"] for point in curve["points"]])
-    bands = ", ".join(sorted({str(point["band"]) for point in curve["points"]}))
-    return f"it has {len(times)} from MJD {times.min():.4f} to {times.max():.4f} in {bands}"
+    bands, cameras = (", ".join(sorted({str(point[name]) for point in curve["points"]})) for name in _NAMES)
+    return f"it has {len(times)} from MJD {times.min():.4f} to {times.max():.4f} in {bands} by {cameras}"

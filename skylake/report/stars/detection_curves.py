@@ -15,6 +15,7 @@ from skylake.core.sphere import offset, separation_deg, tangent_basis, unit_vect
 from skylake.lake import Snapshot
 from skylake.lake.access.calibration_rows import calibration_rows
 from skylake.lake.cameras.camera_sites import sites_of
+from skylake.report.stars.seen_objects import SeenObject
 from skylake.table.lightcurves import lightcurves_table
 
 Floats = npt.NDArray[np.float64]
@@ -46,6 +47,8 @@ class DetectedStar:
         dec_deg, one row.
     n_others : int
         How many other stars the detections within reach show.
+    link_arcsec : float
+        Another star is farther away than this.
     """
 
     ra_deg: float
@@ -54,6 +57,7 @@ class DetectedStar:
     radius_arcsec: float
     listed: pa.Table | None = None
     n_others: int = 0
+    link_arcsec: float = _LEAST_LINK_ARCSEC
 
 
 def detected_star(
@@ -65,7 +69,8 @@ def detected_star(
         return None
     fwhm = _fwhm_arcsec(snapshot, seen)
     east, north = _on_plane(seen, ra_deg, dec_deg)
-    group = _groups(east, north, max(_LINK_FWHM * fwhm, _LEAST_LINK_ARCSEC))
+    link = max(_LINK_FWHM * fwhm, _LEAST_LINK_ARCSEC)
+    group = _groups(east, north, link)
     centres = [
         (np.median(east[group == one]), np.median(north[group == one])) for one in range(group.max() + 1)
     ]
@@ -78,7 +83,7 @@ def detected_star(
     ra, dec = _from_plane(centres[nearest], ra_deg, dec_deg)
     listed = _listed(snapshot, seen.filter(pa.array(mine)), ra, dec, _MATCH_FWHM * fwhm + reach_arcsec)
     n_others = int(np.count_nonzero(likely)) - int(likely[nearest])
-    return DetectedStar(ra, dec, float(distance[nearest]), float(away.max()) + 0.01, listed, n_others)
+    return DetectedStar(ra, dec, float(distance[nearest]), float(away.max()) + 0.01, listed, n_others, link)
 
 
 def _fwhm_arcsec(snapshot: Snapshot, seen: pa.Table) -> float:
@@ -146,8 +151,8 @@ def detection_curve(
 ) -> pa.Table:
     """Return the light curves, one for each band, of a star that no catalog has.
 
-    Its magnitudes are those of a star of the pivot colour; the shared part of their errors has how far colours of the
-    stars of each frame are from it.
+    Its magnitudes assume the pivot colour; the shared part of their errors has how far colours of the stars of each
+    frame are from it.
 
     Parameters
     ----------
@@ -174,6 +179,23 @@ def detection_curve(
         calibrate_matches(rows, frames, zeropoints, flux),
         sites_of(snapshot.layout, rows["camera"].to_pylist()),
     )
+
+
+def object_rows(
+    snapshot: Snapshot, seen: SeenObject, flux: str | None = None, version: int | None = None
+) -> pa.Table | None:
+    """Return the light curves, one for each band, of an object that no catalog has.
+
+    The parameters beside the object, and the table, are those of :func:`detection_curve`. None if its detections turn
+    out to be of a star of a catalog, or no calibrated frame shows it.
+    """
+    star = detected_star(snapshot, seen.ra_deg, seen.dec_deg, seen.reach_arcsec)
+    if star is None or star.listed is not None or not snapshot.n_rows("zeropoints"):
+        return None
+    rows = detection_curve(snapshot, star, flux, version)
+    numbers = pa.array([seen.object_id] * rows.num_rows, pa.int64())
+    place = rows.schema.get_field_index("object_id")
+    return rows.set_column(place, rows.schema.field(place), numbers) if rows.num_rows else None
 
 
 def _one_per_frame(rows: pa.Table, star: DetectedStar) -> pa.Table:

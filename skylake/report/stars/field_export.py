@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from skylake.lake import Snapshot
 from skylake.lake.access.curve_rows import TABLES, Measured, curve_pieces, curve_rows, points_of
+from skylake.report.curve_fluxes import FluxChoice, in_flux
+from skylake.report.stars.chosen_points import PointChoice
+from skylake.report.stars.detection_curves import object_rows
+from skylake.report.stars.seen_objects import unlisted_in
 from skylake.schema import arrow_schema, load
 from skylake.sky.sky_region import SkyRegion
 
@@ -18,15 +22,19 @@ _POINTS_AT_A_TIME = 2_000_000
 #: Columns of a point, of those that its table has; others are null.
 _POINT = (
     "frame_id", "mjd_mid", "bjd_tdb", "flux", "flux_err", "mag", "mag_err", "mag_random_err", "mag_systematic_err",
-    "zp_random_err", "mag_limit", "x_px", "y_px", "flags",
+    "zp", "zp_random_err", "mag_limit", "x_px", "y_px", "flags",
 )  # fmt: skip
+#: What all measurements of a star have in common.
+_OF_STAR = ["object_id", "catalog", "ra_deg", "dec_deg", "measured"]
+#: Catalog of targets that no catalog has.
+TARGETS_OF_NONE = "detections"
 _NESTED = ("lightcurve", "lightcurve_errors")
 
 
 def field_points(
-    snapshot: Snapshot, region: SkyRegion, measured: Measured | None = None
+    snapshot: Snapshot, region: SkyRegion, measured: Measured | None = None, flux: FluxChoice = "best"
 ) -> Iterator[pa.Table]:
-    """Yield the measurements of all stars with light curves in a region; all of a star are in one table.
+    """Yield the measurements of all stars in a region, in a catalog or not; all of a star are in one table.
 
     Memory does not grow with the region.
 
@@ -36,6 +44,9 @@ def field_points(
     region : SkyRegion
     measured : {'forced', 'detected'} or None
         None takes the forced measurements of stars that have any, and detections of the others.
+    flux : str
+        Of forced measurements, as :func:`skylake.report.curves.curve_of_object` takes it. Detections are in that of
+        the zeropoints.
 
     Yields
     ------
@@ -43,13 +54,22 @@ def field_points(
         A row per measurement: object_id, catalog, measured, ra_deg, dec_deg, camera, band, and what is known of it.
     """
     for rows, kind in _curves_of_stars(snapshot, region, measured):
-        yield _flat(rows, kind)
+        yield _flat(_in_flux(snapshot, rows, flux) if kind == "forced" else rows, kind)
 
 
-def field_stars(snapshot: Snapshot, region: SkyRegion, measured: Measured | None = None) -> Iterator[int]:
-    """Yield the identifiers of all stars with light curves in a region, as :func:`field_points` has them."""
+def field_stars(
+    snapshot: Snapshot, region: SkyRegion, measured: Measured | None = None
+) -> Iterator[tuple[str, int]]:
+    """Yield catalog and identifier of all stars in a region, as :func:`field_points` has them."""
     for rows, _ in _curves_of_stars(snapshot, region, measured):
-        yield from pc.unique(rows["object_id"]).to_pylist()
+        yield from dict.fromkeys(_stars(rows))
+
+
+def _in_flux(snapshot: Snapshot, rows: pa.Table, flux: FluxChoice) -> pa.Table:
+    """Return light curves of targets in a flux; their catalogs have the names of :func:`curve_rows`."""
+    stored = rows.rename_columns({"catalog": "origin"}).rename_columns({"zp_catalog": "catalog"})
+    made, _ = in_flux(snapshot, stored, flux)
+    return made.rename_columns({"catalog": "zp_catalog"}).rename_columns({"origin": "catalog"})
 
 
 def _curves_of_stars(
@@ -66,6 +86,25 @@ def _curves_of_stars(
                 done.update(names)
             if rows.num_rows:
                 yield rows, kind
+    if measured != "forced":
+        targets = {star for catalog, star in done if catalog == TARGETS_OF_NONE}
+        for rows in _unlisted(snapshot, region, targets):
+            yield rows, "detected"
+
+
+def _unlisted(snapshot: Snapshot, region: SkyRegion, done: set[int]) -> Iterator[pa.Table]:
+    """Yield the light curves of objects that no catalog has, without those that are done."""
+    seen_before: set[tuple[int, int]] = set()
+    for seen in unlisted_in(snapshot, region):
+        rows = None if seen.object_id in done else object_rows(snapshot, seen)
+        if rows is None:
+            continue
+        values = points_of(rows)
+        points = set(zip(values["frame_id"].to_pylist(), values["source_no"].to_pylist(), strict=True))
+        # What two cameras see is an object of each, with one light curve.
+        if points.isdisjoint(seen_before):
+            seen_before |= points
+            yield rows
 
 
 def _curves(snapshot: Snapshot, region: SkyRegion, kind: Measured) -> Iterator[pa.Table]:
@@ -73,11 +112,44 @@ def _curves(snapshot: Snapshot, region: SkyRegion, kind: Measured) -> Iterator[p
     for pixel, _ in curve_pieces(snapshot, TABLES[kind][0], region, _POINTS_AT_A_TIME):
         rows = curve_rows(snapshot, kind, region.inside(pixel), region)
         if rows.num_rows:
-            yield rows
+            yield rows.sort_by([(name, "ascending") for name in ("catalog", "object_id", "band")])
 
 
 def _stars(rows: pa.Table) -> list[tuple[str, int]]:
     return list(zip(rows["catalog"].to_pylist(), rows["object_id"].to_pylist(), strict=True))
+
+
+def star_tables(points: pa.Table, choice: PointChoice) -> pa.Table:
+    """Return the chosen measurements of stars, folded and in bins as each star alone would be.
+
+    Parameters
+    ----------
+    points : pyarrow.Table
+        As :func:`field_points` yields them.
+    choice : PointChoice
+
+    Returns
+    -------
+    pyarrow.Table
+        object_id, catalog, ra_deg, dec_deg and measured of the star before the columns of its points or bins.
+    """
+    points = choice.rows(points)
+    if choice.width_d is None and choice.period_d is None:
+        return points
+    keys = np.array([f"{catalog}:{star}" for catalog, star in _stars(points)], str)
+    starts = np.flatnonzero(np.append(len(keys) > 0, keys[1:] != keys[:-1]))
+    own = points.select(_OF_STAR)
+    others = [name for name in points.column_names if name not in _OF_STAR]
+    if points["zp"].null_count:
+        others.remove("zp")
+    made = []
+    for start, end in zip(starts, [*starts[1:], len(keys)], strict=True):
+        table = choice.table(points.slice(start, end - start).select(others))
+        star = own.take(np.full(table.num_rows, start))
+        for number, name in enumerate(_OF_STAR):
+            table = table.add_column(number, own.schema.field(name), star[name])
+        made.append(table)
+    return pa.concat_tables(made, promote_options="permissive") if made else points.slice(0, 0)
 
 
 def _flat(rows: pa.Table, kind: Measured) -> pa.Table:

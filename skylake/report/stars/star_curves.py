@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from skylake.core.sky_positions import position_of
@@ -10,10 +10,7 @@ from skylake.lake import Snapshot
 from skylake.lake.access.curve_rows import Measured
 from skylake.report.curve_fluxes import FluxChoice
 from skylake.report.curves import NoCurve, curve_at, curve_named
-from skylake.report.stars.star_names import place_by_sesame, place_in_catalogs, place_of_object
-
-#: How far from the place of an object its light curve may be.
-_OBJECT_ARCSEC = 20.0
+from skylake.report.stars.star_names import place_by_sesame, place_in_catalogs
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +53,8 @@ def star_curve(snapshot: Snapshot, star: str, choice: CurveChoice | None = None)
     snapshot : Snapshot
     star : str
         A position (see :func:`skylake.core.sky_positions.position_of`); the identifier of a star or its name in the
-        reference catalog; the identifier of a target, or of an object of a camera; or its name in a catalog of
-        variable stars of the lake, such as VSX.
+        reference catalog, where several catalogs have it with the name of one, as ``apass:2``; the identifier of a
+        target, or of an object of a camera; or its name in a catalog of variable stars of the lake, such as VSX.
     choice : CurveChoice or None
         None takes the defaults.
 
@@ -66,7 +63,7 @@ def star_curve(snapshot: Snapshot, star: str, choice: CurveChoice | None = None)
     LakeError
         If the lake has no light curve of it, or no such version; the sentence names the nearest star that has one.
     UsageError
-        If a position is none of the sky.
+        If a position is none of the sky, or several catalogs have a star of that number.
     """
     choice = choice or CurveChoice()
     place = position_of(star)
@@ -75,11 +72,6 @@ def star_curve(snapshot: Snapshot, star: str, choice: CurveChoice | None = None)
     try:
         return curve_named(snapshot, star.strip(), choice.measured, choice.flux, choice.version)
     except NoCurve:
-        seen = place_of_object(snapshot, star.strip())
-        if seen is not None:
-            return curve_near(
-                snapshot, *seen, replace(choice, reach_arcsec=min(choice.reach_arcsec, _OBJECT_ARCSEC))
-            )
         listed = place_in_catalogs(snapshot, star)
         if listed is None and not choice.sesame:
             raise

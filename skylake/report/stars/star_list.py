@@ -43,16 +43,8 @@ def stars_of_words(words: Sequence[str]) -> list[str]:
     return stars
 
 
-def read_stars(path: Path) -> list[str]:
-    """Return the stars of a file, as :func:`skylake.report.stars.star_curves.star_curve` takes them.
-
-    The parameter and errors are those of :func:`read_named_stars`.
-    """
-    return [star for _, star in read_named_stars(path)]
-
-
 def read_named_stars(path: Path) -> list[tuple[str, str]]:
-    """Return the names of the stars of a file, and the stars as :func:`read_stars` does: by position if it has some.
+    """Return what the stars of a file are called, and their positions; without these, identifiers or names.
 
     Parameters
     ----------
@@ -102,11 +94,12 @@ def _of_columns(columns: dict[str, list[str]], path: Path) -> list[tuple[str, st
     """Return what stars are called, and the stars by position, or by identifier or name where they have none."""
     known = {name.strip().lower(): values for name, values in columns.items()}
     name, ra, dec = (next((known[one] for one in some if one in known), None) for some in (_NAME, _RA, _DEC))
+    stars = name
     if ra is not None and dec is not None:
-        places = [f"{first} {second}" for first, second in zip(ra, dec, strict=True)]
-        return list(zip(places if name is None else [one.strip() for one in name], places, strict=True))
-    if name is not None:
-        return [(one.strip(), one.strip()) for one in name]
+        stars = [f"{first} {second}" for first, second in zip(ra, dec, strict=True)]
+    if stars is not None:
+        called = known.get("name", name or stars)
+        return [(one.strip(), star.strip()) for one, star in zip(called, stars, strict=True)]
     raise UsageError(
         f"{path}: no column of {', '.join(columns)} names stars; call one object_id or name, or two ra and dec"
     )

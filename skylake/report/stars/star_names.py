@@ -9,15 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.core.ids import text_id
-from skylake.core.sphere import INDEX_ORDER, healpix_centre
 from skylake.errors import LakeError
 from skylake.lake import Snapshot
 from skylake.sky.lake_catalogs import ReferenceCatalog
 
 Place = tuple[float, float]
 _COLUMNS = ["name", "ra_deg", "dec_deg"]
-#: An object is no farther than this from where it was first seen, degrees.
-_MOVED_DEG = 300.0 / 3600.0
 
 
 def place_in_catalogs(snapshot: Snapshot, star: str) -> tuple[Place, str] | None:
@@ -45,23 +42,6 @@ def places_in_catalogs(snapshot: Snapshot, stars: Sequence[str]) -> dict[str, tu
         if left and catalog.in_place is None:
             found |= {star: (place, catalog.name) for star, place in _listed(catalog, left).items()}
     return found
-
-
-def place_of_object(snapshot: Snapshot, star: str) -> Place | None:
-    """Return where an object of any camera is, given its ``object_id``; None if there is none.
-
-    An object that turned out to be the same as another is where that one is.
-    """
-    if not re.fullmatch(r"[0-9]{1,19}", star) or int(star) >= 12 << (2 * INDEX_ORDER):
-        return None
-    ra, dec = healpix_centre([int(star)], INDEX_ORDER)
-    names = ["object_id", "joined_to", "ra_deg", "dec_deg"]
-    near = snapshot.cone("objects", float(ra[0]), float(dec[0]), _MOVED_DEG, names).to_pylist()
-    by_id = {row["object_id"]: row for row in near}
-    row = by_id.get(int(star))
-    while row is not None and row["joined_to"] in by_id:
-        row = by_id[row["joined_to"]]
-    return None if row is None else (float(row["ra_deg"]), float(row["dec_deg"]))
 
 
 def _listed(catalog: ReferenceCatalog, stars: Sequence[str]) -> dict[str, Place]:

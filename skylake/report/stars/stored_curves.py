@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.core.sphere import INDEX_ORDER, IntArray, separation_deg
+from skylake.errors import UsageError
 from skylake.lake import Snapshot
 from skylake.lake.access.curve_rows import Measured
 from skylake.lake.access.gathered_views import gather, needed
@@ -60,14 +61,17 @@ def kinds(measured: Measured | None) -> tuple[Measured, ...]:
 
 
 def named(rows: pa.Table) -> pa.Table:
-    """Return light curves of targets with the names that stars have in catalogs: a target of none has its own."""
-    others = [name for name in rows.column_names if name != "catalog"]
-    rows = rows.select(others).rename_columns({"origin": "catalog"})
+    """Return light curves of targets with the names that stars have in catalogs: a target of none has its own.
+
+    The catalog of the zeropoints is ``zp_catalog`` then.
+    """
+    rows = rows.rename_columns({"catalog": "zp_catalog"} if "catalog" in rows.column_names else {})
+    rows = rows.rename_columns({"origin": "catalog"})
     return rows.append_column("object_id", pc.coalesce(rows["ref_id"], rows["star_id"]))
 
 
 def rows_of_star(
-    snapshot: Snapshot, number: int, catalog: str | None, measured: Measured | None
+    snapshot: Snapshot, number: int, catalog: str | None, measured: Measured | None, is_unlisted: bool = False
 ) -> tuple[Measured, pa.Table] | None:
     """Return the light curves of a star by its identifier, and of which kind they are; None if there are none.
 
@@ -76,14 +80,21 @@ def rows_of_star(
     snapshot : Snapshot
     number : int
     catalog : str or None
-        None takes any.
+        None takes the only one that has such a star.
     measured : {'forced', 'detected'} or None
         None takes the forced ones of a star that has any.
+    is_unlisted : bool
+        Whether the star is known to be in no catalog: then only targets have light curves in the tables.
+
+    Raises
+    ------
+    UsageError
+        If several catalogs have a star of that number.
     """
+    wanted = [kind for kind in kinds(measured) if kind == "forced" or not is_unlisted]
     for search in (_listed_at, _found_at):
-        if search is _found_at and _is_unmatched(snapshot, number):
-            break
-        for kind in kinds(measured):
+        found: dict[Measured, pa.Table] = {}
+        for kind in wanted:
             chosen = _is_star(kind, number, catalog)
             index = search(snapshot, kind, number, chosen)
             if len(index) == 0:
@@ -92,8 +103,27 @@ def rows_of_star(
             index = np.unique(np.append(index, number) if kind == "forced" else index)
             rows = _rows_at(snapshot, kind, index).filter(chosen)
             if rows.num_rows:
-                return kind, rows
+                found[kind] = rows
+        if found:
+            _require_one(number, found)
+            return next(iter(found.items()))
     return None
+
+
+def _require_one(number: int, found: dict[Measured, pa.Table]) -> None:
+    """Refuse light curves of several stars."""
+    stars = {}
+    for kind, rows in found.items():
+        known = named(rows) if kind == "forced" else rows
+        names = ("catalog", "object_id", "ra_deg", "dec_deg")
+        for catalog, star, ra, dec in zip(*(known[name].to_pylist() for name in names), strict=True):
+            stars[catalog, star] = f"{catalog}:{star} at {ra:.5f} {dec:+.5f}"
+    if len(stars) > 1:
+        first, *_ = sorted(stars)
+        raise UsageError(
+            f"several catalogs have a star {number}: {' and '.join(stars[one] for one in sorted(stars))}; "
+            f"write which one, as in {first[0]}:{first[1]}"
+        )
 
 
 def _rows_at(snapshot: Snapshot, kind: Measured, index: IntArray) -> pa.Table:
@@ -110,18 +140,25 @@ def _is_star(kind: Measured, number: int, catalog: str | None) -> Any:
 
 
 def _listed_at(snapshot: Snapshot, kind: Measured, number: int, chosen: Any) -> IntArray:
-    """Return where the light curves of a star are by a table that has each star once."""
+    """Return where the light curves of a star are by tables that have each star once; without these by a search."""
+    if kind == "detected" and not any(map(snapshot.n_rows, (CURVE_TABLES[kind].listed, "objects"))):
+        return _found_at(snapshot, kind, number, chosen)
     names = ["ref_id", "star_id"] if kind == "forced" else ["ref_id"]
-    listed = reduce(or_, (pc.field(name) == number for name in names))
-    rows = _of_small(snapshot, CURVE_TABLES[kind].listed, ["_healpix_29", *names], listed)
-    found = rows["_healpix_29"].to_numpy()
-    return found if len(found) or kind == "forced" else _by_objects(snapshot, number, chosen)
+    found = _listed(snapshot, CURVE_TABLES[kind].listed, names, number, ["_healpix_29"])[
+        "_healpix_29"
+    ].to_numpy()
+    # A star that one catalog has in the list may be one of another catalog that has it not.
+    return found if kind == "forced" else np.union1d(found, _by_objects(snapshot, number, chosen))
 
 
-def _of_small(snapshot: Snapshot, table: str, columns: list[str], chosen: Any) -> pa.Table:
-    """Return some rows of a table that has a star once, kept in memory for the next star unless it is too large."""
-    whole = snapshot.whole(table, columns)
-    return snapshot.read(table, columns, filter=chosen) if whole is None else whole.filter(chosen)
+def _listed(snapshot: Snapshot, table: str, names: list[str], number: int, columns: list[str]) -> pa.Table:
+    """Return the rows of a table that have a number in one of some columns. Who asks for many reads it once."""
+    rows = snapshot.whole(table, [*names, *columns])
+    if rows is None:
+        same = reduce(or_, (pc.field(name) == number for name in names))
+        return snapshot.read(table, columns, filter=same)
+    is_same = reduce(pc.or_kleene, (pc.equal(rows[name], number) for name in names))
+    return rows.filter(is_same).select(columns)
 
 
 def _by_objects(snapshot: Snapshot, number: int, chosen: Any) -> IntArray:
@@ -130,7 +167,7 @@ def _by_objects(snapshot: Snapshot, number: int, chosen: Any) -> IntArray:
     Objects are where stars are now, and light curves where these were at the epoch of the catalog.
     """
     names = ["_healpix_29", "ref_ra_deg", "ref_dec_deg", "pm_ra_mas_yr", "pm_dec_mas_yr"]
-    objects = _of_small(snapshot, "objects", ["ref_id", *names], pc.field("ref_id") == number)
+    objects = _listed(snapshot, "objects", ["ref_id"], number, names)
     # Few stars are at the border of a cell or move fast, and a cone takes some tenths of a second to import.
     own = objects["_healpix_29"].to_numpy() >> _CELL_BITS
     found = [_searched(snapshot, np.array([[one, one + 1]]) << _CELL_BITS, chosen) for one in own.tolist()]
@@ -155,12 +192,6 @@ def _moved_arcsec(pm_ra: float | None, pm_dec: float | None) -> float:
     if pm_ra is None or pm_dec is None:
         return _MOVED_ARCSEC
     return min(_LEAST_ARCSEC + math.hypot(pm_ra, pm_dec) * _YEARS / 1000.0, _MOVED_ARCSEC)
-
-
-def _is_unmatched(snapshot: Snapshot, number: int) -> bool:
-    """Return whether a number is that of an object that no catalog has, which has no light curve in the tables."""
-    of_object = (pc.field("object_id") == number) & ~pc.field("ref_id").is_valid()
-    return bool(snapshot.read("objects", ["object_id"], filter=of_object).num_rows)
 
 
 def _found_at(snapshot: Snapshot, kind: Measured, number: int, chosen: Any) -> IntArray:

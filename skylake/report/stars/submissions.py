@@ -10,24 +10,41 @@ import numpy as np
 
 from skylake.core.flags import SPOILED
 from skylake.errors import UsageError
+from skylake.report.stars.aavso_filters import UNFILTERED_CODES, aavso_filter
 from skylake.report.stars.which_star import which_star
 from skylake.revision import VERSION
 
 _MJD_ZERO = 2400000.5
 _MAG_PER_RELATIVE = 2.5 / np.log(10.0)
 _DETECTED_SNR = 5.0
-#: Letters of the AAVSO for bands.
-_FILTERS = {
-    **{name: name for name in "UBVRIJHK"},
-    "Rc": "R",
-    "Ic": "I",
-    "Ks": "K",
-    **{f"{survey}{band}": f"S{band.upper()}" for survey in ("", "SDSS_", "PS1_") for band in "ugriz"},
-    "y": "ZS",
-    "PS1_y": "ZS",
-}
-_LONGEST_NAME, _LONGEST_CHECK = 30, 20
+_LONGEST_NAME, _LONGEST_CHECK, _LONGEST_CHART = 30, 20, 20
 _AAVSO_COLUMNS = "NAME,DATE,MAG,MERR,FILT,TRANS,MTYPE,CNAME,CMAG,KNAME,KMAG,AMASS,GROUP,CHART,NOTES"
+
+
+@dataclass(frozen=True, slots=True)
+class FrameFacts:
+    """What is known of the frame of a measurement.
+
+    Attributes
+    ----------
+    airmass : float or None
+    filter_name : str or None
+    catalog : str
+        Of the comparison stars; empty if unknown.
+    survey : str
+        That of the catalog, as :func:`skylake.report.stars.aavso_filters.aavso_filter` takes it.
+    is_transformed : bool
+        Whether the colour of the star has been taken into account.
+    """
+
+    airmass: float | None = None
+    filter_name: str | None = None
+    catalog: str = ""
+    survey: str = ""
+    is_transformed: bool = False
+
+
+_UNKNOWN = FrameFacts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,30 +57,31 @@ class Submission:
         Name of the star.
     observer : str
         Code of the observer.
-    airmass : mapping of int to float
-        Of frames.
+    frames : mapping of int to FrameFacts
+        By the identifier of the frame.
     check_name : str
         Constant star that was measured on the same frames; empty for none.
     check_mags : mapping of int to float
         Its magnitudes on frames.
-    is_transformed : bool
-        Whether the colour of the star has been taken into account.
     """
 
     name: str
     observer: str = ""
-    airmass: Mapping[int, float] = field(default_factory=dict)
+    frames: Mapping[int, FrameFacts] = field(default_factory=dict)
     check_name: str = ""
     check_mags: Mapping[int, float] = field(default_factory=dict)
-    is_transformed: bool = False
+
+    def frame(self, frame_id: int) -> FrameFacts:
+        """Return what is known of a frame."""
+        return self.frames.get(frame_id, _UNKNOWN)
 
 
 def aavso_text(curve: Mapping[str, Any], about: Submission) -> str:
     """Return the AAVSO extended file format, version 1.2.
 
     Times are geocentric Julian dates (UTC) of mid-exposure, as the AAVSO wants them. All calibrating stars together
-    are the comparison star, ENSEMBLE. Errors are random and shared ones together. Forced measurements without a
-    detection are given as fainter than their limit; flagged points are left out.
+    are the comparison star, ENSEMBLE, and their catalog is the chart. Errors are random and shared ones together.
+    Forced measurements without a detection are given as fainter than their limit; flagged points are left out.
 
     Parameters
     ----------
@@ -74,7 +92,7 @@ def aavso_text(curve: Mapping[str, Any], about: Submission) -> str:
     Raises
     ------
     UsageError
-        If there is no code of the observer, or a name or band that the format does not allow.
+        If there is no code of the observer, no name of the star, or a name or band that the format does not allow.
     """
     _require_plain(about)
     lines = [
@@ -87,28 +105,41 @@ def aavso_text(curve: Mapping[str, Any], about: Submission) -> str:
         f"# {about.name}: {which_star(curve)}",
         f"#{_AAVSO_COLUMNS}",
     ]
-    chart = curve["catalog"] if curve["catalog"] != "sources" else "na"
+    methods = {(one["camera"], one["band"]): one["detrended"] for one in curve.get("detrended", ())}
     for point in _good(curve):
         magnitude = _aavso_magnitude(point)
         if magnitude is None:
             continue
-        frame = point["frame_id"]
+        frame = about.frame(point["frame_id"])
+        code = aavso_filter(point["band"], frame.filter_name, frame.survey)
         words = [
             about.name,
             f"{point['mjd_mid'] + _MJD_ZERO:.6f}",
             *magnitude,
-            _filter(point["band"]),
-            "YES" if about.is_transformed else "NO",
+            code,
+            "YES" if frame.is_transformed and code not in UNFILTERED_CODES else "NO",
             "STD,ENSEMBLE,na",
             about.check_name or "na",
-            _number(about.check_mags.get(frame), ".3f"),
-            _number(about.airmass.get(frame), ".3f"),
+            _number(about.check_mags.get(point["frame_id"]), ".3f"),
+            _number(frame.airmass, ".3f"),
             "na",
-            chart,
-            f"calibrated with all stars of {chart} on the frame; camera {point['camera']}",
+            frame.catalog[:_LONGEST_CHART] or "na",
+            _notes(point, frame, code, methods.get((point["camera"], point["band"]))),
         ]
         lines.append(",".join(words))
     return "\n".join(lines) + "\n"
+
+
+def _notes(point: Mapping[str, Any], frame: FrameFacts, code: str, method: str | None) -> str:
+    """Return what the other fields do not say of a measurement."""
+    notes = [f"camera {point['camera']}"]
+    if frame.catalog:
+        notes.insert(0, f"calibrated with all stars of {frame.catalog} on the frame")
+    if point["band"] != code:
+        notes.append(f"band {point['band']}")
+    if method is not None:
+        notes.append(f"detrended ({method})")
+    return "; ".join(notes)
 
 
 def _aavso_magnitude(point: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -130,6 +161,11 @@ def _limit(point: Mapping[str, Any]) -> float | None:
 def _require_plain(about: Submission) -> None:
     if not about.observer.isalnum():
         raise UsageError("the AAVSO wants the code of the observer; give it, as in --observer ABC")
+    if about.name.isdigit():
+        raise UsageError(
+            f"{about.name}: the AAVSO wants a name of the star, not a number of a catalog; give it, as in --name "
+            '"RR Lyr", or for many stars in a column name of the file of --stars'
+        )
     if "," in about.name or len(about.name) > _LONGEST_NAME:
         raise UsageError(
             f"{about.name}: the AAVSO takes names up to {_LONGEST_NAME} letters; give one by --name"
@@ -140,40 +176,74 @@ def _require_plain(about: Submission) -> None:
         )
 
 
-def _filter(band: str) -> str:
-    try:
-        return _FILTERS[band]
-    except KeyError:
-        raise UsageError(
-            f"the AAVSO has no filter for the band {band}; choose the points of another by --band"
-        ) from None
-
-
 def etd_text(curve: Mapping[str, Any], about: Submission) -> str:
     """Return what the Exoplanet Transit Database takes: BJD (TDB), magnitude and random error, separated by blanks.
 
     The error that all points share is left out: it does not change the depth or time of a transit.
+
+    Raises
+    ------
+    UsageError
+        If there are several bands or cameras.
     """
+    _require_one_curve(curve)
     lines = [f"# {about.name}: {which_star(curve)}; BJD_TDB mag mag_random_err; skylake {VERSION}"]
     lines += [
-        f"{point['bjd_tdb']:.7f} {point['mag']:.5f} {_random_err(point):.5f}"
-        for point in _good(curve)
-        if point["mag"] is not None
+        f"{point['bjd_tdb']:.7f} {point['mag']:.5f} {_random_err(point):.5f}" for point in _magnitudes(curve)
     ]
     return "\n".join(lines) + "\n"
 
 
 def exotic_text(curve: Mapping[str, Any], about: Submission) -> str:
-    """Return a reduced light curve as EXOTIC reads it: BJD (TDB), flux relative to the median, its error, airmass."""
-    points = [point for point in _good(curve) if point["mag"] is not None]
+    """Return a reduced light curve as EXOTIC reads it: BJD (TDB), flux relative to the median, its error, airmass.
+
+    EXOTIC fits the airmass, so points without one are left out; :func:`n_without_airmass` counts them.
+
+    Raises
+    ------
+    UsageError
+        If there are several bands or cameras, or no point has an airmass.
+    """
+    _require_one_curve(curve)
+    points = [point for point in _magnitudes(curve) if _airmass(point, about) is not None]
+    if not points and n_without_airmass(curve, about):
+        raise UsageError(
+            "EXOTIC fits the airmass, and no frame of the star has one; give site.longitude_deg and "
+            "site.latitude_deg in the profile of the camera, and ingest the frames again"
+        )
     lines = [f"# {about.name}: {which_star(curve)}; BJD_TDB,FLUX,FLUX_ERR,AIRMASS; skylake {VERSION}"]
     middle = float(np.median([point["mag"] for point in points])) if points else 0.0
     for point in points:
         flux = 10.0 ** (-0.4 * (point["mag"] - middle))
         error = flux * _random_err(point) / _MAG_PER_RELATIVE
-        airmass = _number(about.airmass.get(point["frame_id"]), ".4f", "1.0")
-        lines.append(f"{point['bjd_tdb']:.7f},{flux:.6f},{error:.6f},{airmass}")
+        lines.append(f"{point['bjd_tdb']:.7f},{flux:.6f},{error:.6f},{_airmass(point, about):.4f}")
     return "\n".join(lines) + "\n"
+
+
+def n_without_airmass(curve: Mapping[str, Any], about: Submission) -> int:
+    """Return the number of magnitudes on frames without an airmass."""
+    return sum(_airmass(point, about) is None for point in _magnitudes(curve))
+
+
+def _airmass(point: Mapping[str, Any], about: Submission) -> float | None:
+    airmass = about.frame(point["frame_id"]).airmass
+    return None if airmass is None or not np.isfinite(airmass) else float(airmass)
+
+
+def _magnitudes(curve: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the points with a magnitude that are not flagged."""
+    return [point for point in _good(curve) if point["mag"] is not None]
+
+
+def _require_one_curve(curve: Mapping[str, Any]) -> None:
+    """Refuse magnitudes that differ by more than what the star does."""
+    for name in ("band", "camera"):
+        found = sorted({str(point[name]) for point in _magnitudes(curve)})
+        if len(found) > 1:
+            raise UsageError(
+                f"a transit is one curve, and this star has {len(found)}, of the {name}s {' and '.join(found)}; "
+                f"choose one, as in --{name} {found[0]}"
+            )
 
 
 def _random_err(point: Mapping[str, Any]) -> float:
@@ -186,8 +256,8 @@ def _good(curve: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [point for point in curve["points"] if not point["flags"] & int(SPOILED)]
 
 
-def _number(value: float | None, form: str, otherwise: str = "na") -> str:
-    return otherwise if value is None or not np.isfinite(value) else format(value, form)
+def _number(value: float | None, form: str) -> str:
+    return "na" if value is None or not np.isfinite(value) else format(value, form)
 
 
 #: Formats of databases, by the name of the option.

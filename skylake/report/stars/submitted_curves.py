@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skylake.calibration.unlisted_stars import DETECTIONS
 from skylake.errors import UsageError
 from skylake.lake import Snapshot
+from skylake.lake.access.calibration_rows import calibration_rows
 from skylake.lake.storage.parts import Part
 from skylake.report.stars.constant_star import constant_star_near
 from skylake.report.stars.star_curves import CurveChoice, star_curve
-from skylake.report.stars.submissions import FORMATS, Submission
+from skylake.report.stars.submissions import FORMATS, FrameFacts, Submission, n_without_airmass
+from skylake.sky.lake_catalogs import ReferenceCatalog
 
 #: In place of a check star.
 NONE = "none"
+_FRAME_COLUMNS = ("frame_id", "camera", "night", "airmass", "filter")
 
 
-def submitted(snapshot: Snapshot, curve: dict[str, Any], form: str, about: Submission) -> str:
-    """Return a light curve in the format of a database, with the airmass of each frame.
+def submitted(
+    snapshot: Snapshot, curve: dict[str, Any], form: str, about: Submission, version: int | None = None
+) -> tuple[str, int]:
+    """Return a light curve in the format of a database, and how many points it lacks for want of an airmass.
 
     Parameters
     ----------
@@ -31,23 +36,16 @@ def submitted(snapshot: Snapshot, curve: dict[str, Any], form: str, about: Submi
     form : {'aavso', 'etd', 'exotic'}
     about : Submission
         Name, observer and check star.
+    version : int or None
+        Of the calibration; None takes the one in force.
 
     Raises
     ------
     UsageError
         If the format needs something that is not given.
     """
-    frames = _rows(snapshot, curve, "frames", ["frame_id", "airmass"])
-    airmass = dict(zip(frames["frame_id"].to_pylist(), frames["airmass"].to_pylist(), strict=True))
-    known = Submission(
-        about.name,
-        about.observer,
-        {frame: value for frame, value in airmass.items() if value is not None},
-        about.check_name,
-        about.check_mags,
-        _is_transformed(snapshot, curve),
-    )
-    return FORMATS[form](curve, known)
+    known = replace(about, frames=_facts(snapshot, curve, version))
+    return FORMATS[form](curve, known), n_without_airmass(curve, known) if form == "exotic" else 0
 
 
 def check_star(
@@ -68,20 +66,42 @@ def magnitudes_by_frame(curve: dict[str, Any] | None) -> dict[int, float]:
     return {point["frame_id"]: point["mag"] for point in points if point["mag"] is not None}
 
 
-def _is_transformed(snapshot: Snapshot, curve: dict[str, Any]) -> bool:
-    """Return whether the colour of the star and a colour term are in its magnitudes."""
-    if any(band.get("ref_colour") is None for band in curve["bands"]):
-        return False
-    terms = _rows(snapshot, curve, "zeropoints", ["frame_id", "colour_term"])["colour_term"]
-    return bool(np.any(np.nan_to_num(terms.to_numpy(zero_copy_only=False).astype(float)) != 0.0))
+def _facts(snapshot: Snapshot, curve: dict[str, Any], version: int | None) -> dict[int, FrameFacts]:
+    """Return what is known of the frames of a light curve."""
+    frames = _frames(snapshot, curve)
+    _, zeropoints = calibration_rows(snapshot, frames, ["frame_id"], comparison_catalog(curve), version)
+    calibrated = {row["frame_id"]: row for row in zeropoints.to_pylist()}
+    catalogs = set(zeropoints["catalog"].to_pylist()) & set(snapshot.catalogs())
+    surveys = {name: ReferenceCatalog.open(snapshot.catalog(name)).survey for name in catalogs}
+    # The colour of a star is that of its catalog, the same in all rows of a band.
+    coloured = {band["band"] for band in curve["bands"] if band.get("ref_colour") is not None}
+    found = {}
+    for frame in frames.to_pylist():
+        zeropoint = calibrated.get(frame["frame_id"], {})
+        catalog = zeropoint.get("catalog") or ""
+        found[frame["frame_id"]] = FrameFacts(
+            frame["airmass"],
+            frame["filter"],
+            catalog,
+            surveys.get(catalog, ""),
+            zeropoint.get("band") in coloured and bool(zeropoint["colour_term"]),
+        )
+    return found
 
 
-def _rows(snapshot: Snapshot, curve: dict[str, Any], table: str, columns: Sequence[str]) -> pa.Table:
-    """Return columns of the frames of a light curve."""
+def comparison_catalog(curve: dict[str, Any]) -> str | None:
+    """Return the catalog of the zeropoints of a light curve; None for the one that has most of them."""
+    if curve["measured"] == "forced":
+        return str(curve["bands"][0]["zp_catalog"])
+    return None if curve["catalog"] == DETECTIONS else str(curve["catalog"])
+
+
+def _frames(snapshot: Snapshot, curve: dict[str, Any]) -> pa.Table:
+    """Return the frames of a light curve."""
     cameras = {point["camera"] for point in curve["points"]}
     frames = pa.array([point["frame_id"] for point in curve["points"]], pa.int64())
 
     def of_cameras(part: Part) -> bool:
         return part.camera in cameras
 
-    return snapshot.read(table, columns, of_cameras, pc.field("frame_id").isin(frames))
+    return snapshot.read("frames", _FRAME_COLUMNS, of_cameras, pc.field("frame_id").isin(frames))

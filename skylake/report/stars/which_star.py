@@ -46,14 +46,15 @@ def doubt_about_star(curve: Mapping[str, Any]) -> str:
 
 
 def best_fluxes(curve: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each band that is in another flux than that of the zeropoints, since stars repeat better.
+    """Return a sentence for each band whose magnitudes are not from the flux of the zeropoints.
 
     Only of a curve whose flux was chosen as ``best``.
     """
     if curve["measured"] != "forced":
         return []
     return [
-        f"{band.get('camera')} {band['band']}: flux {band['flux_used']}, in which such stars repeat best"
+        f"{band.get('camera')} {band['band']}: magnitudes from flux_{band['flux_used']}, the most repeatable flux for "
+        "stars this bright"
         for band in curve["bands"]
         if "flux_used" in band
     ]

@@ -308,9 +308,28 @@ def test_a_field_has_each_star_once(forced_once: Lake) -> None:
     forced, detected = (snapshot.pandas(name) for name in ("forced_lightcurves", "lightcurves"))
     assert (points.measured == "forced").sum() == forced.n_points.sum()
     others = detected[~detected.object_id.isin(forced.ref_id)]
-    assert (points.measured == "detected").sum() == others.n_points.sum()
+    listed = points[points.catalog != "sources"]
+    assert (listed.measured == "detected").sum() == others.n_points.sum()
+    assert not set(points.object_id[points.catalog == "sources"]) & set(forced.star_id)
     kinds = points.groupby(["catalog", "object_id"]).measured.nunique()
     assert (kinds == 1).all()
+
+
+@pytest.mark.parametrize("flux", ["best", "calibrated"])
+def test_a_field_has_the_values_of_each_star(forced_once: Lake, flux: Any) -> None:
+    snapshot, names = forced_once.snapshot(), ("frame_id", "mag", "mag_random_err", "flux", "mag_limit")
+    points = pa.concat_tables(list(field_points(snapshot, SkyRegion.whole(), flux=flux))).to_pandas()
+    stars = points.sort_values("mag").groupby(["catalog", "object_id"], sort=False)
+    used = []
+    for place, ((catalog, star), mine) in enumerate(stars):
+        if place % 40:
+            continue
+        curve = curve_of_object(snapshot, int(star), str(catalog), flux=flux)
+        used.append(curve["bands"][0].get("flux_used"))
+        alone = pd.DataFrame(curve["points"]).sort_values("mjd_mid")
+        for name in set(names) & set(alone):
+            np.testing.assert_array_equal(mine.sort_values("mjd_mid")[name], alone[name].astype(float), name)
+    assert len(used) > 10 and (len(set(used)) > 1) == (flux == "best"), used
 
 
 @pytest.mark.parametrize("flux", ["psf", "hybrid1"])

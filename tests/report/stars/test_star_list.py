@@ -6,7 +6,7 @@ import pytest
 from astropy.table import Table
 
 from skylake.errors import UsageError
-from skylake.report.stars.star_list import read_stars, stars_of_words
+from skylake.report.stars.star_list import read_named_stars, stars_of_words
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,21 @@ def test_half_of_a_position_is_refused(words: tuple[str, ...]) -> None:
 )
 def test_stars_of_a_text(name: str, text: str, stars: list[str], tmp_path: Path) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
-    assert read_stars(tmp_path / name) == stars
+    assert [star for _, star in read_named_stars(tmp_path / name)] == stars
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("name,ra,dec\nRR Lyr,1.5,-2.5\n", ("RR Lyr", "1.5 -2.5")),
+        ("object_id,name\n17,RR Lyr\n", ("RR Lyr", "17")),
+        ("star,ra,dec\n17,1.5,-2.5\n", ("17", "1.5 -2.5")),
+        ("ra,dec\n1.5,-2.5\n", ("1.5 -2.5", "1.5 -2.5")),
+    ],
+)
+def test_stars_are_called_as_a_column_says(text: str, named: tuple[str, str], tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    assert read_named_stars(tmp_path / "a.csv") == [named]
 
 
 @pytest.mark.parametrize("suffix", ["ecsv", "fits", "vot", "parquet"])
@@ -49,7 +63,7 @@ def test_stars_of_a_table(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"stars.{suffix}"
     form = {"ecsv": "ascii.ecsv", "vot": "votable"}.get(suffix, suffix)
     Table({"RA": [1.5, 3.5], "Dec": [-2.5, 4.25]}).write(path, format=form)
-    assert read_stars(path) == ["1.5 -2.5", "3.5 4.25"]
+    assert [star for _, star in read_named_stars(path)] == ["1.5 -2.5", "3.5 4.25"]
 
 
 def test_a_file_without_stars_is_one_sentence(tmp_path: Path) -> None:
@@ -58,7 +72,7 @@ def test_a_file_without_stars_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match=r"stars.csv: no column of x, y names stars; call one object_id or name"
     ):
-        read_stars(path)
+        read_named_stars(path)
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match=r"stars.csv: the stars cannot be read"):
-        read_stars(path)
+        read_named_stars(path)

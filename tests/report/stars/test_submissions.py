@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,18 @@ import pytest
 
 from skylake.core.flags import SourceFlag
 from skylake.errors import UsageError
-from skylake.report.stars.submissions import Submission, aavso_text, etd_text, exotic_text
+from skylake.report.stars.chosen_points import PointChoice
+from skylake.report.stars.submissions import (
+    FrameFacts,
+    Submission,
+    aavso_text,
+    etd_text,
+    exotic_text,
+    n_without_airmass,
+)
 
-ABOUT = Submission("RR Lyr", "ABC", {0: 1.25}, "117", {0: 11.5, 1: 11.51}, True)
+APASS = FrameFacts(None, "V", "apass", "apass", True)
+ABOUT = Submission("RR Lyr", "ABC", {0: replace(APASS, airmass=1.25), 1: APASS}, "117", {0: 11.5, 1: 11.51})
 
 
 def point(number: int, mag: float | None, **more: Any) -> dict[str, Any]:
@@ -69,6 +79,7 @@ def test_flagged_points_are_no_measurements_and_faint_ones_are_limits() -> None:
         (Submission("x", "A,B"), "V", "--observer ABC"),
         (Submission("a star, mine", "ABC"), "V", "a star, mine: the AAVSO takes names up to 30 letters"),
         (Submission("x" * 31, "ABC"), "V", "up to 30 letters; give one by --name"),
+        (Submission("2", "ABC"), "V", "2: the AAVSO wants a name of the star, .* as in --name"),
         (Submission("x", "ABC", {}, "y" * 21), "V", "check stars up to 20 letters"),
         (Submission("x", "ABC"), "L", "no filter for the band L; choose the points of another by --band"),
     ],
@@ -78,12 +89,38 @@ def test_what_the_aavso_would_refuse_is_refused_here(about: Submission, band: st
         aavso_text(curve(point(0, 9.0, band=band)), about)
 
 
-@pytest.mark.parametrize(
-    ("band", "letters"), [("R", "R"), ("g", "SG"), ("SDSS_r", "SR"), ("PS1_i", "SI"), ("K", "K")]
-)
-def test_bands_have_the_letters_of_the_aavso(band: str, letters: str) -> None:
-    _, (row,) = aavso(aavso_text(curve(point(0, 9.0, band=band)), ABOUT))
-    assert row["FILT"] == letters
+@pytest.mark.parametrize("catalog", ["sources", "detections", "gaia"])
+def test_the_chart_is_the_catalog_of_the_comparison_stars_not_of_the_star(catalog: str) -> None:
+    _, (first, second) = aavso(aavso_text(curve(point(0, 9.0), point(8, 9.0), catalog=catalog), ABOUT))
+    assert first["CHART"] == "apass"
+    assert first["NOTES"] == "calibrated with all stars of apass on the frame; camera cam"
+    assert (second["CHART"], second["NOTES"]) == ("na", "camera cam")
+
+
+def test_notes_say_what_the_fields_do_not() -> None:
+    facts = {0: FrameFacts(filter_name="clear", catalog="a_catalog_with_a_long_name")}
+    detrended = [{"camera": "cam", "band": "V", "detrended": "ensemble"}]
+    text = aavso_text(curve(point(0, 9.0), detrended=detrended), Submission("X", "ABC", facts))
+    _, (row,) = aavso(text)
+    assert row["CHART"] == "a_catalog_with_a_lon"
+    assert row["NOTES"].endswith(
+        "of a_catalog_with_a_long_name on the frame; camera cam; band V; detrended (ensemble)"
+    )
+
+
+@pytest.mark.parametrize("is_transformed", [True, False])
+def test_only_measurements_through_a_filter_are_transformed(is_transformed: bool) -> None:
+    facts = {
+        0: FrameFacts(filter_name="V", is_transformed=is_transformed),
+        1: FrameFacts(filter_name="clear", is_transformed=is_transformed),
+    }
+    _, rows = aavso(aavso_text(curve(point(0, 9.0), point(1, 9.0)), Submission("X", "ABC", facts)))
+    assert [(row["FILT"], row["TRANS"]) for row in rows] == [
+        ("V", "YES" if is_transformed else "NO"), ("CV", "NO"),
+    ]  # fmt: skip
+
+
+SEEN = Submission("X", "", {number: FrameFacts(1.0 + 0.25 * number) for number in range(3)})
 
 
 def test_transits_are_given_with_random_errors_and_barycentric_times() -> None:
@@ -91,11 +128,33 @@ def test_transits_are_given_with_random_errors_and_barycentric_times() -> None:
     of = curve(
         *(point(number, mag) for number, mag in enumerate(mags)), point(9, 5.0, flags=int(SourceFlag.EDGE))
     )
-    etd = np.loadtxt(io.StringIO(etd_text(of, ABOUT)))
+    etd = np.loadtxt(io.StringIO(etd_text(of, SEEN)))
     assert etd.shape == (3, 3)
     assert etd[:, 0] == pytest.approx([2460000.751, 2460001.751, 2460002.751], abs=1e-6)
     assert etd[:, 1] == pytest.approx(mags) and etd[:, 2] == pytest.approx([0.01] * 3)
-    exotic = np.loadtxt(io.StringIO(exotic_text(of, ABOUT)), delimiter=",")
+    exotic = np.loadtxt(io.StringIO(exotic_text(of, SEEN)), delimiter=",")
     assert exotic[:, 1] == pytest.approx([1.0, 1.0, 10 ** (-0.4 * 0.03)], abs=1e-6)
     assert exotic[:, 2] == pytest.approx(exotic[:, 1] * 0.01 / 1.0857362, abs=1e-6)
-    assert exotic[:, 3].tolist() == [1.25, 1.0, 1.0]
+    assert exotic[:, 3].tolist() == [1.0, 1.25, 1.5] and n_without_airmass(of, SEEN) == 0
+
+
+@pytest.mark.parametrize("write", [etd_text, exotic_text])
+@pytest.mark.parametrize(("name", "other"), [("band", "B"), ("camera", "another")])
+def test_a_transit_is_of_one_band_and_camera(write: Any, name: str, other: str) -> None:
+    flagged = point(2, 9.0, flags=int(SourceFlag.EDGE)) | {name: other}
+    assert write(curve(point(0, 9.0), flagged), SEEN).count("\n") == 2
+    first, second = sorted(["V" if name == "band" else "cam", other])
+    two = curve(point(0, 9.0), point(1, 9.5) | {name: other}, bands=[])
+    words = f"this star has 2, of the {name}s {first} and {second}; .*--{name} {first}"
+    with pytest.raises(UsageError, match=words):
+        write(two, SEEN)
+    chosen = PointChoice(**{name: first}).chosen(two)
+    assert write(chosen, SEEN).count("\n") == 2
+
+
+def test_exotic_gets_no_point_whose_airmass_is_not_known() -> None:
+    of = curve(point(0, 9.0), point(1, 9.0), point(7, 9.0), point(8, None))
+    assert np.loadtxt(io.StringIO(exotic_text(of, SEEN)), delimiter=",")[:, 3].tolist() == [1.0, 1.25]
+    assert n_without_airmass(of, SEEN) == 1
+    with pytest.raises(UsageError, match=r"no frame of the star has one; give site\.longitude_deg"):
+        exotic_text(of, Submission("X", "", {0: FrameFacts(float("nan"))}))

@@ -34,6 +34,8 @@ def test_only_a_star_away_from_the_position_among_others_is_doubtful(
 
 
 def test_a_best_flux_is_named_for_forced_measurements_in_another_than_that_of_the_zeropoints() -> None:
-    assert best_fluxes(STAR) == ["cam V: flux hybrid2, in which such stars repeat best"]
+    assert best_fluxes(STAR) == [
+        "cam V: magnitudes from flux_hybrid2, the most repeatable flux for stars this bright"
+    ]
     assert best_fluxes(STAR | {"measured": "detected"}) == []
     assert best_fluxes(STAR | {"bands": [{"camera": "cam", "band": "V"}]}) == []
