@@ -58,11 +58,9 @@ def in_flux(
     LakeError
         If the frames of a camera have no such flux, or no such version.
     """
-    names = (
-        _best(snapshot, rows)
-        if choice == "best"
-        else [None if choice == "calibrated" else choice] * rows.num_rows
-    )
+    names: list[str | None] = [None if choice == "calibrated" else choice] * rows.num_rows
+    if choice == "best":
+        names = _best(snapshot, rows)
     keys = list(zip(names, rows["catalog"].to_pylist(), strict=True))
     made, order = [], []
     for key in dict.fromkeys(keys):

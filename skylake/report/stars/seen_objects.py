@@ -12,7 +12,8 @@ from skylake.core.sphere import INDEX_ORDER, healpix_centre, separation_deg
 from skylake.lake import Snapshot
 from skylake.lake.access.rows_in import stored_rows
 from skylake.sky.sky_region import SkyRegion
-from skylake.table.objects import NAME, QUALIFIED
+from skylake.table.object_status import QUALIFIED
+from skylake.table.objects import NAME
 
 _COLUMNS = ["object_id", "status", "joined_to", "ra_deg", "dec_deg", "scatter_arcsec", "catalog", "ref_id"]
 #: An object is no farther than this from where it was first seen, degrees.
