@@ -196,7 +196,7 @@ def _check_star(
     check = check_star(snapshot, curve, options.check, options.curve_choice)
     if check is None or options.detrend is None:
         return check
-    # It has no signal.
+    # It has no signal. Of few nights the star itself was not detrended by more than its ensemble.
     used = {str(band["detrended"]) for band in curve["detrended"]}
     method = options.detrend if options.detrend != "joint" else "epd" if "joint" in used else "ensemble"
     plain = dataclasses.replace(options, detrend=method, period=None, epoch=None, duration=None)

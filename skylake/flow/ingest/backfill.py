@@ -186,7 +186,7 @@ def _is_of_table(file: str) -> bool:
 
 
 def covered_by(frames: pa.Table, targets: pa.Table) -> npt.NDArray[np.bool_]:
-    """Return whether a target lies within the circle about each frame, shape (n,); False where a frame has no place."""
+    """Return whether a target lies within the circle about each frame, shape (n,); False without a place."""
     from scipy.spatial import cKDTree
 
     if targets.num_rows == 0:

@@ -241,8 +241,8 @@ def _without_star(places: _NewPlaces, frames: NightFrames, catalog: ReferenceCat
 
 
 def _shown_before(night: WatchedNight, stars: NightStars, places: _NewPlaces) -> tuple[Floats, Places]:
-    """Return the median number of earlier nights of stars near each place and about as bright, and their number."""
-    compared = comparison_stars(stars, places.vectors, places.medians.mag, places.band)
+    """Return the median number of earlier nights of stars near each place that are no brighter, and their number."""
+    compared = comparison_stars(stars, places.vectors, places.medians.mag, places.band, or_fainter=True)
     known = np.unique(compared[compared >= 0])
     if not len(known):
         return np.zeros(len(places)), np.zeros(len(places), np.intp)

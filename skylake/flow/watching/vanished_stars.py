@@ -155,8 +155,9 @@ def _is_blend(vector: Floats, detections: NightDetections, frames: NightFrames) 
 
 
 def _seen_near(stars: NightStars, vector: Floats, mag: float, band: str, n_frames: int) -> int:
-    """Return the number of stars near a place that are about as bright, 0 if most frames do not show them either."""
-    near = comparison_stars(stars, vector[None, :], np.array([mag]), np.array([band], object))[0]
+    """Return the number of stars near a place that are no brighter, 0 if most frames do not show them either."""
+    own_band = np.array([band], object)
+    near = comparison_stars(stars, vector[None, :], np.array([mag]), own_band, or_fainter=True)[0]
     near = near[near >= 0]
     if len(near) < LEAST_COMPARISON:
         return 0

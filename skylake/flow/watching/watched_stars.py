@@ -106,7 +106,7 @@ def nearest_of_each(watched: Sequence[Watched], star: npt.NDArray[np.int64]) -> 
 
 
 def comparison_stars(
-    stars: NightStars, vectors: Floats, mag: Floats, band: npt.NDArray[np.object_]
+    stars: NightStars, vectors: Floats, mag: Floats, band: npt.NDArray[np.object_], or_fainter: bool = False
 ) -> Places:
     """Return the stars of a night that some positions are compared with: near them, and about as bright.
 
@@ -118,6 +118,8 @@ def comparison_stars(
         Positions as unit vectors; a star at the very place is not compared with itself.
     mag : ndarray, shape (n,)
     band : ndarray of object, shape (n,)
+    or_fainter : bool
+        Where too few are as bright, take fainter ones too, the brightest first: where these are seen, a bright one is.
 
     Returns
     -------
@@ -136,8 +138,12 @@ def comparison_stars(
         k = min(_NEIGHBOURS, usable.size)
         distance, near = cKDTree(stars.vectors[usable]).query(vectors[mine], k=k)
         distance, near = distance.reshape(len(mine), k), usable[near.reshape(len(mine), k)]
-        alike = (np.abs(mags[near] - mag[mine, None]) <= _ALIKE_MAG) & (distance > chord(0.1))
-        order = np.argsort(~alike, axis=1, kind="stable")[:, :_MOST_COMPARISON]
+        fainter = mags[near] - mag[mine, None]
+        # Steps of a magnitude, of which the first holds the stars that are as bright.
+        step = np.ceil(np.maximum(fainter, 0.0) / _ALIKE_MAG - 1.0) if or_fainter else fainter > _ALIKE_MAG
+        usable_here = (fainter >= -_ALIKE_MAG) & (distance > chord(0.1)) & (or_fainter | (step == 0))
+        order = np.argsort(np.where(usable_here, np.maximum(step, 0.0), np.inf), axis=1, kind="stable")
+        order = order[:, :_MOST_COMPARISON]
         rows = np.arange(len(mine))[:, None]
-        chosen[mine, : order.shape[1]] = np.where(alike[rows, order], near[rows, order], -1)
+        chosen[mine, : order.shape[1]] = np.where(usable_here[rows, order], near[rows, order], -1)
     return chosen

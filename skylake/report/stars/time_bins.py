@@ -247,7 +247,7 @@ def _nights_of_bins(
     keys, of_point = np.unique(np.column_stack([which, offsets.night]), axis=0, return_inverse=True)
     of_point = of_point.reshape(-1)
     of_bin, night = keys.astype(np.intp).T
-    total = np.bincount(of_point, weights=precision)
+    total = np.bincount(of_point, weights=precision).astype(float)
     variance = (offsets.scatter * level[of_bin] / _MAG_PER_RELATIVE) ** 2
     is_alone = np.bincount(of_bin)[of_bin] == 1
     _, place, n_bins = np.unique(night, return_inverse=True, return_counts=True)
@@ -349,7 +349,8 @@ def _chi_squares(
     block, of_bin = _blocks(bjd, which)
     total = np.bincount(block, weights=weight)
     mean = np.bincount(block, weights=weight * residual) / total
-    chi2, freedom = np.bincount(of_bin, weights=total * mean**2), np.bincount(of_bin) - _OF_LINE
+    chi2 = np.bincount(of_bin, weights=total * mean**2).astype(float)
+    freedom = (np.bincount(of_bin) - _OF_LINE).astype(np.intp)
     used = (freedom > 0) & has_line
     return chi2[used], freedom[used]
 

@@ -71,6 +71,18 @@ def test_what_appeared_is_no_news_in_the_next_night(sky: Sky) -> None:
     assert [row["night"] for row in sky.alerts()] == [LAST]
 
 
+def test_what_is_brighter_than_all_stars_near_by_rings_when_it_appears_and_when_it_vanishes(sky: Sky) -> None:
+    bright, new = int(np.argmin(sky.mag)), (*NEW, float(sky.mag.min()) - 2.5)
+    for night in (*NIGHTS, LAST):
+        shift = {bright: -2.0} if night < LAST else {}
+        sky.night(
+            night, Change(stars=shift, gone=() if night < LAST else (bright,), new=(new,) * (night == LAST))
+        )
+    sky.watch(NEW, bright)
+    sky.aggregate()
+    assert {row["kind"]: row["n_comparison"] for row in sky.alerts()} == {"appeared": 20, "vanished": 20}
+
+
 @pytest.mark.parametrize(
     "change",
     [
