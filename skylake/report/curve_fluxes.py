@@ -58,9 +58,8 @@ def in_flux(
     LakeError
         If the frames of a camera have no such flux, or no such version.
     """
-    names: list[str | None] = [None if choice == "calibrated" else choice] * rows.num_rows
-    if choice == "best":
-        names = _best(snapshot, rows)
+    one: str | None = None if choice == "calibrated" else choice
+    names = _best(snapshot, rows) if choice == "best" else [one] * rows.num_rows
     keys = list(zip(names, rows["catalog"].to_pylist(), strict=True))
     made, order = [], []
     for key in dict.fromkeys(keys):
@@ -131,19 +130,19 @@ def _remade(snapshot: Snapshot, rows: pa.Table, name: str | None, version: int |
     return finish(made)
 
 
+def _forced_of(snapshot: Snapshot, rows: pa.Table, name: str | None) -> pa.Table:
+    """Return the forced measurements of the targets of light curves, and maybe some of others."""
+    ra, dec = (rows[one].to_numpy() for one in ("ra_deg", "dec_deg"))
+    ranges = ranges_around(ra, dec, _REACH_ARCSEC, _FINEST)
+    columns = columns_of_flux(snapshot.schema("forced_sources").names, name)
+    forced = stored_rows(snapshot, "forced_sources", ranges, columns)
+    return forced.filter(pc.is_in(forced["star_id"], pc.unique(rows["star_id"])))
+
+
 def columns_of_flux(names: Sequence[str], flux: str | None) -> list[str]:
     """Return the columns of measurements without those of other fluxes; all for None."""
     own = (f"flux_{flux}", f"flux_{flux}_err")
     return [name for name in names if flux is None or name in own or not name.startswith("flux_")]
-
-
-def _forced_of(snapshot: Snapshot, rows: pa.Table, flux: str | None) -> pa.Table:
-    """Return the forced measurements of the targets of light curves, and maybe some of others."""
-    ra, dec = (rows[one].to_numpy() for one in ("ra_deg", "dec_deg"))
-    names = columns_of_flux(snapshot.schema("forced_sources").names, flux)
-    ranges = ranges_around(ra, dec, _REACH_ARCSEC, _FINEST)
-    forced = stored_rows(snapshot, "forced_sources", ranges, names)
-    return forced.filter(pc.is_in(forced["star_id"], pc.unique(rows["star_id"])))
 
 
 def _places(

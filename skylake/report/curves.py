@@ -83,16 +83,15 @@ def curve_of_object(
     UsageError
         If several catalogs have a star of that number.
     """
-    seen = object_of(snapshot, object_id) if catalog in (None, DETECTIONS) else None
-    number = object_id
-    if seen is not None:
-        is_listed = seen.ref_id is not None and catalog is None
-        number, catalog = (int(seen.ref_id or 0), seen.catalog) if is_listed else (seen.object_id, catalog)
-    is_unlisted = seen is not None and seen.ref_id is None
-    found = rows_of_star(snapshot, number, catalog, measured, is_unlisted)
-    if found is not None:
-        kind, rows = found
-        return _curve(snapshot, rows, rows.slice(0, 1), kind, flux, version)
+    for in_all in (False, True):
+        seen = object_of(snapshot, object_id, in_all) if catalog in (None, DETECTIONS) else None
+        number, of_catalog = _star_of(seen, object_id, catalog)
+        found = rows_of_star(snapshot, number, of_catalog, measured, in_all)
+        if found is not None:
+            kind, rows = found
+            return _curve(snapshot, rows, rows.slice(0, 1), kind, flux, version)
+        if seen is not None and seen.ref_id is None:
+            break  # only targets among such objects have light curves in the tables
     if measured != "forced" and seen is not None:
         curve = curve_of_seen(snapshot, seen, flux, version)
     elif measured != "forced" and catalog in (None, DETECTIONS):
@@ -103,6 +102,15 @@ def curve_of_object(
         return curve
     require_curves(snapshot, measured)
     raise NoCurve(_no_curve_of(snapshot, str(object_id)))
+
+
+def _star_of(seen: SeenObject | None, number: int, catalog: str | None) -> tuple[int, str | None]:
+    """Return identifier and catalog of the star behind a number, which may be that of an object."""
+    if seen is None:
+        return number, catalog
+    if seen.ref_id is None or catalog is not None:
+        return seen.object_id, catalog
+    return seen.ref_id, seen.catalog
 
 
 def curve_of_seen(

@@ -16,6 +16,8 @@ from skylake.table.object_status import QUALIFIED
 from skylake.table.objects import NAME
 
 _COLUMNS = ["object_id", "status", "joined_to", "ra_deg", "dec_deg", "scatter_arcsec", "catalog", "ref_id"]
+#: Bits of the index that tell places within a cell of order 12, which is 51 arcseconds wide.
+_CELL_BITS = 2 * (INDEX_ORDER - 12)
 #: An object is no farther than this from where it was first seen, degrees.
 _MOVED_DEG = 300.0 / 3600.0
 #: The detections of an object are within this distance of its place, or so many standard deviations if that is more.
@@ -45,15 +47,26 @@ class SeenObject:
     ref_id: int | None
 
 
-def object_of(snapshot: Snapshot, number: int) -> SeenObject | None:
+def object_of(snapshot: Snapshot, number: int, has_moved: bool = False) -> SeenObject | None:
     """Return the object of any camera that has an identifier; None if there is none.
 
     An object that turned out to be the same as another is that one.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    number : int
+    has_moved : bool
+        Whether it is looked for around the cell of the sky where it was first seen, too, which takes longer.
     """
     if not 0 <= number < 12 << (2 * INDEX_ORDER):
         return None
-    ra, dec = healpix_centre([number], INDEX_ORDER)
-    rows = snapshot.cone(NAME, float(ra[0]), float(dec[0]), _MOVED_DEG, _COLUMNS)
+    if has_moved:
+        ra, dec = healpix_centre([number], INDEX_ORDER)
+        rows = snapshot.cone(NAME, float(ra[0]), float(dec[0]), _MOVED_DEG, _COLUMNS)
+    else:
+        cell = number >> _CELL_BITS
+        rows = stored_rows(snapshot, NAME, np.array([[cell, cell + 1]]) << _CELL_BITS, _COLUMNS)
     by_id: dict[int, tuple[SeenObject, int | None]] = {}
     for seen, joined in zip(_seen(rows), rows["joined_to"].to_pylist(), strict=True):
         # Of several cameras that have it, one may know its star in a catalog.
@@ -62,6 +75,8 @@ def object_of(snapshot: Snapshot, number: int) -> SeenObject | None:
     found = by_id.get(number)
     while found is not None and found[1] in by_id:
         found = by_id[found[1]]
+    if found is not None and found[1] is not None and not has_moved:
+        return object_of(snapshot, number, has_moved=True)
     return None if found is None else found[0]
 
 

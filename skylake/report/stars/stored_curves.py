@@ -71,7 +71,7 @@ def named(rows: pa.Table) -> pa.Table:
 
 
 def rows_of_star(
-    snapshot: Snapshot, number: int, catalog: str | None, measured: Measured | None, is_unlisted: bool = False
+    snapshot: Snapshot, number: int, catalog: str | None, measured: Measured | None, in_all: bool = False
 ) -> tuple[Measured, pa.Table] | None:
     """Return the light curves of a star by its identifier, and of which kind they are; None if there are none.
 
@@ -83,31 +83,29 @@ def rows_of_star(
         None takes the only one that has such a star.
     measured : {'forced', 'detected'} or None
         None takes the forced ones of a star that has any.
-    is_unlisted : bool
-        Whether the star is known to be in no catalog: then only targets have light curves in the tables.
+    in_all : bool
+        Whether all light curves are searched, which takes longer, not only the lists of stars.
 
     Raises
     ------
     UsageError
         If several catalogs have a star of that number.
     """
-    wanted = [kind for kind in kinds(measured) if kind == "forced" or not is_unlisted]
-    for search in (_listed_at, _found_at):
-        found: dict[Measured, pa.Table] = {}
-        for kind in wanted:
-            chosen = _is_star(kind, number, catalog)
-            index = search(snapshot, kind, number, chosen)
-            if len(index) == 0:
-                continue
-            # A target may have had several places, the first of which is its identifier.
-            index = np.unique(np.append(index, number) if kind == "forced" else index)
-            rows = _rows_at(snapshot, kind, index).filter(chosen)
-            if rows.num_rows:
-                found[kind] = rows
-        if found:
-            _require_one(number, found)
-            return next(iter(found.items()))
-    return None
+    found: dict[Measured, pa.Table] = {}
+    for kind in kinds(measured):
+        chosen = _is_star(kind, number, catalog)
+        index = (_found_at if in_all else _listed_at)(snapshot, kind, number, chosen)
+        if len(index) == 0:
+            continue
+        # A target may have had several places, the first of which is its identifier.
+        index = np.unique(np.append(index, number) if kind == "forced" else index)
+        rows = _rows_at(snapshot, kind, index).filter(chosen)
+        if rows.num_rows:
+            found[kind] = rows
+    if not found:
+        return None
+    _require_one(number, found)
+    return next(iter(found.items()))
 
 
 def _require_one(number: int, found: dict[Measured, pa.Table]) -> None:
@@ -144,21 +142,25 @@ def _listed_at(snapshot: Snapshot, kind: Measured, number: int, chosen: Any) -> 
     if kind == "detected" and not any(map(snapshot.n_rows, (CURVE_TABLES[kind].listed, "objects"))):
         return _found_at(snapshot, kind, number, chosen)
     names = ["ref_id", "star_id"] if kind == "forced" else ["ref_id"]
-    found = _listed(snapshot, CURVE_TABLES[kind].listed, names, number, ["_healpix_29"])[
-        "_healpix_29"
-    ].to_numpy()
+    rows = _of_small(snapshot, CURVE_TABLES[kind].listed, ["_healpix_29"], names, number)
+    found = rows["_healpix_29"].to_numpy()
     # A star that one catalog has in the list may be one of another catalog that has it not.
     return found if kind == "forced" else np.union1d(found, _by_objects(snapshot, number, chosen))
 
 
-def _listed(snapshot: Snapshot, table: str, names: list[str], number: int, columns: list[str]) -> pa.Table:
-    """Return the rows of a table that have a number in one of some columns. Who asks for many reads it once."""
-    rows = snapshot.whole(table, [*names, *columns])
-    if rows is None:
+def _of_small(snapshot: Snapshot, table: str, columns: list[str], names: list[str], number: int) -> pa.Table:
+    """Return the rows of a table that has a star once in which one of some columns has a number.
+
+    It is kept in memory for the next star unless it is too large.
+    """
+    whole = snapshot.whole(table, [*columns, *names])
+    if whole is None:
         same = reduce(or_, (pc.field(name) == number for name in names))
         return snapshot.read(table, columns, filter=same)
-    is_same = reduce(pc.or_kleene, (pc.equal(rows[name], number) for name in names))
-    return rows.filter(is_same).select(columns)
+    # An expression would start threads, which costs more than the comparison.
+    return whole.filter(reduce(pc.or_kleene, (pc.equal(whole[name], number) for name in names))).select(
+        columns
+    )
 
 
 def _by_objects(snapshot: Snapshot, number: int, chosen: Any) -> IntArray:
@@ -167,17 +169,16 @@ def _by_objects(snapshot: Snapshot, number: int, chosen: Any) -> IntArray:
     Objects are where stars are now, and light curves where these were at the epoch of the catalog.
     """
     names = ["_healpix_29", "ref_ra_deg", "ref_dec_deg", "pm_ra_mas_yr", "pm_dec_mas_yr"]
-    objects = _listed(snapshot, "objects", ["ref_id"], number, names)
-    # Few stars are at the border of a cell or move fast, and a cone takes some tenths of a second to import.
-    own = objects["_healpix_29"].to_numpy() >> _CELL_BITS
-    found = [_searched(snapshot, np.array([[one, one + 1]]) << _CELL_BITS, chosen) for one in own.tolist()]
-    if not any(map(len, found)):
-        found = [
-            _searched(snapshot, cone_ranges(ra, dec, _moved_arcsec(*motion) / 3600.0), chosen)
-            for ra, dec, *motion in zip(*(objects[name].to_pylist() for name in names[1:]), strict=True)
-            if ra is not None
-        ]
-    return np.concatenate([np.empty(0, np.int64), *found])
+    objects = _of_small(snapshot, "objects", names, ["ref_id"], number)
+    found = [np.empty(0, np.int64)]
+    for index, ra, dec, *motion in zip(*(objects[name].to_pylist() for name in names), strict=True):
+        # Few stars are at the border of a cell or move fast, and a cone takes some tenths of a second to import.
+        cell = index >> _CELL_BITS
+        near = _searched(snapshot, np.array([[cell, cell + 1]]) << _CELL_BITS, chosen)
+        if not len(near) and ra is not None:
+            near = _searched(snapshot, cone_ranges(ra, dec, _moved_arcsec(*motion) / 3600.0), chosen)
+        found.append(near)
+    return np.concatenate(found)
 
 
 def _searched(snapshot: Snapshot, ranges: IntArray, chosen: Any) -> IntArray:
