@@ -1,7 +1,7 @@
 """Whether a night costs as much in a lake of a thousand nights as in one of ten.
 
-Needs: skylake alone, 12 GB of disk below --folder and 2 cores. Takes about two hours, ten minutes with --quick (to 100
-nights).
+Needs: skylake alone, 12 GB of disk below --folder and 2 cores. Takes about three hours, a quarter of
+one with --quick (to 100 nights).
 
 Lakes of 10, 100 and 1,000 nights are filled with simulated tables: of a narrow camera that points at a dozen fields
 all around the sky, and of one that sees a large part of the sky in each frame, so that each night touches every pixel.

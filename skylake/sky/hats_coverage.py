@@ -32,6 +32,8 @@ COVERAGE_FILES = (POINT_MAP, MOC_FITS, MOC_JSON)
 SKYMAP = "skymap.fits"
 #: One row of each pixel, as hats-import writes them.
 THUMBNAIL = "data_thumbnail.parquet"
+#: Stretches of covered cells that a map of a growing table may have, and those that it keeps when it has more.
+MOST_STRETCHES, KEPT_STRETCHES = 4096, 256
 _INDEX = "_healpix_29"
 _N_CELLS = 12 << (2 * COVERAGE_ORDER)
 _SHIFT = 2 * (INDEX_ORDER - COVERAGE_ORDER)
@@ -91,6 +93,43 @@ def uncovered(root: Path) -> str | None:
     except (OSError, ValueError, pa.ArrowException) as error:
         return f"its coverage cannot be compared with its rows ({type(error).__name__})"
     return f"{n_rows} rows lie outside its coverage" if n_rows else None
+
+
+def simplified(
+    cells: npt.NDArray[np.bool_], order: int = COVERAGE_ORDER
+) -> tuple[npt.NDArray[np.bool_], int]:
+    """Return coverage that has few stretches of cells, by filling coarser cells if there are too many.
+
+    The detections of a wide field lie in cells far from each other. Night after night some would be new, and each
+    night would write larger maps; of coarse cells none is new after some nights.
+
+    Parameters
+    ----------
+    cells : ndarray of bool, shape (cells,)
+        Of :data:`COVERAGE_ORDER`, NESTED.
+    order : int
+        Order of the cells that are filled in any case.
+
+    Returns
+    -------
+    (ndarray of bool, int)
+        All that was covered, in at most :data:`MOST_STRETCHES` stretches, and the order of the cells that are filled.
+    """
+    most = MOST_STRETCHES
+    filled = _filled(cells, order)
+    while _stretches(filled) > most:
+        order, most = order - 1, KEPT_STRETCHES
+        filled = _filled(cells, order)
+    return filled, order
+
+
+def _filled(cells: npt.NDArray[np.bool_], order: int) -> npt.NDArray[np.bool_]:
+    share = 1 << (2 * (COVERAGE_ORDER - order))
+    return np.repeat(cells.reshape(-1, share).any(axis=1), share)
+
+
+def _stretches(cells: npt.NDArray[np.bool_]) -> int:
+    return int(cells[0]) + int(np.count_nonzero(cells[1:] & ~cells[:-1]))
 
 
 def write_coverage(root: Path, cells: npt.NDArray[Any]) -> None:

@@ -18,10 +18,12 @@ from skylake.sky.hats_coverage import (
     COVERAGE_ORDER,
     MOC_FITS,
     MOC_JSON,
+    MOST_STRETCHES,
     POINT_MAP,
     THUMBNAIL,
     cell_of,
     read_coverage,
+    simplified,
     sky_fraction,
     write_coverage,
     write_map,
@@ -48,6 +50,33 @@ def test_all_forms_say_the_same(chosen: list[tuple[int, int]]) -> None:
         assert all(moc.sky_fraction == pytest.approx(sky_fraction(cells), abs=1e-12) for moc in mocs)
         assert mocs[0] == mocs[1]
         assert (root / POINT_MAP).stat().st_size < N_CELLS + 10_000
+
+
+@pytest.mark.parametrize("n_cells", [0, 1, 500, 50_000, 700_000])
+def test_coverage_is_simplified_to_few_stretches_that_hold_it_all(n_cells: int) -> None:
+    cells = np.zeros(N_CELLS, bool)
+    cells[np.random.default_rng(1).integers(0, N_CELLS, n_cells)] = True
+    found, order = simplified(cells)
+    assert not (cells & ~found).any()
+    assert np.count_nonzero(np.diff(found.astype(np.int8), prepend=0) == 1) <= MOST_STRETCHES
+    assert np.array_equal(simplified(found, order)[0], found)
+    if n_cells <= 500:
+        assert np.array_equal(found, cells)
+        assert order == COVERAGE_ORDER
+
+
+def test_coverage_of_a_wide_field_stays_as_it_is_once_it_is_seen() -> None:
+    """A night of 2,000 detections anywhere in a quarter of the sky brings nothing new after some nights."""
+    random = np.random.default_rng(1)
+    cells, order, grown = np.zeros(N_CELLS, bool), COVERAGE_ORDER, []
+    for _ in range(30):
+        before = cells.copy()
+        cells[random.integers(0, N_CELLS // 4, 2000)] = True
+        grown.append(not np.array_equal(cells, before))
+        if grown[-1]:
+            cells, order = simplified(cells, order)
+    assert grown[0]
+    assert not any(grown[20:])
 
 
 def test_counts_are_read_back(tmp_path: Path) -> None:

@@ -14,17 +14,23 @@ from skylake.sky.hats import (
     Properties,
     find_pixels,
     leaf_files,
+    read_properties,
     write_common_metadata,
     write_empty_file,
     write_metadata,
 )
 from skylake.sky.hats_coverage import (
     COVERAGE_FILES,
+    COVERAGE_ORDER,
     count_rows,
     read_coverage,
+    simplified,
     sky_fraction,
     write_coverage,
 )
+
+#: Property of a version: the order of the cells that its coverage fills.
+_COVERAGE_ORDER = "skylake_coverage_order"
 
 
 def write_table_metadata(
@@ -54,12 +60,13 @@ def write_table_metadata(
             write_empty_file(folder, form)
         return
     pixels = find_pixels(folder)
-    fraction = _write_coverage(folder, n_rows, base, added or ())
+    fraction, order = _write_coverage(folder, n_rows, base, added or ())
     extra = {
         "skylake_schema_version": str(schema.version),
         "skylake_schema_sha256": schema.sha256,
         "hats_order": str(max((order for order, _ in pixels), default=0)),
         "moc_sky_fraction": f"{fraction:.6g}",
+        _COVERAGE_ORDER: str(order),
     }
     if layout.default:
         extra["hats_cols_default"] = " ".join(layout.default)
@@ -69,21 +76,24 @@ def write_table_metadata(
         write_empty_file(folder, form)
 
 
-def _write_coverage(folder: Path, n_rows: int, base: Path | None, added: Iterable[Path]) -> float:
-    """Write or link the coverage of a version, and return its share of the sky."""
+def _write_coverage(folder: Path, n_rows: int, base: Path | None, added: Iterable[Path]) -> tuple[float, int]:
+    """Write or link the coverage of a version, and return its share of the sky and the order of its cells."""
     known = _known_coverage(base) if base is not None and n_rows else None
-    if known is None:
-        cells = count_rows(path for _, path in leaf_files(folder, find_pixels(folder))) > 0
+    if known is None or base is None:
+        rows = count_rows(path for _, path in leaf_files(folder, find_pixels(folder)))
+        cells, order = simplified(rows > 0)
         write_coverage(folder, cells)
-        return sky_fraction(cells)
+        return sky_fraction(cells), order
+    order = int(read_properties(base).get(_COVERAGE_ORDER, COVERAGE_ORDER))
     cells = known | (count_rows(added) > 0)
-    if (cells == known).all() and base is not None:
+    if (cells == known).all():
         link = Linker()
         for name in COVERAGE_FILES:
             link(base / name, folder / name)
     else:
+        cells, order = simplified(cells, order)
         write_coverage(folder, cells)
-    return sky_fraction(cells)
+    return sky_fraction(cells), order
 
 
 def _known_coverage(base: Path) -> npt.NDArray[np.bool_] | None:
