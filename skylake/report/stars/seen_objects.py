@@ -16,8 +16,8 @@ from skylake.table.object_status import QUALIFIED
 from skylake.table.objects import NAME
 
 _COLUMNS = ["object_id", "status", "joined_to", "ra_deg", "dec_deg", "scatter_arcsec", "catalog", "ref_id"]
-#: Bits of the index that tell places within a cell of order 12, which is 51 arcseconds wide.
-_CELL_BITS = 2 * (INDEX_ORDER - 12)
+#: Bits of the index below a cell of order 12, which is 51 arcseconds wide.
+CELL_BITS = 2 * (INDEX_ORDER - 12)
 #: An object is no farther than this from where it was first seen, degrees.
 _MOVED_DEG = 300.0 / 3600.0
 #: The detections of an object are within this distance of its place, or so many standard deviations if that is more.
@@ -65,8 +65,8 @@ def object_of(snapshot: Snapshot, number: int, has_moved: bool = False) -> SeenO
         ra, dec = healpix_centre([number], INDEX_ORDER)
         rows = snapshot.cone(NAME, float(ra[0]), float(dec[0]), _MOVED_DEG, _COLUMNS)
     else:
-        cell = number >> _CELL_BITS
-        rows = stored_rows(snapshot, NAME, np.array([[cell, cell + 1]]) << _CELL_BITS, _COLUMNS)
+        cell = number >> CELL_BITS
+        rows = stored_rows(snapshot, NAME, np.array([[cell, cell + 1]]) << CELL_BITS, _COLUMNS)
     by_id: dict[int, tuple[SeenObject, int | None]] = {}
     for seen, joined in zip(_seen(rows), rows["joined_to"].to_pylist(), strict=True):
         # Of several cameras that have it, one may know its star in a catalog.

@@ -16,12 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skylake.core.sphere import INDEX_ORDER, IntArray, separation_deg
+from skylake.core.sphere import IntArray, separation_deg
 from skylake.errors import UsageError
 from skylake.lake import Snapshot
 from skylake.lake.access.curve_rows import Measured
 from skylake.lake.access.gathered_views import gather, needed
 from skylake.lake.access.rows_in import rows_in, stored_rows
+from skylake.report.stars.seen_objects import CELL_BITS
 from skylake.sky.pixels import cone_ranges
 
 _MORE_ARCSEC = 5.0
@@ -29,8 +30,6 @@ _MORE_ARCSEC = 5.0
 SAME_ARCSEC = 3.0
 #: A star of a catalog has moved by no more since the epoch of the catalog: in general, and by its proper motion.
 _MOVED_ARCSEC, _LEAST_ARCSEC, _YEARS = 300.0, 2.0, 100.0
-#: Bits of the index that tell places within a cell of order 12, which is 51 arcseconds wide.
-_CELL_BITS = 2 * (INDEX_ORDER - 12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +172,8 @@ def _by_objects(snapshot: Snapshot, number: int, chosen: Any) -> IntArray:
     found = [np.empty(0, np.int64)]
     for index, ra, dec, *motion in zip(*(objects[name].to_pylist() for name in names), strict=True):
         # Few stars are at the border of a cell or move fast, and a cone takes some tenths of a second to import.
-        cell = index >> _CELL_BITS
-        near = _searched(snapshot, np.array([[cell, cell + 1]]) << _CELL_BITS, chosen)
+        cell = index >> CELL_BITS
+        near = _searched(snapshot, np.array([[cell, cell + 1]]) << CELL_BITS, chosen)
         if not len(near) and ra is not None:
             near = _searched(snapshot, cone_ranges(ra, dec, _moved_arcsec(*motion) / 3600.0), chosen)
         found.append(near)
