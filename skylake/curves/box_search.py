@@ -189,8 +189,8 @@ class _Sums:
         values = np.where(good, curves.mag - level, 0.0)
         fit = held_fit(design, values, weight, precision_of(terms.shape[1], n_shapes, options))
         off, weighted = weight * (values - of_terms(design, fit.coefficients)), weight[:, None] * design
-        sums = (_running(one) for one in ((weight > 0).astype(float), weight, off, weighted))
-        return cls(*sums, weighted, fit.inverse)
+        count, total, left, running_terms = map(_running, ((weight > 0).astype(float), weight, off, weighted))
+        return cls(count, total, left, running_terms, weighted, fit.inverse)
 
     def boxes(self, windows: _Windows) -> tuple[Floats, Floats]:
         """Return b'Wr and what terms leave of b'Wb, of shape (n_stars, n_boxes); 0 where a box cannot be told."""

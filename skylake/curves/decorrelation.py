@@ -8,8 +8,8 @@ are taken off. Nothing is smoothed or interpolated in time, so gaps need no care
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -100,7 +100,8 @@ class Decorrelated:
 
     def of(self, stars: slice) -> Decorrelated:
         """Return some of the stars."""
-        return Decorrelated(*(getattr(self, name)[stars] for name in self.PER_STAR), terms=self.terms)
+        arrays: dict[str, Any] = {name: getattr(self, name)[stars] for name in self.PER_STAR}
+        return replace(self, **arrays)
 
 
 def decorrelate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -177,7 +178,9 @@ def joint_fit(
     joint = decorrelate(ensemble, parameters, signal, options.decorrelation)
     is_joint = (enough | known) & np.isfinite(joint.chi2)
     off = ~is_joint
-    unknown = {name: np.where(off, np.nan, getattr(joint, name)) for name in ("n_lost", "chi2")}
+    unknown: dict[str, Any] = {
+        name: np.where(off, np.nan, getattr(joint, name)) for name in ("n_lost", "chi2")
+    }
     joint = replace(joint, mag=np.where(off[:, None], ensemble.mag, joint.mag), **unknown)
     return JointFit(joint, signal, n_nights, is_joint)
 

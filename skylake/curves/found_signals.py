@@ -77,7 +77,7 @@ def found_signals(
     curves = CurveBlock(ensemble.time, alone.mag, ensemble.mag_err)
     found = lomb_scargle(curves, options.shortest_days, options.longest_days)
     waves = Harmonics(_likely(found.period, found.false_alarm, options))
-    boxes = Boxes(*np.full((3, len(curves.mag)), np.nan), _INGRESS)
+    boxes = _no_boxes(len(curves.mag))
     if options.durations_days:
         durations = np.asarray(options.durations_days)
         dips = find_boxes(
@@ -99,6 +99,10 @@ def found_signals(
     return FoundSignals(waves, boxes)
 
 
+def _no_boxes(n_stars: int) -> Boxes:
+    return Boxes(np.full(n_stars, np.nan), np.full(n_stars, np.nan), np.full(n_stars, np.nan), _INGRESS)
+
+
 def _likely(period: Floats, false_alarm: Floats, options: SignalOptions) -> Floats:
     with np.errstate(invalid="ignore"):
         return np.where(false_alarm < options.false_alarm, period, np.nan)
@@ -115,22 +119,25 @@ def _refined(
     period, middle, duration = np.full((3, len(dips.period)), np.nan)
     if rows.size == 0:
         return Boxes(period, middle, duration, _INGRESS)
-    start = [one[rows] for one in (dips.period, dips.middle, dips.duration)]
+    start = Boxes(dips.period[rows], dips.middle[rows], dips.duration[rows], _INGRESS)
     some = ensemble.of(rows)
-    coarse = decorrelate(some, parameters.of(rows), Boxes(*start, _INGRESS), decorrelation)
+    coarse = decorrelate(some, parameters.of(rows), start, decorrelation)
     depth, depth_err = coarse.signal[:, 0], coarse.signal_err[:, 0]
     # The next transit of a dip that was seen once lies beyond the curve.
-    once = np.isinf(start[0])
-    far = np.where(once, 10.0 * np.ptp(ensemble.time) + 1.0, start[0])
-    guess = Transits(far, start[1], start[2], depth, depth_err, np.zeros(len(rows)))
+    once = np.isinf(start.period)
+    far = np.where(once, 10.0 * np.ptp(ensemble.time) + 1.0, start.period)
+    guess = Transits(far, start.middle, start.duration, depth, depth_err, np.zeros(len(rows)))
     fit = fit_transits(CurveBlock(ensemble.time, coarse.mag, some.mag_err), guess)
     with np.errstate(invalid="ignore"):
-        near = np.abs(fit.epoch - start[1] - far * np.round((fit.epoch - start[1]) / far)) < start[2]
-        alike = np.abs(np.log(fit.duration / start[2])) < np.log(_MOST_LONGER)
+        near = (
+            np.abs(fit.epoch - start.middle - far * np.round((fit.epoch - start.middle) / far))
+            < start.duration
+        )
+        alike = np.abs(np.log(fit.duration / start.duration)) < np.log(_MOST_LONGER)
     better = near & alike
-    period[rows] = np.where(once, np.inf, np.where(better, fit.period, start[0]))
-    middle[rows] = np.where(better, fit.epoch, start[1])
-    duration[rows] = np.where(better, fit.duration, start[2])
+    period[rows] = np.where(once, np.inf, np.where(better, fit.period, start.period))
+    middle[rows] = np.where(better, fit.epoch, start.middle)
+    duration[rows] = np.where(better, fit.duration, start.duration)
     return Boxes(period, middle, duration, _INGRESS)
 
 

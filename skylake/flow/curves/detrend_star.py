@@ -227,7 +227,7 @@ def _joint(
     one, options = slice(star, star + 1), choice.options(len(field.is_wanted))
     flat = CurveBlock(field.block.curves.time, made.ensemble[one], field.block.curves.mag_err[one])
     parameters = field.block.parameters.of(one)
-    fit = joint_fit(flat, parameters, made.alone.of(one), known and known.shape(), options)
+    fit = joint_fit(flat, parameters, made.alone.of(one), None if known is None else known.shape(), options)
     if not fit.is_joint[0]:
         return fit.joint.mag[0], _fell_back(int(fit.n_nights[0]), int(fit.joint.n_points[0]))
     shown, size = figures_of(fit.signal), signal_range(flat, fit.signal, fit.joint)
