@@ -13,8 +13,8 @@ from skylake.lake import Snapshot
 from skylake.lake.access.rows_in import stored_rows
 from skylake.sky.sky_region import SkyRegion
 from skylake.table.object_status import QUALIFIED
-from skylake.table.objects import NAME
 
+_OBJECTS = "objects"
 _COLUMNS = ["object_id", "status", "joined_to", "ra_deg", "dec_deg", "scatter_arcsec", "catalog", "ref_id"]
 #: Bits of the index below a cell of order 12, which is 51 arcseconds wide.
 CELL_BITS = 2 * (INDEX_ORDER - 12)
@@ -63,10 +63,10 @@ def object_of(snapshot: Snapshot, number: int, has_moved: bool = False) -> SeenO
         return None
     if has_moved:
         ra, dec = healpix_centre([number], INDEX_ORDER)
-        rows = snapshot.cone(NAME, float(ra[0]), float(dec[0]), _MOVED_DEG, _COLUMNS)
+        rows = snapshot.cone(_OBJECTS, float(ra[0]), float(dec[0]), _MOVED_DEG, _COLUMNS)
     else:
         cell = number >> CELL_BITS
-        rows = stored_rows(snapshot, NAME, np.array([[cell, cell + 1]]) << CELL_BITS, _COLUMNS)
+        rows = stored_rows(snapshot, _OBJECTS, np.array([[cell, cell + 1]]) << CELL_BITS, _COLUMNS)
     by_id: dict[int, tuple[SeenObject, int | None]] = {}
     for seen, joined in zip(_seen(rows), rows["joined_to"].to_pylist(), strict=True):
         # Of several cameras that have it, one may know its star in a catalog.
@@ -84,7 +84,7 @@ def unlisted_near(
     snapshot: Snapshot, ra_deg: float, dec_deg: float, reach_arcsec: float
 ) -> SeenObject | None:
     """Return the nearest object in force that no catalog has; None without any within reach."""
-    rows = _unlisted(snapshot.cone(NAME, ra_deg, dec_deg, reach_arcsec / 3600.0, _COLUMNS))
+    rows = _unlisted(snapshot.cone(_OBJECTS, ra_deg, dec_deg, reach_arcsec / 3600.0, _COLUMNS))
     if rows.num_rows == 0:
         return None
     places = (rows[name].to_numpy() for name in ("ra_deg", "dec_deg"))
@@ -93,7 +93,7 @@ def unlisted_near(
 
 def unlisted_in(snapshot: Snapshot, region: SkyRegion) -> list[SeenObject]:
     """Return the objects in force of a part of the sky that no catalog has."""
-    rows = stored_rows(snapshot, NAME, region.ranges, _COLUMNS)
+    rows = stored_rows(snapshot, _OBJECTS, region.ranges, _COLUMNS)
     inside = region.holds(rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy())
     return _seen(_unlisted(rows.filter(pa.array(inside))))
 
