@@ -78,6 +78,13 @@ def duration(text: Any) -> float:
     return float(found[1]) * _DAYS[found[2]]
 
 
+def duration_with_unit(text: Any) -> float:
+    """Read a length of time with its unit in days, as 10min: a number alone may be meant as minutes or as days."""
+    if re.fullmatch(r"[\d.]+", str(text).strip()):
+        raise click.BadParameter(f"{text!r} has no unit; write it as 30s, 10min, 2h or 0.5d")
+    return duration(text)
+
+
 def moment_text(mjd: float | None) -> str:
     """Return a Modified Julian Date as :func:`moment` takes it, to the minute; a midnight as a date, None as empty."""
     if mjd is None:

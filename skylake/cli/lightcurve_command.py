@@ -60,6 +60,7 @@ def lc(ctx: click.Context, /, lake: Path, as_of: str | None, **given: Any) -> No
         if re.match(r"--?[A-Za-z]", word):
             raise click.NoSuchOption(word, ctx=ctx)
     options = LightCurveOptions(**given)
+    options.require_agreement()
     snapshot = open_snapshot(lake, as_of)
     if options.is_all:
         export_field(snapshot, options)

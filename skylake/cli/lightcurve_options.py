@@ -14,6 +14,7 @@ from skylake.cli.arguments import (
     Command,
     declination,
     duration,
+    duration_with_unit,
     moment,
     night,
     output_file,
@@ -121,6 +122,30 @@ class LightCurveOptions:
 
         measured: Any = self.start if isinstance(self.start, str) else self.measured
         return CurveChoice(measured, self.flux, self.version, self.radius, self.sesame)
+
+    def require_agreement(self) -> None:
+        """Refuse options that contradict each other.
+
+        Raises
+        ------
+        UsageError
+            Naming both, with what to do.
+        """
+        from skylake.errors import UsageError
+
+        start, end = (one if isinstance(one, _Moment) else _Moment() for one in (self.start, self.end))
+        nights, times = (start.night, end.night), (start.mjd, end.mjd)
+        for first, last in (nights, times):
+            if first is not None and last is not None and first > last:
+                raise UsageError("--from is after --to; exchange them")
+        if self.epoch is not None and self.period is None:
+            raise UsageError("--epoch is the time of phase 0 of a period; add --period")
+        if self.duration is not None and self.period is not None and self.duration >= 0.5 * self.period:
+            raise UsageError("--duration is half of --period or more; give that of the transit, as 2.4h")
+        if not self.is_all and (self.cone is not None or self.moc is not None):
+            raise UsageError("--cone and --moc name the part of the sky that --all exports; add --all")
+        if self.is_all and (self.words or self.object_id is not None or self.stars_file is not None):
+            raise UsageError("--all exports all stars of a part of the sky; leave out the names of stars")
 
     def point_choice(self, snapshot: Snapshot) -> PointChoice:
         """Return which points of a curve are wanted."""
@@ -254,7 +279,7 @@ _POINTS = [
     click.option(
         "--bin",
         "width",
-        type=duration,
+        type=duration_with_unit,
         metavar="WIDTH",
         help="Means in bins, as 10min or 2h; with --period in phase.",
     ),
@@ -272,7 +297,7 @@ _POINTS = [
     ),
     click.option(
         "--duration",
-        type=duration,
+        type=duration_with_unit,
         metavar="WIDTH",
         help="With --detrend joint, --period and --epoch: the signal is a transit of this duration.",
     ),
