@@ -31,7 +31,7 @@ _COMMENTS = {
     "objects": "What a camera sees beside the stars of its catalog: an object is seen on at least least_detections "
     "frames and, unless it is bright, on the share least_share of those that cover it. It is forgotten if it is not "
     "seen for forget_nights nights before that. A list of targets grows by up to new_targets of them at a time; 0 "
-    "adds none.",
+    "adds none. Each nightly run measures them on up to backfill_frames earlier frames of each camera; 0 on none.",
     "catalog": "Reference catalogs: the one that solves frames, which the first import sets, and the one that "
     "calibrates them; if that is empty, the best one for each camera. [catalog] of a camera profile wins.",
 }
@@ -73,6 +73,8 @@ class Objects:
     """Nights of the calendar after which something that was seen on fewer frames is forgotten."""
     new_targets: int = 1000
     """Objects that become targets at a time, at most; 0 for none."""
+    backfill_frames: int = 200
+    """Earlier frames of a camera that a nightly run measures at new targets, at most; 0 for none."""
 
 
 @dataclass(frozen=True, slots=True)

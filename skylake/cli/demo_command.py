@@ -41,7 +41,7 @@ SCENARIO: dict[str, Any] = {
 )
 @click.pass_context
 def demo(ctx: click.Context, folder: Path, frames: int | None, workers: int | None) -> None:
-    """Simulate two nights, run everything on them, and show where to look. DIR is ./demo by default."""
+    """Simulate two nights, run everything after each, and show where to look. DIR is ./demo by default."""
     from skylake import cameras
     from skylake.cli.nightly_command import NightlyOptions, run_nightly
     from skylake.cli.simulate_command import make, scenario_from
@@ -65,18 +65,23 @@ def demo(ctx: click.Context, folder: Path, frames: int | None, workers: int | No
         magnitude_errors={"V": "V_err", "B": "B_err"},
         colours={"B-V": "B-V"},
     )
-    options = NightlyOptions(cameras.load("sim").name, (simulated / "frames",), folder / "report")
+    nights = sorted((simulated / "frames").iterdir())
     with progress() as shown:
         catalog = import_catalog(
             lake, "simcat", "table", [simulated / "catalog.parquet"], columns, progress=shown
         )
         index_imported(lake, catalog, shown)
+        outcomes = []
         with start_workers(lake, None, workers) as pool:
-            outcome = run_nightly(lake, options, pool, shown)
+            for night in nights:
+                options = NightlyOptions(cameras.load("sim").name, (night,), folder / "report")
+                # Copies and pages are made once, of all nights.
+                without = () if night == nights[-1] else ("compact", "mirror", "report")
+                outcomes.append(run_nightly(lake, options, pool, shown, without))
     star = _variable_picture(lake, simulated, folder / "report")
-    _print_results(lake, folder, simulated, outcome.ingest.counts, star)
+    _print_results(lake, folder, simulated, star)
     # The simulation rejects some frames on purpose; nothing else may go wrong.
-    wrong = [*outcome.warnings, *outcome.failures]
+    wrong = [sentence for outcome in outcomes for sentence in (*outcome.warnings, *outcome.failures)]
     if not wrong and not any(row[2] is not None for row in _nights(lake.snapshot(), simulated)):
         wrong.append("no frame of the demo got a zeropoint; please report it")
     for sentence in wrong:
@@ -125,9 +130,7 @@ def _variable_picture(lake: Lake, simulated: Path, out: Path) -> dict[str, Any] 
     return result
 
 
-def _print_results(
-    lake: Lake, folder: Path, simulated: Path, counts: dict[str, int], star: dict[str, Any] | None
-) -> None:
+def _print_results(lake: Lake, folder: Path, simulated: Path, star: dict[str, Any] | None) -> None:
     """Print the results, and where to look."""
     snapshot = lake.snapshot()
     click.echo("\nFrames by status")
@@ -147,6 +150,20 @@ def _print_results(
         "width",
     )
     show.table(_nights(snapshot, simulated), header)
+    new = _new_targets(snapshot)
+    if new:
+        click.echo("\nNew sources became targets, which are measured on all frames, earlier ones too")
+        columns = (
+            "star_id",
+            "ra_deg",
+            "dec_deg",
+            "n_points",
+            "n_detected",
+            "mag_mean",
+            "mjd_first",
+            "mjd_last",
+        )
+        show.table(new, columns)
     click.echo("\nWhere to look")
     places = [
         ("the lake", lake.root),
@@ -167,6 +184,17 @@ def _statuses(snapshot: Snapshot) -> list[dict[str, Any]]:
     from skylake.report.collect import counts_of_status
 
     return counts_of_status(snapshot)
+
+
+def _new_targets(snapshot: Snapshot) -> list[list[Any]]:
+    """Return a row per target that was measured, in the first night by a backfill."""
+    query = """
+        SELECT star_id, round(ra_deg, 5), round(dec_deg, 5), n_points, n_detected, round(mag_mean, 3),
+               round(mjd_first, 3), round(mjd_last, 3)
+        FROM forced_lightcurves ORDER BY star_id
+    """
+    with snapshot.duckdb() as connection:
+        return [list(row) for row in connection.execute(query).fetchall()]
 
 
 def _nights(snapshot: Snapshot, simulated: Path) -> list[list[Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.run_progress import Progress
 from skylake.flow.forced.extend_targets import extend_targets
+from skylake.flow.ingest.backfill import backfill
 from skylake.flow.ingest.ingest_frames import ingest_frames
 from skylake.flow.ingest.ingest_report import IngestReport
 from skylake.flow.watching.deliver_alerts import deliver_alerts
@@ -75,8 +76,14 @@ class NightlyRun:
     outcome: NightlyOutcome
 
 
-def run_nightly(lake: Lake, options: NightlyOptions, workers: Workers, progress: Progress) -> NightlyOutcome:
-    """Run the stages of the pipeline.
+def run_nightly(
+    lake: Lake,
+    options: NightlyOptions,
+    workers: Workers,
+    progress: Progress,
+    without: Collection[str] = (),
+) -> NightlyOutcome:
+    """Run the stages of the pipeline, all but those in `without`.
 
     A later stage that fails, as the mirror does when the database is down, is reported in the outcome and takes
     nothing along: what was committed stays, and the other stages run.
@@ -90,6 +97,8 @@ def run_nightly(lake: Lake, options: NightlyOptions, workers: Workers, progress:
     """
     run = NightlyRun(lake, options, workers, progress, NightlyOutcome())
     for stage in declared_stages():
+        if stage in without:
+            continue
         try:
             STAGES[stage](run)
         except SkylakeError as error:
@@ -115,6 +124,20 @@ def declared_stages() -> list[str]:
 def _ingest(run: NightlyRun) -> None:
     chips = cameras.load_chips(run.options.camera)
     run.outcome.ingest = ingest_frames(run.lake, chips, run.options.paths, run.workers, progress=run.progress)
+
+
+def _backfill(run: NightlyRun) -> None:
+    """Measure targets of earlier runs on some earlier frames, which the next stages then take in with the new ones."""
+    most = run.lake.settings.objects.backfill_frames
+    chips = [chip.name for chip in cameras.load_chips(run.options.camera)] if most else []
+    listed = {part.camera for part in run.lake.snapshot().parts("targets").values()}
+    reports = [
+        backfill(run.lake, name, run.workers, run.progress, most_frames=most, unattended=True)
+        for name in chips
+        if name in listed
+    ]
+    run.outcome.values["backfill"] = [dataclasses.asdict(report) for report in reports]
+    run.outcome.lines += [report.line for report in reports if report.n_frames or report.n_left]
 
 
 def _learn(run: NightlyRun) -> None:
@@ -149,7 +172,8 @@ def _aggregate(run: NightlyRun) -> None:
     run.outcome.lines += [f"alerts: {news.line}"] * bool(news.line)
     run.outcome.lines += [f"alerts: {sentence}" for sentence in news.waiting]
     run.outcome.warnings += [f"alerts: {sentence}" for sentence in news.failures]
-    run.outcome.lines += [one.line for one in extend_targets(run.lake)]
+    chips = [chip.name for chip in cameras.load_chips(run.options.camera)]
+    run.outcome.lines += [one.line for one in extend_targets(run.lake, chips)]
 
 
 def _compact(run: NightlyRun) -> None:
@@ -178,6 +202,7 @@ def _report(run: NightlyRun) -> None:
 
 STAGES: dict[str, Callable[[NightlyRun], None]] = {
     "ingest": _ingest,
+    "backfill": _backfill,
     "learn": _learn,
     "calibrate": _calibrate,
     "aggregate": _aggregate,

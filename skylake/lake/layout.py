@@ -129,6 +129,10 @@ class Layout:
         """File of the nights in which stars that repeat were looked for in vain; it may be lost."""
         return self.root / CAMERAS_FOLDER / f"{camera}.unsolved"
 
+    def backfill_memory(self, camera: str) -> Path:
+        """File of the earlier frames that could not be measured at new targets; it may be lost."""
+        return self.root / CAMERAS_FOLDER / f"{camera}.unfilled"
+
     def calibrations(self, camera: str) -> Path:
         """Folder of the masters of a camera."""
         return self.root / "calibrations" / camera

@@ -6,9 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
-from skylake.cli.nightly_command import NightlyOutcome, declared_stages
+from skylake.cli.nightly_command import NightlyOptions, NightlyOutcome, declared_stages, run_nightly
+from skylake.flow.execution.cluster import Inline
+from skylake.flow.execution.run_progress import Silent
 from skylake.flow.ingest.ingest_report import IngestReport
 from skylake.lake import Lake
 
@@ -20,7 +25,43 @@ NOTHING_MADE = (
 
 
 def test_the_stages_are_those_declared_in_their_order() -> None:
-    assert declared_stages() == ["ingest", "learn", "calibrate", "aggregate", "compact", "mirror", "report"]
+    stages = ["ingest", "backfill", "learn", "calibrate", "aggregate", "compact", "mirror", "report"]
+    assert declared_stages() == stages
+
+
+def test_stars_that_the_catalog_lacks_are_measured_on_earlier_frames_by_the_next_run(
+    new_lake: Path, lake: Path, sky: Path, camera: Path, columns: tuple[str, ...], well: Run
+) -> None:
+    # Stars that all frames show are no longer in the catalog.
+    objects = Lake(lake).snapshot().pandas("objects").query("n_frames == 8 and ref_id.notna()")
+    lost = objects.sort_values("flux_adu_per_s", ascending=False)["ref_id"].astype(int).tolist()[5:20:5]
+    catalog = pq.read_table(sky / "catalog.parquet")
+    rest = new_lake.parent / "rest.parquet"
+    pq.write_table(catalog.filter(pc.invert(pc.is_in(catalog["id"], pa.array(lost)))), rest)
+    well("catalog", "import", new_lake, "simcat", "--format", "table", rest, *columns)
+    opened = Lake(new_lake)
+    options = NightlyOptions(str(camera), (sky / "frames",), new_lake / "report")
+
+    def run() -> NightlyOutcome:
+        done = run_nightly(opened, options, Inline(), Silent(), without=("compact", "mirror", "report"))
+        assert done.warnings == done.failures == []
+        return done
+
+    first = run()
+    assert any(line.startswith("targets small: version 1 made, with ") for line in first.lines)
+    targets = opened.snapshot().read("targets", ["star_id", "origin"])
+    assert 1 <= targets.num_rows <= 10 and set(targets["origin"].to_pylist()) == {"detections"}
+    assert opened.snapshot().n_rows("forced_sources") == 0
+    second = run()
+    assert "backfill small: 8 frames of 2 nights measured" in second.lines
+    curves = opened.snapshot().pandas("forced_lightcurves").groupby("star_id")["n_points"].sum()
+    assert set(curves.index) == set(targets["star_id"].to_pylist())
+    assert curves.max() == 8
+    # Objects are those of before, and nothing is left to do.
+    assert second.values["aggregate"]["refreshed"]["objects"] == 0
+    number = opened.snapshot().number
+    assert not any(line.startswith(("backfill", "targets")) for line in run().lines)
+    assert opened.snapshot().number == number
 
 
 @pytest.mark.xdist_group("postgres")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,8 @@ from skylake.core.counted import counted
 from skylake.core.ids import config_sha256
 from skylake.core.sphere import chord, julian_epoch, unit_vectors
 from skylake.flow.forced.target_list import part_name, parts_of
-from skylake.lake import Commit, Lake, Snapshot, stage_part
+from skylake.flow.ingest.table_rows import is_of_table
+from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
 from skylake.schema import conform, load
 from skylake.table.object_status import QUALIFIED
 from skylake.table.objects import NAME as OBJECTS
@@ -51,18 +53,24 @@ class Extended:
         """The report as a sentence."""
         text = (
             f"targets {self.camera}: version {self.version} made, with {counted(self.n_new, 'new object')}; "
-            "`skylake backfill` measures them on earlier frames"
+            "the next nightly runs measure them on earlier frames, `skylake backfill` on all at once"
         )
         if self.n_waiting:
             text += f"; {self.n_waiting} more wait for the next list (setting objects.new_targets)"
         return text
 
 
-def extend_targets(lake: Lake) -> list[Extended]:
+def extend_targets(lake: Lake, begin: Collection[str] = ()) -> list[Extended]:
     """Add objects that no star of the catalog explains to the lists of targets in force, camera by camera.
 
-    Cameras without a list get none. What is at the edge of images, on trails, blended, narrower than stars or seldom
-    seen is no target.
+    What is at the edge of images, on trails, blended or narrower than stars is no target.
+
+    Parameters
+    ----------
+    lake : Lake
+    begin : collection of str
+        Cameras that get a list if they have none: those whose catalog explains most of what they see. Without a
+        catalog that does, all stars would be new.
 
     Raises
     ------
@@ -71,14 +79,27 @@ def extend_targets(lake: Lake) -> list[Extended]:
     """
     most = lake.settings.objects.new_targets
     snapshot = lake.snapshot()
-    cameras = sorted({part.camera for part in snapshot.parts("targets").values() if part.camera})
+    listed = {part.camera for part in snapshot.parts("targets").values() if part.camera}
+    cameras = sorted(listed | {one for one in begin if one not in listed and _is_explained(snapshot, one)})
     made = [_extend(lake, snapshot, camera, most) for camera in cameras] if most else []
     return [one for one in made if one is not None]
 
 
+def _is_explained(snapshot: Snapshot, camera: str) -> bool:
+    """Return whether most objects of a camera are stars of a catalog, and others can be measured on its images."""
+    objects = snapshot.read(
+        OBJECTS, ["ref_id"], lambda part: part.camera == camera, pc.field("status") == QUALIFIED
+    )
+    if objects.num_rows == 0 or 2 * objects["ref_id"].null_count >= objects.num_rows:
+        return False
+    last = _last_night(snapshot, camera)
+    files = [] if last is None else snapshot.read_part("frames", last.name, ["file"])["file"].to_pylist()
+    return not all(is_of_table(file) for file in files)
+
+
 def _extend(lake: Lake, snapshot: Snapshot, camera: str, most: int) -> Extended | None:
     """Make the next version of a list; None if no object is new to it."""
-    version = max(parts_of(snapshot, camera))
+    version = max(parts_of(snapshot, camera), default=0)
     listed = snapshot.read_part("targets", part_name(camera, version))
     new = _missing(snapshot, camera, listed)
     if new.num_rows == 0:
@@ -90,8 +111,9 @@ def _extend(lake: Lake, snapshot: Snapshot, camera: str, most: int) -> Extended 
         place, rows.schema.field(place), pa.array([version + 1] * rows.num_rows, pa.int32())
     )
     configuration: dict[str, Any] = {"camera": camera, "new_targets": most}
-    before = snapshot.parts("targets")[part_name(camera, version)]
-    inputs = {"configuration": config_sha256(configuration), "targets": before.checksum}
+    inputs = {"configuration": config_sha256(configuration)}
+    if version:
+        inputs["targets"] = snapshot.parts("targets")[part_name(camera, version)].checksum
     name = part_name(camera, version + 1)
     commit = Commit("targets", name, base=snapshot.number)
     commit.configure([configuration])
@@ -114,6 +136,8 @@ def _missing(snapshot: Snapshot, camera: str, listed: pa.Table) -> pa.Table:
     rows = snapshot.read(OBJECTS, _COLUMNS, lambda part: part.camera == camera, good)
     if rows.num_rows == 0:
         return rows
+    if listed.num_rows == 0:
+        return rows
     places = unit_vectors(listed["ra_deg"].to_numpy(), listed["dec_deg"].to_numpy())
     distance, _ = cKDTree(places).query(unit_vectors(rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy()))
     is_new = distance > chord(_SAME_SHARE * _width_arcsec(snapshot, camera))
@@ -123,12 +147,19 @@ def _missing(snapshot: Snapshot, camera: str, listed: pa.Table) -> pa.Table:
 
 def _width_arcsec(snapshot: Snapshot, camera: str) -> float:
     """Return the median width of stars in the last night of a camera, at least two arcseconds."""
-    nights = [part for part in snapshot.parts("frames").values() if part.camera == camera]
-    last = max(nights, key=lambda part: part.night or 0)
+    last = _last_night(snapshot, camera)
+    if last is None:
+        return 2.0
     frames = snapshot.read_part("frames", last.name, ["fwhm_px", "pixel_scale_arcsec"]).drop_null()
     if frames.num_rows == 0:
         return 2.0
     return max(float(np.median(frames["fwhm_px"].to_numpy() * frames["pixel_scale_arcsec"].to_numpy())), 2.0)
+
+
+def _last_night(snapshot: Snapshot, camera: str) -> Part | None:
+    """Return the frames of the last night of a camera; None without any."""
+    nights = [part for part in snapshot.parts("frames").values() if part.camera == camera]
+    return max(nights, key=lambda part: part.night or 0, default=None)
 
 
 def _targets(objects: pa.Table, camera: str) -> pa.Table:

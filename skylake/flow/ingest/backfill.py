@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +16,14 @@ from skylake.core.batch import UNDATED
 from skylake.core.counted import counted
 from skylake.core.reasons import Status
 from skylake.core.sphere import unit_vectors
-from skylake.errors import LakeError
+from skylake.durable import replace_durably
+from skylake.errors import LakeError, cannot_be_written
 from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.run_progress import Progress
 from skylake.flow.forced.target_list import part_name, parts_of
 from skylake.flow.ingest.ingest_frames import ingest
 from skylake.flow.ingest.ingest_report import IngestOptions
+from skylake.flow.ingest.table_rows import is_of_table
 from skylake.lake import Lake, Snapshot
 
 _PLACE = ("ra_deg", "dec_deg", "pixel_scale_arcsec", "width_px", "height_px")
@@ -76,6 +80,7 @@ def backfill(
     progress: Progress,
     limit: int | None = None,
     most_frames: int | None = None,
+    unattended: bool = False,
 ) -> BackfillReport:
     """Measure the targets in force of a camera on those frames that cover targets they lack.
 
@@ -90,22 +95,29 @@ def backfill(
     progress : Progress
     limit, most_frames : int or None
         Nights and frames, at most; None takes all.
+    unattended : bool
+        Leave out nights that were made with another profile than that in force, and frames that were tried in vain.
 
     Raises
     ------
     LakeError
-        If the camera has no list of targets, or the lake cannot be written.
+        If the camera has no list of targets, or the lake cannot be read or written.
     """
     report = BackfillReport(camera)
-    profile = lake.profile(camera)
-    for one in lacking(lake.snapshot(), camera):
+    profile, snapshot = lake.profile(camera), lake.snapshot()
+    waiting = lacking(snapshot, camera)
+    in_vain = _read_memory(lake, camera)
+    if unattended:
+        own = {"configuration": profile.sha256}
+        waiting = [one for one in waiting if _made_with(snapshot, one, own)]
+    for one in waiting:
         room = np.inf if most_frames is None else most_frames - report.n_frames
         if room <= 0 or (limit is not None and report.n_nights >= limit):
             report.n_left += 1
             continue
-        files = one.files
+        files = [file for file in one.files if not (unattended and in_vain.get(file) == one.version)]
         there = [file for file in files if Path(file).is_file()]
-        report.missing += sorted(file for file in set(files) - set(there) if not _is_of_table(file))
+        report.missing += sorted(file for file in set(files) - set(there) if not is_of_table(file))
         if not there:
             continue
         some = there[: int(min(room, len(there)))]
@@ -113,7 +125,40 @@ def backfill(
         ingest(lake, profile, some, workers, options, progress)
         report.n_frames, report.n_nights = report.n_frames + len(some), report.n_nights + 1
         report.n_left += len(some) < len(there)
+        left = set(some).intersection(replace(one, snapshot=lake.snapshot()).behind)
+        in_vain |= dict.fromkeys(left, one.version)
+    if in_vain != _read_memory(lake, camera):
+        _write_memory(lake, camera, in_vain)
     return report
+
+
+def _made_with(snapshot: Snapshot, night: Lacking, configuration: Mapping[str, str]) -> bool:
+    """Return whether all frames of a night were made with a profile."""
+    names = ("configuration", "earlier_configurations")
+    return all(
+        {name: part.inputs[name] for name in names if name in part.inputs} == configuration
+        for part in snapshot.parts("frames").values()
+        if (part.camera, part.night) == (night.camera, night.night)
+    )
+
+
+def _read_memory(lake: Lake, camera: str) -> dict[str, int]:
+    """Return the files of frames that could not be measured, each with the version of the list."""
+    try:
+        found: dict[str, int] = json.loads(lake.layout.backfill_memory(camera).read_bytes())
+    except (OSError, ValueError):
+        # No data are lost: such frames are tried once more.
+        return {}
+    return found
+
+
+def _write_memory(lake: Lake, camera: str, in_vain: Mapping[str, int]) -> None:
+    try:
+        replace_durably(
+            lake.layout.backfill_memory(camera), json.dumps(in_vain, indent=0, sort_keys=True) + "\n"
+        )
+    except OSError as error:
+        raise cannot_be_written(lake.root, error) from error
 
 
 def lacking(snapshot: Snapshot, camera: str) -> list[Lacking]:
@@ -151,7 +196,7 @@ def lacking(snapshot: Snapshot, camera: str) -> list[Lacking]:
     for row in order.tolist():
         by_night.setdefault(int(night[row]), []).append(row)
     frame_id = frames["frame_id"].to_numpy()
-    return [Lacking(snapshot, camera, one, frame_id[rows]) for one, rows in by_night.items()]
+    return [Lacking(snapshot, camera, one, last, frame_id[rows]) for one, rows in by_night.items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,27 +207,37 @@ class Lacking:
     ----------
     snapshot : Snapshot
     camera, night : str, int
+    version : int
+        Of the list in force.
     frame_id : ndarray of int64
     """
 
     snapshot: Snapshot
     camera: str
     night: int
+    version: int
     frame_id: npt.NDArray[np.int64]
 
     @property
     def files(self) -> list[str]:
         """Their files, in order."""
+        return self._files(None)
+
+    @property
+    def behind(self) -> list[str]:
+        """The files of those that the snapshot has measured with an earlier list, or with none."""
+        version = pc.field("targets_version")
+        return self._files(version.is_null() | (version < self.version))
+
+    def _files(self, which: pc.Expression | None) -> list[str]:
         chosen = pc.field("frame_id").isin(pa.array(self.frame_id))
         rows = self.snapshot.read(
-            "frames", ["file"], lambda part: (part.camera, part.night) == (self.camera, self.night), chosen
+            "frames",
+            ["file"],
+            lambda part: (part.camera, part.night) == (self.camera, self.night),
+            chosen if which is None else chosen & which,
         )
         return sorted(set(rows["file"].to_pylist()))
-
-
-def _is_of_table(file: str) -> bool:
-    """Return whether a frame came as rows of a table, which have no pixels to measure targets on."""
-    return "#" in file and Path(file.rpartition("#")[0]).is_file()
 
 
 def covered_by(frames: pa.Table, targets: pa.Table) -> npt.NDArray[np.bool_]:

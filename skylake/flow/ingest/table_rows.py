@@ -346,3 +346,8 @@ def _cards(pieces: Sequence[str]) -> str:
     whole = "".join(piece.ljust(-(-len(piece) // _CARD) * _CARD) for piece in pieces)
     cards = [whole[start : start + _CARD] for start in range(0, len(whole), _CARD)]
     return "".join(cards[: next((n for n, card in enumerate(cards) if card.strip() == "END"), len(cards))])
+
+
+def is_of_table(file: str) -> bool:
+    """Return whether a frame came as rows of a table, which have no pixels to measure targets on."""
+    return "#" in file and Path(file.rpartition("#")[0]).is_file()
