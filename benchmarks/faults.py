@@ -64,7 +64,7 @@ _AFTER_S = (0.0, 0.001, 0.02)
 #: For fewer kills the length of a run need not be known well.
 _FEW = 6
 #: Instants that are tried until one comes before the end of the run.
-_ATTEMPTS = 8
+_ATTEMPTS = 12
 #: Kills of one nightly run, at most; the share of them that hits the process which leads alone.
 _IN_A_ROW, _ALONE = 5, 0.25
 #: Share of them that comes before the frames are committed.
@@ -338,7 +338,8 @@ def _draw(operation: Operation, reference: Reference, dice: random.Random, attem
         return Blow(0.0, call=dice.choice(reference.calls[dice.choice(sorted(reference.calls))]))
     if operation.aims and attempt == 0 and dice.random() < 0.5:
         return Blow(dice.uniform(0.0, dice.choice(_AFTER_S)), dice.choice(operation.aims))
-    return Blow(dice.uniform(0.0, reference.seconds * (1.0 - attempt / _ATTEMPTS)))
+    # The run that was timed may have had to share its processor, so that others are much shorter.
+    return Blow(dice.uniform(0.0, reference.seconds * 0.75**attempt))
 
 
 def _strike_worker(victim: Victim, lake: Path, blow: Blow, dice: random.Random) -> bool:

@@ -236,7 +236,7 @@ def test_killed_nightly_runs_lose_no_frame_and_repeat_none() -> None:
 def test_detrended_curves_keep_their_signals_and_chances_are_what_they_say() -> None:
     found = claims("--quick", script="detrending")
     quality = {name: verdict for name, verdict in found.items() if "CPU" not in name}
-    assert len(quality) == 5
+    assert len(quality) == 7
     assert quality == dict.fromkeys(quality, "met")
 
 

@@ -74,6 +74,8 @@ def test_a_night_goes_all_the_way_and_a_second_run_does_nothing(
         "-- name: own\n-- key: camera, band\n-- granularity: camera and season\n-- merge: n count\n"
         "SELECT camera, band, count(*) AS n FROM frames GROUP BY ALL\n"
     )
+    # New targets would have the second run measure them on these frames.
+    Lake(new_lake).set("objects.new_targets", 0)
     nightly = ("run", "nightly", new_lake, "--camera", camera, sky / "frames", "--aggregate", own, "--json")
     first = well(*nightly)
     value = first.json
