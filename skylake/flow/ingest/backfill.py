@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from skylake.core.reasons import Status
 from skylake.core.sphere import unit_vectors
 from skylake.durable import replace_durably
 from skylake.errors import LakeError, cannot_be_written
+from skylake.flow.compaction.unbundle import unbundle
 from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.run_progress import Progress
 from skylake.flow.forced.target_list import part_name, parts_of
@@ -28,8 +29,12 @@ from skylake.lake import Lake, Snapshot
 
 _PLACE = ("ra_deg", "dec_deg", "pixel_scale_arcsec", "width_px", "height_px")
 _COLUMNS = ["frame_id", "night", "targets_version", *_PLACE]
+#: Tables that measurements of targets change.
+_CHANGED = ("frames", "forced_sources")
 #: No part of a frame is farther from its centre, degrees.
 _MOST_DEG = 90.0
+#: Files of up to this level, which hold some 64 nights, are written anew when one of their nights is measured.
+_MOST_LEVEL = 2
 
 
 @dataclass(slots=True)
@@ -43,6 +48,8 @@ class BackfillReport:
         Frames and nights that were measured again.
     n_left : int
         Nights that lack targets still.
+    n_merged : int
+        Those of them that are left because they share files with so many others that all would be written anew.
     missing : list of str
         Files that are not where they were.
     """
@@ -51,6 +58,7 @@ class BackfillReport:
     n_frames: int = 0
     n_nights: int = 0
     n_left: int = 0
+    n_merged: int = 0
     missing: list[str] = field(default_factory=list)
 
     @property
@@ -60,6 +68,10 @@ class BackfillReport:
         text = f"backfill {self.camera}: {done} measured"
         if self.n_left:
             text += f", {counted(self.n_left, 'night')} left"
+        if self.n_merged:
+            text += (
+                f", {self.n_merged} of them for `skylake backfill`, which is faster with many nights at once"
+            )
         return text
 
     @property
@@ -81,6 +93,7 @@ def backfill(
     limit: int | None = None,
     most_frames: int | None = None,
     unattended: bool = False,
+    most_level: int = _MOST_LEVEL,
 ) -> BackfillReport:
     """Measure the targets in force of a camera on those frames that cover targets they lack.
 
@@ -96,7 +109,11 @@ def backfill(
     limit, most_frames : int or None
         Nights and frames, at most; None takes all.
     unattended : bool
-        Leave out nights that were made with another profile than that in force, and frames that were tried in vain.
+        Leave out nights that were made with another profile than that in force, those in files of many nights, and
+        frames that were tried in vain.
+    most_level : int
+        Of files that may be written anew for a night if unattended, so that a run costs the same however many nights
+        there are.
 
     Raises
     ------
@@ -110,6 +127,13 @@ def backfill(
     if unattended:
         own = {"configuration": profile.sha256}
         waiting = [one for one in waiting if _made_with(snapshot, one, own)]
+        within = [one for one in waiting if _level(snapshot, one) <= most_level]
+        report.n_merged = report.n_left = len(waiting) - len(within)
+        waiting = within
+    # Files that several of these nights share are written once, and not again for each night.
+    chosen = waiting[:limit]
+    if not unattended:
+        unbundle(lake, workers, {table: _names(snapshot, table, chosen) for table in _CHANGED}, progress)
     for one in waiting:
         room = np.inf if most_frames is None else most_frames - report.n_frames
         if room <= 0 or (limit is not None and report.n_nights >= limit):
@@ -140,6 +164,24 @@ def _made_with(snapshot: Snapshot, night: Lacking, configuration: Mapping[str, s
         for part in snapshot.parts("frames").values()
         if (part.camera, part.night) == (night.camera, night.night)
     )
+
+
+def _level(snapshot: Snapshot, night: Lacking) -> int:
+    """Return the level of the largest files with measurements of a night, 0 for files of its own."""
+    levels = [0]
+    for table in _CHANGED:
+        version = snapshot.version(table)
+        names = _names(snapshot, table, [night])
+        levels += [
+            version.bundles[version.bundle_of[name]].level for name in names if name in version.bundle_of
+        ]
+    return max(levels)
+
+
+def _names(snapshot: Snapshot, table: str, nights: Sequence[Lacking]) -> list[str]:
+    """Return the names of the parts of a table that have some nights."""
+    wanted = {(one.camera, one.night) for one in nights}
+    return [name for name, part in snapshot.parts(table).items() if (part.camera, part.night) in wanted]
 
 
 def _read_memory(lake: Lake, camera: str) -> dict[str, int]:

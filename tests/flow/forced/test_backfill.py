@@ -15,6 +15,7 @@ from skylake.core.sphere import separation_deg
 from skylake.errors import LakeError
 from skylake.flow.aggregates import aggregate
 from skylake.flow.aggregates.plan import PlanSources
+from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.execution.run_progress import Silent
 from skylake.flow.forced.extend_targets import extend_targets
@@ -136,6 +137,20 @@ def test_a_bound_on_frames_ends_within_a_night_and_the_next_run_goes_on_there(li
         (NIGHTS[0], 2),
         (NIGHTS[1], 6),
     ]
+
+
+def test_without_a_user_files_of_many_nights_are_left_as_they_are(listed: Lake) -> None:
+    compact(listed, Inline(), everything=True)
+    bundles = set(listed.snapshot().version("frames").bundles)
+    assert bundles
+    report = backfill(listed, "small", Inline(), Silent(), unattended=True, most_level=0)
+    assert report.line == (
+        "backfill small: 0 frames of 0 nights measured, 2 nights left, 2 of them for `skylake backfill`, which is "
+        "faster with many nights at once"
+    )
+    assert set(listed.snapshot().version("frames").bundles) == bundles
+    assert backfill(listed, "small", Inline(), Silent(), unattended=True).n_nights == 2
+    assert lacking(listed.snapshot(), "small") == []
 
 
 @given(seed=st.integers(0, 10_000), n_targets=st.integers(0, 30), near_pole=st.booleans())
