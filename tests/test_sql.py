@@ -20,20 +20,20 @@ from skylake.lake.storage.fact_relations import RELATIONS
 from skylake.resources import folder as declarations
 from skylake.schema import empty_table, load
 
-TABLES = ("frames", "sources", "matches", "zeropoints", "nights", "lightcurves")
-#: Tables that a lake without masters and targets has no rows of.
-UNFILLED = ("targets", "forced_sources", "forced_lightcurves", "masters")
-#: Rows of them: the first detections of a frame are targets, and there is one master.
+TABLES = (
+    "frames",
+    "sources",
+    "matches",
+    "zeropoints",
+    "nights",
+    "lightcurves",
+    "targets",
+    "forced_sources",
+    "forced_lightcurves",
+)
+#: A table that a lake of reduced frames has no rows of, and a row of it.
+UNFILLED = ("masters",)
 FILLING = (
-    """INSERT INTO targets BY NAME SELECT _healpix_29, _healpix_29 AS star_id, camera, 1 AS version, ra_deg, dec_deg,
-       2024.5 AS epoch, 'detections' AS origin, 3 AS n_seen, 5 AS n_frames FROM sources
-       WHERE frame_id = (SELECT min(frame_id) FROM sources) AND source_no < 9""",
-    """INSERT INTO forced_sources BY NAME SELECT t._healpix_29, t.star_id, t.camera, t.ra_deg, t.dec_deg,
-       1 AS targets_version, f.frame_id, f.night, f.mjd_mid FROM targets AS t, frames AS f
-       WHERE f.frame_id = (SELECT min(frame_id) FROM sources)""",
-    "UPDATE frames SET n_targets = 9 WHERE frame_id IN (SELECT frame_id FROM forced_sources)",
-    """INSERT INTO forced_lightcurves BY NAME SELECT star_id, camera, 'V' AS band, 2 AS n_points,
-       {'frame_id': [1, 2], 'mjd_mid': [1.0, 2.0]} AS lightcurve FROM targets LIMIT 1""",
     """INSERT INTO masters BY NAME SELECT 'c-bias' AS name, 'c' AS camera, 'calibrations/c/c-bias.fits' AS file,
        80 AS file_bytes, 'abc' AS sha256, 60000.0 AS valid_from_mjd, 60010.0 AS valid_to_mjd, 60001.0 AS mjd_mid""",
     "INSERT INTO master_files SELECT file, file_bytes FROM masters",

@@ -170,7 +170,7 @@ def test_the_stage_of_a_nightly_run_says_how_many_alerts_are_new(
     watched.night(LAST, Change(stars={3: -0.4}))
     watched.aggregate()
     run = NightlyRun(
-        watched.lake, NightlyOptions("lab", (), root / "report"), Inline(), Silent(), NightlyOutcome()
+        watched.lake, NightlyOptions("sim", (), root / "report"), Inline(), Silent(), NightlyOutcome()
     )
     for line in (["alerts: 1 alert of 1 watch list (mine)"], []):
         run.outcome.lines.clear()

@@ -38,7 +38,7 @@ def test_a_star_that_no_catalog_has_is_as_bright_as_the_view_says(
     lake: LakeReader, transient: dict[str, Any]
 ) -> None:
     place = transient["ra_deg"], transient["dec_deg"]
-    curve = lake.lightcurve(*place)
+    curve = lake.lightcurve(*place, measured="detected")
     assert (curve.catalog, curve.measured) == ("sources", "detected")
     assert curve.separation_arcsec is not None and curve.separation_arcsec < 1.0
     view = lake.cone("calibrated_sources", *place, 10).pandas().sort_values("mjd_mid")
@@ -77,7 +77,8 @@ def test_objects_of_a_camera_lead_to_the_curve_of_their_star(
 
 
 def test_its_magnitudes_are_those_of_truth(lake: LakeReader, demo: Path, transient: dict[str, Any]) -> None:
-    curve = lake.lightcurve(transient["ra_deg"], transient["dec_deg"]).pandas()
+    place = transient["ra_deg"], transient["dec_deg"]
+    curve = lake.lightcurve(*place, measured="detected").pandas()
     folder = demo.parent / "archive" / "truth" / "detections"
     seen = pq.ParquetDataset(folder, filters=[("star_id", "=", transient["star_id"])]).read().to_pandas()
     assert len(curve) <= len(seen)
@@ -94,9 +95,11 @@ def test_a_star_of_the_catalog_beside_it_keeps_its_own_curve(
     assert (curve.object_id, curve.catalog) == (near.ref_id, "simcat")
 
 
-def test_forced_measurements_are_not_made_up(lake: LakeReader, transient: dict[str, Any]) -> None:
-    with pytest.raises(LakeError, match="no light curves of targets"):
-        lake.lightcurve(transient["ra_deg"], transient["dec_deg"], measured="forced")
+def test_it_is_measured_where_it_was_not_yet_seen_too(lake: LakeReader, transient: dict[str, Any]) -> None:
+    place = transient["ra_deg"], transient["dec_deg"]
+    forced, detected = lake.lightcurve(*place), lake.lightcurve(*place, measured="detected")
+    assert (forced.catalog, forced.measured) == ("detections", "forced")
+    assert set(detected.pandas()["frame_id"]) < set(forced.pandas()["frame_id"])
 
 
 @pytest.mark.parametrize("of_catalog", [True, False])

@@ -19,7 +19,7 @@ def test_text(lake: LakeReader) -> None:
     assert lines[2:5] == ["cameras:  sim (2 nights, 20240407 to 20240408)", "catalogs: simcat", "tables:"]
     assert f"sources {len(lake['sources']):,} rows" in [" ".join(line.split()) for line in lines]
     assert [line.split()[2] for line in lines if line.startswith("  lightcurves ")] == ["blocks"]
-    assert lines[-1].startswith("  without rows: forced_sources, ")
+    assert lines[-1].startswith("  without rows: masters, ")
 
 
 def test_html(lake: LakeReader) -> None:
