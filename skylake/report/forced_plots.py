@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 #: Light curves of fewer clean measurements give no scatter.
 _MIN_POINTS = 4
 _BIN_MAG = 0.5
+#: Fewer light curves show nothing of how scatter depends on magnitude.
+LEAST_CURVES = 10
 #: Light curves that a bin needs.
 _PER_BIN = 5
 

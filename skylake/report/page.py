@@ -175,10 +175,10 @@ def _cell_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[PagePictu
 
 
 def _forced_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[PagePicture]:
-    """Draw how well targets repeat, if they have light curves."""
+    """Draw how well targets repeat, if enough have light curves to say so."""
     columns = ["mag_mean", "mag_mean_random_err", "mag_scatter", "n_clean"]
     rows = snapshot.merged("forced_lightcurves", columns, of=pc.field("camera") == camera)
-    if rows.num_rows == 0:
+    if rows.num_rows < forced_plots.LEAST_CURVES:
         return []
     shown = (*(collect.floats(rows, name) for name in columns), camera)
     caption = f"How well forced photometry of {camera} repeats; the line is what random errors let expect."
