@@ -52,5 +52,5 @@ def test_no_star(lake: LakeReader) -> None:
         lake.lightcurve(10.0, 100.0)
     with pytest.raises(UsageError, match="there is no measurement 'all'"):
         lake.lightcurve(2, measured="all")  # type: ignore[arg-type]
-    with pytest.raises(LakeError, match="2 is at .* by simcat, but there is no light curve within"):
+    with pytest.raises(LakeError, match=r"2 is at .* by simcat, but there is no light curve within"):
         lake.lightcurve(2, measured="forced")
