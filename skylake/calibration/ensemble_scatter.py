@@ -28,6 +28,8 @@ ALIKE = 0.03
 #: Tukey's tuning constant of offsets and means; differences of fluxes count with no more than so many sigma.
 _CUT, _MOST = 4.685, 4.0
 _ROUNDS = 8
+#: A residual that has less than a tenth of its freedom left is not used.
+_MOST_LOST = 0.9
 #: Noise that no star is without, magnitudes: brightest stars would else decide the offsets alone.
 _LEAST_FLOOR = 0.001
 #: Of the scatter of the stars of a bin.
@@ -70,7 +72,7 @@ class FluxScatter:
     n_points : ndarray of int64, shape (n_stars,)
     scatter : ndarray, shape (n_stars,)
         Standard deviation of a star about its mean, with the degrees of freedom that means and offsets took; NaN with
-        less than :data:`LEAST_POINTS` points.
+        less than :data:`LEAST_POINTS` points on frames whose offset other stars decide too.
     predicted : ndarray, shape (n_stars,)
         Root mean square of its photon errors.
     photon_scale, photon_scale_err, floor, floor_err : float
@@ -169,14 +171,16 @@ def _scatter_of(
     weight = kept / noise**2
     of_frame = np.bincount(frame, weight, n_frames)
     lost = weight / of_frame[frame] + 1.0 / counts[star]
-    residual /= np.sqrt(np.maximum(1.0 - lost, 0.1))
-    scatter = _group_scatter(residual, star, n_stars)
+    # Where a star alone decides the offset of a frame, its residual is zero whatever its noise.
+    free = np.flatnonzero(lost < _MOST_LOST)
+    scatter = _group_scatter(residual[free] / np.sqrt(1.0 - lost[free]), star[free], n_stars)
+    n_free = np.bincount(star[free], minlength=n_stars)
     with np.errstate(divide="ignore", invalid="ignore"):
         result = replace(
             result,
             offset=np.where(of_frame > 0, offset, np.nan),
             offset_err=np.where(of_frame > 0, of_frame**-0.5, np.nan),
-            scatter=np.where(counts >= LEAST_POINTS, scatter, np.nan),
+            scatter=np.where(n_free >= LEAST_POINTS, scatter, np.nan),
         )
     return _with_model(result)
 

@@ -48,7 +48,9 @@ def noise_against_magnitude(rows: pa.Table, title: str) -> Figure:
     with canvas(f"{title}\npoints: {names}" if best else title) as (figure, axes):
         if not best:
             draw_note(
-                axes, "no target has five good measurements in a night yet:\nsee `skylake targets --help`"
+                axes,
+                "no targets with five good measurements in a night yet,\non frames that show several:"
+                " see `skylake targets --help`",
             )
             return figure
         bins = {flux: _bins(rows, flux) for flux in sorted(set(rows["flux"].to_pylist()))}

@@ -294,6 +294,7 @@ AGGREGATE = Aggregate(
     merge=_MERGE,
     finish=finish,
     profile=("optics", "site"),
-    # Bins are of half a magnitude since the second, and 5 measurements enough since the third.
-    version="3",
+    # Bins are of half a magnitude since the second, 5 measurements enough since the third, and stars without others
+    # on their frames left out since the fourth.
+    version="4",
 )

@@ -152,3 +152,18 @@ def test_few_frames_have_no_scatter(n_frames: int) -> None:
     assert isinstance(found["hybrid2"], FluxScatter)
     assert np.isnan(found["hybrid2"].scatter).all()
     assert scatter_bins(np.full(5, 10.0), found, "hybrid2") == []
+
+
+def test_a_star_without_others_on_its_frames_has_no_scatter() -> None:
+    lonely, _ = drawn(3, n_stars=1, n_frames=40, variables=0, seen=1.0)
+    found = flux_scatters(lonely)["hybrid2"]
+    assert np.isnan(found.scatter).all()
+    assert scatter_bins(lonely.star_magnitude, {"hybrid2": found}, "hybrid2") == []
+    # Two alike are enough: each has half of what they differ by.
+    random = np.random.default_rng(4)
+    star, frame = (values.ravel() for values in np.mgrid[:2, :4000])
+    magnitude = 11.0 + np.sin(frame) + random.normal(0.0, 0.01, len(star))
+    pair = Repeats(
+        star, frame, np.full(2, 11.0), {"hybrid2": magnitude}, {"hybrid2": np.full(len(star), 0.01)}
+    )
+    assert flux_scatters(pair)["hybrid2"].scatter == pytest.approx(0.01, rel=0.05)
