@@ -50,8 +50,7 @@ def vanished_from_frames(
         Catalog, identifier and band of stars that forced photometry judges.
     """
     ranges = merge_ranges(np.concatenate([one.ranges for one in night.lists]))
-    rows = past_nights(night.snapshot, DETECTED, ranges, night.camera, night.night)
-    rows = night.episodes.without(rows)
+    rows = past_nights(night.snapshot, DETECTED, ranges, night.camera, night.night, night.episodes)
     known = _each_once(rows)
     if not len(known) or not len(frames):
         return []

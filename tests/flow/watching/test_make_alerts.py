@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
-from watching_sky import CENTRE, JUNK, LAST, NEW, NIGHTS, UNSEEN, Change, Sky
+from watching_sky import CENTRE, JUNK, LAST, MADE_BEFORE, NEW, NIGHTS, UNSEEN, Change, Sky
 
 from skylake.core.batch import Batch
 from skylake.flow.aggregates import aggregate, outdated
@@ -12,6 +13,8 @@ from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.maintenance.forget_frames import find, forget
 from skylake.flow.staleness import Why
+from skylake.flow.watching.night_tables import MOST_NIGHTS
+from skylake.lake import Commit, stage_part
 from skylake.lake.storage.watch_lists import remove_watch_list
 from skylake.report.page import _render
 from skylake.sky.sky_region import SkyRegion
@@ -201,6 +204,41 @@ def test_a_star_that_stays_changed_rings_once_and_again_when_it_changes_or_retur
             # What the star was before its first outburst is its past throughout.
             assert row["past_mag"] == pytest.approx(sky.mag[3], abs=0.03)
             assert row["difference"] == pytest.approx(course[row["night"] - LAST], abs=0.06)
+
+
+def test_a_star_is_held_against_what_it_was_however_long_its_change_lasts(sky: Sky) -> None:
+    last = LAST + 3 * MOST_NIGHTS
+    fainter = Change(stars={3: 2.0, 20: 1.0, 40: 1.0})
+    sky.night(LAST, fainter)
+    sky.night(last, Change(stars={20: 1.0}, gone=(40,)))
+    sky.aggregate(*MADE_BEFORE)
+    repeat_night(sky, LAST, range(LAST + 1, LAST + 1 + MOST_NIGHTS))
+    sky.watch(3, 20, 40)
+    sky.aggregate("alerts")
+    rung = {(row["night"], row["star"]): row for row in sky.alerts()}
+    assert {key: row["kind"] for key, row in rung.items()} == {
+        (LAST, "3"): "fainter", (LAST, "20"): "fainter", (LAST, "40"): "fainter",
+        (last, "3"): "returned", (last, "40"): "vanished",
+    }  # fmt: skip
+    for row in rung.values():
+        assert row["past_mag"] == pytest.approx(sky.mag[int(row["star"])], abs=0.03)
+        assert row["n_past_nights"] == len(NIGHTS)
+
+
+def repeat_night(sky: Sky, night: int, others: range) -> None:
+    """Put the statistics of the stars of a night into the lake as those of other nights too."""
+    rows, commit = sky.lake.snapshot().read_part("star_statistics", f"lab-{night}"), Commit("test", "-")
+    column = rows.schema.get_field_index("night")
+    with sky.lake.stage("test") as staging:
+        for other in others:
+            same = rows.set_column(
+                column, rows.schema.field(column), pa.array([other] * rows.num_rows, pa.int32())
+            )
+            name = f"lab-{other}"
+            commit.replace(
+                stage_part(same, "star_statistics", name, staging, sky.lake.tree, "lab", other), staging
+            )
+        sky.lake.commit(commit)
 
 
 def test_night_by_night_the_same_alerts_are_made_as_all_at_once(sky: Sky) -> None:
