@@ -99,7 +99,9 @@ class Episodes:
         gone = both.filter(inside)["row"].to_numpy()
         return rows.filter(pa.array(~np.isin(np.arange(rows.num_rows), gone)))
 
-    def further_nights(self, nights: npt.NDArray[np.int64], most: int) -> dict[tuple[str, int, str], list[int]]:
+    def further_nights(
+        self, nights: npt.NDArray[np.int64], most: int
+    ) -> dict[tuple[str, int, str], list[int]]:
         """Return the nights that stars lack which have had an episode in the last nights, by catalog, star and band.
 
         With these each has as many nights outside of its episodes as other stars have, if there were so many.

@@ -106,7 +106,10 @@ def test_nights_of_episodes_have_earlier_ones_in_their_place(spans: list[tuple[i
     for number, (first, end) in enumerate(spans):
         # Lists may overlap in time; an episode that ends before it begins goes on.
         lists[number] = {"watch_list": str(number)}
-        alerts += [alert(first, "fainter", 1.0, **lists[number]), alert(end, "returned", 0.0, **lists[number])]
+        alerts += [
+            alert(first, "fainter", 1.0, **lists[number]),
+            alert(end, "returned", 0.0, **lists[number]),
+        ]
     episodes = Episodes.of(alerts, 41)
     nights = np.arange(1, 41)
     rows = pa.table({"catalog": ["cat"] * 40, "object_id": [7] * 40, "band": ["V"] * 40, "night": nights})
