@@ -328,11 +328,13 @@ def _star_by_star(
 ) -> Iterator[pa.Table]:
     """Yield the points of stars as they are wanted; at the end say how many stars have none, and why the first."""
     from skylake.errors import LakeError
+    from skylake.report.stars.star_list import ListedStar
 
     lacking: list[str] = []
     for catalog, star in stars:
+        name = f"{catalog}:{star}"
         try:
-            curve = _curve_of(snapshot, f"{catalog}:{star}", options)
+            curve, _ = _curve_of(snapshot, ListedStar(name, name), options)
         except LakeError as error:
             lacking.append(str(error))
         else:

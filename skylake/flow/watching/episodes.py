@@ -2,7 +2,8 @@
 
 An episode begins with an alert of a star that became brighter or fainter or vanished, and ends with one that it
 returned. Its nights do not count as the past of the star. So a star that stays changed has one alert, whatever the
-number of nights, and is held against what it was before.
+number of nights, and is held against what it was before. What appeared has no past to return to: the nights since then
+become its past.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skylake.calibration.unlisted_stars import DETECTIONS
 from skylake.lake.storage.watch_lists import WatchList
-from skylake.table.alerts import BRIGHTER, FAINTER, RETURNED, VANISHED
+from skylake.table.alerts import APPEARED, BRIGHTER, FAINTER, RETURNED, VANISHED
 
 Row = Mapping[str, Any]
 #: A watch list, and a star in a band: its catalog, identifier and band.
@@ -26,10 +28,12 @@ Key = tuple[str, str, int, str]
 
 #: Columns of ``alerts`` that episodes follow from.
 COLUMNS = (
-    "watch_list", "camera", "night", "band", "kind", "catalog", "object_id", "ra_deg", "dec_deg", "difference",
-    "difference_err",
+    "watch_list", "camera", "night", "band", "kind", "star", "catalog", "object_id", "ra_deg", "dec_deg",
+    "separation_arcsec", "mag", "difference", "difference_err",
 )  # fmt: skip
 _STAR = ("catalog", "object_id", "band")
+#: Columns of an alert that those which follow it share: who watches what.
+NAMED_BY = ("watch_list", "star", "separation_arcsec", *_STAR, "ra_deg", "dec_deg")
 #: The end of an episode that goes on.
 _NEVER = 99_999_999
 
@@ -46,11 +50,15 @@ class Episodes:
         Catalog, identifier and band, the first night of an episode, and the night in which it had ended.
     places : dict
         Right ascension and declination of each star that has an episode, by catalog, identifier and band.
+    appeared : dict
+        The alerts of what appeared, or is there again, and has had no other alert since, by watch list, identifier and
+        band. The catalog does not count: what no catalog has may have become a target.
     """
 
     going_on: dict[Key, Row] = field(default_factory=dict)
     nights: list[tuple[str, int, str, int, int]] = field(default_factory=list)
     places: dict[tuple[str, int, str], tuple[float, float]] = field(default_factory=dict)
+    appeared: dict[tuple[str, int, str], Row] = field(default_factory=dict)
 
     @classmethod
     def of(cls, alerts: Iterable[Row], before: int) -> Episodes:
@@ -67,6 +75,10 @@ class Episodes:
         earlier = [row for row in alerts if row["night"] < before]
         for row in sorted(earlier, key=lambda row: row["night"]):
             key = key_of(row)
+            object_key = row["watch_list"], row["object_id"], row["band"]
+            made.appeared.pop(object_key, None)
+            if row["kind"] == APPEARED or (row["kind"], row["catalog"]) == (RETURNED, DETECTIONS):
+                made.appeared[object_key] = row
             if row["kind"] in (BRIGHTER, FAINTER, VANISHED):
                 first.setdefault(key, row["night"])
                 made.places[key[1:]] = row["ra_deg"], row["dec_deg"]

@@ -37,6 +37,8 @@ _LEAST_SNR = 5.0
 _SAME_ARCSEC, _FINEST = 5.0, 14
 #: Columns in both forms of a star of a night; those of forced photometry have other names.
 KEY = ("catalog", "object_id", "band")
+#: The catalog of targets that no catalog has.
+TARGETS = "detections"
 _PLACE = ("_healpix_29", "ra_deg", "dec_deg")
 
 
@@ -258,7 +260,7 @@ def _named(rows: pa.Table, source: Source) -> pa.Table:
     if source is DETECTED:
         return rows
     rows = rows.append_column("object_id", pc.coalesce(rows["ref_id"], rows["star_id"]))
-    rows = rows.append_column("catalog", pc.fill_null(rows["origin"], "detections"))
+    rows = rows.append_column("catalog", pc.fill_null(rows["origin"], TARGETS))
     return rows.drop_columns(["origin", "ref_id", "star_id"])
 
 

@@ -97,6 +97,19 @@ def test_the_past_has_no_nights_of_episodes(kinds: list[str], order: Any) -> Non
     ]
 
 
+@pytest.mark.parametrize("kind", ["brighter", "fainter", "vanished"])
+@pytest.mark.parametrize("catalog", ["sources", "detections"])
+def test_what_appeared_is_waited_for_until_it_has_another_alert(kind: str, catalog: str) -> None:
+    first = alert(20240401, "appeared", catalog="sources")
+    for other in ({"band": "B"}, {"object_id": 8}, {"watch_list": "yours"}, {"night": 20240403}):
+        rows = [first, alert(20240402, kind, 1.0, catalog=catalog) | other]
+        assert first in Episodes.of(rows, 20240403).appeared.values()
+    gone = [first, alert(20240402, kind, 1.0, catalog=catalog)]
+    assert Episodes.of(gone, 20240403).appeared == {}
+    again = alert(20240403, "returned", catalog="sources")
+    assert list(Episodes.of([*gone, again], 20240404).appeared.values()) == [again]
+
+
 @given(
     spans=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), max_size=4),
     most=st.integers(1, 20),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -13,7 +15,11 @@ from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.maintenance.forget_frames import find, forget
 from skylake.flow.staleness import Why
-from skylake.flow.watching.night_tables import MOST_NIGHTS
+from skylake.flow.watching.episodes import Episodes
+from skylake.flow.watching.make_alerts import plan_alerts
+from skylake.flow.watching.night_frames import NightDetections, NightFrames
+from skylake.flow.watching.night_tables import DETECTED, MOST_NIGHTS, tonight
+from skylake.flow.watching.vanished_stars import vanished_since
 from skylake.lake import Commit, stage_part
 from skylake.lake.storage.watch_lists import remove_watch_list
 from skylake.report.page import _render
@@ -72,6 +78,57 @@ def test_what_appeared_is_no_news_in_the_next_night(sky: Sky) -> None:
         sky.night(night, Change(new=((*NEW, 12.5),)))
     sky.aggregate()
     assert [row["night"] for row in sky.alerts()] == [LAST]
+
+
+def test_what_appeared_rings_again_when_it_vanishes_and_returns_under_the_identifier_of_its_object(
+    sky: Sky,
+) -> None:
+    sky.watch(NEW, name="mine")
+    sky.watch(moc=SkyRegion.of_cone(*CENTRE, 1.0).moc_text, name="all")
+    # A nova of some nights, which fades below the limit, and comes again, fainter.
+    course = [12.0, 12.5, None, 12.3, None]
+    for step, mag in enumerate(course):
+        sky.night(LAST + step, Change(new=() if mag is None else ((*NEW, mag),)))
+    sky.aggregate("clusters", "objects", *MADE_BEFORE, "alerts")
+    rung = {(row["watch_list"], row["night"] - LAST): row for row in sky.alerts()}
+    assert {key: row["kind"] for key, row in rung.items()} == {
+        (name, step): kind
+        for name in ("mine", "all")
+        for step, kind in ((0, "appeared"), (2, "vanished"), (3, "returned"), (4, "vanished"))
+    }
+    objects = sky.lake.snapshot().read("objects").to_pylist()
+    (seen,) = (row for row in objects if row["ref_id"] is None)
+    assert {row["object_id"] for row in rung.values()} == {seen["object_id"]}
+    gone, again = rung["mine", 2], rung["mine", 3]
+    assert (gone["star"], gone["catalog"], gone["mag"], gone["past_scatter"]) == (
+        str(NEW),
+        "sources",
+        None,
+        None,
+    )
+    assert gone["past_mag"] == pytest.approx(12.0, abs=0.01) and gone["mag_limit"] == pytest.approx(14.75)
+    assert again["mag"] == pytest.approx(12.3, abs=0.01) and again["past_mag"] is None
+    # Forced photometry knows better, as soon as it measures the object as a target.
+    (night,) = (one.night for one in plan_alerts(sky.lake) if one.night.night == LAST + 2)
+    night = replace(night, episodes=Episodes.of(sky.alerts(), night.night))
+    given = night, NightFrames.read(night), NightDetections.read(night)
+    stars = tonight(night.snapshot, DETECTED, night.part)
+    assert len(vanished_since(*given, stars, ())) == 2
+    assert vanished_since(*given, stars, [("detections", seen["object_id"], "V")]) == []
+
+
+def test_a_star_of_the_catalog_that_is_seen_for_some_nights_only_vanishes(sky: Sky) -> None:
+    for night in NIGHTS:
+        sky.night(night, Change(gone=(30,)))
+    sky.night(LAST, Change(stars={30: -2.0}))
+    for night in (LAST + 1, LAST + 2):
+        sky.night(night, Change(gone=(30,)))
+    sky.watch(30)
+    sky.aggregate()
+    assert [(row["night"], row["kind"], row["object_id"]) for row in sky.alerts()] == [
+        (LAST, "appeared", 30),
+        (LAST + 1, "vanished", 30),
+    ]
 
 
 def test_what_is_brighter_than_all_stars_near_by_rings_when_it_appears_and_when_it_vanishes(sky: Sky) -> None:
