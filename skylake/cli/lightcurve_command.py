@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from skylake.lake import Snapshot
     from skylake.reading.curve_options import CurveOptions
+    from skylake.report.stars.star_list import ListedStar
     from skylake.sky.sky_region import SkyRegion
 
 _EXAMPLES = """\b
@@ -68,24 +69,27 @@ def lc(ctx: click.Context, /, lake: Path, as_of: str | None, **given: Any) -> No
     stars = options.stars()
     if len(stars) > 1 or options.stars_file is not None:
         ctx.exit(1 if export_stars(snapshot, stars, options) else 0)
-    export_star(snapshot, *stars[0], options)
+    export_star(snapshot, stars[0], options)
 
 
-def export_star(snapshot: Snapshot, called: str, star: str, options: LightCurveOptions) -> None:
+def export_star(snapshot: Snapshot, listed: ListedStar, options: LightCurveOptions) -> None:
     """Write the light curve of one star, and its picture."""
-    curve = _curve_of(snapshot, star, options)
+    curve, star = _curve_of(snapshot, listed, options)
     _say_what_it_is(curve, options)
     if options.plot is not None:
         _write_picture(snapshot, curve, options)
     if options.out is not None or options.plot is None:
-        _write(snapshot, curve, called, options, _file_of(star, options))
+        _write(snapshot, curve, listed.called, options, _file_of(star, options))
 
 
-def _curve_of(snapshot: Snapshot, star: str, options: LightCurveOptions) -> dict[str, Any]:
-    from skylake.report.stars.star_curves import star_curve
+def _curve_of(
+    snapshot: Snapshot, listed: ListedStar, options: LightCurveOptions
+) -> tuple[dict[str, Any], str]:
+    """Return the light curve of a star, and by what it was found."""
+    from skylake.report.stars.star_curves import listed_curve
 
-    curve = options.point_choice(snapshot).chosen(star_curve(snapshot, star, options.curve_choice))
-    return _detrended(snapshot, curve, options)
+    curve, star = listed_curve(snapshot, listed, options.curve_choice)
+    return _detrended(snapshot, options.point_choice(snapshot).chosen(curve), options), star
 
 
 def _detrended(snapshot: Snapshot, curve: dict[str, Any], options: LightCurveOptions) -> dict[str, Any]:
@@ -234,33 +238,38 @@ def _file_of(star: str, options: LightCurveOptions) -> Path | None:
     return options.out / f"{plain}.{SUFFIXES.get(form, form)}"
 
 
-def export_stars(snapshot: Snapshot, stars: list[tuple[str, str]], options: LightCurveOptions) -> int:
+def export_stars(snapshot: Snapshot, stars: list[ListedStar], options: LightCurveOptions) -> int:
     """Write the light curves of several stars, and return how many are not there."""
     import pyarrow as pa
 
     from skylake.cli.output import write_table
     from skylake.errors import LakeError, UsageError
-    from skylake.report.stars.which_star import doubt_about_star, found_at_position
+    from skylake.report.stars.which_star import doubt_about_star, found_at_position, unknown_identifiers
 
     if options.plot is not None:
         raise UsageError("--plot draws one star; name one")
     one_each = options.out is not None and options.out.is_dir()
     if options.form in DATABASES and not one_each:
         raise UsageError(f"--format {options.form} is a file for each star; name a folder, as in -o curves/")
-    missing, tables = 0, []
-    for called, star in stars:
+    missing, by_place, tables = 0, 0, []
+    for listed in stars:
         try:
-            curve = _curve_of(snapshot, star, options)
+            curve, star = _curve_of(snapshot, listed, options)
         except LakeError as error:
             show.complain(str(error))
             missing += 1
             continue
+        by_place += star != (listed.object_id or star)
         if one_each:
-            _write(snapshot, curve, called, options, _file_of(star, options))
+            _write(snapshot, curve, listed.called, options, _file_of(star, options))
         else:
             tables.append(_with_star(_table(snapshot, curve, options), curve, star))
         if doubt := doubt_about_star(curve):
             show.complain(f"{found_at_position(curve)}; {doubt}")
+    if by_place:
+        show.complain(
+            unknown_identifiers(by_place, sum(bool(one.object_id) for one in stars), options.radius)
+        )
     if tables:
         write_table(pa.concat_tables(tables, promote_options="permissive"), options.out, options.form)
     elif not one_each:
@@ -319,11 +328,13 @@ def _star_by_star(
 ) -> Iterator[pa.Table]:
     """Yield the points of stars as they are wanted; at the end say how many stars have none, and why the first."""
     from skylake.errors import LakeError
+    from skylake.report.stars.star_list import ListedStar
 
     lacking: list[str] = []
     for catalog, star in stars:
+        name = f"{catalog}:{star}"
         try:
-            curve = _curve_of(snapshot, f"{catalog}:{star}", options)
+            curve, _ = _curve_of(snapshot, ListedStar(name, name), options)
         except LakeError as error:
             lacking.append(str(error))
         else:

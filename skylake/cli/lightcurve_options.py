@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from skylake.lake import Snapshot
     from skylake.report.stars.chosen_points import PointChoice
     from skylake.report.stars.star_curves import CurveChoice
+    from skylake.report.stars.star_list import ListedStar
     from skylake.sky.sky_region import SkyRegion
 
 #: As ``skylake.report.curve_fluxes.FLUX_CHOICES``, which takes time to import.
@@ -161,8 +162,8 @@ class LightCurveOptions:
             start.mjd, end.mjd, frames, self.band, self.width, self.period, self.epoch, nights, self.camera
         )
 
-    def stars(self) -> list[tuple[str, str]]:
-        """Return what stars are called, and by what each is found: as it was written, or its position in a file.
+    def stars(self) -> list[ListedStar]:
+        """Return the stars that are named.
 
         Raises
         ------
@@ -170,7 +171,7 @@ class LightCurveOptions:
             If none is named, or one in two ways, or several should have one name.
         """
         from skylake.errors import UsageError
-        from skylake.report.stars.star_list import read_named_stars, stars_of_words
+        from skylake.report.stars.star_list import ListedStar, read_named_stars, stars_of_words
 
         by_place = self.ra is not None and self.dec is not None
         half = (self.ra is None) != (self.dec is None)
@@ -183,17 +184,17 @@ class LightCurveOptions:
         if self.stars_file is not None:
             found = read_named_stars(self.stars_file)
         elif self.object_id is not None:
-            found = [(self.object_id, self.object_id)]
+            found = [ListedStar(self.object_id, self.object_id)]
         else:
             words = [f"{self.ra!r} {self.dec!r}"] if by_place else stars_of_words(self.words)
-            found = [(word, word) for word in words]
+            found = [ListedStar(word, word) for word in words]
         if self.name is None:
             return found
         if len(found) > 1:
             raise UsageError(
                 "--name is that of one star; name several in a column name of the file of --stars"
             )
-        return [(self.name, star) for _, star in found]
+        return [replace(one, called=self.name) for one in found]
 
     def region(self) -> SkyRegion:
         """Return the part of the sky whose stars are wanted."""
@@ -225,7 +226,8 @@ _STARS = [
         "stars_file",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         metavar="FILE",
-        help="Many stars: a text with one on each line, or a table with columns object_id or name, or ra and dec.",
+        help="Many stars: a text with one on each line, or a table with columns object_id or name, or ra and dec. "
+        "With both, an object_id counts where the lake has that star within --radius of the position.",
         shell_complete=completion.files,
     ),
     click.option(

@@ -93,7 +93,8 @@ def add(
     """Watch the stars of FILE, or all in a coverage map, as the list NAME.
 
     FILE has positions, identifiers or names of stars, as CSV, ECSV, FITS, VOTable, Parquet, or as a text with a star
-    on each line. Names are those of the catalogs of the lake.
+    on each line. Names are those of the catalogs of the lake. Of a table with object_id, ra and dec, the star of that
+    identifier is watched where the lake has it within --radius of the position.
     """
     from skylake.lake.storage.watch_lists import WatchList, add_watch_list
     from skylake.settings import set_user_delivery
@@ -106,7 +107,7 @@ def add(
     delivery = _delivery(command, webhook)
     made = WatchList(
         name,
-        () if file is None else tuple(_places(snapshot, file)),
+        () if file is None else tuple(_places(snapshot, file, radius)),
         "" if moc is None else SkyRegion.of_moc(moc).moc_text,
         _newest_night(snapshot) if first is None else first,
         radius,
@@ -212,27 +213,33 @@ def _delivery(command: str | None, webhook: str | None) -> Any:
     return Delivery(command or "", webhook or "") if command or webhook else None
 
 
-def _places(snapshot: Snapshot, file: Path) -> list[WatchedPlace]:
-    """Return the stars of a file with their positions."""
+def _places(snapshot: Snapshot, file: Path, radius: float) -> list[WatchedPlace]:
+    """Return the stars of a file with their positions; of one that the lake knows by its identifier, where that is."""
     from skylake.core.sky_positions import position_of
     from skylake.errors import UnknownName, UsageError
     from skylake.lake.storage.watch_lists import WatchedPlace
+    from skylake.report.stars.star_curves import known_star
     from skylake.report.stars.star_list import read_named_stars
     from skylake.report.stars.star_names import places_in_catalogs
+    from skylake.report.stars.which_star import unknown_identifiers
 
-    stars = list(dict.fromkeys((name.strip(), star.strip()) for name, star in read_named_stars(file)))
+    stars = list(dict.fromkeys(read_named_stars(file)))
     if not stars:
         raise UsageError(f"{file}: the file names no star; write one on each line")
-    places = {star: position_of(star) for _, star in stars}
-    named = places_in_catalogs(snapshot, [star for star, place in places.items() if place is None])
-    unknown = [star for star, place in places.items() if place is None and star not in named]
+    known = {one: known_star(snapshot, one, radius) for one in stars if one.object_id}
+    if by_place := sum(star is None for star in known.values()):
+        show.complain(unknown_identifiers(by_place, len(known), radius))
+    places = {one: position_of(one.star) for one in stars}
+    places |= {one: (star.ra_deg, star.dec_deg) for one, star in known.items() if star is not None}
+    named = places_in_catalogs(snapshot, [one.star for one, place in places.items() if place is None])
+    unknown = [one.star for one, place in places.items() if place is None and one.star not in named]
     if unknown:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         raise UnknownName(
             f"{file}: no catalog of the lake has {unknown[0]}{more}; name stars by position, or import a catalog that "
             "has them"
         )
-    return [WatchedPlace(name, *(places[star] or named[star][0])) for name, star in stars]
+    return [WatchedPlace(one.called, *(places[one] or named[one.star][0])) for one in stars]
 
 
 def _newest_night(snapshot: Snapshot) -> int:

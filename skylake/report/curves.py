@@ -170,12 +170,16 @@ def curve_named(
     require_curves(snapshot, measured)
     catalog, _, name = star.rpartition(":")
     for some, own in [(catalog, name)] * bool(catalog) + [(None, star)]:
-        number = int(own) if re.fullmatch(r"-?[0-9]{1,19}", own) else text_id(own)
         try:
-            return curve_of_object(snapshot, number, some, measured, flux, version)
+            return curve_of_object(snapshot, number_of(own), some, measured, flux, version)
         except (NoCurve, OverflowError):
             continue
     raise NoCurve(_no_curve_of(snapshot, star))
+
+
+def number_of(identifier: str) -> int:
+    """Return the number by which the lake knows a star, given that or its name in the catalog."""
+    return int(identifier) if re.fullmatch(r"-?[0-9]{1,19}", identifier) else text_id(identifier)
 
 
 def require_curves(snapshot: Snapshot, measured: Measured | None = None) -> None:

@@ -87,8 +87,15 @@ def partial(given: Given) -> pa.Table:
 
 def finish(rows: pa.Table) -> pa.Table:
     """Return light curves with median and robust scatter of their clean magnitudes."""
+    return with_medians(rows)
+
+
+def with_medians(rows: pa.Table, frames: pa.Array | None = None) -> pa.Table:
+    """Return light curves with median and robust scatter of their clean magnitudes, of some frames or of all."""
     mag, flags = nested_values(rows, "lightcurve", _READ_BY_FINISH["lightcurve"])
     clean = np.isfinite(mag) & ((flags.astype(np.int64) & int(SPOILED)) == 0)
+    if frames is not None:
+        clean &= is_on_frames(rows, frames)
     mag, number = mag[clean], curve_numbers(rows)[clean]
     starts = starts_of(number, rows.num_rows)
     median = group_medians(mag, starts)
@@ -97,6 +104,12 @@ def finish(rows: pa.Table) -> pa.Table:
     return with_columns(
         rows, {"mag_median": median, "mag_scatter": np.where(many, MAD_TO_SIGMA * deviation, np.nan)}
     )
+
+
+def is_on_frames(rows: pa.Table, frames: pa.Array) -> npt.NDArray[np.bool_]:
+    """Return whether each point of light curves, curve after curve, is of one of some frames, by their identifiers."""
+    of_point = pc.struct_field(rows["lightcurve"].combine_chunks(), "frame_id").flatten()
+    return np.asarray(pc.is_in(of_point, frames).to_numpy(zero_copy_only=False), bool)
 
 
 def nested_values(rows: pa.Table, column: str, names: Sequence[str]) -> list[Floats]:

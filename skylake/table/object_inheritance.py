@@ -32,7 +32,8 @@ def with_earlier_identifiers(
     made : pyarrow.Table
         Rows of ``objects``, made from all nights.
     earlier : pyarrow.Table
-        :data:`COLUMNS` of the rows that they replace; only those that counted hand their identifiers on.
+        :data:`COLUMNS` of the rows that they replace; only those that counted hand their identifiers on. Neither
+        table need have an order.
     targets : pyarrow.Table
         ``star_id`` of the list in force: an object that has one of these keeps it.
     link_arcsec : float
@@ -43,6 +44,7 @@ def with_earlier_identifiers(
     pyarrow.Table
         The rows of `made` in the order of their identifiers, each of which is there once.
     """
+    made, earlier = made.sort_by("object_id"), earlier.sort_by("object_id")
     ids = np.asarray(made["object_id"], np.int64)
     of_targets = np.asarray(targets["star_id"], np.int64)
     is_free = ~np.isin(ids, of_targets) & np.asarray(pc.not_equal(made["status"], JOINED))
@@ -70,24 +72,28 @@ def with_earlier_identifiers(
 
 
 def _same(made: pa.Table, earlier: pa.Table, link_arcsec: float) -> tuple[Integers, Integers]:
-    """Return which objects are which earlier ones, one to one."""
-    star = (
-        pc.index_in(_star(made), _star(earlier)) if earlier.num_rows else pa.nulls(made.num_rows, pa.int32())
-    )
-    has_star = np.asarray(made["ref_id"].is_valid())
-    of_star = np.where(has_star, star.fill_null(-1).to_numpy(), -1)
-    new = np.flatnonzero(of_star >= 0)
-    old = of_star[new]
+    """Return which objects are which earlier ones, one to one: by their star, and what is left by place.
+
+    Stars of another catalog, or an object that has lost its star, say nothing against the place.
+    """
+    new, old = _of_one_star(made, earlier)
     left = np.setdiff1d(np.arange(made.num_rows), new)
-    # Of two objects at a place the one with a star is that star.
     rest = np.setdiff1d(np.arange(earlier.num_rows), old)
-    rest = rest[~np.asarray(earlier["ref_id"].is_valid())[rest]]
     here, there = (
         unit_vectors(rows["ra_deg"].to_numpy()[which], rows["dec_deg"].to_numpy()[which])
         for rows, which in ((made, left), (earlier, rest))
     )
     mine, theirs = nearest_pairs(here, there, chord(link_arcsec))
     return np.append(new, left[mine]), np.append(old, rest[theirs])
+
+
+def _of_one_star(made: pa.Table, earlier: pa.Table) -> tuple[Integers, Integers]:
+    """Return which objects have the star of which earlier ones, one to one: of several the first."""
+    star = pc.index_in(_star(made), _star(earlier)).fill_null(-1).to_numpy()
+    of_star = np.where(np.asarray(made["ref_id"].is_valid()), star, -1)
+    new = np.flatnonzero(of_star >= 0)
+    old, first = np.unique(of_star[new], return_index=True)
+    return new[first], old
 
 
 def _star(rows: pa.Table) -> pa.Array:

@@ -150,6 +150,38 @@ def test_many_stars_are_one_table_or_a_file_each(
     assert made == {f"{row.object_id}.fits": row.n_points for row in both.itertuples()}
 
 
+def test_the_identifier_of_a_table_tells_which_star_near_its_position_is_meant(
+    lake: Path, tmp_path: Path, well: Run
+) -> None:
+    snapshot = Lake(lake).snapshot()
+    curves = snapshot.merged("lightcurves", ["object_id", "ra_deg", "dec_deg"]).to_pandas()
+    mine, far = curves.iloc[0], curves.iloc[-1]
+    away = np.hypot(
+        (curves.ra_deg - mine.ra_deg) * np.cos(np.radians(mine.dec_deg)), curves.dec_deg - mine.dec_deg
+    )
+    assert 3600.0 * away.iloc[-1] > 60.0
+    beside = curves.iloc[away.argsort().iloc[1]]
+    reach = 3600.0 * away[beside.name] + 1.0
+    objects = snapshot.read("objects", ["object_id", "ref_id"]).to_pandas().set_index("ref_id").object_id
+    # As the light curves and as the objects call it, at the place of its neighbour; of another system; elsewhere.
+    numbers = [int(mine.object_id), int(objects[mine.object_id]), 5, int(mine.object_id)]
+    places = [beside, beside, beside, far]
+    rows = [f"{number},{place.ra_deg},{place.dec_deg}" for number, place in zip(numbers, places, strict=True)]
+    (tmp_path / "stars.csv").write_text("\n".join(["object_id,ra_deg,dec_deg", *rows]))
+    answer = well(
+        "lc", lake, "--stars", tmp_path / "stars.csv", "--radius", reach, "--measured", "detected",
+        "-o", tmp_path / "all.parquet",
+    )  # fmt: skip
+    found = pq.read_table(tmp_path / "all.parquet").to_pandas().drop_duplicates(["star", "object_id"])
+    asked = [*map(str, numbers[:2]), f"{beside.ra_deg} {beside.dec_deg}", f"{far.ra_deg} {far.dec_deg}"]
+    wanted = [mine.object_id, mine.object_id, beside.object_id, far.object_id]
+    assert list(zip(found.star, found.object_id, strict=True)) == list(zip(asked, wanted, strict=True))
+    assert (
+        f"2 of 4 identifiers in the column object_id name no star of the lake within {reach:g} arcsec"
+        in answer.err
+    )
+
+
 @pytest.mark.parametrize("suffix", ["csv", "ecsv", "fits", "vot", "parquet"])
 def test_formats_have_the_same_points_with_units(
     suffix: str, lake: Path, sky: Path, tmp_path: Path, well: Run

@@ -17,6 +17,7 @@ from watching_sky import sky as watched
 from skylake.cli.nightly_command import STAGES, NightlyOptions, NightlyOutcome, NightlyRun
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.execution.run_progress import Silent
+from skylake.lake.storage.watch_lists import read_watch_list
 from skylake.settings import Delivery, set_user_delivery, user_file
 from skylake.sky.sky_region import SkyRegion
 
@@ -35,6 +36,21 @@ def stars(watched: Sky, folder: Path) -> Path:
     path = folder / "stars.csv"
     path.write_text(f"name,ra,dec\nNova,{watched.ra[3]:.6f},{watched.dec[3]:.6f}\n")
     return path
+
+
+def test_a_star_of_a_table_is_watched_where_the_lake_has_its_identifier(
+    watched: Sky, tmp_path: Path, well: Run
+) -> None:
+    file, ra, dec = tmp_path / "stars.csv", watched.ra, watched.dec
+    off = 8.0 / 3600.0
+    rows = [(20, ra[20], dec[20] + off), (20, ra[21], dec[21] + off), (12345, ra[3], dec[3] + off)]
+    lines = [",".join(map(str, row)) for row in rows]
+    file.write_text("\n".join(["object_id,ra,dec", *lines]))
+    added = well("watch", "add", watched.lake.root, "mine", file, "--radius", 10)
+    assert "2 of 3 identifiers in the column object_id name no star of the lake within 10 arcsec" in added.err
+    places = [(one.ra_deg, one.dec_deg) for one in read_watch_list(watched.lake.layout, "mine").places]
+    expected = [(ra[20], dec[20]), *(row[1:] for row in rows[1:])]
+    assert places == [pytest.approx(one, abs=1e-6) for one in expected]
 
 
 def test_an_observer_hears_once_of_what_has_changed(

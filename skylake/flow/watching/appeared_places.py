@@ -16,6 +16,7 @@ from skylake.core.bands import mag_column
 from skylake.core.flags import UNCLEAN
 from skylake.core.sphere import chord, healpix_index, ra_dec, unit_vectors
 from skylake.flow.watching.changed_stars import Judged, Row, WatchedNight, described, past_of, star_of
+from skylake.flow.watching.episodes import NAMED_BY
 from skylake.flow.watching.night_frames import NightDetections, NightFrames
 from skylake.flow.watching.night_tables import (
     DETECTED,
@@ -28,8 +29,9 @@ from skylake.flow.watching.night_tables import (
 from skylake.flow.watching.watched_stars import Watched, comparison_stars, watched_among
 from skylake.sky.lake_catalogs import ReferenceCatalog
 from skylake.sky.pixels import ranges_around
-from skylake.table.alerts import APPEARED
+from skylake.table.alerts import APPEARED, RETURNED, VANISHED
 from skylake.table.night_medians import NightMedians, night_medians
+from skylake.table.object_status import JOINED
 from skylake.table.targets import link_detections
 
 Floats = npt.NDArray[np.float64]
@@ -83,6 +85,8 @@ def appeared(
 ) -> list[Row]:
     """Return the alerts of places where no star of the catalog is, and nothing was in earlier nights that show them.
 
+    Those of what had appeared, vanished, and is there again are among them.
+
     Parameters
     ----------
     night : WatchedNight
@@ -96,6 +100,7 @@ def appeared(
     if not len(frames):
         return []
     places = _new_places(night, frames, detections)
+    returned = _returned(night, frames, places)
     places = places.take(_without_star(places, frames, catalog))
     n_nights, n_compared = _shown_before(night, stars, places)
     enough = (n_nights >= _LEAST_NIGHTS) & (n_compared >= _LEAST_COMPARISON)
@@ -105,7 +110,8 @@ def appeared(
     chosen = np.flatnonzero(~_seen_before(night, places.vectors, _SAME_WIDTHS * frames.fwhm_arcsec))
     places, n_nights, n_compared = places.take(chosen), n_nights[chosen], n_compared[chosen]
     watched = watched_among(night.lists, places.ra_deg, places.dec_deg, _SAME_WIDTHS * frames.scale_arcsec)
-    return [_row(one, places, n_nights, n_compared) for one in watched]
+    identifiers = _identifiers(night, places, _link_arcsec(frames))
+    return returned + [_row(one, places, int(identifiers[one.row]), n_nights, n_compared) for one in watched]
 
 
 def appeared_stars(night: WatchedNight, judged: Judged, frames: NightFrames) -> list[Row]:
@@ -135,31 +141,80 @@ def appeared_stars(night: WatchedNight, judged: Judged, frames: NightFrames) -> 
     return found
 
 
-def _row(one: Watched, places: _NewPlaces, n_nights: Floats, n_compared: Places) -> Row:
-    i, medians = one.row, places.medians
+def _identifiers(night: WatchedNight, places: _NewPlaces, link_arcsec: float) -> npt.NDArray[np.int64]:
+    """Return the identifiers of new places: that of the object there, which a target keeps, else the HEALPix index."""
+    from scipy.spatial import cKDTree
+
+    found = np.asarray(healpix_index(places.ra_deg, places.dec_deg), np.int64)
+    if not len(places):
+        return found
+    columns = ("camera", "object_id", "status", "ref_id", "ra_deg", "dec_deg")
+    ranges = ranges_around(places.ra_deg, places.dec_deg, link_arcsec, _FINEST)
+    rows = rows_in_ranges(night.snapshot, "objects", ranges, columns)
+    mine = pc.and_(pc.equal(rows["camera"], night.camera), pc.is_null(rows["ref_id"]))
+    rows = rows.filter(pc.and_(mine, pc.not_equal(rows["status"], JOINED))).sort_by("object_id")
+    if rows.num_rows:
+        tree = cKDTree(unit_vectors(rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy()))
+        distance, nearest = tree.query(places.vectors, distance_upper_bound=chord(link_arcsec))
+        near = np.isfinite(distance)
+        found[near] = rows["object_id"].to_numpy()[nearest[near]]
+    return found
+
+
+def _row(one: Watched, places: _NewPlaces, identifier: int, n_nights: Floats, n_compared: Places) -> Row:
+    i = one.row
     ra, dec = places.ra_deg[i], places.dec_deg[i]
     named = pa.table(
         {
             "catalog": [DETECTIONS],
-            "object_id": healpix_index([ra], [dec]),
+            "object_id": [identifier],
             "band": [places.band[i]],
             "ra_deg": [ra],
             "dec_deg": [dec],
         }
     )
     return star_of(named, Watched(one.listed, 0, one.place, one.separation_arcsec)) | {
+        **_measured(places, i),
         "kind": APPEARED,
+        "n_past_nights": int(n_nights[i]),
+        "n_comparison": int(n_compared[i]),
+    }
+
+
+def _measured(places: _NewPlaces, i: int) -> Row:
+    medians = places.medians
+    return {
         "measured": "detected",
         "mag": medians.mag[i],
         "mag_random_err": medians.err[i],
-        "n_past_nights": int(n_nights[i]),
-        "n_comparison": int(n_compared[i]),
         "n_points": medians.n_points[i],
         "n_good": medians.n_good[i],
         "flags": medians.flags[i],
         "mjd_mid": medians.mjd_mid[i],
         "frame_id": medians.frame_id[i],
     }
+
+
+def _returned(night: WatchedNight, frames: NightFrames, places: _NewPlaces) -> list[Row]:
+    """Return the alerts of places where something had appeared that vanished, and is there again."""
+    watching = {one.name for one in night.lists}
+    good = (places.medians.n_good >= LEAST_GOOD) & np.isfinite(places.medians.mag)
+    found = []
+    for last in night.episodes.going_on.values():
+        if (last["kind"], last["catalog"]) != (VANISHED, DETECTIONS) or last["watch_list"] not in watching:
+            continue
+        away = np.linalg.norm(places.vectors - unit_vectors([last["ra_deg"]], [last["dec_deg"]]), axis=1)
+        near = good & (away <= chord(_SAME_WIDTHS * frames.fwhm_arcsec)) & (places.band == last["band"])
+        if near.any():
+            i = int(np.argmin(np.where(near, away, np.inf)))
+            row = {name: last[name] for name in NAMED_BY} | _measured(places, i)
+            found.append(row | {"kind": RETURNED, "n_past_nights": 0, "n_comparison": 0})
+    return found
+
+
+def _link_arcsec(frames: NightFrames) -> float:
+    """Return how far apart two detections of one place may be."""
+    return max(_LINK_WIDTHS * frames.fwhm_arcsec, frames.scale_arcsec)
 
 
 def _new_places(night: WatchedNight, frames: NightFrames, detections: NightDetections) -> _NewPlaces:
@@ -175,7 +230,7 @@ def _new_places(night: WatchedNight, frames: NightFrames, detections: NightDetec
     rows, ra, dec = rows.take(pa.array(near)), ra[near], dec[near]
     if not len(near):
         return _places(rows, np.zeros(0, np.int64), 0, frames)
-    link = max(_LINK_WIDTHS * frames.fwhm_arcsec, frames.scale_arcsec)
+    link = _link_arcsec(frames)
     band = frames.band[np.searchsorted(frames.frames["frame_id"].to_numpy(), rows["frame_id"].to_numpy())]
     # Each band of a place is a group.
     _, code = np.unique(band.astype(str), return_inverse=True)

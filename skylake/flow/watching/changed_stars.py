@@ -102,7 +102,7 @@ def judge(night: WatchedNight, source: Source) -> Judged:
     watched = nearest_of_each(watched, stars.star) if watched else []
     rows = np.unique(np.array([one.row for one in watched], np.intp))
     medians = _medians(night, source, stars, rows)
-    own_nights = night.episodes.without(_nights_of(night, source, stars, rows))
+    own_nights = _nights_of(night, source, stars, rows, night.episodes)
     # A star in outburst is compared with stars that are as bright as it was.
     usual = np.asarray(group_medians(*_mags(past_of(own_nights, stars.rows.take(pa.array(rows))))))
     usual = np.where(np.isfinite(usual), usual, medians.mag)
@@ -210,10 +210,12 @@ def _with_row(rows: pa.Table, stars: pa.Table) -> pa.Table:
     return rows.join(keys, list(KEY), join_type="inner").sort_by("row")
 
 
-def _nights_of(night: WatchedNight, source: Source, stars: NightStars, rows: Places) -> pa.Table:
-    """Return the earlier nights of what lies at the places of some stars."""
+def _nights_of(
+    night: WatchedNight, source: Source, stars: NightStars, rows: Places, episodes: Episodes | None = None
+) -> pa.Table:
+    """Return the earlier nights of what lies at the places of some stars, without those of episodes."""
     ranges = ranges_of(np.unique(stars.index[rows]))
-    return past_nights(night.snapshot, source, ranges, night.camera, night.night)
+    return past_nights(night.snapshot, source, ranges, night.camera, night.night, episodes)
 
 
 def _mags(past: PastNights) -> tuple[Floats, Places]:

@@ -31,7 +31,7 @@ from skylake.flow.watching.changed_stars import Row, WatchedNight, changed, judg
 from skylake.flow.watching.episodes import COLUMNS, Episodes
 from skylake.flow.watching.night_frames import NightDetections, NightFrames
 from skylake.flow.watching.night_tables import DETECTED, FORCED, LEAST_GOOD
-from skylake.flow.watching.vanished_stars import vanished_by_force, vanished_from_frames
+from skylake.flow.watching.vanished_stars import vanished_by_force, vanished_from_frames, vanished_since
 from skylake.flow.zeropoints.calibration_in_force import CalibrationInForce, calibration_in_force
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
 from skylake.lake.storage.watch_lists import watch_list_names, watch_lists
@@ -213,7 +213,10 @@ def judge_night(night: WatchedNight, catalog: Path | None) -> list[Row]:
         for i, row in enumerate(forced.rows)
         if forced.medians.n_good[i] >= LEAST_GOOD and np.isfinite(forced.changes.past_mag[i])
     }
-    found += vanished_from_frames(night, frames, detections, detected.stars, by_force)
+    of_night = night, frames, detections, detected.stars, by_force
+    found += vanished_from_frames(*of_night)
+    known = names_of(found)
+    found += [row for row in vanished_since(*of_night) if not names_of([row]) & known]
     found += appeared_stars(night, detected, frames)
     reference = None if catalog is None else ReferenceCatalog.open(catalog)
     return found + appeared(night, frames, detections, detected.stars, reference)

@@ -16,11 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.core.sphere import IntArray, unit_vectors
+from skylake.flow.watching.episodes import Episodes
 from skylake.lake import Part, Snapshot
 from skylake.lake.storage.damaged_files import damaged, reading
 from skylake.lake.storage.slices import read_files
 from skylake.schema import arrow_schema, load
 from skylake.sky.cone import WrongCount, read_ranges, touched_pixels
+from skylake.sky.pixels import ranges_around
 
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
@@ -31,8 +33,12 @@ LEAST_GOOD = 2
 MOST_NIGHTS = 200
 #: A mean of forced measurements with a smaller ratio of signal to noise is none of the past.
 _LEAST_SNR = 5.0
+#: A star whose episode reaches far back is looked for around its place of then, in cells of at most this order.
+_SAME_ARCSEC, _FINEST = 5.0, 14
 #: Columns in both forms of a star of a night; those of forced photometry have other names.
 KEY = ("catalog", "object_id", "band")
+#: The catalog of targets that no catalog has.
+TARGETS = "detections"
 _PLACE = ("_healpix_29", "ra_deg", "dec_deg")
 
 
@@ -127,7 +133,13 @@ def tonight(snapshot: Snapshot, source: Source, part: str) -> NightStars:
 
 
 def past_nights(
-    snapshot: Snapshot, source: Source, ranges: IntArray, camera: str, night: int, most: int = MOST_NIGHTS
+    snapshot: Snapshot,
+    source: Source,
+    ranges: IntArray,
+    camera: str,
+    night: int,
+    episodes: Episodes | None = None,
+    most: int = MOST_NIGHTS,
 ) -> pa.Table:
     """Return the rows of earlier nights of single stars, as :class:`NightStars` has them, those with a mean only.
 
@@ -139,15 +151,44 @@ def past_nights(
         Of the HEALPix index, as :func:`ranges_of` gives them.
     camera, night : str, int
         Whose nights, and before which.
+    episodes : Episodes or None
+        Nights of these are left out, and so many earlier ones of the star take their place.
     most : int
         So many of the last ones.
     """
-    columns = tuple(dict.fromkeys([*source.columns, "camera", "night"]))
     held = snapshot.parts(source.statistics).values()
     parts = [part for part in held if part.camera == camera and 0 < (part.night or 0) < night]
-    last = sorted({part.night or 0 for part in parts})[-most:]
-    parts = [part for part in parts if part.night in last]
-    in_time = (pc.field("camera") == camera) & pc.field("night").isin(pa.array(last, pa.int32()))
+    nights = np.unique(np.array([part.night for part in parts], np.int64))
+    rows = _means_of(snapshot, source, ranges, parts, camera, nights[-most:])
+    if episodes is None:
+        return rows
+    rows = episodes.without(rows)
+    further = episodes.further_nights(nights, most)
+    if not further:
+        return rows
+    # What has changed is rare, so these are few stars, however long ago their episodes began.
+    ra, dec = np.array([episodes.places[star] for star in further]).T
+    around = ranges_around(ra, dec, _SAME_ARCSEC, _FINEST)
+    wanted = [(*star, one) for star, some in further.items() for one in some]
+    names = (*KEY, "night")
+    chosen = pa.table(
+        {
+            name: pa.array(values, rows.schema.field(name).type)
+            for name, values in zip(names, zip(*wanted, strict=True), strict=True)
+        }
+    )
+    earlier = _means_of(snapshot, source, around, parts, camera, chosen["night"].to_numpy())
+    return pa.concat_tables([rows, earlier.join(chosen, list(names), join_type="left semi")])
+
+
+def _means_of(
+    snapshot: Snapshot, source: Source, ranges: IntArray, parts: Sequence[Part], camera: str, nights: IntArray
+) -> pa.Table:
+    """Return the rows that some nights have in ranges of the index, those with a mean."""
+    columns = tuple(dict.fromkeys([*source.columns, "camera", "night"]))
+    chosen = set(nights.tolist())
+    parts = [part for part in parts if part.night in chosen]
+    in_time = (pc.field("camera") == camera) & pc.field("night").isin(pa.array(sorted(chosen), pa.int32()))
     rows = rows_in_ranges(snapshot, source.statistics, ranges, columns, parts, in_time)
     means = _means(rows, source)
     return means.filter(pc.and_(pc.is_valid(means["mag"]), pc.is_valid(means["err"])))
@@ -219,7 +260,7 @@ def _named(rows: pa.Table, source: Source) -> pa.Table:
     if source is DETECTED:
         return rows
     rows = rows.append_column("object_id", pc.coalesce(rows["ref_id"], rows["star_id"]))
-    rows = rows.append_column("catalog", pc.fill_null(rows["origin"], "detections"))
+    rows = rows.append_column("catalog", pc.fill_null(rows["origin"], TARGETS))
     return rows.drop_columns(["origin", "ref_id", "star_id"])
 
 

@@ -1,19 +1,20 @@
-"""Stars that were well seen in earlier nights, and are fainter than the limit of all frames of a night."""
+"""What was well seen in earlier nights, and is fainter than the limit of all frames of a night."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from skylake.core.sphere import chord
+from skylake.core.sphere import chord, unit_vectors
 from skylake.curves.night_changes import LEAST_COMPARISON, LEAST_NIGHTS, PastNights
 from skylake.flow.watching.changed_stars import Judged, Row, WatchedNight, described, past_of, star_of
-from skylake.flow.watching.episodes import Episodes
+from skylake.flow.watching.episodes import NAMED_BY, Episodes
 from skylake.flow.watching.night_frames import SURELY_MAG, NightDetections, NightFrames
-from skylake.flow.watching.night_tables import DETECTED, KEY, LEAST_GOOD, NightStars, past_nights
+from skylake.flow.watching.night_tables import DETECTED, KEY, LEAST_GOOD, TARGETS, NightStars, past_nights
 from skylake.flow.watching.watched_stars import Watched, comparison_stars, nearest_of_each, watched_among
 from skylake.sky.pixels import merge_ranges
 from skylake.table.alerts import VANISHED
@@ -50,8 +51,7 @@ def vanished_from_frames(
         Catalog, identifier and band of stars that forced photometry judges.
     """
     ranges = merge_ranges(np.concatenate([one.ranges for one in night.lists]))
-    rows = past_nights(night.snapshot, DETECTED, ranges, night.camera, night.night)
-    rows = night.episodes.without(rows)
+    rows = past_nights(night.snapshot, DETECTED, ranges, night.camera, night.night, night.episodes)
     known = _each_once(rows)
     if not len(known) or not len(frames):
         return []
@@ -61,8 +61,14 @@ def vanished_from_frames(
     names = _keys(known.rows)
     watched = [one for one in watched if names[one.row] not in seen]
     past = past_of(rows, known.rows)
-    found = [(one, _vanished(one, known, past, frames, detections, stars)) for one in watched]
-    return [row for one, row in found if row is not None and night.episodes.is_news(row, one.listed)]
+    found = []
+    for one in watched:
+        expected = _expected(one, known, past)
+        unseen = None if expected is None else _unseen(expected, one.listed.by_mag, frames, detections, stars)
+        row = None if unseen is None else star_of(known.rows, one) | unseen
+        if row is not None and night.episodes.is_news(row, one.listed):
+            found.append(row)
+    return found
 
 
 def vanished_by_force(judged: Judged, episodes: Episodes) -> list[Row]:
@@ -93,48 +99,90 @@ def vanished_by_force(judged: Judged, episodes: Episodes) -> list[Row]:
     return found
 
 
-def _vanished(
-    one: Watched,
-    known: NightStars,
-    past: PastNights,
+def vanished_since(
+    night: WatchedNight,
+    frames: NightFrames,
+    detections: NightDetections,
+    stars: NightStars,
+    measured: Collection[tuple[str, int, str]],
+) -> list[Row]:
+    """Return the alerts of what appeared in an earlier night, has had no alert since, and is on no frame of this one.
+
+    The parameters are those of :func:`vanished_from_frames`.
+    """
+    if not len(frames):
+        return []
+    lists = {one.name: one for one in night.lists}
+    seen, found = {*_keys(stars.rows), *measured}, []
+    for row in night.episodes.appeared.values():
+        listed = lists.get(row["watch_list"])
+        names = {(catalog, row["object_id"], row["band"]) for catalog in (row["catalog"], TARGETS)}
+        if listed is None or row["mag"] is None or names & seen:
+            continue
+        expected = _Expected(row["ra_deg"], row["dec_deg"], row["band"], row["mag"], 0.0, 1)
+        unseen = _unseen(expected, listed.by_mag, frames, detections, stars)
+        if unseen is not None:
+            # One night has no scatter.
+            unknown = {"past_scatter": None, "difference_err": None}
+            found.append({name: row[name] for name in NAMED_BY} | unseen | unknown)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """A star that would be seen if it were as it was: its place, band, and magnitudes of earlier nights."""
+
+    ra_deg: float
+    dec_deg: float
+    band: str
+    level: float
+    scatter: float
+    n_nights: int
+
+
+def _expected(one: Watched, known: NightStars, past: PastNights) -> _Expected | None:
+    """Return what is known of a star from earlier nights; None if these are too few."""
+    mags = past.mag[past.starts[one.row] : past.starts[one.row + 1]]
+    if len(mags) < LEAST_NIGHTS:
+        return None
+    ra, dec, band = (known.rows[name][one.row].as_py() for name in ("ra_deg", "dec_deg", "band"))
+    return _Expected(ra, dec, band, float(np.median(mags)), float(np.std(mags, ddof=1)), len(mags))
+
+
+def _unseen(
+    star: _Expected,
+    by_mag: float,
     frames: NightFrames,
     detections: NightDetections,
     stars: NightStars,
 ) -> Row | None:
-    """Return the alert of a star that was not detected; None if that need not mean that it is fainter."""
-    mine = slice(past.starts[one.row], past.starts[one.row + 1])
-    mags, band = past.mag[mine], known.rows["band"][one.row].as_py()
-    if len(mags) < LEAST_NIGHTS:
-        return None
-    level, scatter = float(np.median(mags)), float(np.std(mags, ddof=1))
-    ra, dec = (known.floats(name)[one.row : one.row + 1] for name in ("ra_deg", "dec_deg"))
+    """Return what an alert says of a star that was not detected; None if that need not mean that it is fainter."""
+    band, level, scatter = star.band, star.level, star.scatter
+    ra, dec = np.array([star.ra_deg]), np.array([star.dec_deg])
     shown = frames.showing(ra, dec)[:, 0] & (frames.band == band) & np.isfinite(frames.limit)
     if shown.sum() < _LEAST_FRAMES:
         return None
     limits = frames.limit[shown]
     if level + _SURELY_SCATTER * scatter + SURELY_MAG > limits.min():
         return None
-    near = _seen_near(stars, known.vectors[one.row], level, band, int(shown.sum()))
-    if not near or _is_blend(known.vectors[one.row], detections, frames):
+    vector = unit_vectors(ra, dec)[0]
+    near = _seen_near(stars, vector, level, band, int(shown.sum()))
+    if not near or _is_blend(vector, detections, frames):
         return None
     limit = float(limits.max()) - SURELY_MAG
-    if limit - level < one.listed.by_mag:
+    if limit - level < by_mag:
         return None
     rows = np.flatnonzero(shown)
-    return (
-        star_of(known.rows, one)
-        | _against(level, scatter, len(mags), limit)
-        | {
-            "kind": VANISHED,
-            "measured": "detected",
-            "n_comparison": near,
-            "n_points": len(rows),
-            "n_good": 0,
-            "flags": 0,
-            "mjd_mid": float(np.median(frames.frames["mjd_mid"].to_numpy()[rows])),
-            "frame_id": int(frames.frames["frame_id"].to_numpy()[rows[np.argmax(limits)]]),
-        }
-    )
+    return _against(level, scatter, star.n_nights, limit) | {
+        "kind": VANISHED,
+        "measured": "detected",
+        "n_comparison": near,
+        "n_points": len(rows),
+        "n_good": 0,
+        "flags": 0,
+        "mjd_mid": float(np.median(frames.frames["mjd_mid"].to_numpy()[rows])),
+        "frame_id": int(frames.frames["frame_id"].to_numpy()[rows[np.argmax(limits)]]),
+    }
 
 
 def _against(level: float, scatter: float, n_nights: int, limit: float) -> Row:

@@ -5,12 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from skylake.core.sky_positions import position_of
+from skylake.core.sphere import separation_deg
 from skylake.lake import Snapshot
 from skylake.lake.access.curve_rows import Measured
 from skylake.report.curve_fluxes import FluxChoice
-from skylake.report.curves import NoCurve, curve_at, curve_named
+from skylake.report.curves import NoCurve, curve_at, curve_named, curve_of_object, number_of
+from skylake.report.stars.star_list import ListedStar
 from skylake.report.stars.star_names import place_by_sesame, place_in_catalogs
+from skylake.report.stars.stored_curves import CURVE_TABLES, kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +87,91 @@ def star_curve(snapshot: Snapshot, star: str, choice: CurveChoice | None = None)
         return curve_near(snapshot, *place, choice)
     except NoCurve as error:
         raise NoCurve(f"{star} is at {place[0]:.5f} {place[1]:+.5f} by {source}, but {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class KnownStar:
+    """A star that the lake knows by an identifier.
+
+    Attributes
+    ----------
+    number : int
+    catalog : str or None
+        None for an object of a camera, and for a target that no catalog has.
+    ra_deg, dec_deg : float
+        Where its light curve is: of a star of a catalog, its place there.
+    """
+
+    number: int
+    catalog: str | None
+    ra_deg: float
+    dec_deg: float
+
+
+def known_star(
+    snapshot: Snapshot, listed: ListedStar, reach_arcsec: float, measured: Measured | None = None
+) -> KnownStar | None:
+    """Return the star of a list by the identifier that it has beside its position.
+
+    The same number may be that of another star elsewhere, or of another system. So it counts only near the position.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    listed : ListedStar
+    reach_arcsec : float
+        How far from the position the star may be.
+    measured : {'forced', 'detected'} or None
+        Which light curves are looked at.
+
+    Returns
+    -------
+    KnownStar or None
+        None if the list has no identifier, or the lake has no such star there.
+    """
+    place = position_of(listed.star)
+    if not listed.object_id or place is None:
+        return None
+    catalog, _, name = listed.object_id.rpartition(":")
+    number, cone = number_of(name), (*place, reach_arcsec / 3600.0)
+    own, of_star = ("ra_deg", "dec_deg"), ("ref_ra_deg", "ref_dec_deg")
+    objects = snapshot.cone("objects", *cone, ["object_id", *own, *of_star])
+    objects = objects.filter(pc.equal(objects["object_id"], number)).sort_by("ref_ra_deg")
+    if objects.num_rows and not catalog:
+        row = objects.to_pylist()[0]
+        ra, dec = of_star if row["ref_ra_deg"] is not None else own
+        return KnownStar(number, None, row[ra], row[dec])
+    for kind in kinds(measured):
+        table = CURVE_TABLES[kind]
+        rows = snapshot.cone(table.name, *cone, [*table.names, table.catalog, *own])
+        rows = _nearest_first(rows.filter(_has_number(rows, table.names, number)), *place)
+        for row in rows.to_pylist():
+            if catalog in ("", row[table.catalog]):
+                return KnownStar(number, row[table.catalog], row["ra_deg"], row["dec_deg"])
+    return None
+
+
+def listed_curve(
+    snapshot: Snapshot, listed: ListedStar, choice: CurveChoice | None = None
+) -> tuple[dict[str, Any], str]:
+    """Return the light curve of a star of a list, and by what it was found: its identifier, or as the list has it.
+
+    Where :func:`known_star` knows the identifier beside a position that counts, for a mean place may be nearer to
+    another star. The errors are those of :func:`star_curve`.
+    """
+    choice = choice or CurveChoice()
+    known = known_star(snapshot, listed, choice.reach_arcsec, choice.measured)
+    if known is None:
+        return star_curve(snapshot, listed.star, choice), listed.star
+    wanted = choice.measured, choice.flux, choice.version
+    return curve_of_object(snapshot, known.number, known.catalog, *wanted), listed.object_id
+
+
+def _has_number(rows: pa.Table, names: tuple[str, ...], number: int) -> pa.Array:
+    some = [pc.fill_null(pc.equal(rows[name], number), False) for name in names]
+    return some[0] if len(some) == 1 else pc.or_(*some)
+
+
+def _nearest_first(rows: pa.Table, ra_deg: float, dec_deg: float) -> pa.Table:
+    away = separation_deg(ra_deg, dec_deg, rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy())
+    return rows.take(pa.array(np.argsort(away, kind="stable")))

@@ -45,6 +45,14 @@ def doubt_about_star(curve: Mapping[str, Any]) -> str:
     )
 
 
+def unknown_identifiers(n_unknown: int, n_all: int, reach_arcsec: float) -> str:
+    """Return that the positions of some stars of a table count, although it has identifiers."""
+    return (
+        f"{n_unknown} of {n_all} identifiers in the column object_id name no star of the lake within {reach_arcsec:g} "
+        "arcsec of the position beside them, so there the position counts"
+    )
+
+
 def best_fluxes(curve: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each band whose magnitudes are not from the flux of the zeropoints.
 

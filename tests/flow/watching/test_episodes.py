@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -28,6 +29,7 @@ ERROR = 0.02
 def alert(night: int, kind: str, difference: float | None = None, **columns: Any) -> dict[str, Any]:
     """A row of ``alerts``."""
     star = {"watch_list": "mine", "camera": "lab", "catalog": "cat", "object_id": 7, "band": "V"}
+    star |= {"ra_deg": 10.0, "dec_deg": 5.0}
     error = None if kind == "vanished" else ERROR
     return star | {"night": night, "kind": kind, "difference": difference, "difference_err": error} | columns
 
@@ -93,3 +95,38 @@ def test_the_past_has_no_nights_of_episodes(kinds: list[str], order: Any) -> Non
     assert [row["night"] for row in left if row["catalog"] == "cat"] == [
         night for night, is_inside in zip(nights, inside, strict=True) if not is_inside
     ]
+
+
+@pytest.mark.parametrize("kind", ["brighter", "fainter", "vanished"])
+@pytest.mark.parametrize("catalog", ["sources", "detections"])
+def test_what_appeared_is_waited_for_until_it_has_another_alert(kind: str, catalog: str) -> None:
+    first = alert(20240401, "appeared", catalog="sources")
+    for other in ({"band": "B"}, {"object_id": 8}, {"watch_list": "yours"}, {"night": 20240403}):
+        rows = [first, alert(20240402, kind, 1.0, catalog=catalog) | other]
+        assert first in Episodes.of(rows, 20240403).appeared.values()
+    gone = [first, alert(20240402, kind, 1.0, catalog=catalog)]
+    assert Episodes.of(gone, 20240403).appeared == {}
+    again = alert(20240403, "returned", catalog="sources")
+    assert list(Episodes.of([*gone, again], 20240404).appeared.values()) == [again]
+
+
+@given(
+    spans=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), max_size=4),
+    most=st.integers(1, 20),
+)
+def test_nights_of_episodes_have_earlier_ones_in_their_place(spans: list[tuple[int, int]], most: int) -> None:
+    alerts, lists = [], {}
+    for number, (first, end) in enumerate(spans):
+        # Lists may overlap in time; an episode that ends before it begins goes on.
+        lists[number] = {"watch_list": str(number)}
+        alerts += [
+            alert(first, "fainter", 1.0, **lists[number]),
+            alert(end, "returned", 0.0, **lists[number]),
+        ]
+    episodes = Episodes.of(alerts, 41)
+    nights = np.arange(1, 41)
+    rows = pa.table({"catalog": ["cat"] * 40, "object_id": [7] * 40, "band": ["V"] * 40, "night": nights})
+    outside = episodes.without(rows)["night"].to_pylist()
+    recent = [night for night in outside if night > 40 - most]
+    further = episodes.further_nights(nights, most).get(("cat", 7, "V"), [])
+    assert [*further, *recent] == outside[-most:]

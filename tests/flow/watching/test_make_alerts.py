@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pyarrow as pa
 import pytest
-from watching_sky import CENTRE, JUNK, LAST, NEW, NIGHTS, UNSEEN, Change, Sky
+from watching_sky import CENTRE, JUNK, LAST, MADE_BEFORE, NEW, NIGHTS, UNSEEN, Change, Sky
 
 from skylake.core.batch import Batch
 from skylake.flow.aggregates import aggregate, outdated
@@ -12,6 +15,12 @@ from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.maintenance.forget_frames import find, forget
 from skylake.flow.staleness import Why
+from skylake.flow.watching.episodes import Episodes
+from skylake.flow.watching.make_alerts import plan_alerts
+from skylake.flow.watching.night_frames import NightDetections, NightFrames
+from skylake.flow.watching.night_tables import DETECTED, MOST_NIGHTS, tonight
+from skylake.flow.watching.vanished_stars import vanished_since
+from skylake.lake import Commit, stage_part
 from skylake.lake.storage.watch_lists import remove_watch_list
 from skylake.report.page import _render
 from skylake.sky.sky_region import SkyRegion
@@ -69,6 +78,57 @@ def test_what_appeared_is_no_news_in_the_next_night(sky: Sky) -> None:
         sky.night(night, Change(new=((*NEW, 12.5),)))
     sky.aggregate()
     assert [row["night"] for row in sky.alerts()] == [LAST]
+
+
+def test_what_appeared_rings_again_when_it_vanishes_and_returns_under_the_identifier_of_its_object(
+    sky: Sky,
+) -> None:
+    sky.watch(NEW, name="mine")
+    sky.watch(moc=SkyRegion.of_cone(*CENTRE, 1.0).moc_text, name="all")
+    # A nova of some nights, which fades below the limit, and comes again, fainter.
+    course = [12.0, 12.5, None, 12.3, None]
+    for step, mag in enumerate(course):
+        sky.night(LAST + step, Change(new=() if mag is None else ((*NEW, mag),)))
+    sky.aggregate("clusters", "objects", *MADE_BEFORE, "alerts")
+    rung = {(row["watch_list"], row["night"] - LAST): row for row in sky.alerts()}
+    assert {key: row["kind"] for key, row in rung.items()} == {
+        (name, step): kind
+        for name in ("mine", "all")
+        for step, kind in ((0, "appeared"), (2, "vanished"), (3, "returned"), (4, "vanished"))
+    }
+    objects = sky.lake.snapshot().read("objects").to_pylist()
+    (seen,) = (row for row in objects if row["ref_id"] is None)
+    assert {row["object_id"] for row in rung.values()} == {seen["object_id"]}
+    gone, again = rung["mine", 2], rung["mine", 3]
+    assert (gone["star"], gone["catalog"], gone["mag"], gone["past_scatter"]) == (
+        str(NEW),
+        "sources",
+        None,
+        None,
+    )
+    assert gone["past_mag"] == pytest.approx(12.0, abs=0.01) and gone["mag_limit"] == pytest.approx(14.75)
+    assert again["mag"] == pytest.approx(12.3, abs=0.01) and again["past_mag"] is None
+    # Forced photometry knows better, as soon as it measures the object as a target.
+    (night,) = (one.night for one in plan_alerts(sky.lake) if one.night.night == LAST + 2)
+    night = replace(night, episodes=Episodes.of(sky.alerts(), night.night))
+    given = night, NightFrames.read(night), NightDetections.read(night)
+    stars = tonight(night.snapshot, DETECTED, night.part)
+    assert len(vanished_since(*given, stars, ())) == 2
+    assert vanished_since(*given, stars, [("detections", seen["object_id"], "V")]) == []
+
+
+def test_a_star_of_the_catalog_that_is_seen_for_some_nights_only_vanishes(sky: Sky) -> None:
+    for night in NIGHTS:
+        sky.night(night, Change(gone=(30,)))
+    sky.night(LAST, Change(stars={30: -2.0}))
+    for night in (LAST + 1, LAST + 2):
+        sky.night(night, Change(gone=(30,)))
+    sky.watch(30)
+    sky.aggregate()
+    assert [(row["night"], row["kind"], row["object_id"]) for row in sky.alerts()] == [
+        (LAST, "appeared", 30),
+        (LAST + 1, "vanished", 30),
+    ]
 
 
 def test_what_is_brighter_than_all_stars_near_by_rings_when_it_appears_and_when_it_vanishes(sky: Sky) -> None:
@@ -201,6 +261,41 @@ def test_a_star_that_stays_changed_rings_once_and_again_when_it_changes_or_retur
             # What the star was before its first outburst is its past throughout.
             assert row["past_mag"] == pytest.approx(sky.mag[3], abs=0.03)
             assert row["difference"] == pytest.approx(course[row["night"] - LAST], abs=0.06)
+
+
+def test_a_star_is_held_against_what_it_was_however_long_its_change_lasts(sky: Sky) -> None:
+    last = LAST + 3 * MOST_NIGHTS
+    fainter = Change(stars={3: 2.0, 20: 1.0, 40: 1.0})
+    sky.night(LAST, fainter)
+    sky.night(last, Change(stars={20: 1.0}, gone=(40,)))
+    sky.aggregate(*MADE_BEFORE)
+    repeat_night(sky, LAST, range(LAST + 1, LAST + 1 + MOST_NIGHTS))
+    sky.watch(3, 20, 40)
+    sky.aggregate("alerts")
+    rung = {(row["night"], row["star"]): row for row in sky.alerts()}
+    assert {key: row["kind"] for key, row in rung.items()} == {
+        (LAST, "3"): "fainter", (LAST, "20"): "fainter", (LAST, "40"): "fainter",
+        (last, "3"): "returned", (last, "40"): "vanished",
+    }  # fmt: skip
+    for row in rung.values():
+        assert row["past_mag"] == pytest.approx(sky.mag[int(row["star"])], abs=0.03)
+        assert row["n_past_nights"] == len(NIGHTS)
+
+
+def repeat_night(sky: Sky, night: int, others: range) -> None:
+    """Put the statistics of the stars of a night into the lake as those of other nights too."""
+    rows, commit = sky.lake.snapshot().read_part("star_statistics", f"lab-{night}"), Commit("test", "-")
+    column = rows.schema.get_field_index("night")
+    with sky.lake.stage("test") as staging:
+        for other in others:
+            same = rows.set_column(
+                column, rows.schema.field(column), pa.array([other] * rows.num_rows, pa.int32())
+            )
+            name = f"lab-{other}"
+            commit.replace(
+                stage_part(same, "star_statistics", name, staging, sky.lake.tree, "lab", other), staging
+            )
+        sky.lake.commit(commit)
 
 
 def test_night_by_night_the_same_alerts_are_made_as_all_at_once(sky: Sky) -> None:

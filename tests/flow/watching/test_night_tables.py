@@ -15,7 +15,7 @@ def test_the_past_is_the_last_nights_and_does_not_grow_with_the_lake(sky: Sky) -
     ranges = ranges[ranges[:, 0].argsort()]
 
     def past(night: int, most: int) -> tuple[int, set[int]]:
-        rows = past_nights(sky.lake.snapshot(), DETECTED, ranges, "lab", night, most)
+        rows = past_nights(sky.lake.snapshot(), DETECTED, ranges, "lab", night, most=most)
         return rows.num_rows, set(rows["night"].to_pylist())
 
     few, nights = past(20240406, 2)

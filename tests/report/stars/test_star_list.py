@@ -3,10 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from astropy.table import Table
+from astropy.table import MaskedColumn, Table
 
 from skylake.errors import UsageError
-from skylake.report.stars.star_list import read_named_stars, stars_of_words
+from skylake.report.stars.star_list import ListedStar, read_named_stars, stars_of_words
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_half_of_a_position_is_refused(words: tuple[str, ...]) -> None:
 )
 def test_stars_of_a_text(name: str, text: str, stars: list[str], tmp_path: Path) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
-    assert [star for _, star in read_named_stars(tmp_path / name)] == stars
+    assert [one.star for one in read_named_stars(tmp_path / name)] == stars
 
 
 @pytest.mark.parametrize(
@@ -51,11 +51,14 @@ def test_stars_of_a_text(name: str, text: str, stars: list[str], tmp_path: Path)
         ("object_id,name\n17,RR Lyr\n", ("RR Lyr", "17")),
         ("star,ra,dec\n17,1.5,-2.5\n", ("17", "1.5 -2.5")),
         ("ra,dec\n1.5,-2.5\n", ("1.5 -2.5", "1.5 -2.5")),
+        ("object_id,ra_deg,dec_deg\n17,1.5,-2.5\n", ("17", "1.5 -2.5", "17")),
+        ("Object_ID,name,ra,dec\n 17,RR Lyr,1.5,-2.5\n", ("RR Lyr", "1.5 -2.5", "17")),
+        ("object_id,ra,dec\n,1.5,-2.5\n", ("1.5 -2.5", "1.5 -2.5")),
     ],
 )
-def test_stars_are_called_as_a_column_says(text: str, named: tuple[str, str], tmp_path: Path) -> None:
+def test_stars_are_called_as_a_column_says(text: str, named: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(text)
-    assert read_named_stars(tmp_path / "a.csv") == [named]
+    assert read_named_stars(tmp_path / "a.csv") == [ListedStar(*named)]
 
 
 @pytest.mark.parametrize("suffix", ["ecsv", "fits", "vot", "parquet"])
@@ -63,7 +66,14 @@ def test_stars_of_a_table(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"stars.{suffix}"
     form = {"ecsv": "ascii.ecsv", "vot": "votable"}.get(suffix, suffix)
     Table({"RA": [1.5, 3.5], "Dec": [-2.5, 4.25]}).write(path, format=form)
-    assert [star for _, star in read_named_stars(path)] == ["1.5 -2.5", "3.5 4.25"]
+    assert [one.star for one in read_named_stars(path)] == ["1.5 -2.5", "3.5 4.25"]
+
+
+def test_a_masked_identifier_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "stars.ecsv"
+    numbers = MaskedColumn([17, 18], mask=[True, False])
+    Table({"object_id": numbers, "ra": [1.5, 3.5], "dec": [-2.5, 4.25]}).write(path, format="ascii.ecsv")
+    assert [(one.called, one.object_id) for one in read_named_stars(path)] == [("1.5 -2.5", ""), ("18", "18")]
 
 
 def test_a_file_without_stars_is_one_sentence(tmp_path: Path) -> None:
