@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from skylake.calibration.unlisted_stars import DETECTIONS
 from skylake.core.ids import text_id
 from skylake.core.sphere import INDEX_ORDER, healpix_centre, separation_deg
-from skylake.errors import LakeError, UnknownName, UsageError
+from skylake.errors import LakeError, StarError, UnknownName
 from skylake.lake import Snapshot
 from skylake.lake.access.curve_rows import Measured
 from skylake.report.curve_fluxes import FluxChoice, in_flux
@@ -40,6 +40,10 @@ _OF_THE_STAR = ("object_id", "catalog", "version", "ra_deg", "dec_deg")
 
 class NoCurve(UnknownName):
     """A lake with light curves has none of the star that is asked for."""
+
+
+class FluxOfTargets(StarError):
+    """Detections have no flux of the name that is asked for, and targets have."""
 
 
 def curve_of_object(
@@ -80,7 +84,7 @@ def curve_of_object(
     ------
     LakeError
         If there is no light curve of that star, or no such version.
-    UsageError
+    StarError
         If several catalogs have a star of that number.
     """
     for in_all in (False, True):
@@ -164,7 +168,7 @@ def curve_named(
     ------
     LakeError
         If there is no light curve of that star.
-    UsageError
+    StarError
         If several catalogs have a star of that number.
     """
     require_curves(snapshot, measured)
@@ -317,7 +321,7 @@ def _aperture(flux: FluxChoice) -> str | None:
     if flux in ("best", "calibrated"):
         return None
     if not flux.startswith("aper"):
-        raise UsageError(
+        raise FluxOfTargets(
             f"the flux {flux} is measured of targets, and this star is none; leave out --flux, name aper1, aper2 or "
             "aper3, or make it a target with `skylake targets`"
         )

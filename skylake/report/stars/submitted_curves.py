@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.calibration.unlisted_stars import DETECTIONS
-from skylake.errors import UsageError
+from skylake.errors import StarError
 from skylake.lake import Snapshot
 from skylake.lake.access.calibration_rows import calibration_rows
 from skylake.lake.storage.parts import Part
@@ -42,7 +42,7 @@ def submitted(
     Raises
     ------
     UsageError
-        If the format needs something that is not given.
+        If the format needs something that is not given; a StarError if this star lacks it.
     """
     known = replace(about, frames=_facts(snapshot, curve, version))
     return FORMATS[form](curve, known), n_without_airmass(curve, known) if form == "exotic" else 0
@@ -56,7 +56,7 @@ def check_star(
         return None
     found = constant_star_near(snapshot, curve) if star is None else star_curve(snapshot, star, choice)
     if found is not None and (found["catalog"], found["object_id"]) == (curve["catalog"], curve["object_id"]):
-        raise UsageError(f"--check {star}: this is the star itself; name another, or none")
+        raise StarError(f"--check {star}: this is the star itself; name another, or none")
     return found
 
 
