@@ -140,8 +140,6 @@ def star_tables(points: pa.Table, choice: PointChoice) -> pa.Table:
     starts = np.flatnonzero(np.append(len(keys) > 0, keys[1:] != keys[:-1]))
     own = points.select(_OF_STAR)
     others = [name for name in points.column_names if name not in _OF_STAR]
-    if points["zp"].null_count:
-        others.remove("zp")
     made = []
     for start, end in zip(starts, [*starts[1:], len(keys)], strict=True):
         table = choice.table(points.slice(start, end - start).select(others))
