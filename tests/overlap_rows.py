@@ -68,20 +68,15 @@ def plain_rows(table: str, n: int, **columns: Any) -> pa.Table:
     for one in arrow_schema(schema):
         if one.name in columns:
             value = columns[one.name]
-            whole = (
-                value
-                if isinstance(value, pa.Array)
-                else [value] * n
-                if isinstance(value, str)
-                else np.broadcast_to(value, n)
-            )
-            made[one.name] = (
-                pa.array(whole, one.type) if not isinstance(whole, pa.Array) else whole.cast(one.type)
-            )
+            if not isinstance(value, pa.Array):
+                whole = [value] * n if isinstance(value, str) else np.broadcast_to(value, n)
+                value = pa.array(whole, from_pandas=True)
+            made[one.name] = value.cast(one.type)
         elif one.nullable:
             made[one.name] = pa.nulls(n, one.type)
         else:
-            made[one.name] = pa.array(["x" if pa.types.is_string(one.type) else 0] * n, one.type)
+            zero = "x" if pa.types.is_string(one.type) else one.type.to_pandas_dtype()(0)
+            made[one.name] = pa.array([zero] * n, one.type)
     return conform(pa.table(made), schema)
 
 
@@ -203,7 +198,13 @@ def _of_targets(
         ref_id=pa.array(refs, mask=refs < 0),
     )  # fmt: skip
     values = {f"flux_{name}": flux for name in ("hybrid2", "aper2")} | {"flux_psf": 1.01 * flux}
-    values |= {f"{name}_err": error for name in values}
+    # The fit is said to be best, and has failed on all frames of a star; of another one measurement is lost.
+    values["flux_psf"][n : 2 * n] = np.nan
+    values |= {f"{name}_err": np.where(np.isnan(one), np.nan, error) for name, one in values.items()}
+    repeats = plain_rows(
+        "repeatability", 16, camera=camera.name, night=NIGHT, band=camera.band, flux="psf", n_stars=100, ratio=0.5,
+        ratio_err=0.01, mag_low=12.0 + 0.5 * np.arange(16), mag_high=12.5 + 0.5 * np.arange(16),
+    )  # fmt: skip
     forced = plain_rows(
         "forced_sources", 3 * n, star_id=ids, targets_version=1, sky_rms_adu=1.0, **values, **known
     )
@@ -218,7 +219,8 @@ def _of_targets(
     made.ids["new_target"] = int(ids[2 * n])
     return [
         ("targets", listed),
-        ("forced_sources", forced),
+        ("forced_sources", forced.filter(pa.array(np.arange(3 * n) != 3))),
+        ("repeatability", repeats),
         ("forced_lightcurves", _in_block(curves, camera)),
     ]
 

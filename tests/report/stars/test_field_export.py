@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -9,6 +11,7 @@ import pytest
 from overlap_rows import EAST, WEST, Overlap
 
 from skylake.reading.lightcurves import points_table
+from skylake.report.curve_fluxes import FluxChoice
 from skylake.report.curves import curve_at, curve_named
 from skylake.report.stars.chosen_points import PointChoice
 from skylake.report.stars.field_export import field_points, star_tables
@@ -18,19 +21,26 @@ CHOICES = (PointChoice(), PointChoice(width_d=0.05), PointChoice(width_d=0.05, p
 REGION = SkyRegion.of_cone(10.03, 5.0, 0.2)
 
 
-def exported(overlap: Overlap, choice: PointChoice, measured: str | None = None) -> pa.Table:
-    pieces = field_points(overlap.lake.snapshot(), REGION, measured, "calibrated")  # type: ignore[arg-type]
+def exported(
+    overlap: Overlap, choice: PointChoice, measured: Any = None, flux: FluxChoice = "calibrated"
+) -> pa.Table:
+    pieces = field_points(overlap.lake.snapshot(), REGION, measured, flux)
     return pa.concat_tables([star_tables(piece, choice) for piece in pieces], promote_options="permissive")
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-@pytest.mark.parametrize("measured", [None, "detected", "forced"])
-def test_each_star_is_as_it_is_alone(overlap: Overlap, measured: str | None, choice: PointChoice) -> None:
-    table = exported(overlap, choice, measured)
+@pytest.mark.parametrize(
+    ("measured", "flux"),
+    [(None, "best"), (None, "calibrated"), ("detected", "calibrated"), ("forced", "best")],
+)
+def test_each_star_is_as_it_is_alone(
+    overlap: Overlap, measured: Any, flux: FluxChoice, choice: PointChoice
+) -> None:
+    table = exported(overlap, choice, measured, flux)
     stars = sorted(set(zip(table["catalog"].to_pylist(), table["object_id"].to_pylist(), strict=True)))
     assert len(stars) == {None: 7, "detected": 4, "forced": 3}[measured]
     for catalog, star in stars:
-        curve = curve_named(overlap.lake.snapshot(), f"{catalog}:{star}", measured)  # type: ignore[arg-type]
+        curve = curve_named(overlap.lake.snapshot(), f"{catalog}:{star}", measured, flux)
         alone = choice.table(points_table(curve))
         mine = table.filter(pc.and_(pc.equal(table["catalog"], catalog), pc.equal(table["object_id"], star)))
         assert set(mine["measured"].to_pylist()) == {curve["measured"]}
@@ -52,24 +62,18 @@ def test_no_measurement_of_a_star_that_two_cameras_see_comes_twice(overlap: Over
     assert new.object_id.nunique() == 1
 
 
-def test_a_point_without_a_zeropoint_changes_no_other_star(overlap: Overlap) -> None:
-    choice = PointChoice(width_d=0.05)
-    (piece,) = field_points(overlap.lake.snapshot(), REGION, "forced", "calibrated")
-    is_faint = np.asarray(piece["object_id"]) == overlap.ids["faint"]
-    faint, others = piece.filter(pa.array(is_faint)), piece.filter(pa.array(~is_faint))
-    lacking = np.flatnonzero(~is_faint)[3]
-    at = np.arange(piece.num_rows) != lacking
-    for name in ("zp", "flux", "mag"):
-        place = piece.schema.get_field_index(name)
-        held = pc.if_else(pa.array(at), piece[name], None)
-        piece = piece.set_column(place, piece.schema.field(place), held)
-    made = star_tables(piece, choice)
-    mine = made.filter(pc.equal(made["object_id"], overlap.ids["faint"]))
-    alone = star_tables(faint, choice)
-    assert mine.equals(alone) and sum(alone["n_points"].to_pylist()) == len(EAST.frame_id)
-    assert (faint["flux"].to_numpy() < 0).any()
-    rest = made.filter(pc.not_equal(made["object_id"], overlap.ids["faint"]))
-    assert sum(rest["n_points"].to_pylist()) == others.num_rows - 1
+def test_a_star_without_its_best_flux_on_a_frame_changes_no_other(overlap: Overlap) -> None:
+    """The fit of `target` is lost on one frame, and failed of `faint` on all, so this is in the calibrated flux."""
+    table = exported(overlap, PointChoice(width_d=0.05), "forced", "best")
+    n_points = {star: table.filter(pc.equal(table["object_id"], star))["n_points"] for star in (2, 3)}
+    n_frames = len(EAST.frame_id)
+    assert {star: pc.sum(one).as_py() for star, one in n_points.items()} == {2: n_frames - 1, 3: n_frames}
+    faint = curve_named(overlap.lake.snapshot(), "apass:3", flux="best")
+    assert "flux_used" not in faint["bands"][0]
+    assert min(point["flux"] for point in faint["points"]) < 0
+    target = curve_named(overlap.lake.snapshot(), "apass:2", flux="best")
+    assert target["bands"][0]["flux_used"] == "psf"
+    assert [point["zp"] is None for point in target["points"]].count(True) == 1
 
 
 def test_a_position_leads_to_the_target_of_one_camera(overlap: Overlap) -> None:
