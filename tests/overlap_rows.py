@@ -103,7 +103,7 @@ def overlap(
         frames, zeros = _frames(camera, frame_rows), zeropoint_rows(camera)
         parts = [("frames", frames), ("zeropoints", zeros)]
         parts += [
-            ("sources", _sources(made, camera, unlisted)),
+            ("sources", _sources(made, camera, unlisted + ("target",) * (camera is EAST))),
             ("objects", _objects(made, camera, unlisted)),
         ]
         parts += _of_catalog(made, camera, match_rows, frames, zeros)
@@ -147,7 +147,7 @@ def _measured(made: Overlap, camera: OverlapCamera, names: tuple[str, ...], mags
 
 
 def _sources(made: Overlap, camera: OverlapCamera, names: tuple[str, ...]) -> pa.Table:
-    known = _measured(made, camera, names, np.array([13.0, 12.5]))
+    known = _measured(made, camera, names, np.array([13.0, 12.5, 12.8]))
     flux, error, star = (known.pop(name) for name in ("flux", "error", "star"))
     fluxes = {f"flux_aper{one}": flux for one in (1, 2)} | {f"flux_aper{one}_err": error for one in (1, 2)}
     return plain_rows(

@@ -18,6 +18,7 @@ from skylake.lake.access.curve_rows import Measured
 from skylake.lake.access.rows_in import stored_rows
 from skylake.lake.cameras.camera_sites import sites_of
 from skylake.report.stars.seen_objects import SeenObject
+from skylake.schema import empty_table, load
 from skylake.sky.pixels import cone_ranges
 from skylake.table.lightcurves import lightcurves_table
 
@@ -182,7 +183,9 @@ def detection_curve(
     rows = snapshot.cone("sources", star.ra_deg, star.dec_deg, star.radius_arcsec / 3600.0)
     rows = _one_per_frame(rows, star)
     if measured is None:
-        rows = _of_no_target(snapshot, rows, star.link_arcsec)
+        rows = _of_no_target(snapshot, rows, star)
+    if rows.num_rows == 0:
+        return empty_table(load("lightcurves"))
     frames, zeropoints = calibration_rows(snapshot, rows, FRAME_COLUMNS, version=version)
     ra, dec = (np.full(rows.num_rows, one) for one in (star.ra_deg, star.dec_deg))
     rows = as_matches(rows, ra, dec, zeropoints)
@@ -193,25 +196,27 @@ def detection_curve(
     )
 
 
-def _of_no_target(snapshot: Snapshot, rows: pa.Table, link_arcsec: float) -> pa.Table:
+def _of_no_target(snapshot: Snapshot, rows: pa.Table, star: DetectedStar) -> pa.Table:
     """Return the detections of a star by cameras that do not measure it as a target.
 
-    A camera is asked where its own detections are: its positions agree with each other better than with those of
-    others.
+    Targets of a camera are looked for where its own detections are: its positions agree with each other better than
+    with those of others.
     """
     if not snapshot.n_rows(_TARGETS):
         return rows
+    reach = (star.radius_arcsec + star.link_arcsec) / 3600.0
+    ranges = cone_ranges(star.ra_deg, star.dec_deg, reach)
+    near = stored_rows(snapshot, _TARGETS, ranges, ["camera", "ra_deg", "dec_deg"])
+    of_camera, ra, dec = (
+        near[name].to_numpy(zero_copy_only=False) for name in ("camera", "ra_deg", "dec_deg")
+    )
     cameras = np.asarray(rows["camera"].to_pylist(), object)
     left = np.ones(rows.num_rows, bool)
-    for camera in sorted(set(cameras.tolist())):
-        mine = cameras == camera
-        ra, dec = _middle(rows.filter(pa.array(mine)))
-        near = stored_rows(
-            snapshot, _TARGETS, cone_ranges(ra, dec, link_arcsec / 3600.0), ["camera", "ra_deg", "dec_deg"]
-        )
-        near = near.filter(pc.equal(near["camera"], camera))
-        away = separation_deg(ra, dec, near["ra_deg"].to_numpy(), near["dec_deg"].to_numpy()) * 3600.0
-        left[mine] = not (away <= link_arcsec).any()
+    for camera in sorted(set(of_camera) & set(cameras)):
+        mine, targets = cameras == camera, of_camera == camera
+        place = _middle(rows.filter(pa.array(mine)))
+        away = separation_deg(*place, ra[targets], dec[targets]) * 3600.0
+        left[mine] = away.min() > star.link_arcsec
     return rows.filter(pa.array(left))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from overlap_rows import EAST, WEST, Overlap
 
+from skylake.core.sphere import healpix_index
 from skylake.report.curves import curve_at, curve_named
 
 
@@ -36,3 +37,15 @@ def test_what_a_camera_measures_as_a_target_is_no_part_of_what_another_sees(over
     assert {point["camera"] for point in every["points"]} == {"east", "west"}
     forced = curve_named(snapshot, str(overlap.ids["new_target east"]))
     assert (forced["measured"], forced["catalog"]) == ("forced", "detections")
+
+
+@pytest.mark.parametrize("version", [None, 1])
+def test_what_all_cameras_measure_as_a_target_is_the_target(overlap: Overlap, version: int | None) -> None:
+    """Its place names the star as well as that of the target does, a fifth of an arcsecond away."""
+    snapshot = overlap.lake.snapshot()
+    number = str(healpix_index([overlap.ra["target"]], [overlap.dec + 0.2 / 3600.0])[0])
+    curve = curve_named(snapshot, number, version=version)
+    assert (curve["measured"], curve["catalog"], curve["object_id"]) == ("forced", "apass", 2)
+    assert len(curve["points"]) == len(EAST.frame_id)
+    detected = curve_named(snapshot, number, "detected", version=version)
+    assert (detected["measured"], detected["catalog"]) == ("detected", "sources")
