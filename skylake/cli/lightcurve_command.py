@@ -56,6 +56,9 @@ def lc(ctx: click.Context, /, lake: Path, as_of: str | None, **given: Any) -> No
 
     A star that is a target of its camera is measured on every frame that shows it. Its fluxes may be negative, which
     gives no magnitude; mag_limit is that of a flux of five times its error.
+
+    If some of several stars are not there, or cannot be given as you ask, they are named with the reason, the others are
+    written, and the exit status is 1.
     """
     for word in given["words"]:
         if re.match(r"--?[A-Za-z]", word):
