@@ -18,6 +18,7 @@ from skylake.core.counted import counted
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from skylake.errors import SkylakeError
     from skylake.lake import Snapshot
     from skylake.reading.curve_options import CurveOptions
     from skylake.report.stars.star_list import ListedStar
@@ -56,6 +57,9 @@ def lc(ctx: click.Context, /, lake: Path, as_of: str | None, **given: Any) -> No
 
     A star that is a target of its camera is measured on every frame that shows it. Its fluxes may be negative, which
     gives no magnitude; mag_limit is that of a flux of five times its error.
+
+    If some of several stars are not there, or cannot be given as you ask, they are named with the reason, the others
+    are written, and the exit status is 1.
     """
     for word in given["words"]:
         if re.match(r"--?[A-Za-z]", word):
@@ -64,8 +68,7 @@ def lc(ctx: click.Context, /, lake: Path, as_of: str | None, **given: Any) -> No
     options.require_agreement()
     snapshot = open_snapshot(lake, as_of)
     if options.is_all:
-        export_field(snapshot, options)
-        return
+        ctx.exit(1 if export_field(snapshot, options) else 0)
     stars = options.stars()
     if len(stars) > 1 or options.stars_file is not None:
         ctx.exit(1 if export_stars(snapshot, stars, options) else 0)
@@ -79,7 +82,8 @@ def export_star(snapshot: Snapshot, listed: ListedStar, options: LightCurveOptio
     if options.plot is not None:
         _write_picture(snapshot, curve, options)
     if options.out is not None or options.plot is None:
-        _write(snapshot, curve, listed.called, options, _file_of(star, options))
+        made = _result(snapshot, curve, listed.called, options)
+        _write(made, curve, listed.called, options, _file_of(star, options))
 
 
 def _curve_of(
@@ -146,15 +150,23 @@ def _table(snapshot: Snapshot, curve: dict[str, Any], options: LightCurveOptions
     return options.point_choice(snapshot).table(points_table(curve))
 
 
+def _result(
+    snapshot: Snapshot, curve: dict[str, Any], called: str, options: LightCurveOptions
+) -> pa.Table | str:
+    """Return what is written of a star: the text that a database takes, or a table."""
+    if options.form in DATABASES:
+        return _submission(snapshot, curve, called, options)
+    return _table(snapshot, curve, options)
+
+
 def _write(
-    snapshot: Snapshot, curve: dict[str, Any], called: str, options: LightCurveOptions, out: Path | None
+    made: pa.Table | str, curve: dict[str, Any], called: str, options: LightCurveOptions, out: Path | None
 ) -> None:
     from skylake.cli.output import write_table, write_text
 
-    if options.form in DATABASES:
-        write_text(_submission(snapshot, curve, called, options), out)
+    if isinstance(made, str):
+        write_text(made, out)
     else:
-        table = _table(snapshot, curve, options)
         about = {
             "object": _name(curve, called),
             "star": str(curve["object_id"]),
@@ -162,7 +174,7 @@ def _write(
             "ra_deg": f"{curve['ra_deg']:.7f}",
             "dec_deg": f"{curve['dec_deg']:.7f}",
         }
-        write_table(table, out, options.form, about)
+        write_table(made, out, options.form, about)
 
 
 def _name(curve: dict[str, Any], called: str) -> str:
@@ -239,11 +251,11 @@ def _file_of(star: str, options: LightCurveOptions) -> Path | None:
 
 
 def export_stars(snapshot: Snapshot, stars: list[ListedStar], options: LightCurveOptions) -> int:
-    """Write the light curves of several stars, and return how many are not there."""
+    """Write the light curves of several stars, and return how many cannot be given."""
     import pyarrow as pa
 
     from skylake.cli.output import write_table
-    from skylake.errors import LakeError, UsageError
+    from skylake.errors import LakeError, StarError, UsageError
     from skylake.report.stars.which_star import doubt_about_star, found_at_position, unknown_identifiers
 
     if options.plot is not None:
@@ -251,30 +263,69 @@ def export_stars(snapshot: Snapshot, stars: list[ListedStar], options: LightCurv
     one_each = options.out is not None and options.out.is_dir()
     if options.form in DATABASES and not one_each:
         raise UsageError(f"--format {options.form} is a file for each star; name a folder, as in -o curves/")
-    missing, by_place, tables = 0, 0, []
+    if not stars:
+        raise UsageError(f"{options.stars_file}: the file names no star; write one on each line")
+    left_out, lines, tables, by_place = _LeftOut(), [], [], 0
     for listed in stars:
         try:
             curve, star = _curve_of(snapshot, listed, options)
-        except LakeError as error:
-            show.complain(str(error))
-            missing += 1
+            made = _result(snapshot, curve, listed.called, options)
+        except (LakeError, StarError) as error:
+            if len(stars) == 1:
+                raise
+            left_out.add(error)
+            lines.append(f"left out: {listed.called}, because {error}")
             continue
         by_place += star != (listed.object_id or star)
         if one_each:
-            _write(snapshot, curve, listed.called, options, _file_of(star, options))
+            _write(made, curve, listed.called, options, _file_of(star, options))
         else:
-            tables.append(_with_star(_table(snapshot, curve, options), curve, star))
+            tables.append(_with_star(made, curve, star))
         if doubt := doubt_about_star(curve):
             show.complain(f"{found_at_position(curve)}; {doubt}")
+    if left_out.n == len(stars):
+        raise left_out.as_one(f"the {len(stars)} stars", options)
+    for line in lines:
+        show.complain(line)
     if by_place:
-        show.complain(
-            unknown_identifiers(by_place, sum(bool(one.object_id) for one in stars), options.radius)
-        )
+        n_identifiers = sum(bool(one.object_id) for one in stars)
+        show.complain(unknown_identifiers(by_place, n_identifiers, options.radius))
     if tables:
         write_table(pa.concat_tables(tables, promote_options="permissive"), options.out, options.form)
-    elif not one_each:
-        raise LakeError(f"none of the {len(stars)} stars has a light curve")
-    return missing
+    return left_out.n
+
+
+@dataclasses.dataclass(slots=True)
+class _LeftOut:
+    """Stars that cannot be given, and why. Errors themselves are not kept: what they come from holds tables."""
+
+    n: int = 0
+    first: str = ""
+    kinds: set[type[SkylakeError]] = dataclasses.field(default_factory=set)
+
+    def add(self, error: SkylakeError) -> None:
+        """Count a star."""
+        self.first = self.first or str(error)
+        self.kinds.add(type(error))
+        self.n += 1
+
+    def as_one(self, stars: str, options: LightCurveOptions) -> SkylakeError:
+        """Return the error that says of all stars what was said of each."""
+        from skylake.errors import LakeError, StarError
+        from skylake.report.curves import FluxOfTargets
+
+        if self.kinds == {FluxOfTargets}:
+            why = (
+                "--measured detected leaves out what is measured of targets"
+                if options.curve_choice.measured == "detected"
+                else f"none of {stars} is a target"
+            )
+            return FluxOfTargets(
+                f"the flux {options.flux} is measured of targets only, and {why}; leave out --flux, or name aper1, "
+                "aper2 or aper3"
+            )
+        kind = StarError if all(issubclass(one, StarError) for one in self.kinds) else LakeError
+        return kind(f"none of {stars} can be given; the first not, because {self.first}")
 
 
 def _with_star(points: pa.Table, curve: dict[str, Any], star: str | None = None) -> pa.Table:
@@ -290,8 +341,8 @@ def _with_star(points: pa.Table, curve: dict[str, Any], star: str | None = None)
     return points
 
 
-def export_field(snapshot: Snapshot, options: LightCurveOptions) -> None:
-    """Write the light curves of all stars of a part of the sky, some at a time."""
+def export_field(snapshot: Snapshot, options: LightCurveOptions) -> int:
+    """Write the light curves of all stars of a part of the sky, some at a time; return how many cannot be given."""
     from skylake.cli.stream_tables import write_each_star, write_stream
     from skylake.errors import UsageError
 
@@ -304,14 +355,22 @@ def export_field(snapshot: Snapshot, options: LightCurveOptions) -> None:
     region = options.region()
     if options.out is None:
         raise UsageError("--all writes files; name one, or a folder, by -o")
-    tables = _tables_of_field(snapshot, region, options)
+    left_out = _LeftOut()
+    tables = _tables_of_field(snapshot, region, options, left_out)
     if options.out.is_dir():
         write_each_star(tables, options.out, options.form or "csv")
     else:
         write_stream(tables, options.out, options.form)
+    if left_out.n:
+        show.complain(
+            f"left out: {counted(left_out.n, 'star')} of the field; the first, because {left_out.first}"
+        )
+    return left_out.n
 
 
-def _tables_of_field(snapshot: Snapshot, region: SkyRegion, options: LightCurveOptions) -> Iterator[pa.Table]:
+def _tables_of_field(
+    snapshot: Snapshot, region: SkyRegion, options: LightCurveOptions, left_out: _LeftOut
+) -> Iterator[pa.Table]:
     """Yield the points of all stars of a region, some at a time; of rare choices star by star."""
     from skylake.cli.stream_tables import in_one_schema
     from skylake.report.stars.field_export import field_points, field_stars, star_tables
@@ -320,26 +379,35 @@ def _tables_of_field(snapshot: Snapshot, region: SkyRegion, options: LightCurveO
     if options.version is None and choice.flux in ("best", "calibrated"):
         pieces = field_points(snapshot, region, choice.measured, choice.flux)
         return in_one_schema(table for piece in pieces if (table := star_tables(piece, points)).num_rows)
-    return in_one_schema(_star_by_star(snapshot, field_stars(snapshot, region, choice.measured), options))
+    stars = field_stars(snapshot, region, choice.measured)
+    return in_one_schema(_star_by_star(snapshot, stars, options, left_out))
 
 
 def _star_by_star(
-    snapshot: Snapshot, stars: Iterable[tuple[str, int]], options: LightCurveOptions
+    snapshot: Snapshot,
+    stars: Iterable[tuple[str, int, str]],
+    options: LightCurveOptions,
+    left_out: _LeftOut,
 ) -> Iterator[pa.Table]:
-    """Yield the points of stars as they are wanted; at the end say how many stars have none, and why the first."""
-    from skylake.errors import LakeError
-    from skylake.report.stars.star_list import ListedStar
+    """Yield the points of stars as they are wanted; count the stars that cannot be given."""
+    from skylake.errors import LakeError, StarError
+    from skylake.reading.lightcurves import points_table
+    from skylake.report.curves import require_flux_of_detections
+    from skylake.report.stars.star_curves import star_curve
 
-    lacking: list[str] = []
-    for catalog, star in stars:
-        name = f"{catalog}:{star}"
+    choice, some, n_given = options.curve_choice, options.point_choice(snapshot), 0
+    for catalog, star, kind in stars:
         try:
-            curve, _ = _curve_of(snapshot, ListedStar(name, name), options)
-        except LakeError as error:
-            lacking.append(str(error))
-        else:
-            yield _with_star(_table(snapshot, curve, options), curve)
-    if lacking:
-        show.complain(
-            f"left out: {counted(len(lacking), 'star')} of the field; the first, because {lacking[0]}"
-        )
+            if kind == "detected":
+                require_flux_of_detections(choice.flux)  # before its curve is read
+            curve = star_curve(snapshot, f"{catalog}:{star}", choice)
+        except (LakeError, StarError) as error:
+            left_out.add(error)
+            continue
+        n_given += 1
+        points = some.rows(points_table(curve))
+        # As of the fluxes that are read at once, a star without a chosen point is none that lacks anything.
+        if points.num_rows:
+            yield _with_star(some.table(points), curve)
+    if left_out.n and not n_given:
+        raise left_out.as_one("the stars of the field", options)
