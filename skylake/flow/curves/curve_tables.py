@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from skylake.calibration.unlisted_stars import DETECTIONS
 from skylake.core.ids import config_sha256
 from skylake.core.sphere import healpix_index
 from skylake.errors import LakeError, UsageError
@@ -43,6 +44,8 @@ Places = npt.NDArray[np.intp]
 Name = tuple[str, str, str, int]
 #: The one part of a table of detrended light curves.
 DETREND = "detrend"
+#: Catalog of targets that no catalog has.
+_OF_TARGETS = "detections"
 #: Around a candidate, arcseconds: as a target it may have another place than in its catalog.
 _REACH_ARCSEC, _CELL_ORDER = 30.0, 12
 
@@ -159,7 +162,10 @@ def _candidates(snapshot: Snapshot) -> StarChoice:
     query = "SELECT camera, band, catalog, object_id, ra_deg, dec_deg FROM variable_stars"
     with snapshot.duckdb() as connection:
         rows = connection.sql(query).to_arrow_table()
-    names = zip(*(rows[name].to_pylist() for name in ("camera", "band", "catalog", "object_id")), strict=True)
+    columns = (rows[name].to_pylist() for name in ("camera", "band", "catalog", "object_id"))
+    names = set(zip(*columns, strict=True))
+    # Some of these are targets, and have forced light curves as such.
+    names |= {(*name[:2], _OF_TARGETS, name[3]) for name in names if name[2] == DETECTIONS}
     ra, dec = (rows[name].to_numpy() for name in ("ra_deg", "dec_deg"))
     if rows.num_rows == 0:
         raise LakeError(
@@ -260,8 +266,10 @@ def table_of(columns: Mapping[str, Any], schema: TableSchema) -> pa.Table:
 
 def identity_of(snapshot: Snapshot, source: CurveSource) -> str:
     """Return a checksum of the light curves that are read."""
-    parts = snapshot.version(source.table).parts.values()
-    return add_digests(part.checksum for part in parts)
+    # The objects of a camera change with each of its nights, and with its calibration.
+    more = ("objects",) if source.kind == "detected" and source.detrended is None else ()
+    tables = (source.table, *more)
+    return add_digests(part.checksum for table in tables for part in snapshot.version(table).parts.values())
 
 
 def _pieces_of(snapshot: Snapshot, source: CurveSource, region: SkyRegion) -> list[Pixel]:
