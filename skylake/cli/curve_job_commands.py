@@ -1,4 +1,4 @@
-"""``skylake detrend`` and ``skylake periods``: jobs over the light curves of a lake."""
+"""``skylake detrend``, ``periods`` and ``statistics``: jobs over the light curves of a lake."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ from skylake.cli.progress_bar import progress
 from skylake.cli.sky_arguments import Cone, cone_option, moc_option, sky_region
 
 if TYPE_CHECKING:
-    from skylake.flow.curves.detrend_lake import CurveTableReport
+    from skylake.flow.curves.curve_tables import CurveTableReport
     from skylake.flow.curves.field_blocks import CurveSource
     from skylake.flow.curves.find_periods import Method
     from skylake.lake import Lake
+    from skylake.sky.sky_region import SkyRegion
 
 _FLUXES = ("calibrated", "hybrid1", "hybrid2", "hybrid3", "psf", "aper1", "aper2", "aper3")
 _DETREND_EXAMPLE = """\b
@@ -98,6 +99,48 @@ def curve_source(lake: Path, given: dict[str, Any]) -> CurveSource:
         given["camera"] = require_camera(open_lake(lake).snapshot(), given["camera"])
     names = ("flux", "camera", "band", "first_night", "last_night")
     return CurveSource(given["measured"], *(given[name] for name in names))
+
+
+def star_options(command: Command) -> Command:
+    """Add the options that say which stars are taken, and which of their light curves."""
+    for option in reversed([*_STARS, curve_options, _DETRENDED]):
+        command = option(command)
+    return command
+
+
+_STARS = [
+    click.option(
+        "--candidates", is_flag=True, help="Only stars that vary beyond noise, by the view variable_stars."
+    ),
+    click.option("--all", "is_all", is_flag=True, help="All stars with light curves."),
+]
+_DETRENDED = click.option(
+    "--detrended",
+    metavar="TABLE",
+    help="Take mag_joint of a table that `skylake detrend` has made, not the light curves as calibrated.",
+    shell_complete=completion.tables,
+)
+
+
+def chosen_curves(lake: Path, given: dict[str, Any]) -> tuple[CurveSource, SkyRegion | None]:
+    """Return which light curves the options name, and of which part of the sky; None for candidates.
+
+    Raises
+    ------
+    UsageError
+        If it is not clear which stars are meant, or options contradict each other.
+    """
+    from skylake.errors import UsageError
+
+    candidates, is_all, cone, moc, detrended = (
+        given.pop(name) for name in ("candidates", "is_all", "cone", "moc", "detrended")
+    )
+    if sum((candidates, is_all, cone is not None or moc is not None)) != 1:
+        raise UsageError("say which stars are taken: --candidates, --all, or those in --cone or --moc")
+    if detrended is not None and given["flux"] != "calibrated":
+        raise UsageError(f"{detrended} has the flux that it was made of; leave out --flux")
+    source = dataclasses.replace(curve_source(lake, given), detrended=detrended)
+    return source, None if candidates else sky_region(cone, moc)
 
 
 @click.command(epilog=_DETREND_EXAMPLE, short_help="Detrend light curves into a table.")
@@ -179,17 +222,7 @@ skylake periods LAKE --all --detrended detrended --method bls --min-period 0.5 -
 @click.command(epilog=_PERIODS_EXAMPLE, short_help="Find periods of stars.")
 @lake_argument
 @click.option("-o", "name", default="periods", show_default=True, metavar="NAME", help="Name of the table.")
-@click.option(
-    "--candidates", is_flag=True, help="Only stars that vary beyond noise, by the view variable_stars."
-)
-@click.option("--all", "is_all", is_flag=True, help="All stars with light curves.")
-@curve_options
-@click.option(
-    "--detrended",
-    metavar="TABLE",
-    help="Search mag_joint of a table that `skylake detrend` has made, not the light curves as calibrated.",
-    shell_complete=completion.tables,
-)
+@star_options
 @click.option(
     "--method",
     type=click.Choice(["ls", "bls"]),
@@ -219,12 +252,7 @@ skylake periods LAKE --all --detrended detrended --method bls --min-period 0.5 -
 def periods(
     lake: Path,
     name: str,
-    candidates: bool,
-    is_all: bool,
-    cone: Cone | None,
-    moc: Path | None,
     replace: bool,
-    detrended: str | None,
     method: Method,
     min_period: float | None,
     max_period: float,
@@ -241,18 +269,51 @@ def periods(
     cycle of the nights that a period may be an alias of. Stars have 10 good measurements or more. The same command
     again makes the table anew if light curves have changed.
     """
-    from skylake.errors import UsageError
     from skylake.flow.curves.find_periods import PeriodSearch, find_periods
 
-    if sum((candidates, is_all, cone is not None or moc is not None)) != 1:
-        raise UsageError("say which stars are searched: --candidates, --all, or those in --cone or --moc")
-    if detrended is not None and given["flux"] != "calibrated":
-        raise UsageError(f"{detrended} has the flux that it was made of; leave out --flux")
-    source = dataclasses.replace(curve_source(lake, given), detrended=detrended)
+    source, region = chosen_curves(lake, given)
     shortest = min_period or (0.1 if method == "ls" else 0.5)
     search = PeriodSearch(method, shortest, max_period, durations)
-    region = None if candidates else sky_region(cone, moc)
     opened: Lake = open_lake(lake)
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
         report = find_periods(opened, name, source, region, search, pool, replace, shown)
+    say_made(report, as_json)
+
+
+_STATISTICS_EXAMPLE = """\b
+skylake statistics LAKE --all
+skylake statistics LAKE --cone 188.7,-1.4,7200 --detrended detrended -o flat_statistics
+"""
+
+
+@click.command(epilog=_STATISTICS_EXAMPLE, short_help="Compute statistics of light curves.")
+@lake_argument
+@click.option(
+    "-o", "name", default="curve_statistics", show_default=True, metavar="NAME", help="Name of the table."
+)
+@star_options
+@cluster_options
+@show.as_json
+def statistics(
+    lake: Path,
+    name: str,
+    replace: bool,
+    cluster: str | None,
+    workers: int | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Compute statistics of the light curves of LAKE, into a table.
+
+    Each star has a row for a camera and band with its mean and median, standard deviation and robust scatter,
+    skewness and kurtosis, percentiles and amplitude, chi-square, scatter beyond errors, von Neumann's eta, and J, K
+    and L of Stetson. Stars have 5 good measurements or more. The same command again makes the table anew if light
+    curves have changed.
+    """
+    from skylake.flow.curves.describe_curves import describe_curves
+
+    source, region = chosen_curves(lake, given)
+    opened: Lake = open_lake(lake)
+    with start_workers(opened, cluster, workers) as pool, progress() as shown:
+        report = describe_curves(opened, name, source, region, pool, replace, shown)
     say_made(report, as_json)

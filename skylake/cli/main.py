@@ -20,7 +20,7 @@ from skylake.cli.calibration_pictures import plot
 from skylake.cli.camera_commands import camera
 from skylake.cli.catalog_commands import catalog
 from skylake.cli.crossmatch_command import crossmatch
-from skylake.cli.curve_job_commands import detrend, periods
+from skylake.cli.curve_job_commands import detrend, periods, statistics
 from skylake.cli.demo_command import demo
 from skylake.cli.forget_command import forget
 from skylake.cli.history_commands import compact, history, rollback, vacuum
@@ -206,6 +206,7 @@ for command in (
     lc,
     detrend,
     periods,
+    statistics,
     cone,
     path,
     map_,

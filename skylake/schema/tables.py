@@ -16,7 +16,7 @@ from skylake.errors import ConfigurationError
 from skylake.resources import folder
 
 #: Schemas of tables that commands make on request, under any name; a lake has them only then.
-ON_REQUEST = ("detrended", "periods")
+ON_REQUEST = ("detrended", "periods", "curve_statistics")
 #: Schemas that are not tables of a lake.
 _NO_TABLES = ("catalog", "flags")
 _FIRST = (

@@ -443,11 +443,32 @@ SELECT
 FROM good AS g
 LEFT JOIN zeros AS z USING (frame_id);
 
+-- Objects as they are now: without those that were seen on too few frames so far, and without those that turned out to be
+-- another one.
+CREATE VIEW objects_in_force AS
+SELECT * EXCLUDE (status, joined_to) FROM objects WHERE status = 'qualified';
+
+-- Fluxes and magnitudes of objects in each band, one row per camera, object and band.
+CREATE VIEW object_bands AS
+SELECT
+    camera, object_id, ra_deg, dec_deg, band, version, n_flux, flux_adu_per_s, flux_scatter, n_good, n_good_nights, mag_mean,
+    mag_random_err, mag_systematic_err, mag_chi2, mag_chi2_nights, mag_scatter
+FROM objects_in_force
+UNION ALL
+SELECT
+    camera, object_id, ra_deg, dec_deg, nullif(unnest(more_bands.band), '') AS band, unnest(more_bands.version),
+    unnest(more_bands.n_flux), unnest(more_bands.flux_adu_per_s), unnest(more_bands.flux_scatter), unnest(more_bands.n_good),
+    unnest(more_bands.n_good_nights), unnest(more_bands.mag_mean), unnest(more_bands.mag_random_err),
+    unnest(more_bands.mag_systematic_err), unnest(more_bands.mag_chi2), unnest(more_bands.mag_chi2_nights),
+    unnest(more_bands.mag_scatter)
+FROM objects_in_force;
+
 -- Statistics of the good measurements of each star, camera and band, from the sums of its nights. chi2 is reduced, about the
 -- weighted mean, with random errors; chi2_nights is that of the means of nights. mag_mean_random_err is larger by its root where
 -- nights differ by more than these errors. eta is von Neumann's, of successive measurements of a night: 2 for noise, less for a
 -- smooth curve. stetson_i is the mean product of successive residuals over their errors (Welch & Stetson 1993, AJ 105, 1813): 0
--- for noise. excess_scatter is what random errors do not explain.
+-- for noise. excess_scatter is what random errors do not explain. Objects that no catalog has are of the catalog sources: their
+-- statistics come from objects, without those of successive measurements, and mag_stddev is weighted by random errors.
 CREATE VIEW star_variability AS
 SELECT
     camera, catalog, object_id, band, version, ra_deg, dec_deg, ref_mag, n_points, n_good, n_outliers, n_nights, n_pairs,
@@ -478,12 +499,76 @@ FROM (
             THEN greatest(sum_night_mag2 - pow(sum_weight_mag, 2) / sum_weight, 0) END AS nights_square
     FROM star_statistics
     WHERE n_good > 0
-);
+)
+UNION ALL BY NAME
+SELECT
+    b.camera, 'sources' AS catalog, b.object_id, b.band, b.version, b.ra_deg, b.dec_deg, b.n_flux AS n_points, b.n_good,
+    b.n_good_nights AS n_nights, b.mag_mean, b.mag_random_err AS mag_mean_random_err, b.mag_scatter AS mag_stddev,
+    b.mag_chi2 / nullif(b.n_good - 1, 0) AS chi2,
+    b.mag_chi2_nights / nullif(b.n_good_nights - 1, 0) AS chi2_nights,
+    -- The error of the mean is larger where nights differ.
+    b.mag_random_err * sqrt(b.n_good / greatest(coalesce(b.mag_chi2_nights / nullif(b.n_good_nights - 1, 0), 1), 1))
+        AS mag_random_err,
+    o.mjd_first, o.mjd_last
+FROM object_bands AS b
+INNER JOIN objects AS o ON o.camera = b.camera AND o.object_id = b.object_id
+WHERE b.n_good > 0 AND b.band IS NOT NULL AND o.ref_id IS NULL;
+
+-- Objects in force that no catalog star explains, with what speaks against a star of their own, null where nothing does: most
+-- detections are at the edge of the image, on a trail, or blended; it began within a width of stars of another object, or
+-- lies within ten widths of a saturated one; it is narrower than any star; it moves by more than a quarter of a width, and
+-- five times the error; or it is on less than a third of the frames of its nights, as noise and stars at the limit are.
+CREATE VIEW unlisted_objects AS
+WITH widths AS (
+    SELECT camera, median(fwhm_px * pixel_scale_arcsec) AS width_arcsec FROM frames WHERE status = 'ok' GROUP BY camera
+),
+unlisted AS (
+    SELECT
+        o.* EXCLUDE (status, catalog, ref_id, ref_ra_deg, ref_dec_deg, pm_ra_mas_yr, pm_dec_mas_yr, joined_to, n_matched),
+        w.width_arcsec, sqrt(pow(o.rate_ra_arcsec_d, 2) + pow(o.rate_dec_arcsec_d, 2)) AS rate_arcsec_d,
+        floor(o.dec_deg / (10 * w.width_arcsec / 3600)) AS zone
+    FROM objects AS o
+    LEFT JOIN widths AS w ON w.camera = o.camera
+    WHERE o.status = 'qualified' AND o.ref_id IS NULL
+),
+saturated AS (
+    SELECT
+        o.camera, o.object_id, o.ra_deg, o.dec_deg,
+        unnest([-1, 0, 1]) + floor(o.dec_deg / (10 * w.width_arcsec / 3600)) AS zone
+    FROM objects AS o
+    INNER JOIN widths AS w ON w.camera = o.camera
+    WHERE 2 * o.n_saturated > o.n_detections
+),
+bright AS (
+    SELECT u.camera, u.object_id
+    FROM unlisted AS u
+    INNER JOIN saturated AS s ON s.camera = u.camera AND s.zone = u.zone AND s.object_id <> u.object_id
+    WHERE 2 * degrees(asin(sqrt(pow(sin(radians(s.dec_deg - u.dec_deg) / 2), 2)
+        + cos(radians(s.dec_deg)) * cos(radians(u.dec_deg)) * pow(sin(radians(s.ra_deg - u.ra_deg) / 2), 2))))
+        < 10 * u.width_arcsec / 3600
+    GROUP BY ALL
+)
+SELECT
+    u.* EXCLUDE (zone),
+    b.object_id IS NOT NULL AS has_saturated_neighbour,
+    nullif(concat_ws(', ',
+        CASE WHEN 2 * u.n_edge >= u.n_detections THEN 'edge' END,
+        CASE WHEN 2 * u.n_streak >= u.n_detections THEN 'streak' END,
+        CASE WHEN b.object_id IS NOT NULL THEN 'saturated neighbour' END,
+        CASE WHEN 2 * u.n_blended >= u.n_detections OR u.split_from IS NOT NULL THEN 'blend' END,
+        CASE WHEN u.width_ratio < 0.6 THEN 'narrow' END,
+        CASE WHEN u.rate_arcsec_d > 5 * u.rate_err_arcsec_d
+            AND u.rate_arcsec_d * least(u.mjd_last - u.mjd_first, 0.5) > 0.25 * u.width_arcsec THEN 'moves' END,
+        CASE WHEN 3 * u.n_frames < u.n_frames_possible THEN 'seldom' END
+    ), '') AS reason
+FROM unlisted AS u
+LEFT JOIN bright AS b ON b.camera = u.camera AND b.object_id = u.object_id;
 
 -- Stars that scatter more than others of their magnitude, camera and band by more than chance: of ten cameras and bands at most
 -- one is expected to have a false star. expected_scatter is that of a constant star of this magnitude, noise_excess what has to be added to it
 -- in quadrature, false_alarm the chance that a constant star scatters so much, and n_judged the number of stars of the camera
--- and band that were judged. Stars with less than five good measurements are not.
+-- and band that were judged. Stars with less than five good measurements are not, nor are objects without a catalog star that
+-- something speaks against, as unlisted_objects has it, or that are on less than half of the frames of their nights.
 CREATE VIEW variable_stars AS
 SELECT v.*, j.expected_scatter, j.noise_excess, j.significance, j.false_alarm, j.n_judged
 FROM (
@@ -492,91 +577,38 @@ FROM (
         unnest(judge_scatter(magnitudes, scatters, counts, errors), recursive := true)
     FROM (
         SELECT
-            camera, band,
-            list(catalog ORDER BY catalog, object_id) AS catalogs,
-            list(object_id ORDER BY catalog, object_id) AS object_ids,
-            list(mag_mean ORDER BY catalog, object_id) AS magnitudes,
-            list(sqrt(chi2) * mag_random_err ORDER BY catalog, object_id) AS scatters,
-            list(CAST(n_good AS BIGINT) ORDER BY catalog, object_id) AS counts,
-            list(mag_random_err ORDER BY catalog, object_id) AS errors
-        FROM star_variability
-        WHERE n_good >= 5
-        GROUP BY camera, band
+            s.camera, s.band,
+            list(s.catalog ORDER BY s.catalog, s.object_id) AS catalogs,
+            list(s.object_id ORDER BY s.catalog, s.object_id) AS object_ids,
+            list(s.mag_mean ORDER BY s.catalog, s.object_id) AS magnitudes,
+            list(sqrt(s.chi2) * s.mag_random_err ORDER BY s.catalog, s.object_id) AS scatters,
+            list(CAST(s.n_good AS BIGINT) ORDER BY s.catalog, s.object_id) AS counts,
+            list(s.mag_random_err ORDER BY s.catalog, s.object_id) AS errors
+        FROM star_variability AS s
+        LEFT JOIN unlisted_objects AS u ON s.catalog = 'sources' AND u.camera = s.camera AND u.object_id = s.object_id
+        WHERE s.n_good >= 5
+            AND (s.catalog <> 'sources' OR u.reason IS NULL AND 2 * u.n_frames >= u.n_frames_possible)
+        GROUP BY s.camera, s.band
     )
 ) AS j
 JOIN star_variability AS v USING (camera, band, catalog, object_id)
 WHERE j.false_alarm * j.n_judged < 0.1;
 
--- Objects as they are now: without those that were seen on too few frames so far, and without those that turned out to be
--- another one.
-CREATE VIEW objects_in_force AS
-SELECT * EXCLUDE (status, joined_to) FROM objects WHERE status = 'qualified';
-
--- Fluxes and magnitudes of objects in each band, one row per camera, object and band.
-CREATE VIEW object_bands AS
-SELECT
-    camera, object_id, ra_deg, dec_deg, band, version, n_flux, flux_adu_per_s, flux_scatter, n_good, n_good_nights, mag_mean,
-    mag_random_err, mag_systematic_err, mag_chi2, mag_chi2_nights, mag_scatter
-FROM objects_in_force
-UNION ALL
-SELECT
-    camera, object_id, ra_deg, dec_deg, nullif(unnest(more_bands.band), '') AS band, unnest(more_bands.version),
-    unnest(more_bands.n_flux), unnest(more_bands.flux_adu_per_s), unnest(more_bands.flux_scatter), unnest(more_bands.n_good),
-    unnest(more_bands.n_good_nights), unnest(more_bands.mag_mean), unnest(more_bands.mag_random_err),
-    unnest(more_bands.mag_systematic_err), unnest(more_bands.mag_chi2), unnest(more_bands.mag_chi2_nights),
-    unnest(more_bands.mag_scatter)
-FROM objects_in_force;
-
 -- Objects that no catalog star explains, first seen in the last ten nights of their camera although frames had covered the
--- place and all around it in at least three nights before, and so often that it would have been on six frames. nights_ago counts the camera's nights since; SET VARIABLE new_nights = 30 shows
--- more. reason says what speaks against a new source, null where nothing does: most detections are at the edge of the
--- image, on a trail, or blended; it began within a width of stars of another object, or lies within ten widths of a
--- saturated one; it is narrower than any star; it moves by more than a quarter of a width, and five times the error; or it
--- is on less than a third of the frames of its nights, as noise and stars at the limit are.
+-- place and all around it in at least three nights before, and so often that it would have been on six frames. nights_ago
+-- counts the camera's nights since; SET VARIABLE new_nights = 30 shows more. reason says what speaks against a new source.
 CREATE VIEW new_objects AS
-WITH nights AS (
+SELECT
+    u.* EXCLUDE (width_arcsec, rate_arcsec_d, has_saturated_neighbour, reason),
+    n.nights_ago, u.width_arcsec, u.rate_arcsec_d, u.has_saturated_neighbour, u.reason
+FROM unlisted_objects AS u
+INNER JOIN (
     SELECT camera, night, row_number() OVER (PARTITION BY camera ORDER BY night DESC) - 1 AS nights_ago
     FROM (SELECT DISTINCT camera, night FROM frames)
-),
-widths AS (
-    SELECT camera, median(fwhm_px * pixel_scale_arcsec) AS width_arcsec FROM frames WHERE status = 'ok' GROUP BY camera
-),
-fresh AS (
-    SELECT
-        o.*, n.nights_ago, w.width_arcsec,
-        sqrt(pow(o.rate_ra_arcsec_d, 2) + pow(o.rate_dec_arcsec_d, 2)) AS rate_arcsec_d
-    FROM objects AS o
-    INNER JOIN nights AS n ON n.camera = o.camera AND n.night = o.night_first
-    LEFT JOIN widths AS w ON w.camera = o.camera
-    WHERE o.status = 'qualified' AND o.ref_id IS NULL AND o.n_nights_before >= 3
-        AND o.n_frames_before * o.n_frames >= 6 * o.n_frames_possible
-        AND n.nights_ago < coalesce(getvariable('new_nights'), 10)
-),
-bright AS (
-    SELECT f.camera, f.object_id
-    FROM fresh AS f
-    INNER JOIN objects AS o ON o.camera = f.camera AND o.object_id <> f.object_id
-        AND 2 * o.n_saturated > o.n_detections AND abs(o.dec_deg - f.dec_deg) < 10 * f.width_arcsec / 3600
-    WHERE 2 * degrees(asin(sqrt(pow(sin(radians(o.dec_deg - f.dec_deg) / 2), 2)
-        + cos(radians(o.dec_deg)) * cos(radians(f.dec_deg)) * pow(sin(radians(o.ra_deg - f.ra_deg) / 2), 2))))
-        < 10 * f.width_arcsec / 3600
-    GROUP BY ALL
-)
-SELECT
-    f.* EXCLUDE (status, catalog, ref_id, ref_ra_deg, ref_dec_deg, pm_ra_mas_yr, pm_dec_mas_yr, joined_to, n_matched),
-    b.object_id IS NOT NULL AS has_saturated_neighbour,
-    nullif(concat_ws(', ',
-        CASE WHEN 2 * f.n_edge >= f.n_detections THEN 'edge' END,
-        CASE WHEN 2 * f.n_streak >= f.n_detections THEN 'streak' END,
-        CASE WHEN b.object_id IS NOT NULL THEN 'saturated neighbour' END,
-        CASE WHEN 2 * f.n_blended >= f.n_detections OR f.split_from IS NOT NULL THEN 'blend' END,
-        CASE WHEN f.width_ratio < 0.6 THEN 'narrow' END,
-        CASE WHEN f.rate_arcsec_d > 5 * f.rate_err_arcsec_d
-            AND f.rate_arcsec_d * least(f.mjd_last - f.mjd_first, 0.5) > 0.25 * f.width_arcsec THEN 'moves' END,
-        CASE WHEN 3 * f.n_frames < f.n_frames_possible THEN 'seldom' END
-    ), '') AS reason
-FROM fresh AS f
-LEFT JOIN bright AS b ON b.camera = f.camera AND b.object_id = f.object_id;
+) AS n ON n.camera = u.camera AND n.night = u.night_first
+WHERE u.n_nights_before >= 3
+    AND u.n_frames_before * u.n_frames >= 6 * u.n_frames_possible
+    AND n.nights_ago < coalesce(getvariable('new_nights'), 10);
 
 -- What may be worth a look: kind is variable for stars that scatter more than others, as variable_stars has them, and new for
 -- objects that were not there before and that nothing speaks against.

@@ -1,4 +1,4 @@
-"""``skylake detrend`` and ``skylake periods`` as people use them, and ``skylake lc --detrend``."""
+"""``skylake detrend``, ``periods`` and ``statistics`` as people use them, and ``skylake lc --detrend``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,11 @@ def test_detrend_and_then_look_for_periods(own: Path, season: Season, well: Run)
     (row,) = well("sql", own, query, "--format", "json").json
     assert row["object_id"] == 1 and row["period_d"] == pytest.approx(season.wave_period, rel=0.01)
     assert "periods" in well("status", own).out
-    for table in ("periods", "detrended"):
+    made = well("statistics", own, "--cone", "0,0,5000", "--detrended", "detrended", "--json").json
+    assert (made["table"], made["n_rows"]) == ("curve_statistics", found["n_rows"])
+    query = "SELECT object_id FROM curve_statistics ORDER BY stetson_j DESC LIMIT 1"
+    assert well("sql", own, query, "--format", "json").json == [{"object_id": 1}]
+    for table in ("periods", "curve_statistics", "detrended"):
         well("forget", own, "--table", table, "--yes")
 
 
@@ -59,8 +63,10 @@ def test_one_star(own: Path, season: Season, well: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("periods",), "say which stars are searched"),
-        (("periods", "--all", "--candidates"), "say which stars are searched"),
+        (("periods",), "say which stars are taken"),
+        (("periods", "--all", "--candidates"), "say which stars are taken"),
+        (("statistics",), "say which stars are taken"),
+        (("statistics", "--all", "--detrended", "x", "--flux", "aper1"), "leave out --flux"),
         (("periods", "--all", "--min-period", "3", "--max-period", "2"), "are no range"),
         (("periods", "--all", "--durations", "long"), "is no length of time"),
         (("detrend", "--flux", "psf"), "add --measured forced"),

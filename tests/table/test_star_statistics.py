@@ -17,6 +17,7 @@ import skylake
 from skylake.calibration.calibrated_matches import Photometry
 from skylake.core.flags import SourceFlag
 from skylake.lake.access.scatter_function import add_scatter_function
+from skylake.schema import empty_table, load
 from skylake.table.star_statistics import AGGREGATE, PAIR_DAYS, statistics_table
 
 VIEWS = Path(skylake.__file__).parents[1] / "sql" / "duckdb" / "views.sql"
@@ -43,12 +44,15 @@ def night_of(
 
 
 def views(rows: pa.Table) -> duckdb.DuckDBPyConnection:
-    """Return a connection with the two views over rows of the table."""
+    """Return a connection with the views over rows of the table, in a lake without objects."""
     connection = duckdb.connect()
     add_scatter_function(connection)
     connection.execute("CREATE TABLE star_statistics AS FROM rows")
+    for name in ("objects", "frames"):
+        connection.register("nothing", empty_table(load(name)))
+        connection.execute(f"CREATE TABLE {name} AS FROM nothing")
     text = VIEWS.read_text()
-    first, next_one = text.index("CREATE VIEW star_variability"), text.index("CREATE VIEW objects_in_force")
+    first, next_one = text.index("CREATE VIEW objects_in_force"), text.index("CREATE VIEW new_objects")
     connection.execute(text[first:next_one])
     return connection
 

@@ -10,14 +10,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from skylake.core.robust import MAD_TO_SIGMA
-from skylake.core.sphere import healpix_index
 from skylake.curves.curve_block import CurveBlock, row_medians
 from skylake.curves.decorrelation import signal_range
 from skylake.curves.detrend_block import Detrended, DetrendOptions, detrend_block
 from skylake.curves.found_signals import DURATIONS_DAYS
 from skylake.curves.signals import Signal, figures_of
+from skylake.flow.curves.curve_tables import Places, star_columns, table_of
 from skylake.flow.curves.field_blocks import CurveSource, FieldBlock
-from skylake.schema import TableSchema, arrow_schema, conform
+from skylake.schema import TableSchema, arrow_schema
 
 Floats = npt.NDArray[np.float64]
 #: The ways in which light curves are detrended, as columns name them.
@@ -93,21 +93,19 @@ def magnitudes(made: Detrended) -> dict[str, Floats | None]:
 
 
 def detrended_rows(
-    field: FieldBlock, made: Detrended, source: CurveSource, choice: DetrendChoice, schema: TableSchema
+    field: FieldBlock,
+    made: Detrended,
+    some: Places,
+    source: CurveSource,
+    choice: DetrendChoice,
+    schema: TableSchema,
 ) -> pa.Table:
-    """Return the wanted stars of a field as rows of a table of detrended light curves."""
-    some = np.flatnonzero(field.is_wanted)
-    rows = field.rows.take(pa.array(some))
+    """Return some stars of a field as rows of a table of detrended light curves."""
     n, curves = len(some), magnitudes(made)
     shown = figures_of(made.signal)
     flat = CurveBlock(field.block.curves.time, made.ensemble, field.block.curves.mag_err)
     amplitude, amplitude_err = signal_range(flat, made.signal, made.joint)
-    ra, dec = (rows[name].to_numpy() for name in ("ra_deg", "dec_deg"))
-    columns: dict[str, Any] = {name: rows[name] for name in ("object_id", "catalog", "ra_deg", "dec_deg")}
-    columns |= {
-        "_healpix_29": healpix_index(ra, dec),
-        "camera": pa.array([field.camera] * n, pa.string()),
-        "band": pa.array([field.band] * n, pa.string()),
+    columns = star_columns(field, some) | {
         "measured": pa.array([source.kind] * n, pa.string()),
         "flux": pa.array([source.flux] * n, pa.string()),
         "n_points": np.isfinite(made.raw[some]).sum(axis=1).astype(np.int32),
@@ -132,19 +130,14 @@ def detrended_rows(
         [choice.n_effects if made.without_effects is not None else None] * n, pa.int32()
     )
     columns["lightcurve"] = _nested(field, curves, some, schema)
-    arrays = {name: _array(columns[name]) for name in schema.names}
-    return conform(pa.table(arrays), schema)
-
-
-def _array(values: Any) -> Any:
-    return pa.array(values, from_pandas=True) if isinstance(values, np.ndarray) else values
+    return table_of(columns, schema)
 
 
 def _scatter(mag: Floats) -> Floats:
     return MAD_TO_SIGMA * row_medians(np.abs(mag - row_medians(mag)[:, None]))
 
 
-def _of_templates(field: FieldBlock, made: Detrended, some: npt.NDArray[np.intp]) -> dict[str, Any]:
+def _of_templates(field: FieldBlock, made: Detrended, some: Places) -> dict[str, Any]:
     """Return the number and the names of the templates of stars: those that are far enough away."""
     if made.trend_filtered is None or made.templates is None:
         none = pa.array([None] * len(some))
@@ -163,7 +156,7 @@ def _of_templates(field: FieldBlock, made: Detrended, some: npt.NDArray[np.intp]
 
 
 def _nested(
-    field: FieldBlock, curves: dict[str, Floats | None], some: npt.NDArray[np.intp], schema: TableSchema
+    field: FieldBlock, curves: dict[str, Floats | None], some: Places, schema: TableSchema
 ) -> pa.StructArray:
     """Return the measurements of stars as a nested column."""
     raw = curves["raw"]

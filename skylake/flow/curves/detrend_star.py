@@ -18,8 +18,8 @@ from skylake.curves.detrend_block import Detrended, joint_fit
 from skylake.curves.found_signals import SignalOptions
 from skylake.curves.signals import Boxes, Harmonics, figures_of
 from skylake.errors import LakeError, UsageError
+from skylake.flow.curves.curve_tables import DETREND, identity_of
 from skylake.flow.curves.detrend_field import DetrendChoice, detrend_field, magnitudes
-from skylake.flow.curves.detrend_lake import PART, identity_of
 from skylake.flow.curves.field_blocks import (
     WANTED_STARS,
     CurveSource,
@@ -154,7 +154,7 @@ def _in_table(
     points: list[dict[str, Any]],
 ) -> _Found | None:
     """Return what the table of detrended light curves has of a star; None if it lacks it, or is out of date."""
-    part = snapshot.part(TABLE, PART) if TABLE in snapshot.tables else None
+    part = snapshot.part(TABLE, DETREND) if TABLE in snapshot.tables else None
     if part is None or part.inputs["curves"] != identity_of(snapshot, source):
         return None
     rows = snapshot.cone(TABLE, curve["ra_deg"], curve["dec_deg"], _SAME_DEG)

@@ -24,6 +24,7 @@ from skylake.flow.curves.other_fluxes import in_flux
 from skylake.lake import Snapshot
 from skylake.lake.access.curve_rows import TABLES, Measured, curve_rows, frames_of_nights, points_of
 from skylake.lake.access.rows_in import rows_in, stored_rows
+from skylake.lake.access.unlisted_curves import unlisted_curves
 from skylake.sky.pixels import Pixel, grown_ranges, merge_ranges, pixel_range
 from skylake.sky.sky_region import SkyRegion
 
@@ -124,7 +125,8 @@ class Points:
 def read_points(snapshot: Snapshot, source: CurveSource, ranges: IntArray, region: SkyRegion) -> Points:
     """Return the good measurements in ranges of the index, of stars with five or more.
 
-    They are unflagged, and have a magnitude and a random error.
+    They are unflagged, and have a magnitude and a random error. Among detected stars are the objects in force that no
+    catalog has.
 
     Raises
     ------
@@ -152,6 +154,10 @@ def _stored(
     if source.flux != "calibrated" and rows.num_rows:
         rows = in_flux(snapshot, rows, source.kind, source.flux, ranges)
         rows = rows.filter(pa.array(region.holds(*(rows[name].to_numpy() for name in ("ra_deg", "dec_deg")))))
+    if source.kind == "detected":
+        flux = None if source.flux == "calibrated" else source.flux
+        unlisted = unlisted_curves(snapshot, ranges, region, flux)
+        rows = pa.concat_tables([rows, unlisted.select(rows.column_names).cast(rows.schema)])
     found = points_of(rows)
     names = ("curve", "frame_id", "mjd_mid", "bjd_tdb", "mag", "x_px", "y_px", "flags")
     columns = {name: found[name].to_numpy(zero_copy_only=False) for name in names}

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from skylake.core.sphere import INDEX_ORDER, IntArray
 from skylake.lake.access.rows_in import rows_in, stored_rows
+from skylake.lake.access.unlisted_curves import unlisted_objects
 from skylake.lake.commits.snapshot import Snapshot
 from skylake.lake.storage.parts import Part
 from skylake.sky.cone import touched_pixels
@@ -32,13 +33,18 @@ def curve_pieces(
 ) -> Iterator[tuple[Pixel, int]]:
     """Yield pixels that hold the light curves of a region, each with the number of its measurements.
 
-    The files of the table are divided until no pixel has more measurements than wanted, if it has several stars.
+    The files of the table are divided until no pixel has more measurements than wanted, if it has several stars. With
+    ``lightcurves`` the detections of objects that no catalog has count.
     """
     for pixel in touched_pixels(sorted(snapshot.version(table).leaves), region.ranges):
         rows = stored_rows(snapshot, table, region.inside(pixel), ["n_points"])
-        index = rows["_healpix_29"].to_numpy()
+        index, counts = (rows[name].to_numpy() for name in ("_healpix_29", "n_points"))
+        if table == TABLES["detected"][0]:
+            more = unlisted_objects(snapshot, region.inside(pixel))
+            index = np.append(index, more["_healpix_29"].to_numpy())
+            counts = np.append(counts, more["n_detections"].to_numpy())
         order = np.argsort(index, kind="stable")
-        total = np.append(0, np.cumsum(rows["n_points"].to_numpy()[order].astype(np.int64)))
+        total = np.append(0, np.cumsum(counts[order].astype(np.int64)))
         yield from _divided(pixel, index[order], total, most_points)
 
 

@@ -16,8 +16,9 @@ from skylake.core.camera import Site
 from skylake.core.sphere import healpix_centre, healpix_index, separation_deg
 from skylake.errors import LakeError, UsageError
 from skylake.flow.curves import field_blocks as blocks
+from skylake.flow.curves.curve_tables import CurveTableReport
 from skylake.flow.curves.detrend_field import DetrendChoice, detrend_field, magnitudes
-from skylake.flow.curves.detrend_lake import CurveTableReport, detrend_lake
+from skylake.flow.curves.detrend_lake import detrend_lake
 from skylake.flow.curves.field_blocks import CurveSource, field_blocks
 from skylake.flow.curves.frame_conditions import with_conditions
 from skylake.flow.execution.cluster import Inline

@@ -12,8 +12,9 @@ from season_rows import Season
 
 import skylake
 from skylake.errors import LakeError, UsageError
+from skylake.flow.curves.curve_tables import CurveTableReport
 from skylake.flow.curves.detrend_field import DetrendChoice
-from skylake.flow.curves.detrend_lake import CurveTableReport, detrend_lake
+from skylake.flow.curves.detrend_lake import detrend_lake
 from skylake.flow.curves.field_blocks import CurveSource
 from skylake.flow.curves.find_periods import PeriodSearch, find_periods
 from skylake.flow.execution.cluster import Inline

@@ -1,0 +1,132 @@
+"""Light curves of all objects of a part of the sky that no catalog has, from their detections on calibrated frames."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from skylake.calibration.calibrated_matches import FRAME_COLUMNS, calibrate_matches, column_floats
+from skylake.calibration.unlisted_stars import as_matches
+from skylake.core.sphere import IntArray, arcsec_of_chord, chord, unit_vectors
+from skylake.lake.access.calibration_rows import calibration_rows
+from skylake.lake.access.rows_in import stored_rows
+from skylake.lake.cameras.camera_sites import sites_of
+from skylake.lake.commits.snapshot import Snapshot
+from skylake.schema import empty_table, load
+from skylake.sky.pixels import ranges_around
+from skylake.sky.sky_region import SkyRegion
+from skylake.table.clusters import link_arcsec
+from skylake.table.lightcurves import lightcurves_table
+from skylake.table.object_status import QUALIFIED
+
+Places = npt.NDArray[np.intp]
+_COLUMNS = ["camera", "object_id", "status", "ra_deg", "dec_deg", "scatter_arcsec", "ref_id", "n_detections"]
+#: Detections are looked for so far around an object, arcseconds, in cells of this order.
+_REACH_ARCSEC, _CELL_ORDER = 20.0, 12
+#: Matches are stored at the place of their star, which may be so much farther away.
+_MATCHED_ARCSEC = 60.0
+#: Detections of an object are so many standard deviations from its place at most, or half of the width of stars.
+_REACH_SIGMA = 5.0
+
+
+def unlisted_objects(snapshot: Snapshot, ranges: IntArray) -> pa.Table:
+    """Return the objects in force whose index is in ranges, and that no catalog has: what says where they are.
+
+    Raises
+    ------
+    LakeError
+        If a file is missing or damaged.
+    """
+    rows = stored_rows(snapshot, "objects", ranges, _COLUMNS)
+    return rows.filter(pc.and_(pc.equal(rows["status"], QUALIFIED), pc.is_null(rows["ref_id"])))
+
+
+def unlisted_curves(
+    snapshot: Snapshot, ranges: IntArray, region: SkyRegion, flux: str | None = None
+) -> pa.Table:
+    """Return the light curves of the objects of a region that no catalog has, one for each band.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    ranges : ndarray of int64, shape (n, 2)
+        Only objects whose index is in these.
+    region : SkyRegion
+    flux : str or None
+        An aperture, as ``aper1``; None takes that of the zeropoints.
+
+    Returns
+    -------
+    pyarrow.Table
+        As ``lightcurves``: of the catalog :data:`skylake.calibration.unlisted_stars.DETECTIONS`, under the
+        identifiers of the objects. Magnitudes assume the pivot colour.
+
+    Raises
+    ------
+    LakeError
+        If a file is missing or damaged.
+    """
+    objects = unlisted_objects(snapshot, ranges)
+    objects = objects.filter(
+        pa.array(region.holds(*(objects[name].to_numpy() for name in ("ra_deg", "dec_deg"))))
+    )
+    if objects.num_rows == 0 or not snapshot.n_rows("zeropoints"):
+        return empty_table(load("lightcurves"))
+    seen = _free_detections(snapshot, objects)
+    frames, zeropoints = calibration_rows(
+        snapshot, seen, (*FRAME_COLUMNS, "camera", "fwhm_px", "pixel_scale_arcsec")
+    )
+    place, owner = _owned(seen, objects, frames)
+    rows, mine = seen.take(pa.array(place)), objects.take(pa.array(owner))
+    positions = (mine[name].to_numpy() for name in ("ra_deg", "dec_deg"))
+    rows = as_matches(rows, *positions, zeropoints)
+    column = rows.schema.get_field_index("ref_id")
+    rows = rows.set_column(column, rows.schema.field(column), mine["object_id"])
+    measured = calibrate_matches(rows, frames, zeropoints, flux)
+    return lightcurves_table(rows, measured, sites_of(snapshot.layout, rows["camera"].to_pylist()))
+
+
+def _free_detections(snapshot: Snapshot, objects: pa.Table) -> pa.Table:
+    """Return the detections around objects that are matched with no star of a catalog."""
+    place = [objects[name].to_numpy() for name in ("ra_deg", "dec_deg")]
+    known = set(load("matches").names) | {"altitude_deg"}
+    columns = [name for name in snapshot.schema("sources").names if name in known]
+    seen = stored_rows(snapshot, "sources", ranges_around(*place, _REACH_ARCSEC, _CELL_ORDER), columns)
+    key = ["frame_id", "source_no"]
+    around = ranges_around(*place, _REACH_ARCSEC + _MATCHED_ARCSEC, _CELL_ORDER)
+    matched = stored_rows(snapshot, "matches", around, key).select(key).group_by(key).aggregate([])
+    rows = seen.select(key).append_column("row", pa.array(np.arange(seen.num_rows)))
+    left = rows.join(matched, key, join_type="left anti")["row"].to_numpy()
+    return seen.take(pa.array(np.sort(left)))
+
+
+def _owned(seen: pa.Table, objects: pa.Table, frames: pa.Table) -> tuple[Places, Places]:
+    """Return which detections are of objects, and of which: on each frame the one that is nearest to it."""
+    from scipy.spatial import cKDTree
+
+    cameras = np.asarray(objects["camera"].to_pylist(), object)
+    of_camera = np.asarray(seen["camera"].to_pylist(), object)
+    taken = np.asarray(frames["camera"].to_pylist(), object)
+    towards = [
+        unit_vectors(*(rows[name].to_numpy() for name in ("ra_deg", "dec_deg"))) for rows in (seen, objects)
+    ]
+    reach = np.fmax(_REACH_SIGMA * column_floats(objects, "scatter_arcsec"), 0.0)
+    place, owner, away = [], [], []
+    for camera in sorted(set(cameras)):
+        some, mine = np.flatnonzero(of_camera == camera), np.flatnonzero(cameras == camera)
+        widest = np.fmax(reach[mine], link_arcsec(frames.filter(pa.array(taken == camera))))
+        distance, nearest = cKDTree(towards[1][mine]).query(
+            towards[0][some], distance_upper_bound=chord(float(widest.max()))
+        )
+        found = np.flatnonzero(np.isfinite(distance))
+        found = found[arcsec_of_chord(distance[found]) <= widest[nearest[found]]]
+        place.append(some[found])
+        owner.append(mine[nearest[found]])
+        away.append(distance[found])
+    places, owners, distances = (np.concatenate(one) for one in (place, owner, away))
+    frame = seen["frame_id"].to_numpy()[places]
+    order = np.lexsort((distances, frame, owners))
+    is_first = np.append(True, (np.diff(owners[order]) != 0) | (np.diff(frame[order]) != 0))[: len(order)]
+    return places[order[is_first]], owners[order[is_first]]
