@@ -121,9 +121,10 @@ def _say_what_it_is(curve: dict[str, Any], options: LightCurveOptions) -> None:
 
 def _how_detrended(band: dict[str, Any]) -> str:
     """Return how a light curve was detrended, in words."""
-    where = (
-        f"from the table {band['table']}" if "table" in band else f"with {band['n_stars'] - 1} stars around"
-    )
+    stars = f"{band['n_stars'] - 1} stars around"
+    # Stars around a target are targets, unless these are too few.
+    stars = f"the detections of {stars}" if "around" in band else stars
+    where = f"from the table {band['table']}" if "table" in band else f"with {stars}"
     text = f"{band['camera']} {band['band']}: {band['detrended']} magnitudes, {where}"
     if "reason" in band:
         return f"{text}; {band['reason']} by --period"
@@ -158,6 +159,8 @@ def _write(
             "ra_deg": f"{curve['ra_deg']:.7f}",
             "dec_deg": f"{curve['dec_deg']:.7f}",
         }
+        if "detrended" in curve:
+            about["detrended"] = "; ".join(map(_how_detrended, curve["detrended"]))
         write_table(table, out, options.form, about)
 
 
@@ -305,13 +308,23 @@ def export_field(snapshot: Snapshot, options: LightCurveOptions) -> None:
 def _tables_of_field(snapshot: Snapshot, region: SkyRegion, options: LightCurveOptions) -> Iterator[pa.Table]:
     """Yield the points of all stars of a region, some at a time; of rare choices star by star."""
     from skylake.cli.stream_tables import in_one_schema
+    from skylake.errors import LakeError
     from skylake.report.stars.field_export import field_points, field_stars, star_tables
 
     choice, points = options.curve_choice, options.point_choice(snapshot)
     if options.version is None and choice.flux in ("best", "calibrated"):
         pieces = field_points(snapshot, region, choice.measured, choice.flux)
-        return in_one_schema(table for piece in pieces if (table := star_tables(piece, points)).num_rows)
-    return in_one_schema(_star_by_star(snapshot, field_stars(snapshot, region, choice.measured), options))
+        tables = (star_tables(piece, points) for piece in points.of_pieces(pieces))
+    else:
+        tables = _star_by_star(snapshot, field_stars(snapshot, region, choice.measured), options)
+    n_tables = 0
+    for table in in_one_schema(tables):
+        n_tables += 1
+        yield table
+    if not n_tables and choice.measured and next(field_stars(snapshot, region), None):
+        raise LakeError(
+            f"no star there has a light curve of {choice.measured} measurements; leave out --measured"
+        )
 
 
 def _star_by_star(
@@ -319,16 +332,21 @@ def _star_by_star(
 ) -> Iterator[pa.Table]:
     """Yield the points of stars as they are wanted; at the end say how many stars have none, and why the first."""
     from skylake.errors import LakeError
+    from skylake.report.curves import FluxOfTargets
 
     lacking: list[str] = []
+    n_found = 0
     for catalog, star in stars:
         try:
             curve = _curve_of(snapshot, f"{catalog}:{star}", options)
-        except LakeError as error:
+        except (LakeError, FluxOfTargets) as error:
             lacking.append(str(error))
         else:
+            n_found += 1
             yield _with_star(_table(snapshot, curve, options), curve)
-    if lacking:
-        show.complain(
-            f"left out: {counted(len(lacking), 'star')} of the field; the first, because {lacking[0]}"
-        )
+    if not lacking:
+        return
+    left_out = f"left out: {counted(len(lacking), 'star')} of the field; the first, because {lacking[0]}"
+    if not n_found:
+        raise LakeError(left_out)
+    show.complain(left_out)

@@ -42,6 +42,10 @@ class NoCurve(UnknownName):
     """A lake with light curves has none of the star that is asked for."""
 
 
+class FluxOfTargets(UsageError):
+    """Detections have no flux of the name that is asked for, and targets have."""
+
+
 def curve_of_object(
     snapshot: Snapshot,
     object_id: int,
@@ -317,9 +321,10 @@ def _aperture(flux: FluxChoice) -> str | None:
     if flux in ("best", "calibrated"):
         return None
     if not flux.startswith("aper"):
-        raise UsageError(
-            f"the flux {flux} is measured of targets, and this star is none; leave out --flux, name aper1, aper2 or "
-            "aper3, or make it a target with `skylake targets`"
+        raise FluxOfTargets(
+            f"the flux {flux} is measured of targets only, and there are no such measurements of this star; leave out "
+            "--flux, or name aper1, aper2 or aper3 (`skylake targets` makes a target of it, which `skylake ingest "
+            "--redo` measures)"
         )
     return flux
 
