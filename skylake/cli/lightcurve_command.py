@@ -314,14 +314,13 @@ def _tables_of_field(snapshot: Snapshot, region: SkyRegion, options: LightCurveO
     choice, points = options.curve_choice, options.point_choice(snapshot)
     if options.version is None and choice.flux in ("best", "calibrated"):
         pieces = field_points(snapshot, region, choice.measured, choice.flux)
-        tables = (star_tables(piece, points) for piece in points.of_pieces(pieces))
     else:
-        tables = _star_by_star(snapshot, field_stars(snapshot, region, choice.measured), options)
+        pieces = _star_by_star(snapshot, field_stars(snapshot, region, choice.measured), options)
     n_tables = 0
-    for table in in_one_schema(tables):
+    for table in in_one_schema(star_tables(piece, points) for piece in points.of_pieces(pieces)):
         n_tables += 1
         yield table
-    if not n_tables and choice.measured and next(field_stars(snapshot, region), None):
+    if not n_tables and choice.measured and any(field_stars(snapshot, region)):
         raise LakeError(
             f"no star there has a light curve of {choice.measured} measurements; leave out --measured"
         )
@@ -330,20 +329,22 @@ def _tables_of_field(snapshot: Snapshot, region: SkyRegion, options: LightCurveO
 def _star_by_star(
     snapshot: Snapshot, stars: Iterable[tuple[str, int]], options: LightCurveOptions
 ) -> Iterator[pa.Table]:
-    """Yield the points of stars as they are wanted; at the end say how many stars have none, and why the first."""
+    """Yield the points of each star; at the end say how many stars have none, and why the first."""
     from skylake.errors import LakeError
+    from skylake.reading.lightcurves import points_table
     from skylake.report.curves import FluxOfTargets
+    from skylake.report.stars.star_curves import star_curve
 
     lacking: list[str] = []
     n_found = 0
     for catalog, star in stars:
         try:
-            curve = _curve_of(snapshot, f"{catalog}:{star}", options)
+            curve = star_curve(snapshot, f"{catalog}:{star}", options.curve_choice)
         except (LakeError, FluxOfTargets) as error:
             lacking.append(str(error))
         else:
             n_found += 1
-            yield _with_star(_table(snapshot, curve, options), curve)
+            yield _with_star(points_table(curve), curve)
     if not lacking:
         return
     left_out = f"left out: {counted(len(lacking), 'star')} of the field; the first, because {lacking[0]}"

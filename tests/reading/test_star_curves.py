@@ -138,7 +138,7 @@ def test_what_is_not_measured_as_wished_is_explained_and_the_advice_helps(
         f"the flux psf of star {new.object_id}" in sentence
         and "leave out --measured detected, or name" in sentence
     )
-    assert len(lake.lightcurve(*target, flux="psf", detrend="ensemble")) > 12
+    assert len(lake.lightcurve(*target, flux="psf", detrend="ensemble")) > 3
     assert lake.lightcurve(*target, measured="detected", flux="aper1").measured == "detected"
 
 

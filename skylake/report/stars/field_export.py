@@ -140,7 +140,7 @@ def star_tables(points: pa.Table, choice: PointChoice) -> pa.Table:
     starts = np.flatnonzero(np.append(len(keys) > 0, keys[1:] != keys[:-1]))
     own = points.select(_OF_STAR)
     others = [name for name in points.column_names if name not in _OF_STAR]
-    if points["zp"].null_count:
+    if "zp" in others and points["zp"].null_count:
         others.remove("zp")
     made = []
     for start, end in zip(starts, [*starts[1:], len(keys)], strict=True):
