@@ -4,7 +4,8 @@
 
     SkylakeError                   names the file or key and the fix; exit status 3
     ├── UsageError                 the command or its options are wrong; exit status 2
-    │   └── UnknownProfile         no camera profile has the name that was given
+    │   ├── UnknownProfile         no camera profile has the name that was given
+    │   └── StarError              does not suit one star; of several stars the others may
     ├── ConfigurationError         a camera profile, a schema or skylake.toml is wrong
     ├── SchemaError                a table does not fit its schema; names column and row
     ├── LakeError                  the lake is missing, locked, damaged, read-only or full
@@ -49,6 +50,10 @@ class UsageError(SkylakeError):
 
 class UnknownProfile(UsageError):
     """No camera profile has the name or the path that was given."""
+
+
+class StarError(UsageError):
+    """What was asked does not suit one star; where there are several, the others may be as it was asked."""
 
 
 class ConfigurationError(SkylakeError):

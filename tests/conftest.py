@@ -30,7 +30,7 @@ from skylake.lake import Commit, Lake, Snapshot, stage_part
 from skylake.schema import arrow_schema, conform, load
 
 #: Fixtures of drawn nights.
-pytest_plugins = ["night_rows", "season_rows"]
+pytest_plugins = ["night_rows", "season_rows", "overlap_rows"]
 
 # A fifth of the examples that hypothesis draws by itself find what a change breaks; trials draw them all.
 # The first call may import astropy or compile, so there is no deadline.

@@ -18,6 +18,7 @@ from skylake.core.counted import counted
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from skylake.errors import SkylakeError
     from skylake.lake import Snapshot
     from skylake.reading.curve_options import CurveOptions
     from skylake.sky.sky_region import SkyRegion
@@ -63,8 +64,7 @@ def lc(ctx: click.Context, /, lake: Path, as_of: str | None, **given: Any) -> No
     options.require_agreement()
     snapshot = open_snapshot(lake, as_of)
     if options.is_all:
-        export_field(snapshot, options)
-        return
+        ctx.exit(1 if export_field(snapshot, options) else 0)
     stars = options.stars()
     if len(stars) > 1 or options.stars_file is not None:
         ctx.exit(1 if export_stars(snapshot, stars, options) else 0)
@@ -78,7 +78,8 @@ def export_star(snapshot: Snapshot, called: str, star: str, options: LightCurveO
     if options.plot is not None:
         _write_picture(snapshot, curve, options)
     if options.out is not None or options.plot is None:
-        _write(snapshot, curve, called, options, _file_of(star, options))
+        made = _result(snapshot, curve, called, options)
+        _write(made, curve, called, options, _file_of(star, options))
 
 
 def _curve_of(snapshot: Snapshot, star: str, options: LightCurveOptions) -> dict[str, Any]:
@@ -143,15 +144,23 @@ def _table(snapshot: Snapshot, curve: dict[str, Any], options: LightCurveOptions
     return options.point_choice(snapshot).table(points_table(curve))
 
 
+def _result(
+    snapshot: Snapshot, curve: dict[str, Any], called: str, options: LightCurveOptions
+) -> pa.Table | str:
+    """Return what is written of a star: the text that a database takes, or a table."""
+    if options.form in DATABASES:
+        return _submission(snapshot, curve, called, options)
+    return _table(snapshot, curve, options)
+
+
 def _write(
-    snapshot: Snapshot, curve: dict[str, Any], called: str, options: LightCurveOptions, out: Path | None
+    made: pa.Table | str, curve: dict[str, Any], called: str, options: LightCurveOptions, out: Path | None
 ) -> None:
     from skylake.cli.output import write_table, write_text
 
-    if options.form in DATABASES:
-        write_text(_submission(snapshot, curve, called, options), out)
+    if isinstance(made, str):
+        write_text(made, out)
     else:
-        table = _table(snapshot, curve, options)
         about = {
             "object": _name(curve, called),
             "star": str(curve["object_id"]),
@@ -161,7 +170,7 @@ def _write(
         }
         if "detrended" in curve:
             about["detrended"] = "; ".join(map(_how_detrended, curve["detrended"]))
-        write_table(table, out, options.form, about)
+        write_table(made, out, options.form, about)
 
 
 def _name(curve: dict[str, Any], called: str) -> str:
@@ -238,11 +247,11 @@ def _file_of(star: str, options: LightCurveOptions) -> Path | None:
 
 
 def export_stars(snapshot: Snapshot, stars: list[tuple[str, str]], options: LightCurveOptions) -> int:
-    """Write the light curves of several stars, and return how many are not there."""
+    """Write the light curves of several stars, and return how many cannot be given."""
     import pyarrow as pa
 
     from skylake.cli.output import write_table
-    from skylake.errors import LakeError, UsageError
+    from skylake.errors import LakeError, StarError, UsageError
     from skylake.report.stars.which_star import doubt_about_star, found_at_position
 
     if options.plot is not None:
@@ -250,25 +259,65 @@ def export_stars(snapshot: Snapshot, stars: list[tuple[str, str]], options: Ligh
     one_each = options.out is not None and options.out.is_dir()
     if options.form in DATABASES and not one_each:
         raise UsageError(f"--format {options.form} is a file for each star; name a folder, as in -o curves/")
-    missing, tables = 0, []
+    if not stars:
+        raise UsageError(f"{options.stars_file}: the file names no star; write one on each line")
+    left_out, lines, tables = _LeftOut(), [], []
     for called, star in stars:
         try:
             curve = _curve_of(snapshot, star, options)
-        except LakeError as error:
-            show.complain(str(error))
-            missing += 1
+            made = _result(snapshot, curve, called, options)
+        except (LakeError, StarError) as error:
+            if len(stars) == 1:
+                raise
+            left_out.add(error)
+            lines.append(f"left out: {called}, because {error}")
             continue
         if one_each:
-            _write(snapshot, curve, called, options, _file_of(star, options))
+            _write(made, curve, called, options, _file_of(star, options))
         else:
-            tables.append(_with_star(_table(snapshot, curve, options), curve, star))
+            tables.append(_with_star(made, curve, star))
         if doubt := doubt_about_star(curve):
             show.complain(f"{found_at_position(curve)}; {doubt}")
+    if left_out.n == len(stars):
+        raise left_out.as_one(f"the {len(stars)} stars", options)
+    for line in lines:
+        show.complain(line)
     if tables:
         write_table(pa.concat_tables(tables, promote_options="permissive"), options.out, options.form)
-    elif not one_each:
-        raise LakeError(f"none of the {len(stars)} stars has a light curve")
-    return missing
+    return left_out.n
+
+
+@dataclasses.dataclass(slots=True)
+class _LeftOut:
+    """Stars that cannot be given, and why. Errors themselves are not kept: what they come from holds tables."""
+
+    n: int = 0
+    first: str = ""
+    kinds: set[type[SkylakeError]] = dataclasses.field(default_factory=set)
+
+    def add(self, error: SkylakeError) -> None:
+        """Count a star."""
+        self.first = self.first or str(error)
+        self.kinds.add(type(error))
+        self.n += 1
+
+    def as_one(self, stars: str, options: LightCurveOptions) -> SkylakeError:
+        """Return the error that says of all stars what was said of each."""
+        from skylake.errors import LakeError, StarError
+        from skylake.report.curves import FluxOfTargets
+
+        if self.kinds == {FluxOfTargets}:
+            why = (
+                "--measured detected leaves out what is measured of targets"
+                if options.curve_choice.measured == "detected"
+                else f"none of {stars} is a target"
+            )
+            return FluxOfTargets(
+                f"the flux {options.flux} is measured of targets only, and {why}; leave out --flux, or name aper1, "
+                "aper2 or aper3"
+            )
+        kind = StarError if all(issubclass(one, StarError) for one in self.kinds) else LakeError
+        return kind(f"none of {stars} can be given; the first not, because {self.first}")
 
 
 def _with_star(points: pa.Table, curve: dict[str, Any], star: str | None = None) -> pa.Table:
@@ -284,8 +333,8 @@ def _with_star(points: pa.Table, curve: dict[str, Any], star: str | None = None)
     return points
 
 
-def export_field(snapshot: Snapshot, options: LightCurveOptions) -> None:
-    """Write the light curves of all stars of a part of the sky, some at a time."""
+def export_field(snapshot: Snapshot, options: LightCurveOptions) -> int:
+    """Write the light curves of all stars of a part of the sky, some at a time; return how many cannot be given."""
     from skylake.cli.stream_tables import write_each_star, write_stream
     from skylake.errors import UsageError
 
@@ -298,14 +347,22 @@ def export_field(snapshot: Snapshot, options: LightCurveOptions) -> None:
     region = options.region()
     if options.out is None:
         raise UsageError("--all writes files; name one, or a folder, by -o")
-    tables = _tables_of_field(snapshot, region, options)
+    left_out = _LeftOut()
+    tables = _tables_of_field(snapshot, region, options, left_out)
     if options.out.is_dir():
         write_each_star(tables, options.out, options.form or "csv")
     else:
         write_stream(tables, options.out, options.form)
+    if left_out.n:
+        show.complain(
+            f"left out: {counted(left_out.n, 'star')} of the field; the first, because {left_out.first}"
+        )
+    return left_out.n
 
 
-def _tables_of_field(snapshot: Snapshot, region: SkyRegion, options: LightCurveOptions) -> Iterator[pa.Table]:
+def _tables_of_field(
+    snapshot: Snapshot, region: SkyRegion, options: LightCurveOptions, left_out: _LeftOut
+) -> Iterator[pa.Table]:
     """Yield the points of all stars of a region, some at a time; of rare choices star by star."""
     from skylake.cli.stream_tables import in_one_schema
     from skylake.errors import LakeError
@@ -315,7 +372,7 @@ def _tables_of_field(snapshot: Snapshot, region: SkyRegion, options: LightCurveO
     if options.version is None and choice.flux in ("best", "calibrated"):
         pieces = field_points(snapshot, region, choice.measured, choice.flux)
     else:
-        pieces = _star_by_star(snapshot, field_stars(snapshot, region, choice.measured), options)
+        pieces = _star_by_star(snapshot, field_stars(snapshot, region, choice.measured), options, left_out)
     n_tables = 0
     for table in in_one_schema(star_tables(piece, points) for piece in points.of_pieces(pieces)):
         n_tables += 1
@@ -327,27 +384,21 @@ def _tables_of_field(snapshot: Snapshot, region: SkyRegion, options: LightCurveO
 
 
 def _star_by_star(
-    snapshot: Snapshot, stars: Iterable[tuple[str, int]], options: LightCurveOptions
+    snapshot: Snapshot, stars: Iterable[tuple[str, int]], options: LightCurveOptions, left_out: _LeftOut
 ) -> Iterator[pa.Table]:
-    """Yield the points of each star; at the end say how many stars have none, and why the first."""
-    from skylake.errors import LakeError
+    """Yield the points of each star; count the stars that cannot be given."""
+    from skylake.errors import LakeError, StarError
     from skylake.reading.lightcurves import points_table
-    from skylake.report.curves import FluxOfTargets
     from skylake.report.stars.star_curves import star_curve
 
-    lacking: list[str] = []
-    n_found = 0
+    n_given = 0
     for catalog, star in stars:
         try:
             curve = star_curve(snapshot, f"{catalog}:{star}", options.curve_choice)
-        except (LakeError, FluxOfTargets) as error:
-            lacking.append(str(error))
-        else:
-            n_found += 1
-            yield _with_star(points_table(curve), curve)
-    if not lacking:
-        return
-    left_out = f"left out: {counted(len(lacking), 'star')} of the field; the first, because {lacking[0]}"
-    if not n_found:
-        raise LakeError(left_out)
-    show.complain(left_out)
+        except (LakeError, StarError) as error:
+            left_out.add(error)
+            continue
+        n_given += 1
+        yield _with_star(points_table(curve), curve)
+    if left_out.n and not n_given:
+        raise left_out.as_one("the stars of the field", options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from skylake.errors import UsageError
+from skylake.errors import StarError
 
 _NUMBER = r"\d+(?:\.\d*)?|\.\d+"
 _DECIMAL = re.compile(rf"[+-]?(?:{_NUMBER})\Z")
@@ -31,7 +31,7 @@ def position_of(text: str) -> tuple[float, float] | None:
 
     Raises
     ------
-    UsageError
+    StarError
         If it is a position, but not one of the sky.
     """
     words = text.replace(",", " ").replace("\N{MINUS SIGN}", "-").split()
@@ -44,7 +44,7 @@ def position_of(text: str) -> tuple[float, float] | None:
     if ra is None or dec is None:
         return None
     if not (-180.0 <= ra <= 360.0 and -90.0 <= dec <= 90.0):
-        raise UsageError(
+        raise StarError(
             f"{text}: there is no such position; write right ascension and declination in degrees, as in 188.7362 "
             "-1.3958, or as 12:34:56.7 -01:23:45"
         )
@@ -71,6 +71,6 @@ def _angle(word: str, per_part: float) -> float | None:
         per_part = _HOUR if unit == "h" else 1.0
     parts = float(minutes or 0), float(seconds or 0)
     if max(parts) >= 60.0:
-        raise UsageError(f"{word}: minutes and seconds are below 60; correct them")
+        raise StarError(f"{word}: minutes and seconds are below 60; correct them")
     angle = (float(first) + parts[0] / 60.0 + parts[1] / 3600.0) * per_part
     return -angle if sign == "-" else angle

@@ -41,7 +41,8 @@ def in_flux(
 ) -> tuple[pa.Table, list[str | None]]:
     """Return light curves of targets in a flux, and which flux each is in; None for that of the zeropoints.
 
-    The measurements of all are read and calibrated together.
+    The measurements of all are read and calibrated together. A star that no frame has in its best flux stays in the
+    calibrated one.
 
     Parameters
     ----------
@@ -56,10 +57,28 @@ def in_flux(
     Raises
     ------
     LakeError
-        If the frames of a camera have no such flux, or no such version.
+        If no frame has such a flux, or such a version.
     """
     one: str | None = None if choice == "calibrated" else choice
     names = _best(snapshot, rows) if choice == "best" else [one] * rows.num_rows
+    made = _in_fluxes(snapshot, rows, names, version)
+    lacks = ~_is_measured(made)
+    if choice != "best" and one is not None and lacks.all():
+        cameras = " and ".join(sorted(set(rows["camera"].to_pylist())))
+        raise LakeError(f"{cameras} has no flux {one} of this star; `--flux calibrated` is always there")
+    again = np.flatnonzero(lacks & np.array([name is not None for name in names], bool))
+    if choice == "best" and len(again):
+        for place in again:
+            names[place] = None
+        others = np.setdiff1d(np.arange(rows.num_rows), again)
+        usual = _in_fluxes(snapshot, rows.take(again), [None] * len(again), version)
+        order = np.argsort(np.concatenate([others, again]))
+        made = pa.concat_tables([made.take(others), usual]).take(order)
+    return made, names
+
+
+def _in_fluxes(snapshot: Snapshot, rows: pa.Table, names: list[str | None], version: int | None) -> pa.Table:
+    """Return light curves, each in the flux of a name; None stands for the calibrated one."""
     keys = list(zip(names, rows["catalog"].to_pylist(), strict=True))
     made, order = [], []
     for key in dict.fromkeys(keys):
@@ -69,7 +88,14 @@ def in_flux(
         other = some if as_it_is else _remade(snapshot, some, key[0], version)
         made.append(other.select(rows.column_names).cast(rows.schema))
         order += mine
-    return pa.concat_tables(made).take(np.argsort(order)) if made else rows, names
+    return pa.concat_tables(made).take(np.argsort(order)) if made else rows
+
+
+def _is_measured(rows: pa.Table) -> npt.NDArray[np.bool_]:
+    """Return which light curves have any flux."""
+    fluxes = pc.struct_field(rows["lightcurve"].combine_chunks(), "flux")
+    curve = np.repeat(np.arange(rows.num_rows), pc.list_value_length(fluxes).to_numpy())
+    return np.bincount(curve, np.asarray(fluxes.flatten().is_valid()), rows.num_rows) > 0
 
 
 def _best(snapshot: Snapshot, rows: pa.Table) -> list[str | None]:
@@ -120,9 +146,6 @@ def _remade(snapshot: Snapshot, rows: pa.Table, name: str | None, version: int |
     ref_id = np.where(is_listed, pc.fill_null(rows["ref_id"], -1).to_numpy().astype(np.int64), -1)[mine]
     kind, circle = ("hybrid", None) if name is None else parts_of_flux(name)
     found = calibrate_forced(forced, colour, frames, zeropoints, kind, colour_err, circle, ref_id)
-    if not np.isfinite(found.flux).any():
-        cameras = " and ".join(sorted(set(rows["camera"].to_pylist())))
-        raise LakeError(f"{cameras} has no flux {name} of this star; `--flux calibrated` is always there")
     made = _replaced(rows, found, is_there, starts)
     if version is not None:
         numbers = pa.array([version] * rows.num_rows, made["version"].type)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from skylake.calibration.unlisted_stars import DETECTIONS
 from skylake.core.ids import text_id
 from skylake.core.sphere import INDEX_ORDER, healpix_centre, separation_deg
-from skylake.errors import LakeError, UnknownName, UsageError
+from skylake.errors import LakeError, StarError, UnknownName
 from skylake.lake import Snapshot
 from skylake.lake.access.curve_rows import Measured
 from skylake.report.curve_fluxes import FluxChoice, in_flux
@@ -21,6 +21,7 @@ from skylake.report.stars.seen_objects import SeenObject, object_of, unlisted_ne
 from skylake.report.stars.stored_curves import (
     CURVE_TABLES,
     SAME_ARCSEC,
+    Near,
     kinds,
     named,
     nearest_curve,
@@ -42,7 +43,7 @@ class NoCurve(UnknownName):
     """A lake with light curves has none of the star that is asked for."""
 
 
-class FluxOfTargets(UsageError):
+class FluxOfTargets(StarError):
     """Detections have no flux of the name that is asked for, and targets have."""
 
 
@@ -84,7 +85,7 @@ def curve_of_object(
     ------
     LakeError
         If there is no light curve of that star, or no such version.
-    UsageError
+    StarError
         If several catalogs have a star of that number.
     """
     for in_all in (False, True):
@@ -97,9 +98,9 @@ def curve_of_object(
         if seen is not None and seen.ref_id is None:
             break  # only targets among such objects have light curves in the tables
     if measured != "forced" and seen is not None:
-        curve = curve_of_seen(snapshot, seen, flux, version)
+        curve = curve_of_seen(snapshot, seen, flux, version, measured)
     elif measured != "forced" and catalog in (None, DETECTIONS):
-        curve = _curve_at_index(snapshot, object_id, flux, version)
+        curve = _curve_at_index(snapshot, object_id, flux, version, measured)
     else:
         curve = None
     if curve is not None:
@@ -118,22 +119,27 @@ def _star_of(seen: SeenObject | None, number: int, catalog: str | None) -> tuple
 
 
 def curve_of_seen(
-    snapshot: Snapshot, seen: SeenObject, flux: FluxChoice = "calibrated", version: int | None = None
+    snapshot: Snapshot,
+    seen: SeenObject,
+    flux: FluxChoice = "calibrated",
+    version: int | None = None,
+    measured: Measured | None = None,
 ) -> dict[str, Any] | None:
     """Return the light curve of an object from its detections; None if no calibrated frame shows it.
 
     The parameters are those of :func:`curve_of_object`. Where its detections turn out to be of a star of a catalog,
-    the curve is that of the star.
+    the curve is that of the star. If `measured` is None, detections of cameras that measure it as a target are left
+    out, and if no others are left, the curve is that of the target.
     """
     star = detected_star(snapshot, seen.ra_deg, seen.dec_deg, seen.reach_arcsec)
-    curve = _detected(snapshot, star, flux, version)
+    curve = _detected(snapshot, star, flux, version, measured)
     if curve is not None and curve["catalog"] == DETECTIONS:
         curve["object_id"] = seen.object_id
     return curve
 
 
 def _curve_at_index(
-    snapshot: Snapshot, number: int, flux: FluxChoice, version: int | None
+    snapshot: Snapshot, number: int, flux: FluxChoice, version: int | None, measured: Measured | None
 ) -> dict[str, Any] | None:
     """Return the light curve of a star that no catalog has, by the HEALPix index of its position."""
     if not 0 <= number < 12 << (2 * INDEX_ORDER):
@@ -141,7 +147,7 @@ def _curve_at_index(
     ra, dec = (float(one[0]) for one in healpix_centre([number], INDEX_ORDER))
     star = detected_star(snapshot, ra, dec, _REACH_ARCSEC)
     is_there = star is not None and star.distance_arcsec <= _AT_INDEX_ARCSEC
-    return _detected(snapshot, star, flux, version) if is_there else None
+    return _detected(snapshot, star, flux, version, measured) if is_there else None
 
 
 def _no_curve_of(snapshot: Snapshot, star: str) -> str:
@@ -168,7 +174,7 @@ def curve_named(
     ------
     LakeError
         If there is no light curve of that star.
-    UsageError
+    StarError
         If several catalogs have a star of that number.
     """
     require_curves(snapshot, measured)
@@ -227,9 +233,12 @@ def curve_at(
     if near is None or near.distance_arcsec > min(SAME_ARCSEC, reach_arcsec):
         star = None if measured == "forced" else detected_star(snapshot, ra_deg, dec_deg, reach_arcsec)
         is_nearer = near is None or (
-            star is not None and star.listed is None and star.distance_arcsec < near.distance_arcsec
+            star is not None
+            and star.listed is None
+            and star.distance_arcsec < near.distance_arcsec
+            and not _is_target(near, star)
         )
-        curve = _named_as_object(snapshot, star, flux, version) if is_nearer else None
+        curve = _named_as_object(snapshot, star, flux, version, measured) if is_nearer else None
         if star is not None and curve is not None:
             # Most stars have both a curve and detections.
             n_others = max(star.n_others, 0 if near is None else near.n_stars)
@@ -267,30 +276,53 @@ def _nearest_in_words(
     return ""
 
 
+def _is_target(near: Near, star: DetectedStar) -> bool:
+    """Return whether a forced curve is that of the star that detections show."""
+    place = (near.row[name][0].as_py() for name in ("ra_deg", "dec_deg"))
+    away = float(separation_deg(star.ra_deg, star.dec_deg, *place)) * 3600.0
+    return near.kind == "forced" and away <= star.link_arcsec
+
+
 def _named_as_object(
-    snapshot: Snapshot, star: DetectedStar | None, flux: FluxChoice, version: int | None
+    snapshot: Snapshot,
+    star: DetectedStar | None,
+    flux: FluxChoice,
+    version: int | None,
+    measured: Measured | None,
 ) -> dict[str, Any] | None:
     """Return the curve of a star from its detections, the same as by the identifier that it has as an object."""
     if star is not None and star.listed is None:
         seen = unlisted_near(snapshot, star.ra_deg, star.dec_deg, star.link_arcsec)
         if seen is not None:
-            return curve_of_seen(snapshot, seen, flux, version)
-    return _detected(snapshot, star, flux, version)
+            return curve_of_seen(snapshot, seen, flux, version, measured)
+    return _detected(snapshot, star, flux, version, measured)
 
 
 def _detected(
-    snapshot: Snapshot, star: DetectedStar | None, flux: FluxChoice, version: int | None
+    snapshot: Snapshot,
+    star: DetectedStar | None,
+    flux: FluxChoice,
+    version: int | None,
+    measured: Measured | None,
 ) -> dict[str, Any] | None:
     """Return the curve of a star from its detections; None if no calibrated frame shows it.
 
-    A star of a catalog may be without a light curve as long as nobody has run `skylake aggregate`.
+    A star of a catalog may be without a light curve as long as nobody has run `skylake aggregate`. If all cameras
+    measure the star as a target, the curve is that of the target, unless detections are wanted.
     """
     if star is None or snapshot.n_rows("zeropoints") == 0:
         return None
     if star.listed is not None:
         rows = matched_curve(snapshot, star.listed, _aperture(flux), version)
     else:
-        rows = detection_curve(snapshot, star, _aperture(flux), version)
+        rows = detection_curve(snapshot, star, _aperture(flux), version, measured)
+    if rows.num_rows == 0 and measured is None:
+        near = nearest_curve(snapshot, star.ra_deg, star.dec_deg, star.link_arcsec, "forced")
+        return (
+            None
+            if near is None
+            else _curve(snapshot, near.rows(snapshot), near.row, near.kind, flux, version)
+        )
     return _shaped(rows, "detected", [_aperture(flux)] * rows.num_rows) if rows.num_rows else None
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy.table import Table
+from overlap_rows import Overlap
 
 from skylake.lake import Lake
 
@@ -453,3 +454,121 @@ def test_the_nearest_star_is_named_where_there_is_none(
     number = sentence.partition("the nearest star that has one is ")[2].split(",")[0]
     assert len(rows_of(well("lc", lake, number).out)) > 0
     assert known["dec_deg"] < 0
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_flux_of_targets_is_that_of_the_targets_of_a_field(
+    folder: bool, overlap: Overlap, tmp_path: Path, skylake_command: Run
+) -> None:
+    out = f"{tmp_path}/field/" if folder else tmp_path / "field.csv"
+    root = overlap.lake.root
+    answer = skylake_command("lc", root, "--all", "--cone", overlap.cone, "--flux", "psf", "-o", out)
+    assert answer.status == 1
+    left_out = [line for line in answer.err.splitlines() if "left out" in line]
+    assert left_out == [
+        line for line in left_out if "left out: 5 stars of the field; the first, because" in line
+    ]
+    assert len(left_out) == 1
+    files = sorted((tmp_path / "field").iterdir()) if folder else [tmp_path / "field.csv"]
+    rows = [row for path in files for row in rows_of(path.read_text())]
+    given = {(row["catalog"], row["object_id"]) for row in rows}
+    assert given == {("apass", "2"), ("detections", str(overlap.ids["new_target"]))}
+    alone = rows_of(skylake_command("lc", root, "apass:2", "--flux", "psf").out)
+    mine = [row for row in rows if row["object_id"] == "2"]
+    assert [{name: row[name] for name in alone[0]} for row in mine] == alone
+
+
+def test_a_field_without_targets_has_no_flux_of_targets(
+    overlap: Overlap, tmp_path: Path, skylake_command: Run, well: Run
+) -> None:
+    cone = f"{overlap.ra['listed']},{overlap.dec},20"
+    asked = ("lc", overlap.lake.root, "--all", "--cone", cone, "-o", tmp_path / "field.csv")
+    answer = skylake_command(*asked, "--flux", "hybrid2")
+    assert answer.status == 2 and not (tmp_path / "field.csv").exists()
+    assert answer.sentence == (
+        "the flux hybrid2 is measured of targets only, and none of the stars of the field is a target; leave out "
+        "--flux, or name aper1, aper2 or aper3"
+    )
+    well(*asked)
+    well(*asked, "--flux", "aper1")
+    answer = skylake_command(*asked, "--flux", "psf", "--measured", "detected")
+    assert (
+        answer.status == 2 and "--measured detected leaves out what is measured of targets" in answer.sentence
+    )
+
+
+def test_one_star_of_a_list_that_cannot_be_given_leaves_the_others(
+    overlap: Overlap, tmp_path: Path, skylake_command: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    root, new = overlap.lake.root, overlap.ids["new west"]
+    Path("stars.txt").write_text(f"apass:2\n{new}\n1\n10.0 95.0\n77\n{overlap.ids['new_target']}\n")
+    answer = skylake_command("lc", root, "--stars", "stars.txt", "--flux", "psf", "-o", "stars.csv")
+    assert answer.status == 1
+    assert {row["star"] for row in rows_of(Path("stars.csv").read_text())} == {
+        "apass:2",
+        str(overlap.ids["new_target"]),
+    }
+    said = [line for line in answer.err.splitlines() if line.startswith("skylake: left out: ")]
+    for line, words in zip(
+        said,
+        (
+            f"{new}, because the flux psf is measured of targets",
+            "1, because several catalogs have a star 1: apass:1",
+            "10.0 95.0, because 10.0 95.0: there is no such position",
+            "77, because there is no light curve of the star 77",
+        ),
+        strict=True,
+    ):
+        assert words in line
+    answer = skylake_command("lc", root, "--stars", "stars.txt", "--format", "etd", "-o", "curves/")
+    assert answer.status == 1
+    assert sorted(path.name for path in Path("curves").iterdir()) == sorted(
+        ["apass_2.txt", f"{overlap.ids['new_target']}.txt"]
+    )
+    assert f"left out: {new}, because a transit is one curve, and this star has 2" in answer.err
+    answer = skylake_command("lc", root, f"{new}", "apass:1", "--flux", "psf", "-o", "none.csv")
+    assert answer.status == 2 and "none of the 2 stars is a target; leave out --flux" in answer.sentence
+    assert not Path("none.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--format", "aavso", "-o", "curves/"), "the AAVSO wants the code of the observer"),
+        (("--format", "etd", "--bin", "1h", "-o", "curves/"), "--format etd takes single measurements"),
+        (
+            ("--detrend", "tfa", "--duration", "1h", "--period", "1", "-o", "x.csv"),
+            "--duration is that of a transit",
+        ),
+    ],
+)
+def test_what_concerns_all_stars_of_a_list_ends_it_before_anything_is_written(
+    options: tuple[str, ...], words: str, overlap: Overlap, tmp_path: Path, skylake_command: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    answer = skylake_command("lc", overlap.lake.root, "apass:2", "apass:3", *options)
+    assert answer.status == 2 and words in answer.sentence
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_field_of_all_kinds_of_stars_is_as_each_star_alone(
+    overlap: Overlap, tmp_path: Path, well: Run
+) -> None:
+    root = overlap.lake.root
+    for options in ((), ("--bin", "1h"), ("--period", "0.13", "--epoch", "2460555.0", "--bin", "20min")):
+        well("lc", root, "--all", "--cone", overlap.cone, *options, "-o", tmp_path / "field.csv")
+        rows = rows_of((tmp_path / "field.csv").read_text())
+        stars = dict.fromkeys((row["catalog"], row["object_id"]) for row in rows)
+        assert sorted(catalog for catalog, _ in stars) == [
+            "apass", "apass", "apass", "detections", "refcat2", "sources", "sources",
+        ]  # fmt: skip
+        for star in stars:
+            alone = rows_of(well("lc", root, ":".join(star), *options).out)
+            mine = [row for row in rows if (row["catalog"], row["object_id"]) == star]
+            shared = [name for name in alone[0] if name in mine[0]]
+            assert {"mag", "mag_err"} < set(shared)
+            assert [[row[name] for name in shared] for row in mine] == [
+                [row[name] for name in shared] for row in alone
+            ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,9 @@ import pyarrow.compute as pc
 
 from skylake.calibration.calibrated_matches import ZEROPOINT_COLUMNS
 from skylake.errors import UnknownName
+from skylake.lake.cameras.chosen_catalogs import named_catalog
 from skylake.lake.commits.snapshot import Snapshot
+from skylake.lake.layout import Layout
 from skylake.lake.storage.parts import Part
 
 _CHOSEN_BY = ("camera", "night", "band", "catalog")
@@ -39,7 +41,7 @@ def calibration_rows(
     frame_columns : sequence of str
         Columns of ``frames`` to read.
     catalog : str or None
-        That of the zeropoints; None takes the one that has most of them.
+        That of the zeropoints; None takes that which calibrates each camera, or has most of its frames.
     version : int or None
         Of the calibration; None takes the one in force, the largest of each frame.
 
@@ -51,7 +53,13 @@ def calibration_rows(
     wanted = list(dict.fromkeys([*ZEROPOINT_COLUMNS, *_CHOSEN_BY]))
     frames = _of_frames(snapshot, "frames", frame_columns, measured)
     rows = _of_frames(snapshot, "zeropoints", wanted, measured)
-    return frames, _in_force(_of_version(rows.filter(rows["zp"].is_valid()), version), catalog)
+    rows = _of_version(rows.filter(rows["zp"].is_valid()), version)
+    rows = (
+        _of_cameras(snapshot.layout, rows)
+        if catalog is None
+        else rows.filter(pc.equal(rows["catalog"], catalog))
+    )
+    return frames, _in_force(rows)
 
 
 def _of_frames(snapshot: Snapshot, table: str, columns: Sequence[str], measured: pa.Table) -> pa.Table:
@@ -92,12 +100,29 @@ def _of_version(rows: pa.Table, version: int | None) -> pa.Table:
     return found
 
 
-def _in_force(rows: pa.Table, catalog: str | None) -> pa.Table:
-    """Return the largest version of each frame, of one catalog."""
-    if catalog is None and rows.num_rows:
-        names, counts = np.unique(np.asarray(rows["catalog"].to_pylist(), object), return_counts=True)
-        catalog = str(names[int(np.argmax(counts))])
-    if catalog is not None:
-        rows = rows.filter(pc.equal(rows["catalog"], catalog))
+def _of_cameras(layout: Layout, rows: pa.Table) -> pa.Table:
+    """Return the zeropoints of each camera by the catalog that is in force for it, which may be another for each."""
+    counts = rows.group_by(["camera", "catalog"]).aggregate([("frame_id", "count_distinct")])
+    known: dict[str, dict[str, int]] = {}
+    for row in counts.to_pylist():
+        known.setdefault(row["camera"], {})[row["catalog"]] = row["frame_id_count_distinct"]
+    if all(len(catalogs) == 1 for catalogs in known.values()):
+        return rows
+    chosen = {camera: _one_of(layout, camera, catalogs) for camera, catalogs in known.items()}
+    pairs = zip(rows["camera"].to_pylist(), rows["catalog"].to_pylist(), strict=True)
+    return rows.filter(pa.array([chosen[camera] == catalog for camera, catalog in pairs], pa.bool_()))
+
+
+def _one_of(layout: Layout, camera: str, frames: Mapping[str, int]) -> str:
+    """Return which of some catalogs, each with a number of frames, is in force for a camera."""
+    if len(frames) > 1:
+        named = named_catalog(layout, camera)
+        if named in frames:
+            return named
+    return max(sorted(frames), key=frames.__getitem__)
+
+
+def _in_force(rows: pa.Table) -> pa.Table:
+    """Return the largest version of each frame."""
     rows = rows.sort_by([("frame_id", "ascending"), ("version", "descending")])
     return rows.take(pa.array(np.unique(rows["frame_id"].to_numpy(), return_index=True)[1]))

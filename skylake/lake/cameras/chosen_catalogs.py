@@ -8,6 +8,7 @@ from pathlib import Path
 
 from skylake.errors import LakeError
 from skylake.lake.layout import Layout
+from skylake.settings import Catalogs, read_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +47,15 @@ def read_choice(layout: Layout, camera: str) -> ChosenCatalog | None:
 def choice_text(chosen: ChosenCatalog) -> str:
     """Return a choice as the content of its file."""
     return json.dumps(asdict(chosen), indent=1, ensure_ascii=False) + "\n"
+
+
+def named_catalog(layout: Layout, camera: str) -> str:
+    """Return the catalog that calibrates a camera by its profile, the settings or the choice; empty if none does."""
+    from skylake.cameras.profile_json import from_json
+
+    path = layout.profile(camera)
+    own = from_json(path).base.catalog if path.is_file() else Catalogs()
+    if named := own.over(read_settings(layout.settings_file).catalog).calibrate:
+        return named
+    chosen = read_choice(layout, camera)
+    return "" if chosen is None else chosen.calibrate

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from skylake.core.bands import survey_band
-from skylake.errors import UsageError
+from skylake.errors import StarError
 
 #: Names of filters that let all light pass, in lower case.
 _UNFILTERED = frozenset(
@@ -57,19 +57,19 @@ def aavso_filter(band: str, filter_name: str | None, survey: str = "") -> str:
 
     Raises
     ------
-    UsageError
+    StarError
         If the AAVSO has no such code.
     """
     if filter_name is not None and filter_name.strip().lower() in _UNFILTERED:
         if band not in _CLEAR:
-            raise UsageError(
+            raise StarError(
                 f"the AAVSO takes unfiltered measurements compared with V or R, and these are in {band}; set the "
                 f"band of the filter {filter_name!r} to V or R in the profile of the camera, and calibrate again"
             )
         return _CLEAR[band]
     code = _CODES.get(survey_band(band, survey) if band in "ugrizy" else band)
     if code is None:
-        raise UsageError(
+        raise StarError(
             f"the AAVSO has no filter for the band {band}; choose the points of another by --band"
         )
     return code

@@ -14,12 +14,17 @@ from skylake.calibration.unlisted_stars import as_matches
 from skylake.core.sphere import offset, separation_deg, tangent_basis, unit_vectors
 from skylake.lake import Snapshot
 from skylake.lake.access.calibration_rows import calibration_rows
+from skylake.lake.access.curve_rows import Measured
+from skylake.lake.access.rows_in import stored_rows
 from skylake.lake.cameras.camera_sites import sites_of
 from skylake.report.stars.seen_objects import SeenObject
+from skylake.schema import empty_table, load
+from skylake.sky.pixels import cone_ranges
 from skylake.table.lightcurves import lightcurves_table
 
 Floats = npt.NDArray[np.float64]
 _PLACES = ("frame_id", "source_no", "camera", "night", "ra_deg", "dec_deg", "fwhm_px")
+_TARGETS = "forced_lightcurves"
 _MATCHED = ("frame_id", "source_no", "catalog", "ref_id", "ra_deg", "dec_deg")
 #: Detections belong to one star if a chain of neighbours no farther apart than this part of the FWHM joins them.
 _LINK_FWHM = 0.5
@@ -147,7 +152,11 @@ def _listed(
 
 
 def detection_curve(
-    snapshot: Snapshot, star: DetectedStar, flux: str | None = None, version: int | None = None
+    snapshot: Snapshot,
+    star: DetectedStar,
+    flux: str | None = None,
+    version: int | None = None,
+    measured: Measured | None = "detected",
 ) -> pa.Table:
     """Return the light curves, one for each band, of a star that no catalog has.
 
@@ -162,6 +171,8 @@ def detection_curve(
         An aperture, as ``aper1``; None takes that of the zeropoints.
     version : int or None
         Of the calibration; None takes the one in force.
+    measured : {'detected'} or None
+        None leaves out cameras that measure the star as a target: that is another light curve.
 
     Returns
     -------
@@ -171,6 +182,10 @@ def detection_curve(
     """
     rows = snapshot.cone("sources", star.ra_deg, star.dec_deg, star.radius_arcsec / 3600.0)
     rows = _one_per_frame(rows, star)
+    if measured is None:
+        rows = _of_no_target(snapshot, rows, star)
+    if rows.num_rows == 0:
+        return empty_table(load("lightcurves"))
     frames, zeropoints = calibration_rows(snapshot, rows, FRAME_COLUMNS, version=version)
     ra, dec = (np.full(rows.num_rows, one) for one in (star.ra_deg, star.dec_deg))
     rows = as_matches(rows, ra, dec, zeropoints)
@@ -181,18 +196,47 @@ def detection_curve(
     )
 
 
-def object_rows(
-    snapshot: Snapshot, seen: SeenObject, flux: str | None = None, version: int | None = None
-) -> pa.Table | None:
+def _of_no_target(snapshot: Snapshot, rows: pa.Table, star: DetectedStar) -> pa.Table:
+    """Return the detections of a star by cameras that do not measure it as a target.
+
+    Targets of a camera are looked for where its own detections are: its positions agree with each other better than
+    with those of others.
+    """
+    if not snapshot.n_rows(_TARGETS):
+        return rows
+    reach = (star.radius_arcsec + star.link_arcsec) / 3600.0
+    ranges = cone_ranges(star.ra_deg, star.dec_deg, reach)
+    near = stored_rows(snapshot, _TARGETS, ranges, ["camera", "ra_deg", "dec_deg"])
+    of_camera, ra, dec = (
+        near[name].to_numpy(zero_copy_only=False) for name in ("camera", "ra_deg", "dec_deg")
+    )
+    cameras = np.asarray(rows["camera"].to_pylist(), object)
+    left = np.ones(rows.num_rows, bool)
+    for camera in sorted(set(of_camera) & set(cameras)):
+        mine, targets = cameras == camera, of_camera == camera
+        place = _middle(rows.filter(pa.array(mine)))
+        away = separation_deg(*place, ra[targets], dec[targets]) * 3600.0
+        left[mine] = away.min() > star.link_arcsec
+    return rows.filter(pa.array(left))
+
+
+def _middle(rows: pa.Table) -> tuple[float, float]:
+    """Return the median place of detections that are near each other."""
+    ra, dec = (float(rows[name][0].as_py()) for name in ("ra_deg", "dec_deg"))
+    east, north = _on_plane(rows, ra, dec)
+    return _from_plane((float(np.median(east)), float(np.median(north))), ra, dec)
+
+
+def object_rows(snapshot: Snapshot, seen: SeenObject, measured: Measured | None = None) -> pa.Table | None:
     """Return the light curves, one for each band, of an object that no catalog has.
 
-    The parameters beside the object, and the table, are those of :func:`detection_curve`. None if its detections turn
+    The table is that of :func:`detection_curve`, and so is what `measured` means. None if its detections turn
     out to be of a star of a catalog, or no calibrated frame shows it.
     """
     star = detected_star(snapshot, seen.ra_deg, seen.dec_deg, seen.reach_arcsec)
     if star is None or star.listed is not None or not snapshot.n_rows("zeropoints"):
         return None
-    rows = detection_curve(snapshot, star, flux, version)
+    rows = detection_curve(snapshot, star, measured=measured)
     numbers = pa.array([seen.object_id] * rows.num_rows, pa.int64())
     place = rows.schema.get_field_index("object_id")
     return rows.set_column(place, rows.schema.field(place), numbers) if rows.num_rows else None

@@ -51,7 +51,8 @@ def field_points(
     Yields
     ------
     pyarrow.Table
-        A row per measurement: object_id, catalog, measured, ra_deg, dec_deg, camera, band, and what is known of it.
+        A row per measurement: object_id, catalog, measured, ra_deg, dec_deg, camera, band, and what is known of it;
+        those of a star together, in the order of time.
     """
     for rows, kind in _curves_of_stars(snapshot, region, measured):
         yield _flat(_in_flux(snapshot, rows, flux) if kind == "forced" else rows, kind)
@@ -88,15 +89,17 @@ def _curves_of_stars(
                 yield rows, kind
     if measured != "forced":
         targets = {star for catalog, star in done if catalog == TARGETS_OF_NONE}
-        for rows in _unlisted(snapshot, region, targets):
+        for rows in _unlisted(snapshot, region, targets, measured):
             yield rows, "detected"
 
 
-def _unlisted(snapshot: Snapshot, region: SkyRegion, done: set[int]) -> Iterator[pa.Table]:
+def _unlisted(
+    snapshot: Snapshot, region: SkyRegion, done: set[int], measured: Measured | None
+) -> Iterator[pa.Table]:
     """Yield the light curves of objects that no catalog has, without those that are done."""
     seen_before: set[tuple[int, int]] = set()
     for seen in unlisted_in(snapshot, region):
-        rows = None if seen.object_id in done else object_rows(snapshot, seen)
+        rows = None if seen.object_id in done else object_rows(snapshot, seen, measured)
         if rows is None:
             continue
         values = points_of(rows)
@@ -140,8 +143,6 @@ def star_tables(points: pa.Table, choice: PointChoice) -> pa.Table:
     starts = np.flatnonzero(np.append(len(keys) > 0, keys[1:] != keys[:-1]))
     own = points.select(_OF_STAR)
     others = [name for name in points.column_names if name not in _OF_STAR]
-    if "zp" in others and points["zp"].null_count:
-        others.remove("zp")
     made = []
     for start, end in zip(starts, [*starts[1:], len(keys)], strict=True):
         table = choice.table(points.slice(start, end - start).select(others))
@@ -153,11 +154,23 @@ def star_tables(points: pa.Table, choice: PointChoice) -> pa.Table:
 
 
 def _flat(rows: pa.Table, kind: Measured) -> pa.Table:
-    """Return the measurements of light curves, one in a row."""
+    """Return the measurements of light curves, one in a row; those of a star in the order of time.
+
+    The light curves of a star, one for each band or camera, are one after the other.
+    """
     values = points_of(rows)
+    names = np.array([f"{catalog}:{star}" for catalog, star in _stars(rows)], str)
+    first = np.flatnonzero(np.append(True, names[1:] != names[:-1]))
+    number = np.searchsorted(first, np.arange(rows.num_rows), "right")[values["curve"].to_numpy()] - 1
+    order = np.lexsort((values["frame_id"].to_numpy(), values["mjd_mid"].to_numpy(), number))
+    values = {name: column.take(order) for name, column in values.items()}
     which = values["curve"]
-    star = {name: rows[name].take(which) for name in ("object_id", "catalog", "ra_deg", "dec_deg", "band")}
-    star |= {"camera": values["camera"], "measured": pa.array([kind] * len(which), pa.string())}
+    # Cameras may have a target at places that differ a little.
+    star = {
+        name: rows[name].take(first[number[order]]) for name in ("object_id", "catalog", "ra_deg", "dec_deg")
+    }
+    star |= {"band": rows["band"].take(which), "camera": values["camera"]}
+    star["measured"] = pa.array([kind] * len(which), pa.string())
     fields = _fields()
     arrays = {name: star.get(name, values.get(name)) for name in fields}
     columns = [

@@ -69,7 +69,7 @@ def star_curve(snapshot: Snapshot, star: str, choice: CurveChoice | None = None)
     ------
     LakeError
         If the lake has no light curve of it, or no such version; the sentence names the nearest star that has one.
-    UsageError
+    StarError
         If a position is none of the sky, or several catalogs have a star of that number.
     """
     return _explained(choice or CurveChoice(), lambda wanted: _curve_of(snapshot, star, wanted))

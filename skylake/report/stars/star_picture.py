@@ -26,6 +26,8 @@ _MEASURED = {"forced": "forced measurements", "detected": "detections"}
 _MEASURED_TITLE = {"forced": "forced photometry", "detected": "its detections"}
 #: Phases that are drawn: what is at phase 0 is seen as a whole, and so is what is at 0.5.
 _PHASES = (-0.5, 1.0)
+#: The axis goes on by this, so that points at its ends are seen whole.
+_MARGIN = 0.02
 #: Points that are all within this phase of the epoch are of one event.
 _AROUND_EVENT = 0.35
 #: Points behind their means.
@@ -245,7 +247,8 @@ def _label_last(axes: Axes, bjd: Floats, fold: Fold | None, start: float) -> Non
     phase = phase_of(bjd, fold.period_d, fold.epoch_bjd)
     farthest = float(np.nanmax(np.abs(np.where(phase > 0.5, phase - 1.0, phase))))
     # Measurements around one event, as a transit, fill the picture.
-    axes.set_xlim(*((-1.1 * farthest, 1.1 * farthest) if farthest < _AROUND_EVENT else _PHASES))
+    low, high = _PHASES[0] - _MARGIN, _PHASES[1] + _MARGIN
+    axes.set_xlim(*((-1.1 * farthest, 1.1 * farthest) if farthest < _AROUND_EVENT else (low, high)))
     axes.set_xlabel(f"phase; period {fold.period_d:.7g} d, phase 0 at BJD (TDB) {fold.epoch_bjd:.5f}")
 
 

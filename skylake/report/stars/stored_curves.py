@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.core.sphere import IntArray, separation_deg
-from skylake.errors import UsageError
+from skylake.errors import StarError
 from skylake.lake import Snapshot
 from skylake.lake.access.curve_rows import Measured
 from skylake.lake.access.gathered_views import gather, needed
@@ -87,7 +87,7 @@ def rows_of_star(
 
     Raises
     ------
-    UsageError
+    StarError
         If several catalogs have a star of that number.
     """
     found: dict[Measured, pa.Table] = {}
@@ -117,7 +117,7 @@ def _require_one(number: int, found: dict[Measured, pa.Table]) -> None:
             stars[catalog, star] = f"{catalog}:{star} at {ra:.5f} {dec:+.5f}"
     if len(stars) > 1:
         first, *_ = sorted(stars)
-        raise UsageError(
+        raise StarError(
             f"several catalogs have a star {number}: {' and '.join(stars[one] for one in sorted(stars))}; "
             f"write which one, as in {first[0]}:{first[1]}"
         )

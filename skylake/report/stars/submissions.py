@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from skylake.core.flags import SPOILED
-from skylake.errors import UsageError
+from skylake.errors import StarError, UsageError
 from skylake.report.stars.aavso_filters import UNFILTERED_CODES, aavso_filter
 from skylake.report.stars.which_star import which_star
 from skylake.revision import VERSION
@@ -92,7 +92,9 @@ def aavso_text(curve: Mapping[str, Any], about: Submission) -> str:
     Raises
     ------
     UsageError
-        If there is no code of the observer, no name of the star, or a name or band that the format does not allow.
+        If there is no code of the observer.
+    StarError
+        If there is no name of the star, or a name or band that the format does not allow.
     """
     _require_plain(about)
     lines = [
@@ -162,16 +164,16 @@ def _require_plain(about: Submission) -> None:
     if not about.observer.isalnum():
         raise UsageError("the AAVSO wants the code of the observer; give it, as in --observer ABC")
     if about.name.isdigit():
-        raise UsageError(
+        raise StarError(
             f"{about.name}: the AAVSO wants a name of the star, not a number of a catalog; give it, as in --name "
             '"RR Lyr", or for many stars in a column name of the file of --stars'
         )
     if "," in about.name or len(about.name) > _LONGEST_NAME:
-        raise UsageError(
+        raise StarError(
             f"{about.name}: the AAVSO takes names up to {_LONGEST_NAME} letters; give one by --name"
         )
     if "," in about.check_name or len(about.check_name) > _LONGEST_CHECK:
-        raise UsageError(
+        raise StarError(
             f"{about.check_name}: the AAVSO takes names of check stars up to {_LONGEST_CHECK} letters"
         )
 
@@ -183,7 +185,7 @@ def etd_text(curve: Mapping[str, Any], about: Submission) -> str:
 
     Raises
     ------
-    UsageError
+    StarError
         If there are several bands or cameras.
     """
     _require_one_curve(curve)
@@ -201,13 +203,13 @@ def exotic_text(curve: Mapping[str, Any], about: Submission) -> str:
 
     Raises
     ------
-    UsageError
+    StarError
         If there are several bands or cameras, or no point has an airmass.
     """
     _require_one_curve(curve)
     points = [point for point in _magnitudes(curve) if _airmass(point, about) is not None]
     if not points and n_without_airmass(curve, about):
-        raise UsageError(
+        raise StarError(
             "EXOTIC fits the airmass, and no frame of the star has one; give site.longitude_deg and "
             "site.latitude_deg in the profile of the camera, and ingest the frames again"
         )
@@ -240,7 +242,7 @@ def _require_one_curve(curve: Mapping[str, Any]) -> None:
     for name in ("band", "camera"):
         found = sorted({str(point[name]) for point in _magnitudes(curve)})
         if len(found) > 1:
-            raise UsageError(
+            raise StarError(
                 f"a transit is one curve, and this star has {len(found)}, of the {name}s {' and '.join(found)}; "
                 f"choose one, as in --{name} {found[0]}"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.calibration.unlisted_stars import DETECTIONS
-from skylake.errors import UsageError
+from skylake.errors import StarError
 from skylake.lake import Snapshot
 from skylake.lake.access.calibration_rows import calibration_rows
 from skylake.lake.storage.parts import Part
@@ -42,7 +43,7 @@ def submitted(
     Raises
     ------
     UsageError
-        If the format needs something that is not given.
+        If the format needs something that is not given; a StarError if this star lacks it.
     """
     known = replace(about, frames=_facts(snapshot, curve, version))
     return FORMATS[form](curve, known), n_without_airmass(curve, known) if form == "exotic" else 0
@@ -56,7 +57,7 @@ def check_star(
         return None
     found = constant_star_near(snapshot, curve) if star is None else star_curve(snapshot, star, choice)
     if found is not None and (found["catalog"], found["object_id"]) == (curve["catalog"], curve["object_id"]):
-        raise UsageError(f"--check {star}: this is the star itself; name another, or none")
+        raise StarError(f"--check {star}: this is the star itself; name another, or none")
     return found
 
 
@@ -69,12 +70,10 @@ def magnitudes_by_frame(curve: dict[str, Any] | None) -> dict[int, float]:
 def _facts(snapshot: Snapshot, curve: dict[str, Any], version: int | None) -> dict[int, FrameFacts]:
     """Return what is known of the frames of a light curve."""
     frames = _frames(snapshot, curve)
-    _, zeropoints = calibration_rows(snapshot, frames, ["frame_id"], comparison_catalog(curve), version)
-    calibrated = {row["frame_id"]: row for row in zeropoints.to_pylist()}
-    catalogs = set(zeropoints["catalog"].to_pylist()) & set(snapshot.catalogs())
+    calibrated = _zeropoints(snapshot, curve, frames, version)
+    catalogs = {zeropoint["catalog"] for zeropoint in calibrated.values()} & set(snapshot.catalogs())
     surveys = {name: ReferenceCatalog.open(snapshot.catalog(name)).survey for name in catalogs}
-    # The colour of a star is that of its catalog, the same in all rows of a band.
-    coloured = {band["band"] for band in curve["bands"] if band.get("ref_colour") is not None}
+    coloured = {_row_of(curve, band) for band in curve["bands"] if band.get("ref_colour") is not None}
     found = {}
     for frame in frames.to_pylist():
         zeropoint = calibrated.get(frame["frame_id"], {})
@@ -84,16 +83,32 @@ def _facts(snapshot: Snapshot, curve: dict[str, Any], version: int | None) -> di
             frame["filter"],
             catalog,
             surveys.get(catalog, ""),
-            zeropoint.get("band") in coloured and bool(zeropoint["colour_term"]),
+            bool(zeropoint) and _row_of(curve, zeropoint) in coloured and bool(zeropoint["colour_term"]),
         )
     return found
 
 
-def comparison_catalog(curve: dict[str, Any]) -> str | None:
-    """Return the catalog of the zeropoints of a light curve; None for the one that has most of them."""
-    if curve["measured"] == "forced":
-        return str(curve["bands"][0]["zp_catalog"])
-    return None if curve["catalog"] == DETECTIONS else str(curve["catalog"])
+def _row_of(curve: dict[str, Any], one: Mapping[str, Any]) -> tuple[str | None, str]:
+    """Return the camera and band of a row of a light curve: detections of all cameras are one in a band."""
+    return one["camera"] if curve["measured"] == "forced" else None, one["band"]
+
+
+def _zeropoints(
+    snapshot: Snapshot, curve: dict[str, Any], frames: pa.Table, version: int | None
+) -> dict[int, dict[str, Any]]:
+    """Return the zeropoints of the points of a light curve by frame: cameras may have different catalogs."""
+    points: dict[str | None, list[int]] = {}
+    catalogs = {_row_of(curve, band): band.get("zp_catalog") for band in curve["bands"]}
+    others = None if curve["catalog"] == DETECTIONS else str(curve["catalog"])
+    for point in curve["points"]:
+        catalog = catalogs[_row_of(curve, point)] if curve["measured"] == "forced" else others
+        points.setdefault(catalog, []).append(point["frame_id"])
+    found: dict[int, dict[str, Any]] = {}
+    for catalog, numbers in points.items():
+        mine = frames.filter(pc.is_in(frames["frame_id"], pa.array(numbers, pa.int64())))
+        _, zeropoints = calibration_rows(snapshot, mine, ["frame_id"], catalog, version)
+        found |= {row["frame_id"]: row for row in zeropoints.to_pylist()}
+    return found
 
 
 def _frames(snapshot: Snapshot, curve: dict[str, Any]) -> pa.Table:

@@ -157,12 +157,24 @@ class _Fluxes:
 
 
 def _calibrated_flux(points: pa.Table) -> _Fluxes:
-    """Return fluxes and the parts of their errors."""
+    """Return fluxes and the parts of their errors: of points with a zeropoint by that, of others by the magnitude."""
+    made = _flux_of_magnitude(points)
+    if "zp" not in points.column_names:
+        return made
+    zp = _floats(points, "zp")
+    has_zp, scale = np.isfinite(zp), 10.0 ** (-0.4 * zp)
+    flux, flux_err = (_floats(points, name) * scale for name in ("flux", "flux_err"))
+    frame_err = np.nan_to_num(_floats(points, "zp_random_err"))
+    return _Fluxes(
+        np.where(has_zp, flux, made.flux),
+        np.where(has_zp, flux_err, made.flux_err),
+        np.where(has_zp, frame_err, made.frame_err),
+    )
+
+
+def _flux_of_magnitude(points: pa.Table) -> _Fluxes:
+    """Return fluxes and the parts of their errors from magnitudes; a flux that is not positive has none."""
     flux, flux_err, mag = (_floats(points, name) for name in ("flux", "flux_err", "mag"))
-    if "zp" in points.column_names:
-        scale = 10.0 ** (-0.4 * _floats(points, "zp"))
-        frame_err = np.nan_to_num(_floats(points, "zp_random_err"))
-        return _Fluxes(flux * scale, flux_err * scale, frame_err)
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = 10.0 ** (-0.4 * mag) / flux
         of_flux = _MAG_PER_RELATIVE * flux_err / flux

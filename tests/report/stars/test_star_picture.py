@@ -88,3 +88,21 @@ def test_a_star_without_magnitudes_is_said_to_have_none() -> None:
     of["points"] = [point | {"mag": None} for point in of["points"]]
     (axes,) = star_figure(of, Fold(PERIOD, START)).axes
     assert "no calibrated magnitude" in axes.texts[0].get_text()
+
+
+def test_points_at_the_ends_of_the_phases_are_seen_whole() -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    of = curve()
+    phases = np.linspace(0.0, 0.999, len(of["points"]))
+    of["points"] = [
+        point | {"bjd_tdb": START + PERIOD * at} for point, at in zip(of["points"], phases, strict=True)
+    ]
+    fold = Fold(PERIOD, START)
+    made = star_figure(of, fold, bins(of, fold))
+    FigureCanvasAgg(made).draw()
+    for axes in made.axes:
+        for drawn in (one.lines[0] for one in axes.containers):
+            x = axes.transData.transform(drawn.get_xydata())[:, 0]
+            half = drawn.get_markersize() / 2.0 * made.dpi / 72.0
+            assert x.min() - half > axes.bbox.x0 and x.max() + half < axes.bbox.x1

@@ -1,0 +1,85 @@
+"""A field is exported as each of its stars is alone, and no measurement twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from overlap_rows import EAST, WEST, Overlap
+
+from skylake.reading.lightcurves import points_table
+from skylake.report.curve_fluxes import FluxChoice
+from skylake.report.curves import curve_at, curve_named
+from skylake.report.stars.chosen_points import PointChoice
+from skylake.report.stars.field_export import field_points, star_tables
+from skylake.sky.sky_region import SkyRegion
+
+CHOICES = (PointChoice(), PointChoice(width_d=0.05), PointChoice(width_d=0.05, period_d=0.13))
+REGION = SkyRegion.of_cone(10.03, 5.0, 0.2)
+
+
+def exported(
+    overlap: Overlap, choice: PointChoice, measured: Any = None, flux: FluxChoice = "calibrated"
+) -> pa.Table:
+    pieces = field_points(overlap.lake.snapshot(), REGION, measured, flux)
+    return pa.concat_tables([star_tables(piece, choice) for piece in pieces], promote_options="permissive")
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize(
+    ("measured", "flux"),
+    [(None, "best"), (None, "calibrated"), ("detected", "calibrated"), ("forced", "best")],
+)
+def test_each_star_is_as_it_is_alone(
+    overlap: Overlap, measured: Any, flux: FluxChoice, choice: PointChoice
+) -> None:
+    table = exported(overlap, choice, measured, flux)
+    stars = sorted(set(zip(table["catalog"].to_pylist(), table["object_id"].to_pylist(), strict=True)))
+    assert len(stars) == {None: 7, "detected": 4, "forced": 3}[measured]
+    for catalog, star in stars:
+        curve = curve_named(overlap.lake.snapshot(), f"{catalog}:{star}", measured, flux)
+        alone = choice.table(points_table(curve))
+        mine = table.filter(pc.and_(pc.equal(table["catalog"], catalog), pc.equal(table["object_id"], star)))
+        assert set(mine["measured"].to_pylist()) == {curve["measured"]}
+        assert set(mine["ra_deg"].to_pylist()) == {curve["ra_deg"]}
+        for name in set(alone.column_names) & set(mine.column_names):
+            assert mine[name].to_pylist() == alone[name].to_pylist(), (star, name)
+
+
+def test_no_measurement_of_a_star_that_two_cameras_see_comes_twice(overlap: Overlap) -> None:
+    table = exported(overlap, PointChoice()).to_pandas()
+    here = table[np.abs(table.ra_deg - overlap.ra["new_target"]) < 0.001]
+    assert here.groupby("measured").camera.unique().map(list).to_dict() == {
+        "forced": ["east"], "detected": ["west"],
+    }  # fmt: skip
+    assert here.frame_id.is_unique and set(here.frame_id) == {*EAST.frame_id, *WEST.frame_id}
+    assert set(here.object_id[here.measured == "detected"]) == {overlap.ids["new_target west"]}
+    new = table[np.abs(table.ra_deg - overlap.ra["new"]) < 0.001]
+    assert new.frame_id.is_unique and set(new.frame_id) == {*EAST.frame_id, *WEST.frame_id}
+    assert new.object_id.nunique() == 1
+
+
+def test_a_star_without_its_best_flux_on_a_frame_changes_no_other(overlap: Overlap) -> None:
+    """The fit of `target` is lost on one frame, and failed of `faint` on all, so this is in the calibrated flux."""
+    table = exported(overlap, PointChoice(width_d=0.05), "forced", "best")
+    n_points = {star: table.filter(pc.equal(table["object_id"], star))["n_points"] for star in (2, 3)}
+    n_frames = len(EAST.frame_id)
+    assert {star: pc.sum(one).as_py() for star, one in n_points.items()} == {2: n_frames - 1, 3: n_frames}
+    faint = curve_named(overlap.lake.snapshot(), "apass:3", flux="best")
+    assert "flux_used" not in faint["bands"][0]
+    assert min(point["flux"] for point in faint["points"]) < 0
+    target = curve_named(overlap.lake.snapshot(), "apass:2", flux="best")
+    assert target["bands"][0]["flux_used"] == "psf"
+    assert [point["zp"] is None for point in target["points"]].count(True) == 1
+
+
+def test_a_position_leads_to_the_target_of_one_camera(overlap: Overlap) -> None:
+    snapshot = overlap.lake.snapshot()
+    for off in (0.0, 4.0 / 3600.0):
+        found = curve_at(snapshot, overlap.ra["new_target"], overlap.dec + off)
+        assert (found["catalog"], found["object_id"]) == ("detections", overlap.ids["new_target"])
+    both = curve_at(snapshot, overlap.ra["new_target"], overlap.dec, measured="detected")
+    assert {point["camera"] for point in both["points"]} == {"east", "west"}
