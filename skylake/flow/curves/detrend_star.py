@@ -45,9 +45,9 @@ TABLE = "detrended"
 _FIRST_DEG, _FARTHEST_DEG = 0.05, 8.0
 _MORE, _WIDER = 1.3, (1.3, 4.0)
 _LEAST_STARS = 12
-#: Targets around are enough where the offsets that they give frames are so much better known than the star itself;
+#: Targets around are enough where the error of what they say of a frame is this share of that of the star, or less;
 #: noise that no star is without, magnitudes.
-_MOST_NOISE, _LEAST_FLOOR = 0.3, 0.001
+_MOST_NOISE, _LEAST_FLOOR = 0.5, 0.001
 #: Sines and cosines of a signal whose period is known.
 _HARMONICS = 4
 _SAME_DEG = 1.0 / 3600.0
@@ -337,11 +337,12 @@ def _neighbours(
     """
     frames = np.array([one["frame_id"] for one in good], np.int64)
     found, kind = _around(snapshot, curve, source, frames), source.kind
-    if kind == "forced" and not _is_enough(found, good):
+    noise = _offset_noise(found, len(good))
+    if kind == "forced" and noise > _MOST_NOISE * np.hypot(np.median(_errors(good)), _LEAST_FLOOR):
         # A hybrid flux is an aperture less the light of neighbours, and loses by frame what the aperture does.
         flux = source.flux.replace("hybrid", "aper").replace("psf", "calibrated")
         seen = _around(snapshot, curve, replace(source, kind="detected", flux=flux), frames)
-        if _n_stars(found) < _LEAST_STARS or _weight(seen) > _weight(found):
+        if _offset_noise(seen, len(good)) < noise:
             found, kind = seen, "detected"
     if _n_stars(found) < _LEAST_STARS:
         raise LakeError(
@@ -351,21 +352,20 @@ def _neighbours(
     return found, kind
 
 
-def _is_enough(around: Points, good: list[dict[str, Any]]) -> bool:
-    """Return whether stars tell the offsets of frames so well that these add little to the noise of a star."""
-    if _n_stars(around) < _LEAST_STARS:
-        return False
-    noise = np.sqrt(len(good) / _weight(around))
-    return bool(noise <= _MOST_NOISE * np.hypot(np.median(_errors(good)), _LEAST_FLOOR))
-
-
 def _n_stars(around: Points) -> int:
     return len(np.unique(around.columns["curve"]))
 
 
-def _weight(around: Points) -> float:
-    """Return the sum of the inverse variances of measurements."""
-    return float(np.sum(1.0 / (around.columns["mag_err"] ** 2 + _LEAST_FLOOR**2)))
+def _offset_noise(around: Points, n_frames: int) -> float:
+    """Return the typical error of what stars tell of a frame at a place, magnitudes; infinite for too few stars."""
+    n_stars = _n_stars(around)
+    if n_stars < _LEAST_STARS:
+        return np.inf
+    degree = DetrendChoice().options(n_stars).degree
+    # Products of powers of two coordinates, and the colour.
+    n_terms = (degree + 1) * (degree + 2) // 2 + 1
+    weight = np.sum(1.0 / (around.columns["mag_err"] ** 2 + _LEAST_FLOOR**2))
+    return float(np.sqrt(n_terms * n_frames / weight))
 
 
 def _around(
