@@ -56,6 +56,9 @@ def lc(ctx: click.Context, /, lake: Path, as_of: str | None, **given: Any) -> No
 
     A star that is a target of its camera is measured on every frame that shows it. Its fluxes may be negative, which
     gives no magnitude; mag_limit is that of a flux of five times its error.
+
+    If some of several stars are not there, or cannot be given as you ask, they are named with the reason, the others
+    are written, and the exit status is 1.
     """
     for word in given["words"]:
         if re.match(r"--?[A-Za-z]", word):
@@ -384,17 +387,23 @@ def _tables_of_field(
 
 
 def _star_by_star(
-    snapshot: Snapshot, stars: Iterable[tuple[str, int]], options: LightCurveOptions, left_out: _LeftOut
+    snapshot: Snapshot,
+    stars: Iterable[tuple[str, int, str]],
+    options: LightCurveOptions,
+    left_out: _LeftOut,
 ) -> Iterator[pa.Table]:
     """Yield the points of each star; count the stars that cannot be given."""
     from skylake.errors import LakeError, StarError
     from skylake.reading.lightcurves import points_table
+    from skylake.report.curves import require_flux_of_detections
     from skylake.report.stars.star_curves import star_curve
 
-    n_given = 0
-    for catalog, star in stars:
+    choice, n_given = options.curve_choice, 0
+    for catalog, star, kind in stars:
         try:
-            curve = star_curve(snapshot, f"{catalog}:{star}", options.curve_choice)
+            if kind == "detected":
+                require_flux_of_detections(choice.flux)  # before its curve is read
+            curve = star_curve(snapshot, f"{catalog}:{star}", choice)
         except (LakeError, StarError) as error:
             left_out.add(error)
             continue

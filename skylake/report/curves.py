@@ -361,6 +361,17 @@ def _aperture(flux: FluxChoice) -> str | None:
     return flux
 
 
+def require_flux_of_detections(flux: FluxChoice) -> None:
+    """Refuse a flux that only targets have.
+
+    Raises
+    ------
+    FluxOfTargets
+        With what to do.
+    """
+    _aperture(flux)
+
+
 def _shaped(rows: pa.Table, kind: Measured, used: list[str | None]) -> dict[str, Any]:
     """Return the rows of one star as a light curve."""
     pairs = zip(rows.to_pylist(), used, strict=True)

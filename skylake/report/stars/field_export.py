@@ -60,10 +60,11 @@ def field_points(
 
 def field_stars(
     snapshot: Snapshot, region: SkyRegion, measured: Measured | None = None
-) -> Iterator[tuple[str, int]]:
-    """Yield catalog and identifier of all stars in a region, as :func:`field_points` has them."""
-    for rows, _ in _curves_of_stars(snapshot, region, measured):
-        yield from dict.fromkeys(_stars(rows))
+) -> Iterator[tuple[str, int, Measured]]:
+    """Yield catalog, identifier and kind of measurements of the stars of a region, as :func:`field_points` does."""
+    for rows, kind in _curves_of_stars(snapshot, region, measured):
+        for catalog, star in dict.fromkeys(_stars(rows)):
+            yield catalog, star, kind
 
 
 def _in_flux(snapshot: Snapshot, rows: pa.Table, flux: FluxChoice) -> pa.Table:
