@@ -129,9 +129,10 @@ def _say_what_it_is(curve: dict[str, Any], options: LightCurveOptions) -> None:
 
 def _how_detrended(band: dict[str, Any]) -> str:
     """Return how a light curve was detrended, in words."""
-    where = (
-        f"from the table {band['table']}" if "table" in band else f"with {band['n_stars'] - 1} stars around"
-    )
+    stars = f"{band['n_stars'] - 1} stars around"
+    # Stars around a target are targets, unless these are too few.
+    stars = f"the detections of {stars}" if "around" in band else stars
+    where = f"from the table {band['table']}" if "table" in band else f"with {stars}"
     text = f"{band['camera']} {band['band']}: {band['detrended']} magnitudes, {where}"
     if "reason" in band:
         return f"{text}; {band['reason']} by --period"
@@ -174,6 +175,8 @@ def _write(
             "ra_deg": f"{curve['ra_deg']:.7f}",
             "dec_deg": f"{curve['dec_deg']:.7f}",
         }
+        if "detrended" in curve:
+            about["detrended"] = "; ".join(map(_how_detrended, curve["detrended"]))
         write_table(made, out, options.form, about)
 
 
@@ -373,14 +376,22 @@ def _tables_of_field(
 ) -> Iterator[pa.Table]:
     """Yield the points of all stars of a region, some at a time; of rare choices star by star."""
     from skylake.cli.stream_tables import in_one_schema
+    from skylake.errors import LakeError
     from skylake.report.stars.field_export import field_points, field_stars, star_tables
 
     choice, points = options.curve_choice, options.point_choice(snapshot)
     if options.version is None and choice.flux in ("best", "calibrated"):
         pieces = field_points(snapshot, region, choice.measured, choice.flux)
-        return in_one_schema(table for piece in pieces if (table := star_tables(piece, points)).num_rows)
-    stars = field_stars(snapshot, region, choice.measured)
-    return in_one_schema(_star_by_star(snapshot, stars, options, left_out))
+    else:
+        pieces = _star_by_star(snapshot, field_stars(snapshot, region, choice.measured), options, left_out)
+    n_tables = 0
+    for table in in_one_schema(star_tables(piece, points) for piece in points.of_pieces(pieces)):
+        n_tables += 1
+        yield table
+    if not n_tables and choice.measured and any(field_stars(snapshot, region)):
+        raise LakeError(
+            f"no star there has a light curve of {choice.measured} measurements; leave out --measured"
+        )
 
 
 def _star_by_star(
@@ -389,13 +400,13 @@ def _star_by_star(
     options: LightCurveOptions,
     left_out: _LeftOut,
 ) -> Iterator[pa.Table]:
-    """Yield the points of stars as they are wanted; count the stars that cannot be given."""
+    """Yield the points of each star; count the stars that cannot be given."""
     from skylake.errors import LakeError, StarError
     from skylake.reading.lightcurves import points_table
     from skylake.report.curves import require_flux_of_detections
     from skylake.report.stars.star_curves import star_curve
 
-    choice, some, n_given = options.curve_choice, options.point_choice(snapshot), 0
+    choice, n_given = options.curve_choice, 0
     for catalog, star, kind in stars:
         try:
             if kind == "detected":
@@ -405,9 +416,6 @@ def _star_by_star(
             left_out.add(error)
             continue
         n_given += 1
-        points = some.rows(points_table(curve))
-        # As of the fluxes that are read at once, a star without a chosen point is none that lacks anything.
-        if points.num_rows:
-            yield _with_star(some.table(points), curve)
+        yield _with_star(points_table(curve), curve)
     if left_out.n and not n_given:
         raise left_out.as_one("the stars of the field", options)

@@ -109,7 +109,7 @@ def _basis(x: Floats, y: Floats, colour: Floats | None, degree: int) -> Floats:
     """Return products of powers of scaled positions, and the colour; shape (n_stars, n_terms)."""
     u, v = (_scaled(one) for one in (x, y))
     columns = [u**i * v ** (total - i) for total in range(degree + 1) for i in range(total, -1, -1)]
-    if colour is not None:
+    if colour is not None and np.isfinite(colour).any():
         columns.append(_scaled(colour))
     return np.stack(columns, axis=1)
 

@@ -358,8 +358,9 @@ def _aperture(flux: FluxChoice) -> str | None:
         return None
     if not flux.startswith("aper"):
         raise FluxOfTargets(
-            f"the flux {flux} is measured of targets, and this star is none; leave out --flux, name aper1, aper2 or "
-            "aper3, or make it a target with `skylake targets`"
+            f"the flux {flux} is measured of targets only, and there are no such measurements of this star; leave out "
+            "--flux, or name aper1, aper2 or aper3 (`skylake targets` makes a target of it, which `skylake ingest "
+            "--redo` measures)"
         )
     return flux
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -245,6 +246,37 @@ def test_a_field_is_exported_star_by_star(lake: Path, sky: Path, tmp_path: Path,
     assert counts == {f"simcat-{star}.csv": n for star, n in first.groupby("object_id").size().items()}
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            ("--band", "R"),
+            r"no point of the stars there is left; they have \d+ from MJD 605\S+ to \S+ in V by small",
+        ),
+        (("--camera", "mine"), "no point of the stars there is left; they have .* in V by small"),
+        (("--from", "20300101"), "no point of the stars there is left; they have"),
+        (("--to", "20200101", "--bin", "1h"), "no point of the stars there is left; they have"),
+        (
+            ("--band", "R", "--flux", "aper1"),
+            "no point of the stars there is left; they have .* in V by small",
+        ),
+        (
+            ("--version", "9"),
+            "the first.* there is no calibration of version 9",
+        ),
+        (("--measured", "forced"), "light curve of forced measurements; leave out --measured"),
+    ],
+)
+def test_a_field_whose_curves_are_not_as_wished_says_which_there_are(
+    options: tuple[str, ...], words: str, lake: Path, sky: Path, tmp_path: Path, skylake_command: Run
+) -> None:
+    known = star(sky)
+    field = ("--all", "--cone", f"{known['ra_deg']},{known['dec_deg']},300", "-o", tmp_path / "field.csv")
+    answer = skylake_command("lc", lake, *field, *options)
+    assert answer.status == 3 and re.search(words, answer.sentence), answer.err
+    assert skylake_command("lc", lake, *field, "--band", "V", "--camera", "small").status == 0
+
+
 @pytest.mark.parametrize("flux", ["best", "aper2"])
 def test_a_field_is_exported_as_each_star_would_be(
     flux: str, lake: Path, sky: Path, tmp_path: Path, well: Run
@@ -430,7 +462,7 @@ def test_a_folded_picture_has_its_panels(lake: Path, sky: Path, tmp_path: Path, 
         (["STAR", "--band", "R"], 3, "is left; it has 8 from MJD 605"),
         (["STAR", "--camera", "mine"], 3, "in V by small"),
         (["STAR", "--from", "20300101"], 3, "is left; it has 8 from MJD 605"),
-        (["STAR", "--flux", "psf"], 2, "the flux psf is measured of targets, and this star is none"),
+        (["STAR", "--flux", "psf"], 2, "the flux psf is measured of targets only, and there"),
         (["STAR", "--check", "STAR", "--plot", "x.png"], 2, "this is the star itself; name another, or none"),
         (["RR Lyr"], 2, "there is no light curve of the star RR Lyr, as simcat or the table objects"),
     ],

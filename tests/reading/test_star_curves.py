@@ -102,6 +102,46 @@ def test_it_is_measured_where_it_was_not_yet_seen_too(lake: LakeReader, transien
     assert set(detected.pandas()["frame_id"]) < set(forced.pandas()["frame_id"])
 
 
+@pytest.mark.parametrize("by_place", [True, False])
+def test_what_is_not_measured_as_wished_is_explained_and_the_advice_helps(
+    by_place: bool, lake: LakeReader, transient: dict[str, Any]
+) -> None:
+    """The list of targets has the new star alone: star 2 of the catalog is none."""
+    listed, new = lake.lightcurve(2), lake.lightcurve(transient["ra_deg"], transient["dec_deg"])
+    star = (listed.ra_deg, listed.dec_deg) if by_place else (2,)
+    target = (new.ra_deg, new.dec_deg) if by_place else (new.object_id,)
+
+    def said(of: tuple[Any, ...], **options: Any) -> str:
+        with pytest.raises((LakeError, UsageError)) as error:
+            lake.lightcurve(*of, **options)
+        return str(error.value)
+
+    for flux, words in (
+        ("best", "forced, or"),
+        ("aper1", "forced, or"),
+        ("psf", "forced and --flux psf, or"),
+    ):
+        sentence = said(star, measured="forced", flux=flux)
+        assert sentence.startswith("star 2 of simcat at 197.31")
+        assert f"no forced light curve, only one of its detections; leave out --measured {words}" in sentence
+        assert len(lake.lightcurve(*star, flux="best" if flux == "psf" else flux)) == len(listed)
+    for measured in (None, "detected"):
+        sentence = said(star, measured=measured, flux="psf")
+        assert (
+            "measured of targets only, and there are no such measurements of this star; leave out --flux"
+            in sentence
+        )
+        for flux in ("best", "aper1", "aper2", "aper3"):
+            assert len(lake.lightcurve(*star, measured=measured, flux=flux)) == len(listed)
+    sentence = said(target, measured="detected", flux="psf")
+    assert (
+        f"the flux psf of star {new.object_id}" in sentence
+        and "leave out --measured detected, or name" in sentence
+    )
+    assert len(lake.lightcurve(*target, flux="psf", detrend="ensemble")) > 3
+    assert lake.lightcurve(*target, measured="detected", flux="aper1").measured == "detected"
+
+
 @pytest.mark.parametrize("of_catalog", [True, False])
 def test_barycentric_times_are_those_of_astropy(
     of_catalog: bool, lake: LakeReader, transient: dict[str, Any]

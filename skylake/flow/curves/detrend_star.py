@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skylake.core.flags import SPOILED
+from skylake.core.counted import counted
+from skylake.core.flags import SPOILED, SourceFlag
 from skylake.curves.curve_block import CurveBlock
 from skylake.curves.decorrelation import signal_range
 from skylake.curves.detrend_block import Detrended, joint_fit
@@ -30,6 +32,7 @@ from skylake.flow.curves.field_blocks import (
 )
 from skylake.flow.curves.frame_conditions import with_conditions
 from skylake.lake import Snapshot
+from skylake.lake.access.curve_rows import Measured
 from skylake.sky.pixels import cone_ranges
 from skylake.sky.sky_region import SkyRegion
 
@@ -42,6 +45,9 @@ TABLE = "detrended"
 _FIRST_DEG, _FARTHEST_DEG = 0.05, 8.0
 _MORE, _WIDER = 1.3, (1.3, 4.0)
 _LEAST_STARS = 12
+#: Targets around are enough where the error of what they say of a frame is this share of that of the star, or less;
+#: noise that no star is without, magnitudes.
+_MOST_NOISE, _LEAST_FLOOR = 0.5, 0.001
 #: Sines and cosines of a signal whose period is known.
 _HARMONICS = 4
 _SAME_DEG = 1.0 / 3600.0
@@ -97,8 +103,10 @@ def detrended_curve(
     """Return a light curve with detrended magnitudes; its points keep those before as ``mag_raw``.
 
     The table ``detrended`` is read where it has the star and is up to date. Otherwise the star is detrended with as
-    many as 200 stars around it. Points that cannot be detrended are left out: flagged ones, those without a
-    magnitude, and those on frames with too few stars.
+    many as 200 stars around it. Those around a target are targets too; where these are few or faint, as in a list of
+    new sources alone, it is stars by their detections if they tell more: what a frame loses is a difference of
+    calibrated magnitudes, the same in both. ``around`` is then detected. Points that cannot be detrended are left out:
+    flagged ones, those without a magnitude, and those on frames with too few stars.
 
     Parameters
     ----------
@@ -194,22 +202,32 @@ def _computed(
     good = [one for one in points if _is_good(one)]
     choice = DetrendChoice()
     least = choice.least_points if method == "epd" or (method == "joint" and known is not None) else 2
+    if len(good) < 2:
+        raise _too_few(curve, source, points, f"{method} needs {least}; leave out --detrend")
+    field, kind = _field(snapshot, curve, source, good)
     if len(good) < least:
-        raise LakeError(
-            f"the star {curve['object_id']} has {len(good)} good measurements by {source.camera} in {source.band}; "
-            f"{method} needs {least}, `--detrend ensemble` fewer"
-        )
-    field = _field(snapshot, curve, source, good)
+        advice = f"{method} needs {least}; `--detrend ensemble` works with them"
+        raise _too_few(curve, source, points, advice)
     own = int(np.flatnonzero(field.is_wanted)[0])
     nothing = Harmonics(np.full(len(field.is_wanted), np.nan))
     made = detrend_field(field, choice, nothing)
     about: dict[str, Any] = {"n_stars": len(field.is_wanted)}
+    about |= {"around": kind} if kind != source.kind else {}
     if method == "joint":
         values, signal = _joint(field, made, own, choice, known)
         about |= signal
     else:
         mag = magnitudes(made)[method]
-        values = np.full(len(field.mjd), np.nan) if mag is None else mag[own]
+        if mag is None:
+            raise LakeError(
+                f"{len(field.mjd)} frames with {about['n_stars']} stars show no trends for {method}, which needs 60; "
+                + (
+                    "`--detrend ensemble` works"
+                    if np.isfinite(made.ensemble[own]).any()
+                    else "leave out --detrend"
+                )
+            )
+        values = mag[own]
     pairs = zip(field.block.frame_id.tolist(), values.tolist(), strict=True)
     found = {frame: value for frame, value in pairs if np.isfinite(value)}
     if not found:
@@ -218,6 +236,22 @@ def _computed(
             "leave out --detrend"
         )
     return _Found(found, about)
+
+
+def _too_few(
+    curve: dict[str, Any], source: CurveSource, points: list[dict[str, Any]], advice: str
+) -> LakeError:
+    """Return the error of a star with too few good measurements, which says what is wrong with the others."""
+    n_good = sum(map(_is_good, points))
+    wrong = Counter(flag.name for one in points for flag in SourceFlag(one["flags"] & int(SPOILED)))
+    said = [f"{count} with the flag {name}" for name, count in wrong.most_common()]
+    n_dark = sum(one["mag"] is None for one in points)
+    said += [f"{n_dark} without a magnitude"] if n_dark else []
+    what = "detection" if source.kind == "detected" else "measurement"
+    return LakeError(
+        f"the star {curve['object_id']} has {counted(len(points), what)} by {source.camera} in {source.band}, "
+        f"{n_good or 'none'} of them good" + (f" ({', '.join(said)})" if said else "") + f", and {advice}"
+    )
 
 
 def _joint(
@@ -256,9 +290,9 @@ def _fell_back(n_nights: int, n_points: int) -> dict[str, str]:
 
 def _field(
     snapshot: Snapshot, curve: dict[str, Any], source: CurveSource, good: list[dict[str, Any]]
-) -> FieldBlock:
-    """Return a star with those around it that share its frames."""
-    around = _around(snapshot, curve, source, np.array([one["frame_id"] for one in good], np.int64))
+) -> tuple[FieldBlock, Measured]:
+    """Return a star with those around it that share its frames, and how these were measured."""
+    around, kind = _neighbours(snapshot, curve, source, good)
     count = around.rows.num_rows
     row = pa.table(
         {
@@ -272,7 +306,7 @@ def _field(
     rows = around.rows.select(row.column_names).cast(row.schema)
     names = ("frame_id", "mjd_mid", "bjd_tdb", "mag", "x_px", "y_px", "flags")
     own = {name: np.array([one[name] for one in good]) for name in names}
-    own["mag_err"] = np.array([one.get("mag_random_err") or one["mag_err"] for one in good], float)
+    own["mag_err"] = _errors(good)
     own["curve"] = np.full(len(good), count)
     own |= {
         name: np.full(len(good), value, object)
@@ -284,19 +318,60 @@ def _field(
         snapshot, both, str(source.camera), str(source.band), {(curve["catalog"], curve["object_id"])}
     )
     assert made is not None
-    return with_conditions(snapshot, made)
+    return with_conditions(snapshot, made), kind
 
 
-def _around(
-    snapshot: Snapshot, curve: dict[str, Any], source: CurveSource, frames: npt.NDArray[np.int64]
-) -> Points:
-    """Return the measurements on some frames of the stars around one, as many as are wanted; not its own.
+def _errors(good: list[dict[str, Any]]) -> Floats:
+    return np.array([one.get("mag_random_err") or one["mag_err"] for one in good], float)
+
+
+def _neighbours(
+    snapshot: Snapshot, curve: dict[str, Any], source: CurveSource, good: list[dict[str, Any]]
+) -> tuple[Points, Measured]:
+    """Return the measurements of the stars around one, and which they are: targets as it is, or their detections.
 
     Raises
     ------
     LakeError
         If there are too few.
     """
+    frames = np.array([one["frame_id"] for one in good], np.int64)
+    found, kind = _around(snapshot, curve, source, frames), source.kind
+    noise = _offset_noise(found, len(good))
+    if kind == "forced" and noise > _MOST_NOISE * np.hypot(np.median(_errors(good)), _LEAST_FLOOR):
+        # A hybrid flux is an aperture less the light of neighbours, and loses by frame what the aperture does.
+        flux = source.flux.replace("hybrid", "aper").replace("psf", "calibrated")
+        seen = _around(snapshot, curve, replace(source, kind="detected", flux=flux), frames)
+        if _offset_noise(seen, len(good)) < noise:
+            found, kind = seen, "detected"
+    if _n_stars(found) < _LEAST_STARS:
+        raise LakeError(
+            f"{counted(_n_stars(found), 'star')} around the star {curve['object_id']} share its frames, and "
+            f"detrending needs {_LEAST_STARS}; leave out --detrend"
+        )
+    return found, kind
+
+
+def _n_stars(around: Points) -> int:
+    return len(np.unique(around.columns["curve"]))
+
+
+def _offset_noise(around: Points, n_frames: int) -> float:
+    """Return the typical error of what stars tell of a frame at a place, magnitudes; infinite for too few stars."""
+    n_stars = _n_stars(around)
+    if n_stars < _LEAST_STARS:
+        return np.inf
+    degree = DetrendChoice().options(n_stars).degree
+    # Products of powers of two coordinates, and the colour.
+    n_terms = (degree + 1) * (degree + 2) // 2 + 1
+    weight = np.sum(1.0 / (around.columns["mag_err"] ** 2 + _LEAST_FLOOR**2))
+    return float(np.sqrt(n_terms * n_frames / weight))
+
+
+def _around(
+    snapshot: Snapshot, curve: dict[str, Any], source: CurveSource, frames: npt.NDArray[np.int64]
+) -> Points:
+    """Return the measurements on some frames of the stars around one, as many as are wanted; not its own."""
     ra, dec = curve["ra_deg"], curve["dec_deg"]
     radius, before = _FIRST_DEG, 0
     while True:
@@ -312,13 +387,6 @@ def _around(
         # As wide as the density of stars asks for.
         step = float(np.clip(np.sqrt(_MORE * WANTED_STARS / max(len(stars), 1)), *_WIDER))
         radius, before = min(step * radius, _FARTHEST_DEG), len(stars)
-    if len(stars) < _LEAST_STARS:
-        kind = "stars with detections" if source.kind == "detected" else "targets"
-        raise LakeError(
-            f"{len(stars)} {kind} around the star {curve['object_id']} share its frames, and detrending needs "
-            f"{_LEAST_STARS}; "
-            + ("leave out --detrend" if source.kind == "detected" else "add --measured detected")
-        )
     return others
 
 

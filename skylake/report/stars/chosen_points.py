@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +64,9 @@ class PointChoice:
         kept = self._kept(pa.table(columns))
         points = [point for point, is_kept in zip(curve["points"], kept, strict=True) if is_kept]
         if not points:
-            raise LakeError(f"no point of the star {curve['object_id']} is left; {_what_there_is(curve)}")
+            there = _There()
+            there.add(pa.table(columns))
+            raise LakeError(f"no point of the star {curve['object_id']} is left; it has {there}")
         bands = [
             band
             for band in curve["bands"]
@@ -71,6 +74,24 @@ class PointChoice:
             and (band.get("camera") is None or self.camera in (None, band["camera"]))
         ]
         return curve | {"points": points, "bands": bands}
+
+    def of_pieces(self, pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
+        """Yield those of some tables of measurements that have chosen rows.
+
+        Raises
+        ------
+        LakeError
+            If there are measurements, and none is chosen.
+        """
+        n_chosen, there = 0, _There()
+        for piece in pieces:
+            if (self._kept(piece)).any():
+                n_chosen += 1
+                yield piece
+            elif not n_chosen:
+                there.add(piece)
+        if not n_chosen and there.n_points:
+            raise LakeError(f"no point of the stars there is left; they have {there}")
 
     def rows(self, points: pa.Table) -> pa.Table:
         """Return the chosen rows of a table of measurements; there may be none."""
@@ -103,7 +124,26 @@ class PointChoice:
         return points if self.width_d is None else binned(points, self.width_d, self.period_d, self.nights)
 
 
-def _what_there_is(curve: dict[str, Any]) -> str:
-    times = np.array([point["mjd_mid"] for point in curve["points"]])
-    bands, cameras = (", ".join(sorted({str(point[name]) for point in curve["points"]})) for name in _NAMES)
-    return f"it has {len(times)} from MJD {times.min():.4f} to {times.max():.4f} in {bands} by {cameras}"
+class _There:
+    """When, in which bands and by which cameras measurements were made that are not chosen."""
+
+    def __init__(self) -> None:
+        self.n_points = 0
+        self._times: list[float] = []
+        self._names: dict[str, set[str]] = {name: set() for name in _NAMES}
+
+    def add(self, points: pa.Table) -> None:
+        if not points.num_rows:
+            return
+        self.n_points += points.num_rows
+        times = pc.min_max(points["mjd_mid"]).as_py()
+        self._times = [min([*self._times, times["min"]]), max([*self._times, times["max"]])]
+        for name, known in self._names.items():
+            known.update(map(str, pc.unique(points[name]).to_pylist()))
+
+    def __str__(self) -> str:
+        """Return what there is, to follow "it has"."""
+        bands, cameras = (", ".join(sorted(known)) for known in self._names.values())
+        return (
+            f"{self.n_points} from MJD {self._times[0]:.4f} to {self._times[1]:.4f} in {bands} by {cameras}"
+        )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,15 @@ import pyarrow.compute as pc
 
 from skylake.core.sky_positions import position_of
 from skylake.core.sphere import separation_deg
+from skylake.errors import SkylakeError
 from skylake.lake import Snapshot
 from skylake.lake.access.curve_rows import Measured
 from skylake.report.curve_fluxes import FluxChoice
-from skylake.report.curves import NoCurve, curve_at, curve_named, curve_of_object, number_of
+from skylake.report.curves import FluxOfTargets, NoCurve, curve_at, curve_named, curve_of_object, number_of
 from skylake.report.stars.star_list import ListedStar
 from skylake.report.stars.star_names import place_by_sesame, place_in_catalogs
 from skylake.report.stars.stored_curves import CURVE_TABLES, kinds
+from skylake.report.stars.which_star import which_star
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,10 @@ class CurveChoice:
 
 def curve_near(snapshot: Snapshot, ra_deg: float, dec_deg: float, choice: CurveChoice) -> dict[str, Any]:
     """Return the light curve of the star nearest to a position, as :func:`skylake.report.curves.curve_at` does."""
+    return _explained(choice, lambda wanted: _curve_at(snapshot, ra_deg, dec_deg, wanted))
+
+
+def _curve_at(snapshot: Snapshot, ra_deg: float, dec_deg: float, choice: CurveChoice) -> dict[str, Any]:
     reach = choice.reach_arcsec
     return curve_at(snapshot, ra_deg, dec_deg, reach, choice.measured, choice.flux, choice.version)
 
@@ -72,10 +79,13 @@ def star_curve(snapshot: Snapshot, star: str, choice: CurveChoice | None = None)
     StarError
         If a position is none of the sky, or several catalogs have a star of that number.
     """
-    choice = choice or CurveChoice()
+    return _explained(choice or CurveChoice(), lambda wanted: _curve_of(snapshot, star, wanted))
+
+
+def _curve_of(snapshot: Snapshot, star: str, choice: CurveChoice) -> dict[str, Any]:
     place = position_of(star)
     if place is not None:
-        return curve_near(snapshot, *place, choice)
+        return _curve_at(snapshot, *place, choice)
     try:
         return curve_named(snapshot, star.strip(), choice.measured, choice.flux, choice.version)
     except NoCurve:
@@ -84,7 +94,7 @@ def star_curve(snapshot: Snapshot, star: str, choice: CurveChoice | None = None)
             raise
     place, source = listed or (place_by_sesame(star), "Sesame")
     try:
-        return curve_near(snapshot, *place, choice)
+        return _curve_at(snapshot, *place, choice)
     except NoCurve as error:
         raise NoCurve(f"{star} is at {place[0]:.5f} {place[1]:+.5f} by {source}, but {error}") from error
 
@@ -163,8 +173,12 @@ def listed_curve(
     known = known_star(snapshot, listed, choice.reach_arcsec, choice.measured)
     if known is None:
         return star_curve(snapshot, listed.star, choice), listed.star
-    wanted = choice.measured, choice.flux, choice.version
-    return curve_of_object(snapshot, known.number, known.catalog, *wanted), listed.object_id
+
+    def find(wanted: CurveChoice) -> dict[str, Any]:
+        which = wanted.measured, wanted.flux, wanted.version
+        return curve_of_object(snapshot, known.number, known.catalog, *which)
+
+    return _explained(choice, find), listed.object_id
 
 
 def _has_number(rows: pa.Table, names: tuple[str, ...], number: int) -> pa.Array:
@@ -175,3 +189,42 @@ def _has_number(rows: pa.Table, names: tuple[str, ...], number: int) -> pa.Array
 def _nearest_first(rows: pa.Table, ra_deg: float, dec_deg: float) -> pa.Table:
     away = separation_deg(ra_deg, dec_deg, rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy())
     return rows.take(pa.array(np.argsort(away, kind="stable")))
+
+
+def _explained(choice: CurveChoice, find: Callable[[CurveChoice], dict[str, Any]]) -> dict[str, Any]:
+    """Return a light curve; where only the kind of measurements stands in the way, the error says so."""
+    try:
+        return find(choice)
+    except (NoCurve, FluxOfTargets) as error:
+        if choice.measured is None:
+            raise
+        # A star that is no target has a curve in the usual flux.
+        flux = choice.flux if choice.measured == "detected" else "calibrated"
+        try:
+            other = find(replace(choice, measured=None, flux=flux))
+        except SkylakeError:
+            raise error from None
+        if other["measured"] == choice.measured:
+            raise
+        raise type(error)(_without_measured(choice, other, error)) from error
+
+
+def _without_measured(choice: CurveChoice, other: dict[str, Any], error: SkylakeError) -> str:
+    """Return why a choice of measurements leaves nothing of a star that has others."""
+    star = which_star(other)
+    if isinstance(error, FluxOfTargets):
+        return (
+            f"the flux {choice.flux} of {star} is that of its forced measurements, and detections have none; leave "
+            "out --measured detected, or name aper1, aper2 or aper3"
+        )
+    if choice.measured == "detected":
+        return f"no calibrated frame shows a detection of {star}, which is a target; leave out --measured detected"
+    flux = (
+        ""
+        if choice.flux in ("best", "calibrated") or choice.flux.startswith("aper")
+        else f" and --flux {choice.flux}"
+    )
+    return (
+        f"{star} has no forced light curve, only one of its detections; leave out --measured forced{flux}, or make it "
+        "a target by `skylake targets`, then `skylake ingest --redo` and `skylake aggregate`"
+    )

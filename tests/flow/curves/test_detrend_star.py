@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
-from season_rows import STARS, WHITE_MAG, Season
+from astropy.table import Table
+from click.testing import CliRunner
+from season_rows import BAND, CAMERA, FIRST_NIGHT, STARS, WHITE_MAG, Season
 
 import skylake
+from skylake.cli.lightcurve_command import lc
+from skylake.core.sphere import healpix_index
 from skylake.errors import LakeError, UsageError
 from skylake.flow.curves.detrend_field import METHODS, DetrendChoice
 from skylake.flow.curves.detrend_lake import detrend_lake
+from skylake.flow.curves.detrend_star import detrended_curve
 from skylake.flow.curves.field_blocks import CurveSource
 from skylake.flow.execution.cluster import Inline
 from skylake.lake import Lake
 from skylake.reading.reader import LakeReader
+from skylake.report.curves import curve_of_object
+from skylake.schema import arrow_schema, load
 from skylake.sky.sky_region import SkyRegion
 
 TRANSIT_EPOCH = 2460554.7
@@ -110,7 +120,16 @@ def test_the_table_is_read_where_it_has_the_star(season: Season, lake: LakeReade
         ({"duration_d": 0.1}, UsageError, "detrend='joint'"),
         ({"detrend": "joint", "duration_d": 0.1}, UsageError, "add period_d"),
         ({"detrend": "joint", "duration_d": 0.1, "period_d": 1.0}, UsageError, "add --epoch"),
-        ({"detrend": "epd", "start": 20240906}, LakeError, "has 40 good measurements by sim in V"),
+        (
+            {"detrend": "epd", "start": 20240906},
+            LakeError,
+            "40 detections by sim in V, 40 of them good, and epd needs 100; `--detrend ensemble` works with them",
+        ),
+        (
+            {"detrend": "tfa", "start": 20240906},
+            LakeError,
+            "40 frames with 110 stars show no trends for tfa, which needs 60; `--detrend ensemble` works",
+        ),
     ],
 )
 def test_what_cannot_be_detrended(lake: LakeReader, options: Any, kind: type[Exception], words: str) -> None:
@@ -121,3 +140,98 @@ def test_what_cannot_be_detrended(lake: LakeReader, options: Any, kind: type[Exc
 def test_the_advice_for_few_measurements_helps(lake: LakeReader) -> None:
     curve = lake.lightcurve(3, detrend="ensemble", start=20240906)
     assert len(curve) == 40 and curve.pandas().mag.std() < curve.pandas().mag_raw.std()
+
+
+def test_a_star_whose_detections_are_spoiled_is_told_by_what(lake: LakeReader) -> None:
+    curve = curve_of_object(lake._snapshot, 3)
+    points = [point | {"flags": 8 if place % 2 else 520} for place, point in enumerate(curve["points"][:5])]
+    with pytest.raises(LakeError) as said:
+        detrended_curve(lake._snapshot, curve | {"points": points}, "ensemble")
+    assert str(said.value) == (
+        "the star 3 has 5 detections by sim in V, none of them good (5 with the flag EDGE, 3 with the flag "
+        "FRAME_REJECTED), and ensemble needs 2; leave out --detrend"
+    )
+
+
+#: A new source, and how noisy its magnitudes are; the star of the season whose curve it has.
+NEW, NEW_MAG_ERR = 60, 0.3
+
+
+def with_targets(
+    season: Season,
+    lake: LakeReader,
+    make: tuple[Callable[..., Any], Callable[..., Any]],
+    root: Path,
+    count: int,
+) -> LakeReader:
+    """A copy of the season whose list has new sources alone: one as good as a star of the season, the others noisy."""
+    own, (make_rows, put) = Lake(shutil.copytree(season.lake.root, root, symlinks=True)), make
+    random, kind = np.random.default_rng(8), arrow_schema(load("forced_lightcurves"))
+    star = curve_of_object(lake._snapshot, NEW)
+    names = {
+        column: [field.name for field in kind.field(column).type]
+        for column in ("lightcurve", "lightcurve_errors")
+    }
+    rows = []
+    for number in range(count):
+        noise = 0.0 if number == 0 else NEW_MAG_ERR
+        points = [
+            point
+            | {"mag": point["mag"] + noise * random.standard_normal()}
+            | {name: max(noise, point[name]) for name in ("mag_err", "mag_random_err")}
+            for point in star["points"]
+        ]
+        nested = {
+            column: {name: [point.get(name, 0) for point in points] for name in inner}
+            for column, inner in names.items()
+        }
+        place = {"ra_deg": 0.02 * number, "dec_deg": 0.01}
+        index = int(healpix_index([place["ra_deg"]], [place["dec_deg"]])[0])
+        rows.append({"ra_deg": 0.02 * number, "dec_deg": 0.01} | nested)
+    columns = {name: pa.array([row[name] for row in rows], kind.field(name).type) for name in rows[0]}
+    index = healpix_index(*(columns[name].to_numpy() for name in ("ra_deg", "dec_deg")))
+    columns |= {"_healpix_29": index, "star_id": index}
+    columns |= {
+        name: pa.nulls(count) for name in ("ref_id", "ref_colour", "ref_colour_err", "lightcurve_noise")
+    }
+    same = {"camera": CAMERA, "band": BAND, "night": FIRST_NIGHT, "origin": "detections", "catalog": "simcat"}
+    columns |= {name: [value] * count for name, value in same.items()}
+    made = make_rows("forced_lightcurves", count, n_points=[len(star["points"])] * count, **columns)
+    put(own, ("forced_lightcurves", f"{CAMERA}-{FIRST_NIGHT}", made), camera=CAMERA, night=FIRST_NIGHT)
+    return skylake.open(own.root)
+
+
+@pytest.mark.parametrize("count", [1, 30])
+@pytest.mark.parametrize("method", ["ensemble", "joint"])
+def test_a_new_target_among_few_or_faint_ones_is_detrended_by_detections_around(
+    count: int, method: Any, season: Season, lake: LakeReader, make_rows: Any, put: Any, tmp_path: Path
+) -> None:
+    listed = with_targets(season, lake, (make_rows, put), tmp_path / "lake", count)
+    curve = listed.lightcurve(0.0, 0.01, detrend=method)
+    assert (curve.measured, curve.catalog) == ("forced", "detections")
+    (band,) = curve.detrended
+    # The new source has the magnitudes of a star of the season, which is one of those around.
+    assert band["around"] == "detected" and band["n_stars"] == STARS + 1 and band["detrended"] == method
+    points, alone = curve.pandas(), lake.lightcurve(NEW, detrend=method).pandas()
+    assert points.mag_raw.std() > 4 * WHITE_MAG
+    # Another place on the detector has slightly other offsets.
+    assert np.std(points.mag - alone.mag) < 0.6 * WHITE_MAG and points.mag.std() < 0.6 * points.mag_raw.std()
+    # A target as noisy as the others has enough of them, if there are a dozen.
+    if count > 12 and method == "ensemble":
+        (band,) = listed.lightcurve(0.02, 0.01, detrend=method).detrended
+        assert "around" not in band and band["n_stars"] == count
+
+
+def test_what_detrended_a_new_target_is_printed_and_in_the_header(
+    season: Season, lake: LakeReader, make_rows: Any, put: Any, tmp_path: Path
+) -> None:
+    root, out = (
+        with_targets(season, lake, (make_rows, put), tmp_path / "lake", 1).root,
+        tmp_path / "star.ecsv",
+    )
+    answer = CliRunner().invoke(lc, [str(root), "0.0", "0.01", "--detrend", "ensemble", "-o", str(out)])
+    words = f"sim V: ensemble magnitudes, with the detections of {STARS} stars around"
+    assert answer.exit_code == 0 and words in answer.stderr
+    assert Table.read(out).meta["detrended"] == words
+    answer = CliRunner().invoke(lc, [str(season.lake.root), "60", "--detrend", "ensemble", "-o", str(out)])
+    assert Table.read(out).meta["detrended"] == f"sim V: ensemble magnitudes, with {STARS - 1} stars around"
