@@ -507,6 +507,14 @@ FROM (
 JOIN star_variability AS v USING (camera, band, catalog, object_id)
 WHERE j.false_alarm * j.n_judged < 0.1;
 
+-- Targets that new frames are measured at: the newest list of each camera, with the lists that it extends. version is that of
+-- the list that added each.
+CREATE VIEW targets_in_force AS
+SELECT t.*
+FROM targets AS t
+INNER JOIN (SELECT camera, max(coalesce(base_version, version)) AS base FROM targets GROUP BY camera) AS l
+    ON l.camera = t.camera AND t.version >= l.base;
+
 -- Objects as they are now: without those that were seen on too few frames so far, and without those that turned out to be
 -- another one.
 CREATE VIEW objects_in_force AS
@@ -528,55 +536,23 @@ SELECT
 FROM objects_in_force;
 
 -- Objects that no catalog star explains, first seen in the last ten nights of their camera although frames had covered the
--- place and all around it in at least three nights before, and so often that it would have been on six frames. nights_ago counts the camera's nights since; SET VARIABLE new_nights = 30 shows
--- more. reason says what speaks against a new source, null where nothing does: most detections are at the edge of the
--- image, on a trail, or blended; it began within a width of stars of another object, or lies within ten widths of a
--- saturated one; it is narrower than any star; it moves by more than a quarter of a width, and five times the error; or it
--- is on less than a third of the frames of its nights, as noise and stars at the limit are.
+-- place and all around it in at least three nights before, and so often that it would have been on six frames. nights_ago
+-- counts the camera's nights since; SET VARIABLE new_nights = 30 shows more. reason says what speaks against a new source, as
+-- object_vetoes has it; null where nothing does.
 CREATE VIEW new_objects AS
 WITH nights AS (
     SELECT camera, night, row_number() OVER (PARTITION BY camera ORDER BY night DESC) - 1 AS nights_ago
     FROM (SELECT DISTINCT camera, night FROM frames)
-),
-widths AS (
-    SELECT camera, median(fwhm_px * pixel_scale_arcsec) AS width_arcsec FROM frames WHERE status = 'ok' GROUP BY camera
-),
-fresh AS (
-    SELECT
-        o.*, n.nights_ago, w.width_arcsec,
-        sqrt(pow(o.rate_ra_arcsec_d, 2) + pow(o.rate_dec_arcsec_d, 2)) AS rate_arcsec_d
-    FROM objects AS o
-    INNER JOIN nights AS n ON n.camera = o.camera AND n.night = o.night_first
-    LEFT JOIN widths AS w ON w.camera = o.camera
-    WHERE o.status = 'qualified' AND o.ref_id IS NULL AND o.n_nights_before >= 3
-        AND o.n_frames_before * o.n_frames >= 6 * o.n_frames_possible
-        AND n.nights_ago < coalesce(getvariable('new_nights'), 10)
-),
-bright AS (
-    SELECT f.camera, f.object_id
-    FROM fresh AS f
-    INNER JOIN objects AS o ON o.camera = f.camera AND o.object_id <> f.object_id
-        AND 2 * o.n_saturated > o.n_detections AND abs(o.dec_deg - f.dec_deg) < 10 * f.width_arcsec / 3600
-    WHERE 2 * degrees(asin(sqrt(pow(sin(radians(o.dec_deg - f.dec_deg) / 2), 2)
-        + cos(radians(o.dec_deg)) * cos(radians(f.dec_deg)) * pow(sin(radians(o.ra_deg - f.ra_deg) / 2), 2))))
-        < 10 * f.width_arcsec / 3600
-    GROUP BY ALL
 )
 SELECT
-    f.* EXCLUDE (status, catalog, ref_id, ref_ra_deg, ref_dec_deg, pm_ra_mas_yr, pm_dec_mas_yr, joined_to, n_matched),
-    b.object_id IS NOT NULL AS has_saturated_neighbour,
-    nullif(concat_ws(', ',
-        CASE WHEN 2 * f.n_edge >= f.n_detections THEN 'edge' END,
-        CASE WHEN 2 * f.n_streak >= f.n_detections THEN 'streak' END,
-        CASE WHEN b.object_id IS NOT NULL THEN 'saturated neighbour' END,
-        CASE WHEN 2 * f.n_blended >= f.n_detections OR f.split_from IS NOT NULL THEN 'blend' END,
-        CASE WHEN f.width_ratio < 0.6 THEN 'narrow' END,
-        CASE WHEN f.rate_arcsec_d > 5 * f.rate_err_arcsec_d
-            AND f.rate_arcsec_d * least(f.mjd_last - f.mjd_first, 0.5) > 0.25 * f.width_arcsec THEN 'moves' END,
-        CASE WHEN 3 * f.n_frames < f.n_frames_possible THEN 'seldom' END
-    ), '') AS reason
-FROM fresh AS f
-LEFT JOIN bright AS b ON b.camera = f.camera AND b.object_id = f.object_id;
+    o.* EXCLUDE (status, catalog, ref_id, ref_ra_deg, ref_dec_deg, pm_ra_mas_yr, pm_dec_mas_yr, joined_to, n_matched),
+    n.nights_ago, v.width_arcsec, v.rate_arcsec_d, v.has_saturated_neighbour, v.reason
+FROM objects AS o
+INNER JOIN nights AS n ON n.camera = o.camera AND n.night = o.night_first
+INNER JOIN object_vetoes AS v ON v.camera = o.camera AND v.object_id = o.object_id
+WHERE o.n_nights_before >= 3
+    AND o.n_frames_before * o.n_frames >= 6 * o.n_frames_possible
+    AND n.nights_ago < coalesce(getvariable('new_nights'), 10);
 
 -- What may be worth a look: kind is variable for stars that scatter more than others, as variable_stars has them, and new for
 -- objects that were not there before and that nothing speaks against.
