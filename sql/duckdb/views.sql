@@ -507,14 +507,6 @@ FROM (
 JOIN star_variability AS v USING (camera, band, catalog, object_id)
 WHERE j.false_alarm * j.n_judged < 0.1;
 
--- Targets that new frames are measured at: the newest list of each camera, with the lists that it extends. version is that of
--- the list that added each.
-CREATE VIEW targets_in_force AS
-SELECT t.*
-FROM targets AS t
-INNER JOIN (SELECT camera, max(coalesce(base_version, version)) AS base FROM targets GROUP BY camera) AS l
-    ON l.camera = t.camera AND t.version >= l.base;
-
 -- Objects as they are now: without those that were seen on too few frames so far, and without those that turned out to be
 -- another one.
 CREATE VIEW objects_in_force AS
@@ -565,3 +557,11 @@ SELECT
     nights_ago, n_frames, n_frames_possible, n_nights_before, n_frames_before, n_nights_covered, flux_adu_per_s, snr
 FROM new_objects
 WHERE reason IS NULL;
+
+-- Targets that new frames are measured at: the newest list of each camera, with the lists that it extends. version is that of
+-- the list that added each.
+CREATE VIEW targets_in_force AS
+SELECT t.*
+FROM targets AS t
+INNER JOIN (SELECT camera, max(coalesce(base_version, version)) AS base FROM targets GROUP BY camera) AS l
+    ON l.camera = t.camera AND t.version >= l.base;
