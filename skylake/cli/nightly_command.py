@@ -135,7 +135,9 @@ def _backfill(run: NightlyRun) -> None:
         backfill_nightly(run.lake, name, run.workers, run.progress, most) for name in chips if name in listed
     ]
     run.outcome.values["backfill"] = [dataclasses.asdict(report) for report in reports]
-    run.outcome.lines += [report.line for report in reports if report.n_frames or report.n_left]
+    run.outcome.lines += [
+        report.line for report in reports if report.n_frames or report.n_left or report.n_unseen
+    ]
 
 
 def _learn(run: NightlyRun) -> None:

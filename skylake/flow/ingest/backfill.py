@@ -23,14 +23,14 @@ from skylake.flow.execution.run_progress import Progress
 from skylake.flow.forced.target_list import list_name, parts_of
 from skylake.flow.ingest.ingest_frames import ingest
 from skylake.flow.ingest.ingest_report import IngestOptions
-from skylake.flow.ingest.lacking_targets import Lacking, lacking, no_list
+from skylake.flow.ingest.lacking_targets import Lacking, behind, lacking, no_list
 from skylake.flow.ingest.table_rows import is_of_table
 from skylake.lake import Lake
 
 #: Tables that measurements of targets change.
 _CHANGED = ("frames", "forced_sources")
 #: Nights that a nightly run looks at.
-_MOST_EXAMINED = 64
+_MOST_EXAMINED = 32
 #: Nights whose files a nightly run writes anew at most, as those that it measures share files with others: two bundles
 #: of the second level, or one that has got larger since not every night was compacted.
 _MOST_WRITTEN = 128
@@ -139,8 +139,7 @@ def backfill(
 ) -> BackfillReport:
     """Measure the targets in force of a camera on those frames that cover targets they lack.
 
-    Frames measured with the oldest list come first. Each night is one commit, so a run that is interrupted goes on
-    where it was.
+    Each night is one commit, so a run that is interrupted goes on where it was.
 
     Parameters
     ----------
@@ -149,7 +148,7 @@ def backfill(
     workers : Workers
     progress : Progress
     limit : int or None
-        Nights, at most; None takes all.
+        Nights, at most, those measured with the oldest list; None takes all.
 
     Raises
     ------
@@ -218,7 +217,8 @@ def _measure(
     after = lake.snapshot()
     for one, some in chosen:
         report.n_frames, report.n_nights = report.n_frames + len(some), report.n_nights + 1
-        memory.in_vain |= dict.fromkeys(one.behind(after).intersection(some), one.version)
+        left = behind(after, profile.name, one.night, one.version).intersection(some)
+        memory.in_vain |= dict.fromkeys(left, one.version)
 
 
 def _part_of(camera: str, night: int) -> str:
@@ -263,7 +263,8 @@ class _Course:
 
     def choose(self, most_frames: int, report: BackfillReport) -> list[tuple[Lacking, list[str]]]:
         """Return the nights to measure with their files, and note how far the nights are looked at then."""
-        again = {int(night) for night in self.memory.left_out if self._is_changed(int(night))}
+        left_out = sorted(map(int, self.memory.left_out))
+        again = set([night for night in left_out if self._is_changed(night)][:_MOST_EXAMINED])
         ahead = set(sorted(night for night in self.nights if night > self.memory.night)[:_MOST_EXAMINED])
         self._examined = again | ahead
         found: dict[int, Lacking] = {}
@@ -296,7 +297,7 @@ class _Course:
         left_out = {int(night) for night in self.memory.left_out}
         report.n_left = len(left_out | self._waiting)
         report.n_otherwise = sum(not self._is_as_profile(night) for night in left_out)
-        report.n_merged = sum(self._is_as_profile(night) for night in left_out)
+        report.n_merged = sum(self._is_as_profile(night) and self._is_left_out(night) for night in left_out)
         seen = self._examined | left_out
         if self.begun == self.last:
             seen |= {night for night in self.nights if night <= self.memory.night}

@@ -19,7 +19,7 @@ from skylake.flow.forced.target_list import TargetList, parts_of
 from skylake.lake import Part, Snapshot
 
 _PLACE = ("ra_deg", "dec_deg", "pixel_scale_arcsec", "width_px", "height_px")
-_COLUMNS = ["frame_id", "night", "targets_version", *_PLACE]
+_COLUMNS = ["file", "night", "targets_version", *_PLACE]
 #: No part of a frame is farther from its centre, degrees.
 _MOST_DEG = 90.0
 
@@ -30,38 +30,16 @@ class Lacking:
 
     Attributes
     ----------
-    snapshot : Snapshot
-    camera, night : str, int
+    night : int
     version : int
         Of the list in force.
-    frame_id : ndarray of int64
+    files : list of str
+        Their files, those measured with the oldest list first, so that all have their turn while lists grow.
     """
 
-    snapshot: Snapshot
-    camera: str
     night: int
     version: int
-    frame_id: npt.NDArray[np.int64]
-
-    @property
-    def files(self) -> list[str]:
-        """Their files, those measured with the oldest list first, so that all have their turn while lists grow."""
-        rows = self._rows().sort_by([("targets_version", "ascending"), ("file", "ascending")])
-        return list(dict.fromkeys(rows["file"].to_pylist()))
-
-    def behind(self, snapshot: Snapshot) -> set[str]:
-        """Return the files of those that a later snapshot has measured with an earlier list, or with none."""
-        rows = self._rows(snapshot)
-        return set(rows.filter(pc.less(rows["targets_version"], self.version))["file"].to_pylist())
-
-    def _rows(self, snapshot: Snapshot | None = None) -> pa.Table:
-        rows = (snapshot or self.snapshot).read(
-            "frames",
-            ["file", "targets_version"],
-            lambda part: (part.camera, part.night) == (self.camera, self.night),
-            pc.field("frame_id").isin(pa.array(self.frame_id)),
-        )
-        return rows.set_column(1, "targets_version", rows["targets_version"].fill_null(0))
+    files: list[str]
 
 
 def lacking(
@@ -69,8 +47,7 @@ def lacking(
 ) -> list[Lacking]:
     """Return the nights of a camera whose frames cover targets they were not measured at, the oldest list first.
 
-    Each distinct pointing is compared once with the targets that are new to it, and names of files are read only of
-    nights that are asked for them.
+    Each distinct pointing is compared once with the targets that are new to it.
 
     Parameters
     ----------
@@ -92,20 +69,24 @@ def lacking(
     last = TargetList.of(snapshot, camera, max(lists), lists)
     frames = _frames_behind(snapshot, camera, last.version if before is None else before, nights)
     measured = frames["targets_version"].fill_null(0).to_numpy()
-    covers = np.zeros(frames.num_rows, bool)
+    night = frames["night"].to_numpy()
+    covers, pointings = np.zeros(frames.num_rows, bool), Pointings.of(frames)
     listed = last.stored(["star_id", "ra_deg", "dec_deg", "version"])
+    places = unit_vectors(listed["ra_deg"].to_numpy(), listed["dec_deg"].to_numpy())
     for version in np.unique(measured).tolist():
         mine = np.flatnonzero(measured == version)
-        new = _new_since(snapshot, last, listed, lists, version)
-        covers[mine] = covered_by(frames.take(pa.array(mine)), new)
-    night = frames["night"].to_numpy()
-    order = np.lexsort((night, measured))
-    order = order[covers[order]]
-    by_night: dict[int, list[int]] = {}
-    for row in order.tolist():
-        by_night.setdefault(int(night[row]), []).append(row)
-    frame_id = frames["frame_id"].to_numpy()
-    return [Lacking(snapshot, camera, one, last.version, frame_id[rows]) for one, rows in by_night.items()]
+        covers[mine] = pointings.cover(mine, places[_is_new_since(snapshot, last, listed, lists, version)])
+    files = np.asarray(frames["file"].to_pylist(), object)
+    order = np.lexsort((pc.rank(frames["file"]).to_numpy(), night, measured))
+    by_night: dict[int, list[str]] = {}
+    for row in order[covers[order]].tolist():
+        by_night.setdefault(int(night[row]), []).append(files[row])
+    return [Lacking(one, last.version, list(dict.fromkeys(some))) for one, some in by_night.items()]
+
+
+def behind(snapshot: Snapshot, camera: str, night: int, version: int) -> set[str]:
+    """Return the files of a night whose good frames were measured with a list before a version, or with none."""
+    return set(_frames_behind(snapshot, camera, version, [night])["file"].to_pylist())
 
 
 def no_list(root: Path, camera: str) -> LakeError:
@@ -125,32 +106,58 @@ def _frames_behind(snapshot: Snapshot, camera: str, before: int, nights: Collect
     )
 
 
-def _new_since(
+def _is_new_since(
     snapshot: Snapshot, last: TargetList, listed: pa.Table, lists: dict[int, Part], version: int
-) -> pa.Table:
-    """Return the targets of a list that an earlier version lacks."""
+) -> npt.NDArray[np.bool_]:
+    """Return which targets of a list an earlier version lacks."""
     if version >= last.base_version:
-        return listed.filter(pc.greater(listed["version"], version))
+        return np.asarray(listed["version"].to_numpy() > version)
     if version not in lists:
-        return listed
+        return np.ones(listed.num_rows, bool)
     known = TargetList.of(snapshot, last.camera, version, lists).rows(["star_id"])["star_id"]
-    return listed.filter(pc.invert(pc.is_in(listed["star_id"], known.combine_chunks())))
+    return ~np.isin(listed["star_id"].to_numpy(), known.to_numpy())
 
 
-def covered_by(frames: pa.Table, targets: pa.Table) -> npt.NDArray[np.bool_]:
-    """Return whether a target lies within the circle about each frame, shape (n,); False without a place."""
-    from scipy.spatial import cKDTree
+@dataclass(frozen=True, slots=True)
+class Pointings:
+    """Circles about frames, each that several frames share once.
 
-    if targets.num_rows == 0:
-        return np.zeros(frames.num_rows, bool)
-    ra, dec, scale, width, height = (
-        frames[name].cast(pa.float64()).to_numpy(zero_copy_only=False) for name in _PLACE
-    )
-    radius = np.minimum(0.5 * np.hypot(width, height) * scale / 3600.0, _MOST_DEG)
-    known = np.isfinite(ra) & np.isfinite(radius)
-    pointings, which = np.unique(np.column_stack([ra, dec, radius])[known], axis=0, return_inverse=True)
-    tree = cKDTree(unit_vectors(targets["ra_deg"].to_numpy(), targets["dec_deg"].to_numpy()))
-    away, _ = tree.query(unit_vectors(pointings[:, 0], pointings[:, 1]))
-    covers = np.zeros(frames.num_rows, bool)
-    covers[known] = (away <= 2.0 * np.sin(0.5 * np.radians(pointings[:, 2])))[which.reshape(-1)]
-    return covers
+    Attributes
+    ----------
+    centre : ndarray of float64, shape (m, 3)
+        Unit vectors.
+    chord : ndarray of float64, shape (m,)
+        From the centre to the circle.
+    of_frame : ndarray of int64, shape (n,)
+        The circle of each frame; -1 without a place.
+    """
+
+    centre: npt.NDArray[np.float64]
+    chord: npt.NDArray[np.float64]
+    of_frame: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, frames: pa.Table) -> Pointings:
+        """Return those of some frames."""
+        ra, dec, scale, width, height = (
+            frames[name].cast(pa.float64()).to_numpy(zero_copy_only=False) for name in _PLACE
+        )
+        radius = np.minimum(0.5 * np.hypot(width, height) * scale / 3600.0, _MOST_DEG)
+        known = np.isfinite(ra) & np.isfinite(radius)
+        circles, which = np.unique(np.column_stack([ra, dec, radius])[known], axis=0, return_inverse=True)
+        of_frame = np.full(len(ra), -1, np.int64)
+        of_frame[known] = which.reshape(-1)
+        chords = 2.0 * np.sin(0.5 * np.radians(circles[:, 2]))
+        return cls(unit_vectors(circles[:, 0], circles[:, 1]), chords, of_frame)
+
+    def cover(self, frames: npt.NDArray[np.int64], targets: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """Return whether a target, given as unit vectors, lies within the circle about each of some frames."""
+        from scipy.spatial import cKDTree
+
+        which = self.of_frame[frames]
+        covers = np.zeros(len(frames), bool)
+        used, place = np.unique(which[which >= 0], return_inverse=True)
+        if len(targets) and len(used):
+            away, _ = cKDTree(targets).query(self.centre[used])
+            covers[which >= 0] = (away <= self.chord[used])[place.reshape(-1)]
+        return covers
