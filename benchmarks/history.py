@@ -8,9 +8,9 @@ Two lakes are filled, one after the other: of detections (`matches` and `lightcu
 lake commit many at a time; light curves are those of `aggregate`, and bundles those of `compact`. For want of disk
 there are no sources, so `objects`, which are made from these, are written from the stars with light curves.
 
-A log-structured compaction has the most files after a number of nights that is all ones in binary. 303 nights are
-nearly so: bundles of 256, 32, 8, 4 and 2 nights, and one night that waits. That is the state after the nightly run;
-the other one is that after `skylake compact --all`.
+Nightly compaction leaves the most files just before it merges on all levels at once (`FAN_IN`). So there are 383
+nights: five bundles of 64 nights, seven of 8, and seven that wait, which are 19 files in a pixel; fewer than 400
+nights never leave more. That is the state after the nightly run; the other one is that after `skylake compact --all`.
 
 `lake.lightcurve` reads all points of 20 stars drawn at random, and the median counts. The peer is DuckDB, which reads
 the same points from the same files, given the index of the star. The files are in the page cache of the system.
@@ -49,6 +49,7 @@ from skylake.flow.execution.cluster import Workers, workers
 from skylake.flow.forced.make_targets import TargetOptions, make_targets
 from skylake.flow.zeropoints.calibrated_nights import zeropoints_name
 from skylake.lake import Commit, Lake, Part, Retention, stage_part
+from skylake.lake.maintenance.compaction_plan import FAN_IN
 from skylake.lake.storage.parts import stage_sorted_part
 from skylake.reading.reader import LakeReader
 from skylake.schema import conform, load
@@ -121,9 +122,9 @@ def main() -> None:
 def scenario(quick: bool) -> ArchiveScenario:
     """Return the nights: of a camera that points at a dozen fields."""
     return ArchiveScenario(
-        nights=15 if quick else 303,
+        nights=15 if quick else 383,
         first_night=20260101,
-        frames_per_night=200,
+        frames_per_night=160,
         stars=StarParams(per_frame=450 if quick else 2400),
         schedule=ScheduleParams(fields=11, target=(100.0, -25.0)),
         atmosphere=AtmosphereParams(cloudy_fraction=0.1),
@@ -200,13 +201,13 @@ def put_objects(lake: Lake, kind: Kind, camera: str) -> None:
 
 
 def groups_of(nights: Sequence[int]) -> list[Sequence[int]]:
-    """Return the nights in groups of as many as bundles have after that many nightly runs: powers of two."""
+    """Return the nights in groups that become the bundles of as many nightly runs; the last ones wait together."""
     groups, start = [], 0
-    for power in range(len(nights).bit_length() - 1, -1, -1):
-        if len(nights) >> power & 1:
-            groups.append(nights[start : start + (1 << power)])
-            start += 1 << power
-    return groups
+    for size in (FAN_IN[0] * FAN_IN[1], FAN_IN[0]):
+        for _ in range((len(nights) - start) // size):
+            groups.append(nights[start : start + size])
+            start += size
+    return [*groups, nights[start:]] if start < len(nights) else groups
 
 
 @dataclass(frozen=True, slots=True)

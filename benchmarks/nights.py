@@ -5,13 +5,15 @@ one with --quick (to 100 nights).
 
 Lakes of 10, 100 and 1,000 nights are filled with simulated tables: of a narrow camera that points at a dozen fields
 all around the sky, and of one that sees a large part of the sky in each frame, so that each night touches every pixel.
-All stars of the catalog are targets too. These nights come together; compaction merges them in the slices that nightly
-runs would have left.
+All stars of the catalog are targets too, and every third night the list of these has grown by a few new sources. These
+nights come together; compaction merges them in the slices that nightly runs would have left.
 
 Further nights are then added one by one, as the nightly run does it: frames with their detections and forced
-measurements are committed, calibrated, by the catalog or by star magnitudes of the camera, each aggregate is renewed,
-and all tables are compacted. What a night costs is the median of these nights. Compaction merges every eighth night,
-so of it the mean counts; where rows are merged again later, as from 64 nights on, it counts as often.
+measurements are committed, earlier frames are compared with the list of targets, the night is calibrated, by the
+catalog or by star magnitudes of the camera, each aggregate is renewed, the list grows by what the night has brought,
+and all tables are compacted. There are no images, so no earlier frame is measured: that costs the same for each frame.
+What a night costs is the median of these nights. Compaction merges every eighth night, so of it the mean counts; where
+rows are merged again later, as from 64 nights on, it counts as often.
 
 Bytes are those of new files in the lake, without hard links. CPU seconds are of this process, which does all alone.
 
@@ -34,18 +36,23 @@ from typing import Any
 import dask
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from archive.make_archive import CATALOG, make_archive
-from archive.night_tables import night_tables
+from archive.night_tables import NightTables, night_tables
 from archive.scenario import ArchiveScenario
 from claims import Claim, conclude
 
 from skylake.core.batch import Batch
+from skylake.core.sphere import healpix_index, offset
 from skylake.flow.aggregates import aggregate
 from skylake.flow.aggregates.run import AGGREGATES
 from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline, Workers, workers
+from skylake.flow.execution.run_progress import Silent
+from skylake.flow.forced.extend_targets import extend_targets
 from skylake.flow.forced.make_targets import TargetOptions, make_targets
-from skylake.flow.forced.target_list import TargetList
+from skylake.flow.forced.target_list import EXTENDS, TargetList, list_name, part_name, parts_of
+from skylake.flow.ingest.backfill import backfill_nightly
 from skylake.flow.zeropoints.calibrate_nights import Choice, calibrate
 from skylake.flow.zeropoints.calibrated_nights import Method
 from skylake.lake import Commit, Lake, Part, Retention, stage_part
@@ -68,6 +75,10 @@ calibration.match_radius_arcsec = 640.0
 PIXEL_ORDER = {"narrow": 2, "wide": 1}
 #: What is added up for a night of objects, light curves and statistics.
 CURVES = ("clusters", "objects", "lightcurves", "forced_lightcurves", "star_statistics")
+#: What follows from lists of targets that grow.
+TARGETS = ("backfill", "targets")
+#: Every so many nights the list of targets has grown by so many.
+LIST_NIGHTS, NEW_SOURCES = 3, 5
 #: Nights that are added to each lake, and the first of them.
 ADDED, FIRST_ADDED = 8, date(2027, 1, 1)
 
@@ -163,22 +174,63 @@ def fill(lake: Lake, wanted: ArchiveScenario, method: Method, pool: Workers) -> 
     make_archive(lake, wanted, pool)
     camera = next(iter(lake.snapshot().parts("frames").values())).camera or ""
     make_targets(lake, camera, TargetOptions(catalog=CATALOG, seen=0), pool)
+    grow_lists(lake, camera)
     commit_forced(lake, camera, pool)
     calibrate(lake, pool, choice=Choice(method=method))
     aggregate(lake, [], pool)
     compact(lake, pool)
 
 
+def grow_lists(lake: Lake, camera: str) -> None:
+    """Commit the lists that nightly runs would have made: each with some new sources in the fields of the camera."""
+    snapshot, schema = lake.snapshot(), load("targets")
+    frames = snapshot.read("frames", ["ra_deg", "dec_deg", "night"], filter=pc.field("status") == "ok")
+    n_lists = len(pc.unique(frames["night"])) // LIST_NIGHTS
+    held, random = TargetList.in_force(snapshot, camera), np.random.default_rng(1)
+    assert held is not None
+    commit = Commit("benchmark", "targets")
+    with lake.stage("benchmark") as staging:
+        before = held.name
+        for version in range(held.version + 1, held.version + 1 + n_lists):
+            some = frames.take(pa.array(random.integers(0, frames.num_rows, NEW_SOURCES)))
+            angle, away = random.uniform(0.0, 360.0, NEW_SOURCES), random.uniform(0.01, 0.1, NEW_SOURCES)
+            ra, dec = offset(some["ra_deg"].to_numpy(), some["dec_deg"].to_numpy(), away, angle)
+            index = healpix_index(ra, dec)
+            columns: dict[str, Any] = {"_healpix_29": index, "star_id": index, "ra_deg": ra, "dec_deg": dec}
+            columns |= {"camera": [camera] * NEW_SOURCES, "origin": ["detections"] * NEW_SOURCES}
+            numbers = {
+                "version": version, "base_version": held.version, "epoch": 2026.0, "n_seen": 3, "n_frames": 3,
+            }  # fmt: skip
+            columns |= {name: np.full(NEW_SOURCES, value) for name, value in numbers.items()}
+            rows = conform(pa.table(columns), schema)
+            name = part_name(camera, version)
+            part = stage_part(rows, "targets", name, staging, None, camera, None, {EXTENDS: before})
+            commit.replace(part, staging)
+            before = list_name(part)
+        lake.commit(commit)
+
+
 def commit_forced(lake: Lake, camera: str, pool: Workers) -> None:
-    """Commit forced measurements of all nights."""
+    """Commit forced measurements of all nights, each with the list of its time."""
     targets = forced_targets(lake, camera)
     snapshot, tree = lake.snapshot(), lake.tree_of("forced_sources")
+    lists = sorted(parts_of(snapshot, camera).items())
     task = dask.delayed(forced_part, pure=False)
     with lake.stage("benchmark") as staging:
-        shared = dask.delayed(targets, pure=False, traverse=False)
+        shared = [
+            dask.delayed(replace(targets, name=list_name(part), version=version), pure=False, traverse=False)
+            for version, part in lists
+        ]
         matches = snapshot.version("matches")
-        nights = [matches.slices_of(one) for one in matches.parts.values()]
-        made = pool.run([task(slices, shared, tree, staging) for slices in nights])
+        nights = sorted(matches.parts.values(), key=lambda part: part.night or 0)
+        made = pool.run(
+            [
+                task(
+                    matches.slices_of(one), shared[min(number // LIST_NIGHTS, len(lists) - 1)], tree, staging
+                )
+                for number, one in enumerate(nights)
+            ]
+        )
         commit = Commit("benchmark", "forced")
         for part in made:
             commit.replace(part, staging / "forced_sources")
@@ -187,9 +239,10 @@ def commit_forced(lake: Lake, camera: str, pool: Workers) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """The list of targets: its name, and the place of each star of the catalog in it."""
+    """The list of targets: its name and version, and the place of each star of the catalog in it."""
 
     name: str
+    version: int
     rows: pa.Table
 
 
@@ -197,8 +250,8 @@ def forced_targets(lake: Lake, camera: str) -> Targets:
     """Return the list of targets of a camera in force."""
     found = TargetList.in_force(lake.snapshot(), camera)
     assert found is not None
-    rows = lake.snapshot().read("targets", ["star_id", "ref_id", "ra_deg", "dec_deg"]).sort_by("ref_id")
-    return Targets(found.name, rows)
+    rows = found.rows(["star_id", "ref_id", "ra_deg", "dec_deg"], pc.field("ref_id").is_valid())
+    return Targets(found.name, found.version, rows.sort_by("ref_id"))
 
 
 def forced_part(slices: Sequence[Slice], targets: Targets, tree: PixelTree, staging: Path) -> Part:
@@ -218,7 +271,7 @@ def stage_forced(matches: pa.Table, targets: Targets, tree: PixelTree, staging: 
         "star_id": rows["star_id"],
         "ra_deg": rows["ra_deg"],
         "dec_deg": rows["dec_deg"],
-        "targets_version": np.ones(n, np.int32),
+        "targets_version": np.full(n, targets.version, np.int32),
         "edge_distance_px": np.full(n, 50.0),
         "n_bad": np.zeros(n, np.int32),
         "contamination": np.zeros(n),
@@ -249,16 +302,46 @@ def stage_forced(matches: pa.Table, targets: Targets, tree: PixelTree, staging: 
 
 def add_night(lake: Lake, wanted: ArchiveScenario, night: int, method: Method, found: Cost) -> None:
     """Add a night to a lake stage by stage, and note what each costs."""
-    tables = night_tables(wanted, night, CATALOG)
+    tables = with_new_sources(night_tables(wanted, night, CATALOG), night)
     camera = tables.frames["camera"][0].as_py()
     targets = forced_targets(lake, camera)
     batch = Batch(camera, night)
     measured(lake, "ingest", found, lambda: commit_night(lake, batch, tables, targets))
+    measured(lake, "backfill", found, lambda: backfill_nightly(lake, camera, Inline(), Silent(), 200))
     measured(lake, "calibrate", found, lambda: calibrate(lake, Inline(), choice=Choice(method=None)))
     for name in AGGREGATES:
         measured(lake, name, found, lambda name=name: aggregate(lake, [name], Inline()))  # type: ignore[misc]
+    before = forced_targets(lake, camera).version
+    measured(lake, "targets", found, lambda: extend_targets(lake))
+    assert forced_targets(lake, camera).version == before + 1, "the night has brought new targets"
     measured(lake, "compact", found, lambda: compact(lake, Inline()))
     found.n_rows.append(tables.matches.num_rows)
+
+
+def with_new_sources(tables: NightTables, night: int) -> NightTables:
+    """Return a night with detections of some sources that were not there before, on all good frames of a field."""
+    frames = tables.frames.filter(pc.equal(tables.frames["status"], "ok"))
+    places = np.column_stack([frames["ra_deg"].to_numpy(), frames["dec_deg"].to_numpy()])
+    _, which, counts = np.unique(np.round(places, 1), axis=0, return_inverse=True, return_counts=True)
+    mine = np.flatnonzero(which.reshape(-1) == counts.argmax())
+    centre, random = places[mine[0]], np.random.default_rng(night)
+    first = pc.index_in(frames["frame_id"].take(pa.array(mine)), tables.sources["frame_id"].combine_chunks())
+    like, pieces = tables.sources.take(first.drop_null()), [tables.sources]
+    for number in range(NEW_SOURCES):
+        ra, dec = offset(*centre, random.uniform(0.01, 0.1), random.uniform(0.0, 360.0))
+        made, n = like, like.num_rows
+        values = {
+            "_healpix_29": np.full(n, healpix_index(ra, dec)), "ra_deg": np.full(n, ra), "dec_deg": np.full(n, dec),
+            "source_no": np.full(n, 1_000_000 + number, np.int32), "flags": np.zeros(n, np.int32),
+            "crowding": np.zeros(n, np.float32), "fwhm_px": np.full(n, pc.mean(frames["fwhm_px"]).as_py()),
+        }  # fmt: skip
+        for name, column in values.items():
+            at = made.schema.get_field_index(name)
+            made = made.set_column(
+                at, made.schema.field(name), pa.array(column, made.schema.field(name).type)
+            )
+        pieces.append(made)
+    return replace(tables, sources=pa.concat_tables(pieces))
 
 
 def commit_night(lake: Lake, batch: Batch, tables: Any, targets: Targets) -> None:
@@ -314,6 +397,7 @@ def judged(name: str, counts: Sequence[int], costs: Sequence[Cost]) -> list[Clai
     groups = {
         "objects, light curves and statistics": CURVES,
         "all aggregates": AGGREGATES,
+        "targets and earlier frames": TARGETS,
         "calibration": ("calibrate",),
         "compaction": ("compact",),
         "the whole night": tuple(first.cpu),

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import chain
+import history
 import numpy as np
 import pytest
 import throughput
@@ -22,6 +23,7 @@ from solvers import peers
 
 from skylake.image.solving.solve_parameters import SolveParams
 from skylake.image.solving.source_list import StarList
+from skylake.lake.maintenance.compaction_plan import FAN_IN, joining
 
 ROOT = Path(__file__).parent.parent
 
@@ -205,6 +207,34 @@ def test_the_stages_whose_time_is_reported_are_there() -> None:
     for module, name in (chain.STAGES | throughput.FURTHER).values():
         assert callable(getattr(module, name))
     assert all(callable(getattr(throughput.ingesting, name)) for name in throughput.STAGES.values())
+
+
+def bundles_of_nightly_runs(n_nights: int) -> tuple[list[int], int]:
+    """Return the sizes of bundles after so many nightly runs, and the number of nights that wait."""
+    sizes: list[int] = []
+    n_fresh = 0
+    for _ in range(n_nights):
+        n_fresh += 1
+        if n_fresh == FAN_IN[0]:
+            taken = joining(n_fresh, sizes)
+            merged = n_fresh + sum(sizes[index] for index in taken)
+            sizes = [size for index, size in enumerate(sizes) if index not in taken] + [merged]
+            n_fresh = 0
+    return sizes, n_fresh
+
+
+def n_files(n_nights: int) -> int:
+    sizes, n_fresh = bundles_of_nightly_runs(n_nights)
+    return len(sizes) + n_fresh
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_the_history_is_read_from_as_many_files_as_nightly_runs_leave_at_most(quick: bool) -> None:
+    n_nights = history.scenario(quick).nights
+    groups = [len(group) for group in history.groups_of(range(n_nights))]
+    sizes, n_fresh = bundles_of_nightly_runs(n_nights)
+    assert groups == [*sorted(sizes, reverse=True), n_fresh]
+    assert n_files(n_nights) == max(map(n_files, range(16 if quick else 400)))
 
 
 def test_a_peer_with_files_of_other_scales_has_not_solved(

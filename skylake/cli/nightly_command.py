@@ -18,7 +18,7 @@ from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.run_progress import Progress
 from skylake.flow.forced.extend_targets import extend_targets
-from skylake.flow.ingest.backfill import backfill
+from skylake.flow.ingest.backfill import backfill_nightly
 from skylake.flow.ingest.ingest_frames import ingest_frames
 from skylake.flow.ingest.ingest_report import IngestReport
 from skylake.flow.watching.deliver_alerts import deliver_alerts
@@ -132,12 +132,12 @@ def _backfill(run: NightlyRun) -> None:
     chips = [chip.name for chip in cameras.load_chips(run.options.camera)] if most else []
     listed = {part.camera for part in run.lake.snapshot().parts("targets").values()}
     reports = [
-        backfill(run.lake, name, run.workers, run.progress, most_frames=most, unattended=True)
-        for name in chips
-        if name in listed
+        backfill_nightly(run.lake, name, run.workers, run.progress, most) for name in chips if name in listed
     ]
     run.outcome.values["backfill"] = [dataclasses.asdict(report) for report in reports]
-    run.outcome.lines += [report.line for report in reports if report.n_frames or report.n_left]
+    run.outcome.lines += [
+        report.line for report in reports if report.n_frames or report.n_left or report.n_unseen
+    ]
 
 
 def _learn(run: NightlyRun) -> None:

@@ -76,9 +76,9 @@ def sql(
     targets, masters, star_magnitudes, global_solutions, and those of aggregates of your own), reference catalogs those
     of the schema `catalogs`. Views join them: calibrated_frames, calibrated_sources, calibrated_forced,
     calibrated_matches, lightcurve_points, forced_lightcurve_points, relative_lightcurve_points, zeropoints_in_force,
-    transparency, star_variability, variable_stars, objects_in_force, object_bands, unlisted_objects, new_objects,
-    candidates. The functions source_flags(flags) and frame_flags(flags) give the names of the bits that are set. The
-    views parts, ledger and configurations show where rows come from.
+    transparency, star_variability, variable_stars, objects_in_force, object_bands, object_vetoes, new_objects,
+    candidates, targets_in_force. The functions source_flags(flags) and frame_flags(flags) give the names of the bits
+    that are set. The views parts, ledger and configurations show where rows come from.
     """
     from skylake.cli.output import write_table
     from skylake.lake.access.duckdb_tables import restrict

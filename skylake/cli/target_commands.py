@@ -116,8 +116,9 @@ def backfill(
 ) -> None:
     """Measure the targets of a camera on the frames in LAKE that cover some they were not measured at.
 
-    Only these frames are reduced again, those measured with the oldest list first, a night at a time: what is done
-    stays done if you interrupt it. `skylake calibrate` and `skylake aggregate` then renew what follows from them.
+    Only these frames are reduced again, a night at a time: what is done stays done if you interrupt it. --limit takes
+    nights measured with the oldest list first. `skylake calibrate` and `skylake aggregate` then renew what follows
+    from them.
     """
     from skylake.cli.camera_names import require_camera
     from skylake.flow.ingest.backfill import backfill as run_backfill

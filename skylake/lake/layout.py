@@ -130,7 +130,7 @@ class Layout:
         return self.root / CAMERAS_FOLDER / f"{camera}.unsolved"
 
     def backfill_memory(self, camera: str) -> Path:
-        """File of the earlier frames that could not be measured at new targets; it may be lost."""
+        """File that says how far earlier frames are measured at new targets; it may be lost."""
         return self.root / CAMERAS_FOLDER / f"{camera}.unfilled"
 
     def calibrations(self, camera: str) -> Path:

@@ -443,4 +443,4 @@ def targets_table(
         "n_frames": np.asarray(n_frames, np.int32),
     }
     schema = load("targets")
-    return conform(pa.table({name: columns[name] for name in schema.names}), schema)
+    return conform(pa.table({name: columns[name] for name in schema.names if name in columns}), schema)

@@ -514,61 +514,11 @@ FROM object_bands AS b
 INNER JOIN objects AS o ON o.camera = b.camera AND o.object_id = b.object_id
 WHERE b.n_good > 0 AND b.band IS NOT NULL AND o.ref_id IS NULL;
 
--- Objects in force that no catalog star explains, with what speaks against a star of their own, null where nothing does: most
--- detections are at the edge of the image, on a trail, or blended; it began within a width of stars of another object, or
--- lies within ten widths of a saturated one; it is narrower than any star; it moves by more than a quarter of a width, and
--- five times the error; or it is on less than a third of the frames of its nights, as noise and stars at the limit are.
-CREATE VIEW unlisted_objects AS
-WITH widths AS (
-    SELECT camera, median(fwhm_px * pixel_scale_arcsec) AS width_arcsec FROM frames WHERE status = 'ok' GROUP BY camera
-),
-unlisted AS (
-    SELECT
-        o.* EXCLUDE (status, catalog, ref_id, ref_ra_deg, ref_dec_deg, pm_ra_mas_yr, pm_dec_mas_yr, joined_to, n_matched),
-        w.width_arcsec, sqrt(pow(o.rate_ra_arcsec_d, 2) + pow(o.rate_dec_arcsec_d, 2)) AS rate_arcsec_d,
-        floor(o.dec_deg / (10 * w.width_arcsec / 3600)) AS zone
-    FROM objects AS o
-    LEFT JOIN widths AS w ON w.camera = o.camera
-    WHERE o.status = 'qualified' AND o.ref_id IS NULL
-),
-saturated AS (
-    SELECT
-        o.camera, o.object_id, o.ra_deg, o.dec_deg,
-        unnest([-1, 0, 1]) + floor(o.dec_deg / (10 * w.width_arcsec / 3600)) AS zone
-    FROM objects AS o
-    INNER JOIN widths AS w ON w.camera = o.camera
-    WHERE 2 * o.n_saturated > o.n_detections
-),
-bright AS (
-    SELECT u.camera, u.object_id
-    FROM unlisted AS u
-    INNER JOIN saturated AS s ON s.camera = u.camera AND s.zone = u.zone AND s.object_id <> u.object_id
-    WHERE 2 * degrees(asin(sqrt(pow(sin(radians(s.dec_deg - u.dec_deg) / 2), 2)
-        + cos(radians(s.dec_deg)) * cos(radians(u.dec_deg)) * pow(sin(radians(s.ra_deg - u.ra_deg) / 2), 2))))
-        < 10 * u.width_arcsec / 3600
-    GROUP BY ALL
-)
-SELECT
-    u.* EXCLUDE (zone),
-    b.object_id IS NOT NULL AS has_saturated_neighbour,
-    nullif(concat_ws(', ',
-        CASE WHEN 2 * u.n_edge >= u.n_detections THEN 'edge' END,
-        CASE WHEN 2 * u.n_streak >= u.n_detections THEN 'streak' END,
-        CASE WHEN b.object_id IS NOT NULL THEN 'saturated neighbour' END,
-        CASE WHEN 2 * u.n_blended >= u.n_detections OR u.split_from IS NOT NULL THEN 'blend' END,
-        CASE WHEN u.width_ratio < 0.6 THEN 'narrow' END,
-        CASE WHEN u.rate_arcsec_d > 5 * u.rate_err_arcsec_d
-            AND u.rate_arcsec_d * least(u.mjd_last - u.mjd_first, 0.5) > 0.25 * u.width_arcsec THEN 'moves' END,
-        CASE WHEN 3 * u.n_frames < u.n_frames_possible THEN 'seldom' END
-    ), '') AS reason
-FROM unlisted AS u
-LEFT JOIN bright AS b ON b.camera = u.camera AND b.object_id = u.object_id;
-
 -- Stars that scatter more than others of their magnitude, camera and band by more than chance: of ten cameras and bands at most
 -- one is expected to have a false star. expected_scatter is that of a constant star of this magnitude, noise_excess what has to be added to it
 -- in quadrature, false_alarm the chance that a constant star scatters so much, and n_judged the number of stars of the camera
 -- and band that were judged. Stars with less than five good measurements are not, nor are objects without a catalog star that
--- something speaks against, as unlisted_objects has it, or that are on less than half of the frames of their nights.
+-- something speaks against, as object_vetoes has it, or that are on less than half of the frames of their nights.
 CREATE VIEW variable_stars AS
 SELECT v.*, j.expected_scatter, j.noise_excess, j.significance, j.false_alarm, j.n_judged
 FROM (
@@ -585,7 +535,7 @@ FROM (
             list(CAST(s.n_good AS BIGINT) ORDER BY s.catalog, s.object_id) AS counts,
             list(s.mag_random_err ORDER BY s.catalog, s.object_id) AS errors
         FROM star_variability AS s
-        LEFT JOIN unlisted_objects AS u ON s.catalog = 'sources' AND u.camera = s.camera AND u.object_id = s.object_id
+        LEFT JOIN object_vetoes AS u ON s.catalog = 'sources' AND u.camera = s.camera AND u.object_id = s.object_id
         WHERE s.n_good >= 5
             AND (s.catalog <> 'sources' OR u.reason IS NULL AND 2 * u.n_frames >= u.n_frames_possible)
         GROUP BY s.camera, s.band
@@ -596,18 +546,21 @@ WHERE j.false_alarm * j.n_judged < 0.1;
 
 -- Objects that no catalog star explains, first seen in the last ten nights of their camera although frames had covered the
 -- place and all around it in at least three nights before, and so often that it would have been on six frames. nights_ago
--- counts the camera's nights since; SET VARIABLE new_nights = 30 shows more. reason says what speaks against a new source.
+-- counts the camera's nights since; SET VARIABLE new_nights = 30 shows more. reason says what speaks against a new source, as
+-- object_vetoes has it; null where nothing does.
 CREATE VIEW new_objects AS
-SELECT
-    u.* EXCLUDE (width_arcsec, rate_arcsec_d, has_saturated_neighbour, reason),
-    n.nights_ago, u.width_arcsec, u.rate_arcsec_d, u.has_saturated_neighbour, u.reason
-FROM unlisted_objects AS u
-INNER JOIN (
+WITH nights AS (
     SELECT camera, night, row_number() OVER (PARTITION BY camera ORDER BY night DESC) - 1 AS nights_ago
     FROM (SELECT DISTINCT camera, night FROM frames)
-) AS n ON n.camera = u.camera AND n.night = u.night_first
-WHERE u.n_nights_before >= 3
-    AND u.n_frames_before * u.n_frames >= 6 * u.n_frames_possible
+)
+SELECT
+    o.* EXCLUDE (status, catalog, ref_id, ref_ra_deg, ref_dec_deg, pm_ra_mas_yr, pm_dec_mas_yr, joined_to, n_matched),
+    n.nights_ago, v.width_arcsec, v.rate_arcsec_d, v.has_saturated_neighbour, v.reason
+FROM objects AS o
+INNER JOIN nights AS n ON n.camera = o.camera AND n.night = o.night_first
+INNER JOIN object_vetoes AS v ON v.camera = o.camera AND v.object_id = o.object_id
+WHERE o.n_nights_before >= 3
+    AND o.n_frames_before * o.n_frames >= 6 * o.n_frames_possible
     AND n.nights_ago < coalesce(getvariable('new_nights'), 10);
 
 -- What may be worth a look: kind is variable for stars that scatter more than others, as variable_stars has them, and new for
@@ -621,3 +574,11 @@ SELECT
     nights_ago, n_frames, n_frames_possible, n_nights_before, n_frames_before, n_nights_covered, flux_adu_per_s, snr
 FROM new_objects
 WHERE reason IS NULL;
+
+-- Targets that new frames are measured at: the newest list of each camera, with the lists that it extends. version is that of
+-- the list that added each.
+CREATE VIEW targets_in_force AS
+SELECT t.*
+FROM targets AS t
+INNER JOIN (SELECT camera, max(coalesce(base_version, version)) AS base FROM targets GROUP BY camera) AS l
+    ON l.camera = t.camera AND t.version >= l.base;

@@ -119,7 +119,7 @@ class _Job:
     #: The objects that are replaced, if all are made anew.
     earlier: Sequence[Slice]
     nights: Sequence[tuple[int, Sequence[Slice], Sequence[Slice]]]
-    targets: Sequence[Slice]
+    targets: TargetList | None
     settings: Objects
     tree: PixelTree
 
@@ -243,7 +243,7 @@ def _job(
         objects.folder,
         earlier,
         nights,
-        targets.slices if targets is not None else (),
+        targets,
         lake.settings.objects,
         snapshot.tree(NAME, lake.settings.pixel_order),
     )
@@ -263,7 +263,8 @@ def make_objects(job: _Job, staging: Path) -> tuple[list[Part], Identities]:
             yield one
 
     known = Folded(read_files(NAME, job.objects), read_files(COVERAGE, job.coverage))
-    targets = read_files("targets", job.targets, TARGET_COLUMNS)
+    listed = job.targets
+    targets = read_files("targets", (), TARGET_COLUMNS) if listed is None else listed.rows(TARGET_COLUMNS)
     made = fold(known, nights(), targets, job.settings, job.camera)
     objects = made.objects
     if job.earlier:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from skylake.cameras import Profile
 from skylake.core.batch import days_between
 from skylake.core.ids import config_sha256
-from skylake.flow.forced.target_list import bases
+from skylake.flow.forced.target_list import base_of, checksum_of, is_full, version_of
 from skylake.flow.staleness import Why, why_stale
 from skylake.flow.zeropoints.calibration_in_force import CalibrationInForce, cameras_of
 from skylake.flow.zeropoints.calibration_parameters import calibration_configuration, periods_of
@@ -85,13 +85,18 @@ class PlanSources:
         return {name: self.catalogs[name].checksum for name in sorted(origins & self.catalogs.keys())}
 
     @cached_property
-    def _bases(self) -> dict[str, Part]:
-        return bases(self.snapshot.parts("targets").values())
+    def _full_lists(self) -> dict[str, dict[int, Part]]:
+        found: dict[str, dict[int, Part]] = {}
+        for part in self.snapshot.parts("targets").values():
+            if is_full(part):
+                found.setdefault(part.camera or "", {})[version_of(part)] = part
+        return found
 
     def _origins_of(self, part: Part) -> tuple[str, ...]:
-        # What extensions add is of no catalog.
-        while part.name in self._bases:
-            part = self._bases[part.name]
+        if not is_full(part):
+            # What extensions add is of no catalog.
+            full = self._full_lists[part.camera or ""]
+            part = full[base_of(full, version_of(part))]
         if part.name not in self._origins:
             listed = self.snapshot.read_part("targets", part.name, ["origin"])
             self._origins[part.name] = tuple(pc.unique(listed["origin"]).drop_null().to_pylist())
@@ -117,7 +122,7 @@ def plan(aggregate: Aggregate, sources: PlanSources) -> Iterator[Planned]:
         inputs = {table: parts[table].checksum if table in parts else "" for table in followed}
         lists = sources.lists(parts.get("forced_sources")) if _reads_lists(aggregate) else ()
         if _reads_lists(aggregate):
-            inputs["targets"] = config_sha256({one.name: one.checksum for one in lists})
+            inputs["targets"] = config_sha256({one.name: checksum_of(one) for one in lists})
             inputs["catalog"] = config_sha256(sources.catalog_checksums(lists))
         made_from = [(table, calibrated.name(table, frames)) for table in tables if table in DERIVED]
         around: dict[str, tuple[Part, ...]] = {}

@@ -36,6 +36,7 @@ from skylake.flow.compaction.unbundle import cut_crowded, in_groups
 from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.retry_commit import retry_superseded
 from skylake.flow.execution.run_progress import Progress, Silent
+from skylake.flow.forced.target_list import TargetList, version_of
 from skylake.flow.watching.make_alerts import make_alerts
 from skylake.flow.zeropoints.calibration_in_force import calibration_in_force
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
@@ -92,6 +93,7 @@ class PartJob:
     night: int
     inputs: dict[str, str]
     files: Mapping[str, Sequence[Slice]]
+    lists: Sequence[TargetList] = ()
 
 
 def aggregate(
@@ -293,8 +295,8 @@ def _job(one: Planned, snapshot: Snapshot, copies: Mapping[tuple[str, str], Sequ
     }
     for table, parts in one.around.items():
         files[table] = [*files.get(table, ()), *snapshot.version(table).slices(parts)]
-    files["targets"] = snapshot.version("targets").slices(one.lists) if one.lists else []
-    return PartJob(one.name, one.camera, one.night, one.inputs, files)
+    lists = tuple(TargetList.of(snapshot, one.camera, version_of(part)) for part in one.lists)
+    return PartJob(one.name, one.camera, one.night, one.inputs, files, lists)
 
 
 def make_part(making: Making, job: PartJob, staging: Path) -> Part:
@@ -330,6 +332,9 @@ def _given(making: Making, job: PartJob) -> Given:
         if has_bands and columns is not None:
             columns = tuple(dict.fromkeys([*columns, *_BANDS.get(one.table, ())]))
         tables[one.table] = read_files(one.table, job.files.get(one.table, ()), columns, one.filter)
+        if one.table == "targets":
+            listed = [some.rows(columns, one.filter) for some in job.lists]
+            tables[one.table] = pa.concat_tables([tables[one.table], *listed])
     if has_bands:
         tables["frames"] = with_calibrated_bands(tables["frames"], tables["zeropoints"])
         for one in inputs:

@@ -13,21 +13,27 @@ import pyarrow.compute as pc
 from skylake.core.counted import counted
 from skylake.core.ids import config_sha256
 from skylake.core.sphere import chord, julian_epoch, unit_vectors
-from skylake.flow.forced.target_list import part_name, parts_of
+from skylake.flow.forced.target_list import EXTENDS, TargetList, part_name
 from skylake.flow.ingest.table_rows import is_of_table
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
+from skylake.lake.access.duckdb_tables import in_memory, views
 from skylake.schema import conform, load
 from skylake.table.object_status import QUALIFIED
 from skylake.table.objects import NAME as OBJECTS
 from skylake.table.targets import DETECTIONS
 
-#: What is narrower than this share of the width of stars is none.
-_NARROW = 0.6
 #: An object no farther from a target than this share of the width of stars is that target.
 _SAME_SHARE = 0.5
 _COLUMNS = [
     "_healpix_29", "object_id", "ra_deg", "dec_deg", "mjd_place", "flux_adu_per_s", "n_frames", "n_frames_covered",
 ]  # fmt: skip
+#: Columns of ``objects`` and of ``frames`` by which ``sql/duckdb/vetoes.sql`` tells stars from what is none.
+_VETO_COLUMNS = [
+    "camera", "object_id", "status", "ref_id", "ra_deg", "dec_deg", "n_detections", "n_edge", "n_streak", "n_blended",
+    "n_saturated", "split_from", "width_ratio", "n_frames", "n_frames_possible", "rate_ra_arcsec_d",
+    "rate_dec_arcsec_d", "rate_err_arcsec_d", "mjd_first", "mjd_last",
+]  # fmt: skip
+_FRAME_COLUMNS = ["camera", "status", "fwhm_px", "pixel_scale_arcsec"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,7 @@ class Extended:
 def extend_targets(lake: Lake, begin: Collection[str] = ()) -> list[Extended]:
     """Add objects that no star of the catalog explains to the lists of targets in force, camera by camera.
 
-    What is at the edge of images, on trails, blended or narrower than stars is no target.
+    What the view ``object_vetoes`` has a reason for, such as a motion or a saturated neighbour, is no target.
 
     Parameters
     ----------
@@ -98,62 +104,73 @@ def _is_explained(snapshot: Snapshot, camera: str) -> bool:
 
 
 def _extend(lake: Lake, snapshot: Snapshot, camera: str, most: int) -> Extended | None:
-    """Make the next version of a list; None if no object is new to it."""
-    version = max(parts_of(snapshot, camera), default=0)
-    listed = snapshot.read_part("targets", part_name(camera, version))
-    new = _missing(snapshot, camera, listed)
+    """Make the next version of a list, which has what it adds; None if no object is new to it."""
+    held = TargetList.in_force(snapshot, camera)
+    new = _missing(snapshot, camera, held)
     if new.num_rows == 0:
         return None
     chosen = new.sort_by([("n_frames", "descending"), ("object_id", "ascending")]).slice(0, most)
-    rows = pa.concat_tables([listed, _targets(chosen, camera)])
-    place = rows.schema.get_field_index("version")
-    rows = rows.set_column(
-        place, rows.schema.field(place), pa.array([version + 1] * rows.num_rows, pa.int32())
-    )
+    version = 1 if held is None else held.version + 1
+    rows = _targets(chosen, camera, version, None if held is None else held.base_version)
     configuration: dict[str, Any] = {"camera": camera, "new_targets": most}
     inputs = {"configuration": config_sha256(configuration)}
-    if version:
-        inputs["targets"] = snapshot.parts("targets")[part_name(camera, version)].checksum
-    name = part_name(camera, version + 1)
+    if held is not None:
+        inputs[EXTENDS] = held.name
+    name = part_name(camera, version)
     commit = Commit("targets", name, base=snapshot.number)
     commit.configure([configuration])
     with lake.stage("targets") as staging:
         commit.replace(stage_part(rows, "targets", name, staging, None, camera, None, inputs), staging)
         lake.commit(commit)
-    return Extended(camera, version + 1, chosen.num_rows, new.num_rows - chosen.num_rows)
+    return Extended(camera, version, chosen.num_rows, new.num_rows - chosen.num_rows)
 
 
-def _missing(snapshot: Snapshot, camera: str, listed: pa.Table) -> pa.Table:
-    """Return objects that a list lacks and that may be stars."""
+def _missing(snapshot: Snapshot, camera: str, held: TargetList | None) -> pa.Table:
+    """Return objects that a list lacks and that nothing speaks against being stars."""
     from scipy.spatial import cKDTree
 
-    many = pc.field("n_detections")
-    good = (pc.field("camera") == camera) & (pc.field("status") == QUALIFIED) & pc.field("ref_id").is_null()
-    good &= pc.field("split_from").is_null()
-    for name in ("n_edge", "n_streak", "n_blended"):
-        good &= pc.field(name) * 2 < many
-    good &= pc.field("width_ratio").is_null() | (pc.field("width_ratio") >= _NARROW)
-    rows = snapshot.read(OBJECTS, _COLUMNS, lambda part: part.camera == camera, good)
-    if rows.num_rows == 0:
+    # Saturated objects too, which spoil what is beside them.
+    wanted = (pc.field("status") == QUALIFIED) & pc.field("ref_id").is_null()
+    wanted |= pc.field("n_saturated") * 2 > pc.field("n_detections")
+    names = list(dict.fromkeys([*_COLUMNS, *_VETO_COLUMNS]))
+    rows = snapshot.read(
+        OBJECTS, names, lambda part: part.camera == camera, (pc.field("camera") == camera) & wanted
+    )
+    frames = _last_frames(snapshot, camera)
+    good = pa.array(_without_veto(rows, frames), pa.int64())
+    rows = rows.filter(pc.is_in(rows["object_id"], good)).select(_COLUMNS)
+    if held is None or rows.num_rows == 0:
         return rows
-    if listed.num_rows == 0:
-        return rows
+    listed = held.rows(["star_id", "ra_deg", "dec_deg"])
     places = unit_vectors(listed["ra_deg"].to_numpy(), listed["dec_deg"].to_numpy())
     distance, _ = cKDTree(places).query(unit_vectors(rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy()))
-    is_new = distance > chord(_SAME_SHARE * _width_arcsec(snapshot, camera))
+    is_new = distance > chord(_SAME_SHARE * _width_arcsec(frames))
     is_new &= ~np.isin(rows["object_id"].to_numpy(), listed["star_id"].to_numpy())
     return rows.filter(pa.array(is_new))
 
 
-def _width_arcsec(snapshot: Snapshot, camera: str) -> float:
-    """Return the median width of stars in the last night of a camera, at least two arcseconds."""
+def _without_veto(objects: pa.Table, frames: pa.Table) -> list[int]:
+    """Return the objects of a camera that nothing speaks against, by the view that shows what is new."""
+    with in_memory() as connection:
+        connection.register("objects", objects)
+        connection.register("frames", frames)
+        connection.execute(views("vetoes"))
+        found = connection.execute("SELECT object_id FROM object_vetoes WHERE reason IS NULL").fetchall()
+    return [number for (number,) in found]
+
+
+def _last_frames(snapshot: Snapshot, camera: str) -> pa.Table:
+    """Return what frames of the last night of a camera say of the width of stars."""
     last = _last_night(snapshot, camera)
-    if last is None:
+    return snapshot.read_part("frames", "" if last is None else last.name, _FRAME_COLUMNS)
+
+
+def _width_arcsec(frames: pa.Table) -> float:
+    """Return the median width of stars on some frames, at least two arcseconds."""
+    known = frames.select(["fwhm_px", "pixel_scale_arcsec"]).drop_null()
+    if known.num_rows == 0:
         return 2.0
-    frames = snapshot.read_part("frames", last.name, ["fwhm_px", "pixel_scale_arcsec"]).drop_null()
-    if frames.num_rows == 0:
-        return 2.0
-    return max(float(np.median(frames["fwhm_px"].to_numpy() * frames["pixel_scale_arcsec"].to_numpy())), 2.0)
+    return max(float(np.median(known["fwhm_px"].to_numpy() * known["pixel_scale_arcsec"].to_numpy())), 2.0)
 
 
 def _last_night(snapshot: Snapshot, camera: str) -> Part | None:
@@ -162,13 +179,14 @@ def _last_night(snapshot: Snapshot, camera: str) -> Part | None:
     return max(nights, key=lambda part: part.night or 0, default=None)
 
 
-def _targets(objects: pa.Table, camera: str) -> pa.Table:
+def _targets(objects: pa.Table, camera: str, version: int, base_version: int | None) -> pa.Table:
     """Return objects as rows of ``targets``."""
     n = objects.num_rows
     columns = {
         "_healpix_29": objects["_healpix_29"],
         "camera": pa.repeat(camera, n),
-        "version": pa.repeat(pa.scalar(0, pa.int32()), n),
+        "version": np.full(n, version, np.int32),
+        "base_version": pa.repeat(pa.scalar(base_version, pa.int32()), n),
         "star_id": objects["object_id"],
         "ra_deg": objects["ra_deg"],
         "dec_deg": objects["dec_deg"],

@@ -29,7 +29,7 @@ from skylake.errors import UsageError
 from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.execution.task_guard import value_of
-from skylake.flow.forced.target_list import bases, part_name, parts_of
+from skylake.flow.forced.target_list import TargetList, part_name, parts_of
 from skylake.lake import Commit, Lake, Snapshot, stage_part
 from skylake.lake.storage.slices import Slice, read_files
 from skylake.schema import conform, load
@@ -221,14 +221,12 @@ def _publish(
 ) -> TargetReport:
     held = parts_of(snapshot, camera)
     last = max(held, default=0)
-    # An extended list has the rows of its base with a larger version, which alone counts.
-    extended = {base.name for base in bases(held.values()).values()}
-    earlier = snapshot.read("targets", where=lambda part: part.camera == camera and part.name not in extended)
+    earlier = snapshot.read("targets", where=lambda part: part.camera == camera)
     star_id = identify(rows, pa.concat_tables([earlier, _objects(snapshot, camera)]), match_arcsec)
     table = targets_table(rows, star_id, covering, camera, last + 1)
     n_catalog = int(pc.sum(rows["ref_id"].is_valid()).as_py())
     report = TargetReport(camera, last, False, rows.num_rows, n_catalog, rows.num_rows - n_catalog)
-    if last and _is_same(table, snapshot.read_part("targets", part_name(camera, last))):
+    if last and _is_same(table, TargetList.of(snapshot, camera, last, held).rows()):
         return report
     report.version, report.is_new = last + 1, True
     configuration = {"targets": asdict(options), "camera": camera}

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skylake.core.ids import config_sha256
 from skylake.core.sphere import apply_proper_motion, julian_epoch, separation_deg, within
 from skylake.image.psf.targets_on_frame import TargetFinder, TargetStars
 from skylake.lake import Part, Snapshot
-from skylake.lake.storage.slices import Slice, read_files
+from skylake.lake.storage.slices import read_files
 from skylake.sky.pixels import cone_ranges
 
 _COLUMNS = ["star_id", "ra_deg", "dec_deg", "epoch", "pm_ra_mas_yr", "pm_dec_mas_yr"]
@@ -21,39 +23,77 @@ _COLUMNS = ["star_id", "ra_deg", "dec_deg", "epoch", "pm_ra_mas_yr", "pm_dec_mas
 _SPARE = 1.3
 
 
+#: Input of the part of a list that extends another: the name of that one.
+EXTENDS = "extends"
+
+
 @dataclass(frozen=True, slots=True)
 class TargetList:
     """Where the targets of a camera are.
 
+    A list that grows is not written anew: its part has only what it adds to the one before it.
+
     Attributes
     ----------
     camera : str
-    version : int
+    version, base_version : int
+        Of the list, and of the full list that it extends; the same for a full list.
     checksum : str
         Of its rows.
-    slices : tuple of Slice
-        Files that hold them.
+    files : tuple of Path
+        Files that hold them, among others.
     """
 
     camera: str
     version: int
+    base_version: int
     checksum: str
-    slices: tuple[Slice, ...]
+    files: tuple[Path, ...]
 
     @property
     def name(self) -> str:
         """Camera, version and content: what a night was measured with."""
-        return f"{part_name(self.camera, self.version)}:{self.checksum[:16]}"
+        return _name(part_name(self.camera, self.version), self.checksum)
 
     @classmethod
     def in_force(cls, snapshot: Snapshot, camera: str) -> TargetList | None:
         """Return the largest version of a camera; None if it has no list, or an empty one."""
-        parts = parts_of(snapshot, camera)
-        if not parts:
-            return None
-        version = max(parts)
-        part = parts[version]
-        return cls(camera, version, part.checksum, tuple(snapshot.version("targets").slices_of(part)))
+        lists = parts_of(snapshot, camera)
+        return cls.of(snapshot, camera, max(lists), lists) if lists else None
+
+    @classmethod
+    def of(
+        cls, snapshot: Snapshot, camera: str, version: int, lists: Mapping[int, Part] | None = None
+    ) -> TargetList:
+        """Return a version of the list of a camera, given all its lists if they are known."""
+        lists = lists or parts_of(snapshot, camera)
+        base = base_of(lists, version)
+        held = [part for number, part in lists.items() if base <= number <= version]
+        files = sorted({piece.path for piece in snapshot.version("targets").slices(held)})
+        return cls(camera, version, base, checksum_of(lists[version]), tuple(files))
+
+    def rows(self, columns: Sequence[str] | None = None, filter: pc.Expression | None = None) -> pa.Table:
+        """Return its targets, each with its version.
+
+        Parameters
+        ----------
+        columns : sequence of str or None
+            None returns all.
+        filter : pyarrow.compute.Expression or None
+            Chooses targets.
+        """
+        rows = self.stored(columns, filter)
+        place = rows.schema.get_field_index("version")
+        if place < 0:
+            return rows
+        same = pa.array(np.full(rows.num_rows, self.version, np.int32))
+        return rows.set_column(place, rows.schema.field(place), same)
+
+    def stored(self, columns: Sequence[str] | None = None, filter: pc.Expression | None = None) -> pa.Table:
+        """Return the same as they are stored: with the version of the list that added each."""
+        number = pc.field("version")
+        mine = (pc.field("camera") == self.camera) & (number >= self.base_version) & (number <= self.version)
+        return read_files("targets", self.files, columns, mine if filter is None else mine & filter)
 
     def finder(self) -> TargetFinder:
         """Return a function that gives the targets around a position at a time.
@@ -65,11 +105,7 @@ class TargetList:
 
 def parts_of(snapshot: Snapshot, camera: str) -> dict[int, Part]:
     """Return the lists of a camera by version."""
-    parts = {}
-    for name, part in snapshot.parts("targets").items():
-        if part.camera == camera:
-            parts[int(name.rpartition("-v")[2])] = part
-    return parts
+    return {version_of(part): part for part in snapshot.parts("targets").values() if part.camera == camera}
 
 
 def part_name(camera: str, version: int) -> str:
@@ -77,15 +113,37 @@ def part_name(camera: str, version: int) -> str:
     return f"{camera}-v{version}"
 
 
-def bases(parts: Iterable[Part]) -> dict[str, Part]:
-    """Return the list that each extended one has all targets of, by the name of the extended one.
+def version_of(part: Part) -> int:
+    """Return the version of the list that a part belongs to."""
+    return int(part.name.rpartition("-v")[2])
 
-    Lists that grow night by night are many, and each is a whole list: who wants what they have in common reads the
-    first.
-    """
-    lists = {part.checksum: part for part in parts}
-    found = {part.name: lists.get(part.inputs.get("targets", "")) for part in lists.values()}
-    return {name: base for name, base in found.items() if base is not None}
+
+def is_full(part: Part) -> bool:
+    """Return whether a part has a list as a whole, not only what it adds to the one before it."""
+    return EXTENDS not in part.inputs
+
+
+def base_of(lists: Mapping[int, Part], version: int) -> int:
+    """Return the version of the full list that a version extends, given the lists of its camera; or its own."""
+    return max(
+        (number for number, part in lists.items() if number <= version and is_full(part)), default=version
+    )
+
+
+def checksum_of(part: Part) -> str:
+    """Return the checksum of a list: that of its rows, and for one that extends another of that one too."""
+    if is_full(part):
+        return part.checksum
+    return config_sha256({EXTENDS: part.inputs[EXTENDS], "rows": part.checksum})
+
+
+def list_name(part: Part) -> str:
+    """Return the name of a list, as :attr:`TargetList.name`."""
+    return _name(part.name, checksum_of(part))
+
+
+def _name(part: str, checksum: str) -> str:
+    return f"{part}:{checksum[:16]}"
 
 
 @lru_cache(maxsize=1)
@@ -127,6 +185,6 @@ class _Finder:
         ranges = cone_ranges(ra_deg, dec_deg, radius_deg)
         index = pc.field("_healpix_29")
         near = (index >= int(ranges[0, 0])) & (index < int(ranges[-1, 1]))
-        rows = read_files("targets", self.targets.slices, _COLUMNS, near)
+        rows = self.targets.rows(_COLUMNS, near)
         distance = separation_deg(ra_deg, dec_deg, rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy())
         return rows.filter(pa.array(distance <= radius_deg))

@@ -155,14 +155,19 @@ def connect(
     # tables are made on tables without rows, which views of the files then replace.
     _add_empty_tables(connection, snapshot)
     add_scatter_function(connection)
-    for name in ("flags", "views"):
-        connection.execute((folder("sql") / "duckdb" / f"{name}.sql").read_text(encoding="utf-8"))
+    for name in ("flags", "vetoes", "views"):
+        connection.execute(views(name))
     with naming_damage(snapshot.layout.root):
         _add_files(connection, snapshot, files or {})
         if files is None:
             _add_others(connection, snapshot)
         snapshot.require_there()
     return connection
+
+
+def views(name: str) -> str:
+    """Return the statements of a file of ``sql/duckdb``."""
+    return (folder("sql") / "duckdb" / f"{name}.sql").read_text(encoding="utf-8")
 
 
 def in_memory() -> duckdb.DuckDBPyConnection:

@@ -17,18 +17,23 @@ from skylake.core.flags import SourceFlag
 from skylake.core.sphere import healpix_index, offset, separation_deg
 from skylake.flow.aggregates import aggregate
 from skylake.flow.execution.cluster import Inline
+from skylake.flow.forced.extend_targets import extend_targets
+from skylake.flow.forced.target_list import TargetList
 from skylake.lake import Commit, Lake, stage_part
 from skylake.settings import Settings
 from skylake.simulate import ScheduleParams, StarParams
 
 N_NIGHTS = 20
-#: What is added to one night: a transient, and others with a flag, a motion in arcseconds per day, or a width.
+#: What is added to one night: a transient, and others with a flag, a motion in arcseconds per day, or a width; a halo
+#: is beside what is bright.
 ADDED: dict[str, dict[str, Any]] = {
     "transient": {},
     "streak": {"flags": int(SourceFlag.STREAK)},
     "edge": {"flags": int(SourceFlag.EDGE)},
     "narrow": {"width": 0.4},
     "moves": {"rate": 300.0},
+    "bright": {"flags": int(SourceFlag.STREAK | SourceFlag.SATURATED)},
+    "halo": {},
 }
 
 
@@ -43,7 +48,10 @@ def season(
     )  # fmt: skip
     lake = Lake.create(tmp_path_factory.mktemp("season") / "lake", Settings(cluster="inline", pixel_order=1))
     make_archive(lake, scenario, Inline())
-    return lake, add_sources(lake)
+    places = add_sources(lake)
+    # Candidates are variable stars too, of which these nights have none.
+    aggregate(lake, ["clusters", "star_statistics", "objects"], Inline())
+    return lake, places
 
 
 def good_nights(lake: Lake) -> list[tuple[int, int]]:
@@ -67,7 +75,14 @@ def add_sources(lake: Lake) -> dict[str, tuple[float, float]]:
     known = snapshot.read("sources", ["ra_deg", "dec_deg"])
     places, pieces = {}, [rows]
     for angle, (kind, how) in enumerate(ADDED.items()):
-        places[kind] = empty_place(centre, known, 72.0 * angle)
+        if kind == "halo":
+            width = np.median(frames["fwhm_px"].to_numpy() * frames["pixel_scale_arcsec"].to_numpy())
+            ra, dec = offset(*places["bright"], 4.0 * width / 3600.0, 0.0)
+            places[kind] = float(ra), float(dec)
+        elif kind == "bright":
+            places[kind] = empty_place(centre, known, 180.0, 350.0)
+        else:
+            places[kind] = empty_place(centre, known, 72.0 * angle)
         pieces.append(detections(frames, rows, places[kind], 10_000 + angle, **how))
     part = snapshot.parts("sources")[name]
     commit = Commit("test", "-")
@@ -83,9 +98,11 @@ def add_sources(lake: Lake) -> dict[str, tuple[float, float]]:
     return places
 
 
-def empty_place(centre: tuple[float, float], known: pa.Table, angle: float) -> tuple[float, float]:
+def empty_place(
+    centre: tuple[float, float], known: pa.Table, angle: float, nearest: float = 150.0
+) -> tuple[float, float]:
     """Return a place near the centre that is 40 arcseconds from whatever is detected in any night."""
-    for distance in np.arange(150.0, 400.0, 10.0):
+    for distance in np.arange(nearest, nearest + 250.0, 10.0):
         ra, dec = (float(one) for one in offset(*centre, distance / 3600.0, angle))
         away = separation_deg(ra, dec, known["ra_deg"].to_numpy(), known["dec_deg"].to_numpy()) * 3600.0
         if away.min() > 40.0:
@@ -125,8 +142,6 @@ def test_a_transient_of_one_night_is_found_alone(
     season: tuple[Lake, dict[str, tuple[float, float]]],
 ) -> None:
     lake, places = season
-    # Candidates are variable stars too, of which these nights have none.
-    aggregate(lake, ["clusters", "star_statistics", "objects"], Inline())
     with lake.snapshot().duckdb() as connection:
         found = connection.sql("FROM new_objects").to_arrow_table().to_pylist()
         assert connection.sql("SELECT count(*) FROM objects_in_force").fetchall()[0][0] > 50
@@ -158,3 +173,26 @@ def test_a_transient_of_one_night_is_found_alone(
         assert near, kind
         # What moves may be divided into several, not all of them long enough to show it.
         assert any(kind in row["reason"] for row in near), kind
+
+
+def test_what_a_reason_speaks_against_becomes_no_target(
+    season: tuple[Lake, dict[str, tuple[float, float]]],
+) -> None:
+    lake, places = season
+    (made,) = extend_targets(lake, ["small"])
+    listed = TargetList.in_force(lake.snapshot(), "small")
+    assert listed is not None
+    rows = listed.rows(["star_id", "ra_deg", "dec_deg"])
+    assert made.n_new == rows.num_rows
+    targets = set(rows["star_id"].to_pylist())
+    with lake.snapshot().duckdb() as connection:
+        reasons = dict(connection.execute("SELECT object_id, reason FROM object_vetoes").fetchall())
+    told = {name for reason in reasons.values() if reason for name in reason.split(", ")}
+    assert {"edge", "streak", "narrow", "moves", "saturated neighbour"} <= told
+    assert targets == {number for number, reason in reasons.items() if reason is None}
+    away = {
+        kind: separation_deg(*place, rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy()).min() * 3600.0
+        for kind, place in places.items()
+    }
+    assert away["transient"] < 1.0
+    assert min(away[kind] for kind in ("streak", "edge", "narrow", "halo", "bright")) > 5.0
