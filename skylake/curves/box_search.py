@@ -279,7 +279,8 @@ def _best_of(windows: _Windows, depth_sum: Floats, weight_sum: Floats) -> list[_
     if windows.longest <= windows.shortest:
         return [once]
     seasons, season = _seasons(windows.together, weight_sum > 0)
-    cyclic = _Best(*np.full((3, n_stars), np.nan), 0.0)
+    period, middle, height = np.full((3, n_stars), np.nan)
+    cyclic = _Best(period, middle, height, 0.0)
     for number in np.unique(season):
         mine = np.flatnonzero(season == number)
         inside = slice(int(seasons[number]), int(windows.together[seasons[number]]))
@@ -330,7 +331,8 @@ def _cyclic(windows: _Windows, depth_sum: Floats, weight_sum: Floats, inside: sl
     since, span = middle - middle[0], float(np.ptp(middle))
     shortest, longest = windows.shortest, min(windows.longest, span)
     if longest <= shortest:
-        return _Best(*np.full((2, len(depth_sum)), np.nan), np.full(len(depth_sum), -np.inf), 0.0)
+        nothing = np.full(len(depth_sum), np.nan)
+        return _Best(nothing, nothing, np.full(len(depth_sum), -np.inf), 0.0)
     # Boxes at both ends of the season stay within a quarter of their duration.
     count = int(np.ceil(np.log(longest / shortest) * span / windows.duration)) + 1
     frequency = np.geomspace(1.0 / longest, 1.0 / shortest, count)

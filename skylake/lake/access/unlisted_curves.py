@@ -80,8 +80,7 @@ def unlisted_curves(
     )
     place, owner = _owned(seen, objects, frames)
     rows, mine = seen.take(pa.array(place)), objects.take(pa.array(owner))
-    positions = (mine[name].to_numpy() for name in ("ra_deg", "dec_deg"))
-    rows = as_matches(rows, *positions, zeropoints)
+    rows = as_matches(rows, mine["ra_deg"].to_numpy(), mine["dec_deg"].to_numpy(), zeropoints)
     column = rows.schema.get_field_index("ref_id")
     rows = rows.set_column(column, rows.schema.field(column), mine["object_id"])
     measured = calibrate_matches(rows, frames, zeropoints, flux)
@@ -90,12 +89,12 @@ def unlisted_curves(
 
 def _free_detections(snapshot: Snapshot, objects: pa.Table) -> pa.Table:
     """Return the detections around objects that are matched with no star of a catalog."""
-    place = [objects[name].to_numpy() for name in ("ra_deg", "dec_deg")]
+    ra, dec = (objects[name].to_numpy() for name in ("ra_deg", "dec_deg"))
     known = set(load("matches").names) | {"altitude_deg"}
     columns = [name for name in snapshot.schema("sources").names if name in known]
-    seen = stored_rows(snapshot, "sources", ranges_around(*place, _REACH_ARCSEC, _CELL_ORDER), columns)
+    seen = stored_rows(snapshot, "sources", ranges_around(ra, dec, _REACH_ARCSEC, _CELL_ORDER), columns)
     key = ["frame_id", "source_no"]
-    around = ranges_around(*place, _REACH_ARCSEC + _MATCHED_ARCSEC, _CELL_ORDER)
+    around = ranges_around(ra, dec, _REACH_ARCSEC + _MATCHED_ARCSEC, _CELL_ORDER)
     matched = stored_rows(snapshot, "matches", around, key).select(key).group_by(key).aggregate([])
     rows = seen.select(key).append_column("row", pa.array(np.arange(seen.num_rows)))
     left = rows.join(matched, key, join_type="left anti")["row"].to_numpy()
