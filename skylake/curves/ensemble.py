@@ -4,9 +4,10 @@ Each frame has an offset that depends smoothly on the position on the detector a
 magnitude fit of HATNet (Bakos et al. 2010, ApJ 710, 1724) and in Honeycutt (1992, PASP 104, 435). Levels of stars and
 offsets of frames are found by turns, with Tukey's biweight against variables and spoiled measurements.
 
-Where calibrated frames are right to a millimagnitude and the stars are faint, what they say of a frame is mostly noise,
-which a bright star would get. So terms of frames are drawn towards zero by as much as their spread over the frames says
-that they are noise (empirical Bayes; Efron & Morris 1973, JASA 68, 117); a frame that is off by far more keeps its terms.
+Where calibrated frames are right to a millimagnitude and the stars are faint, what these say of a frame is mostly
+noise, which a bright star would get. So terms of frames are drawn towards zero by as much as their spread over the
+frames says that they are noise (empirical Bayes; Efron & Morris 1973, JASA 68, 117); a frame that is off by far more
+keeps its terms.
 """
 
 from __future__ import annotations
@@ -131,10 +132,12 @@ def _variance(terms: Floats, noise: Floats, enough: npt.NDArray[np.bool_]) -> Fl
 def _independent(basis: Floats, weight: Floats) -> Floats:
     """Return the columns of a basis made orthogonal one by one, the constant first, without those that say nothing."""
     root = np.sqrt(np.nan_to_num(weight))[:, None]
+    if not root.any():
+        return basis
     length = np.linalg.norm(basis * root, axis=0)
     left = np.abs(np.diagonal(np.linalg.qr(basis * root, mode="r")))
     basis = basis[:, : len(left)][:, left > _DEGENERATE * np.maximum(length[: len(left)], length[0])]
-    triangle = np.linalg.qr(basis * root, mode="r")
+    triangle = np.asarray(np.linalg.qr(basis * root, mode="r"), np.float64)
     return np.asarray(np.linalg.solve(triangle.T, basis.T).T)
 
 
