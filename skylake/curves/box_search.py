@@ -34,6 +34,8 @@ _STEPS, _LEAST_FRAMES = 4, 3
 _MOST_TRIALS = 6e6
 #: Frequencies to each side that are tried in a longer part of the curve, times how many times as long it is.
 _NEAR = 1.5
+#: Shares of the best period that are tried too, and finer steps to each side of them.
+_SHARES, _FINE = (1, 2, 3), 4
 #: A period is this many durations at least.
 _LEAST_CYCLE = 5.0
 #: A box that terms explain up to this share of its weight cannot be told from them.
@@ -357,6 +359,20 @@ def _cyclic(windows: _Windows, depth_sum: Floats, weight_sum: Floats, inside: sl
             mine = (np.ascontiguousarray(one[star : star + 1, low:high]) for one in (depth_sum, weight_sum))
             best = best_cycle(middle - middle[0], *mine, cycles, _bins_of(windows, cycles))
             height[star], found[star], box[star] = best[0][0], cycles[best[1][0]], best[2][0] + low
+    # Dips at a quarter of their duration from where they should be are in two bins, and in one at twice the period.
+    steps = 1.0 + np.arange(-_FINE, _FINE + 1) * windows.duration / (2 * _STEPS * span)
+    for star in np.flatnonzero(np.isfinite(height)):
+        cycles = np.concatenate([found[star] * times * steps for times in _SHARES])
+        cycles = cycles[cycles <= 1.0 / shortest]
+        if not cycles.size:
+            continue
+        since = windows.middle - windows.middle[box[star]] + 0.5 * windows.duration / _STEPS
+        best = best_cycle(
+            since, depth_sum[star : star + 1], weight_sum[star : star + 1], cycles, _bins_of(windows, cycles)
+        )
+        if best[0][0] > height[star]:
+            height[star], found[star], box[star] = best[0][0], cycles[best[1][0]], best[2][0]
+    # These are some more of the same boxes, few beside those of all frequencies.
     return _Best(1.0 / found, windows.middle[box], height, n_tried)
 
 

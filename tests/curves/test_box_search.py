@@ -42,6 +42,21 @@ def test_weak_transits_of_many_nights_are_found_and_followed_through_all(gap: fl
     assert np.all(found.false_alarm < 1e-10) and np.all(found.snr > 10)
 
 
+def test_a_period_is_not_taken_for_its_double() -> None:
+    random = np.random.default_rng(6)
+    mjd = (60_000.0 + np.arange(12.0)[:, None] + np.linspace(0.3, 0.6, 40)).ravel()
+    n_stars, period = 40, 1.1
+    phase = random.uniform(0.3, 0.4, (n_stars, 1))
+    away = np.abs((mjd - 60_000.0 - phase + 0.5 * period) % period - 0.5 * period)
+    mag = 10.0 + 0.02 * (away < 0.04) + NOISE * random.standard_normal((n_stars, len(mjd)))
+    curves, nothing = (
+        CurveBlock(mjd, mag, np.full(mag.shape, NOISE)),
+        ExternalParameters(airmass=np.ones(len(mjd))),
+    )
+    found = find_boxes(curves, nothing, decorrelate(curves, nothing).residual, np.array([0.08]), 20.0)
+    assert np.mean(np.abs(found.period - period) < 0.01) > 0.9
+
+
 def test_noise_of_many_nights_is_no_dip() -> None:
     found, _ = found_in(np.arange(200.0), 20, 0.0, 2)
     assert np.all(found.false_alarm > 0.01)

@@ -75,6 +75,25 @@ def test_transits_are_found_and_keep_their_depth() -> None:
     assert np.median(depth[:5]) == pytest.approx(0.02, rel=0.1)
 
 
+def test_a_bright_star_gains_no_noise_from_faint_ones() -> None:
+    random = np.random.default_rng(5)
+    n_stars, n_frames = 200, 300
+    error = np.full((n_stars, n_frames), 0.15)
+    error[:5] = 0.003
+    x, y = random.uniform(-1, 1, (2, n_stars))
+    mag = 12.0 + error * random.standard_normal(error.shape)
+    curves = CurveBlock(np.arange(n_frames) / 100.0, mag, error)
+    noise = np.nanstd(ensemble_magnitudes(curves, x, y, None).mag[:5], axis=1)
+    assert np.median(noise) < 1.15 * 0.003
+    # What clouds take from some frames is known as well as these stars tell, and taken off.
+    cloudy = np.arange(n_frames) % 10 == 0
+    mag[:, cloudy] += 0.3
+    flat = ensemble_magnitudes(curves, x, y, None).mag[:5]
+    left = np.mean(flat[:, cloudy]) - np.mean(flat[:, ~cloudy])
+    assert abs(left) < 0.006
+    assert np.median(np.nanstd(flat[:, ~cloudy], axis=1)) < 1.15 * 0.003
+
+
 def one_transit(
     seed: int, nights: int, per_night: int
 ) -> tuple[CurveBlock, ExternalParameters, Stars, Boxes]:
@@ -198,3 +217,9 @@ def test_effects_are_learned_from_constant_stars() -> None:
         np.nansum((one - np.nanmean(one)) * wave) / np.nansum(np.isfinite(one) * wave**2) for one in variable
     ]
     assert np.median(kept) == pytest.approx(0.3, rel=0.03)
+
+
+def test_stars_without_a_measurement_have_no_ensemble_magnitudes() -> None:
+    nothing = np.full((30, 4), np.nan)
+    made = ensemble_magnitudes(CurveBlock(np.arange(4.0), nothing, nothing), np.arange(30.0), np.zeros(30))
+    assert np.isnan(made.mag).all()

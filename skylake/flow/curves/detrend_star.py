@@ -45,9 +45,11 @@ TABLE = "detrended"
 _FIRST_DEG, _FARTHEST_DEG = 0.05, 8.0
 _MORE, _WIDER = 1.3, (1.3, 4.0)
 _LEAST_STARS = 12
-#: Targets around are enough where the error of what they say of a frame is this share of that of the star, or less;
+#: Stars around are enough where the error of what they say of a frame is this share of that of the star, or less;
 #: noise that no star is without, magnitudes.
 _MOST_NOISE, _LEAST_FLOOR = 0.5, 0.001
+#: The best stars are chosen among so many times as many as are wanted, if these have no more measurements than this.
+_MOST_CHOICE, _MOST_POINTS = 8, 1_000_000
 #: Sines and cosines of a signal whose period is known.
 _HARMONICS = 4
 _SAME_DEG = 1.0 / 3600.0
@@ -336,12 +338,13 @@ def _neighbours(
         If there are too few.
     """
     frames = np.array([one["frame_id"] for one in good], np.int64)
-    found, kind = _around(snapshot, curve, source, frames), source.kind
+    enough = float(_MOST_NOISE * np.hypot(np.median(_errors(good)), _LEAST_FLOOR))
+    found, kind = _around(snapshot, curve, source, frames, enough), source.kind
     noise = _offset_noise(found, len(good))
-    if kind == "forced" and noise > _MOST_NOISE * np.hypot(np.median(_errors(good)), _LEAST_FLOOR):
+    if kind == "forced" and noise > enough:
         # A hybrid flux is an aperture less the light of neighbours, and loses by frame what the aperture does.
         flux = source.flux.replace("hybrid", "aper").replace("psf", "calibrated")
-        seen = _around(snapshot, curve, replace(source, kind="detected", flux=flux), frames)
+        seen = _around(snapshot, curve, replace(source, kind="detected", flux=flux), frames, enough)
         if _offset_noise(seen, len(good)) < noise:
             found, kind = seen, "detected"
     if _n_stars(found) < _LEAST_STARS:
@@ -369,25 +372,43 @@ def _offset_noise(around: Points, n_frames: int) -> float:
 
 
 def _around(
-    snapshot: Snapshot, curve: dict[str, Any], source: CurveSource, frames: npt.NDArray[np.int64]
+    snapshot: Snapshot,
+    curve: dict[str, Any],
+    source: CurveSource,
+    frames: npt.NDArray[np.int64],
+    enough: float,
 ) -> Points:
-    """Return the measurements on some frames of the stars around one, as many as are wanted; not its own."""
+    """Return the measurements on some frames of the stars around one, as many as are wanted; not its own.
+
+    Of the stars in a circle those that say most of the frames are taken: bright ones, that most frames show. The
+    circle grows until what they say of a frame is known to `enough` magnitudes.
+    """
     ra, dec = curve["ra_deg"], curve["dec_deg"]
-    radius, before = _FIRST_DEG, 0
+    radius, before, wanted = _FIRST_DEG, 0, WANTED_STARS
     while True:
         region = SkyRegion(cone_ranges(ra, dec, radius), (ra, dec, radius))
         others = _others(read_points(snapshot, source, region.ranges, region), curve, frames)
-        stars, counts = np.unique(others.columns["curve"], return_counts=True)
-        if len(stars) >= WANTED_STARS:
-            chosen = stars[np.argsort(-counts, kind="stable")[:WANTED_STARS]]
-            return others.of(np.isin(others.columns["curve"], chosen))
-        is_all = len(stars) == before >= _LEAST_STARS
+        n_stars = _n_stars(others)
+        chosen = _most_telling(others)
+        is_all = n_stars == before >= _LEAST_STARS
         if is_all or radius == _FARTHEST_DEG:
-            break
+            return chosen
+        if n_stars >= WANTED_STARS:
+            is_much = n_stars >= _MOST_CHOICE * WANTED_STARS or len(others.columns["curve"]) > _MOST_POINTS
+            if is_much or _offset_noise(chosen, len(frames)) <= enough:
+                return chosen
+            wanted = 2 * n_stars
         # As wide as the density of stars asks for.
-        step = float(np.clip(np.sqrt(_MORE * WANTED_STARS / max(len(stars), 1)), *_WIDER))
-        radius, before = min(step * radius, _FARTHEST_DEG), len(stars)
-    return others
+        step = float(np.clip(np.sqrt(_MORE * wanted / max(n_stars, 1)), *_WIDER))
+        radius, before = min(step * radius, _FARTHEST_DEG), n_stars
+
+
+def _most_telling(around: Points) -> Points:
+    """Return the measurements of the stars with the greatest weight, as many as are wanted."""
+    stars, number = np.unique(around.columns["curve"], return_inverse=True)
+    weight = np.bincount(number, 1.0 / (around.columns["mag_err"] ** 2 + _LEAST_FLOOR**2), len(stars))
+    best = stars[np.argsort(-weight, kind="stable")[:WANTED_STARS]]
+    return around.of(np.isin(around.columns["curve"], best))
 
 
 def _others(points: Points, curve: dict[str, Any], frames: npt.NDArray[np.int64]) -> Points:
