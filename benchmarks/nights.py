@@ -327,8 +327,9 @@ def with_new_sources(tables: NightTables, night: int) -> NightTables:
     centre, random = places[mine[0]], np.random.default_rng(night)
     first = pc.index_in(frames["frame_id"].take(pa.array(mine)), tables.sources["frame_id"].combine_chunks())
     like, pieces = tables.sources.take(first.drop_null()), [tables.sources]
+    pixel_deg = pc.mean(frames["pixel_scale_arcsec"]).as_py() / 3600.0
     for number in range(NEW_SOURCES):
-        ra, dec = offset(*centre, random.uniform(0.01, 0.1), random.uniform(0.0, 360.0))
+        ra, dec = offset(*centre, pixel_deg * random.uniform(5.0, 45.0), random.uniform(0.0, 360.0))
         made, n = like, like.num_rows
         values = {
             "_healpix_29": np.full(n, healpix_index(ra, dec)), "ra_deg": np.full(n, ra), "dec_deg": np.full(n, dec),
