@@ -135,7 +135,7 @@ def _how_detrended(band: dict[str, Any]) -> str:
     where = f"from the table {band['table']}" if "table" in band else f"with {stars}"
     text = f"{band['camera']} {band['band']}: {band['detrended']} magnitudes, {where}"
     if "reason" in band:
-        return f"{text}; {band['reason']} by --period"
+        return f"{text}; {band['reason']}"
     if band.get("signal") is None:
         return text + ("; no signal was fitted" if band["detrended"] == "joint" else "")
     size = f"{1000 * band['amplitude']:.1f} +- {1000 * band['amplitude_err']:.1f} mmag"

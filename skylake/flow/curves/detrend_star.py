@@ -283,11 +283,12 @@ def _joint(
 def _fell_back(n_nights: int, n_points: int) -> dict[str, str]:
     """Return what is said of magnitudes that are those of the ensemble."""
     nights, points = SignalOptions().least_nights, DetrendChoice().least_points
-    return {
-        "detrended": "ensemble",
-        "reason": f"joint needs {nights} nights and {points} measurements to tell a signal from trends, and the star "
-        f"has {n_nights} and {n_points}; name a known signal",
-    }
+    reason = f"joint needs {nights} nights and {points} measurements to tell a signal from trends, and the star has "
+    reason += f"{n_nights} and {n_points}"
+    # A known signal needs as many measurements.
+    if n_points >= points:
+        reason += "; name a known signal by --period, a transit by --epoch and --duration too"
+    return {"detrended": "ensemble", "reason": reason}
 
 
 def _field(

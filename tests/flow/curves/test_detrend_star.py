@@ -99,6 +99,14 @@ def test_one_night_has_ensemble_magnitudes_and_says_so(lake: LakeReader, season:
     assert advised.detrended[0]["detrended"] == "joint" and "reason" not in advised.detrended[0]
 
 
+def test_a_known_signal_is_advised_only_where_it_can_be_fitted(lake: LakeReader) -> None:
+    for night, advice in ((20240905, ""), (20240904, "; name a known signal by --period, a transit by")):
+        (band,) = lake.lightcurve(2, detrend="joint", start=night).detrended
+        n_nights = 20240907 - night
+        expected = f"and the star has {n_nights} and {40 * n_nights}{advice}"
+        assert expected in band["reason"] and ("--period" in band["reason"]) == bool(advice)
+
+
 def test_the_table_is_read_where_it_has_the_star(season: Season, lake: LakeReader, tmp_path: Any) -> None:
     own = Lake(shutil.copytree(season.lake.root, tmp_path / "lake", symlinks=True))
     cone = SkyRegion.of_cone(season.ra[0], season.dec[0], 0.1)
