@@ -112,6 +112,7 @@ def _put_night(
         frame_id=(frames + 1).tolist(),
         mjd_mid=season.mjd[frames].tolist(),
         fwhm_px=width[frames].tolist(),
+        airmass=1.2,
         **one,
     )
     zeros = make_rows(

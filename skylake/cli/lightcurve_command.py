@@ -135,7 +135,7 @@ def _how_detrended(band: dict[str, Any]) -> str:
     where = f"from the table {band['table']}" if "table" in band else f"with {stars}"
     text = f"{band['camera']} {band['band']}: {band['detrended']} magnitudes, {where}"
     if "reason" in band:
-        return f"{text}; {band['reason']} by --period"
+        return f"{text}; {band['reason']}"
     if band.get("signal") is None:
         return text + ("; no signal was fitted" if band["detrended"] == "joint" else "")
     size = f"{1000 * band['amplitude']:.1f} +- {1000 * band['amplitude_err']:.1f} mmag"
@@ -189,12 +189,9 @@ def _name(curve: dict[str, Any], called: str) -> str:
 
 
 def _submission(snapshot: Snapshot, curve: dict[str, Any], called: str, options: LightCurveOptions) -> str:
-    from skylake.errors import UsageError
     from skylake.report.stars.submissions import Submission
     from skylake.report.stars.submitted_curves import magnitudes_by_frame, submitted
 
-    if options.width is not None or options.period is not None:
-        raise UsageError(f"--format {options.form} takes single measurements; leave out --bin and --period")
     check = _check_star(snapshot, curve, options) if options.form == "aavso" else None
     check_name = "" if check is None else str(check["object_id"])
     about = Submission(_name(curve, called), options.observer, {}, check_name, magnitudes_by_frame(check))

@@ -143,6 +143,11 @@ class LightCurveOptions:
             raise UsageError("--epoch is the time of phase 0 of a period; add --period")
         if self.duration is not None and self.period is not None and self.duration >= 0.5 * self.period:
             raise UsageError("--duration is half of --period or more; give that of the transit, as 2.4h")
+        # The period of a signal that is fitted with the trends folds nothing.
+        folds = self.period is not None and self.detrend != "joint"
+        if self.form in DATABASES and (self.width is not None or folds):
+            many = " and ".join(["--bin"] * (self.width is not None) + ["--period"] * folds)
+            raise UsageError(f"--format {self.form} takes single measurements; leave out {many}")
         if not self.is_all and (self.cone is not None or self.moc is not None):
             raise UsageError("--cone and --moc name the part of the sky that --all exports; add --all")
         if self.is_all and (self.words or self.object_id is not None or self.stars_file is not None):

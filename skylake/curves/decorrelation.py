@@ -207,7 +207,7 @@ def signal_range(curves: CurveBlock, signal: Signal, fit: Decorrelated) -> tuple
     has = signal.has_signal & seen.any(axis=1)
     size = np.einsum("sk,sk->s", contrast, coefficients)
     if isinstance(signal, Harmonics):
-        size = size - signal.range_excess(curves.time, curves.is_good, coefficients, shared)
+        size = np.maximum(size - signal.range_excess(curves.time, curves.is_good, coefficients, shared), 0.0)
     variance = np.einsum("sj,sjk,sk->s", contrast, shared, contrast)
     return np.where(has, size, np.nan), np.where(has, np.sqrt(np.maximum(variance, 0.0)), np.nan)
 

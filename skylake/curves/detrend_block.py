@@ -15,7 +15,7 @@ from skylake.curves.ensemble import ensemble_magnitudes
 from skylake.curves.external_parameters import ExternalParameters
 from skylake.curves.found_signals import SignalOptions, found_signals
 from skylake.curves.red_noise import runs_of_frames
-from skylake.curves.signals import Signal
+from skylake.curves.signals import Harmonics, Signal
 from skylake.curves.trend_filtering import Templates, choose_templates, filter_trends
 
 Floats = npt.NDArray[np.float64]
@@ -83,7 +83,8 @@ class Detrended:
     n_nights : ndarray of int64, shape (n_stars,)
         With measurements of a star.
     is_joint : ndarray of bool, shape (n_stars,)
-        Where the joint fit stands: of a signal that was given, or of one that was looked for in enough nights.
+        Where the joint fit stands: of a signal that was given, if frames show enough of a wave, or of one that was
+        looked for in enough nights.
     trend_filtered, without_effects : ndarray or None
         Ensemble magnitudes after trend filtering, and after SysRem; None if not asked for.
     templates : Templates or None
@@ -177,6 +178,8 @@ def joint_fit(
         signal = found_signals(ensemble, parameters, searched, options.signals, options.decorrelation)
     joint = decorrelate(ensemble, parameters, signal, options.decorrelation)
     is_joint = (enough | known) & np.isfinite(joint.chi2)
+    if isinstance(signal, Harmonics):
+        is_joint &= signal.is_covered(ensemble.time, ensemble.is_good)
     off = ~is_joint
     unknown: dict[str, Any] = {
         name: np.where(off, np.nan, getattr(joint, name)) for name in ("n_lost", "chi2")

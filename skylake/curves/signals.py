@@ -11,6 +11,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Truths = npt.NDArray[np.bool_]
 Kind = Literal["wave", "box", "dip"]
+#: A wave is told from trends by what returns: so many turns of it; and by half of its phases, seen in so many bins.
+LEAST_TURNS, _LEAST_PHASES, _PHASE_BINS = 1.25, 0.5, 20
 #: Noisy shapes of which a range is corrected for noise.
 _DRAWS = 100
 
@@ -44,6 +46,30 @@ class Harmonics:
     def has_signal(self) -> Truths:
         """Which stars have one, of shape (n_stars,)."""
         return np.asarray(np.isfinite(self.period))
+
+    def is_covered(self, time: Floats, good: Truths) -> Truths:
+        """Return which stars were measured long enough and over half of the phases; true without a signal.
+
+        In a part of a turn several harmonics follow any trend.
+
+        Parameters
+        ----------
+        time : ndarray, shape (n_frames,)
+        good : ndarray of bool, shape (n_stars, n_frames)
+
+        Returns
+        -------
+        ndarray of bool, shape (n_stars,)
+        """
+        first, last = (
+            np.where(good, sign * time, np.inf).min(axis=1, initial=np.inf) for sign in (1.0, -1.0)
+        )
+        period = np.where(self.has_signal & good.any(axis=1), self.period, np.nan)
+        star, frame = np.nonzero(good & np.isfinite(period)[:, None])
+        seen = np.zeros((len(good), _PHASE_BINS), bool)
+        seen[star, (_PHASE_BINS * (time[frame] / period[star] % 1.0)).astype(int) % _PHASE_BINS] = True
+        is_enough = (-last - first > LEAST_TURNS * period) & (seen.mean(axis=1) >= _LEAST_PHASES)
+        return np.asarray(is_enough | ~self.has_signal)
 
     def contrasts(self, time: Floats, good: Truths, coefficients: Floats) -> Floats:
         """Return the shapes where stars are faintest less those where they are brightest.

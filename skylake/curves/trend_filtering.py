@@ -203,8 +203,10 @@ def _varies(curves: CurveBlock) -> npt.NDArray[np.bool_]:
     with np.errstate(invalid="ignore", divide="ignore"):
         # Outliers are no variability, but a dip that fills a tenth of the curve is.
         off = np.clip((mag - level[:, None]) / errors, -10.0, 10.0) * errors
-        scatter = np.sqrt(np.nanmean(off**2, axis=1)) if mag.size else np.zeros(len(mag))
-    found = scatter_excess(level, scatter, good.sum(axis=1))
+        count = good.sum(axis=1)
+        # Not a number for a star without measurements.
+        scatter = np.sqrt(np.nansum(off**2, axis=1) / count)
+    found = scatter_excess(level, scatter, count)
     return np.asarray(found.false_alarm < _FALSE_ALARM, bool)
 
 

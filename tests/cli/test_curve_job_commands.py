@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,32 @@ def test_one_star(own: Path, season: Season, well: Run, tmp_path: Path) -> None:
     binned = well("lc", own, 2, "--detrend", "epd", *folded[:4], "--bin", "2h").out
     assert len(binned.splitlines()) < 20
     assert (tmp_path / "star.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("form", ["aavso", "etd", "exotic"])
+def test_a_transit_that_is_fitted_with_the_trends_goes_to_databases_unfolded(
+    own: Path, season: Season, well: Run, skylake_command: Run, form: str
+) -> None:
+    known = ("--period", season.box_period, "--epoch", 2460554.7)
+    options = ("--name", "Xb", "--observer", "ABC", "--check", "none", "--format", form)
+    joint = ("--detrend", "joint", *known, "--duration", "3.36h")
+    table = list(csv.DictReader(io.StringIO(well("lc", own, 2, *joint).out)))
+    text = well("lc", own, 2, *joint, *options).out
+    rows = [re.split("[, ]+", line) for line in text.splitlines() if not line.startswith("#")]
+    written = np.array([float(row[2 if form == "aavso" else 1]) for row in rows])
+    written = -2.5 * np.log10(written) if form == "exotic" else written
+    times = np.array([float(row[1 if form == "aavso" else 0]) for row in rows])
+    assert len(rows) == len(table) and (np.diff(times) > 0).all()
+    mag = np.array([float(row["mag"]) for row in table])
+    np.testing.assert_allclose(written - np.median(written), mag - np.median(mag), atol=1e-3)
+    for wrong, words in (
+        ((*joint, "--bin", "1h"), "leave out --bin"),
+        (("--detrend", "ensemble", *known), "leave out --period"),
+        ((*known, "--bin", "1h"), "leave out --bin and --period"),
+    ):
+        assert skylake_command("lc", own, 2, *wrong, *options).sentence.endswith(
+            f"single measurements; {words}"
+        )
 
 
 @pytest.mark.parametrize(

@@ -148,3 +148,18 @@ def test_a_parameter_that_is_not_known_or_never_changes_explains_nothing() -> No
     constant = ExternalParameters(temperature=np.full(20, 5.0), airmass=np.append(np.nan, np.arange(19.0)))
     _, terms = parameter_terms(constant, np.ones((2, 20)))
     assert np.all(terms[:, 1] == 0.0) and np.all(terms[:, 0, 0] == 0.0) and np.all(np.isfinite(terms))
+
+
+def test_a_range_is_never_negative_and_a_wave_has_to_return() -> None:
+    time = np.linspace(0.0, 0.32, 120)
+    mag = 10.0 + 0.004 * np.random.default_rng(3).standard_normal((200, 120))
+    curves = CurveBlock(time, mag, np.full(mag.shape, 0.004))
+    waves = Harmonics(np.full(200, 1.0), 4)
+    size, _ = signal_range(curves, waves, decorrelate(curves, ExternalParameters(), waves))
+    assert (size >= 0.0).all()
+    good = np.ones((6, 120), bool)
+    # The fifth was seen at both ends, each a fifth of a turn at the same phases, and the last never.
+    good[4, 12:108] = False
+    good[5] = False
+    periods = Harmonics(np.array([1.0, 0.3, 0.25, np.nan, 0.145, 0.1]), 4)
+    assert periods.is_covered(time, good).tolist() == [False, False, True, True, False, False]

@@ -206,6 +206,13 @@ def test_templates_are_the_same_for_a_seed_and_spread_over_the_field() -> None:
     assert len(first.star) <= len(TIME) // 20
 
 
+def test_a_star_without_measurements_is_no_template() -> None:
+    curves, stars, _, _ = field(5)
+    curves.mag[::3] = np.nan
+    chosen = choose_templates(curves, stars.x, stars.y, 20, 1).star
+    assert len(chosen) == 20 and (chosen % 3 > 0).all()
+
+
 def test_effects_are_learned_from_constant_stars() -> None:
     curves, stars, trend, _ = field(6, waves=0.3)
     flat = CurveBlock(TIME, ensemble_magnitudes(curves, stars.x, stars.y, stars.colour).mag, curves.mag_err)

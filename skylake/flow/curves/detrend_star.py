@@ -18,7 +18,7 @@ from skylake.curves.curve_block import CurveBlock
 from skylake.curves.decorrelation import signal_range
 from skylake.curves.detrend_block import Detrended, joint_fit
 from skylake.curves.found_signals import SignalOptions
-from skylake.curves.signals import Boxes, Harmonics, figures_of
+from skylake.curves.signals import LEAST_TURNS, Boxes, Harmonics, figures_of
 from skylake.errors import LakeError, UsageError
 from skylake.flow.curves.curve_tables import DETREND, identity_of
 from skylake.flow.curves.detrend_field import DetrendChoice, detrend_field, magnitudes
@@ -54,6 +54,12 @@ _MOST_CHOICE, _MOST_POINTS = 8, 1_000_000
 _HARMONICS = 4
 _SAME_DEG = 1.0 / 3600.0
 _MJD_OF_JD0 = 2_400_000.5
+#: What is said of magnitudes that are those of the ensemble, since the wave that was given is not seen.
+_UNCOVERED = {
+    "detrended": "ensemble",
+    "reason": f"measurements do not span {LEAST_TURNS} periods and half of the phases of that wave, so joint cannot "
+    "tell it from trends; name a transit by --epoch and --duration",
+}
 _SIGNAL = ("signal", "period_d", "epoch_bjd", "duration_d", "amplitude", "amplitude_err")
 _REPLACED = ("mag", "zp", "mag_limit")
 
@@ -265,7 +271,9 @@ def _joint(
     parameters = field.block.parameters.of(one)
     fit = joint_fit(flat, parameters, made.alone.of(one), None if known is None else known.shape(), options)
     if not fit.is_joint[0]:
-        return fit.joint.mag[0], _fell_back(int(fit.n_nights[0]), int(fit.joint.n_points[0]))
+        n_nights, n_points = int(fit.n_nights[0]), int(fit.joint.n_points[0])
+        is_wave = known is not None and n_points >= choice.least_points
+        return fit.joint.mag[0], _UNCOVERED if is_wave else _fell_back(n_nights, n_points)
     shown, size = figures_of(fit.signal), signal_range(flat, fit.signal, fit.joint)
     if shown.kind[0] is None or not np.isfinite(size[0][0]):
         return fit.joint.mag[0], {}
@@ -283,11 +291,12 @@ def _joint(
 def _fell_back(n_nights: int, n_points: int) -> dict[str, str]:
     """Return what is said of magnitudes that are those of the ensemble."""
     nights, points = SignalOptions().least_nights, DetrendChoice().least_points
-    return {
-        "detrended": "ensemble",
-        "reason": f"joint needs {nights} nights and {points} measurements to tell a signal from trends, and the star "
-        f"has {n_nights} and {n_points}; name a known signal",
-    }
+    reason = f"joint needs {nights} nights and {points} measurements to tell a signal from trends, and the star has "
+    reason += f"{n_nights} and {n_points}"
+    # A known signal needs as many measurements.
+    if n_points >= points:
+        reason += "; name a known signal by --period, a transit by --epoch and --duration too"
+    return {"detrended": "ensemble", "reason": reason}
 
 
 def _field(

@@ -99,6 +99,31 @@ def test_one_night_has_ensemble_magnitudes_and_says_so(lake: LakeReader, season:
     assert advised.detrended[0]["detrended"] == "joint" and "reason" not in advised.detrended[0]
 
 
+@pytest.mark.parametrize("period", [0.9973, 10.0])
+def test_a_wave_of_which_the_nights_show_too_little_is_not_fitted(
+    lake: LakeReader, season: Season, period: float
+) -> None:
+    curve = lake.lightcurve(2, detrend="joint", start=20240904, period_d=period, epoch_bjd=TRANSIT_EPOCH)
+    (band,) = curve.detrended
+    assert band["detrended"] == "ensemble" and "signal" not in band
+    assert band["reason"].endswith("name a transit by --epoch and --duration")
+    plain = lake.lightcurve(2, detrend="ensemble", start=20240904)
+    np.testing.assert_array_equal(curve.pandas().mag, plain.pandas().mag)
+    # The advice, of the transit that the star has.
+    known: dict[str, Any] = {"period_d": season.box_period, "epoch_bjd": TRANSIT_EPOCH}
+    curve = lake.lightcurve(2, detrend="joint", start=20240904, duration_d=season.box_duration, **known)
+    (band,) = curve.detrended
+    assert band["signal"] == "box" and abs(band["amplitude"] - season.box_depth) < 4 * band["amplitude_err"]
+
+
+def test_a_known_signal_is_advised_only_where_it_can_be_fitted(lake: LakeReader) -> None:
+    for night, advice in ((20240905, ""), (20240904, "; name a known signal by --period, a transit by")):
+        (band,) = lake.lightcurve(2, detrend="joint", start=night).detrended
+        n_nights = 20240907 - night
+        expected = f"and the star has {n_nights} and {40 * n_nights}{advice}"
+        assert expected in band["reason"] and ("--period" in band["reason"]) == bool(advice)
+
+
 def test_the_table_is_read_where_it_has_the_star(season: Season, lake: LakeReader, tmp_path: Any) -> None:
     own = Lake(shutil.copytree(season.lake.root, tmp_path / "lake", symlinks=True))
     cone = SkyRegion.of_cone(season.ra[0], season.dec[0], 0.1)
