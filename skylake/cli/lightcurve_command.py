@@ -97,11 +97,8 @@ def _curve_of(
 
 
 def _detrended(snapshot: Snapshot, curve: dict[str, Any], options: LightCurveOptions) -> dict[str, Any]:
-    from skylake.errors import UsageError
     from skylake.reading.curve_options import detrended
 
-    if options.duration is not None and (options.detrend != "joint" or options.period is None):
-        raise UsageError("--duration is that of a transit; add --detrend joint, --period and --epoch")
     given: CurveOptions = {"detrend": options.detrend, "duration_d": options.duration}
     given |= {"period_d": options.period, "epoch_bjd": options.epoch}
     return detrended(snapshot, curve, given)

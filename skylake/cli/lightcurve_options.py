@@ -141,6 +141,10 @@ class LightCurveOptions:
                 raise UsageError("--from is after --to; exchange them")
         if self.epoch is not None and self.period is None:
             raise UsageError("--epoch is the time of phase 0 of a period; add --period")
+        joint = "" if self.detrend == "joint" else "--detrend joint"
+        needed = (joint, "" if self.period else "--period", "" if self.epoch else "--epoch")
+        if self.duration is not None and any(needed):
+            raise UsageError(f"--duration is that of a transit; add {', '.join(filter(None, needed))}")
         if self.duration is not None and self.period is not None and self.duration >= 0.5 * self.period:
             raise UsageError("--duration is half of --period or more; give that of the transit, as 2.4h")
         if not self.is_all and (self.cone is not None or self.moc is not None):
