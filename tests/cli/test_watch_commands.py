@@ -127,6 +127,7 @@ def test_a_made_up_alert_is_sent_as_a_test(
     [
         ((), "name a file of stars, or a coverage map"),
         (("{stars}", "--moc", "{stars}"), "one of both"),
+        (("{stars}", "--by", "0.2mag"), "'0.2mag' is no number; write a number of magnitudes"),
         (("{stars}", "--command", "x", "--webhook", "http://x"), "exclude each other"),
         (("{stars}", "--webhook", "x.org"), "no URL"),
         (("{stars}", "--command", "mail 'x"), "close its quotation marks"),
