@@ -102,7 +102,7 @@ class PointChoice:
             for point in in_force["points"]
             if point["flux"] is not None and point["frame_id"] not in there
         ]
-        return self.rows(_columns(lost)).num_rows
+        return int(self.rows(_columns(lost)).num_rows)
 
     def rows(self, points: pa.Table) -> pa.Table:
         """Return the chosen rows of a table of measurements; there may be none."""
