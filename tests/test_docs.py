@@ -388,4 +388,4 @@ def test_advice_to_install_names_what_there_is() -> None:
     assert set(asked) == {"s3", "slurm", "polars"} <= set(extras)
     code = [text for path, text in texts.items() if path.is_relative_to(ROOT / "skylake")]
     named = [name for text in code for name in re.findall(r"`pip install ([\w-]+)`", text)]
-    assert set(named) == {"s3fs", "dask-jobqueue", "polars"} <= packages
+    assert set(named) == {"s3fs", "dask-jobqueue"} <= packages

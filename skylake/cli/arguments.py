@@ -31,6 +31,8 @@ _MJD_EPOCH = datetime.datetime(1858, 11, 17)
 
 #: Units of lengths of time.
 _DAYS = {"s": 1.0 / 86400.0, "min": 1.0 / 1440.0, "m": 1.0 / 1440.0, "h": 1.0 / 24.0, "d": 1.0, "": 1.0}
+#: What numbers count, by the word for them in the help.
+_COUNTED = {"MAG": "of magnitudes", "ARCSEC": "of arcseconds", "DEG": "of degrees"}
 
 
 class Number(click.FloatRange):
@@ -41,6 +43,11 @@ class Number(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Read a number."""
+        try:
+            float(value)
+        except ValueError:
+            counted = _COUNTED.get(str(param.metavar) if param else "", "alone")
+            self.fail(f"{value!r} is no number; write a number {counted}", param, ctx)
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
             self.fail(f"{value} is no finite number; give one", param, ctx)

@@ -135,8 +135,10 @@ def chosen_curves(lake: Path, given: dict[str, Any]) -> tuple[CurveSource, SkyRe
     candidates, is_all, cone, moc, detrended = (
         given.pop(name) for name in ("candidates", "is_all", "cone", "moc", "detrended")
     )
-    if sum((candidates, is_all, cone is not None or moc is not None)) != 1:
-        raise UsageError("say which stars are taken: --candidates, --all, or those in --cone or --moc")
+    n_ways = sum((candidates, is_all, cone is not None or moc is not None))
+    if n_ways != 1:
+        say = "choose one of these" if n_ways else "say which stars are taken"
+        raise UsageError(f"{say}: --candidates, --all, or those in --cone or --moc")
     if detrended is not None and given["flux"] != "calibrated":
         raise UsageError(f"{detrended} has the flux that it was made of; leave out --flux")
     source = dataclasses.replace(curve_source(lake, given), detrended=detrended)

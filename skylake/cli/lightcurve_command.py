@@ -12,6 +12,7 @@ import click
 
 from skylake.cli import show
 from skylake.cli.arguments import as_of_option, open_snapshot, plot_option, readable_lake_argument
+from skylake.cli.camera_names import require_camera
 from skylake.cli.lightcurve_options import DATABASES, SUFFIXES, LightCurveOptions, lightcurve_options
 from skylake.core.counted import counted
 
@@ -67,6 +68,8 @@ def lc(ctx: click.Context, /, lake: Path, as_of: str | None, **given: Any) -> No
     options = LightCurveOptions(**given)
     options.require_agreement()
     snapshot = open_snapshot(lake, as_of)
+    if options.camera is not None:
+        options = dataclasses.replace(options, camera=require_camera(snapshot, options.camera))
     if options.is_all:
         ctx.exit(1 if export_field(snapshot, options) else 0)
     stars = options.stars()
@@ -79,6 +82,7 @@ def export_star(snapshot: Snapshot, listed: ListedStar, options: LightCurveOptio
     """Write the light curve of one star, and its picture."""
     curve, star = _curve_of(snapshot, listed, options)
     _say_what_it_is(curve, options)
+    _say_what_is_lost(curve["n_lost"], options)
     if options.plot is not None:
         _write_picture(snapshot, curve, options)
     if options.out is not None or options.plot is None:
@@ -93,15 +97,15 @@ def _curve_of(
     from skylake.report.stars.star_curves import listed_curve
 
     curve, star = listed_curve(snapshot, listed, options.curve_choice)
-    return _detrended(snapshot, options.point_choice(snapshot).chosen(curve), options), star
+    points = options.point_choice(snapshot)
+    # Counted before it is detrended, which may leave out points too.
+    n_lost = _n_lost(snapshot, listed, curve, options)
+    return _detrended(snapshot, points.chosen(curve), options) | {"n_lost": n_lost}, star
 
 
 def _detrended(snapshot: Snapshot, curve: dict[str, Any], options: LightCurveOptions) -> dict[str, Any]:
-    from skylake.errors import UsageError
     from skylake.reading.curve_options import detrended
 
-    if options.duration is not None and (options.detrend != "joint" or options.period is None):
-        raise UsageError("--duration is that of a transit; add --detrend joint, --period and --epoch")
     given: CurveOptions = {"detrend": options.detrend, "duration_d": options.duration}
     given |= {"period_d": options.period, "epoch_bjd": options.epoch}
     return detrended(snapshot, curve, given)
@@ -124,6 +128,23 @@ def _say_what_it_is(curve: dict[str, Any], options: LightCurveOptions) -> None:
             f"star {curve['object_id']} is in no catalog, so this is the light curve of its detections; its colour is "
             "unknown: magnitudes assume the pivot colour, and mag_systematic_err allows for other colours",
             err=True,
+        )
+
+
+def _n_lost(snapshot: Snapshot, listed: ListedStar, curve: dict[str, Any], options: LightCurveOptions) -> int:
+    """Return how many points of a star are on frames that the version that is asked for did not calibrate."""
+    from skylake.report.stars.star_curves import listed_curve
+
+    if options.version is None:
+        return 0
+    in_force, _ = listed_curve(snapshot, listed, dataclasses.replace(options.curve_choice, version=None))
+    return options.point_choice(snapshot).n_lost(curve, in_force)
+
+
+def _say_what_is_lost(n_points: int, options: LightCurveOptions) -> None:
+    if n_points:
+        show.complain(
+            f"left out: {counted(n_points, 'point')} of frames without version {options.version} of the calibration"
         )
 
 
@@ -265,7 +286,7 @@ def export_stars(snapshot: Snapshot, stars: list[ListedStar], options: LightCurv
         raise UsageError(f"--format {options.form} is a file for each star; name a folder, as in -o curves/")
     if not stars:
         raise UsageError(f"{options.stars_file}: the file names no star; write one on each line")
-    left_out, lines, tables, by_place = _LeftOut(), [], [], 0
+    left_out, lines, tables, by_place, n_lost = _LeftOut(), [], [], list[str](), 0
     for listed in stars:
         try:
             curve, star = _curve_of(snapshot, listed, options)
@@ -276,7 +297,9 @@ def export_stars(snapshot: Snapshot, stars: list[ListedStar], options: LightCurv
             left_out.add(error)
             lines.append(f"left out: {listed.called}, because {error}")
             continue
-        by_place += star != (listed.object_id or star)
+        n_lost += curve["n_lost"]
+        if star != (listed.object_id or star):
+            by_place.append(listed.object_id)
         if one_each:
             _write(made, curve, listed.called, options, _file_of(star, options))
         else:
@@ -287,6 +310,7 @@ def export_stars(snapshot: Snapshot, stars: list[ListedStar], options: LightCurv
         raise left_out.as_one(f"the {len(stars)} stars", options)
     for line in lines:
         show.complain(line)
+    _say_what_is_lost(n_lost, options)
     if by_place:
         n_identifiers = sum(bool(one.object_id) for one in stars)
         show.complain(unknown_identifiers(by_place, n_identifiers, options.radius))
@@ -402,8 +426,9 @@ def _star_by_star(
     from skylake.reading.lightcurves import points_table
     from skylake.report.curves import require_flux_of_detections
     from skylake.report.stars.star_curves import star_curve
+    from skylake.report.stars.star_list import ListedStar
 
-    choice, n_given = options.curve_choice, 0
+    choice, n_given, n_lost = options.curve_choice, 0, 0
     for catalog, star, kind in stars:
         try:
             if kind == "detected":
@@ -413,6 +438,8 @@ def _star_by_star(
             left_out.add(error)
             continue
         n_given += 1
+        n_lost += _n_lost(snapshot, ListedStar(f"{star}", f"{catalog}:{star}"), curve, options)
         yield _with_star(points_table(curve), curve)
     if left_out.n and not n_given:
         raise left_out.as_one("the stars of the field", options)
+    _say_what_is_lost(n_lost, options)

@@ -148,6 +148,12 @@ class LightCurveOptions:
         if self.form in DATABASES and (self.width is not None or folds):
             many = " and ".join(["--bin"] * (self.width is not None) + ["--period"] * folds)
             raise UsageError(f"--format {self.form} takes single measurements; leave out {many}")
+        joint = "" if self.detrend == "joint" else "--detrend joint"
+        needed = (joint, "" if self.period else "--period", "" if self.epoch else "--epoch")
+        if self.duration is not None and any(needed):
+            raise UsageError(f"--duration is that of a transit; add {', '.join(filter(None, needed))}")
+        if self.check is not None and self.form != "aavso" and self.plot is None:
+            raise UsageError("--check is the check star of --format aavso and of --plot; add one of them")
         if not self.is_all and (self.cone is not None or self.moc is not None):
             raise UsageError("--cone and --moc name the part of the sky that --all exports; add --all")
         if self.is_all and (self.words or self.object_id is not None or self.stars_file is not None):
@@ -199,7 +205,17 @@ class LightCurveOptions:
             raise UsageError(
                 "--name is that of one star; name several in a column name of the file of --stars"
             )
+        if (form := self._format_written()) in ("csv", "json"):
+            raise UsageError(f"--name is for the headers of files, and {form} has none; leave it out")
         return [replace(one, called=self.name) for one in found]
+
+    def _format_written(self) -> str:
+        """Return the format of what is written of a star."""
+        from skylake.cli.output import format_of
+
+        if self.form is not None or self.out is None or self.out.is_dir():
+            return self.form or "csv"
+        return format_of(self.out)
 
     def region(self) -> SkyRegion:
         """Return the part of the sky whose stars are wanted."""

@@ -227,7 +227,7 @@ def _places(snapshot: Snapshot, file: Path, radius: float) -> list[WatchedPlace]
     if not stars:
         raise UsageError(f"{file}: the file names no star; write one on each line")
     known = {one: known_star(snapshot, one, radius) for one in stars if one.object_id}
-    if by_place := sum(star is None for star in known.values()):
+    if by_place := [one.object_id for one, star in known.items() if star is None]:
         show.complain(unknown_identifiers(by_place, len(known), radius))
     places = {one: position_of(one.star) for one in stars}
     places |= {one: (star.ra_deg, star.dec_deg) for one, star in known.items() if star is not None}

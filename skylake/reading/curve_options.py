@@ -8,6 +8,7 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from skylake.errors import UsageError
+from skylake.reading.tables import plain_radius
 from skylake.report.curve_fluxes import FLUX_CHOICES, FluxChoice
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def curve_choice(options: CurveOptions) -> CurveChoice:
         raise UsageError(f"there is no measurement {measured!r}; measured is 'forced', 'detected' or None")
     if flux not in FLUX_CHOICES:
         raise UsageError(f"there is no flux {flux!r}; flux is one of {', '.join(FLUX_CHOICES)}")
-    reach = float(options.get("radius_arcsec", 60.0))
+    reach = plain_radius(options.get("radius_arcsec", 60.0))
     return CurveChoice(measured, flux, options.get("version"), reach, options.get("sesame", False))
 
 

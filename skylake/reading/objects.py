@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,8 +73,10 @@ def objects_in_force(snapshot: Snapshot, choice: ObjectChoice) -> pa.Table:
     Raises
     ------
     UsageError
-        If no object has a camera or band of that name, or a coverage map cannot be read.
+        If no object has a camera or band of that name, the limits of magnitudes are none, or a coverage map cannot be
+        read.
     """
+    low, high = _limits(choice.mag)
     _require(snapshot, choice)
     wanted = (pc.field("status") == QUALIFIED) & (pc.field("n_detections") >= choice.least_detections)
     if choice.matched is not None:
@@ -89,11 +92,23 @@ def objects_in_force(snapshot: Snapshot, choice: ObjectChoice) -> pa.Table:
         rows = rows.filter(pa.array(region.holds(rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy())))
     if choice.band is not None:
         rows = _of_band(rows, choice.band)
-    low, high = choice.mag
     for limit, holds in ((low, pc.greater_equal), (high, pc.less_equal)):
         rows = rows if limit is None else rows.filter(pc.fill_null(holds(rows["mag_mean"], limit), False))
     order = [("mag_mean", "ascending"), ("camera", "ascending"), ("object_id", "ascending")]
     return rows.drop_columns(list(_UNUSED)).sort_by(order)
+
+
+def _limits(mag: object) -> tuple[float | None, float | None]:
+    """Return the limits of magnitudes as numbers, whatever pair they are; refuse what is none."""
+    try:
+        low, high = (None if one is None else float(one) for one in mag)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        low, high = math.nan, math.nan
+    if any(one is not None and math.isnan(one) for one in (low, high)) or (
+        low is not None and high is not None and low > high
+    ):
+        raise UsageError(f"mag is (brightest, faintest), as in (9, 12) or (None, 12), and not {mag!r}")
+    return low, high
 
 
 def _require(snapshot: Snapshot, choice: ObjectChoice) -> None:

@@ -24,7 +24,7 @@ from skylake.reading.objects import ObjectChoice, ObjectOptions, objects_in_forc
 from skylake.reading.queries import answers
 from skylake.reading.rows import Rows, html_table
 from skylake.reading.summary import Summary, summary
-from skylake.reading.tables import Columns, Table, plain_cone
+from skylake.reading.tables import Columns, Table, plain_position, plain_radius
 from skylake.reading.views import VIEWS, View
 from skylake.report.stars.star_curves import curve_near, star_curve
 
@@ -138,7 +138,15 @@ class LakeReader:
             return View(self._snapshot, name)
         if name in self._snapshot.tables:
             return Table(self._snapshot, name)
+        if name in self._names_in_sql():
+            raise UsageError(f'{name} is a view that only SQL reads; write lake.sql("FROM {name}")')
         raise _unknown(name, (*self._snapshot.tables, *VIEWS))
+
+    def _names_in_sql(self) -> set[str]:
+        """Return the names that SQL has, those of tables and of :attr:`views` too."""
+        query = "SELECT view_name FROM duckdb_views() WHERE NOT internal"
+        with Reaching(self.root), self._connection([]) as connection:
+            return {name for (name,) in connection.execute(query).fetchall()}
 
     def __contains__(self, name: object) -> bool:
         """Return whether there is a table or view of a name."""
@@ -242,7 +250,8 @@ class LakeReader:
         --------
         >>> lake.cone("sources", 197.31655, -19.82025, 60, columns=["mjd_mid", "flux_aper2"]).pandas()
         """
-        return Rows(self[table].arrow(columns, cone=(ra, dec, radius_arcsec / 3600.0)))
+        cone = (*plain_position(ra, dec), plain_radius(radius_arcsec) / 3600.0)
+        return Rows(self[table].arrow(columns, cone=cone))
 
     @overload
     def lightcurve(self, object_id: int | str, **options: Unpack[CurveOptions]) -> LightCurve: ...
@@ -325,7 +334,7 @@ class LakeReader:
     def _lightcurve(self, given: dict[str, Any], options: CurveOptions) -> LightCurve:
         choice, points = curve_choice(options), point_choice(self._snapshot, options)
         if "ra" in given:
-            ra, dec, _ = plain_cone((given["ra"], given["dec"], choice.reach_arcsec / 3600.0))
+            ra, dec = plain_position(given["ra"], given["dec"])
             curve = curve_near(self._snapshot, ra, dec, choice)
         else:
             curve = star_curve(self._snapshot, _identifier(given["object_id"]), choice)
@@ -359,7 +368,7 @@ class LakeReader:
         matched : bool or None
             True takes those with a star of the catalog, False those without.
         mag : (float or None, float or None)
-            Limits of the mean magnitude, the bright one first.
+            Limits of the mean magnitude, (brightest, faintest).
         least_detections : int
             Least number of detections.
 
@@ -391,7 +400,8 @@ class LakeReader:
         if given.get("moc") is not None:
             given["moc"] = Path(given["moc"]).expanduser()
         with Reaching(self.root):
-            cone = None if ra is None else plain_cone((ra, cast(float, dec), radius_arcsec / 3600.0))
+            radius = plain_radius(radius_arcsec) / 3600.0
+            cone = None if ra is None else (*plain_position(ra, dec), radius)
             return Rows(objects_in_force(self._snapshot, ObjectChoice(cone, **given)))
 
     def history(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from skylake.errors import UsageError
+from skylake.lake.access.open_table import import_polars
 from skylake.schema import meanings
 
 if TYPE_CHECKING:
@@ -122,14 +122,7 @@ def to_polars(table: pa.Table) -> pl.DataFrame:
     UsageError
         If polars is not installed.
     """
-    try:
-        import polars
-    except ImportError as error:
-        raise UsageError(
-            "polars is not installed; `pip install polars` in the environment of skylake"
-        ) from error
-    frame = polars.from_arrow(table)
-    assert isinstance(frame, polars.DataFrame)
+    frame: pl.DataFrame = import_polars().from_arrow(table)
     return frame
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -270,10 +271,42 @@ def plain_cone(cone: Sequence[float]) -> tuple[float, float, float]:
         ra, dec, radius = map(float, cone)
     except (TypeError, ValueError) as error:
         raise UsageError(f"a cone is (ra, dec, radius), degrees, and not {cone!r}") from error
-    limits = (("ra", ra, -180.0, 360.0), ("dec", dec, -90.0, 90.0), ("radius", radius, 0.0, 180.0))
-    for name, value, least, largest in limits:
-        if not least <= value <= largest:
-            raise UsageError(
-                f"the {name} of a cone is a number from {least:g} to {largest:g} degrees, and not {value}"
-            )
-    return ra, dec, radius
+    return (
+        *plain_position(ra, dec, " of a cone"),
+        _within("radius of a cone", radius, 0.0, 180.0, "degrees"),
+    )
+
+
+def plain_position(ra: object, dec: object, of: str = "") -> tuple[float, float]:
+    """Return right ascension and declination, degrees, as numbers of Python, whatever numbers they are.
+
+    Raises
+    ------
+    UsageError
+        If they are no numbers within their limits; NaN is not.
+    """
+    return (
+        _within(f"ra{of}", ra, -180.0, 360.0, "degrees"),
+        _within(f"dec{of}", dec, -90.0, 90.0, "degrees"),
+    )
+
+
+def plain_radius(arcsec: object) -> float:
+    """Return a radius in arcseconds as a number of Python, whatever number it is.
+
+    Raises
+    ------
+    UsageError
+        If it is no number within its limits; NaN is not.
+    """
+    return _within("radius", arcsec, 0.0, 180.0 * 3600.0, "arcseconds")
+
+
+def _within(name: str, value: Any, least: float, largest: float, unit: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not least <= number <= largest:
+        raise UsageError(f"the {name} is a number from {least:g} to {largest:g} {unit}, and not {value!r}")
+    return number

@@ -352,7 +352,7 @@ def test_a_g_of_any_survey_is_shown_as_such(new_lake: Path, tmp_path: Path, well
         ("import LAKE c TABLE FILE HERE --mag V=V --mag V=B", 2, "--mag V=B: V is given twice"),
         ("import LAKE c TABLE FILE HERE --mag V=V --mag-err B=0.1", 2, "the band 'B' has an error but"),
         ("import LAKE c TABLE FILE HERE --mag V=V --pm pmra", 2, "--pm pmra: give two columns"),
-        ("import LAKE c TABLE FILE HERE --mag V=V --epoch J2000", 2, "'J2000' is not a valid float"),
+        ("import LAKE c TABLE FILE HERE --mag V=V --epoch J2000", 2, "'J2000' is no number; write a number alone"),
         ("import LAKE c/d TABLE FILE HERE --mag V=V", 2, "'c/d' is no name for a catalog; use letters"),
         ("import LAKE .. TABLE FILE HERE --mag V=V", 2, "'..' is no name for a catalog"),
         ("import LAKE simcat TABLE FILE HERE --mag V=V", 2, "a catalog 'simcat' already; give another"),

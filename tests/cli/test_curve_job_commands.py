@@ -91,7 +91,8 @@ def test_a_transit_that_is_fitted_with_the_trends_goes_to_databases_unfolded(
     ("arguments", "words"),
     [
         (("periods",), "say which stars are taken"),
-        (("periods", "--all", "--candidates"), "say which stars are taken"),
+        (("periods", "--all", "--candidates"), "choose one of these: --candidates, --all, or"),
+        (("periods", "--all", "--cone", "1,2,3"), "choose one of these: --candidates, --all, or"),
         (("statistics",), "say which stars are taken"),
         (("statistics", "--all", "--detrended", "x", "--flux", "aper1"), "leave out --flux"),
         (("periods", "--all", "--min-period", "3", "--max-period", "2"), "are no range"),
@@ -103,7 +104,9 @@ def test_a_transit_that_is_fitted_with_the_trends_goes_to_databases_unfolded(
         (("detrend", "--cone", "1,2"), "is no cone"),
         (("detrend", "-o", "frames"), "'frames' is taken"),
         (("detrend", "--measured", "forced", "-o", "x"), "forced_lightcurves is empty"),
-        (("lc", "2", "--duration", "2h"), "add --detrend joint"),
+        (("lc", "2", "--duration", "2h"), "add --detrend joint, --period, --epoch"),
+        (("lc", "2", "--duration", "2h", "--detrend", "joint"), "of a transit; add --period, --epoch"),
+        (("lc", "2", "--duration", "2h", "--detrend", "joint", "--period", "3"), "of a transit; add --epoch"),
         (
             ("lc", "--all", "--cone", "0,0,10", "--detrend", "epd", "-o", "x.csv"),
             "`skylake detrend` makes a table",

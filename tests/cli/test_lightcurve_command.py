@@ -178,10 +178,8 @@ def test_the_identifier_of_a_table_tells_which_star_near_its_position_is_meant(
     asked = [*map(str, numbers[:2]), f"{beside.ra_deg} {beside.dec_deg}", f"{far.ra_deg} {far.dec_deg}"]
     wanted = [mine.object_id, mine.object_id, beside.object_id, far.object_id]
     assert list(zip(found.star, found.object_id, strict=True)) == list(zip(asked, wanted, strict=True))
-    assert (
-        f"2 of 4 identifiers in the column object_id name no star of the lake within {reach:g} arcsec"
-        in answer.err
-    )
+    said = f"2 of 4 identifiers in the column object_id name no star of the lake within {reach:g} arcsec"
+    assert said in answer.err and f"the position counts: 5, {numbers[3]}\n" in answer.err
 
 
 @pytest.mark.parametrize("suffix", ["csv", "ecsv", "fits", "vot", "parquet"])
@@ -253,8 +251,7 @@ def test_a_field_is_exported_star_by_star(lake: Path, sky: Path, tmp_path: Path,
             ("--band", "R"),
             r"no point of the stars there is left; they have \d+ from MJD 605\S+ to \S+ in V by small",
         ),
-        (("--camera", "mine"), "no point of the stars there is left; they have .* in V by small"),
-        (("--from", "20300101"), "no point of the stars there is left; they have"),
+        (("--from", "20300101"), "they have .* in V by small, all excluded by --from or --to"),
         (("--to", "20200101", "--bin", "1h"), "no point of the stars there is left; they have"),
         (
             ("--band", "R", "--flux", "aper1"),
@@ -435,6 +432,11 @@ def test_a_folded_picture_has_its_panels(lake: Path, sky: Path, tmp_path: Path, 
         (["--all", "--cone", "1,89,10"], 2, "--all writes files; name one, or a folder, by -o"),
         (["--all", "--cone", "1,89,10", "-o", "x.fits"], 2, "x.fits: many stars go to one file as .parquet"),
         (["--all", "--cone", "1,89,10", "-o", "x.csv"], 3, "no star there has a light curve"),
+        (
+            ["--all", "--cone", "1,89,10", "--camera", "mine", "-o", "x.csv"],
+            2,
+            "the lake has no frames of mine",
+        ),
         (["--all", "--cone", "1,89,10", "--bin", "1h", "-o", "x.csv"], 3, "no star there has a light curve"),
         (
             ["STAR", "--format", "aavso", "--observer", "ABC"],
@@ -445,6 +447,13 @@ def test_a_folded_picture_has_its_panels(lake: Path, sky: Path, tmp_path: Path, 
             ["STAR", "5", "--name", "X"],
             2,
             "--name is that of one star; name several in a column name of the file",
+        ),
+        (["STAR", "--name", "X"], 2, "--name is for the headers of files, and csv has none"),
+        (["STAR", "--name", "X", "-o", "x.json"], 2, "--name is for the headers of files, and json has none"),
+        (
+            ["STAR", "--check", "5", "-o", "x.csv"],
+            2,
+            "--check is the check star of --format aavso and of --plot",
         ),
         (
             ["STAR", "--format", "aavso"],
@@ -460,7 +469,10 @@ def test_a_folded_picture_has_its_panels(lake: Path, sky: Path, tmp_path: Path, 
             "no calibration of version 3 of the frames that show the star; they have 1",
         ),
         (["STAR", "--band", "R"], 3, "is left; it has 8 from MJD 605"),
-        (["STAR", "--camera", "mine"], 3, "in V by small"),
+        (["STAR", "--band", "R", "--to", "20300101"], 3, "in V by small, all excluded by --band R"),
+        (["STAR", "--from", "2030-01-01T00:00"], 3, "in V by small, all excluded by --from"),
+        (["STAR", "--band", "R", "--to", "20200101"], 3, "all excluded by --band R and --from or --to"),
+        (["STAR", "--camera", "mine"], 2, "the lake has no frames of mine; it has those of small"),
         (["STAR", "--from", "20300101"], 3, "is left; it has 8 from MJD 605"),
         (["STAR", "--flux", "psf"], 2, "the flux psf is measured of targets only, and there"),
         (["STAR", "--check", "STAR", "--plot", "x.png"], 2, "this is the star itself; name another, or none"),
@@ -476,6 +488,24 @@ def test_what_cannot_be_had_is_one_sentence(
     answer = skylake_command("lc", lake, *(known if word == "STAR" else word for word in options))
     assert answer.status == status
     assert words in answer.sentence
+
+
+def test_points_of_nights_without_a_version_are_counted(
+    lake: Path, sky: Path, tmp_path: Path, copy_lake: Callable[[Path, Path], Path], well: Run
+) -> None:
+    own = copy_lake(lake, tmp_path / "lake")
+    well("calibrate", own, "--version", 2, "--method", "frame", "--from", 20241001, "--to", 20241001)
+    known = star(sky)
+    number, cone = int(known["star_id"]), f"{known['ra_deg']},{known['dec_deg']},2"
+    said = "left out: 4 points of frames without version 2 of the calibration"
+    one = well("lc", own, number, "--version", 2)
+    assert (len(rows_of(one.out)), one.err) == (4, f"skylake: {said}\n")
+    (tmp_path / "stars.csv").write_text(f"object_id\n{number}\n")
+    assert said in well("lc", own, "--stars", tmp_path / "stars.csv", "--version", 2).err
+    out = tmp_path / "field.csv"
+    assert said in well("lc", own, "--all", "--cone", cone, "--version", 2, "-o", out).err
+    for options in (("--version", 1), ("--version", 2, "--to", 20241001), ()):
+        assert well("lc", own, number, *options).err == ""
 
 
 def test_the_nearest_star_is_named_where_there_is_none(

@@ -48,6 +48,7 @@ def test_a_star_of_a_table_is_watched_where_the_lake_has_its_identifier(
     file.write_text("\n".join(["object_id,ra,dec", *lines]))
     added = well("watch", "add", watched.lake.root, "mine", file, "--radius", 10)
     assert "2 of 3 identifiers in the column object_id name no star of the lake within 10 arcsec" in added.err
+    assert "so there the position counts: 20, 12345\n" in added.err
     places = [(one.ra_deg, one.dec_deg) for one in read_watch_list(watched.lake.layout, "mine").places]
     expected = [(ra[20], dec[20]), *(row[1:] for row in rows[1:])]
     assert places == [pytest.approx(one, abs=1e-6) for one in expected]
@@ -127,6 +128,7 @@ def test_a_made_up_alert_is_sent_as_a_test(
     [
         ((), "name a file of stars, or a coverage map"),
         (("{stars}", "--moc", "{stars}"), "one of both"),
+        (("{stars}", "--by", "0.2mag"), "'0.2mag' is no number; write a number of magnitudes"),
         (("{stars}", "--command", "x", "--webhook", "http://x"), "exclude each other"),
         (("{stars}", "--webhook", "x.org"), "no URL"),
         (("{stars}", "--command", "mail 'x"), "close its quotation marks"),

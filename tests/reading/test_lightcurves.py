@@ -48,8 +48,10 @@ def test_no_star(lake: LakeReader) -> None:
         lake.lightcurve(99999999)
     with pytest.raises(LakeError, match=r"there is no light curve within 60 arcsec of 10\.0 80\.0"):
         lake.lightcurve(10.0, 80.0)
-    with pytest.raises(UsageError, match="the dec of a cone"):
+    with pytest.raises(UsageError, match="the dec is a number from -90 to 90 degrees, and not 100"):
         lake.lightcurve(10.0, 100.0)
+    with pytest.raises(UsageError, match="the radius is a number from 0 to 648000 arcseconds, and not -5"):
+        lake.lightcurve(10.0, 10.0, radius_arcsec=-5)
     with pytest.raises(UsageError, match="there is no measurement 'all'"):
         lake.lightcurve(2, measured="all")  # type: ignore[arg-type]
     with pytest.raises(LakeError, match=r"2 is at .* by simcat, but there is no light curve within"):

@@ -6,6 +6,7 @@ import doctest
 import importlib
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -159,6 +160,17 @@ def test_cone(lake: LakeReader) -> None:
         lake.cone("frames", 0, 0, 1)
     with pytest.raises(UsageError, match="no table or view 'stars'"):
         lake.cone("stars", 0, 0, 1)
+    for radius in (-5, None, "wide"):
+        with pytest.raises(UsageError, match=f"radius is a number from 0 to 648000 arcsec.* not {radius!r}"):
+            lake.cone("sources", 0, 0, radius)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["candidates", "variable_stars", "objects_in_force"])
+def test_a_view_of_sql_alone_is_named_as_sql_reads_it(name: str, lake: LakeReader) -> None:
+    with pytest.raises(UsageError, match=f"{name} is a view that only SQL reads") as refused:
+        lake[name]
+    written = re.search(r'lake\.sql\("(.*)"\)', str(refused.value))
+    assert written and lake.sql(written[1]).columns == lake.sql(f"SELECT * FROM {name}").columns
 
 
 def test_history(lake: LakeReader, demo: Path) -> None:

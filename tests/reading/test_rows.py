@@ -52,5 +52,5 @@ def test_without_polars(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
         return found(name, *arguments, **named)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(UsageError, match="polars is not installed; `pip install polars`"):
+    with pytest.raises(UsageError, match=r'not installed; run `pip install -e "\.\[polars\]"` in the folder'):
         rows.polars()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -239,6 +240,10 @@ def test_objects_of_a_camera_a_band_and_a_coverage_map(lake: LakeReader, tmp_pat
         ({"band": "Q"}, f"seen in the band 'Q'; their bands are {band}"),
         ({"colour": 1}, "objects have no option 'colour'; they have moc"),
         ({"ra": 10.0}, "a position is ra and dec"),
+        *(
+            ({"mag": mag}, r"mag is \(brightest, faintest\), as in \(9, 12\)")
+            for mag in (9, (12, 9), (9,), "ab", None, (9, math.nan))
+        ),
     ):
         with pytest.raises(UsageError, match=words):
             lake.objects(**options)  # type: ignore[arg-type]

@@ -75,7 +75,7 @@ def test_words(lake: LakeReader) -> None:
 @pytest.mark.parametrize(
     ("cone", "words"),
     [
-        ((361.0, 0.0, 1.0), "the ra of a cone is a number from -180 to 360 degrees, and not 361"),
+        ((361.0, 0.0, 1.0), "the ra of a cone is a number from -180 to 360 degrees, and not 361.0"),
         ((0.0, 91.0, 1.0), "the dec of a cone is a number from -90 to 90"),
         ((0.0, 0.0, -1.0), "the radius of a cone is a number from 0 to 180"),
         ((0.0, 0.0, float("nan")), "and not nan"),

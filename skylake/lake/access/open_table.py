@@ -146,12 +146,12 @@ class OpenTable:
 
     def polars(self, columns: Columns = None, **options: Any) -> pl.DataFrame:
         """Return rows as a polars frame, without a copy; `options` are those of :meth:`arrow`."""
-        frame: pl.DataFrame = _polars().from_arrow(self.arrow(columns, **options))
+        frame: pl.DataFrame = import_polars().from_arrow(self.arrow(columns, **options))
         return frame
 
     def lazy_polars(self) -> pl.LazyFrame:
         """Return the table as a lazy polars frame."""
-        frame: pl.LazyFrame = _polars().scan_pyarrow_dataset(self.dataset())
+        frame: pl.LazyFrame = import_polars().scan_pyarrow_dataset(self.dataset())
         return frame
 
     def duckdb(self) -> duckdb.DuckDBPyRelation:
@@ -245,11 +245,18 @@ def _read_frame(
     return frame
 
 
-def _polars() -> Any:
+def import_polars() -> Any:
+    """Return the module polars, which is an extra.
+
+    Raises
+    ------
+    UsageError
+        If it is not installed.
+    """
     try:
         import polars
     except ImportError as error:
         raise UsageError(
-            "polars is not installed; `pip install polars` in the environment of skylake"
+            'polars is not installed; run `pip install -e ".[polars]"` in the folder of the source of skylake'
         ) from error
     return polars

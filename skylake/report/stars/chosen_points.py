@@ -59,13 +59,13 @@ class PointChoice:
         LakeError
             If none is left.
         """
-        names = ("mjd_mid", "frame_id", *_NAMES)
-        columns = {name: [point[name] for point in curve["points"]] for name in names}
-        kept = self._kept(pa.table(columns))
+        columns = _columns(curve["points"])
+        marks = self._marks(columns)
+        kept = _all_of(marks, len(curve["points"]))
         points = [point for point, is_kept in zip(curve["points"], kept, strict=True) if is_kept]
         if not points:
             there = _There()
-            there.add(pa.table(columns))
+            there.add(columns, marks)
             raise LakeError(f"no point of the star {curve['object_id']} is left; it has {there}")
         bands = [
             band
@@ -85,29 +85,43 @@ class PointChoice:
         """
         n_chosen, there = 0, _There()
         for piece in pieces:
-            if (self._kept(piece)).any():
+            marks = self._marks(piece)
+            if _all_of(marks, piece.num_rows).any():
                 n_chosen += 1
                 yield piece
             elif not n_chosen:
-                there.add(piece)
+                there.add(piece, marks)
         if not n_chosen and there.n_points:
             raise LakeError(f"no point of the stars there is left; they have {there}")
 
+    def n_lost(self, of_version: dict[str, Any], in_force: dict[str, Any]) -> int:
+        """Return how many chosen points a light curve of one version of the calibration lacks."""
+        there = {point["frame_id"] for point in of_version["points"] if point["flux"] is not None}
+        lost = [
+            point
+            for point in in_force["points"]
+            if point["flux"] is not None and point["frame_id"] not in there
+        ]
+        return int(self.rows(_columns(lost)).num_rows)
+
     def rows(self, points: pa.Table) -> pa.Table:
         """Return the chosen rows of a table of measurements; there may be none."""
-        return points.filter(pa.array(self._kept(points)))
+        return points.filter(pa.array(_all_of(self._marks(points), points.num_rows)))
 
-    def _kept(self, points: pa.Table) -> npt.NDArray[np.bool_]:
+    def _marks(self, points: pa.Table) -> dict[str, npt.NDArray[np.bool_]]:
+        """Return which points meet each of the choices, by the options that make it."""
         times = points["mjd_mid"].to_numpy()
-        kept = np.ones(points.num_rows, bool)
-        kept &= True if self.start_mjd is None else times >= self.start_mjd
-        kept &= True if self.end_mjd is None else times < self.end_mjd
+        marks = {}
+        if self.start_mjd is not None:
+            marks["--from"] = times >= self.start_mjd
+        if self.end_mjd is not None:
+            marks["--to"] = times < self.end_mjd
         for name in _NAMES:
             if (wanted := getattr(self, name)) is not None:
-                kept &= np.asarray(points[name].to_pylist(), object) == wanted
+                marks[f"--{name} {wanted}"] = np.asarray(points[name].to_pylist(), object) == wanted
         if self.frames is not None:
-            kept &= np.asarray(pc.is_in(points["frame_id"], self.frames))
-        return kept
+            marks["--from or --to"] = np.asarray(pc.is_in(points["frame_id"], self.frames))
+        return marks
 
     def fold(self, curve: dict[str, Any]) -> Fold | None:
         """Return the period and the time of phase 0; None without a period."""
@@ -124,6 +138,20 @@ class PointChoice:
         return points if self.width_d is None else binned(points, self.width_d, self.period_d, self.nights)
 
 
+def _columns(points: list[dict[str, Any]]) -> pa.Table:
+    """Return what points are chosen by."""
+    types = {"mjd_mid": pa.float64(), "frame_id": pa.int64()} | dict.fromkeys(_NAMES, pa.string())
+    return pa.table({name: pa.array([one[name] for one in points], kind) for name, kind in types.items()})
+
+
+def _all_of(marks: dict[str, npt.NDArray[np.bool_]], n_points: int) -> npt.NDArray[np.bool_]:
+    """Return which points meet all choices."""
+    kept = np.ones(n_points, bool)
+    for mark in marks.values():
+        kept &= mark
+    return kept
+
+
 class _There:
     """When, in which bands and by which cameras measurements were made that are not chosen."""
 
@@ -131,8 +159,9 @@ class _There:
         self.n_points = 0
         self._times: list[float] = []
         self._names: dict[str, set[str]] = {name: set() for name in _NAMES}
+        self._is_met: dict[str, bool] = {}
 
-    def add(self, points: pa.Table) -> None:
+    def add(self, points: pa.Table, marks: dict[str, npt.NDArray[np.bool_]]) -> None:
         if not points.num_rows:
             return
         self.n_points += points.num_rows
@@ -140,10 +169,15 @@ class _There:
         self._times = [min([*self._times, times["min"]]), max([*self._times, times["max"]])]
         for name, known in self._names.items():
             known.update(map(str, pc.unique(points[name]).to_pylist()))
+        for choice, mark in marks.items():
+            self._is_met[choice] = self._is_met.get(choice, False) or bool(mark.any())
 
     def __str__(self) -> str:
-        """Return what there is, to follow "it has"."""
+        """Return what there is, and which choice excludes it, to follow "it has"."""
         bands, cameras = (", ".join(sorted(known)) for known in self._names.values())
+        unmet = [choice for choice, is_met in self._is_met.items() if not is_met]
+        by = " and ".join(unmet) if unmet else f"{' and '.join(self._is_met)} together"
         return (
-            f"{self.n_points} from MJD {self._times[0]:.4f} to {self._times[1]:.4f} in {bands} by {cameras}"
+            f"{self.n_points} from MJD {self._times[0]:.4f} to {self._times[1]:.4f} in {bands} by {cameras}, all "
+            f"excluded by {by}"
         )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 #: Catalogs that stand for none: of detections, and of targets that no catalog has.
 _NO_CATALOG = ("sources", "detections")
 #: A star farther than this from a position may be another one than was meant.
 _DOUBTFUL_ARCSEC = 3.0
+#: So many identifiers that are unknown are named.
+_NAMED = 5
 
 
 def which_star(curve: Mapping[str, Any]) -> str:
@@ -45,11 +47,13 @@ def doubt_about_star(curve: Mapping[str, Any]) -> str:
     )
 
 
-def unknown_identifiers(n_unknown: int, n_all: int, reach_arcsec: float) -> str:
-    """Return that the positions of some stars of a table count, although it has identifiers."""
+def unknown_identifiers(unknown: Sequence[str], n_all: int, reach_arcsec: float) -> str:
+    """Return of which stars of a table the positions count, although it has identifiers."""
+    more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
     return (
-        f"{n_unknown} of {n_all} identifiers in the column object_id name no star of the lake within {reach_arcsec:g} "
-        "arcsec of the position beside them, so there the position counts"
+        f"{len(unknown)} of {n_all} identifiers in the column object_id name no star of the lake within "
+        f"{reach_arcsec:g} arcsec of the position beside them, so there the position counts: "
+        f"{', '.join(unknown[:_NAMED])}{more}"
     )
 
 

@@ -4,7 +4,13 @@ from typing import Any
 
 import pytest
 
-from skylake.report.stars.which_star import best_fluxes, doubt_about_star, found_at_position, which_star
+from skylake.report.stars.which_star import (
+    best_fluxes,
+    doubt_about_star,
+    found_at_position,
+    unknown_identifiers,
+    which_star,
+)
 
 STAR: dict[str, Any] = {
     "object_id": 7, "catalog": "apass", "ra_deg": 10.0, "dec_deg": -5.0, "measured": "forced",
@@ -39,3 +45,8 @@ def test_a_best_flux_is_named_for_forced_measurements_in_another_than_that_of_th
     ]
     assert best_fluxes(STAR | {"measured": "detected"}) == []
     assert best_fluxes(STAR | {"bands": [{"camera": "cam", "band": "V"}]}) == []
+
+
+def test_the_first_of_many_unknown_identifiers_are_named() -> None:
+    many = unknown_identifiers([str(number) for number in range(1, 9)], 20, 10.0)
+    assert many.startswith("8 of 20 identifiers") and many.endswith("counts: 1, 2, 3, 4, 5 and 3 more")
