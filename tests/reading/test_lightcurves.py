@@ -54,5 +54,5 @@ def test_no_star(lake: LakeReader) -> None:
         lake.lightcurve(10.0, 10.0, radius_arcsec=-5)
     with pytest.raises(UsageError, match="there is no measurement 'all'"):
         lake.lightcurve(2, measured="all")  # type: ignore[arg-type]
-    with pytest.raises(LakeError, match=r"2 is at .* by simcat, but there is no light curve within"):
+    with pytest.raises(LakeError, match=r"star 2 of simcat at .* has no forced light curve, only one of its"):
         lake.lightcurve(2, measured="forced")

@@ -278,7 +278,7 @@ def object_bands(objects: pa.Table) -> list[dict[str, Any]]:
     """Rows of the view of that name."""
     text = (folder("sql") / "duckdb" / "views.sql").read_text()
     views = text[
-        text.index("CREATE VIEW objects_in_force") : text.index("-- Objects that no catalog star explains")
+        text.index("CREATE VIEW objects_in_force") : text.index("-- Statistics of the good measurements")
     ]
     with duckdb.connect() as connection:
         connection.register("given", objects)

@@ -51,6 +51,7 @@ def views(rows: pa.Table) -> duckdb.DuckDBPyConnection:
     for name in ("objects", "frames"):
         connection.register("nothing", empty_table(load(name)))
         connection.execute(f"CREATE TABLE {name} AS FROM nothing")
+    connection.execute(VIEWS.with_name("vetoes.sql").read_text())
     text = VIEWS.read_text()
     first, next_one = text.index("CREATE VIEW objects_in_force"), text.index("CREATE VIEW new_objects")
     connection.execute(text[first:next_one])

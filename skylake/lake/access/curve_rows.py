@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 
 from skylake.core.sphere import INDEX_ORDER, IntArray
 from skylake.lake.access.rows_in import rows_in, stored_rows
-from skylake.lake.access.unlisted_curves import unlisted_objects
 from skylake.lake.commits.snapshot import Snapshot
 from skylake.lake.storage.parts import Part
 from skylake.sky.cone import touched_pixels
@@ -36,6 +35,9 @@ def curve_pieces(
     The files of the table are divided until no pixel has more measurements than wanted, if it has several stars. With
     ``lightcurves`` the detections of objects that no catalog has count.
     """
+    # It calibrates, with compiled code that opening a lake does not need.
+    from skylake.lake.access.unlisted_curves import unlisted_objects
+
     for pixel in touched_pixels(sorted(snapshot.version(table).leaves), region.ranges):
         rows = stored_rows(snapshot, table, region.inside(pixel), ["n_points"])
         index, counts = (rows[name].to_numpy() for name in ("_healpix_29", "n_points"))
