@@ -96,8 +96,10 @@ def test_nights_in_any_order_add_up_to_the_statistics_of_all_points(
         expected |= {"chi2_nights": np.sum(weights * (means - centre) ** 2) / (len(points) - 1)}
     more = max(expected.get("chi2_nights", 1.0), 1.0)
     expected |= {"mag_mean_random_err": ERROR * np.sqrt(more / len(mag))}
+    # Little is left of sums of cubes.
+    least = {"skewness": 1e-4}
     for name, value in expected.items():
-        assert row[name] == pytest.approx(value, rel=1e-5, abs=1e-6), name
+        assert row[name] == pytest.approx(value, rel=1e-5, abs=least.get(name, 1e-6)), name
 
 
 @pytest.mark.parametrize("from_night_to_night", [0.0, 0.01])
