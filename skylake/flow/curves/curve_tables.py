@@ -44,6 +44,8 @@ Places = npt.NDArray[np.intp]
 Name = tuple[str, str, str, int]
 #: The one part of a table of detrended light curves.
 DETREND = "detrend"
+#: Counts the changes of detrending, periods and statistics that give other values: tables from before are out of date.
+_METHOD = 2
 #: Catalog of targets that no catalog has.
 _OF_TARGETS = "detections"
 #: Around a candidate, arcseconds: as a target it may have another place than in its catalog.
@@ -265,11 +267,12 @@ def table_of(columns: Mapping[str, Any], schema: TableSchema) -> pa.Table:
 
 
 def identity_of(snapshot: Snapshot, source: CurveSource) -> str:
-    """Return a checksum of the light curves that are read."""
+    """Return a checksum of the light curves that are read, and of how they are worked on."""
     # The objects of a camera change with each of its nights, and with its calibration.
     more = ("objects",) if source.kind == "detected" and source.detrended is None else ()
     tables = (source.table, *more)
-    return add_digests(part.checksum for table in tables for part in snapshot.version(table).parts.values())
+    curves = add_digests(part.checksum for table in tables for part in snapshot.version(table).parts.values())
+    return config_sha256({"curves": curves, "method": _METHOD})
 
 
 def _pieces_of(snapshot: Snapshot, source: CurveSource, region: SkyRegion) -> list[Pixel]:
