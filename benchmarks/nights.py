@@ -43,7 +43,7 @@ from archive.scenario import ArchiveScenario
 from claims import Claim, conclude
 
 from skylake.core.batch import Batch
-from skylake.core.sphere import healpix_index, offset
+from skylake.core.sphere import healpix_index, offset, unit_vectors
 from skylake.flow.aggregates import aggregate
 from skylake.flow.aggregates.run import AGGREGATES
 from skylake.flow.compaction.compact_tables import compact
@@ -322,12 +322,13 @@ def with_new_sources(tables: NightTables, night: int) -> NightTables:
     """Return a night with detections of some sources that were not there before, on all good frames of a field."""
     frames = tables.frames.filter(pc.equal(tables.frames["status"], "ok"))
     places = np.column_stack([frames["ra_deg"].to_numpy(), frames["dec_deg"].to_numpy()])
-    _, which, counts = np.unique(np.round(places, 1), axis=0, return_inverse=True, return_counts=True)
+    pixel_deg = pc.mean(frames["pixel_scale_arcsec"]).as_py() / 3600.0
+    fields = np.round(unit_vectors(*places.T) / np.radians(45.0 * pixel_deg))
+    _, which, counts = np.unique(fields, axis=0, return_inverse=True, return_counts=True)
     mine = np.flatnonzero(which.reshape(-1) == counts.argmax())
     centre, random = places[mine[0]], np.random.default_rng(night)
     first = pc.index_in(frames["frame_id"].take(pa.array(mine)), tables.sources["frame_id"].combine_chunks())
     like, pieces = tables.sources.take(first.drop_null()), [tables.sources]
-    pixel_deg = pc.mean(frames["pixel_scale_arcsec"]).as_py() / 3600.0
     for number in range(NEW_SOURCES):
         ra, dec = offset(*centre, pixel_deg * random.uniform(5.0, 45.0), random.uniform(0.0, 360.0))
         made, n = like, like.num_rows
