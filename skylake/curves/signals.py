@@ -11,7 +11,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Truths = npt.NDArray[np.bool_]
 Kind = Literal["wave", "box", "dip"]
-#: A wave is told from trends by what returns: so many turns of it; and by half of its phases, seen in so many bins.
+#: A wave that looks like a trend cannot be fitted: measurements span so many periods at least, and this share of the
+#: phases, counted in so many bins.
 LEAST_TURNS, _LEAST_PHASES, _PHASE_BINS = 1.25, 0.5, 20
 #: Noisy shapes of which a range is corrected for noise.
 _DRAWS = 100

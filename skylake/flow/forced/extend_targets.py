@@ -27,7 +27,7 @@ _SAME_SHARE = 0.5
 _COLUMNS = [
     "_healpix_29", "object_id", "ra_deg", "dec_deg", "mjd_place", "flux_adu_per_s", "n_frames", "n_frames_covered",
 ]  # fmt: skip
-#: Columns of ``objects`` and of ``frames`` by which ``sql/duckdb/vetoes.sql`` tells stars from what is none.
+#: Columns of ``objects`` and of ``frames`` from which ``sql/duckdb/vetoes.sql`` finds what is no star.
 _VETO_COLUMNS = [
     "camera", "object_id", "status", "ref_id", "ra_deg", "dec_deg", "n_detections", "n_edge", "n_streak", "n_blended",
     "n_saturated", "split_from", "width_ratio", "n_frames", "n_frames_possible", "rate_ra_arcsec_d",
