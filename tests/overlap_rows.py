@@ -90,7 +90,8 @@ def overlap(
     """The lake of both cameras. Tests do not change it.
 
     `listed` has the number 1 in both catalogs, `target` and `faint` are targets of east from apass, `new_target` is
-    one that no catalog has. West sees `new_target` too, and both see `new`; these are objects of each camera.
+    one that no catalog has. West sees `new_target` too, and both see `new`; these are objects of each camera. Of the
+    apertures of detections the smallest is the best for east.
     """
     lake = Lake.create(tmp_path_factory.mktemp("overlap") / "lake", Settings(cluster="inline", pixel_order=3))
     made = Overlap(lake, {name: 10.0 + 0.015 * number for number, name in enumerate(STARS)})
@@ -149,7 +150,9 @@ def _measured(made: Overlap, camera: OverlapCamera, names: tuple[str, ...], mags
 def _sources(made: Overlap, camera: OverlapCamera, names: tuple[str, ...]) -> pa.Table:
     known = _measured(made, camera, names, np.array([13.0, 12.5, 12.8]))
     flux, error, star = (known.pop(name) for name in ("flux", "error", "star"))
-    fluxes = {f"flux_aper{one}": flux for one in (1, 2)} | {f"flux_aper{one}_err": error for one in (1, 2)}
+    fluxes = {"flux_aper1": 1.01 * flux, "flux_aper2": flux} | {
+        f"flux_aper{one}_err": error for one in (1, 2)
+    }
     return plain_rows(
         "sources", len(star), source_no=1000 + star, fwhm_px=WIDTH_ARCSEC / 2.0, **fluxes, **known
     )
@@ -174,7 +177,9 @@ def _of_catalog(
     """The matches of the star that is no target, and its light curve."""
     known = _measured(made, camera, ("listed",), np.array([12.0]))
     flux, error, star = (known.pop(name) for name in ("flux", "error", "star"))
-    fluxes = {f"flux_aper{one}": flux for one in (1, 2)} | {f"flux_aper{one}_err": error for one in (1, 2)}
+    fluxes = {"flux_aper1": 1.01 * flux, "flux_aper2": flux} | {
+        f"flux_aper{one}_err": error for one in (1, 2)
+    }
     matches = match_rows(
         len(star), ref_id=1, catalog=camera.catalog, band=camera.band, source_no=1, **fluxes, **known
     )
@@ -201,9 +206,10 @@ def _of_targets(
     # The fit is said to be best, and has failed on all frames of a star; of another one measurement is lost.
     values["flux_psf"][n : 2 * n] = np.nan
     values |= {f"{name}_err": np.where(np.isnan(one), np.nan, error) for name, one in values.items()}
+    low = 12.0 + 0.5 * np.tile(np.arange(16), 2)
     repeats = plain_rows(
-        "repeatability", 16, camera=camera.name, night=NIGHT, band=camera.band, flux="psf", n_stars=100, ratio=0.5,
-        ratio_err=0.01, mag_low=12.0 + 0.5 * np.arange(16), mag_high=12.5 + 0.5 * np.arange(16),
+        "repeatability", 32, camera=camera.name, night=NIGHT, band=camera.band, n_stars=100, ratio=0.5, ratio_err=0.01,
+        flux=pa.array(["detected_aper1"] * 16 + ["psf"] * 16), mag_low=low, mag_high=low + 0.5,
     )  # fmt: skip
     forced = plain_rows(
         "forced_sources", 3 * n, star_id=ids, targets_version=1, sky_rms_adu=1.0, **values, **known

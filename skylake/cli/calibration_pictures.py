@@ -110,7 +110,7 @@ def plot(
     magnitude, colour and position show the zeropoint of each star less that of its frame; airmass and time the
     zeropoints of frames with the extinction and the level of clear nights; transparency how much light came through,
     relative to clear nights; map the residuals over the field; repeatability how far stars scatter from frame to
-    frame, beside what their errors let expect; noise how far targets do within a night, in each flux, beside photons,
+    frame, beside what their errors let expect; noise how far they do within a night, in each flux, beside photons,
     scintillation and floor. Error bars are random; the error that all share is in the title.
     """
     from skylake.cli.camera_names import require_camera

@@ -290,8 +290,8 @@ _POINTS = [
         type=click.Choice(_FLUXES),
         default="best",
         show_default=True,
-        help="best is the most repeatable flux for stars this bright (table repeatability) of forced measurements; of "
-        "detections it is calibrated, the flux of the zeropoints, beside which they have only aper1 to aper3.",
+        help="best is the most repeatable flux for stars this bright (table repeatability), calibrated that of the "
+        "zeropoints. Detections have only aper1 to aper3 beside these.",
     ),
     click.option(
         "--version",

@@ -278,10 +278,9 @@ class LakeReader:
             Measured at the place of the star, detected or not, or its detections; None takes the forced ones of a star
             that has any.
         flux : str
-            Of forced measurements: ``best``, the most repeatable for stars this bright by the table
-            ``repeatability``; ``calibrated``, that of the zeropoints; or one by its name, ``hybrid1`` to ``hybrid3``,
-            ``psf``, ``aper1`` to ``aper3``. Of detections ``aper1`` to ``aper3`` or ``calibrated``, which ``best``
-            is too. ``bands`` of the curve has ``flux_used`` where it is not the calibrated.
+            ``best``, the most repeatable for stars this bright by the table ``repeatability``; ``calibrated``, that
+            of the zeropoints; or one by its name, ``aper1`` to ``aper3``, of forced measurements also ``hybrid1`` to
+            ``hybrid3`` and ``psf``. ``bands`` of the curve has ``flux_used`` where it is not the calibrated.
         version : int or None
             Of the calibration; None takes the one in force.
         start, end : str, int, float, datetime or None

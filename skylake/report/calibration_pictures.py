@@ -20,7 +20,7 @@ from skylake.core.flags import SPOILED
 from skylake.errors import UsageError
 from skylake.lake import Lake, Snapshot
 from skylake.report.collect import MAX_MATCHES, floats, in_force
-from skylake.report.noise_plot import noise_against_magnitude
+from skylake.report.noise_plot import noise_against_magnitude, repeats_to_draw
 from skylake.report.plots import residuals_over_field
 from skylake.report.repeatability_plot import repeatability
 from skylake.report.style import Floats
@@ -282,7 +282,8 @@ def _repeatability(of: _Calibration) -> Figure:
 
 
 def _noise(of: _Calibration) -> Figure:
-    return noise_against_magnitude(of.repeats, f"Noise\n{of.title}")
+    rows, measured = repeats_to_draw(of.repeats)
+    return noise_against_magnitude(rows, f"Noise of {measured}\n{of.title}")
 
 
 def _frames(of: _Calibration) -> FrameZeropoints:

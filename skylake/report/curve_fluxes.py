@@ -1,8 +1,8 @@
-"""Light curves of targets in another flux than the calibrated one, read from the forced measurements."""
+"""Which flux is best for the light curve of a star, and those of targets in another flux than the calibrated one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -19,7 +19,14 @@ from skylake.schema import arrow_schema, load
 from skylake.sky.pixels import ranges_around
 from skylake.table.curve_points import CurvePoints
 from skylake.table.forced_lightcurves import finish
-from skylake.table.repeatability import RECOMMENDED_BY, parts_of_flux, recommended_fluxes
+from skylake.table.repeatability import (
+    DETECTED,
+    DETECTED_FLUXES,
+    FORCED_FLUXES,
+    RECOMMENDED_BY,
+    parts_of_flux,
+    recommended_fluxes,
+)
 
 #: ``best`` is the flux that repeats best for stars of such a magnitude, ``calibrated`` that of the zeropoints.
 FluxChoice = Literal["best", "calibrated", "hybrid1", "hybrid2", "hybrid3", "psf", "aper1", "aper2", "aper3"]
@@ -28,6 +35,8 @@ FLUX_CHOICES: tuple[str, ...] = get_args(FluxChoice)
 _REACH_ARCSEC = 30.0
 #: Order of the cells in which these are looked for, a minute of arc wide.
 _FINEST = 12
+#: A light curve of detections is of a star of a catalog in a band.
+_CURVE = ("catalog", "object_id", "band")
 _REPLACED = ("flux", "flux_err", "zp", "zp_err", "mag", "mag_err", "mag_limit")
 _ERRORS = {
     "mag_random_err": "mag_random_err",
@@ -60,7 +69,7 @@ def in_flux(
         If no frame has such a flux, or such a version.
     """
     one: str | None = None if choice == "calibrated" else choice
-    names = _best(snapshot, rows) if choice == "best" else [one] * rows.num_rows
+    names = _best_of_targets(snapshot, rows) if choice == "best" else [one] * rows.num_rows
     made = _in_fluxes(snapshot, rows, names, version)
     lacks = ~_is_measured(made)
     if choice != "best" and one is not None and lacks.all():
@@ -75,6 +84,66 @@ def in_flux(
         order = np.argsort(np.concatenate([others, again]))
         made = pa.concat_tables([made.take(others), usual]).take(order)
     return made, names
+
+
+def best_of_detections(
+    snapshot: Snapshot, rows: pa.Table, remade: Callable[[pa.Table, str], pa.Table]
+) -> tuple[pa.Table, list[str | None]]:
+    """Return light curves of detections in their best apertures, and which each is in; None for the calibrated flux.
+
+    Cameras that share a light curve have one aperture if it is the best of each, else the calibrated flux. A light
+    curve that no frame has in its best aperture stays as it is.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    rows : pyarrow.Table
+        Rows of ``lightcurves``, in the calibrated flux.
+    remade : callable
+        Given some of these rows and the name of an aperture, returns light curves of their stars in it.
+    """
+    names = _best_apertures(snapshot, rows)
+    keys = _curves(rows)
+    made, order = [], []
+    for name in dict.fromkeys(names):
+        mine = [place for place, one in enumerate(names) if one == name]
+        if name is not None:
+            other = remade(rows.take(mine), name)
+            there = {key: number for number, key in enumerate(_curves(other))}
+            is_there = np.isfinite(other["mag_median"].to_numpy(zero_copy_only=False))
+            done = [place for place in mine if keys[place] in there and is_there[there[keys[place]]]]
+            found = np.array([there[keys[place]] for place in done], np.intp)
+            made.append(other.take(found).select(rows.column_names).cast(rows.schema))
+            order += done
+            mine = [place for place in mine if place not in set(done)]
+            for place in mine:
+                names[place] = None
+        made.append(rows.take(np.array(mine, np.intp)))
+        order += mine
+    return (pa.concat_tables(made).take(np.argsort(order)) if made else rows), names
+
+
+def _curves(rows: pa.Table) -> list[tuple[Any, ...]]:
+    return list(zip(*(rows[name].to_pylist() for name in _CURVE), strict=True))
+
+
+def _best_apertures(snapshot: Snapshot, rows: pa.Table) -> list[str | None]:
+    """Return the best aperture of each light curve of detections; None for the calibrated flux."""
+    points = pc.struct_field(rows["lightcurve"].combine_chunks(), "camera")
+    of_curve = [sorted(set(cameras)) for cameras in points.to_pylist()]
+    curve = np.repeat(np.arange(rows.num_rows), [len(cameras) for cameras in of_curve])
+    cameras = [camera for some in of_curve for camera in some]
+    measured = rows.take(curve)
+    prefixed = tuple(DETECTED + name for name in DETECTED_FLUXES)
+    found = _best(
+        snapshot, zip(cameras, measured["band"].to_pylist(), strict=True), _magnitudes(measured), prefixed
+    )
+    names: list[str | None] = []
+    for some, start in zip(of_curve, np.searchsorted(curve, np.arange(rows.num_rows)), strict=True):
+        best = set(found[start : start + len(some)])
+        name = best.pop() if len(best) == 1 else None
+        names.append(None if name is None else name.removeprefix(DETECTED))
+    return names
 
 
 def _in_fluxes(snapshot: Snapshot, rows: pa.Table, names: list[str | None], version: int | None) -> pa.Table:
@@ -98,22 +167,43 @@ def _is_measured(rows: pa.Table) -> npt.NDArray[np.bool_]:
     return np.bincount(curve, np.asarray(fluxes.flatten().is_valid()), rows.num_rows) > 0
 
 
-def _best(snapshot: Snapshot, rows: pa.Table) -> list[str | None]:
-    """Return the flux that repeats significantly better for stars as bright as each; None for the calibrated."""
-    names: list[str | None] = [None] * rows.num_rows
+def _best_of_targets(snapshot: Snapshot, rows: pa.Table) -> list[str | None]:
+    """Return the best flux of each light curve of targets; None for the calibrated."""
+    batches = zip(rows["camera"].to_pylist(), rows["band"].to_pylist(), strict=True)
+    return _best(snapshot, batches, _magnitudes(rows))
+
+
+def _magnitudes(rows: pa.Table) -> list[float | None]:
+    """Return the magnitude of each light curve, that of the catalog where nothing good was measured."""
+    found: list[float | None] = pc.coalesce(
+        rows["mag_median"], rows["ref_mag"].cast(rows["mag_median"].type)
+    ).to_pylist()
+    return found
+
+
+def _best(
+    snapshot: Snapshot,
+    curves: Iterable[tuple[str, str]],
+    magnitudes: Sequence[float | None],
+    fluxes: Sequence[str] = FORCED_FLUXES,
+) -> list[str | None]:
+    """Return the flux that repeats significantly better for stars as bright as each; None for the calibrated.
+
+    Light curves are given by their camera and band.
+    """
+    batches = list(curves)
+    names: list[str | None] = [None] * len(batches)
     if not snapshot.n_rows("repeatability"):
         return names
-    magnitude = pc.coalesce(rows["mag_median"], rows["ref_mag"].cast(rows["mag_median"].type)).to_pylist()
-    batches = list(zip(rows["camera"].to_pylist(), rows["band"].to_pylist(), strict=True))
     for camera, band in dict.fromkeys(batches):
         mine = [
             place
             for place, batch in enumerate(batches)
-            if batch == (camera, band) and magnitude[place] is not None
+            if batch == (camera, band) and magnitudes[place] is not None
         ]
         known = _repeatability(snapshot, camera)
         known = known.filter((pc.field("camera") == camera) & (pc.field("band") == band))
-        found = recommended_fluxes(known, np.array([magnitude[place] for place in mine], float))
+        found = recommended_fluxes(known, np.array([magnitudes[place] for place in mine], float), fluxes)
         for place, name in zip(mine, found, strict=True):
             names[place] = name
     return names

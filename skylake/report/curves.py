@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -14,9 +15,9 @@ from skylake.core.sphere import INDEX_ORDER, healpix_centre, separation_deg
 from skylake.errors import LakeError, StarError, UnknownName
 from skylake.lake import Snapshot
 from skylake.lake.access.curve_rows import Measured
-from skylake.report.curve_fluxes import FluxChoice, in_flux
+from skylake.report.curve_fluxes import FluxChoice, best_of_detections, in_flux
 from skylake.report.stars.detection_curves import DetectedStar, detected_star, detection_curve
-from skylake.report.stars.matched_curves import matched_curve
+from skylake.report.stars.matched_curves import matched_curves
 from skylake.report.stars.seen_objects import SeenObject, object_of, unlisted_near
 from skylake.report.stars.stored_curves import (
     CURVE_TABLES,
@@ -316,10 +317,13 @@ def _detected(
     """
     if star is None or snapshot.n_rows("zeropoints") == 0:
         return None
-    if star.listed is not None:
-        rows = matched_curve(snapshot, star.listed, _aperture(flux), version)
-    else:
-        rows = detection_curve(snapshot, star, _aperture(flux), version, measured)
+
+    def remade(_: pa.Table, aperture: str | None) -> pa.Table:
+        if star.listed is not None:
+            return matched_curves(snapshot, star.listed, aperture, version)
+        return detection_curve(snapshot, star, aperture, version, measured)
+
+    rows = remade(star.listed, _aperture(flux))
     if rows.num_rows == 0 and measured is None:
         near = nearest_curve(snapshot, star.ra_deg, star.dec_deg, star.link_arcsec, "forced")
         return (
@@ -327,7 +331,7 @@ def _detected(
             if near is None
             else _curve(snapshot, near.rows(snapshot), near.row, near.kind, flux, version)
         )
-    return _shaped(rows, "detected", [_aperture(flux)] * rows.num_rows) if rows.num_rows else None
+    return _of_detections(snapshot, rows, flux, remade) if rows.num_rows else None
 
 
 def _curve(
@@ -342,18 +346,31 @@ def _curve(
     known, one = (rows, chosen) if kind == "detected" else (named(rows), named(chosen))
     same = pc.and_(*(pc.equal(known[name], one[name][0]) for name in ("catalog", "object_id")))
     rows = rows.filter(same)
-    used: list[str | None] = [None] * rows.num_rows
     if kind == "forced":
         rows, used = in_flux(snapshot, rows, flux, version)
         rows = named(rows)
-    elif version is not None or _aperture(flux) is not None:
-        rows = matched_curve(snapshot, rows, _aperture(flux), version)
-        used = [_aperture(flux)] * rows.num_rows
-    return _shaped(rows, kind, used)
+        return _shaped(rows, kind, used)
+
+    def remade(rows: pa.Table, aperture: str | None) -> pa.Table:
+        return matched_curves(snapshot, rows, aperture, version)
+
+    if version is not None or _aperture(flux) is not None:
+        rows = remade(rows, _aperture(flux))
+    return _of_detections(snapshot, rows, flux, remade)
+
+
+def _of_detections(
+    snapshot: Snapshot, rows: pa.Table, flux: FluxChoice, remade: Callable[[pa.Table, str], pa.Table]
+) -> dict[str, Any]:
+    """Return the light curve of a star from rows in its flux, for `best` those in the calibrated one."""
+    used: list[str | None] = [_aperture(flux)] * rows.num_rows
+    if flux == "best":
+        rows, used = best_of_detections(snapshot, rows, remade)
+    return _shaped(rows, "detected", used)
 
 
 def _aperture(flux: FluxChoice) -> str | None:
-    """Return the aperture of detections that is asked for; None for the calibrated flux."""
+    """Return the aperture of detections that is asked for; None for the calibrated flux, or that which is best."""
     if flux in ("best", "calibrated"):
         return None
     if not flux.startswith("aper"):

@@ -1,4 +1,4 @@
-"""The picture of the scatter of targets within a night by magnitude and flux, beside what theory predicts."""
+"""The picture of the scatter of stars within a night by magnitude and flux, beside what theory predicts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from skylake.report.collect import floats
 from skylake.report.style import BLUE, GREY, RED, Floats, canvas, draw_note, legend_below
+from skylake.table.repeatability import DETECTED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +39,7 @@ def noise_against_magnitude(rows: pa.Table, title: str) -> Figure:
     Parameters
     ----------
     rows : pyarrow.Table
-        Rows of ``repeatability`` of one camera and band.
+        Of one camera and band, as :func:`repeats_to_draw` gives them.
     title : str
     """
     from matplotlib.ticker import LogFormatter
@@ -49,8 +50,7 @@ def noise_against_magnitude(rows: pa.Table, title: str) -> Figure:
         if not best:
             draw_note(
                 axes,
-                "no targets with five good measurements in a night yet,\non frames that show several:"
-                " see `skylake targets --help`",
+                "no stars with five good measurements in a night yet,\non frames that show several",
             )
             return figure
         bins = {flux: _bins(rows, flux) for flux in sorted(set(rows["flux"].to_pylist()))}
@@ -65,6 +65,19 @@ def noise_against_magnitude(rows: pa.Table, title: str) -> Figure:
         axes.set_ylabel("scatter of a star [mmag]")
         legend_below(axes, 4)
         return figure
+
+
+def repeats_to_draw(rows: pa.Table) -> tuple[pa.Table, str]:
+    """Return the rows of ``repeatability`` of targets, or of detections if there are no others, and whose they are.
+
+    The names of fluxes have no prefix.
+    """
+    is_detected = pc.starts_with(rows["flux"], DETECTED)
+    forced = rows.filter(pc.invert(is_detected))
+    if forced.num_rows:
+        return forced, "forced measurements"
+    place, field = rows.schema.get_field_index("flux"), rows.schema.field("flux")
+    return rows.set_column(place, field, pc.replace_substring(rows["flux"], DETECTED, "")), "detections"
 
 
 def _best_fluxes(rows: pa.Table) -> dict[float, str]:

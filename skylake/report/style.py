@@ -79,8 +79,9 @@ def dot_size(number: int) -> float:
 
 
 def legend_below(axes: Axes, columns: int = 2) -> None:
-    """Put the legend under the axes, where it hides nothing."""
-    axes.legend(loc="upper right", bbox_to_anchor=(1.0, -0.11), ncols=columns, frameon=False)
+    """Put the legend under the axes and their label, where it hides nothing."""
+    # As far below the axes as the label needs, however high these are: in units of the size of letters.
+    axes.legend(loc="upper right", bbox_to_anchor=(1.0, 0.0), borderaxespad=3.0, ncols=columns, frameon=False)
 
 
 def label_times(axes: Axes) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -14,8 +16,8 @@ from skylake.table.repeatability import AGGREGATE, recommended_flux, recommended
 N_FRAMES, N_STARS = 20, 24
 
 
-def a_night(psf_noise: float, seed: int = 1) -> pa.Table:
-    """The rows of a night whose stars are 10 % noisy in all fluxes but that of the fit."""
+def a_night(psf_noise: float, seed: int = 1, small_noise: float = 0.1) -> pa.Table:
+    """The rows of a night whose stars are 10 % noisy but in the fit and the first aperture of detections."""
     random = np.random.default_rng(seed)
     frame, star = (values.ravel() for values in np.mgrid[:N_FRAMES, :N_STARS])
     n = len(frame)
@@ -39,7 +41,15 @@ def a_night(psf_noise: float, seed: int = 1) -> pa.Table:
     # The light of all stars follows the transparency of the frame.
     factor = 10.0 ** (-0.4 * (zero["zp"] - 20.75))[frame]
     forced = {name: values / factor if "flux" in name else values for name, values in forced.items()}
-    tables = {"forced_sources": forced, "frames": frames, "zeropoints": zero}
+    tables: dict[str, dict[str, Any]] = {"forced_sources": forced, "frames": frames, "zeropoints": zero}
+    detected: dict[str, Any] = {"frame_id": frame + 1, "ref_id": star + 100, "flags": forced["flags"]}
+    detected |= {"x_px": np.ones(n), "y_px": np.ones(n), "crowding": np.where(star == 4, 0.2, 0.0)}
+    detected |= {"ref_mag": np.full(n, 15.7)}
+    for number in (1, 2, 3):
+        noise = small_noise if number == 1 else 0.1
+        flux = 100.0 / factor * (1.0 + random.normal(0.0, noise, n))
+        detected |= {f"flux_aper{number}": flux, f"flux_aper{number}_err": 100.0 * noise / factor}
+    tables["matches"] = detected
     asked = {one.table: one.columns for one in AGGREGATE.inputs}
     rows = {name: _table(name, asked[name] or (), values) for name, values in tables.items()}
     given = Given("lab", 20240407, rows, cameras.load("sim"))
@@ -60,6 +70,7 @@ def _table(name: str, columns: tuple[str, ...], values: dict[str, object]) -> pa
 
 def test_a_night_says_how_its_stars_repeat_and_which_flux_is_best() -> None:
     rows = a_night(0.03).to_pandas().set_index("flux")
+    rows = rows[~rows.index.str.startswith("detected")]
     assert set(rows.n_stars) == {N_STARS - 1}
     assert set(rows.n_frames) == {N_FRAMES}
     assert rows.scatter["hybrid2"] == pytest.approx(0.11, abs=0.02)
@@ -74,6 +85,21 @@ def test_a_night_says_how_its_stars_repeat_and_which_flux_is_best() -> None:
     site = cameras.load("sim").base.site
     expected = 1.0857 * 1.5 * np.sqrt(1e-5) * 0.1 ** (-2 / 3) / 2.0 * np.exp(-site.height_m / 8000.0)
     np.testing.assert_allclose(rows.scintillation, expected, rtol=1e-3)
+
+
+def test_a_night_says_which_aperture_of_detections_is_best() -> None:
+    rows = a_night(0.03, small_noise=0.04)
+    detected = rows.to_pandas().set_index("flux").filter(like="detected", axis=0)
+    assert list(detected.index) == [f"detected_aper{number}" for number in (1, 2, 3)]
+    # One star is saturated and one is a blend.
+    assert set(detected.n_stars) == {N_STARS - 2} and set(detected.n_frames) == {N_FRAMES}
+    assert detected.scatter["detected_aper2"] == pytest.approx(0.11, abs=0.02)
+    assert detected.scatter["detected_aper1"] == pytest.approx(0.043, abs=0.008)
+    assert detected.photon_err["detected_aper1"] == pytest.approx(0.043, abs=0.003)
+    assert list(detected.index[detected.is_recommended]) == ["detected_aper1"]
+    assert recommended_flux(rows, 15.7, detected.index) == "detected_aper1"
+    assert recommended_flux(rows, 15.7) == "psf"
+    assert recommended_flux(a_night(0.03), 15.7, detected.index) is None
 
 
 def test_nights_are_put_together_by_their_errors() -> None:

@@ -227,19 +227,21 @@ def _middle(rows: pa.Table) -> tuple[float, float]:
     return _from_plane((float(np.median(east)), float(np.median(north))), ra, dec)
 
 
-def object_rows(snapshot: Snapshot, seen: SeenObject, measured: Measured | None = None) -> pa.Table | None:
+def object_rows(
+    snapshot: Snapshot, seen: SeenObject, measured: Measured | None = None, flux: str | None = None
+) -> pa.Table:
     """Return the light curves, one for each band, of an object that no catalog has.
 
-    The table is that of :func:`detection_curve`, and so is what `measured` means. None if its detections turn
-    out to be of a star of a catalog, or no calibrated frame shows it.
+    The table is that of :func:`detection_curve`, and so is what `measured` and `flux` mean. It has no rows if the
+    detections turn out to be of a star of a catalog, or no calibrated frame shows it.
     """
     star = detected_star(snapshot, seen.ra_deg, seen.dec_deg, seen.reach_arcsec)
     if star is None or star.listed is not None or not snapshot.n_rows("zeropoints"):
-        return None
-    rows = detection_curve(snapshot, star, measured=measured)
+        return empty_table(load("lightcurves"))
+    rows = detection_curve(snapshot, star, flux, measured=measured)
     numbers = pa.array([seen.object_id] * rows.num_rows, pa.int64())
     place = rows.schema.get_field_index("object_id")
-    return rows.set_column(place, rows.schema.field(place), numbers) if rows.num_rows else None
+    return rows.set_column(place, rows.schema.field(place), numbers)
 
 
 def _one_per_frame(rows: pa.Table, star: DetectedStar) -> pa.Table:

@@ -10,10 +10,11 @@ import pyarrow as pa
 
 from skylake.lake import Snapshot
 from skylake.lake.access.curve_rows import TABLES, Measured, curve_pieces, curve_rows, points_of
-from skylake.report.curve_fluxes import FluxChoice, in_flux
+from skylake.report.curve_fluxes import FluxChoice, best_of_detections, in_flux
 from skylake.report.stars.chosen_points import PointChoice
 from skylake.report.stars.detection_curves import object_rows
-from skylake.report.stars.seen_objects import unlisted_in
+from skylake.report.stars.matched_curves import matched_curves
+from skylake.report.stars.seen_objects import SeenObject, unlisted_in
 from skylake.schema import arrow_schema, load
 from skylake.sky.sky_region import SkyRegion
 
@@ -45,8 +46,7 @@ def field_points(
     measured : {'forced', 'detected'} or None
         None takes the forced measurements of stars that have any, and detections of the others.
     flux : str
-        Of forced measurements, as :func:`skylake.report.curves.curve_of_object` takes it. Detections are in that of
-        the zeropoints.
+        As :func:`skylake.report.curves.curve_of_object` takes it; detections have best and calibrated.
 
     Yields
     ------
@@ -54,8 +54,8 @@ def field_points(
         A row per measurement: object_id, catalog, measured, ra_deg, dec_deg, camera, band, and what is known of it;
         those of a star together, in the order of time.
     """
-    for rows, kind in _curves_of_stars(snapshot, region, measured):
-        yield _flat(_in_flux(snapshot, rows, flux) if kind == "forced" else rows, kind)
+    for rows, kind in _curves_of_stars(snapshot, region, measured, flux):
+        yield _flat(rows, kind)
 
 
 def field_stars(
@@ -75,9 +75,13 @@ def _in_flux(snapshot: Snapshot, rows: pa.Table, flux: FluxChoice) -> pa.Table:
 
 
 def _curves_of_stars(
-    snapshot: Snapshot, region: SkyRegion, measured: Measured | None
+    snapshot: Snapshot, region: SkyRegion, measured: Measured | None, flux: FluxChoice = "calibrated"
 ) -> Iterator[tuple[pa.Table, Measured]]:
     """Yield merged light curves, those of a star as they were measured in the first of the ways that it was."""
+
+    def remade(rows: pa.Table, aperture: str) -> pa.Table:
+        return matched_curves(snapshot, rows, aperture)
+
     done: set[tuple[str, int]] = set()
     for kind in ("forced", "detected") if measured is None else (measured,):
         for rows in _curves(snapshot, region, kind):
@@ -86,29 +90,37 @@ def _curves_of_stars(
                 rows = rows.filter(pa.array([name not in done for name in names], pa.bool_()))
             elif measured is None:
                 done.update(names)
+            if rows.num_rows and kind == "forced":
+                rows = _in_flux(snapshot, rows, flux)
+            elif rows.num_rows and flux == "best":
+                rows, _ = best_of_detections(snapshot, rows, remade)
             if rows.num_rows:
                 yield rows, kind
     if measured != "forced":
         targets = {star for catalog, star in done if catalog == TARGETS_OF_NONE}
-        for rows in _unlisted(snapshot, region, targets, measured):
+        for rows in _unlisted(snapshot, region, targets, measured, flux):
             yield rows, "detected"
 
 
 def _unlisted(
-    snapshot: Snapshot, region: SkyRegion, done: set[int], measured: Measured | None
+    snapshot: Snapshot, region: SkyRegion, done: set[int], measured: Measured | None, flux: FluxChoice
 ) -> Iterator[pa.Table]:
     """Yield the light curves of objects that no catalog has, without those that are done."""
     seen_before: set[tuple[int, int]] = set()
     for seen in unlisted_in(snapshot, region):
-        rows = None if seen.object_id in done else object_rows(snapshot, seen, measured)
-        if rows is None:
+
+        def remade(_: pa.Table, aperture: str, seen: SeenObject = seen) -> pa.Table:
+            return object_rows(snapshot, seen, measured, aperture)
+
+        if seen.object_id in done:
             continue
+        rows = object_rows(snapshot, seen, measured)
         values = points_of(rows)
         points = set(zip(values["frame_id"].to_pylist(), values["source_no"].to_pylist(), strict=True))
         # What two cameras see is an object of each, with one light curve.
-        if points.isdisjoint(seen_before):
+        if points and points.isdisjoint(seen_before):
             seen_before |= points
-            yield rows
+            yield best_of_detections(snapshot, rows, remade)[0] if flux == "best" else rows
 
 
 def _curves(snapshot: Snapshot, region: SkyRegion, kind: Measured) -> Iterator[pa.Table]:

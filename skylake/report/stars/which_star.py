@@ -62,13 +62,12 @@ def best_fluxes(curve: Mapping[str, Any]) -> list[str]:
 
     Only of a curve whose flux was chosen as ``best``.
     """
-    if curve["measured"] != "forced":
-        return []
+    used = [(band.get("camera"), band["band"], band.get("flux_used")) for band in curve["bands"]]
     return [
-        f"{band.get('camera')} {band['band']}: magnitudes from flux_{band['flux_used']}, the most repeatable flux for "
+        f"{'' if camera is None else f'{camera} '}{band}: magnitudes from flux_{flux}, the most repeatable flux for "
         "stars this bright"
-        for band in curve["bands"]
-        if "flux_used" in band
+        for camera, band, flux in used
+        if flux is not None
     ]
 
 

@@ -11,10 +11,11 @@ import pytest
 from overlap_rows import EAST, WEST, Overlap
 
 from skylake.reading.lightcurves import points_table
-from skylake.report.curve_fluxes import FluxChoice
+from skylake.report.curve_fluxes import FluxChoice, best_of_detections
 from skylake.report.curves import curve_at, curve_named
 from skylake.report.stars.chosen_points import PointChoice
 from skylake.report.stars.field_export import field_points, star_tables
+from skylake.report.stars.matched_curves import matched_curves
 from skylake.sky.sky_region import SkyRegion
 
 CHOICES = (PointChoice(), PointChoice(width_d=0.05), PointChoice(width_d=0.05, period_d=0.13))
@@ -31,7 +32,13 @@ def exported(
 @pytest.mark.parametrize("choice", CHOICES)
 @pytest.mark.parametrize(
     ("measured", "flux"),
-    [(None, "best"), (None, "calibrated"), ("detected", "calibrated"), ("forced", "best")],
+    [
+        (None, "best"),
+        (None, "calibrated"),
+        ("detected", "best"),
+        ("detected", "calibrated"),
+        ("forced", "best"),
+    ],
 )
 def test_each_star_is_as_it_is_alone(
     overlap: Overlap, measured: Any, flux: FluxChoice, choice: PointChoice
@@ -74,6 +81,40 @@ def test_a_star_without_its_best_flux_on_a_frame_changes_no_other(overlap: Overl
     target = curve_named(overlap.lake.snapshot(), "apass:2", flux="best")
     assert target["bands"][0]["flux_used"] == "psf"
     assert [point["zp"] is None for point in target["points"]].count(True) == 1
+
+
+def test_detections_come_in_the_best_aperture_of_their_camera(overlap: Overlap) -> None:
+    snapshot = overlap.lake.snapshot()
+    best, named, usual = (
+        curve_named(snapshot, "apass:1", flux=one) for one in ("best", "aper1", "calibrated")
+    )
+    assert best["points"] == named["points"] and best["bands"][0]["flux_used"] == "aper1"
+    assert best["points"][0]["flux"] == pytest.approx(1.01 * usual["points"][0]["flux"], rel=1e-6)
+    of_west = curve_named(snapshot, "refcat2:1", flux="best")
+    assert of_west == curve_named(snapshot, "refcat2:1") and "flux_used" not in of_west["bands"][0]
+    # In the bands of both cameras, from detections that no catalog has.
+    new = curve_at(snapshot, overlap.ra["new"], overlap.dec, flux="best")
+    used = {band["band"]: band.get("flux_used") for band in new["bands"]}
+    assert used == {"V": "aper1", "R": None}
+
+
+def test_cameras_that_share_a_curve_have_one_aperture_only_if_it_is_best_of_each(overlap: Overlap) -> None:
+    snapshot = overlap.lake.snapshot()
+    rows = snapshot.read("lightcurves", where=lambda part: part.camera == "east")
+
+    def in_flux(rows: pa.Table, name: str) -> pa.Table:
+        return matched_curves(snapshot, rows, name)
+
+    assert best_of_detections(snapshot, rows, in_flux)[1] == ["aper1"]
+    nested = rows["lightcurve"].combine_chunks()
+    lists = {one.name: nested.field(one.name) for one in nested.type}
+    seen_by = pa.array(["east", "west"] * 6)
+    lists["camera"] = pa.ListArray.from_arrays(lists["camera"].offsets, seen_by)
+    place = rows.schema.get_field_index("lightcurve")
+    shared = rows.set_column(
+        place, "lightcurve", pa.StructArray.from_arrays(list(lists.values()), list(lists))
+    )
+    assert best_of_detections(snapshot, shared, in_flux) == (shared, [None])
 
 
 def test_a_position_leads_to_the_target_of_one_camera(overlap: Overlap) -> None:

@@ -39,11 +39,14 @@ def test_only_a_star_away_from_the_position_among_others_is_doubtful(
     assert found_at_position(found) == f"star 7 of apass, V 11.26 mag, {separation} arcsec from the position"
 
 
-def test_a_best_flux_is_named_for_forced_measurements_in_another_than_that_of_the_zeropoints() -> None:
+def test_a_best_flux_is_named_if_it_is_another_than_that_of_the_zeropoints() -> None:
     assert best_fluxes(STAR) == [
         "cam V: magnitudes from flux_hybrid2, the most repeatable flux for stars this bright"
     ]
-    assert best_fluxes(STAR | {"measured": "detected"}) == []
+    detected = STAR | {"measured": "detected", "bands": [{"band": "V", "flux_used": "aper1"}]}
+    assert best_fluxes(detected) == [
+        "V: magnitudes from flux_aper1, the most repeatable flux for stars this bright"
+    ]
     assert best_fluxes(STAR | {"bands": [{"camera": "cam", "band": "V"}]}) == []
 
 
