@@ -196,6 +196,7 @@ def test(lake: Path, name: str) -> None:
 def _delivery(command: str | None, webhook: str | None) -> Any:
     """Return where alerts go; None for nowhere."""
     import shlex
+    import shutil
 
     from skylake.settings import Delivery
 
@@ -210,6 +211,10 @@ def _delivery(command: str | None, webhook: str | None) -> Any:
             words = []
         if not words:
             raise click.UsageError(f"--command {command}: this is no command; close its quotation marks")
+        if shutil.which(words[0]) is None:
+            raise click.UsageError(
+                f"--command {command}: this machine has no program {words[0]}; name its whole path, or install it"
+            )
     return Delivery(command or "", webhook or "") if command or webhook else None
 
 

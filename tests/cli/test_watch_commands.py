@@ -132,6 +132,7 @@ def test_a_made_up_alert_is_sent_as_a_test(
         (("{stars}", "--command", "x", "--webhook", "http://x"), "exclude each other"),
         (("{stars}", "--webhook", "x.org"), "no URL"),
         (("{stars}", "--command", "mail 'x"), "close its quotation marks"),
+        (("{stars}", "--command", "no-such-program -x"), "no program no-such-program; name its whole path"),
         (("{stars}", "--radius", "nan"), "finite"),
         (("{unknown}",), "no catalog of the lake has T CrB"),
         (("{empty}",), "names no star"),
