@@ -82,6 +82,7 @@ def export_star(snapshot: Snapshot, listed: ListedStar, options: LightCurveOptio
     """Write the light curve of one star, and its picture."""
     curve, star = _curve_of(snapshot, listed, options)
     _say_what_it_is(curve, options)
+    _say_who_else_saw_it(snapshot, listed, curve, options)
     _say_what_is_lost(curve["n_lost"], options)
     if options.plot is not None:
         _write_picture(snapshot, curve, options)
@@ -127,6 +128,20 @@ def _say_what_it_is(curve: dict[str, Any], options: LightCurveOptions) -> None:
         click.echo(
             f"star {curve['object_id']} is in no catalog, so this is the light curve of its detections; its colour is "
             "unknown: magnitudes assume the pivot colour, and mag_systematic_err allows for other colours",
+            err=True,
+        )
+
+
+def _say_who_else_saw_it(
+    snapshot: Snapshot, listed: ListedStar, curve: dict[str, Any], options: LightCurveOptions
+) -> None:
+    """Say on standard error which cameras have detections of a target of others."""
+    from skylake.report.stars.star_curves import detected_elsewhere
+
+    for camera, count in sorted(detected_elsewhere(snapshot, listed, options.curve_choice, curve).items()):
+        click.echo(
+            f"{camera} has {counted(count, 'detection')} of this star, which is no target of it (--camera {camera} "
+            "writes them)",
             err=True,
         )
 

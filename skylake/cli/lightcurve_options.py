@@ -122,7 +122,7 @@ class LightCurveOptions:
         from skylake.report.stars.star_curves import CurveChoice
 
         measured: Any = self.start if isinstance(self.start, str) else self.measured
-        return CurveChoice(measured, self.flux, self.version, self.radius, self.sesame)
+        return CurveChoice(measured, self.flux, self.version, self.radius, self.sesame, self.camera)
 
     def require_agreement(self) -> None:
         """Refuse options that contradict each other.

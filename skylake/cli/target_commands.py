@@ -131,7 +131,9 @@ def backfill(
         reports = [run_backfill(opened, one, pool, shown, limit) for one in chosen]
     lines = [one.line for one in reports] or ["backfill: no camera has targets"]
     if any(one.n_frames for one in reports):
-        lines.append("next: `skylake calibrate`, then `skylake aggregate`, make light curves of these measurements")
+        lines.append(
+            "next: `skylake calibrate`, then `skylake aggregate`, make light curves of these measurements"
+        )
     show.result([dataclasses.asdict(one) for one in reports], as_json, lambda: click.echo("\n".join(lines)))
     advice = [one.advice for one in reports if one.advice is not None]
     for sentence in advice:

@@ -59,7 +59,9 @@ def curve_choice(options: CurveOptions) -> CurveChoice:
     if flux not in FLUX_CHOICES:
         raise UsageError(f"there is no flux {flux!r}; flux is one of {', '.join(FLUX_CHOICES)}")
     reach = plain_radius(options.get("radius_arcsec", 60.0))
-    return CurveChoice(measured, flux, options.get("version"), reach, options.get("sesame", False))
+    return CurveChoice(
+        measured, flux, options.get("version"), reach, options.get("sesame", False), options.get("camera")
+    )
 
 
 def point_choice(snapshot: Snapshot, options: CurveOptions) -> PointChoice:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -40,6 +41,8 @@ class CurveChoice:
         How far from a position the star may be.
     sesame : bool
         Whether names that the lake does not know are looked up in the network.
+    camera : str or None
+        Whose points are wanted: where the star is a target of others only, its detections are taken.
     """
 
     measured: Measured | None = None
@@ -47,6 +50,7 @@ class CurveChoice:
     version: int | None = None
     reach_arcsec: float = 60.0
     sesame: bool = False
+    camera: str | None = None
 
 
 def curve_near(snapshot: Snapshot, ra_deg: float, dec_deg: float, choice: CurveChoice) -> dict[str, Any]:
@@ -194,7 +198,12 @@ def _nearest_first(rows: pa.Table, ra_deg: float, dec_deg: float) -> pa.Table:
 def _explained(choice: CurveChoice, find: Callable[[CurveChoice], dict[str, Any]]) -> dict[str, Any]:
     """Return a light curve; where only the kind of measurements stands in the way, the error says so."""
     try:
-        return find(choice)
+        curve = find(choice)
+        return (
+            curve
+            if choice.camera is None or choice.camera in _cameras(curve)
+            else _detected(choice, curve, find)
+        )
     except (NoCurve, FluxOfTargets) as error:
         if choice.measured is None:
             raise
@@ -207,6 +216,48 @@ def _explained(choice: CurveChoice, find: Callable[[CurveChoice], dict[str, Any]
         if other["measured"] == choice.measured:
             raise
         raise type(error)(_without_measured(choice, other, error)) from error
+
+
+def _cameras(curve: dict[str, Any]) -> Counter[str]:
+    """Return how many points each camera has."""
+    return Counter(point["camera"] for point in curve["points"])
+
+
+def _detected(
+    choice: CurveChoice, curve: dict[str, Any], find: Callable[[CurveChoice], dict[str, Any]]
+) -> dict[str, Any]:
+    """Return the detections of a target by a camera that does not measure it; the curve as it is if there are none."""
+    if choice.measured is not None or curve["measured"] == "detected":
+        return curve
+    try:
+        other = find(replace(choice, measured="detected"))
+    except (NoCurve, FluxOfTargets):
+        return curve
+    return other if choice.camera in _cameras(other) else curve
+
+
+def detected_elsewhere(
+    snapshot: Snapshot, listed: ListedStar, choice: CurveChoice, curve: dict[str, Any]
+) -> Counter[str]:
+    """Return how many detections a target has by each camera that its light curve has no points of.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    listed : ListedStar
+    choice : CurveChoice
+    curve : dict
+        That of :func:`listed_curve` for the same star and choice.
+    """
+    if choice.measured is not None or choice.camera is not None or curve["measured"] == "detected":
+        return Counter()
+    try:
+        other, _ = listed_curve(snapshot, listed, replace(choice, measured="detected", flux="calibrated"))
+    except SkylakeError:
+        # A target that no frame shows a detection of is the usual case.
+        return Counter()
+    known = _cameras(curve)
+    return Counter({camera: count for camera, count in _cameras(other).items() if camera not in known})
 
 
 def _without_measured(choice: CurveChoice, other: dict[str, Any], error: SkylakeError) -> str:

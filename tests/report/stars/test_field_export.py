@@ -16,6 +16,8 @@ from skylake.report.curves import curve_at, curve_named
 from skylake.report.stars.chosen_points import PointChoice
 from skylake.report.stars.field_export import field_points, star_tables
 from skylake.report.stars.matched_curves import matched_curves
+from skylake.report.stars.star_curves import CurveChoice, detected_elsewhere, listed_curve
+from skylake.report.stars.star_list import ListedStar
 from skylake.sky.sky_region import SkyRegion
 
 CHOICES = (PointChoice(), PointChoice(width_d=0.05), PointChoice(width_d=0.05, period_d=0.13))
@@ -115,6 +117,21 @@ def test_cameras_that_share_a_curve_have_one_aperture_only_if_it_is_best_of_each
         place, "lightcurve", pa.StructArray.from_arrays(list(lists.values()), list(lists))
     )
     assert best_of_detections(snapshot, shared, in_flux) == (shared, [None])
+
+
+def test_a_camera_of_which_the_star_is_no_target_has_its_detections(overlap: Overlap) -> None:
+    snapshot = overlap.lake.snapshot()
+    star = ListedStar("new", f"{overlap.ra['new_target']} {overlap.dec}")
+    curve, _ = listed_curve(snapshot, star)
+    assert (curve["measured"], {point["camera"] for point in curve["points"]}) == ("forced", {"east"})
+    assert detected_elsewhere(snapshot, star, CurveChoice(), curve) == {"west": len(WEST.frame_id)}
+    of_west, _ = listed_curve(snapshot, star, CurveChoice(camera="west"))
+    assert of_west["measured"] == "detected" and "west" in {point["camera"] for point in of_west["points"]}
+    of_east, _ = listed_curve(snapshot, star, CurveChoice(camera="east"))
+    assert of_east == curve
+    # `target` is seen by east alone.
+    alone = ListedStar("2", "apass:2")
+    assert not detected_elsewhere(snapshot, alone, CurveChoice(), listed_curve(snapshot, alone)[0])
 
 
 def test_a_position_leads_to_the_target_of_one_camera(overlap: Overlap) -> None:
