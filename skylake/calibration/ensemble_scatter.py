@@ -34,7 +34,6 @@ _MOST_LOST = 0.9
 _LEAST_FLOOR = 0.001
 #: Of the scatter of the stars of a bin.
 PERCENTILES = (2, 25, 75, 98)
-_UNKNOWN = (float("nan"),) * len(PERCENTILES)
 #: A median is this much less certain than a mean of Gaussian values.
 _MEDIAN_LOSS = float(np.sqrt(np.pi / 2.0))
 
@@ -296,7 +295,8 @@ def scatter_bins(
     width_mag : float
         Of the bins, whose edges are its multiples.
     """
-    known = np.isfinite(scatters[default].scatter) & np.isfinite(star_magnitude)
+    # Stars alone on their frames scatter not at all.
+    known = (scatters[default].scatter > 0.0) & np.isfinite(star_magnitude)
     number = np.floor(np.where(known, star_magnitude, 0.0) / width_mag).astype(np.int64)
     bins: list[ScatterBin] = []
     for place in np.unique(number[known]):
@@ -305,7 +305,7 @@ def scatter_bins(
         row = [
             _bin(name, found, scatters[default], inside, (low, high))
             for name, found in scatters.items()
-            if np.isfinite(found.scatter[inside]).any()
+            if (found.scatter[inside] > 0.0).any()
         ]
         best = _best(row, default)
         bins += [replace(one, is_recommended=one.flux == best) for one in row]
@@ -319,7 +319,7 @@ def _bin(
     inside: npt.NDArray[np.bool_],
     span: tuple[float, float],
 ) -> ScatterBin:
-    some = np.flatnonzero(inside & np.isfinite(found.scatter) & (found.scatter > 0) & (default.scatter > 0))
+    some = np.flatnonzero(inside & (found.scatter > 0.0))
     scatter, points = found.scatter[some], found.n_points[some]
     middle, error = _median_of_logs(scatter, points)
     tie = _tie(found.offset - default.offset)
@@ -336,7 +336,7 @@ def _bin(
         tie,
         ratio,
         ratio * ratio_err,
-        tuple(float(one) for one in np.percentile(scatter, PERCENTILES)) if some.size else _UNKNOWN,
+        tuple(float(one) for one in np.percentile(scatter, PERCENTILES)),
     )
 
 

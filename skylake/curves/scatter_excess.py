@@ -9,10 +9,14 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-#: A knot of the noise curve has so many stars, and the curve no more than so many knots.
-_LEAST_STARS, _MOST_KNOTS = 40, 30
+#: A knot of the noise curve has so many stars, one of how much stars differ more; there are so many knots at most.
+_LEAST_STARS, _STARS_OF_SPREAD, _MOST_KNOTS = 40, 160, 30
 #: Stars beyond this deviate are no part of the curve in the next round.
 _UNUSUAL, _ROUNDS = 3.5, 4
+#: Noise that errors lack is looked for between these multiples of the smallest error, in so many steps.
+_FLOORS = np.append(0.0, np.geomspace(0.1, 30.0, 60))
+#: Deviates over which true scatters are integrated.
+_DEVIATES = np.arange(-8.0, 8.01, 0.25)
 #: Quantiles of a normal distribution at which the spread of constant stars is read, with their deviates.
 _LOWER, _UPPER = (0.158655254, 1.0), (0.75, 0.6744897501960817)
 
@@ -44,10 +48,11 @@ def scatter_excess(
 ) -> ScatterExcess:
     """Hold the scatter of stars against that of others of their magnitude.
 
-    The noise curve is the median over stars by magnitude. A variance has a chi-square distribution, made normal by the
-    transformation of Wilson & Hilferty (1931, PNAS 17, 684). Where constant stars differ by more than their numbers of
-    points explain (by red noise, or their places on the detector), deviates are divided by that spread, so that the
-    chance is that of the stars at hand.
+    The noise curve is the median over stars by magnitude. Where errors are given, a noise that all stars have beside
+    them is found first: bright stars are few, and a curve of medians would be too low for the brightest. A variance
+    has a chi-square distribution, made normal by the transformation of Wilson & Hilferty (1931, PNAS 17, 684). Where
+    constant stars differ by more than their numbers of points explain (by red noise, or their places on the
+    detector), the true scatter of a star is taken for log-normal about the curve, as wide as the stars at hand show.
 
     Parameters
     ----------
@@ -67,31 +72,47 @@ def scatter_excess(
     """
     predicted = np.ones(len(mag)) if predicted is None else np.asarray(predicted, float)
     free = np.asarray(n_points, float) - 1.0
+    # The median of a variance is below its mean.
+    typical = _centre(free) ** 1.5
     with np.errstate(invalid="ignore", divide="ignore"):
-        logs = np.log(scatter / predicted)
+        logs = np.log(scatter / (typical * predicted))
         known = np.isfinite(mag) & np.isfinite(logs) & (free >= 2)
-        # The median of a variance is below its mean.
-        logs = logs - 1.5 * np.log(_centre(free))
+        predicted = np.hypot(predicted, _floor(scatter[known] / typical[known], predicted[known]))
+        logs = np.log(scatter / (typical * predicted))
     nothing = np.full(len(mag), np.nan)
     if known.sum() < _LEAST_STARS:
         return ScatterExcess(nothing, nothing, nothing, nothing)
-    usual, significance, expected = known, nothing, nothing
+    usual, expected, own = known, nothing, nothing
     for _ in range(_ROUNDS):
-        knots, curve = _curve(mag[usual], logs[usual], (0.5,))
-        expected = np.exp(_interpolated(mag, knots, curve[0])) * predicted
+        knots, (curve,) = _curve(mag[usual], logs[usual], (0.5,))
+        expected = np.exp(_interpolated(mag, knots, curve)) * predicted
         with np.errstate(invalid="ignore"):
             deviate = _deviate((scatter / expected) ** 2, free)
-        knots, tails = _curve(mag[usual], deviate[usual], (_LOWER[0], _UPPER[0]))
-        spread = (tails[1] - tails[0]) / (_LOWER[1] + _UPPER[1])
-        significance = np.where(known, deviate / np.maximum(np.interp(mag, knots, spread), 1.0), np.nan)
+        knots, (lower, upper) = _curve(mag[usual], deviate[usual], (_LOWER[0], _UPPER[0]), _STARS_OF_SPREAD)
+        _, (typical_free,) = _curve(mag[usual], free[usual], (0.5,), _STARS_OF_SPREAD)
+        spread = np.maximum((upper - lower) / (_LOWER[1] + _UPPER[1]), 1.0)
+        own = np.interp(mag, knots, np.sqrt((spread**2 - 1.0) / (2.0 * typical_free)))
         with np.errstate(invalid="ignore"):
-            usual = known & (significance < _UNUSUAL)
-    from scipy.special import ndtr
+            usual = known & (deviate < _UNUSUAL * np.sqrt(1.0 + 2.0 * free * own**2))
+    from scipy.special import ndtri
 
+    chance = np.full(len(mag), np.nan)
+    chance[known] = _chance((scatter[known] / expected[known]) ** 2, free[known], own[known])
+    significance = -ndtri(np.maximum(chance, np.finfo(float).tiny))
     excess = np.sqrt(np.maximum(scatter**2 - expected**2, 0.0))
     return ScatterExcess(
-        np.where(known, expected, np.nan), np.where(known, excess, np.nan), significance, ndtr(-significance)
+        np.where(known, expected, np.nan), np.where(known, excess, np.nan), significance, chance
     )
+
+
+def _floor(scatter: Floats, predicted: Floats) -> float:
+    """Return the noise in quadrature to errors that makes the ratios of scatter to both most alike."""
+    if len(scatter) < _LEAST_STARS or np.ptp(predicted) == 0.0:
+        return 0.0
+    floors = _FLOORS * predicted.min()
+    logs = np.log(scatter / np.hypot(predicted, floors[:, np.newaxis]))
+    spread = np.abs(logs - np.median(logs, axis=1, keepdims=True)).mean(axis=1)
+    return float(floors[spread.argmin()])
 
 
 def _centre(free: Floats) -> Floats:
@@ -104,10 +125,32 @@ def _deviate(ratio: Floats, free: Floats) -> Floats:
     return np.asarray((np.cbrt(ratio) - _centre(free)) / np.sqrt(2.0 / (9.0 * np.maximum(free, 1.0))))
 
 
-def _curve(mag: Floats, values: Floats, quantiles: tuple[float, ...]) -> tuple[Floats, list[Floats]]:
+def _chance(ratio: Floats, free: Floats, own: Floats) -> Floats:
+    """Return the chance of such a ratio of variances or a larger one, where true scatter is log-normal.
+
+    Parameters
+    ----------
+    ratio, free : ndarray, shape (n_stars,)
+        Of the variance to that expected, and its degrees of freedom.
+    own : ndarray, shape (n_stars,)
+        Standard deviation of the logarithm of the true scatter.
+    """
+    from scipy.special import ndtr
+
+    chance = np.zeros(len(ratio))
+    step = _DEVIATES[1] - _DEVIATES[0]
+    for deviate in _DEVIATES:
+        weight = step * np.exp(-0.5 * deviate**2) / np.sqrt(2.0 * np.pi)
+        chance += weight * ndtr(-_deviate(ratio * np.exp(-2.0 * deviate * own), free))
+    return chance
+
+
+def _curve(
+    mag: Floats, values: Floats, quantiles: tuple[float, ...], n_stars: int = _LEAST_STARS
+) -> tuple[Floats, list[Floats]]:
     """Return knots in magnitude, and quantiles of the values of the stars around each."""
     order = np.argsort(mag, kind="stable")
-    n_knots = int(np.clip(len(mag) // _LEAST_STARS, 1, _MOST_KNOTS))
+    n_knots = int(np.clip(len(mag) // n_stars, 1, _MOST_KNOTS))
     groups = np.array_split(order, n_knots)
     found = np.array([np.quantile(values[one], quantiles) for one in groups])
     return np.array([np.median(mag[one]) for one in groups]), list(found.T)

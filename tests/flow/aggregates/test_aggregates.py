@@ -245,7 +245,7 @@ def test_a_new_calibration_makes_what_needs_one_anew(made: Lake) -> None:
     calibrate(made, Inline(), version=2)
     states = {table: set(state.why.values()) for table, state in outdated(made).items() if state.why}
     upstream = {table: {Why.UPSTREAM} for table in ("photometric_nights", "objects")}
-    calibrated = ("nights", "lightcurves", "maps", "clusters", "star_statistics")
+    calibrated = ("nights", "lightcurves", "maps", "clusters", "repeatability", "star_statistics")
     assert states == {table: {Why.INPUTS} for table in calibrated} | upstream
     report = aggregate(made, [], Inline())
     assert {table: report.refreshed[table] for table in MADE} == {

@@ -126,6 +126,7 @@ def test_a_redone_night_makes_exactly_its_products_stale(
         "lightcurves": {SECOND: Why.UPSTREAM},
         "maps": {SECOND: Why.INPUTS},
         "clusters": {SECOND: Why.INPUTS},
+        "repeatability": {SECOND: Why.UPSTREAM},
         "objects": {"small": Why.UPSTREAM},
         "seeing": {SECOND: Why.INPUTS},
         "star_statistics": {SECOND: Why.UPSTREAM},
