@@ -88,10 +88,10 @@ def scatter_excess(
         expected = np.exp(_interpolated(mag, knots, curve)) * predicted
         with np.errstate(invalid="ignore"):
             deviate = _deviate((scatter / expected) ** 2, free)
-        knots, (lower, upper) = _curve(mag[usual], deviate[usual], (_LOWER[0], _UPPER[0]), _STARS_OF_SPREAD)
-        _, (typical_free,) = _curve(mag[usual], free[usual], (0.5,), _STARS_OF_SPREAD)
-        spread = np.maximum((upper - lower) / (_LOWER[1] + _UPPER[1]), 1.0)
-        own = np.interp(mag, knots, np.sqrt((spread**2 - 1.0) / (2.0 * typical_free)))
+        # Few stars may seem to differ too little; where the curve has a step, only those near it differ.
+        own = np.maximum(
+            *(_own_spread(mag, deviate, free, usual, n) for n in (_LEAST_STARS, _STARS_OF_SPREAD))
+        )
         with np.errstate(invalid="ignore"):
             usual = known & (deviate < _UNUSUAL * np.sqrt(1.0 + 2.0 * free * own**2))
     from scipy.special import ndtri
@@ -123,6 +123,16 @@ def _centre(free: Floats) -> Floats:
 def _deviate(ratio: Floats, free: Floats) -> Floats:
     """Return the normal deviate of a variance, given as a ratio to that expected."""
     return np.asarray((np.cbrt(ratio) - _centre(free)) / np.sqrt(2.0 / (9.0 * np.maximum(free, 1.0))))
+
+
+def _own_spread(
+    mag: Floats, deviate: Floats, free: Floats, usual: npt.NDArray[np.bool_], n_stars: int
+) -> Floats:
+    """Return the standard deviation of the logarithm of true scatters that makes deviates as wide as they are."""
+    knots, (lower, upper) = _curve(mag[usual], deviate[usual], (_LOWER[0], _UPPER[0]), n_stars)
+    _, (typical,) = _curve(mag[usual], free[usual], (0.5,), n_stars)
+    spread = np.maximum((upper - lower) / (_LOWER[1] + _UPPER[1]), 1.0)
+    return np.interp(mag, knots, np.sqrt((spread**2 - 1.0) / (2.0 * typical)))
 
 
 def _chance(ratio: Floats, free: Floats, own: Floats) -> Floats:

@@ -166,7 +166,7 @@ def test_candidates_are_the_variables_with_chances_of_constant_stars(match_rows:
     connection = views(AGGREGATE.merge(nights))
     found = connection.sql("FROM variable_stars ORDER BY object_id").fetchnumpy()
     np.testing.assert_array_equal(found["object_id"], np.arange(5))
-    assert np.all(found["false_alarm"] < 1e-4 / n_stars) and np.all(found["n_judged"] == n_stars)
+    assert np.all(found["false_alarm"] < 1e-2 / n_stars) and np.all(found["n_judged"] == n_stars)
     assert np.all(np.abs(found["noise_excess"] - 0.035) < 0.015)
 
 

@@ -141,6 +141,7 @@ def test_a_redone_night_makes_exactly_its_products_stale(
         "lightcurves",
         "maps",
         "clusters",
+        "repeatability",
         "star_statistics",
         "objects",
     }
