@@ -129,21 +129,21 @@ def _curves(rows: pa.Table) -> list[tuple[Any, ...]]:
 
 def _best_apertures(snapshot: Snapshot, rows: pa.Table) -> list[str | None]:
     """Return the best aperture of each light curve of detections; None for the calibrated flux."""
-    points = pc.struct_field(rows["lightcurve"].combine_chunks(), "camera")
-    of_curve = [sorted(set(cameras)) for cameras in points.to_pylist()]
-    curve = np.repeat(np.arange(rows.num_rows), [len(cameras) for cameras in of_curve])
-    cameras = [camera for some in of_curve for camera in some]
-    measured = rows.take(curve)
-    prefixed = tuple(DETECTED + name for name in DETECTED_FLUXES)
-    found = _best(
-        snapshot, zip(cameras, measured["band"].to_pylist(), strict=True), _magnitudes(measured), prefixed
+    of_points = pc.struct_field(rows["lightcurve"].combine_chunks(), "camera")
+    known = of_points.flatten().dictionary_encode()
+    pairs = np.column_stack(
+        [pc.list_parent_indices(of_points).to_numpy(), known.indices.to_numpy(zero_copy_only=False)]
     )
-    names: list[str | None] = []
-    for some, start in zip(of_curve, np.searchsorted(curve, np.arange(rows.num_rows)), strict=True):
-        best = set(found[start : start + len(some)])
-        name = best.pop() if len(best) == 1 else None
-        names.append(None if name is None else name.removeprefix(DETECTED))
-    return names
+    curve, camera = np.unique(pairs, axis=0).T
+    measured, cameras = rows.take(curve), known.dictionary.take(camera).to_pylist()
+    prefixed = tuple(DETECTED + name for name in DETECTED_FLUXES)
+    batches = zip(cameras, measured["band"].to_pylist(), strict=True)
+    found = _best(snapshot, batches, _magnitudes(measured), prefixed)
+    best: dict[int, set[str | None]] = {}
+    for place, name in zip(curve.tolist(), found, strict=True):
+        best.setdefault(place, set()).add(name)
+    agreed = [next(iter(best[place])) if len(best[place]) == 1 else None for place in range(rows.num_rows)]
+    return [None if name is None else name.removeprefix(DETECTED) for name in agreed]
 
 
 def _in_fluxes(snapshot: Snapshot, rows: pa.Table, names: list[str | None], version: int | None) -> pa.Table:

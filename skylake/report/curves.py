@@ -356,6 +356,8 @@ def _curve(
 
     if version is not None or _aperture(flux) is not None:
         rows = remade(rows, _aperture(flux))
+        if rows.num_rows == 0:
+            raise LakeError(f"no frame has the flux {flux} of this star; `--flux calibrated` is always there")
     return _of_detections(snapshot, rows, flux, remade)
 
 

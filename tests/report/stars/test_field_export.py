@@ -108,6 +108,8 @@ def test_cameras_that_share_a_curve_have_one_aperture_only_if_it_is_best_of_each
         return matched_curves(snapshot, rows, name)
 
     assert best_of_detections(snapshot, rows, in_flux)[1] == ["aper1"]
+    # Frames that lack the best aperture leave the calibrated flux.
+    assert best_of_detections(snapshot, rows, lambda some, _: some.slice(0, 0)) == (rows, [None])
     nested = rows["lightcurve"].combine_chunks()
     lists = {one.name: nested.field(one.name) for one in nested.type}
     seen_by = pa.array(["east", "west"] * 6)
