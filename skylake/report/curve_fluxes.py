@@ -14,6 +14,7 @@ from skylake.calibration.calibrated_forced import FORCED_FRAME_COLUMNS, ForcedPh
 from skylake.errors import LakeError
 from skylake.lake import Snapshot
 from skylake.lake.access.calibration_rows import calibration_rows
+from skylake.lake.access.matched_curves import columns_of_flux
 from skylake.lake.access.rows_in import stored_rows
 from skylake.schema import arrow_schema, load
 from skylake.sky.pixels import ranges_around
@@ -250,12 +251,6 @@ def _forced_of(snapshot: Snapshot, rows: pa.Table, name: str | None) -> pa.Table
     columns = columns_of_flux(snapshot.schema("forced_sources").names, name)
     forced = stored_rows(snapshot, "forced_sources", ranges, columns)
     return forced.filter(pc.is_in(forced["star_id"], pc.unique(rows["star_id"])))
-
-
-def columns_of_flux(names: Sequence[str], flux: str | None) -> list[str]:
-    """Return the columns of measurements without those of other fluxes; all for None."""
-    own = (f"flux_{flux}", f"flux_{flux}_err")
-    return [name for name in names if flux is None or name in own or not name.startswith("flux_")]
 
 
 def _places(

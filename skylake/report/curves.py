@@ -15,9 +15,9 @@ from skylake.core.sphere import INDEX_ORDER, healpix_centre, separation_deg
 from skylake.errors import LakeError, StarError, UnknownName
 from skylake.lake import Snapshot
 from skylake.lake.access.curve_rows import Measured
+from skylake.lake.access.matched_curves import matched_curves
 from skylake.report.curve_fluxes import FluxChoice, best_of_detections, in_flux
 from skylake.report.stars.detection_curves import DetectedStar, detected_star, detection_curve
-from skylake.report.stars.matched_curves import matched_curves
 from skylake.report.stars.seen_objects import SeenObject, object_of, unlisted_near
 from skylake.report.stars.stored_curves import (
     CURVE_TABLES,

@@ -8,15 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.calibration.calibrated_forced import FORCED_FRAME_COLUMNS, calibrate_forced
-from skylake.calibration.calibrated_matches import FRAME_COLUMNS, calibrate_matches
 from skylake.core.sphere import IntArray
 from skylake.errors import LakeError
 from skylake.lake import Snapshot
 from skylake.lake.access.calibration_rows import calibration_rows
 from skylake.lake.access.curve_rows import Measured, points_of
+from skylake.lake.access.matched_curves import matched_curves
 from skylake.lake.access.rows_in import rows_in
-from skylake.lake.cameras.camera_sites import sites_of
-from skylake.table.lightcurves import lightcurves_table
 from skylake.table.repeatability import parts_of_flux
 
 Floats = npt.NDArray[np.float64]
@@ -41,29 +39,14 @@ def in_flux(snapshot: Snapshot, rows: pa.Table, kind: Measured, flux: str, range
     LakeError
         If no frame has such a flux.
     """
-    made = (
-        _matched(snapshot, rows, flux, ranges)
-        if kind == "detected"
-        else _forced(snapshot, rows, flux, ranges)
-    )
+    if kind == "detected":
+        found = matched_curves(snapshot, rows, flux, ranges=ranges)
+        made = found.sort_by([("object_id", "ascending"), ("band", "ascending")]) if found.num_rows else None
+    else:
+        made = _forced(snapshot, rows, flux, ranges)
     if made is None:
         raise LakeError(f"no frame has the flux {flux}; `--flux calibrated` is always there")
     return made
-
-
-def _matched(snapshot: Snapshot, rows: pa.Table, flux: str, ranges: IntArray) -> pa.Table | None:
-    matches = rows_in(snapshot, "matches", ranges)
-    if f"flux_{flux}" not in matches.column_names:
-        return None
-    made = []
-    for catalog in pc.unique(rows["catalog"]).to_pylist():
-        mine = matches.filter(pc.equal(matches["catalog"], catalog))
-        frames, zeropoints = calibration_rows(snapshot, mine, FRAME_COLUMNS, catalog)
-        measured = calibrate_matches(mine, frames, zeropoints, flux)
-        sites = sites_of(snapshot.layout, pc.unique(mine["camera"]).to_pylist())
-        made.append(lightcurves_table(mine, measured, sites))
-    table = pa.concat_tables(made)
-    return table.sort_by([("object_id", "ascending"), ("band", "ascending")]) if table.num_rows else None
 
 
 def _forced(snapshot: Snapshot, rows: pa.Table, flux: str, ranges: IntArray) -> pa.Table | None:

@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from skylake.lake import Snapshot
 from skylake.lake.access.curve_rows import TABLES, Measured, curve_pieces, curve_rows, points_of
+from skylake.lake.access.matched_curves import matched_curves
 from skylake.report.curve_fluxes import FluxChoice, best_of_detections, in_flux
 from skylake.report.stars.chosen_points import PointChoice
 from skylake.report.stars.detection_curves import object_rows
-from skylake.report.stars.matched_curves import matched_curves
 from skylake.report.stars.seen_objects import SeenObject, unlisted_in
 from skylake.schema import arrow_schema, load
 from skylake.sky.sky_region import SkyRegion

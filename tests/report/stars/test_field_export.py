@@ -10,12 +10,12 @@ import pyarrow.compute as pc
 import pytest
 from overlap_rows import EAST, WEST, Overlap
 
+from skylake.lake.access.matched_curves import matched_curves
 from skylake.reading.lightcurves import points_table
 from skylake.report.curve_fluxes import FluxChoice, best_of_detections
 from skylake.report.curves import curve_at, curve_named
 from skylake.report.stars.chosen_points import PointChoice
 from skylake.report.stars.field_export import field_points, star_tables
-from skylake.report.stars.matched_curves import matched_curves
 from skylake.report.stars.star_curves import CurveChoice, detected_elsewhere, listed_curve
 from skylake.report.stars.star_list import ListedStar
 from skylake.sky.sky_region import SkyRegion
