@@ -204,12 +204,12 @@ def _write(
     if isinstance(made, str):
         write_text(made, out)
     else:
-        about = {
+        about: dict[str, str | float] = {
             "object": _name(curve, called),
             "star": str(curve["object_id"]),
             "catalog": curve["catalog"],
-            "ra_deg": f"{curve['ra_deg']:.7f}",
-            "dec_deg": f"{curve['dec_deg']:.7f}",
+            "ra_deg": round(curve["ra_deg"], 7),
+            "dec_deg": round(curve["dec_deg"], 7),
         }
         if "detrended" in curve:
             about["detrended"] = "; ".join(map(_how_detrended, curve["detrended"]))

@@ -42,7 +42,7 @@ def format_of(path: Path) -> str:
 
 
 def write_table(
-    table: pa.Table, out: Path | None, form: str | None = None, about: Mapping[str, str] | None = None
+    table: pa.Table, out: Path | None, form: str | None = None, about: Mapping[str, str | float] | None = None
 ) -> None:
     """Write a table to a file, or to standard output as CSV (or in the format asked for).
 
@@ -89,12 +89,13 @@ def write_text(text: str, out: Path | None) -> None:
     click.echo(f"wrote {out}", err=True)
 
 
-def to_file(table: pa.Table, out: Path, form: str, about: Mapping[str, str] | None = None) -> None:
+def to_file(table: pa.Table, out: Path, form: str, about: Mapping[str, str | float] | None = None) -> None:
     """Write a table to a file in a format; `about` goes to the headers of ECSV, FITS, VOTable and Parquet."""
     if form == "parquet":
         import pyarrow.parquet as pq
 
-        table = table.replace_schema_metadata({**(table.schema.metadata or {}), **(about or {})})
+        texts = {name: str(value) for name, value in (about or {}).items()}
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), **texts})
         pq.write_table(table, out, compression="zstd", write_page_checksum=True)
     elif form == "json":
         out.write_text(show.json_text(_shortest(table).to_pylist()) + "\n", encoding="utf-8")
