@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from skylake.core.group_medians import medians_of
 from skylake.core.robust import MAD_TO_SIGMA, REFINED_VARIANCE, SCALE_REFINED_CUT
 
 Floats = npt.NDArray[np.float64]
@@ -158,9 +159,9 @@ def _scatter_of(
     if len(star) == 0:
         return result
     noise, kept = np.hypot(error, _LEAST_FLOOR), np.ones(len(star))
-    mean, offset = np.zeros(n_stars), np.zeros(n_frames)
+    mean, offset = np.full(n_stars, np.median(magnitude)), np.zeros(n_frames)
     for _ in range(_ROUNDS):
-        mean, offset = _solve(star, frame, magnitude, kept / noise**2, shape)
+        mean, offset = _solve(star, frame, magnitude, kept / noise**2, mean, offset)
         residual = magnitude - mean[star] - offset[frame]
         # A star that varies, or is blended, has a scatter of its own: it counts for less, not for nothing.
         beyond = np.maximum(_group_sigma(residual, star, n_stars) ** 2 - predicted**2, 0.0)
@@ -185,43 +186,37 @@ def _scatter_of(
 
 
 def _solve(
-    star: Integers, frame: Integers, magnitude: Floats, weight: Floats, shape: tuple[int, int]
+    star: Integers, frame: Integers, magnitude: Floats, weight: Floats, mean: Floats, offset: Floats
 ) -> tuple[Floats, Floats]:
-    """Return means of stars and offsets of frames by weighted least squares; the mean offset is 0."""
+    """Return means of stars and offsets of frames by weighted least squares, given some near them.
+
+    The mean offset is 0.
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.linalg import lsmr
 
-    n_stars, n_frames = shape
+    n_stars, n_frames = len(mean), len(offset)
     rows, root = np.arange(len(star)), np.sqrt(weight)
     of_star, of_frame = np.bincount(star, weight, n_stars), np.bincount(frame, weight, n_frames)
     # Columns of length 1 make the solver quick whatever the weights.
     scale = np.concatenate([of_star, of_frame])
     scale = np.where(scale > 0, 1.0 / np.sqrt(np.where(scale > 0, scale, 1.0)), 0.0)
+    # Only what is still missing is looked for.
+    missing = root * (magnitude - mean[star] - offset[frame])
     columns = np.concatenate([star, n_stars + frame])
     values = np.concatenate([root, root]) * scale[columns]
     design = coo_array(
         (values, (np.concatenate([rows, rows]), columns)), shape=(len(star), n_stars + n_frames)
     )
-    middle = float(np.median(magnitude))
-    solution = (
-        scale * lsmr(design.tocsr(), root * (magnitude - middle), atol=1e-10, btol=1e-10, maxiter=2000)[0]
-    )
-    mean, offset = solution[:n_stars], solution[n_stars:]
+    solution = scale * lsmr(design.tocsr(), missing, atol=1e-10, btol=1e-10, maxiter=2000)[0]
+    mean, offset = mean + solution[:n_stars], offset + solution[n_stars:]
     shift = float(np.mean(offset[of_frame > 0]))
-    return mean + middle + shift, offset - shift
+    return mean + shift, offset - shift
 
 
 def _group_sigma(values: Floats, group: Integers, n: int) -> Floats:
     """Return 1.48 times the median absolute value of each group; NaN for none."""
-    order = np.lexsort((np.abs(values), group))
-    counts = np.bincount(group, minlength=n)
-    first = np.cumsum(counts) - counts
-    sigma = np.full(n, np.nan)
-    some = np.flatnonzero(counts)
-    low, high = first[some] + (counts[some] - 1) // 2, first[some] + counts[some] // 2
-    ordered = np.abs(values)[order]
-    sigma[some] = MAD_TO_SIGMA * 0.5 * (ordered[low] + ordered[high])
-    return sigma
+    return np.asarray(MAD_TO_SIGMA * medians_of(np.abs(values), group, n))
 
 
 def _group_scatter(values: Floats, group: Integers, n: int) -> Floats:
