@@ -20,7 +20,7 @@ from skylake.report.curve_fluxes import FluxChoice
 from skylake.report.curves import FluxOfTargets, NoCurve, curve_at, curve_named, curve_of_object, number_of
 from skylake.report.stars.star_list import ListedStar
 from skylake.report.stars.star_names import place_by_sesame, place_in_catalogs
-from skylake.report.stars.stored_curves import CURVE_TABLES, kinds
+from skylake.report.stars.stored_curves import CURVE_TABLES, SAME_ARCSEC, kinds
 from skylake.report.stars.which_star import which_star
 
 
@@ -233,7 +233,15 @@ def _detected(
         other = find(replace(choice, measured="detected"))
     except (NoCurve, FluxOfTargets):
         return curve
-    return other if choice.camera in _cameras(other) else curve
+    return other if choice.camera in _cameras(other) and _is_same(curve, other) else curve
+
+
+def _is_same(curve: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Return whether two light curves are of one star: a target may be too faint for detections, and a star near."""
+    if (curve["catalog"], curve["object_id"]) == (other["catalog"], other["object_id"]):
+        return True
+    away = separation_deg(curve["ra_deg"], curve["dec_deg"], other["ra_deg"], other["dec_deg"])
+    return float(away) * 3600.0 <= SAME_ARCSEC
 
 
 def detected_elsewhere(
@@ -255,6 +263,8 @@ def detected_elsewhere(
         other, _ = listed_curve(snapshot, listed, replace(choice, measured="detected", flux="calibrated"))
     except SkylakeError:
         # A target that no frame shows a detection of is the usual case.
+        return Counter()
+    if not _is_same(curve, other):
         return Counter()
     known = _cameras(curve)
     return Counter({camera: count for camera, count in _cameras(other).items() if camera not in known})

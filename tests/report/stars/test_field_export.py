@@ -131,9 +131,13 @@ def test_a_camera_of_which_the_star_is_no_target_has_its_detections(overlap: Ove
     assert of_west["measured"] == "detected" and "west" in {point["camera"] for point in of_west["points"]}
     of_east, _ = listed_curve(snapshot, star, CurveChoice(camera="east"))
     assert of_east == curve
-    # `target` is seen by east alone.
-    alone = ListedStar("2", "apass:2")
-    assert not detected_elsewhere(snapshot, alone, CurveChoice(), listed_curve(snapshot, alone)[0])
+    # `target` is seen by east alone, `faint` by none: the star near it is another one.
+    for name in ("target", "faint"):
+        alone = ListedStar(name, f"{overlap.ra[name]} {overlap.dec}")
+        curve, _ = listed_curve(snapshot, alone)
+        assert curve["object_id"] == overlap.ids[name]
+        assert not detected_elsewhere(snapshot, alone, CurveChoice(), curve)
+        assert listed_curve(snapshot, alone, CurveChoice(camera="west"))[0] == curve
 
 
 def test_a_position_leads_to_the_target_of_one_camera(overlap: Overlap) -> None:
