@@ -56,6 +56,7 @@ def test_every_step_that_was_announced_is_taken(
         "lightcurves",
         "maps",
         "clusters",
+        "repeatability",
         "seeing",
         "star_statistics",
         "objects",
