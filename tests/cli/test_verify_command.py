@@ -49,10 +49,10 @@ def test_what_the_next_aggregate_makes_anew_is_not_broken(
 ) -> None:
     first, *others = sorted((sky / "frames").rglob("*.fits*"))[:3]
     well("ingest", new_lake, "--camera", camera, first)
-    well("verify", new_lake)
+    assert "all well" in well("verify", new_lake).out
     well("aggregate", new_lake, "nights")
     well("ingest", new_lake, "--camera", camera, *others)
-    well("verify", new_lake)
+    assert "all well" in well("verify", new_lake).out
     well("aggregate", new_lake, "nights")
     well("verify", new_lake)
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from skylake.core.sky_positions import position_of
 from skylake.core.sphere import separation_deg
-from skylake.errors import SkylakeError
+from skylake.errors import SkylakeError, StarError, UnknownName
 from skylake.lake import Snapshot
 from skylake.lake.access.curve_rows import Measured
 from skylake.report.curve_fluxes import FluxChoice
@@ -261,8 +261,8 @@ def detected_elsewhere(
         return Counter()
     try:
         other, _ = listed_curve(snapshot, listed, replace(choice, measured="detected", flux="calibrated"))
-    except SkylakeError:
-        # A target that no frame shows a detection of is the usual case.
+    except (StarError, UnknownName):
+        # Of most targets the other cameras have no detections, or none that can be told from those of another star.
         return Counter()
     if not _is_same(curve, other):
         return Counter()
