@@ -110,13 +110,13 @@ def best_of_detections(
         mine = [place for place, one in enumerate(names) if one == name]
         if name is not None:
             other = remade(rows.take(mine), name)
-            there = {key: number for number, key in enumerate(_curves(other))}
             is_there = np.isfinite(other["mag_median"].to_numpy(zero_copy_only=False))
-            done = [place for place in mine if keys[place] in there and is_there[there[keys[place]]]]
+            there = {key: number for number, key in enumerate(_curves(other)) if is_there[number]}
+            done = [place for place in mine if keys[place] in there]
             found = np.array([there[keys[place]] for place in done], np.intp)
             made.append(other.take(found).select(rows.column_names).cast(rows.schema))
             order += done
-            mine = [place for place in mine if place not in set(done)]
+            mine = [place for place in mine if keys[place] not in there]
             for place in mine:
                 names[place] = None
         made.append(rows.take(np.array(mine, np.intp)))
