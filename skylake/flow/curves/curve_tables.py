@@ -45,7 +45,7 @@ Name = tuple[str, str, str, int]
 #: The one part of a table of detrended light curves.
 DETREND = "detrend"
 #: Counts the changes of detrending, periods and statistics that give other values: tables from before are out of date.
-_METHOD = 2
+_METHOD = 3
 #: Catalog of targets that no catalog has.
 _OF_TARGETS = "detections"
 #: Around a candidate, arcseconds: as a target it may have another place than in its catalog.
