@@ -26,7 +26,7 @@ from skylake.cli.forget_command import forget
 from skylake.cli.history_commands import compact, history, rollback, vacuum
 from skylake.cli.ingest_table_command import ingest_table
 from skylake.cli.lake_commands import init, path, status
-from skylake.cli.lightcurve_command import lc
+from skylake.cli.lightcurves.lightcurve_command import lc
 from skylake.cli.publish_command import publish
 from skylake.cli.query_commands import cone, flags, map_, sql
 from skylake.cli.reduce_command import reduce

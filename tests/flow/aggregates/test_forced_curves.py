@@ -18,7 +18,7 @@ from scipy.stats import norm
 
 from skylake import cameras
 from skylake.cameras import Profile
-from skylake.cli.lightcurve_command import lc
+from skylake.cli.lightcurves.lightcurve_command import lc
 from skylake.core.robust import sigma_mad
 from skylake.errors import LakeError
 from skylake.flow.aggregates import aggregate, outdated

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from season_rows import BAND, CAMERA, FIRST_NIGHT, STARS, WHITE_MAG, Season
 
 import skylake
-from skylake.cli.lightcurve_command import lc
+from skylake.cli.lightcurves.lightcurve_command import lc
 from skylake.core.sphere import healpix_index
 from skylake.errors import LakeError, UsageError
 from skylake.flow.curves.detrend_field import METHODS, DetrendChoice

@@ -432,6 +432,12 @@ def test_a_folded_picture_has_its_panels(lake: Path, sky: Path, tmp_path: Path, 
         (["--all"], 2, "--all exports a part of the sky; name it by --cone RA,DEC,ARCSEC or --moc FILE"),
         (["--all", "--cone", "1,2"], 2, "'1,2' is no cone; write RA,DEC,ARCSEC"),
         (["--all", "--cone", "1,89,10"], 2, "--all writes files; name one, or a folder, by -o"),
+        (["--all", "--cone", "1,89,10", "--plot", "x.png"], 2, "--plot draws one star, not a field"),
+        (
+            ["--all", "--cone", "1,89,10", "--format", "etd", "-o", "curves/"],
+            2,
+            "--format etd is a file for each star, and --all writes tables",
+        ),
         (["--all", "--cone", "1,89,10", "-o", "x.fits"], 2, "x.fits: many stars go to one file as .parquet"),
         (["--all", "--cone", "1,89,10", "-o", "x.csv"], 3, "no star there has a light curve"),
         (

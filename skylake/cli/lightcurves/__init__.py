@@ -1,0 +1,1 @@
+"""``skylake lc``: light curves of stars, as tables, pictures and texts for databases."""
