@@ -63,6 +63,8 @@ def pytest_collection_finish() -> None:
 
 #: What the names of groups begin with that take minutes.
 LONG = ("docs", "lsdb")
+#: Files whose trials share nothing and take minutes together, so that each goes to any process.
+APART = {"tests/test_benchmarks.py"}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -79,13 +81,13 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a file on one process, where they share its fixtures; what takes long comes first."""
-    long = []
+    long = set()
     for item in items:
-        group = item.get_closest_marker("xdist_group")
+        group, file = item.get_closest_marker("xdist_group"), str(item.path.relative_to(ROOT))
         if item.get_closest_marker("slow") or (group is not None and group.args[0].startswith(LONG)):
-            long.append(item)
-        elif group is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(ROOT))))
+            long.add(item)
+        if group is None and file not in APART:
+            item.add_marker(pytest.mark.xdist_group(file))
     items.sort(key=lambda item: item not in long)
 
 

@@ -74,8 +74,10 @@ LONG = {
     "docs/astrometry.md",
     "docs/operating.md",
     "docs/reading.md",
+    "docs/aggregates.md",
     "docs/transits.md",
     "docs/variables.md",
+    "docs/watching.md",
 }
 #: Those whose programs do: each of many is an interpreter that imports lsdb.
 LONG_PROGRAMS = {"docs/python.md", "docs/reading.md"}

@@ -63,6 +63,7 @@ def made(made_once: Lake, tmp_path: Path) -> Lake:
     return Lake(shutil.copytree(made_once.root, tmp_path / "copy", symlinks=True))
 
 
+@pytest.mark.slow
 def test_no_check_finds_anything(made: Lake) -> None:
     aggregate(made, [], Inline())
     options = VerifyOptions(deep=True)

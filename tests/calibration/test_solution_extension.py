@@ -124,6 +124,7 @@ def pulls(limits: tuple[float, float], n_strips: int) -> tuple[np.ndarray, np.nd
     return np.concatenate(truth), np.concatenate(full)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limits", [BESIDE, APART])
 def test_new_stars_are_right_within_their_errors_and_agree_with_a_full_solution(
     limits: tuple[float, float],

@@ -283,6 +283,7 @@ FALSE_MATCHES: dict[str, tuple[int, list[float]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_stars", "shifts"), FALSE_MATCHES.values(), ids=FALSE_MATCHES.keys())
 def test_false_matches_change_nothing_but_their_number(
     make_night: Callable[..., Any], n_stars: int, shifts: list[float]

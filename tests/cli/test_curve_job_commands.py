@@ -61,6 +61,7 @@ def test_one_star(own: Path, season: Season, well: Run, tmp_path: Path) -> None:
     assert (tmp_path / "star.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["aavso", "etd", "exotic"])
 def test_a_transit_that_is_fitted_with_the_trends_goes_to_databases_unfolded(
     own: Path, season: Season, well: Run, skylake_command: Run, form: str

@@ -46,6 +46,7 @@ def zeropoints(root: Path) -> dict[float, tuple[float, float]]:
     return {row.mjd: (row.zp, row.zp_err) for row in rows.itertuples()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_table_is_calibrated_as_the_frames_that_it_was_made_from(
     suffix: str, lake: Path, detections: Table, camera: Path, with_catalog: Path, tmp_path: Path, well: Run

@@ -29,6 +29,7 @@ def test_the_stages_are_those_declared_in_their_order() -> None:
     assert declared_stages() == stages
 
 
+@pytest.mark.slow
 def test_stars_that_the_catalog_lacks_are_measured_on_earlier_frames_by_the_next_run(
     new_lake: Path, lake: Path, sky: Path, camera: Path, columns: tuple[str, ...], well: Run
 ) -> None:

@@ -66,6 +66,7 @@ def test_a_lake_is_matched_with_tables_behind_urls(
     assert "catalogs/none: no HATS catalog can be read there" in answer.sentence
 
 
+@pytest.mark.slow
 def test_the_path_of_a_table_is_what_lsdb_opens(url: str, well: Any) -> None:
     import lsdb
     from upath import UPath
@@ -78,6 +79,7 @@ def test_the_path_of_a_table_is_what_lsdb_opens(url: str, well: Any) -> None:
     )
 
 
+@pytest.mark.slow
 def test_history_shows_what_can_be_read(url: str, lake: Path, well: Any, skylake_command: Any) -> None:
     commits = well("history", url, "--json").json
     assert [one["snapshot"] for one in commits] == [
@@ -89,6 +91,7 @@ def test_history_shows_what_can_be_read(url: str, lake: Path, well: Any, skylake
     assert answer.status == 2 and "not among the published" in answer.sentence
 
 
+@pytest.mark.slow
 def test_a_report_is_made_from_a_url(url: str, well: Any, tmp_path: Path) -> None:
     well("report", url, tmp_path / "report")
     assert "it's a lake" in (tmp_path / "report" / "index.html").read_text().replace("&#39;", "'")
@@ -128,6 +131,7 @@ def test_what_is_wrong_is_reported_in_a_sentence(lake: Path, s3: Any, skylake_co
         assert answer.status == status and words in answer.sentence
 
 
+@pytest.mark.slow
 def test_a_snapshot_that_is_gone_is_reported_while_it_is_read(
     url: str, s3: Any, well: Any, skylake_command: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

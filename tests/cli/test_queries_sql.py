@@ -247,6 +247,7 @@ def tree(root: Path) -> dict[str, tuple[int, int]]:
     return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query", ATTACKS)
 def test_a_query_only_reads_and_only_the_lake(
     query: str, lake: Path, tmp_path_factory: pytest.TempPathFactory, skylake_command: Run

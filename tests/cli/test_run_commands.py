@@ -605,6 +605,7 @@ def test_json_and_csv_of_the_same_question_agree(lake: Path, well: Run) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "option"),
     [(["--mag", "R=V", "--colour", "B-V=B-V"], "--mag V=COLUMN"), (["--mag", "V=V"], "--colour B-V=COLUMN")],

@@ -165,6 +165,7 @@ def test_a_list_that_is_there_or_is_not_is_named(
     assert skylake_command("watch", "add", root, "../mine", file).status == 2
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_while_it_delivers_delivers_later(
     watched: Sky, tmp_path: Path, well: Run, environment: dict[str, str]
 ) -> None:

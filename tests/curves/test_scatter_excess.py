@@ -30,6 +30,7 @@ def test_constant_stars_are_taken_for_variables_as_often_as_stated(points: int, 
     np.testing.assert_allclose(np.median(found.expected / noise), 1.0, atol=0.04)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [100, 400])
 @pytest.mark.parametrize(
     ("floor", "known", "spread"), [(0.01, 0.003, 0.0), (0.003, 0.006, 0.0), (0.006, 0.003, 0.2)]

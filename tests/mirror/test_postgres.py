@@ -44,6 +44,7 @@ def one(connection: Connection, statement: Any) -> Any:
     return row[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", TABLES)
 # Without shrinking, which takes minutes on a server.
 @settings(deadline=None, max_examples=8, suppress_health_check=list(HealthCheck), phases=[Phase.generate])

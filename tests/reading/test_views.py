@@ -42,6 +42,7 @@ def in_order(rows: Any) -> pd.DataFrame:
     return plain.sort_values(KEYS).reset_index(drop=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("name", ["calibrated_sources", "calibrated_matches"])
 def test_all_libraries_agree_with_sql(small: LakeReader, name: str, reader: str) -> None:
@@ -126,6 +127,7 @@ def test_units(lake: LakeReader) -> None:
     assert lake["calibrated_matches"].units["residual"] == "mag"
 
 
+@pytest.mark.slow
 def test_without_rows(demo: Path) -> None:
     lake = skylake.open(demo, as_of=1)
     for name, view in lake.views.items():

@@ -155,6 +155,7 @@ def test_frames_without_any_calibration_have_a_page(
     assert "sky-small.png" in page.pictures
 
 
+@pytest.mark.slow
 def test_a_lake_as_it_was_has_the_page_that_it_had(
     bare: Lake, archive: Any, profile: Any, tmp_path: Path
 ) -> None:
@@ -170,6 +171,7 @@ def test_a_lake_as_it_was_has_the_page_that_it_had(
     assert write_report(bare, tmp_path / "now")[0].read_bytes() != files[0].read_bytes()
 
 
+@pytest.mark.slow
 def test_only_changed_pictures_are_drawn_again(
     bare: Lake, archive: Any, profile: Any, tmp_path: Path
 ) -> None:

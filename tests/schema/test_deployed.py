@@ -58,6 +58,7 @@ def test_the_checksums_are_those_of_sha256sum() -> None:
     assert len(done.stdout.splitlines()) == len(list(where.glob("*.yaml")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -144,7 +145,7 @@ def test_an_old_schema_does_not_come_back(schemas: Path) -> None:
     ]
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["edited", "missing", "added"])
 def test_the_record_itself_cannot_change(damage: str, schemas: Path) -> None:
     path = schemas / "deployed" / "nights.1.yaml"

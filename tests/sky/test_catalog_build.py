@@ -79,6 +79,7 @@ def margin_rows(target: Path) -> int:
     return int(read_properties(target / "stars_margin")["hats_nrows"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("order", "margin"), [(0, 900.0), (1, 300.0), (2, 1800.0)])
 def test_the_margin_holds_the_stars_around_each_pixel(
     sky: pa.Table, build: Build, order: int, margin: float
@@ -354,6 +355,7 @@ def star_files(folder: Path, n_files: int = 6, n_rows: int = 700) -> list[Path]:
     return paths
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
 def test_an_import_goes_on_where_it_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float

@@ -148,6 +148,7 @@ def detections_of(sky: pa.Table, frames: dict[int, float], seed: int) -> tuple[n
 FRAMES = {11: 60407.1, 12: 60407.3, 13: 60420.2, 14: 53100.4}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("left_order", "right_order", "limit"), [(2, 2, 10**6), (1, 3, 10**6), (3, 1, 25)])
 def test_the_join_equals_a_search_at_the_epoch_of_each_frame(
     stars: Stars, build: Build, join: Join, tmp_path: Path, left_order: int, right_order: int, limit: int

@@ -125,6 +125,7 @@ def within(
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("order", "radius_arcsec"),
     [(0, 300.0), (2, 1.0), (2, 300.0), (2, 3600.0), (5, 60.0), (6, 3600.0), (7, 400.0), (7, 4000.0)],
@@ -152,6 +153,7 @@ def test_margins_hold_nothing_beyond_twice_the_radius(order: int, radius_arcsec:
         assert nearest <= 2.0 * radius_arcsec + spacing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [(0.0, 90.0), (45.0, 41.8), (266.4, -29.0)])
 @pytest.mark.parametrize(("order", "radius_arcsec"), [(7, 300.0), (9, 300.0), (9, 60.0)])
 def test_margins_are_complete_where_pixel_sizes_mix(

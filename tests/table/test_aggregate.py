@@ -158,6 +158,7 @@ def are_close(one: Any, other: Any) -> bool:
 nights = st.tuples(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("aggregate", DIVISIBLE, ids=lambda one: one.name)
 @given(night=nights, data=st.data())
 def test_a_night_is_the_same_however_it_is_divided_and_merged(

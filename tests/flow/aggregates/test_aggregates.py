@@ -241,6 +241,7 @@ def test_the_statistics_of_stars_are_those_of_their_points(once: Lake) -> None:
 # Just what is out of date is made anew.
 
 
+@pytest.mark.slow
 def test_a_new_calibration_makes_what_needs_one_anew(made: Lake) -> None:
     calibrate(made, Inline(), version=2)
     states = {table: set(state.why.values()) for table, state in outdated(made).items() if state.why}
@@ -308,6 +309,7 @@ def test_a_forgotten_night_leaves_every_table_at_once(made: Lake) -> None:
     assert refreshed == dict.fromkeys(refreshed, 0) | changed
 
 
+@pytest.mark.slow
 def test_a_rolled_back_lake_is_as_it_was(made: Lake) -> None:
     before = made.snapshot()
     calibrate(made, Inline(), version=2)

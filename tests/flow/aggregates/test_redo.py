@@ -112,6 +112,7 @@ def test_another_configuration_replaces_just_the_nights_named(
     }
 
 
+@pytest.mark.slow
 def test_a_redone_night_makes_exactly_its_products_stale(
     whole: Lake, archive: Any, run: Run, other: Profile
 ) -> None:
@@ -271,6 +272,7 @@ def test_a_calibration_of_a_bundle_is_that_of_its_nights(
     assert found == expected and len(found) == 4
 
 
+@pytest.mark.slow
 def test_a_damaged_night_is_mended_where_its_rows_lie(whole: Lake, archive: Any, run: Run) -> None:
     """All is done again, and only the night of which a value changed on the disk is replaced."""
     before = whole.snapshot()
@@ -300,6 +302,7 @@ def recalibrating(profile: Profile, tmp_path: Path) -> Profile:
     return cameras.load(path)
 
 
+@pytest.mark.slow
 def test_a_rollback_brings_back_the_profile(
     calibrated: Lake, archive: Any, run: Run, profile: Profile, recalibrating: Profile
 ) -> None:

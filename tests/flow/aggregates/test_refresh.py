@@ -74,6 +74,7 @@ def test_lsdb_finds_the_stars_of_a_cone(calibrated_once: Lake) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", FILLED)
 def test_duckdb_and_pandas_count_as_skylake_does(calibrated_once: Lake, table: str) -> None:
     import duckdb
@@ -154,6 +155,7 @@ def test_each_match_is_a_point_of_one_light_curve(calibrated_once: Lake) -> None
     assert set(curves["object_id"].to_pylist()) == stars
 
 
+@pytest.mark.slow
 def test_a_catalog_whose_name_ends_as_the_default_adds_no_point(
     ingested: Lake, archive: Any, columns: Any
 ) -> None:
@@ -255,6 +257,7 @@ def test_light_curves_follow_their_own_night_alone(calibrated: Lake) -> None:
         assert (report.refreshed["lightcurves"], report.current["lightcurves"]) == (1, 1)
 
 
+@pytest.mark.slow
 def test_nothing_remains_of_a_night_that_is_gone(
     lake: Lake, frames: list[Path], archive: Any, columns: Any, run: Callable[..., Any]
 ) -> None:

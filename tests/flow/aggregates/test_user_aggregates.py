@@ -144,6 +144,7 @@ def test_workers_make_and_compact_them(calibrated: Lake, own: Path) -> None:
     require_whole(calibrated)
 
 
+@pytest.mark.slow
 def test_a_lake_is_whole_where_the_file_is_absent(
     calibrated: Lake, own: Path, digests: Callable[[Path], dict[str, str]]
 ) -> None:
@@ -171,6 +172,7 @@ def test_a_lake_is_whole_where_the_file_is_absent(
     assert aggregate(lake, ["totals"], Inline()).left
 
 
+@pytest.mark.slow
 def test_a_rollback_takes_the_table_away_and_brings_it_back(calibrated: Lake, own: Path) -> None:
     put(own, WIDTHS)
     before = calibrated.snapshot().number
@@ -184,6 +186,7 @@ def test_a_rollback_takes_the_table_away_and_brings_it_back(calibrated: Lake, ow
     require_whole(calibrated)
 
 
+@pytest.mark.slow
 def test_another_query_makes_all_anew_under_another_schema(calibrated: Lake, own: Path) -> None:
     put(own, WIDTHS)
     aggregate(calibrated, [], Inline())

@@ -95,6 +95,7 @@ def test_a_run_without_new_frames_changes_no_byte(lake: Lake, always: Profile) -
     assert (path.read_bytes(), path.stat().st_mtime_ns) == before
 
 
+@pytest.mark.slow
 def test_an_epoch_shows_where_it_comes_from_and_how_good_it_is(lake: Lake, always: Profile) -> None:
     (epoch,) = read_epochs(lake.layout, always.name)
     assert epoch.shape == (256, 256) and epoch.catalog == "simcat" and epoch.n_seen == 12

@@ -84,6 +84,7 @@ def rows_of(table: Any) -> list[dict[str, Any]]:
     return sorted(table.to_pylist(), key=lambda row: row["ref_id"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remote", [False, True])
 def test_cones_and_fields_are_those_of_an_import(
     ingested: Lake, elsewhere: Path, served: str, columns: Any, remote: bool
@@ -127,6 +128,7 @@ def test_cones_and_fields_are_those_of_an_import(
         assert set(np.round(first[:50], 9)) & set(np.round(second, 9)) or not len(first)
 
 
+@pytest.mark.slow
 def test_nights_are_calibrated_as_with_an_import(
     calibrated: Lake, calibrated_once: Lake, elsewhere: Path, columns: Any
 ) -> None:
@@ -149,6 +151,7 @@ def test_nights_are_calibrated_as_with_an_import(
         assert connection.execute("SELECT count(*) FROM catalogs.simcat").fetchall()
 
 
+@pytest.mark.slow
 def test_matches_have_the_columns_of_the_lake_and_sql_says_what_does(
     ingested: Lake, elsewhere: Path, columns: Any
 ) -> None:

@@ -89,6 +89,7 @@ def divided(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     return lake
 
 
+@pytest.mark.slow
 def test_the_leaves_have_several_orders(divided: Lake) -> None:
     pixels = divided.snapshot().version("sources").pixels
     assert len({order for order, _ in pixels}) >= 3

@@ -55,6 +55,7 @@ def nightly(made: Path, tmp_path: Path, copy_lake: Callable[[Path, Path], Path])
     return Lake(copy_lake(made, tmp_path / "lake"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", ["sources", "matches", "frames", "zeropoints"])
 def test_the_rows_of_every_part_stay_the_same(table: str, tmp_path: Path, put_nights: PutNights) -> None:
     lake = Lake.create(tmp_path / "lake", Settings(pixel_order=1, pixel_rows=500))
@@ -131,6 +132,7 @@ def _ancestors(pixel: tuple[int, int]) -> list[tuple[int, int]]:
     return [(order - up, number >> (2 * up)) for up in range(1, order + 1)]
 
 
+@pytest.mark.slow
 def test_a_night_committed_during_a_compaction_is_fitted_too(
     nightly: Lake, tmp_path: Path, put_nights: PutNights
 ) -> None:
@@ -277,6 +279,7 @@ def test_what_was_made_for_nights_that_changed_since_goes(
     assert list(nightly.layout.staging.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_number_of_files_in_a_pixel_stays_bounded(tmp_path: Path, put_nights: PutNights) -> None:
     lake = Lake.create(tmp_path / "lake", Settings(pixel_order=0, pixel_rows=100_000))
     number = []
@@ -289,6 +292,7 @@ def test_the_number_of_files_in_a_pixel_stays_bounded(tmp_path: Path, put_nights
     assert lake.snapshot().read("sources").num_rows == 12 * 17
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     steps=st.lists(
@@ -366,6 +370,7 @@ def test_only_one_compaction_runs_at_a_time(nightly: Lake) -> None:
         compact(nightly, Inline())
 
 
+@pytest.mark.slow
 def test_the_same_content_makes_the_same_files(nightly: Lake, tmp_path: Path, put_nights: PutNights) -> None:
     other = Lake(shutil.copytree(nightly.root, tmp_path / "copy", symlinks=True))
     compact(nightly, Inline())

@@ -62,6 +62,7 @@ def go(lake: Lake, **wanted: Iterable[str]) -> Snapshot:
     return lake.snapshot()
 
 
+@pytest.mark.slow
 def test_some_nights_get_files_of_their_own_and_no_row_changes(bundled: Lake) -> None:
     before = bundled.snapshot()
     chosen = [name(night) for night in NIGHTS[2:7]]
@@ -106,6 +107,7 @@ def test_a_night_alone_in_its_bundle_stays_where_it_is(
     assert digests(bundled.root) == before
 
 
+@pytest.mark.slow
 def test_every_file_of_the_bundle_is_read_in_one_pass(bundled: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     import skylake.lake.storage.merge_files as module
 

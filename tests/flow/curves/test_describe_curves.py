@@ -95,6 +95,7 @@ def expected(curve: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_statistics_are_those_of_the_light_curves(own: Lake) -> None:
     rows, reader = rows_of(own, "curve_statistics"), skylake.open(own.root)
     assert list(rows.index) == list(range(1, STARS + 1))
@@ -106,6 +107,7 @@ def test_statistics_are_those_of_the_light_curves(own: Lake) -> None:
             assert rows.loc[star, name] == pytest.approx(value, **near), (star, name)
 
 
+@pytest.mark.slow
 def test_detrended_light_curves_scatter_less(own: Lake, season: Season) -> None:
     near = SkyRegion.of_cone(0.0, 0.0, 1.0)
     choice = DetrendChoice(n_templates=0, n_effects=0, durations_days=())

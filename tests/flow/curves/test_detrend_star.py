@@ -99,6 +99,7 @@ def test_one_night_has_ensemble_magnitudes_and_says_so(lake: LakeReader, season:
     assert advised.detrended[0]["detrended"] == "joint" and "reason" not in advised.detrended[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("period", [0.9973, 10.0])
 def test_a_wave_of_which_the_nights_show_too_little_is_not_fitted(
     lake: LakeReader, season: Season, period: float
@@ -226,6 +227,7 @@ def with_targets(
     return skylake.open(own.root)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 30])
 @pytest.mark.parametrize("method", ["ensemble", "joint"])
 def test_a_new_target_among_few_or_faint_ones_is_detrended_by_detections_around(

@@ -76,6 +76,7 @@ def test_a_night_that_two_runs_make_anew_is_there_once(
     assert contents(ingested) == contents(alone)
 
 
+@pytest.mark.slow
 def test_two_calibrations_at_once_leave_what_one_does(ingested: Lake, calibrated_once: Lake) -> None:
     workers = Overtaken(lambda: calibrate(ingested, Inline()))
     report = calibrate(ingested, workers)

@@ -142,6 +142,7 @@ def test_frames_that_cover_no_new_target_are_left_alone_and_lost_files_are_named
     assert "1 frame of small lack targets and cannot be read again" in report.advice
 
 
+@pytest.mark.slow
 def test_a_bound_on_frames_ends_within_a_night_and_the_next_run_goes_on_there(listed: Lake) -> None:
     assert nightly(listed, 4).line == "backfill small: 4 frames of 1 night measured, 2 nights left"
     assert [(one.night, len(one.files)) for one in lacking(listed.snapshot(), "small")] == [
@@ -186,6 +187,7 @@ def test_nights_in_large_files_are_left_to_the_command_and_said_to_be(
     assert lacking(listed.snapshot(), "small") == []
 
 
+@pytest.mark.slow
 def test_the_files_of_few_nights_are_written_anew_in_a_nightly_run(
     tmp_path: Path, put: Any, frame_rows: Any, profile: Profile
 ) -> None:
@@ -239,6 +241,7 @@ def many_nights(tmp_path: Path, put: Any, frame_rows: Any, profile: Profile, n_n
     return lake
 
 
+@pytest.mark.slow
 def test_a_nightly_run_reads_frames_of_some_nights_and_none_when_all_were_looked_at(
     tmp_path: Path, put: Any, frame_rows: Any, profile: Profile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,6 +284,7 @@ def test_a_lost_memory_costs_one_more_look(listed: Lake) -> None:
         assert '"night": 20241002' in path.read_text()
 
 
+@pytest.mark.slow
 def test_light_curves_and_checks_take_a_list_with_all_that_it_extends(listed: Lake) -> None:
     listed.set("objects.new_targets", 3)
     extend_targets(listed)

@@ -71,6 +71,7 @@ def made(columns: Any, tmp_path_factory: pytest.TempPathFactory) -> Made:
     return Made(lake, many, truth)
 
 
+@pytest.mark.slow
 def test_each_night_has_the_apertures_of_its_profile(made: Made) -> None:
     frames = made.lake.snapshot().read("frames").sort_by("mjd_mid")
     later = frames["night"].to_numpy() == 20241002

@@ -49,6 +49,7 @@ def nights_of(snapshot: Snapshot) -> dict[int, int]:
     return dict(zip(rows["frame_id"].to_pylist(), rows["night"].to_pylist(), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to_earlier", [True, False])
 def test_every_snapshot_has_each_frame_once_while_frames_move(
     lake: Lake, frames: list[Path], run: Run, profile: Profile, astray: Profile, to_earlier: bool

@@ -150,6 +150,7 @@ def test_an_index_of_other_fields_does_not_replace_good_frames(
     assert run(solved, archive.frames[:2], redo=True, profile=other).counts == {"rejected": 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", ["the folder", "the files"])
 def test_a_frame_whose_file_is_gone_or_damaged_stays_as_it_was(
     lake: Lake, frames: list[Path], run: Run, named: str

@@ -65,6 +65,7 @@ def curve_frames(lake: Lake) -> set[int]:
         }
 
 
+@pytest.mark.slow
 def test_frames_of_several_nights_go_with_their_rows(whole: Lake) -> None:
     chosen = [frames_of(whole, FIRST)[0], *frames_of(whole, SECOND)[:2]]
     before = {table: counts(whole, table) for table in BY_FRAME}
@@ -89,6 +90,7 @@ def test_frames_of_several_nights_go_with_their_rows(whole: Lake) -> None:
     assert whole.history()[-1].stage == "forget"
 
 
+@pytest.mark.slow
 def test_what_follows_is_stale_and_renewed_without_the_frames(whole: Lake) -> None:
     gone = frames_of(whole, FIRST)[3]
     assert gone in curve_frames(whole)
@@ -103,6 +105,7 @@ def test_what_follows_is_stale_and_renewed_without_the_frames(whole: Lake) -> No
     assert len(counts(whole, "zeropoints")) == 11
 
 
+@pytest.mark.slow
 def test_a_night_goes_whole_and_the_other_stays_as_it_was(whole: Lake) -> None:
     old = whole.snapshot()
     report = go(whole, [], FIRST)
@@ -132,6 +135,7 @@ def test_a_later_ingest_takes_forgotten_frames_up_again(ingested: Lake, archive:
     assert {table: counts(ingested, table) for table in ("frames", "sources")} == before
 
 
+@pytest.mark.slow
 def test_after_a_vacuum_no_file_has_a_forgotten_frame(whole: Lake) -> None:
     gone = frames_of(whole, FIRST)[1]
     go(whole, [gone])

@@ -625,6 +625,7 @@ def test_verifying_a_damaged_lake_changes_nothing(
     assert digests(patient.root) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [
@@ -654,6 +655,7 @@ def test_the_command_that_is_given_repairs_the_damage(damage: Damage, patient: P
     assert patient.verify(deep=True).failed == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [lose_a_record, spoil_a_record])
 def test_one_can_live_without_a_record_of_the_ledger(damage: Damage, patient: Patient) -> None:
     damage(patient)
@@ -720,6 +722,7 @@ def test_no_lake_is_no_finding(tmp_path: Path) -> None:
         open_facts(tmp_path)
 
 
+@pytest.mark.slow
 def test_digests_of_a_bundle_add_up_where_its_parts_are_thinned(patient: Patient) -> None:
     """A bundle from which a member was taken is as whole as before."""
     from skylake.lake import Commit

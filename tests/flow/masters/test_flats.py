@@ -97,6 +97,7 @@ def pulls(flat: MasterFrame, truth: np.ndarray) -> np.ndarray:
     return np.asarray((response - truth) / error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gradient", [0.0, 0.005])
 def test_errors_of_flats_of_many_levels_are_real(tmp_path: Path, gradient: float) -> None:
     square = []

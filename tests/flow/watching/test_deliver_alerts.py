@@ -173,6 +173,7 @@ def test_a_list_without_a_command_is_news_once(sky: Sky) -> None:
     assert [deliver_alerts(sky.lake).line for _ in range(2)] == ["1 alert of 1 watch list (mine)", ""]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["command = 5", 'command = "x"\nwebhook = "http://x"', 'webhook = "ftp://x"', 'mail = "me"']
 )

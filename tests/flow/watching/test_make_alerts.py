@@ -80,6 +80,7 @@ def test_what_appeared_is_no_news_in_the_next_night(sky: Sky) -> None:
     assert [row["night"] for row in sky.alerts()] == [LAST]
 
 
+@pytest.mark.slow
 def test_what_appeared_rings_again_when_it_vanishes_and_returns_under_the_identifier_of_its_object(
     sky: Sky,
 ) -> None:
@@ -143,6 +144,7 @@ def test_what_is_brighter_than_all_stars_near_by_rings_when_it_appears_and_when_
     assert {row["kind"]: row["n_comparison"] for row in sky.alerts()} == {"appeared": 20, "vanished": 20}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -263,6 +265,7 @@ def test_a_star_that_stays_changed_rings_once_and_again_when_it_changes_or_retur
             assert row["difference"] == pytest.approx(course[row["night"] - LAST], abs=0.06)
 
 
+@pytest.mark.slow
 def test_a_star_is_held_against_what_it_was_however_long_its_change_lasts(sky: Sky) -> None:
     last = LAST + 3 * MOST_NIGHTS
     fainter = Change(stars={3: 2.0, 20: 1.0, 40: 1.0})
@@ -326,6 +329,7 @@ def test_each_band_is_compared_with_itself(sky: Sky) -> None:
     assert {row["n_past_nights"] for row in sky.alerts() if row["band"] == "B"} == {3}
 
 
+@pytest.mark.slow
 def test_a_fisheye_whose_frames_have_no_outline_rings_too(fisheye: Sky) -> None:
     new = (CENTRE[0] + 2.0, CENTRE[1] + 2.0)
     fisheye.night(LAST, Change(stars={3: -0.4, 60: 0.3}, gone=(30,), new=((*new, 12.0),)))

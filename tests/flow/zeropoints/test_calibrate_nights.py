@@ -324,6 +324,7 @@ def test_the_catalogs_of_a_profile_win_over_those_of_the_lake(
     assert uncalibrated(lake) == 0
 
 
+@pytest.mark.slow
 def test_cameras_with_their_own_catalogs_calibrate_together(
     with_deep_catalog: Lake, frames: list[Path], profile: Profile, tmp_path: Path
 ) -> None:

@@ -79,6 +79,7 @@ def test_an_irrelevant_edit_leaves_a_published_calibration(
     assert {name for name in after if after[name] != before[name]} <= {memory}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lines",
     [
@@ -343,6 +344,7 @@ def test_an_edited_profile_that_is_none_is_named(calibrated: Lake, own: Path) ->
         calibrate(calibrated, Inline())
 
 
+@pytest.mark.slow
 def test_a_filter_mapped_to_another_band_keeps_its_frames(calibrated: Lake, own: Path) -> None:
     add(own, 'filters.V.band = "B"\nfilters.V.colour = "B-V"')
     report = calibrate(calibrated, Inline())

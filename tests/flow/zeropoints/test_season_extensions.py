@@ -127,6 +127,7 @@ def off(drift: Any, nights: Iterable[int]) -> np.ndarray:
     return np.array([row["zp"] - drift.zp[row["frame_id"]] for row in rows.to_pylist()])
 
 
+@pytest.mark.slow
 def test_nights_of_the_first_field_keep_zeropoints_and_light_curves(
     one_field: Any, extended: Any, checksums: Checksums
 ) -> None:

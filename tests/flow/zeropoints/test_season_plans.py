@@ -140,6 +140,7 @@ def test_a_dry_run_names_the_nights_that_a_new_solution_makes_anew(season: Any) 
     assert sorted(batch["night"] for batch in made) == [night.night for night in planned]
 
 
+@pytest.mark.slow
 def test_one_night_of_a_new_field_is_solved_however_many_others_there_are(season: Any) -> None:
     for number in range(3, 6):
         season.add_night(number, n_frames=20)

@@ -76,6 +76,7 @@ def truth_px(lens, turn):
     return np.sqrt(np.mean(np.sum((there - [x[known], y[known]]) ** 2, axis=0)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("few", "own"), [(30, False), (200, False), (200, True)])
 def test_errors_of_places_are_those_that_there_are(stars, few, own):
     """Of a frame that its geometry places, which was learned from a frame and has errors, and of one by itself."""

@@ -30,6 +30,7 @@ def pairs(frames: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
     return list(zip(frames[0::2], frames[1::2], strict=True))
 
 
+@pytest.mark.slow
 def test_pulls_of_gain_and_read_noise_are_normal() -> None:
     pulls = []
     for seed in range(40):

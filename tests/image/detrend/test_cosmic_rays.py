@@ -125,6 +125,7 @@ print(np.count_nonzero(found))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shape", [(1, 300), (300, 1), (2, 300), (3, 300), (300, 4), (4, 4), (6, 300), (7, 7), (7, 300)]
 )

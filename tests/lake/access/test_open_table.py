@@ -105,6 +105,7 @@ LAZY: dict[str, tuple[Callable[[OpenTable], Any], Callable[[Any], int]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", LAZY)
 def test_what_is_lazy_keeps_its_snapshot_and_lets_go_of_it(
     filled: Lake, make_rows: MakeRows, put: Put, reader: str

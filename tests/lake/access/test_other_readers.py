@@ -150,6 +150,7 @@ def test_moc_is_read_as_fits_and_json(lake: Lake) -> None:
     assert MOC.from_string((folder / "coverage.json").read_text(), format="json") == known
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("right", ["sources", "lightcurves"])
 def test_lsdb_joins_onto_a_table_without_a_warning(lake: Lake, right: str) -> None:
     """The margin that comes with the table leaves nothing to warn of; pairs are those of positions."""

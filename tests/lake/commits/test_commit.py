@@ -292,6 +292,7 @@ def little_space(limit: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [0, 150, 500, 2000, 5000])
 def test_a_disk_that_is_full_leaves_the_last_snapshot_current(
     lake: Lake, make_rows: MakeRows, put: Put, limit: int

@@ -78,6 +78,7 @@ def test_commits_go_on_over_a_lost_link_of_an_older_snapshot(
     assert nights.vacuum(Retention(1, 0, 0)).snapshots == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
 @pytest.mark.parametrize("table", ["sources", "frames", "matches"])
 def test_where_a_lost_link_led_is_found(nights: Lake, number: int, table: str) -> None:
@@ -127,6 +128,7 @@ def command_of(error: pytest.ExceptionInfo[LakeError]) -> str:
     return str(error.value).split("`")[-2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OWN)
 def test_a_link_in_place_of_a_folder_is_refused_untouched(name: str, nights: Lake, tmp_path: Path) -> None:
     own, elsewhere = nights.root / name, tmp_path / "else where"

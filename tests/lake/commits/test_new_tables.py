@@ -62,6 +62,7 @@ def test_it_is_empty_in_the_old_lake(old: Lake, younger: str) -> None:
     assert problems(old) == []
 
 
+@pytest.mark.slow
 def test_the_next_commit_adds_it(old: Lake, younger: str, make_rows: Any, put: Any) -> None:
     then = old.snapshot().number
     put(old, ("nights", "night-2", make_rows("nights", 2, 2)))
@@ -91,6 +92,7 @@ def test_a_link_that_is_lost_is_not_taken_for_a_new_table(lake: Lake, make_rows:
         lake.snapshot().read("nights")
 
 
+@pytest.mark.slow
 def test_what_was_published_before_is_empty_too(
     old: Lake, younger: str, make_rows: Any, put: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,6 +50,7 @@ def plain(table: pa.Table, name: str) -> pd.DataFrame:
     return frame.sort_values(key, kind="stable").reset_index(drop=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sources", "matches", "frames"])
 @pytest.mark.parametrize("through", ["link", "folder"])
 def test_parquet_readers_agree_whichever_path_they_take(filled: Lake, name: str, through: str) -> None:
@@ -75,7 +76,7 @@ def test_light_curves_come_with_their_measurements(filled: Lake) -> None:
     pd.testing.assert_frame_equal(plain(found, "lightcurves"), expected, check_dtype=False)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.xdist_group("lsdb")
 @pytest.mark.parametrize("name", HATS)
 def test_lsdb_agrees_through_the_link_and_through_the_folder(filled: Lake, name: str) -> None:

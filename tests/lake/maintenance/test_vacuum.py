@@ -202,7 +202,7 @@ def test_staging_of_dead_processes_goes_and_of_live_ones_stays(lake: Lake) -> No
         assert not left.exists()
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_old_snapshots_are_thinned_out_by_commits(lake: Lake, make_rows: MakeRows, put: Put) -> None:
     for name in ("keep_newest", "keep_days", "keep_months"):
         lake.set(name, 1)
@@ -264,6 +264,7 @@ def point_to(lake: Lake, number: int) -> None:
     lake.layout.current.symlink_to(f"_snapshots/{number:06d}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("back", [3, 4])
 @pytest.mark.parametrize("noted", [True, False])
 def test_snapshots_after_a_pointer_moved_by_hand_stay(

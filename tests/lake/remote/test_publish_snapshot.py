@@ -169,6 +169,7 @@ def test_a_dry_run_shows_the_same_and_does_nothing(lake: Lake, url: str, fill: F
     assert (told.tables, told.bytes_sent, told.removed) == (done.tables, done.bytes_sent, done.removed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [1, 2])
 def test_kept_snapshots_stay_whole_and_the_rest_goes(keep: int, lake: Lake, url: str, fill: Fill) -> None:
     numbers = []
@@ -203,6 +204,7 @@ def reads(remote: Lake, table: str, cone: tuple[float, float, float]) -> dict[st
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", ["half of the descriptions", "half of the files", "nothing"])
 def test_a_reader_of_a_removed_snapshot_never_gets_a_part_of_it(
     left: str, lake: Lake, url: str, fill: Fill
@@ -526,7 +528,7 @@ def test_a_bucket_that_is_not_there_is_reported(lake: Lake, s3: Any) -> None:
         publish(lake, "s3://no-such-bucket/lake")
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.xdist_group("s3")
 def test_missing_rights_are_reported(lake: Lake, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(lake, f"{s3.url}/lake")

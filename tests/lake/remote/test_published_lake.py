@@ -42,6 +42,7 @@ def in_order(table: pa.Table) -> list[dict[str, Any]]:
     return sorted(table.to_pylist(), key=lambda row: row["frame_id"])
 
 
+@pytest.mark.slow
 def test_rows_and_parts_are_the_same(both: tuple[Lake, Lake]) -> None:
     here, there = (lake.snapshot() for lake in both)
     for name in table_names():
@@ -70,12 +71,14 @@ def test_every_way_of_opening_gives_the_same_rows(both: tuple[Lake, Lake]) -> No
     assert 0 < len(here.arrow(cone=cone)) < len(here)
 
 
+@pytest.mark.slow
 def test_views_of_duckdb_are_the_same(both: tuple[Lake, Lake]) -> None:
     query = "SELECT camera, count(*), sum(flux_aper2) FROM calibrated_sources GROUP BY ALL ORDER BY ALL"
     with both[0].snapshot().duckdb() as here, both[1].snapshot().duckdb() as there:
         assert there.sql(query).fetchall() == here.sql(query).fetchall()
 
 
+@pytest.mark.slow
 def test_a_snapshot_is_opened_in_another_process(both: tuple[Lake, Lake], s3: Any) -> None:
     code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).read('frames').num_rows)"
     text = pickle.dumps(both[1].snapshot())
@@ -83,6 +86,7 @@ def test_a_snapshot_is_opened_in_another_process(both: tuple[Lake, Lake], s3: An
     assert int(done.stdout) == 120
 
 
+@pytest.mark.slow
 def test_an_open_snapshot_does_not_change_and_a_new_one_is_seen(
     both: tuple[Lake, Lake], make_rows: Any, put: Any
 ) -> None:
@@ -104,6 +108,7 @@ def test_an_open_snapshot_does_not_change_and_a_new_one_is_seen(
         there.snapshot(99)
 
 
+@pytest.mark.slow
 def test_a_time_means_the_last_snapshot_published_before(both: tuple[Lake, Lake]) -> None:
     here, there = both
     assert there.snapshot(datetime.now(UTC)).number == here.snapshot().number
@@ -111,6 +116,7 @@ def test_a_time_means_the_last_snapshot_published_before(both: tuple[Lake, Lake]
         there.snapshot(here.history()[0].time_utc)
 
 
+@pytest.mark.slow
 def test_writing_is_refused(both: tuple[Lake, Lake]) -> None:
     there = both[1]
     uses: list[Callable[[], Any]] = [
@@ -132,6 +138,7 @@ def test_a_place_without_a_lake_is_reported(s3: Any) -> None:
         Lake("nonsense://there")
 
 
+@pytest.mark.slow
 def test_a_pointer_or_snapshot_that_is_damaged_is_reported(both: tuple[Lake, Lake]) -> None:
     import s3fs
 

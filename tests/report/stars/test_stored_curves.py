@@ -17,6 +17,7 @@ def stars(lake: Lake) -> list[dict[str, Any]]:
     return list(lake.snapshot().merged("lightcurves").to_pylist())
 
 
+@pytest.mark.slow
 def test_each_star_is_found_where_a_search_through_all_light_curves_finds_it(lake: Lake) -> None:
     snapshot, found = lake.snapshot(), 0
     for star in stars(lake)[::7]:
