@@ -131,7 +131,9 @@ def export_field(snapshot: Snapshot, options: LightCurveOptions) -> int:
             "--all exports measurements as they are; `skylake detrend` makes a table of all stars"
         )
     if options.plot is not None:
-        raise UsageError("--plot draws one star, not a field; leave out --plot or --all")
+        raise UsageError(
+            "--plot draws one star, not a field; leave out --plot, or name the star in place of --all and the field"
+        )
     if options.form in DATABASES:
         raise UsageError(
             f"--format {options.form} is a file for each star, and --all writes tables; list the stars in a file "

@@ -343,6 +343,25 @@ def test_many_stars_are_submitted_under_the_names_of_a_file(
     )
 
 
+def test_a_field_is_drawn_or_submitted_as_the_error_advises(
+    lake: Path, sky: Path, tmp_path: Path, well: Run, skylake_command: Run
+) -> None:
+    known, (picture, curves) = star(sky), (tmp_path / "star.png", tmp_path / "curves")
+    cone = ("--all", "--cone", f"{known['ra_deg']},{known['dec_deg']},300", "-o", tmp_path / "field.csv")
+    refused = skylake_command("lc", lake, *cone, "--plot", picture)
+    assert refused.status == 2 and "leave out --plot, or name the star in place of --all" in refused.err
+    well("lc", lake, *cone)
+    well("lc", lake, known["ra_deg"], known["dec_deg"], "--plot", picture)
+    assert (tmp_path / "field.csv").exists() and picture.exists()
+
+    refused = skylake_command("lc", lake, *cone, "--format", "etd")
+    assert refused.status == 2 and "list the stars in a file (--stars) and name a folder by -o" in refused.err
+    listed = tmp_path / "stars.csv"
+    listed.write_text(f"name,ra,dec\nX,{known['ra_deg']},{known['dec_deg']}\n")
+    well("lc", lake, "--stars", listed, "--format", "etd", "-o", f"{curves}/")
+    assert len(list(curves.iterdir())) == 1
+
+
 def test_star_and_check_star_are_both_detrended(lake: Path, sky: Path, well: Run) -> None:
     known = int(star(sky)["star_id"])
     options = ("--format", "aavso", "--observer", "ABC", "--name", "X Y", "--detrend", "ensemble")
