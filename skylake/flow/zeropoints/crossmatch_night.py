@@ -33,11 +33,8 @@ def with_filters(frames: pa.Table, camera: Camera) -> pa.Table:
     The profile may be another than that under which they were ingested. Where a header named no filter it is that
     which the profile assumes now.
     """
-    assumed = (frames["flags"].to_numpy() & int(FrameFlag.FILTER_ASSUMED)) != 0
-    filters = [
-        camera.default_filter if name is None or is_assumed else name
-        for name, is_assumed in zip(frames["filter"].to_pylist(), assumed.tolist(), strict=True)
-    ]
+    named = zip(*(frames[name].to_pylist() for name in ("filter", "flags")), strict=True)
+    filters = [filter_now(name, flags, camera) for name, flags in named]
     found = {name: camera.filter_band(name) for name in set(filters)}
     values = {"filter": filters, "band": [band and band.band for band in map(found.get, filters)]}
     for name, column in values.items():
@@ -45,6 +42,11 @@ def with_filters(frames: pa.Table, camera: Camera) -> pa.Table:
         field = frames.schema.field(place)
         frames = frames.set_column(place, field, pa.array(column, field.type))
     return frames
+
+
+def filter_now(name: str | None, flags: int, camera: Camera) -> str | None:
+    """Return the filter of a frame as a profile has it now, from what its header named and the flags of the frame."""
+    return camera.default_filter if name is None or flags & FrameFlag.FILTER_ASSUMED else name
 
 
 def filters_of(frames: pa.Table, camera: Camera) -> dict[str, FilterBand]:

@@ -18,7 +18,7 @@ from skylake.core.ids import config_sha256
 from skylake.core.reasons import Status
 from skylake.core.scintillation import Scintillation
 from skylake.flow.zeropoints.camera_epochs import epochs
-from skylake.flow.zeropoints.crossmatch_night import with_filters
+from skylake.flow.zeropoints.crossmatch_night import filter_now
 from skylake.lake import Part, Snapshot
 from skylake.lake.storage.slices import Slice, read_files
 from skylake.sky.lake_catalogs import ReferenceCatalog
@@ -177,20 +177,16 @@ def bands_of_nights(
     """Return the number of good frames in each band of each night of some cameras, as their profiles are now."""
     slices = snapshot.slices("frames", lambda part: part.camera in profiles)
     times, kinds = _kinds_of_frames(tuple(slices))
-    found: dict[tuple[str, int], dict[str, int]] = {}
-    middle = {(row["camera"], row["night"]): row["mjd_mid_mean"] for row in times.to_pylist()}
-    for name, profile in profiles.items():
-        mine = kinds.filter(pc.equal(kinds["camera"], name))
-        for night in pc.unique(mine["night"]).to_pylist():
-            of_night = with_filters(
-                mine.filter(pc.equal(mine["night"], night)), profile.at(middle[name, night])
-            )
-            bands = found.setdefault((name, night), {})
-            for band, count in zip(
-                *(of_night[one].to_pylist() for one in ("band", "count_all")), strict=True
-            ):
-                if band is not None:
-                    bands[band] = bands.get(band, 0) + count
+    cameras = {
+        (row["camera"], row["night"]): profiles[row["camera"]].at(row["mjd_mid_mean"])
+        for row in times.to_pylist()
+    }
+    found: dict[tuple[str, int], dict[str, int]] = {batch: {} for batch in cameras}
+    for row in kinds.to_pylist():
+        batch = row["camera"], row["night"]
+        band = cameras[batch].filter_band(filter_now(row["filter"], row["flags"], cameras[batch]))
+        if band is not None:
+            found[batch][band.band] = found[batch].get(band.band, 0) + row["count_all"]
     return found
 
 
@@ -201,12 +197,12 @@ def _kinds_of_frames(slices: tuple[Slice, ...]) -> tuple[pa.Table, pa.Table]:
     One calibration asks several times for the same frames, and descriptions have the checksums of their files.
     """
     good = pc.field("status") == Status.OK.value
-    rows = read_files("frames", slices, ["camera", "night", "filter", "band", "flags", "mjd_mid"], good)
+    rows = read_files("frames", slices, ["camera", "night", "filter", "flags", "mjd_mid"], good)
     # Of the flags only one matters, and frames of a night differ in few filters.
     assumed = pc.bit_wise_and(rows["flags"], pa.scalar(int(FrameFlag.FILTER_ASSUMED), rows["flags"].type))
     rows = rows.set_column(rows.schema.get_field_index("flags"), "flags", assumed)
     times = rows.group_by(["camera", "night"]).aggregate([("mjd_mid", "mean")])
-    kinds = rows.group_by(["camera", "night", "filter", "band", "flags"]).aggregate([([], "count_all")])
+    kinds = rows.group_by(["camera", "night", "filter", "flags"]).aggregate([([], "count_all")])
     return times, kinds
 
 
