@@ -99,10 +99,16 @@ def calibrate_matches(
     share = shares_of(zeropoints, found.zero, matches["ref_id"].to_numpy())
     # Piece by piece, so that what is computed of a row stays in the cache of the processor.
     pieces = [
-        _calibrated(matches.slice(start, _PIECE), frames, zeropoints, found.of(slice(start, start + _PIECE)),
-                    share[start : start + _PIECE], circle)
+        _calibrated(
+            matches.slice(start, _PIECE),
+            frames,
+            zeropoints,
+            found.of(slice(start, start + _PIECE)),
+            share[start : start + _PIECE],
+            circle,
+        )
         for start in range(0, max(matches.num_rows, 1), _PIECE)
-    ]  # fmt: skip
+    ]
     names = [one.name for one in fields(Photometry)]
     return Photometry(**{name: np.concatenate([getattr(piece, name) for piece in pieces]) for name in names})
 

@@ -13,8 +13,13 @@ Floats = npt.NDArray[np.float64]
 DETECTIONS = "sources"
 #: What the catalog knows of a star that it has.
 _OF_CATALOG = (
-    "ref_mag", "ref_colour", "ref_colour_err", "ref_crowding", "ref_crowding_err", "ref_sky_light",
-)  # fmt: skip
+    "ref_mag",
+    "ref_colour",
+    "ref_colour_err",
+    "ref_crowding",
+    "ref_crowding_err",
+    "ref_sky_light",
+)
 
 
 def as_matches(rows: pa.Table, ra_deg: Floats, dec_deg: Floats, zeropoints: pa.Table) -> pa.Table:

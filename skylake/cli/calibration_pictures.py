@@ -23,8 +23,16 @@ if TYPE_CHECKING:
 
 #: Pictures of a calibration, by their names.
 PICTURES = (
-    "magnitude", "colour", "position", "airmass", "time", "transparency", "map", "repeatability", "noise",
-)  # fmt: skip
+    "magnitude",
+    "colour",
+    "position",
+    "airmass",
+    "time",
+    "transparency",
+    "map",
+    "repeatability",
+    "noise",
+)
 _EXAMPLE = """\b
 skylake plot LAKE --camera sim -o pictures
 skylake plot LAKE time airmass --camera sim --night 20240407 --version 2 -o pictures

@@ -283,11 +283,30 @@ def _sample(listed: WatchList) -> dict[str, Any]:
         centre = healpix_centre([int(listed.ranges[0, 0])], INDEX_ORDER)
         star, ra, dec = None, float(centre[0][0]), float(centre[1][0])
     row = {
-        "watch_list": listed.name, "band": "V", "kind": BRIGHTER, "star": star, "catalog": "sample",
-        "object_id": int(healpix_index([ra], [dec])[0]), "ra_deg": ra, "dec_deg": dec, "measured": "detected",
-        "mag": 10.0, "mag_random_err": 0.01, "past_mag": 12.0, "past_scatter": 0.02, "n_past_nights": 30,
-        "difference": -2.0, "difference_err": 0.02, "significance": -30.0, "false_alarm": 0.0, "n_comparison": 20,
-        "n_points": 5, "n_good": 5, "flags": 0, "mjd_mid": 60000.0, "frame_id": 0,
-    }  # fmt: skip
+        "watch_list": listed.name,
+        "band": "V",
+        "kind": BRIGHTER,
+        "star": star,
+        "catalog": "sample",
+        "object_id": int(healpix_index([ra], [dec])[0]),
+        "ra_deg": ra,
+        "dec_deg": dec,
+        "measured": "detected",
+        "mag": 10.0,
+        "mag_random_err": 0.01,
+        "past_mag": 12.0,
+        "past_scatter": 0.02,
+        "n_past_nights": 30,
+        "difference": -2.0,
+        "difference_err": 0.02,
+        "significance": -30.0,
+        "false_alarm": 0.0,
+        "n_comparison": 20,
+        "n_points": 5,
+        "n_good": 5,
+        "flags": 0,
+        "mjd_mid": 60000.0,
+        "frame_id": 0,
+    }
     found: dict[str, Any] = alerts_table([row], "sample", listed.from_night).to_pylist()[0]
     return found

@@ -131,9 +131,12 @@ def box_least_squares(
     good = curves.is_good
     for star in np.flatnonzero(good.sum(axis=1) >= LEAST_POINTS):
         best, n_boxes = _best_box(
-            curves.time[good[star]], curves.mag[star, good[star]], curves.mag_err[star, good[star]],
-            (shortest_days, longest_days), durations,
-        )  # fmt: skip
+            curves.time[good[star]],
+            curves.mag[star, good[star]],
+            curves.mag_err[star, good[star]],
+            (shortest_days, longest_days),
+            durations,
+        )
         for name, value in best.items():
             getattr(found, name)[star] = value
         found.false_alarm[star] = min(float(ndtr(-best["depth"] / best["depth_err"])) * n_boxes, 1.0)

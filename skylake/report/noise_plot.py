@@ -18,15 +18,27 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLUMNS = (
-    "scatter", "scatter_err", "photon_err", "photon_scale", "floor", "scintillation", "scatter_p2", "scatter_p25",
-    "scatter_p75", "scatter_p98",
-)  # fmt: skip
+    "scatter",
+    "scatter_err",
+    "photon_err",
+    "photon_scale",
+    "floor",
+    "scintillation",
+    "scatter_p2",
+    "scatter_p25",
+    "scatter_p75",
+    "scatter_p98",
+)
 #: Colour and style of the line of each flux: circles in one style, hybrid fluxes in another.
 _LINES = {
-    "aper1": ("#c8871e", "--"), "aper2": ("#2f8f4e", "--"), "aper3": ("#6a4fb0", "--"),
-    "hybrid1": ("#c8871e", "-"), "hybrid2": ("#2f8f4e", "-"), "hybrid3": ("#6a4fb0", "-"),
+    "aper1": ("#c8871e", "--"),
+    "aper2": ("#2f8f4e", "--"),
+    "aper3": ("#6a4fb0", "--"),
+    "hybrid1": ("#c8871e", "-"),
+    "hybrid2": ("#2f8f4e", "-"),
+    "hybrid3": ("#6a4fb0", "-"),
     "psf": ("#b5346f", "-."),
-}  # fmt: skip
+}
 
 
 def noise_against_magnitude(rows: pa.Table, title: str) -> Figure:
@@ -132,9 +144,17 @@ def _draw_best(axes: Axes, mag: Floats, found: dict[str, Floats]) -> None:
         mag, found["scatter_p25"], found["scatter_p75"], color=BLUE, alpha=0.25, lw=0, label="25 to 75 %"
     )
     axes.errorbar(
-        mag, found["scatter"], found["scatter_err"], fmt="o", ms=5, color=BLUE, mec="white", mew=0.6, capsize=2,
+        mag,
+        found["scatter"],
+        found["scatter_err"],
+        fmt="o",
+        ms=5,
+        color=BLUE,
+        mec="white",
+        mew=0.6,
+        capsize=2,
         label="median of the stars",
-    )  # fmt: skip
+    )
     axes.plot(mag, found["photon_err"], "--", lw=1.2, color=GREY, label="errors of fluxes")
     model = np.hypot(
         np.nan_to_num(found["photon_scale"], nan=1.0) * found["photon_err"], np.nan_to_num(found["floor"])

@@ -27,9 +27,17 @@ COUNTS = ("n_flux", "n_good", "n_good_nights")
 #: A cluster is of one night, and has neither of these.
 _OF_NIGHTS = ("n_good_nights", "mag_chi2_nights")
 OF_BANDS = (
-    "version", *COUNTS, "flux_adu_per_s", "flux_scatter", "mag_mean", "mag_random_err", "mag_systematic_err",
-    "mag_chi2", "mag_chi2_nights", "mag_scatter",
-)  # fmt: skip
+    "version",
+    *COUNTS,
+    "flux_adu_per_s",
+    "flux_scatter",
+    "mag_mean",
+    "mag_random_err",
+    "mag_systematic_err",
+    "mag_chi2",
+    "mag_chi2_nights",
+    "mag_scatter",
+)
 
 
 def in_band(name: str, band: str) -> str:

@@ -41,15 +41,39 @@ _LEAST_FOR_RATE = 5
 _ARCSEC = 3600.0 * 180.0 / np.pi
 
 _SOURCE_COLUMNS = (
-    "frame_id", "source_no", "mjd_mid", "ra_deg", "dec_deg", "x_px", "y_px",
-    *(f"{start}_{name}{end}" for name in FLUXES for start, end in (("flux", ""), ("flux", "_err"), ("apcor_rel", ""))),
-    "crowding", "fwhm_px", "a_px", "b_px", "flags", "altitude_deg", MORE,
-)  # fmt: skip
+    "frame_id",
+    "source_no",
+    "mjd_mid",
+    "ra_deg",
+    "dec_deg",
+    "x_px",
+    "y_px",
+    *(
+        f"{start}_{name}{end}"
+        for name in FLUXES
+        for start, end in (("flux", ""), ("flux", "_err"), ("apcor_rel", ""))
+    ),
+    "crowding",
+    "fwhm_px",
+    "a_px",
+    "b_px",
+    "flags",
+    "altitude_deg",
+    MORE,
+)
 #: What a match says of the star of a detection.
 _STAR_COLUMNS = (
-    "catalog", "ref_id", "moved_ra_deg", "moved_dec_deg", "ref_mag", "ref_colour", "ref_colour_err", "ref_crowding",
-    "ref_crowding_err", "ref_sky_light",
-)  # fmt: skip
+    "catalog",
+    "ref_id",
+    "moved_ra_deg",
+    "moved_dec_deg",
+    "ref_mag",
+    "ref_colour",
+    "ref_colour_err",
+    "ref_crowding",
+    "ref_crowding_err",
+    "ref_sky_light",
+)
 _FRAME_COLUMNS = tuple(dict.fromkeys((*FRAME_COLUMNS, "band", "fwhm_px", "mjd_mid", *PLACE_COLUMNS)))
 _COUNTED = {
     "n_saturated": SourceFlag.SATURATED | SourceFlag.NEAR_SATURATED,

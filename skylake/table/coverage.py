@@ -103,9 +103,14 @@ class SkySeen:
         if n == 0:
             return empty_table(load(NAME))
         columns = {
-            "camera": pa.repeat(camera, n), "healpix_order": np.full(n, self.order), "healpix_pixel": self.cells,
-            "n_nights": self.nights, "n_frames": self.frames, "night_first": self.first, "night_last": self.last,
-        }  # fmt: skip
+            "camera": pa.repeat(camera, n),
+            "healpix_order": np.full(n, self.order),
+            "healpix_pixel": self.cells,
+            "n_nights": self.nights,
+            "n_frames": self.frames,
+            "night_first": self.first,
+            "night_last": self.last,
+        }
         return conform(pa.table(columns), load(NAME))
 
     def after(self, covered: Coverage, night: int) -> SkySeen:

@@ -18,13 +18,27 @@ Columns = Mapping[str, npt.NDArray[Any]]
 
 #: Columns that add up.
 COUNTS = (
-    "n_detections", "n_matched", "n_switched", "n_frames", "n_place", "n_blended", "n_saturated", "n_edge", "n_streak",
-)  # fmt: skip
+    "n_detections",
+    "n_matched",
+    "n_switched",
+    "n_frames",
+    "n_place",
+    "n_blended",
+    "n_saturated",
+    "n_edge",
+    "n_streak",
+)
 #: Means over detections.
 _MEANS = ("fwhm_px", "width_ratio", "elongation", "snr")
 _MAGNITUDES = (
-    "n_good_nights", "mag_mean", "mag_random_err", "mag_systematic_err", "mag_chi2", "mag_chi2_nights", "mag_scatter",
-)  # fmt: skip
+    "n_good_nights",
+    "mag_mean",
+    "mag_random_err",
+    "mag_systematic_err",
+    "mag_chi2",
+    "mag_chi2_nights",
+    "mag_scatter",
+)
 
 
 def merged_statistics(one: Columns, other: Columns, apart_arcsec: Floats) -> dict[str, npt.NDArray[Any]]:

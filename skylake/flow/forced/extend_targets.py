@@ -25,14 +25,38 @@ from skylake.table.targets import DETECTIONS
 #: An object no farther from a target than this share of the width of stars is that target.
 _SAME_SHARE = 0.5
 _COLUMNS = [
-    "_healpix_29", "object_id", "ra_deg", "dec_deg", "mjd_place", "flux_adu_per_s", "n_frames", "n_frames_covered",
-]  # fmt: skip
+    "_healpix_29",
+    "object_id",
+    "ra_deg",
+    "dec_deg",
+    "mjd_place",
+    "flux_adu_per_s",
+    "n_frames",
+    "n_frames_covered",
+]
 #: Columns of ``objects`` and of ``frames`` from which ``sql/duckdb/vetoes.sql`` finds what is no star.
 _VETO_COLUMNS = [
-    "camera", "object_id", "status", "ref_id", "ra_deg", "dec_deg", "n_detections", "n_edge", "n_streak", "n_blended",
-    "n_saturated", "split_from", "width_ratio", "n_frames", "n_frames_possible", "rate_ra_arcsec_d",
-    "rate_dec_arcsec_d", "rate_err_arcsec_d", "mjd_first", "mjd_last",
-]  # fmt: skip
+    "camera",
+    "object_id",
+    "status",
+    "ref_id",
+    "ra_deg",
+    "dec_deg",
+    "n_detections",
+    "n_edge",
+    "n_streak",
+    "n_blended",
+    "n_saturated",
+    "split_from",
+    "width_ratio",
+    "n_frames",
+    "n_frames_possible",
+    "rate_ra_arcsec_d",
+    "rate_dec_arcsec_d",
+    "rate_err_arcsec_d",
+    "mjd_first",
+    "mjd_last",
+]
 _FRAME_COLUMNS = ["camera", "status", "fwhm_px", "pixel_scale_arcsec"]
 
 

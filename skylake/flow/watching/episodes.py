@@ -28,9 +28,21 @@ Key = tuple[str, str, int, str]
 
 #: Columns of ``alerts`` that episodes follow from.
 COLUMNS = (
-    "watch_list", "camera", "night", "band", "kind", "star", "catalog", "object_id", "ra_deg", "dec_deg",
-    "separation_arcsec", "mag", "difference", "difference_err",
-)  # fmt: skip
+    "watch_list",
+    "camera",
+    "night",
+    "band",
+    "kind",
+    "star",
+    "catalog",
+    "object_id",
+    "ra_deg",
+    "dec_deg",
+    "separation_arcsec",
+    "mag",
+    "difference",
+    "difference_err",
+)
 _STAR = ("catalog", "object_id", "band")
 #: Columns of an alert that those which follow it share: who watches what.
 NAMED_BY = ("watch_list", "star", "separation_arcsec", *_STAR, "ra_deg", "dec_deg")

@@ -64,14 +64,32 @@ class Source:
 
 
 DETECTED = Source(
-    "detected", "star_statistics", "lightcurves",
+    "detected",
+    "star_statistics",
+    "lightcurves",
     (*KEY, *_PLACE, "ref_mag", "n_points", "n_good", "sum_weight", "sum_weight_mag"),
-)  # fmt: skip
+)
 FORCED = Source(
-    "forced", "forced_lightcurves", "forced_lightcurves",
-    ("origin", "ref_id", "star_id", "band", *_PLACE, "ref_mag", "n_points", "n_clean", "mag_mean",
-     "mag_mean_random_err", "snr_mean", "mag_mean_limit", "mag_median", "mag_scatter"),
-)  # fmt: skip
+    "forced",
+    "forced_lightcurves",
+    "forced_lightcurves",
+    (
+        "origin",
+        "ref_id",
+        "star_id",
+        "band",
+        *_PLACE,
+        "ref_mag",
+        "n_points",
+        "n_clean",
+        "mag_mean",
+        "mag_mean_random_err",
+        "snr_mean",
+        "mag_mean_limit",
+        "mag_median",
+        "mag_scatter",
+    ),
+)
 SOURCES = (DETECTED, FORCED)
 
 

@@ -46,11 +46,25 @@ _SPARE = 1.2
 #: From the centre of the sky above a horizon to its edge, with some of refraction.
 _SKY_DEG = 92.0
 _FRAME_COLUMNS = (
-    "frame_id", "band", "mjd_mid", "exposure_s", "ra_deg", "dec_deg", "pixel_scale_arcsec", "rotation_deg", "mirrored",
-    "wcs_lens", "width_px", "height_px", "fwhm_px", "n_detected", "sky_rms_adu", MORE,
+    "frame_id",
+    "band",
+    "mjd_mid",
+    "exposure_s",
+    "ra_deg",
+    "dec_deg",
+    "pixel_scale_arcsec",
+    "rotation_deg",
+    "mirrored",
+    "wcs_lens",
+    "width_px",
+    "height_px",
+    "fwhm_px",
+    "n_detected",
+    "sky_rms_adu",
+    MORE,
     *(f"aper{number}_radius_px" for number in (1, 2, 3)),
     *(f"apcor_aper{number}{error}" for number in (1, 2, 3) for error in ("", "_err")),
-)  # fmt: skip
+)
 _SOURCE_COLUMNS = ["frame_id", "x_px", "y_px", "n_pixels"]
 
 

@@ -22,9 +22,22 @@ from skylake.sky.sky_region import SkyRegion
 _POINTS_AT_A_TIME = 2_000_000
 #: Columns of a point, of those that its table has; others are null.
 _POINT = (
-    "frame_id", "mjd_mid", "bjd_tdb", "flux", "flux_err", "mag", "mag_err", "mag_random_err", "mag_systematic_err",
-    "zp", "zp_random_err", "mag_limit", "x_px", "y_px", "flags",
-)  # fmt: skip
+    "frame_id",
+    "mjd_mid",
+    "bjd_tdb",
+    "flux",
+    "flux_err",
+    "mag",
+    "mag_err",
+    "mag_random_err",
+    "mag_systematic_err",
+    "zp",
+    "zp_random_err",
+    "mag_limit",
+    "x_px",
+    "y_px",
+    "flags",
+)
 #: What all measurements of a star have in common.
 _OF_STAR = ["object_id", "catalog", "ra_deg", "dec_deg", "measured"]
 #: Catalog of targets that no catalog has.
