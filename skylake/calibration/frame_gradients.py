@@ -117,9 +117,8 @@ def fit_gradients(
         return found
     sizes = 1 + np.array([n_position_terms(degree) for degree in range(min(most_degree, MOST_DEGREE) + 1)])
     squares = term_mean_squares(MOST_DEGREE)
-    u, v = places
     filled = found.degree, found.zp, found.zp_err, found.terms, found.error, found.share, found.pull
-    _fill(values, spread, u, v, starts, means, sizes, squares, *filled)
+    _fill(values, spread, places, starts, means, sizes, squares, filled)
     return found
 
 
@@ -127,20 +126,15 @@ def fit_gradients(
 def _fill(
     values: Floats,
     spread: Floats,
-    u: Floats,
-    v: Floats,
+    places: tuple[Floats, Floats],
     starts: Places,
     middle: Floats,
     sizes: Places,
     squares: Floats,
-    degree: npt.NDArray[np.int64],
-    zp: Floats,
-    zp_err: Floats,
-    terms: Floats,
-    error: Floats,
-    share: Floats,
-    pull: Floats,
+    filled: tuple[npt.NDArray[np.int64], Floats, Floats, Floats, Floats, Floats, Floats],
 ) -> None:
+    """Write what :class:`FrameGradients` holds, in the order of its attributes."""
+    (u, v), (degree, zp, zp_err, terms, error, share, pull) = places, filled
     for frame in range(len(starts) - 1):
         low, high = starts[frame], starts[frame + 1]
         if high - low < _STARS_PER_TERM * sizes[1] or np.isnan(u[low:high].sum() + v[low:high].sum()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -61,7 +61,9 @@ skylake ingest-table LAKE *.ldac --camera C --x X_IMAGE --y Y_IMAGE \\
 @click.option("--flux", metavar="COL", help="Column of instrumental fluxes, per second.")
 @click.option("--flux-err", metavar="COL", help="Column of their errors.")
 @click.option("--per-exposure", is_flag=True, help="Fluxes are those of the whole exposure.")
-@click.option("--mag", metavar="COL", help="Column of instrumental magnitudes, in place of --flux.")
+@click.option(
+    "--mag", "magnitude", metavar="COL", help="Column of instrumental magnitudes, in place of --flux."
+)
 @click.option("--mag-err", metavar="COL|NUMBER", help="Their errors: a column, or one number for all.")
 @click.option(
     "--time",
@@ -76,7 +78,7 @@ skylake ingest-table LAKE *.ldac --camera C --x X_IMAGE --y Y_IMAGE \\
     help="What of the exposure the time is.",
 )
 @click.option("--exposure", metavar="COL|SECONDS", help="Column of exposures, or one for all.")
-@click.option("--filter", "filter_column", metavar="COL", help="Column of filters.")
+@click.option("--filter", metavar="COL", help="Column of filters.")
 @click.option("--filter-name", metavar="NAME", help="One filter for all; the default is that of the profile.")
 @click.option(
     "--frame",
@@ -89,30 +91,17 @@ skylake ingest-table LAKE *.ldac --camera C --x X_IMAGE --y Y_IMAGE \\
 @click.pass_context
 def ingest_table(
     ctx: click.Context,
+    /,
     lake: Path,
     files: tuple[Path, ...],
     camera_name: str,
-    ra: str | None,
-    dec: str | None,
-    ra_unit: Literal["degrees", "hours"] | None,
-    x: str | None,
-    y: str | None,
-    first_pixel: int,
-    flux: str | None,
     flux_err: str | None,
-    per_exposure: bool,
-    mag: str | None,
     mag_err: str | None,
-    time: str | None,
-    time_of: Literal["start", "mid", "end"],
-    exposure: str | None,
-    filter_column: str | None,
-    filter_name: str | None,
-    frame: str | None,
     redo: bool,
     cluster: str | None,
     workers: int | None,
     as_json: bool,
+    **columns: Any,
 ) -> None:
     """Ingest tables of detections: CSV, ECSV, FITS (also of SExtractor), VOTable or Parquet.
 
@@ -125,35 +114,23 @@ def ingest_table(
     from skylake.flow.ingest.ingest_tables import ingest_tables
     from skylake.flow.ingest.table_rows import TableColumns
 
-    option, error = ("--flux-err", flux_err) if flux is not None else ("--mag-err", mag_err)
-    if (flux is None) == (mag is None) or error is None or None not in (flux_err, mag_err):
+    by_flux = columns["flux"] is not None
+    error = flux_err if by_flux else mag_err
+    if by_flux == (columns["magnitude"] is not None) or error is None or None not in (flux_err, mag_err):
         raise UsageError("give --flux and --flux-err, or --mag and --mag-err")
-    if None not in (filter_column, filter_name):
+    if None not in (columns["filter"], columns["filter_name"]):
         raise UsageError("give --filter with a column, or --filter-name, not both")
-    columns = TableColumns(
-        ra=ra,
-        dec=dec,
-        ra_unit=ra_unit,
-        x=x,
-        y=y,
-        first_pixel=first_pixel,
-        flux=flux,
-        magnitude=mag,
-        error=error if option == "--flux-err" else _number_or_name("--mag-err", error),
-        per_exposure=per_exposure,
-        time=_time_or_name(time),
-        time_of=time_of,
-        exposure=None if exposure is None else _number_or_name("--exposure", exposure),
-        filter=filter_column,
-        filter_name=filter_name,
-        frame=frame,
-    )
+    columns["error"] = error if by_flux else _number_or_name("--mag-err", error)
+    columns["time"] = _time_or_name(columns["time"])
+    if columns["exposure"] is not None:
+        columns["exposure"] = _number_or_name("--exposure", columns["exposure"])
+    wanted = TableColumns(**columns)
     chips = cameras.load_chips(camera_name)
     if len(chips) > 1:
         raise UsageError(f"{camera_name} has several chips; give tables of detections a camera of their own")
     opened = open_lake(lake)
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
-        report = ingest_tables(opened, chips[0], files, columns, pool, redo, shown)
+        report = ingest_tables(opened, chips[0], files, wanted, pool, redo, shown)
     show.result(dataclasses.asdict(report), as_json, lambda: _show(report))
     ctx.exit(0 if report.ingest.all_well else 1)
 

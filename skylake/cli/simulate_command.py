@@ -23,12 +23,26 @@ skylake simulate fisheye --all-sky --nights 1
 """
 
 
+#: Keys of a scenario for options of another name.
+_KEYS = {
+    "frames": "frames_per_night",
+    "exposure": "exposure_s",
+    "form": "file_form",
+    "stars": "stars.per_frame",
+    "fields": "schedule.fields",
+    "target_fraction": "schedule.target_fraction",
+    "clouds": "atmosphere.cloudy_fraction",
+    "wrong_wcs": "header.wrong_wcs_fraction",
+    "no_wcs": "header.absent_wcs_fraction",
+}
+
+
 @click.command(epilog=_EXAMPLE)
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
     "--camera",
     "-c",
-    "camera_name",
+    "camera",
     metavar="C",
     help="Camera profile, or a .toml file; sim by default.",
     shell_complete=completion.profiles,
@@ -42,7 +56,7 @@ skylake simulate fisheye --all-sky --nights 1
     metavar="SECONDS",
     help="Exposure time; 30 s by default.",
 )
-@click.option("--filter", "filter_name", metavar="NAME", help="Filter of the profile.")
+@click.option("--filter", metavar="NAME", help="Filter of the profile.")
 @click.option(
     "--stars", type=Number(1, 1e7), metavar="N", help="Detectable stars per frame, about; 2000 by default."
 )
@@ -102,26 +116,7 @@ skylake simulate fisheye --all-sky --nights 1
 )
 @show.as_json
 def simulate(
-    out: Path,
-    camera_name: str | None,
-    nights: int | None,
-    first_night: int | None,
-    frames: int | None,
-    exposure: float | None,
-    filter_name: str | None,
-    stars: float | None,
-    fields: int | None,
-    target_fraction: float | None,
-    clouds: float | None,
-    wrong_wcs: float | None,
-    no_wcs: float | None,
-    raw: bool | None,
-    form: str | None,
-    all_sky: bool,
-    seed: int | None,
-    scenario: Path | None,
-    workers: int | None,
-    as_json: bool,
+    out: Path, all_sky: bool, scenario: Path | None, workers: int | None, as_json: bool, **given: Any
 ) -> None:
     """Simulate nights of frames for any camera, with known truth, into the folder OUT.
 
@@ -131,23 +126,7 @@ def simulate(
     With --all-sky the frames are those of a fisheye without any WCS, six a night; truth/lens.json has its lens.
     Of the other options it takes --camera, --nights, --first-night, --frames, --exposure and --seed.
     """
-    options: dict[str, Any] = {
-        "camera": camera_name,
-        "nights": nights,
-        "first_night": first_night,
-        "frames_per_night": frames,
-        "exposure_s": exposure,
-        "filter": filter_name,
-        "raw": raw,
-        "file_form": form,
-        "seed": seed,
-        "stars.per_frame": stars,
-        "schedule.fields": fields,
-        "schedule.target_fraction": target_fraction,
-        "atmosphere.cloudy_fraction": clouds,
-        "header.wrong_wcs_fraction": wrong_wcs,
-        "header.absent_wcs_fraction": no_wcs,
-    }
+    options = {_KEYS.get(name, name): value for name, value in given.items()}
     if all_sky:
         made, summary = _fisheye(options | {"--scenario": scenario}, out)
     else:
