@@ -16,16 +16,13 @@ Result = TypeVar("Result")
 def guard(work: Callable[[], Result]) -> Result | FrameError:
     """Return the result of some work on one frame, or the error that ended it.
 
-    This is the boundary of a task: the other frames go on whatever happens to one, so every exception is caught.
+    The other frames go on whatever happens to one.
     """
     try:
-        return work()
+        with _boundary(FrameError, _error_of_skylake):
+            return work()
     except FrameError as error:
         return error
-    except Exception as error:  # noqa: BLE001
-        return FrameFailed(
-            Reason.ERROR, f"an error of skylake ({type(error).__name__}: {error}); please report it"
-        )
 
 
 def value_of(result: Any, failure: str, advice: str = "run again") -> Any:
@@ -66,11 +63,28 @@ def code_of_user(file: str, failed: str) -> Iterator[None]:
     ConfigurationError
         With the file, what failed, the line, and the error.
     """
-    try:
-        yield
-    except SkylakeError:
-        raise
-    except Exception as error:
+
+    def error_of_user(error: Exception) -> ConfigurationError:
         lines = [one.lineno for one in traceback.extract_tb(error.__traceback__) if one.filename == file]
         where = f" in line {lines[-1]}" if lines else ""
-        raise ConfigurationError(f"{file}: {failed}{where} ({type(error).__name__}: {error})") from error
+        return ConfigurationError(f"{file}: {failed}{where} ({type(error).__name__}: {error})")
+
+    with _boundary(SkylakeError, error_of_user):
+        yield
+
+
+def _error_of_skylake(error: Exception) -> FrameFailed:
+    return FrameFailed(
+        Reason.ERROR, f"an error of skylake ({type(error).__name__}: {error}); please report it"
+    )
+
+
+@contextmanager
+def _boundary(known: type[SkylakeError], named: Callable[[Exception], SkylakeError]) -> Iterator[None]:
+    """Give every exception that is not known the sentence that names it: whatever happens is reported here."""
+    try:
+        yield
+    except known:
+        raise
+    except Exception as error:
+        raise named(error) from error
