@@ -16,8 +16,8 @@ any star. It has nothing else: no star, and no place that was not covered before
 
 Cost: a lake with the clusters of 10 and of 1,000 nights (100 with --quick) of a camera that looks at one field, and of
 one that sees the whole sky; then five more nights are added to the objects one by one. Seconds are those of the
-processor, the median of the five, and bytes those of the files of both tables that the last one leaves. Printed beside: the seconds in which all nights are folded anew, as
-when one of the past is calibrated again.
+processor, the median of the five, and bytes those of the files of both tables that the last one leaves. Printed
+beside: the seconds in which all nights are folded anew, as when one of the past is calibrated again.
 
 Each claim is one line: ours, peer, ratio, target, met or missed.
 """
