@@ -14,7 +14,7 @@ from skylake.errors import ConfigurationError
 from skylake.lake import Lake, Snapshot
 from skylake.mirror import address
 from skylake.mirror.embedded import EmbeddedServer
-from skylake.mirror.postgres import CopyCounts, Mirror
+from skylake.mirror.postgres import CopyCounts, Mirror, Plan
 from skylake.schema.schema_ddl import MIRRORED
 from skylake.settings import misplaced, user_file, user_setting
 
@@ -85,12 +85,17 @@ def mirror_lake(
             mirror.rebuild()
         else:
             mirror.prepare()
-        # Only now: another run may have mirrored a newer one while this one waited for the server.
         snapshot = then or lake.snapshot()
-        held = mirror.parts()
-        wanted = _checksums(snapshot)
-        gone = [key for key in held if key not in wanted]
-        outcome = mirror.synchronise(_changes(snapshot, held), gone, snapshot.number)
+
+        def plan(held: dict[tuple[str, str], str]) -> Plan:
+            nonlocal snapshot
+            # Another run may have mirrored a newer one while this one waited for it.
+            snapshot = then or lake.snapshot()
+            checksums = _checksums(snapshot)
+            gone = [key for key in held if key not in checksums]
+            return _changes(snapshot, checksums, held), gone, snapshot.number
+
+        outcome = mirror.follow(plan)
         # An address is of use only while the server runs.
         where = f"{lake.layout.database} (stopped again)" if is_embedded and not psql else mirror.shown
         return MirrorReport(snapshot.number, outcome, where, psql)
@@ -128,10 +133,10 @@ def _checksums(snapshot: Snapshot) -> dict[tuple[str, str], str]:
 
 
 def _changes(
-    snapshot: Snapshot, held: dict[tuple[str, str], str]
+    snapshot: Snapshot, checksums: dict[tuple[str, str], str], held: dict[tuple[str, str], str]
 ) -> Iterator[tuple[str, str, str, pa.Table]]:
     """Yield the parts that differ, one in memory at a time."""
-    for (table, name), checksum in _checksums(snapshot).items():
+    for (table, name), checksum in checksums.items():
         if held.get((table, name)) != checksum:
             rows = snapshot.read(table, where=lambda part, wanted=name: part.name == wanted)  # type: ignore[misc]
             yield table, name, checksum, rows

@@ -7,7 +7,7 @@ are one transaction, so a reader sees the lake before or after it, and a run tha
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -47,6 +47,10 @@ _NEGLECTED = sa.text("""
         AND relname IN ('frames', 'zeropoints', 'nights', 'photometric_nights', 'mirror_parts')
         AND (n_dead_tup > 50 + 0.2 * n_live_tup OR n_mod_since_analyze > 50 + 0.1 * n_live_tup)
 """)
+
+
+#: Parts that are new or differ (table, part, checksum, rows), parts that are gone (table, part), and the snapshot.
+Plan = tuple[Iterable[tuple[str, str, str, pa.Table]], Iterable[tuple[str, str]], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,6 @@ class Mirror:
         self.shown = address.shown(parsed)
         self._namespace = namespace
         self._patience_ms = str(max(1, math.ceil(patience_s * 1000)))
-        self._seen: int | None = None
         with translated(self.shown):
             self._engine = sa.create_engine(
                 parsed,
@@ -129,7 +132,6 @@ class Mirror:
             self._create_namespace(connection)
             structure.drop(connection, self.shown)
             structure.prepare(connection, self.shown)
-        self._seen = None
 
     def parts(self) -> dict[tuple[str, str], str]:
         """Return the checksums of the mirrored parts by table and part; empty where nothing is prepared.
@@ -140,10 +142,7 @@ class Mirror:
             If the database cannot be read.
         """
         with self._transaction() as connection:
-            if not structure.is_ours(connection):
-                return {}
-            self._seen, _ = books.state(connection)
-            return books.parts(connection)
+            return books.parts(connection) if structure.is_ours(connection) else {}
 
     def snapshot(self) -> int | None:
         """Return the snapshot of the lake that the mirror shows; None where it shows none.
@@ -176,32 +175,37 @@ class Mirror:
         Raises
         ------
         MirrorError
-            If the database cannot be written, is not prepared, or has been changed by another mirror since
-            :meth:`parts` was called.
+            If the database cannot be written, or is not prepared.
+        """
+        return self.follow(lambda held: (changes, removals, snapshot))
+
+    def follow(self, plan: Callable[[dict[tuple[str, str], str]], Plan]) -> CopyCounts:
+        """Bring the mirror to a snapshot by a plan that is made once no other mirror runs; see :meth:`synchronise`.
+
+        Parameters
+        ----------
+        plan : callable
+            Given the checksums of the mirrored parts, returns what :meth:`synchronise` takes.
+
+        Raises
+        ------
+        MirrorError
+            If the database cannot be written, or is not prepared.
         """
         with self._transaction(exclusive=True) as connection:
-            generation, shown_snapshot = self._expected_state(connection)
+            if not structure.is_ours(connection):
+                raise MirrorError(f"{self.shown}: the tables of the mirror are missing; prepare it first")
+            recorded = books.parts(connection)
+            changes, removals, snapshot = plan(dict(recorded))
             writer = PartWriter(_driver(connection), snapshot)
-            outcome = _apply(writer, books.parts(connection), changes, removals)
+            outcome = _apply(writer, recorded, changes, removals)
+            generation, shown_snapshot = books.state(connection)
             if writer.touched or shown_snapshot != snapshot:
-                generation += 1
-                books.set_state(connection, generation, snapshot)
+                books.set_state(connection, generation + 1, snapshot)
             connection.execute(_FLUSH_STATISTICS)
-        self._seen = generation
         if writer.touched:
             self._tidy()
         return outcome
-
-    def _expected_state(self, connection: sa.Connection) -> tuple[int, int | None]:
-        """Return generation and snapshot, if they are those that the caller has planned with."""
-        if not structure.is_ours(connection):
-            raise MirrorError(f"{self.shown}: the tables of the mirror are missing; prepare it first")
-        generation, snapshot = books.state(connection)
-        if self._seen not in (None, generation):
-            raise MirrorError(
-                f"{self.shown}: another mirror has changed it in the meantime; run the command again"
-            )
-        return generation, snapshot
 
     def _create_namespace(self, connection: sa.Connection) -> None:
         if self._namespace is None:

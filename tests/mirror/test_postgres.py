@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count, permutations
 from typing import Any
 
@@ -19,6 +21,7 @@ from psycopg import sql
 
 from skylake.errors import MirrorError, SchemaError, UsageError
 from skylake.mirror import CopyCounts, EmbeddedServer, Mirror
+from skylake.mirror.postgres import Plan
 from skylake.schema import load
 
 CHECKSUMS = count()
@@ -287,17 +290,34 @@ def test_two_mirrors_do_not_interleave(
 
 
 @only_embedded
-def test_a_plan_that_another_mirror_has_overtaken_is_refused(
-    server: EmbeddedServer, namespace: str, mirror: Mirror, make_rows: Rows
+def test_a_mirror_waits_for_another_and_plans_with_what_that_has_left(
+    server: EmbeddedServer, namespace: str, mirror: Mirror, connection: Connection, make_rows: Rows
 ) -> None:
-    other = Mirror(server.url, namespace=namespace)
-    assert mirror.parts() == other.parts() == {}
-    other.synchronise([("frames", "a", "1", make_rows("frames", 5))], [], 2)
-    other.synchronise([("frames", "a", "2", make_rows("frames", 6))], [], 3)
-    with pytest.raises(MirrorError, match="another mirror"):
-        mirror.synchronise([("frames", "a", "0", make_rows("frames", 4))], [], 1)
+    waiting = Mirror(server.url, namespace=namespace)
+    waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    planned: list[dict[tuple[str, str], str]] = []
+
+    def plan(held: dict[tuple[str, str], str]) -> Plan:
+        planned.append(held)
+        return [("frames", "a", "2", make_rows("frames", 6))], [("frames", "b")], 3
+
+    with ThreadPoolExecutor(1) as pool:
+
+        def changes() -> Iterator[tuple[str, str, str, pa.Table]]:
+            yield "frames", "a", "1", make_rows("frames", 5)
+            later.append(pool.submit(waiting.follow, plan))
+            while not one(connection, waits):
+                time.sleep(0.01)
+            assert not planned
+            yield "frames", "b", "1", make_rows("frames", 5, 50)
+
+        later: list[Future[CopyCounts]] = []
+        assert mirror.parts() == {}
+        mirror.synchronise(changes(), [], 2)
+        assert later[0].result().n_rows_removed == 10
+    assert planned == [{("frames", "a"): "1", ("frames", "b"): "1"}]
     assert mirror.parts() == {("frames", "a"): "2"}
-    assert mirror.synchronise([("frames", "a", "3", make_rows("frames", 4))], [], 4).n_rows_removed == 6
+    assert mirror.snapshot() == 3
 
 
 def test_dead_rows_are_freed(mirror: Mirror, connection: Connection, make_rows: Rows) -> None:
