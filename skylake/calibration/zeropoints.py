@@ -82,8 +82,7 @@ def zeropoints_table(
         One row per frame; without a zeropoint where that is not possible, and then with the reason:
         ``unknown_filter``, ``no_matches``, ``no_band`` or ``no_colour`` (no star of the night has a
         magnitude in the band, or a colour), ``too_few_stars`` or ``no_aperture_correction``. Where stars are too few
-        ``message`` says which cut took how many, and what the others give; where there is none, that no detection
-        matches.
+        ``message`` says which cut took how many, and what the others give; else it says what is missing.
     """
     pieces = [empty_table(load("zeropoints"))]
     names = np.asarray(frames["band"].to_pylist(), object)
@@ -111,7 +110,7 @@ def _calibrate_band(frames: pa.Table, matches: pa.Table, band: Band, catalog: st
         f"no detection of the frame matches a star of the catalog {catalog}"
     )
     lacking = np.isnan(factor)
-    reason[lacking], message[lacking] = "no_aperture_correction", None
+    reason[lacking], message[lacking] = "no_aperture_correction", _no_correction(band.flux)
     solved = solved.without((reason != None) | lacking)  # noqa: E711
     aperture = _MAG_PER_RELATIVE * np.nan_to_num(factor_err) / factor
     solved = replace(solved, zp_err=np.hypot(solved.zp_err, aperture), reason=reason)
@@ -267,6 +266,13 @@ def _position_terms(solved: FrameZeropoints) -> pa.Array:
     return pa.array(lists, kind)
 
 
+def _no_correction(flux: str) -> str:
+    return (
+        f"the frame has no factor from flux_{flux} to total flux; name another aperture in apertures.flux of the "
+        "profile, or `skylake ingest --redo` its night if the profile has other apertures now"
+    )
+
+
 def _uncalibrated(frames: pa.Table, catalog: str, version: int) -> pa.Table:
     constant = {
         "catalog": catalog,
@@ -278,4 +284,14 @@ def _uncalibrated(frames: pa.Table, catalog: str, version: int) -> pa.Table:
     }
     columns = {name: frames[name] for name in ("frame_id", "camera", "night", "mjd_mid", "band")}
     columns |= {name: pa.repeat(value, frames.num_rows) for name, value in constant.items()}
-    return conform(pa.table(columns), load("zeropoints"))
+    message = pa.array([_no_band(name) for name in frames["filter"].to_pylist()], pa.string())
+    return conform(pa.table(columns | {"message": message}), load("zeropoints"))
+
+
+def _no_band(filter_name: str | None) -> str:
+    """Return why a frame has no band, by the filter that its header, or else the profile, names."""
+    if filter_name is None:
+        return "neither a card of the header nor the profile names a filter; give default_filter in the profile"
+    return (
+        f"the profile gives the filter {filter_name!r} no band; name it in [filters] or among the aliases of a filter"
+    )

@@ -188,6 +188,10 @@ def _rules_of_names(camera: Camera) -> Iterator[Rule]:
             f"filters.{name}",
             "shorten its name or band",
         )
+    for (name, band), (other, beside) in itertools.combinations(camera.filters.items(), 2):
+        both = sorted({*band.aliases} & {*beside.aliases} - camera.filters.keys())
+        what = f"filters.{name} has the alias {both[0] if both else ''!r}, too; leave it to one of them"
+        yield bool(both), f"filters.{other}.aliases", what
 
 
 def _rules_of_detector_and_site(camera: Camera) -> Iterator[Rule]:

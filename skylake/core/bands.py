@@ -166,18 +166,19 @@ def colour_column(colour: str) -> str:
 def filter_called(name: str | None, names: Mapping[str, Sequence[str]]) -> str | None:
     """Return the key of the filter that has a name; None if it is unknown.
 
-    The case of letters counts where it must, r being another filter than R, and else does not. A name that could be
-    two filters is unknown.
+    The case of letters counts where it must, r being another filter than R, and else does not. A filter's own name
+    comes before an alias of another one. A name that could be two filters is unknown.
 
     Parameters
     ----------
     name : str or None
     names : mapping
-        Names of each filter by its key.
+        Names of each filter by its key, its own first.
     """
     wanted = (name or "").strip()
     for same in (str, str.lower):
-        keys = [key for key, some in names.items() if same(wanted) in map(same, some)]
-        if keys:
-            return keys[0] if len(keys) == 1 else None
+        for length in (1, None):
+            keys = [key for key, some in names.items() if same(wanted) in map(same, some[:length])]
+            if keys:
+                return keys[0] if len(keys) == 1 else None
     return None

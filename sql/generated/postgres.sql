@@ -740,7 +740,7 @@ COMMENT ON COLUMN zeropoints.extinction_err IS 'Standard error of extinction [ma
 
 COMMENT ON COLUMN zeropoints.mean_airmass IS 'Mean airmass of the stars used, if extinction is fitted';
 
-COMMENT ON COLUMN zeropoints.message IS 'If too few stars are left for a zeropoint: matches removed by each cut, and the value that the remaining stars give, or that there is no match; null in older calibrations';
+COMMENT ON COLUMN zeropoints.message IS 'The reason as a sentence; if too few stars are left: matches removed by each cut, and the value that the remaining stars give; null in some older calibrations';
 
 COMMENT ON COLUMN zeropoints.transformation IS 'If magnitudes or colours of the catalog were transformed from other bands: the bands and the papers; null if none were, and in older calibrations';
 

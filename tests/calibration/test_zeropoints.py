@@ -422,6 +422,7 @@ def test_a_frame_without_a_zeropoint_has_a_row_and_a_reason(
     rows = solve(spoil(make_night(10)))
     assert len(rows) == 4 and rows.reason.eq(reason).all()
     assert rows.zp.isna().all() and rows.zp_err.isna().all() and rows.n_used.eq(0).all()
+    assert rows.message.str.len().gt(20).all(), "no reason without a message"
 
 
 def test_one_bad_frame_does_not_spoil_the_others(make_night: Callable[..., Any]) -> None:

@@ -239,6 +239,14 @@ def test_what_contradicts_itself_is_refused_with_the_key(made: Made, lines: str,
     assert said in refused(made, lines)
 
 
+def test_two_filters_have_no_alias_in_common(made: Made) -> None:
+    shared = 'filters.V.aliases = ["visual"]\nfilters.R.aliases = ["red", "visual"]'
+    assert "filters.R.aliases: filters.V has the alias 'visual', too; leave it to one of them" in refused(made, shared)
+    # The name of a filter comes before aliases of others.
+    named = made(f'{shared}\nfilters.visual.band = "V"\ndefault_filter = "visual"').base
+    assert named.filter_key("visual") == "visual"
+
+
 def test_an_inherited_linearity_ends_at_saturation(made: Made) -> None:
     profile = made(
         "[detector]\nsaturation_adu = 45000.0\n[[period]]\nfrom = 2024-01-01\ndetector.saturation_adu = 30000.0"
@@ -284,7 +292,7 @@ def test_gates_are_judged_in_the_order_of_the_file(tmp_path: Path) -> None:
     camera = load(own).base
     assert (camera.gates["n_sources"].min, camera.gates["fwhm_px"].max) == (20.0, 1.0)
     verdict = judge({"sky_saturation": 2.0, "n_sources": 0}, camera.gates)
-    assert verdict.rejection is not None and verdict.rejection[0] == "sky_saturated"
+    assert verdict.rejection is not None and verdict.rejection.reason == "sky_saturated"
     head = 'like = "own.toml"\nname = "child"\n'
     for lines, order in (
         # Another limit is no other cause.

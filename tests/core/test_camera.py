@@ -41,6 +41,11 @@ def test_the_case_counts_where_two_filters_differ_by_it_alone() -> None:
         assert [band(camera, name) for name in ("R", "r", "RC", "Rp")] == ["R", "r", "R", "r"]
 
 
+def test_the_own_name_of_a_filter_comes_before_an_alias_of_another() -> None:
+    for camera in (filters(i=("ip", "Sloan"), ip=()), filters(ip=(), i=("ip", "Sloan"))):
+        assert [band(camera, name) for name in ("ip", "IP", "i", "sloan")] == ["ip", "ip", "i", "i"]
+
+
 def test_a_name_that_could_be_two_filters_is_unknown() -> None:
     camera = filters(one=("Kp",), two=("kP",))
     assert [band(camera, name) for name in ("Kp", "kP", "KP", "kp")] == ["one", "two", None, None]

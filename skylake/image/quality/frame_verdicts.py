@@ -164,8 +164,9 @@ def apply_gates(row: FrameRow, camera: Camera, found: FoundStars | None = None) 
         columns["flags"] |= FrameFlag.SKY_BELOW_ZERO
     sentence = row.get("message")
     if verdict.rejection is not None:
-        reason, sentence = _explained(row, camera, found, *verdict.rejection)
-        columns |= {"status": Status.REJECTED.value, "reason": str(reason)}
+        rejection = _explained(row, camera, found, verdict.rejection)
+        sentence = str(rejection)
+        columns |= {"status": rejection.status, "reason": rejection.reason}
     # A frame may pass all gates, and its stars be well, and yet all that is above zero in it be wrong.
     columns["message"] = "; ".join(part for part in (sentence, _too_dark(row, camera)) if part) or None
     return RowPart(columns)
@@ -226,19 +227,19 @@ def _too_dark(row: FrameRow, camera: Camera) -> str:
 
 
 def _explained(
-    row: FrameRow, camera: Camera, found: FoundStars | None, reason: Reason, message: str
-) -> tuple[Reason, str]:
+    row: FrameRow, camera: Camera, found: FoundStars | None, rejection: FrameRejected
+) -> FrameRejected:
     """Return why a frame is rejected: its sources are too few for clouds if it does not reach stars that it should."""
     gate = camera.gates.get("found_fraction")
-    if reason != Reason.TOO_FEW_SOURCES or found is None or gate is None or gate.action != "reject":
-        return reason, message
+    if rejection.reason != Reason.TOO_FEW_SOURCES or found is None or gate is None or gate.action != "reject":
+        return rejection
     limit = row.get("flux_limit")
     if limit is None or not found.fraction < _CLEAR or not found.too_faint(limit):
-        return reason, message
+        return rejection
     share = f"it shows {found.fraction:.0%} of the {found.n_expected} brightest stars of the catalog"
-    return (
+    return FrameRejected(
         Reason.CLOUDY,
-        f"{message}, as too little light arrives: {share}, which clear_sky of the profile expects",
+        f"{rejection}, as too little light arrives: {share}, which clear_sky of the profile expects",
     )
 
 
@@ -266,8 +267,12 @@ def empty_frame(
     if part.columns.get("status", row["status"]) == Status.OK:
         too_dark = _too_dark(row, camera)
         return Refused(FrameRejected(why.reason, f"{why}; {too_dark}") if too_dark else why, part)
-    columns = with_part(row, part)
-    return Refused(FrameRejected(Reason(str(columns["reason"])), str(columns["message"])), part)
+    return Refused(rejection_of(with_part(row, part)), part)
+
+
+def rejection_of(row: FrameRow) -> FrameRejected:
+    """Return the rejection that the gates wrote into a row: its reason and the sentence that belongs to it."""
+    return FrameRejected(str(row["reason"]), str(row["message"]))
 
 
 def clear_sky_of(row: FrameRow, camera: Camera) -> ClearSky:

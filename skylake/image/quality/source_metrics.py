@@ -11,7 +11,8 @@ import numpy as np
 
 from skylake.core.camera import Camera, Gate
 from skylake.core.flags import UNCLEAN, FrameFlag, SourceFlag
-from skylake.core.reasons import GATE_REASONS, Reason
+from skylake.core.reasons import GATE_REASONS
+from skylake.errors import FrameRejected
 from skylake.image.photometry.measure_sources import Measurements
 
 #: Shapes are judged on sources brighter than this, which are stars rather than noise.
@@ -51,14 +52,14 @@ class Verdict:
     ----------
     failed : tuple of str
         Metrics that are outside their limits.
-    rejection : (Reason, str) or None
-        Reason and sentence of the first gate that rejects.
+    rejection : FrameRejected or None
+        Reason and sentence of the first gate that rejects, which stay together from here on.
     flags : FrameFlag
         GATE_WARNING where a gate warns.
     """
 
     failed: tuple[str, ...]
-    rejection: tuple[Reason, str] | None
+    rejection: FrameRejected | None
     flags: FrameFlag
 
 
@@ -201,7 +202,7 @@ def _excess_kurtosis(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> fl
 def judge(metrics: Mapping[str, object], gates: Mapping[str, Gate]) -> Verdict:
     """Hold metrics against the gates of a camera."""
     failed: list[str] = []
-    rejection: tuple[Reason, str] | None = None
+    rejection: FrameRejected | None = None
     flags = FrameFlag(0)
     for name, gate in gates.items():
         value = cast("float | None", metrics.get(name))
@@ -211,7 +212,7 @@ def judge(metrics: Mapping[str, object], gates: Mapping[str, Gate]) -> Verdict:
         if gate.action == "warn":
             flags |= FrameFlag.GATE_WARNING
         elif rejection is None:
-            rejection = (GATE_REASONS[name], _sentence(name, value, gate))
+            rejection = FrameRejected(GATE_REASONS[name], _sentence(name, value, gate))
     return Verdict(tuple(failed), rejection, flags)
 
 

@@ -21,7 +21,7 @@ from skylake.errors import Corrections, FrameRejected
 from skylake.image.distortion.distortion_epochs import Epoch, epoch_at
 from skylake.image.photometry.measure_sources import Measurements
 from skylake.image.quality.cloud_cover import ExpectedStars, FoundStars, count_found, is_cloudy
-from skylake.image.quality.frame_verdicts import check_radius_arcsec, clear_sky_of, time_of
+from skylake.image.quality.frame_verdicts import check_radius_arcsec, clear_sky_of, rejection_of, time_of
 from skylake.image.solving.catalog_crowding import catalog_crowding
 from skylake.image.solving.expected_pointing import Guide
 from skylake.image.solving.refined_wcs import RefinedPointing, refine_known
@@ -132,11 +132,11 @@ def require_right(located: Located, row: FrameRow, camera: Camera) -> Pointing:
     Raises
     ------
     FrameRejected
-        ``cloudy`` if clouds explain it; else ``no_wcs`` or ``bad_wcs``.
+        With the verdict of the gates, as ``cloudy``, if clouds explain it; else ``no_wcs`` or ``bad_wcs``.
     """
     if located.lost is not None:
         if located.pointing is not None and is_cloudy(row, camera):
-            raise FrameRejected(Reason.CLOUDY, str(row["message"]))
+            raise rejection_of(row)
         raise located.lost
     if located.pointing is None:
         raise FrameRejected(Reason.NO_WCS, "the frame has no WCS")

@@ -28,7 +28,7 @@ def test_a_value_fails_a_gate_if_it_is_outside_the_limits(
     assert verdict.failed == ((name,) if outside else ()) and not verdict.flags
     assert (verdict.rejection is not None) == outside
     if verdict.rejection is not None:
-        reason, sentence = verdict.rejection
+        reason, sentence = verdict.rejection.reason, str(verdict.rejection)
         assert (
             reason == GATE_REASONS[name]
             and f"gates.{name} in the profile" in sentence
@@ -47,8 +47,8 @@ def test_the_first_rejecting_gate_gives_the_reason() -> None:
     gates = {"fwhm_px": Gate(max=3.0, action="warn"), "n_sources": Gate(min=50), "elongation": Gate(max=1.3)}
     verdict = judge({"fwhm_px": 4.0, "n_sources": 20, "elongation": 2.0}, gates)
     assert verdict.failed == ("fwhm_px", "n_sources", "elongation")
-    assert verdict.rejection is not None and verdict.rejection[0] == "too_few_sources"
-    assert verdict.rejection[1] == "n_sources is 20, below the limit 50 of gates.n_sources in the profile"
+    assert verdict.rejection is not None and verdict.rejection.reason == "too_few_sources"
+    assert str(verdict.rejection) == "n_sources is 20, below the limit 50 of gates.n_sources in the profile"
     assert verdict.flags == FrameFlag.GATE_WARNING
 
 
@@ -172,7 +172,7 @@ def test_aligned_stars_are_trailed_only_if_they_are_long(
     gates = {key: gate for key, gate in load(camera).base.gates.items() if hasattr(metrics, key)}
     verdict = judge({key: getattr(metrics, key) for key in gates}, gates)
     assert metrics.theta_kurtosis > -0.5 and "mean_ellipticity" in gates
-    assert (verdict.rejection and str(verdict.rejection[0])) == reason
+    assert (verdict.rejection and verdict.rejection.reason) == reason
     assert (verdict.failed == ()) == (reason is None)
 
 
@@ -201,7 +201,7 @@ def test_a_satellite_costs_no_frame_and_trailing_does(
     metrics = source_metrics(measure(field).sources)
     values = {key: getattr(metrics, key) for key in gates}
     verdict = judge(values, gates)
-    assert (verdict.rejection and str(verdict.rejection[0])) == reason, values
+    assert (verdict.rejection and verdict.rejection.reason) == reason, values
     if name == "streak":
         assert verdict.failed == ("elongation_max",) and verdict.flags == FrameFlag.GATE_WARNING
 
