@@ -291,7 +291,7 @@ def _uncalibrated(frames: pa.Table, catalog: str, version: int) -> pa.Table:
 def _no_band(filter_name: str | None) -> str:
     """Return why a frame has no band, by the filter that its header, or else the profile, names."""
     if filter_name is None:
-        return "neither a card of the header nor the profile names a filter; give default_filter in the profile"
-    return (
-        f"the profile gives the filter {filter_name!r} no band; name it in [filters] or among the aliases of a filter"
-    )
+        return (
+            "neither a card of the header nor the profile names a filter; give default_filter in the profile"
+        )
+    return f"the profile gives the filter {filter_name!r} no band; name it in [filters] or among the aliases of a filter"

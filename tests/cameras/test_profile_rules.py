@@ -241,7 +241,9 @@ def test_what_contradicts_itself_is_refused_with_the_key(made: Made, lines: str,
 
 def test_two_filters_have_no_alias_in_common(made: Made) -> None:
     shared = 'filters.V.aliases = ["visual"]\nfilters.R.aliases = ["red", "visual"]'
-    assert "filters.R.aliases: filters.V has the alias 'visual', too; leave it to one of them" in refused(made, shared)
+    assert "filters.R.aliases: filters.V has the alias 'visual', too; leave it to one of them" in refused(
+        made, shared
+    )
     # The name of a filter comes before aliases of others.
     named = made(f'{shared}\nfilters.visual.band = "V"\ndefault_filter = "visual"').base
     assert named.filter_key("visual") == "visual"
