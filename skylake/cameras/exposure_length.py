@@ -15,6 +15,7 @@ from skylake.cameras.header_values import (
     read_text,
 )
 from skylake.core.camera import ValueCards
+from skylake.core.doubts import Doubt
 from skylake.core.flags import FrameFlag
 from skylake.core.reasons import Reason
 
@@ -86,10 +87,11 @@ def read_exposure(reading: HeaderReading, cards: Cards) -> None:
         unusual = _unusual(used, exposure, wanted.scale)
         if unusual and not _allowed(exposure, wanted):
             limit = "maximum" if exposure > _USUAL_S[1] else "minimum"
-            reading.doubt(
+            sentence = (
                 f"an exposure of {exposure:g} s is {unusual}; if it is right, set header.exposure.{limit} of the "
                 "profile"
             )
+            reading.doubt(Doubt("exposure_s", ((used, f"{exposure:g} s"),), used, sentence))
         notes = [numbers.refusal, _unread(cards, wanted), unusual]
         reading.readings.append(Reading("exposure_s", exposure, used, "ok", "; ".join(filter(None, notes))))
 

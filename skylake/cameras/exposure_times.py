@@ -17,6 +17,7 @@ from skylake.cameras.clock_times import (
 )
 from skylake.cameras.header_values import MAX_NAME, Cards, HeaderReading, Reading, Verdict, read_text
 from skylake.core.camera import Camera, Scale, TimeCards
+from skylake.core.doubts import Doubt
 from skylake.core.flags import FrameFlag
 from skylake.core.reasons import Reason
 
@@ -162,7 +163,7 @@ def _accept(reading: HeaderReading, source: str, start: float, readings: _ClockR
     ahead = start - now_mjd()
     if ahead > _AHEAD_DAYS:
         notes.append(_to_come(source, start, ahead))
-        reading.doubt(notes[-1])
+        reading.doubt(Doubt("mjd_start", ((source, iso_of_mjd(start)[:19]),), source, notes[-1]))
     verdict: Verdict = "ambiguous" if odd or ahead > _AHEAD_DAYS else "ok"
     reading.readings.append(Reading("mjd_start", start, source, verdict, "; ".join(notes)))
 

@@ -22,6 +22,7 @@ from skylake.cameras.header_values import (
 )
 from skylake.cameras.profile import Profile
 from skylake.core.camera import Camera
+from skylake.core.doubts import Doubt
 from skylake.core.flags import FrameFlag
 from skylake.core.reasons import Reason
 
@@ -161,12 +162,14 @@ def _read_detector(reading: HeaderReading, cards: Cards) -> None:
         reading.readings.append(Reading("ccd_temperature_c", temperature[0], temperature[1]))
 
 
-def _no_gain(numbers: Numbers, fallback: float) -> str:
-    """Return the remark on an implausible gain, for a profile without limits of its own."""
-    return (
+def _no_gain(numbers: Numbers, fallback: float) -> Doubt:
+    """Return the doubt about an implausible gain, for a profile without limits of its own."""
+    stated = tuple((name, f"{value:g}") for name, value in numbers.high)
+    sentence = (
         f"{numbers.refusal}, as a setting of the camera is no gain; {fallback:g} electrons per ADU of "
         "detector.gain_e_per_adu are used: check that they are right, and set header.gain.maximum of the profile"
     )
+    return Doubt("gain", stated, "profile", sentence)
 
 
 def _read_readout(reading: HeaderReading, cards: Cards) -> None:

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Literal
 
 from skylake.core.camera import Camera, ValueCards
+from skylake.core.doubts import Doubt
 from skylake.core.flags import FrameFlag
 from skylake.core.reasons import Reason
 
@@ -62,7 +63,7 @@ class HeaderReading:
     ``problem`` is None for a frame that can be processed, else the reason and sentence under which it
     is filed. Times are MJD, UTC; gain and read noise are those of a raw pixel, and ``header_gain`` is the gain that
     a card says, whatever is taken in its place. ``profile`` is what ``--camera`` takes for the profile that it was
-    read under. ``doubts`` are sentences on implausible values of a header.
+    read under. ``doubts`` are values that the header contradicts itself in, or that hardly any frame has.
     """
 
     camera: Camera
@@ -85,7 +86,7 @@ class HeaderReading:
     readings: list[Reading] = field(default_factory=list)
     problem: tuple[Reason, str] | None = None
     profile: str = "the profile"
-    doubts: list[str] = field(default_factory=list)
+    doubts: list[Doubt] = field(default_factory=list)
 
     @property
     def n_averaged(self) -> int:
@@ -113,10 +114,11 @@ class HeaderReading:
         if self.problem is None:
             self.problem = (reason, message)
 
-    def doubt(self, sentence: str) -> None:
-        """Note an implausible value in the header of a frame that can still be processed."""
-        self.doubts.append(sentence)
-        self.flags |= FrameFlag.HEADER_DOUBTED
+    def doubt(self, doubt: Doubt) -> None:
+        """Note a doubt, and file the frame under its reason if it has one."""
+        self.doubts.append(doubt)
+        if doubt.reason is not None:
+            self.fail(doubt.reason, doubt.sentence)
 
 
 @dataclass(frozen=True, slots=True)

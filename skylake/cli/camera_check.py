@@ -282,7 +282,7 @@ def check_file(file: Path, profile: Profile, snapshot: Snapshot | None = None) -
     -------
     dict
         file, usable, reason and message (None for a usable frame), taken_as (the kind of a calibration frame, else
-        None), and readings, a list of dicts.
+        None), readings and doubts, lists of dicts.
     """
     import dataclasses
 
@@ -296,6 +296,7 @@ def check_file(file: Path, profile: Profile, snapshot: Snapshot | None = None) -
         "message": None,
         "taken_as": None,
         "readings": [],
+        "doubts": [],
     }
     attempt = _Attempt(result)
     raw = attempt(lambda: open_stored(read_file(file), profile.base.header.extension))
@@ -311,6 +312,7 @@ def check_file(file: Path, profile: Profile, snapshot: Snapshot | None = None) -
         rows = _of_sky(raw, reading, rows, _library(snapshot, profile), file, attempt)
         result["usable"] = result["reason"] is None
     result["readings"] = [dataclasses.asdict(row) for row in rows]
+    result["doubts"] = [dataclasses.asdict(doubt) for doubt in reading.doubts]
     return result
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -124,6 +124,10 @@ def check(ctx: click.Context, name: str, files: tuple[Path, ...], lake: Path | N
                     ],
                     ["  quantity", "value", "from", "verdict", "note"],
                 )
+            if file["doubts"]:
+                click.echo()
+                columns = ["  doubted", "what the frame says", "taken", "why"]
+                show.table([_doubt_row(doubt) for doubt in file["doubts"]], columns)
             click.echo()
 
     show.result(checked, as_json, text)
@@ -137,6 +141,11 @@ def _belongs_to(profile: Profile, chips: tuple[Profile, ...], file: Path) -> boo
     if not profile.base.place.has_own_files:
         return True
     return chips[chips_of_files([str(file)], chips)[0]] is profile
+
+
+def _doubt_row(doubt: dict[str, Any]) -> tuple[str, str, str, str]:
+    stated = ", ".join(f"{source} = {value}" for source, value in doubt["stated"])
+    return f"  {doubt['quantity']}", stated, doubt["taken"] or "none", doubt["sentence"]
 
 
 def _short(value: object) -> object:

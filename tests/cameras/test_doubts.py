@@ -13,6 +13,7 @@ from skylake.cameras import HeaderReading, Profile, read_header
 from skylake.cameras.calibration_suspects import suspected_kind
 from skylake.cameras.clock_times import iso_of_mjd, now_mjd
 from skylake.core.camera import Camera, Detector, HeaderDialect, TimeCards, ValueCards
+from skylake.core.doubts import doubted
 from skylake.core.flags import FrameFlag
 
 DIALECT = {
@@ -31,7 +32,11 @@ def read(dialect: dict[str, Any] | None = None, **cards: object) -> HeaderReadin
 
 def is_doubted(reading: HeaderReading) -> bool:
     assert reading.problem is None
-    assert bool(reading.doubts) == bool(reading.flags & FrameFlag.HEADER_DOUBTED)
+    part = doubted(reading.doubts)
+    assert part.notes.always == tuple(doubt.sentence for doubt in reading.doubts)
+    assert bool(reading.doubts) == bool(part.columns.get("flags", 0) & FrameFlag.HEADER_DOUBTED)
+    for doubt in reading.doubts:
+        assert all(source in doubt.sentence for source, _ in doubt.stated) and doubt.taken
     return bool(reading.doubts)
 
 
@@ -45,7 +50,7 @@ def test_a_usual_header_is_not_doubted() -> None:
 def test_an_unusual_exposure_is_doubted_unless_allowed(exposure: float, limit: dict[str, float]) -> None:
     reading = read(EXPTIME=exposure)
     assert is_doubted(reading) and reading.exposure_s == exposure
-    (sentence,) = reading.doubts
+    sentence = reading.doubts[0].sentence
     assert f"exposure of {exposure:g} s is unusual; if EXPTIME is in " in sentence
     assert "header.exposure.scale = " in sentence and f"header.exposure.{next(iter(limit))}" in sentence
     assert not is_doubted(read({"exposure": ValueCards(("EXPTIME",), **limit)}, EXPTIME=exposure))
@@ -55,7 +60,8 @@ def test_an_unusual_exposure_is_doubted_unless_allowed(exposure: float, limit: d
 def test_a_gain_setting_is_left_out_unless_there_is_a_limit(gain: int) -> None:
     reading = read(GAIN=gain)
     assert is_doubted(reading) and reading.gain == 2.5 and FrameFlag.GAIN_ASSUMED in reading.flags
-    (sentence,) = reading.doubts
+    sentence = reading.doubts[0].sentence
+    assert reading.doubts[0].stated == (("GAIN", str(gain)),) and reading.doubts[0].taken == "profile"
     assert f"GAIN = {gain} lies outside" in sentence and "2.5 electrons per ADU" in sentence
     assert "header.gain.maximum" in sentence
     known = read({"gain": ValueCards(("GAIN",), maximum=30.0)}, GAIN=gain)
@@ -78,7 +84,7 @@ def test_a_time_that_is_still_to_come_is_reported(ahead_days: float, words: str 
     assert is_doubted(reading) == (words is not None)
     (row,) = [one for one in reading.readings if one.quantity == "mjd_start"]
     assert row.verdict == ("ok" if words is None else "ambiguous")
-    for sentence in reading.doubts:
+    for sentence in (doubt.sentence for doubt in reading.doubts):
         assert sentence == row.note and "correct the header" in sentence
         assert re.search(f"of DATE-OBS, .* UTC, is still to come, {words}", sentence)
 

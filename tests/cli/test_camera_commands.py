@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -332,3 +333,18 @@ def test_a_check_shows_images_that_are_not_taken(
     assert rows == [
         {"camera": "second", "extension": 1, "more": 0}, {"camera": "small", "extension": 0, "more": 4096},
     ]  # fmt: skip
+
+
+def test_doubts_stand_in_a_table_with_what_is_taken(frame: Path, camera: Path, skylake_command: Run) -> None:
+    fits.setval(frame, "EXPTIME", value=7250.0)
+    answer = skylake_command("camera", "check", "-c", camera, frame)
+    assert answer.status == 0
+    (line,) = [
+        line for line in answer.out.splitlines() if line.startswith("  exposure_s") and "unusual" in line
+    ][-1:]
+    assert re.search(r"EXPTIME = 7250 s +EXPTIME +an exposure of 7250 s is unusual", line)
+    [checked] = skylake_command("camera", "check", "-c", camera, frame, "--json").json
+    [doubt] = checked["doubts"]
+    assert (doubt["quantity"], doubt["stated"], doubt["taken"], doubt["reason"]) == (
+        "exposure_s", [["EXPTIME", "7250 s"]], "EXPTIME", None,
+    )  # fmt: skip

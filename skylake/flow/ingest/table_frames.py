@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from skylake.cameras import HeaderReading, Profile, read_header
 from skylake.core.camera import Camera
+from skylake.core.doubts import doubted
 from skylake.core.flags import FrameFlag
 from skylake.core.frame import Image
 from skylake.core.frame_row import FrameRow
-from skylake.core.frame_step import RowPart, Step
+from skylake.core.frame_step import RowPart, Step, joined
 from skylake.core.ids import frame_id
 from skylake.core.reasons import Reason
 from skylake.core.sphere import ra_dec, separation_deg, unit_vectors
@@ -164,7 +165,7 @@ def _reduce(
 ) -> tuple[Floats, Floats] | None:
     """Add all that is known of a frame to its record; return the positions that the table gives."""
     reading = _reading(frame, columns, header, reduction.profile, record.row["file"])
-    record.add(RowPart(header_row(reading)))
+    record.add(joined(RowPart(header_row(reading)), doubted(reading.doubts)))
     if reading.problem is not None:
         raise FrameFailed(*reading.problem)
     camera = reading.camera
@@ -215,6 +216,8 @@ def _reading(
         reading.filter, reading.band = frame.filter, None if band is None else band.band
         reading.flags &= ~(FrameFlag.FILTER_ASSUMED | FrameFlag.FILTER_UNKNOWN)
         reading.flags |= FrameFlag.FILTER_UNKNOWN if band is None else FrameFlag(0)
+    stated = {"exposure_s": frame.exposure_s, "mjd_start": frame.mjd}
+    reading.doubts = [doubt for doubt in reading.doubts if stated.get(doubt.quantity) is None]
     if reading.problem is not None and reading.problem[0] == Reason.NO_TIME:
         reading.problem = (Reason.NO_TIME, f"{reading.problem[1]}; or give --time with a column or a time")
     return reading

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, replace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
@@ -24,7 +24,6 @@ from skylake.image.quality.limiting_magnitudes import flux_limits
 from skylake.image.quality.source_metrics import judge, source_metrics
 from skylake.image.quality.star_injection import Frame
 from skylake.image.wcs.header_wcs import Pointing, StarFinder
-from skylake.image.wcs.wcs_cards import left_out
 
 #: Cosmic rays hit a few pixels in ten thousand; where a larger share seems hit, stars or noise are taken for them.
 _MANY_HIT = 0.005
@@ -67,14 +66,6 @@ def count_pixels(image: Image) -> RowPart:
         if_refused=(_without_value(image, n_invalid),) if many_invalid else (),
     )
     return RowPart(columns, notes=notes)
-
-
-def doubted_header(header: Any, lost: FrameRejected | None) -> RowPart:
-    """Return a note and a flag if the WCS of the header of a placed frame is left out; `lost` is its error."""
-    sentence = left_out(header, lost)
-    if sentence is None:
-        return RowPart()
-    return RowPart({"flags": FrameFlag.HEADER_DOUBTED}, notes=Notes((sentence,)))
 
 
 def _without_value(image: Image, n_invalid: int) -> str:

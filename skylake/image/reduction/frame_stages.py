@@ -9,10 +9,11 @@ import numpy as np
 
 from skylake.cameras import HeaderReading, Profile, read_header
 from skylake.core.batch import UNDATED, night_of
+from skylake.core.doubts import doubted
 from skylake.core.flags import FrameFlag
 from skylake.core.frame import Image, Pixels, StoredImage
 from skylake.core.frame_row import FrameRow
-from skylake.core.frame_step import Notes, Refused, RowPart, Step, joined, with_part
+from skylake.core.frame_step import Refused, RowPart, Step, joined, with_part
 from skylake.core.reasons import Reason
 from skylake.errors import FrameError, FrameFailed, FrameRejected, FrameSkipped
 from skylake.image.detection.background import Background, estimate_background, refine_background
@@ -127,7 +128,7 @@ def interpret_header(stored: StoredImage, profile: Profile, file: str) -> Step[H
     columns["extension"] = stored.extension
     if stored.n_further and profile.base.header.extension is None:
         columns["flags"] |= FrameFlag.MORE_IMAGES
-    part = RowPart(columns, notes=Notes(tuple(reading.doubts)))
+    part = joined(RowPart(columns), doubted(reading.doubts))
     if reading.problem is not None:
         reason, message = reading.problem
         error = (FrameSkipped if reason == Reason.NOT_SCIENCE else FrameFailed)(reason, message)

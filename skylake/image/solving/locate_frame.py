@@ -10,6 +10,7 @@ from typing import Any, cast
 from skylake.cameras import HeaderReading
 from skylake.core.camera import Camera
 from skylake.core.corrections import correction, corrections_of
+from skylake.core.doubts import doubted
 from skylake.core.flags import FrameFlag
 from skylake.core.frame import Image
 from skylake.core.frame_row import FrameRow
@@ -18,7 +19,6 @@ from skylake.core.reasons import Reason
 from skylake.errors import Corrections, FrameRejected
 from skylake.image.allsky.allsky_pointing import SkyScene, place_by_geometry, place_by_stars
 from skylake.image.photometry.measure_sources import Measurements
-from skylake.image.quality.frame_verdicts import doubted_header
 from skylake.image.solving.expected_pointing import Seed
 from skylake.image.solving.located_frame import (
     ASK_STARS,
@@ -52,7 +52,7 @@ from skylake.image.solving.solve_near_expected import seek, telescope_row
 from skylake.image.solving.solve_parameters import SolveParams
 from skylake.image.solving.solve_stars import Solution, Unsolved
 from skylake.image.wcs.header_wcs import Pointing, describe_pointing, header_pointing, view_pointing
-from skylake.image.wcs.wcs_cards import SOLVE_FIRST
+from skylake.image.wcs.wcs_cards import SOLVE_FIRST, left_out
 
 #: A frame with so many sources of which hardly any is a star does not point where its neighbours say.
 _MANY_SOURCES = 20
@@ -109,7 +109,7 @@ def locate(
     if found.value.pointing is not given.pointing:
         parts.append(RowPart(sky_row(reading, found.value.pointing)))
         if not found.value.lost and camera.header.wcs != "none":
-            parts.append(doubted_header(header, given.lost))
+            parts.append(doubted(left_out(header, given.lost)))
     whole = Step(found.value, joined(*parts))
     return _kept_by_cards(whole, reading, header, shape, image.raw_step)
 

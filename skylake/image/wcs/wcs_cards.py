@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from skylake.core.doubts import Doubt
 from skylake.core.reasons import Reason
 from skylake.errors import FrameRejected
 
@@ -99,12 +100,13 @@ def _is_angle(unit: Any) -> bool:
         return False
 
 
-def left_out(header: Any, lost: FrameRejected | None) -> str | None:
-    """Return the remark on a frame that is placed although the WCS of its header cannot be used; else None.
+def left_out(header: Any, lost: FrameRejected | None) -> tuple[Doubt, ...]:
+    """Return the doubt about a frame that is placed although the WCS of its header cannot be used; else none.
 
-    A header without a WCS needs no remark.
+    A header without a WCS leaves no doubt.
     """
     has_cards = any(name in header for name in ("CTYPE1", "CRVAL1", "CD1_1"))
     if lost is None or lost.reason != Reason.NO_WCS or not has_cards:
-        return None
-    return f"{str(lost).removesuffix(SOLVE_FIRST)}, and is left out: correct its cards"
+        return ()
+    why = str(lost).removesuffix(SOLVE_FIRST)
+    return (Doubt("wcs", (("header", why),), "stars", f"{why}, and is left out: correct its cards"),)
