@@ -36,6 +36,7 @@ from skylake.cli.solve_command import solve
 from skylake.cli.target_commands import backfill, targets
 from skylake.cli.verify_command import verify
 from skylake.cli.watch_commands import watch
+from skylake.current_folder import no_code_from_here
 from skylake.errors import SkylakeError, UsageError, reason_of
 from skylake.revision import code_version
 
@@ -233,5 +234,5 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if getattr(sys, name) is None:
             # It was closed; the next file that is opened would take its place, and would get what is printed.
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
-    with _ERRORS:
+    with _ERRORS, no_code_from_here():
         raise SystemExit(cli.main(arguments, prog_name="skylake", standalone_mode=False) or 0)

@@ -33,6 +33,12 @@ if TYPE_CHECKING:
     metavar="N",
     help="Offending rows to show of each check.",
 )
+@click.option(
+    "--recover",
+    nargs=2,
+    metavar="TABLE PART",
+    help="First make the lost description of what a night has in a table again, from its rows and the history.",
+)
 @cluster_options
 @show.as_json
 @click.pass_context
@@ -44,6 +50,7 @@ def verify(
     hats: bool,
     only: tuple[str, ...],
     show_n: int,
+    recover: tuple[str, str] | None,
     cluster: str | None,
     workers: int | None,
     as_json: bool,
@@ -53,12 +60,17 @@ def verify(
     Without --deep it reads descriptions, footers and small tables, which takes seconds. With --deep it also reads
     every file: checksums of tables, catalogs, indexes and masters, digests of the rows of every part, statistics,
     order, positions, identifiers.
-    Nothing in the lake is changed. The exit status is 1 if something is broken, and 3 if there is no lake.
+    Nothing in the lake is changed, unless --recover is given. The exit status is 1 if something is broken, and 3 if
+    there is no lake.
     """
     from skylake.flow.execution.cluster import Inline
     from skylake.flow.maintenance.verify_lake import VerifyOptions, open_facts
     from skylake.flow.maintenance.verify_lake import verify as run_verify
+    from skylake.lake import Lake
+    from skylake.lake.integrity.recover_part import recover as recover_part
 
+    if recover is not None:
+        recover_part(Lake(lake), *recover)
     options = VerifyOptions(as_of, deep, hats, only, show_n)
     facts = open_facts(lake, options)
     with progress() as shown:

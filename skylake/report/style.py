@@ -29,6 +29,7 @@ _SETTINGS: Any = {
     "legend.framealpha": 0.9,
     "figure.dpi": 110,
     "savefig.dpi": 110,
+    "svg.hashsalt": "skylake",
 }
 #: Metadata of matplotlib with its version and the time; without it the same picture has the same bytes.
 _METADATA = {
@@ -42,23 +43,34 @@ _EPOCH = datetime(1858, 11, 17)
 @contextmanager
 def canvas(title: str, size: tuple[float, float] = (8.0, 4.5)) -> Iterator[tuple[Figure, Axes]]:
     """Give a figure with one pair of axes in the common style."""
-    import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_SETTINGS):
+    with _settings():
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
         axes.set_title(title, loc="left")
         yield figure, axes
 
 
-def save(figure: Figure, path: Path, more: Mapping[str, str] | None = None) -> None:
-    """Write a figure, with more texts in its metadata; the format follows from the suffix."""
+@contextmanager
+def _settings() -> Iterator[None]:
+    """Use the settings of the common style, and those of matplotlib elsewhere.
+
+    A file matplotlibrc in the current folder, which may be of somebody else, could have LaTeX run.
+    """
     import matplotlib
 
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_SETTINGS)
+        yield
+
+
+def save(figure: Figure, path: Path, more: Mapping[str, str] | None = None) -> None:
+    """Write a figure, with more texts in its metadata; the format follows from the suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {**dict.fromkeys(_METADATA.get(path.suffix, ())), **(more or {})}
-    with matplotlib.rc_context({"svg.hashsalt": "skylake"}):
+    with _settings():
         figure.savefig(path, metadata=metadata)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -68,6 +69,22 @@ def test_damage_is_shown_with_a_command_to_paste(lake: Path, well: Run, skylake_
     repairs = [line.split("repair: ")[1] for line in answer.out.splitlines() if "repair: ln" in line]
     subprocess.run(repairs[0], shell=True, check=True)
     assert well("verify", lake, "--deep")
+
+
+def test_a_lost_description_is_made_again_by_the_command_that_is_shown(
+    lake: Path, well: Run, skylake_command: Run
+) -> None:
+    lost = min((lake / "frames" / "_parts").glob("*.json"))
+    text = lost.read_text()
+    for copy in lake.glob(f"_versions/frames/*/_parts/{lost.name}"):
+        copy.unlink()
+    answer = skylake_command("verify", lake)
+    (repair,) = {line.split("repair: ")[1] for line in answer.out.splitlines() if "--recover" in line}
+    assert well(*shlex.split(repair)[1:]).out.count("FAIL") == 0
+    assert lost.read_text() == text
+    for table, part in (("frames", "nonsense"), ("frames", f"../{lost.stem}"), ("nonsense", lost.stem)):
+        refused = skylake_command("verify", lake, "--recover", table, part)
+        assert refused.status in (2, 3) and refused.sentence
 
 
 def test_a_broken_pointer_is_found_where_no_command_works(

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from skylake.core.reasons import Reason
+from skylake.current_folder import environment_of_user
 from skylake.errors import FrameRejected, UsageError
 from skylake.image.solving.solve_parameters import SolveParams
 from skylake.image.solving.source_list import StarList
@@ -85,7 +86,11 @@ def command_of(sources: Path, stars: StarList, params: SolveParams) -> list[str]
 
 def _environment() -> dict[str, str]:
     """Return the environment without paths of Python: the program runs scripts of its own by another interpreter."""
-    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    return {
+        name: value
+        for name, value in environment_of_user().items()
+        if name not in ("PYTHONPATH", "PYTHONHOME")
+    }
 
 
 def solve_list(
@@ -120,7 +125,7 @@ def solve_list(
         if indexes is not None:
             configuration = Path(folder) / "engine.cfg"
             configuration.write_text(
-                f"cpulimit {_CPU_LIMIT}\nadd_path {indexes}\nautoindex\n", encoding="utf-8"
+                f"cpulimit {_CPU_LIMIT}\nadd_path {indexes.resolve()}\nautoindex\n", encoding="utf-8"
             )
             command += ["--backend-config", str(configuration)]
         try:
@@ -130,6 +135,8 @@ def solve_list(
                 text=True,
                 timeout=limit_s,
                 check=False,
+                # It runs scripts of Python, which are to find no modules of the current folder.
+                cwd=folder,
                 env=_environment(),
             )
         except subprocess.TimeoutExpired:

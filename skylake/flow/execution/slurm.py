@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from skylake import logs, resources
+from skylake.current_folder import SAFE_PATH
 from skylake.errors import ConfigurationError, WorkerError
 from skylake.flow.execution.task_guard import cause_of
 
@@ -74,6 +75,8 @@ def slurm(count: int) -> Iterator[Any]:
             cluster = SLURMCluster(
                 security=_security(Path(certificates)),
                 scheduler_cls=ClosedScheduler,
+                # Jobs begin in the folder that they were submitted from.
+                job_script_prologue=[*asked["job-script-prologue"], f"export {SAFE_PATH}=1"],
                 worker_extra_args=[
                     *asked["worker-extra-args"],
                     "--worker-class",

@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from skylake.current_folder import environment_of_user
 from skylake.errors import LakeError, reason_of
 from skylake.lake import Lake
 from skylake.lake.commits.file_lock import locked
@@ -153,6 +154,7 @@ def _run(command: str, text: str) -> None:
             input=text,
             text=True,
             capture_output=True,
+            env=environment_of_user(),
             timeout=_COMMAND_SECONDS,
             check=False,
         )

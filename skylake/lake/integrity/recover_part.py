@@ -1,21 +1,15 @@
-"""Rebuild the lost description of a part from its files and the ledger.
-
-``python -m skylake.lake.integrity.recover_part LAKE TABLE PART`` does so in the current snapshot; `skylake verify`
-says when.
-"""
+"""Rebuild the lost description of a part from its files and the ledger."""
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skylake.errors import LakeError, SkylakeError
+from skylake.errors import LakeError
 from skylake.lake.commits.commit import committing
 from skylake.lake.lake import Lake
 from skylake.lake.layout import PARTS_FOLDER, Layout
@@ -112,19 +106,3 @@ def recover(lake: Lake, table: str, name: str) -> Path:
             )
         replace_text(path, part.to_json())
     return path
-
-
-def main(arguments: Sequence[str]) -> str | None:
-    """Recover the part that the arguments name; return the error, if any."""
-    try:
-        lake, table, name = arguments
-        recover(Lake(lake), table, name)
-    except ValueError:
-        return "usage: python -m skylake.lake.integrity.recover_part LAKE TABLE PART"
-    except SkylakeError as error:
-        return f"skylake: {error}"
-    return None
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

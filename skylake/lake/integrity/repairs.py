@@ -179,7 +179,7 @@ class Repairs:
         """Return what to do with a file that no description lists: it may hold the only copy of its rows."""
         layout, owner = self.facts.layout, target.stem
         if recovered(layout, self.facts.folders[table], table, owner) is not None:
-            return f"python -m skylake.lake.integrity.recover_part {self.lake} {table} {shlex.quote(owner)}"
+            return f"skylake verify {self.lake} --recover {table} {shlex.quote(owner)}"
         if owner.startswith(COMPACTED) or recorded(layout, table, owner) is not None:
             return self.before(table, owner)
         return f"rm {shlex.quote(str(target))}"

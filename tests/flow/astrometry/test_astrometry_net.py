@@ -30,11 +30,14 @@ def test_modules_of_ours_are_not_taken_for_those_of_the_program(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "solve-field"
-    program.write_text('#!/bin/sh\necho "path: $PYTHONPATH."\n')
+    program.write_text('#!/bin/sh\necho "path: $PYTHONPATH, there: $(ls)."\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", "elsewhere")
-    with pytest.raises(FrameRejected, match=r"path: \.\)"):
+    (tmp_path / "current").mkdir()
+    (tmp_path / "current" / "astrometry").mkdir()
+    monkeypatch.chdir(tmp_path / "current")
+    with pytest.raises(FrameRejected, match=r"path: , there: sources.fits\.\)"):
         solve_list(SOURCES, SolveParams())
 
 

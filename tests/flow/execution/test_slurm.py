@@ -140,6 +140,23 @@ def test_where_there_is_no_slurm_the_sentence_says_so(queue: Path, monkeypatch: 
         pass
 
 
+def test_jobs_take_no_modules_from_the_folder_that_they_begin_in(
+    queue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_DOES", "refuse")
+    own = dask.config.set({"jobqueue.slurm.job-script-prologue": ["export OWN=1"]})
+    with own, pytest.raises(WorkerError), workers("slurm", 1):
+        pass
+    (job,) = queue.glob("*.sh")
+    text = job.read_text()
+    assert "export OWN=1\n" in text
+    (started,) = [line for line in text.splitlines() if " -m distributed" in line]
+    job.write_text(text.replace(started, f"{sys.executable} -m dask.config"))
+    (queue / "dask").mkdir()
+    (queue / "dask" / "__init__.py").write_text("raise SystemExit('this folder is asked')\n")
+    subprocess.run(["sh", str(job)], cwd=queue, check=True)
+
+
 @pytest.mark.slow
 def test_jobs_that_run_do_the_work_with_certificates(queue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_DOES", "run")

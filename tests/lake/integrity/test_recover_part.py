@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from skylake.errors import LakeError
 from skylake.lake import Lake, Snapshot
 from skylake.lake.integrity.lake_facts import gather_facts
-from skylake.lake.integrity.recover_part import main, recover
+from skylake.lake.integrity.recover_part import recover
 from skylake.lake.integrity.repairs import Repairs
 from skylake.schema.parquet import write_parquet
 
@@ -45,12 +44,11 @@ def lose(lake: Lake, table: str) -> tuple[Path, str, str]:
 @pytest.mark.parametrize("table", ["frames", "sources"])
 def test_the_command_that_is_given_restores_the_description(night: Lake, table: str) -> None:
     description, text, mend = lose(night, table)
-    assert mend == f"python -m skylake.lake.integrity.recover_part {night.root} {table} {NAME}"
-    assert main([str(night.root), table, NAME]) is None
+    assert mend == f"skylake verify {night.root} --recover {table} {NAME}"
+    assert recover(night, table, NAME) == description
     assert description.read_text() == text
     with pytest.raises(LakeError, match="is described already"):
         recover(night, table, NAME)
-    assert main([]) == "usage: python -m skylake.lake.integrity.recover_part LAKE TABLE PART"
 
 
 @pytest.mark.parametrize("damage", ["rows", "file", "record"])
@@ -66,15 +64,5 @@ def test_rows_without_a_ledger_record_are_not_described(night: Lake, damage: str
             record.write_text(record.read_text().replace(NAME, "c-20240402"))
     _, _, mend = lose(night, "sources")
     assert mend.startswith("rm " if damage == "record" else "skylake rollback "), mend
-    problem = main([str(night.root), "sources", NAME])
-    assert problem is not None
-    assert "do not hold what the ledger says of it" in problem
-
-
-def test_the_command_runs(night: Lake, python: Callable[..., subprocess.Popen[str]]) -> None:
-    description, text, mend = lose(night, "frames")
-    code = "import runpy, sys; runpy.run_module('skylake.lake.integrity.recover_part', run_name='__main__')"
-    process = python(code, *mend.split()[3:])
-    said = process.communicate(timeout=60)
-    assert process.returncode == 0, said
-    assert description.read_text() == text
+    with pytest.raises(LakeError, match="do not hold what the ledger says of it"):
+        recover(night, "sources", NAME)
