@@ -32,9 +32,9 @@ from skylake.schema import arrow_schema, conform, load
 #: Fixtures of drawn nights.
 pytest_plugins = ["night_rows", "season_rows", "overlap_rows"]
 
-# A fifth of the examples that hypothesis draws by itself find what a change breaks; trials draw them all.
-# The first call may import astropy or compile, so there is no deadline.
-settings.register_profile("usual", deadline=None, max_examples=20)
+# A fifth of the examples that hypothesis draws by itself find what a change breaks, the same ones in every run; trials
+# draw them all, and others each time. The first call may import astropy or compile, so there is no deadline.
+settings.register_profile("usual", deadline=None, max_examples=20, derandomize=True)
 settings.register_profile("trials", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "usual"))
 
@@ -67,11 +67,34 @@ LONG = ("docs", "lsdb")
 APART = {"tests/test_benchmarks.py"}
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Make the demo before processes share all tests, so that they find compiled what else each would wait for."""
+    config = session.config
+    everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.option.collectonly
+    if everything and config.getoption("numprocesses", None):
+        config.get_terminal_writer().line("making the demo that tests share, which compiles most kernels")
+        _make_demo(_demo_made(config._tmp_path_factory.getbasetemp()))
+
+
+#: What the names of variables begin with that users set for skylake, databases, stores, terminals and networks.
+SET_BY_USERS = (
+    *("SKYLAKE_", "PG", "AWS_", "SLURM_", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"),
+    *("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"),
+)
+#: Variables that are meant for tests.
+SET_FOR_TESTS = ("SKYLAKE_REAL_DATA", "SKYLAKE_TRIAL_FRAMES")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep what the user of this machine has set and noted out of the tests, and the other way round."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
+        for name in [
+            name for name in os.environ if name.startswith(SET_BY_USERS) and name not in SET_FOR_TESTS
+        ]:
+            patch.delenv(name)
         for name in ("config", "state"):
             (home / name).mkdir()
             patch.setenv(f"XDG_{name.upper()}_HOME", str(home / name))
@@ -95,7 +118,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def demo_folder(tmp_path_factory: pytest.TempPathFactory, copy_lake: Callable[[Path, Path], Path]) -> Path:
     """A folder as `make demo` leaves it, with fewer frames and stars, and what it printed; each process has a copy."""
     base = tmp_path_factory.getbasetemp()
-    made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "demo-made"
+    made = _demo_made(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
     with made.with_suffix(".lock").open("ab") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         if not made.is_dir():
@@ -116,12 +139,18 @@ main()
 """
 
 
+def _demo_made(base: Path) -> Path:
+    """Where the demo stands that all processes copy."""
+    return base / "demo-made"
+
+
 def _make_demo(made: Path) -> None:
     making = made.with_suffix(".making")
     making.mkdir()
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    home = {f"XDG_{name}_HOME": str(making / "home" / name.lower()) for name in ("CONFIG", "STATE")}
+    environment = os.environ | home | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", _SMALL_DEMO, "demo", "--frames", "12", "demo"]
-    done = subprocess.run(command, cwd=making, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=making, env=environment, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     (making / "demo" / "printed.txt").write_text(done.stdout, encoding="utf-8")
