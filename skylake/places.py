@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 #: Readers of Parquet ask for just the ranges that they need. By default s3fs would read 50 MB with each of them.
 _EXACT = {"default_cache_type": "none"}
+#: Protocols of the URLs that are used; those of others, such as dask://, may run what they are answered. `memory` is a
+#: store within this process.
+_PROTOCOLS = {"file", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "http", "https", "memory"}
 _OPTIONS: dict[str, dict[str, Any]] = {"s3": _EXACT, "s3a": _EXACT, "file": {"auto_mkdir": True}}
 #: What Arrow's threads take to close files of a store.
 _SETTLING_S = 0.2
@@ -35,6 +38,21 @@ def is_url(where: object) -> bool:
     return "://" in str(where)
 
 
+def require_plain(where: str | Path) -> None:
+    """Refuse a URL of a protocol that is not used, and one that leads through another (``::``).
+
+    Raises
+    ------
+    UsageError
+    """
+    protocol = str(where).partition("://")[0]
+    if is_url(where) and (protocol not in _PROTOCOLS or "::" in str(where)):
+        raise UsageError(
+            f"{where}: such a URL is not used; write one that begins with s3://, gs://, az://, https://, http:// or "
+            "file://, without ::"
+        )
+
+
 def place(where: str | Path) -> Path:
     """Return a path or URL as something to join, list and read; a local path becomes absolute and free of links.
 
@@ -44,8 +62,9 @@ def place(where: str | Path) -> Path:
     Raises
     ------
     UsageError
-        If nothing is installed that reads such URLs.
+        If such URLs are not used (:func:`require_plain`), or nothing is installed that reads them.
     """
+    require_plain(where)
     if not is_url(where):
         return Path(where).resolve()
     from upath import UPath

@@ -39,8 +39,10 @@ _COMMENTS = {
 
 #: What only the user says of a lake; see :func:`user_setting`.
 _OF_USER = ("cluster", "mirror_url")
-#: Where the user says what becomes of the alerts of watch lists, below the section of a lake.
+#: Where the user says what becomes of the alerts of watch lists, below the section of a lake …
 _WATCH = "watch"
+#: … and which addresses of catalogs that are used in place are right.
+_CATALOGS = "catalogs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +150,7 @@ def user_setting(lake: Path, name: str) -> str:
     ConfigurationError
         If the file cannot be used.
     """
-    path = user_file()
-    data = read_toml(path) if path.is_file() else {}
-    sections = _sections(path, data, lake)
+    _, sections = _of_user(lake)
     return str(next((section[name] for section in sections if name in section), ""))
 
 
@@ -185,9 +185,8 @@ def user_delivery(lake: Path, name: str) -> Delivery | None:
     ConfigurationError
         If the file cannot be used.
     """
-    path = user_file()
-    data = read_toml(path) if path.is_file() else {}
-    for section in _sections(path, data, lake):
+    path, sections = _of_user(lake)
+    for section in sections:
         found = section.get(_WATCH, {}).get(name)
         if found is not None:
             return _delivery(path, name, found)
@@ -202,20 +201,67 @@ def set_user_delivery(lake: Path, name: str, delivery: Delivery | None) -> None:
     ConfigurationError
         If the file cannot be used.
     """
+    given = delivery and {key: value for key, value in dataclasses.asdict(delivery).items() if value}
+    _write_of_user(lake, _WATCH, name, given)
+
+
+def is_confirmed(lake: Path, name: str, address: str) -> bool:
+    """Return whether the user's own file says that a catalog which a lake uses in place is at an address.
+
+    Parameters
+    ----------
+    lake : Path
+        Folder or URL of the lake.
+    name : str
+        Of the catalog.
+    address : str
+        Path or URL of the catalog, as the lake has it.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file cannot be used.
+    """
+    _, sections = _of_user(lake)
+    return any(section.get(_CATALOGS, {}).get(name) == address for section in sections)
+
+
+def confirm(lake: Path, name: str, address: str) -> None:
+    """Write into the user's own file at which address a catalog is that a lake uses in place.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file cannot be used.
+    """
+    _write_of_user(lake, _CATALOGS, name, address)
+
+
+def how_to_confirm(lake: Path, name: str, address: str) -> str:
+    """Return what a user adds to the own file for :func:`is_confirmed`, and where."""
+    line = f"{json.dumps(name)} = {json.dumps(address, ensure_ascii=False)}"
+    return f"{line} below [{_key(lake)}.{_CATALOGS}] in {user_file()}"
+
+
+def _of_user(lake: Path) -> tuple[Path, list[dict[str, Any]]]:
+    """Return the user's own file, and what it says of a lake."""
+    path = user_file()
+    return path, _sections(path, read_toml(path) if path.is_file() else {}, lake)
+
+
+def _write_of_user(lake: Path, table: str, name: str, value: Any) -> None:
+    """Write a value into a table that a lake has in the user's own file; None removes it."""
     import tomlkit
 
-    path = user_file()
-    data = read_toml(path) if path.is_file() else {}
+    path, _ = _of_user(lake)
     document = tomlkit.parse(path.read_text(encoding="utf-8")) if path.is_file() else tomlkit.document()
-    _sections(path, data, lake)
-    keys = [key for key in data if Path(key).expanduser().resolve() == lake.resolve()]
+    keys = [key for key in document if _same_lake(key, lake)]
     for key in keys:
-        document[key].get(_WATCH, {}).pop(name, None)
-    if delivery is not None:
-        section = document.setdefault(keys[0] if keys else str(lake.resolve()), tomlkit.table())
-        given = {key: value for key, value in dataclasses.asdict(delivery).items() if value}
-        section.setdefault(_WATCH, tomlkit.table())[name] = given
-    if delivery is not None or keys:
+        document[key].get(table, {}).pop(name, None)
+    if value is not None:
+        section = document.setdefault(keys[0] if keys else json.loads(_key(lake)), tomlkit.table())
+        section.setdefault(table, tomlkit.table())[name] = value
+    if value is not None or keys:
         path.parent.mkdir(parents=True, exist_ok=True)
         # It may hold secrets: URLs of webhooks, and passwords.
         mode = path.stat().st_mode & 0o777 if path.is_file() else 0o600
@@ -243,13 +289,26 @@ def _sections(path: Path, data: dict[str, Any], lake: Path) -> list[dict[str, An
                 f'{path}: {key} is of no lake; write it below the folder of one, as ["/data/lake"]'
             )
         for one, value in section.items():
-            if one == _WATCH and isinstance(value, dict):
+            if one in (_WATCH, _CATALOGS) and isinstance(value, dict):
                 continue
             if one not in _OF_USER or not isinstance(value, str):
                 raise ConfigurationError(
                     f"{path}: {one} cannot be set for a lake here; the settings are {', '.join(_OF_USER)}, as texts"
                 )
-    return [data[key] for key in data if Path(key).expanduser().resolve() == lake.resolve()]
+    return [data[key] for key in data if _same_lake(key, lake)]
+
+
+def _same_lake(key: str, lake: Path) -> bool:
+    """Return whether a section of the user's own file is that of a lake."""
+    if "://" in key or "://" in str(lake):
+        return key.rstrip("/") == str(lake).rstrip("/")
+    return Path(key).expanduser().resolve() == lake.resolve()
+
+
+def _key(lake: Path) -> str:
+    """Return the name of the section that a lake has in the user's own file, in quotes."""
+    name = str(lake).rstrip("/") if "://" in str(lake) else str(lake.resolve())
+    return json.dumps(name, ensure_ascii=False)
 
 
 def misplaced(lake: Path, name: str) -> str | None:
@@ -265,7 +324,7 @@ def misplaced(lake: Path, name: str) -> str | None:
 
 def user_section(lake: Path) -> str:
     """Return where in the user's own file a lake has its settings."""
-    return f"[{json.dumps(str(lake.resolve()), ensure_ascii=False)}] in {user_file()}"
+    return f"[{_key(lake)}] in {user_file()}"
 
 
 def _addresses(data: dict[str, Any]) -> list[str]:

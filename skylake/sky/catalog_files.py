@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from skylake.errors import CatalogError
 from skylake.sky.catalog_columns import require_columns
 from skylake.sky.catalog_text import Piece, read_text, text_header, yaml_units
-from skylake.sky.hats import read_properties
+from skylake.sky.hats import primary_of
 
 _HEAD_BYTES = 65_536
 _SUFFIXES = {
@@ -247,8 +247,7 @@ def files_of(folder: Path) -> list[Path]:
     CatalogError
         If there is none.
     """
-    if (folder / "collection.properties").is_file():
-        folder = folder / read_properties(folder, "collection.properties")["hats_primary_table_url"]
+    folder = primary_of(folder)
     # Beside its leaves a HATS catalog keeps a sample of itself.
     is_hats = (folder / "hats.properties").is_file() or (folder / "properties").is_file()
     every = [

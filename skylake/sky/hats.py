@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skylake.core.batch import is_plain_name
-from skylake.errors import CatalogError
+from skylake.errors import CatalogError, reason_of
 from skylake.revision import VERSION
 from skylake.schema import TableSchema, arrow_schema
 from skylake.schema.parquet import stored_schema, write_parquet
@@ -233,6 +233,57 @@ def read_collection(root: Path) -> dict[str, str]:
     return properties
 
 
+def require_own_parts(root: Path) -> None:
+    """Refuse a folder in which the hats package would find a collection whose catalogs are elsewhere.
+
+    The package goes wherever a collection leads, to any URL; and it reads more into the file than is read here.
+
+    Raises
+    ------
+    CatalogError
+        If a catalog, margin, index or extension of the collection is no folder or file of it.
+    """
+    from hats.catalog.dataset.collection_properties import CollectionProperties
+
+    if not (root / COLLECTION_FILE).is_file():
+        return
+    try:
+        collection = CollectionProperties.read_from_dir(root)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CatalogError(
+            f"{root / COLLECTION_FILE}: the file cannot be read ({reason_of(error)})"
+        ) from error
+    names = [collection.hats_primary_table_url, *(collection.all_margins or ())]
+    for parts in (collection.all_indexes, collection.all_extensions):
+        names += (parts or {}).values()
+    # The collection of a table and its margin names the version of the table that it belongs to.
+    table = f"../../../_versions/{root.parent.name}/{root.name}"
+    for name in names:
+        if not (is_plain_name(name) or name == table):
+            raise CatalogError(
+                f"{root / COLLECTION_FILE}: {name!r} leads out of the folder; delete the folder"
+            )
+
+
+def primary_of(root: Path) -> Path:
+    """Return the folder of a HATS catalog: that of the main catalog of a collection, else the one that is given.
+
+    Raises
+    ------
+    CatalogError
+        If the collection names a catalog that is no folder of it.
+    """
+    try:
+        name = read_properties(root, COLLECTION_FILE)["hats_primary_table_url"]
+    except (FileNotFoundError, NotADirectoryError):
+        return root
+    if not is_plain_name(name):
+        raise CatalogError(
+            f"{root / COLLECTION_FILE}: the main catalog {name!r} is no folder beside it; name the catalog itself"
+        )
+    return root / name
+
+
 def write_collection(
     root: Path, name: str, margin: str, margin_arcsec: float, older_margins: Sequence[str] = ()
 ) -> None:
@@ -344,6 +395,10 @@ def validate(root: Path) -> str | None:
     """
     from hats.io.validation import is_valid_catalog
 
+    try:
+        require_own_parts(root)
+    except CatalogError as error:
+        return str(error)
     # hats says why in the log of the root, where nobody else should see it.
     logger, complaints = logging.getLogger(), _WarningCollector()
     held, logger.handlers = logger.handlers, [complaints]

@@ -14,7 +14,7 @@ from skylake.core.ids import config_sha256
 from skylake.core.sphere import INDEX_ORDER
 from skylake.errors import CatalogError, UsageError, no_column, reason_of
 from skylake.places import is_url, key, place, store, trouble
-from skylake.sky.hats import Leaves
+from skylake.sky.hats import Leaves, primary_of
 from skylake.sky.pixels import Pixel
 
 INDEX = "_healpix_29"
@@ -103,8 +103,7 @@ def open_hats(where: str | Path) -> HatsFiles:
 
     root = place(where)
     try:
-        opened = hats.read_hats(root, read_moc=False)
-        main = getattr(opened, "main_catalog", opened)
+        main = hats.read_hats(primary_of(root), single_catalog=True, read_moc=False)
         info, pixels = main.catalog_info, [(one.order, one.pixel) for one in main.get_healpix_pixels()]
         leaves = {pixel: dict(_files_of(main, *pixel)) for pixel in sorted(pixels)}
     except (OSError, ValueError, KeyError, AttributeError, pa.ArrowException) as error:

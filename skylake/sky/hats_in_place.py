@@ -26,8 +26,9 @@ from skylake.core.bands import colour_column, mag_column
 from skylake.core.sphere import IntArray
 from skylake.declared import build
 from skylake.errors import CatalogError, reason_of
-from skylake.places import Reaching, arrow_filesystem, is_url, key, parquet_format, place
+from skylake.places import Reaching, arrow_filesystem, is_url, key, parquet_format, place, require_plain
 from skylake.schema.arrow import arrow_schema
+from skylake.settings import how_to_confirm, is_confirmed
 from skylake.sky.catalog_columns import CatalogColumns
 from skylake.sky.catalog_files import parquet_units
 from skylake.sky.catalog_rows import standardise
@@ -37,6 +38,7 @@ from skylake.sky.hats import (
     IN_PLACE,
     SOURCE_FILE,
     Properties,
+    primary_of,
     read_properties,
     replace_text,
     write_collection,
@@ -61,10 +63,14 @@ class HatsInPlace:
         Path or URL of the catalog.
     columns : CatalogColumns
         Which of its columns hold what.
+    unconfirmed : str
+        What to do before it is read, as a sentence; empty if the user has named this address for it. A lake may be
+        somebody else's, and what is at its addresses too.
     """
 
     address: str
     columns: CatalogColumns = field(compare=False)
+    unconfirmed: str = field(default="", compare=False)
 
     @classmethod
     def read(cls, collection: Path) -> HatsInPlace | None:
@@ -73,7 +79,9 @@ class HatsInPlace:
         if not path.is_file():
             return None
         known = json.loads(path.read_text(encoding="utf-8"))
-        return cls(known["address"], build(CatalogColumns, known["columns"], str(path)))
+        address, lake, name = str(known["address"]), collection.parents[1], collection.name
+        unconfirmed = "" if is_confirmed(lake, name, address) else how_to_confirm(lake, name, address)
+        return cls(address, build(CatalogColumns, known["columns"], str(path)), unconfirmed)
 
     @property
     def text(self) -> str:
@@ -82,7 +90,19 @@ class HatsInPlace:
 
     @property
     def root(self) -> Path:
-        """The folder of the catalog."""
+        """The folder of the catalog.
+
+        Raises
+        ------
+        CatalogError
+            If the user has not confirmed the address.
+        """
+        require_plain(self.address)
+        if self.unconfirmed:
+            raise CatalogError(
+                f"{self.address}: a lake names this catalog, and may be somebody else's; if you trust what is there, "
+                f"write {self.unconfirmed}"
+            )
         return place(self.address)
 
     def pixels(self) -> list[Pixel]:
@@ -144,7 +164,7 @@ def files_in_place(source: HatsInPlace, name: str, checksum: str) -> HatsFiles:
     CatalogError, LakeError
         If it cannot be reached or read.
     """
-    found = open_hats(source.address)
+    found = open_hats(source.root)
     # Positions stay those by which rows were put into pixels.
     placed = replace(source, columns=replace(source.columns, row_epoch=None))
     schema = arrow_schema(placed.columns.schema)
@@ -200,8 +220,7 @@ def catalog_of(address: str) -> Path:
     """
     root = place(address)
     with _reading(address):
-        outer = _read_if_there(root, "collection.properties")
-        root = root if outer is None else root / outer["hats_primary_table_url"]
+        root = primary_of(root)
         _properties(root)
     return root
 

@@ -25,7 +25,7 @@ from skylake.core.sphere import (
     unit_vectors,
 )
 from skylake.errors import CatalogError
-from skylake.sky.hats import read_collection, read_properties
+from skylake.sky.hats import read_collection, read_properties, require_own_parts
 from skylake.sky.hats_compiled import keep_compiled
 from skylake.sky.lake_catalogs import reading
 from skylake.sky.match import pairs_within
@@ -170,6 +170,7 @@ def join_catalog(
     catalog = read_properties(collection / properties["hats_primary_table_url"])
     moving = ("pm_ra_mas_yr", "pm_dec_mas_yr")
     keep_compiled()
+    require_own_parts(collection)
     left = lsdb.open_catalog(detections, columns=list(dict.fromkeys([*LEFT_COLUMNS, *left_columns])))
     # The option is for Arrow, which lsdb reads files with: else a bit that was flipped would be a wrong magnitude.
     right = lsdb.open_catalog(

@@ -18,6 +18,7 @@ from skylake.errors import CatalogError, UsageError
 from skylake.flow.catalogs.catalog_uses import catalog_uses
 from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.lake import Lake
+from skylake.settings import confirm
 from skylake.sky.asterism_index import index_path, renew_index
 from skylake.sky.catalog_build import build_catalog, put_catalog
 from skylake.sky.catalog_columns import CatalogColumns, require_columns, system_of
@@ -199,6 +200,8 @@ def use_in_place(
     ------
     UsageError
         If the name is taken or is no plain name.
+    ConfigurationError
+        If the user's own file, which notes the address, cannot be used.
     CatalogError, LakeError
         If the catalog cannot be reached or read, or its columns are those of no survey.
     """
@@ -221,6 +224,7 @@ def use_in_place(
     source, report.n_rows, checksum = recorded(address, columns)
     report.n_pixels = len(source.pixels())
     properties = _properties(columns, survey, [Path(address)])
+    confirm(lake.root, name, source.address)
     put_catalog(target, lambda folder: write_in_place(folder, source, report.n_rows, checksum, properties))
     report.lists_variables = survey is not None and survey.variables
     _name_for_uses(lake, report)

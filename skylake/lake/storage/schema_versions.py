@@ -22,7 +22,7 @@ from skylake.schema import TableSchema, arrow_schema, load, table_names
 from skylake.schema.arrow import SCHEMA
 from skylake.schema.deployed import deployed_sha256
 from skylake.schema.tables import register, require_plain_names, schema_of
-from skylake.sky.hats import read_common_metadata, write_common_metadata
+from skylake.sky.hats import read_common_metadata, require_own_parts, write_common_metadata
 from skylake.sky.hats_compiled import keep_compiled
 from skylake.sky.hats_coverage import POINT_MAP
 
@@ -181,6 +181,7 @@ def open_catalog(
     if margin is not None and read_common_metadata(margin).equals(schema):
         options = {"margin_cache": margin} | options
     held = {"path_generator": partial(_leaf, root, holder, options.get("margin_cache"))} | options
+    require_own_parts(root)
     if read_common_metadata(root).equals(schema):
         # A published lake need not be held: only a later publish removes its files.
         return lsdb.open_catalog(root, **(options if is_url(root) else held))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import re
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,8 @@ import pyarrow.compute as pc
 import pytest
 
 import skylake
-from skylake.errors import CatalogError, UsageError
-from skylake.flow.catalogs.crossmatch_tables import MatchRequest, crossmatch
+from skylake.errors import CatalogError, LakeError, UsageError
+from skylake.flow.catalogs.crossmatch_tables import MatchRequest, crossmatch, open_side
 from skylake.flow.catalogs.import_catalogs import import_catalog, index_imported, use_in_place
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.maintenance.verify_lake import VerifyOptions, open_facts, verify
@@ -26,6 +28,7 @@ from skylake.lake import Lake
 from skylake.sky.catalog_search import Limits, coverage, in_box
 from skylake.sky.cone import Box
 from skylake.sky.crossmatch import Neighbours
+from skylake.sky.hats import SOURCE_FILE
 from skylake.sky.lake_catalogs import ReferenceCatalog, StarField
 
 pytestmark = [pytest.mark.full, pytest.mark.xdist_group("lsdb")]
@@ -174,6 +177,105 @@ def test_matches_have_the_columns_of_the_lake_and_sql_says_what_does(
         UsageError, match="far is used in place, where SQL does not reach it; `skylake catalog cone`"
     ):
         skylake.open(ingested.root).sql("SELECT count(*) FROM catalogs.far")
+
+
+@pytest.fixture
+def heard() -> Iterator[tuple[str, list[object]]]:
+    """The address of a server to which nobody should connect, and those who did."""
+    callers: list[object] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.05)
+        ended = threading.Event()
+
+        def listen() -> None:
+            while not ended.is_set():
+                with contextlib.suppress(TimeoutError):
+                    connection, caller = server.accept()
+                    callers.append(caller)
+                    connection.close()
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        yield f"127.0.0.1:{server.getsockname()[1]}", callers
+        ended.set()
+        thread.join()
+
+
+def readings(lake: Lake) -> list[Callable[[], object]]:
+    """Ways to read the stars of the catalog far."""
+    far = ReferenceCatalog.open(lake.layout.catalog("far"))
+    return [
+        lambda: far.cone(0.0, 0.0, 180.0),
+        lambda: far.box(Box((0.0, 360.0), (-90.0, 90.0))),
+        lambda: far.around(np.zeros(1), np.zeros(1), 60.0, ["ref_id"]),
+        lambda: far.brightest((0.0, 0.0, 180.0), ["ref_id", "mag_V"], "mag_V", 5),
+        lambda: list(far.batches(["ref_id"])),
+        lambda: StarField(far, "V").at(0.0, 0.0, 5.0, 60_000.0),
+        lambda: coverage(far, None),
+        lambda: open_side(lake.snapshot(), "catalogs.far"),
+    ]
+
+
+def test_an_address_that_only_a_lake_names_is_not_used_until_the_user_confirms_it(
+    lake: Lake, elsewhere: Path, columns: Any, copy_lake: Callable[[Path, Path], Path], tmp_path: Path
+) -> None:
+    use_in_place(lake, "far", str(elsewhere), columns)
+    assert all(read() is not None for read in readings(lake))
+    given = Lake(copy_lake(lake.root, tmp_path / "given"))
+    for read in readings(given):
+        with pytest.raises(
+            CatalogError, match="a lake names this catalog, and may be somebody else's"
+        ) as error:
+            read()
+    assert verify(open_facts(given.root), Inline()).failed == []
+    line, section, file = re.search(r"write (.*) below (\[.*\]) in (.*)$", str(error.value)).groups()  # type: ignore[union-attr]
+    with Path(file).open("a") as stream:
+        stream.write(f"\n{section}\n{line}\n")
+    assert all(read() is not None for read in readings(given))
+    # It is that address which is confirmed, and no other.
+    source = given.layout.catalog("far") / SOURCE_FILE
+    source.write_text(source.read_text().replace(str(elsewhere), str(elsewhere.parent)))
+    for read in readings(given):
+        with pytest.raises(CatalogError, match="if you trust what is there, write"):
+            read()
+
+
+@pytest.mark.parametrize(
+    "url", ["dask://{}/x::file:///x", "http://{}/far", "simplecache::http://{}/far", "ftp://{}/"]
+)
+def test_nobody_is_called_because_a_lake_says_so(
+    lake: Lake, elsewhere: Path, columns: Any, heard: tuple[str, list[object]], url: str
+) -> None:
+    use_in_place(lake, "far", str(elsewhere), columns)
+    where, callers = heard
+    source = lake.layout.catalog("far") / SOURCE_FILE
+    source.write_text(source.read_text().replace(str(elsewhere), url.format(where)))
+    for read in readings(lake):
+        with pytest.raises((CatalogError, UsageError)):
+            read()
+    verify(open_facts(lake.root), Inline(), VerifyOptions(hats=True))
+    assert callers == []
+
+
+@pytest.mark.parametrize("separator", ["=", " : ", " "])
+def test_the_hats_package_calls_nobody_either(
+    ingested: Lake, heard: tuple[str, list[object]], separator: str
+) -> None:
+    where, callers = heard
+    collection = ingested.layout.catalog("simcat") / "collection.properties"
+    text = collection.read_text()
+    for key, value in (("hats_primary_table_url", "simcat"), ("all_margins", ".*")):
+        lines = re.sub(f"(?m)^{key}={value}$", f"{key}{separator}http://{where}/x", text)
+        assert lines != text
+        # What another reader of the file takes may stand in front of it.
+        collection.write_text(lines if separator == "=" else f"{text}\n{lines}")
+        report = verify(open_facts(ingested.root), Inline(), VerifyOptions(hats=True))
+        assert "hats_valid" in report.failed
+        with contextlib.suppress(LakeError):
+            calibrate(Lake(ingested.root), Inline())
+        with contextlib.suppress(CatalogError):
+            open_side(ingested.snapshot(), "catalogs.simcat")
+        assert callers == []
 
 
 def test_what_is_no_catalog_is_one_sentence(
