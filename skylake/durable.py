@@ -1,4 +1,8 @@
-"""Make changes survive a loss of power, and lock folders while they are in use.
+"""Write files that are new, make changes survive a loss of power, and lock folders while they are in use.
+
+A lake may be somebody else's, with links in it that lead to files of the user. So no file that is there is opened
+to be written: a new one takes its place (:func:`replacing`). What must stay the same file, as one that is locked or
+grows, is opened by :func:`open_in_place` alone.
 
 A commit writes many small files, links and folders. They are forced to disk together, once, before the
 pointer moves; the pointer itself is forced afterwards. Forcing each folder by itself would take as many
@@ -13,10 +17,12 @@ import fcntl
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from skylake import logs
 
@@ -36,6 +42,8 @@ _WARNED: set[int] = set()
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EACCES}
 #: Of renameat2(2): paths are those of this process, and both names are to be kept.
 _HERE, _RENAME_EXCHANGE = -100, 2
+#: How a folder is opened that is held: a link to one is refused.
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 #: What it says where directories cannot be forced to disk by themselves.
 _NO_SYNC = {errno.EINVAL, errno.EBADF, errno.EACCES}
 
@@ -138,7 +146,7 @@ class Linker:
                 # A file that has as many names as a file may have is copied; the next one may have names to spare.
                 if error.errno != errno.EMLINK:
                     self._give_up(Path(source), Path(target), error)
-        shutil.copy2(source, target)
+        shutil.copy2(source, target, follow_symlinks=False)
 
     def _give_up(self, source: Path, target: Path, error: OSError) -> None:
         """Copy from now on if the file system knows no links."""
@@ -172,7 +180,7 @@ def hold(folder: Path) -> int:
     FileNotFoundError
         If it is not there, or somebody has set it aside meanwhile (:func:`set_aside`).
     """
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, _FOLDER)
     beside: int | None = None
     try:
         status = os.fstat(descriptor)
@@ -205,7 +213,7 @@ def _hold_beside(folder: Path, refusal: OSError) -> int | None:
     _warn_once(folder, refusal.strerror or str(refusal))
     for how in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
         try:
-            descriptor = os.open(_beside(folder), how, 0o666)
+            descriptor = open_in_place(_beside(folder), how)
         except OSError:
             continue
         try:
@@ -259,7 +267,7 @@ def _alone(folder: Path) -> Iterator[None]:
     Some network file systems lock no folders, but files. If no file can be made beside it, a folder counts as
     held for a day after it was made or changed.
     """
-    descriptors = [os.open(folder, os.O_RDONLY)]
+    descriptors = [os.open(folder, _FOLDER)]
     try:
         try:
             fcntl.flock(descriptors[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -281,7 +289,7 @@ def _lock_beside(folder: Path, refusal: OSError) -> int:
             refusal.errno, "the file system locks no folders, and this one is young"
         ) from refusal
     # A process that comes to hold the folder from now on finds this file.
-    descriptor = os.open(beside, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = open_in_place(beside)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -299,7 +307,7 @@ def locked_alone(path: Path, waits: Callable[[], object]) -> Iterator[None]:
     OSError
         If the file cannot be made, or the file system locks no files.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = open_in_place(path)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -316,25 +324,89 @@ def partial_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}{PARTIAL}")
 
 
-def replace_durably(path: Path, text: str, mode: int | None = None) -> None:
-    """Write a text file whole, and force it and its name to disk: a loss of power leaves the old or the new one.
+@contextmanager
+def replacing(path: Path, durable: bool = True, mode: int | None = None) -> Iterator[BinaryIO]:
+    """Open a new file to be written, which takes its place when it is whole; after an error nothing of it is left.
+
+    Until then it has a name that nobody can guess, which its `name` says to writers that open files themselves.
 
     Parameters
     ----------
     path : Path
-    text : str
+        A file or link that is there is replaced; what the link leads to stays.
+    durable : bool
+        Force the file and its name to disk: a loss of power leaves the old or the new one. A writer of many files does
+        that once for all of them.
     mode : int or None
         Permissions that the file has before anything is written to it; None takes those of new files.
     """
-    partial = path.with_name(f".{path.name}.tmp")
-    with partial.open("w", encoding="utf-8") as stream:
-        if mode is not None:
-            os.fchmod(stream.fileno(), mode)
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
+    partial = partial_path(path)
+
+    def new(name: str, _: int) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        return os.open(name, flags, 0o666 if mode is None else 0o600)
+
+    try:
+        with open(partial, "xb", opener=new) as stream:
+            if mode is not None:
+                os.fchmod(stream.fileno(), mode)
+            yield stream
+            stream.flush()
+            if durable:
+                os.fsync(stream.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file whole, without forcing it to disk."""
+    with replacing(path, durable=False) as stream:
+        stream.write(text.encode())
+
+
+def replace_durably(path: Path, text: str, mode: int | None = None) -> None:
+    """Write a text file whole, and force it and its name to disk."""
+    with replacing(path, mode=mode) as stream:
+        stream.write(text.encode())
+
+
+def replace_link(path: Path, target: Path) -> None:
+    """Move a symbolic link in one step, so that readers see either the old or the new target."""
+    partial = partial_path(path)
+    partial.symlink_to(target)
     partial.replace(path)
     sync_folder(path.parent)
+
+
+def open_in_place(path: Path, flags: int = os.O_RDWR | os.O_CREAT, mode: int = 0o666) -> int:
+    """Open a file that stays the same file, as one that is locked or grows; return its descriptor.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened or made, or is anything else than a file, such as a link or a pipe.
+    """
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, mode)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return descriptor
+
+
+def drop_partial(folder: Path, before: float, name: str = "") -> None:
+    """Remove files of a folder that killed processes have not finished, and last wrote before a time.
+
+    They are those of all names, or of one.
+    """
+    for path in folder.glob(f".{name}*{PARTIAL}"):
+        with suppress(FileNotFoundError):
+            status = path.lstat()
+            if status.st_mtime < before and not stat.S_ISDIR(status.st_mode):
+                path.unlink()
 
 
 def is_in_use(folder: Path) -> bool:

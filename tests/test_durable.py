@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from skylake.durable import Linker, exchange, replace_durably
+from skylake.durable import Linker, exchange, open_in_place, replace_durably, replace_text, replacing
 
 Link = Callable[[Path, Path], None]
 
@@ -83,3 +83,38 @@ def test_two_folders_change_names_in_one_step(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "content").read_text() == "old"
     with pytest.raises(FileNotFoundError, match="nowhere"):
         exchange(tmp_path / "new", tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("write", [replace_text, replace_durably])
+def test_no_file_is_written_through_a_link(write: Callable[[Path, str], None], tmp_path: Path) -> None:
+    lake, precious = tmp_path / "lake", tmp_path / "bashrc"
+    lake.mkdir()
+    precious.write_text("mine")
+    for name in ("skylake.toml", ".skylake.toml.tmp"):
+        (lake / name).symlink_to(precious)
+    write(lake / "skylake.toml", "workers = 1\n")
+    assert precious.read_text() == "mine"
+    assert (lake / "skylake.toml").read_text() == "workers = 1\n" and not (lake / "skylake.toml").is_symlink()
+
+
+def test_two_writers_do_not_share_a_file_and_an_error_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with replacing(path) as first, replacing(path) as second:
+        assert first.name != second.name
+        first.write(b"first")
+        second.write(b"second")
+    assert path.read_bytes() == b"first", "that which ends last"
+    with pytest.raises(KeyboardInterrupt), replacing(path) as stream:
+        stream.write(b"cut short")
+        raise KeyboardInterrupt
+    assert [one.name for one in tmp_path.iterdir()] == ["file"] and path.read_bytes() == b"first"
+
+
+def test_what_is_opened_in_place_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "new")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "pipe"):
+        with pytest.raises(OSError):
+            open_in_place(tmp_path / name)
+    os.close(open_in_place(tmp_path / "lock"))
+    assert (tmp_path / "lock").is_file() and not (tmp_path / "new").exists()

@@ -45,7 +45,12 @@ def from_json(path: Path) -> Profile:
                 raise ConfigurationError(
                     f"{path}: the kept profile has changed since it was written; ingest a frame of the camera again"
                 )
-        return adapter(Profile).validate_json(content)
+        profile = adapter(Profile).validate_json(content)
+        if profile.name != path.stem:
+            raise ConfigurationError(
+                f"{path}: this is the profile of {profile.name!r} inside; ingest a frame of the camera again"
+            )
+        return profile
     except (OSError, ValidationError) as error:
         raise ConfigurationError(
             f"{path}: the kept profile cannot be read; ingest a frame of the camera again"

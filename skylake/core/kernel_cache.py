@@ -8,12 +8,15 @@ if two processes compile it for different types, one result would be lost or fil
 from __future__ import annotations
 
 import fcntl
+import os
 import pickle
 import time
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
+
+from skylake.durable import open_in_place
 
 #: Seconds after which a process no longer waits for another that compiles; a kernel takes a few.
 PATIENCE = 120.0
@@ -74,7 +77,7 @@ def _lock(folder: Path, name: str) -> IO[bytes] | None:
     """Return the open file that holds the lock of a function; None where it cannot be had."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        stream = (folder / f"{name}.lock").open("ab")
+        stream = os.fdopen(open_in_place(folder / f"{name}.lock"), "rb")
     except OSError:
         return None
     end = time.monotonic() + PATIENCE

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +25,7 @@ from skylake.errors import (
     is_full,
     reason_of,
 )
+from skylake.inside import links_below, remove_tree
 from skylake.lake.access.open_table import OpenTable
 from skylake.lake.cameras.chosen_catalogs import ChosenCatalog, choice_file, choice_text, read_choice
 from skylake.lake.commits.changes import Commit
@@ -354,7 +354,7 @@ class Lake:
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder, self.root, ignore_errors=True)
             os.close(descriptor)
 
     def _staging_folder(self, name: str) -> tuple[Path, int]:
@@ -377,10 +377,13 @@ class Lake:
         folder = self._writable.staging / f"{LASTING}{name}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            folder.touch()
+            os.utime(folder)
+            # Nothing may be written through a link that somebody has put here.
+            for link in links_below(folder):
+                link.unlink()
         except OSError as error:
             raise cannot_be_written(self.root, error) from error
-        with in_use(folder), _removed_at_the_end(folder):
+        with in_use(folder), self._removed_at_the_end(folder):
             yield folder
 
     @contextmanager
@@ -391,7 +394,7 @@ class Lake:
         except OSError as error:
             raise cannot_be_written(self.root, error) from error
         try:
-            with _removed_at_the_end(folder):
+            with self._removed_at_the_end(folder):
                 yield folder
         finally:
             os.close(descriptor)
@@ -405,7 +408,18 @@ class Lake:
 
     def drop_lasting(self, name: str) -> None:
         """Remove the folder of a name that an interrupted run has left, when it is no longer needed."""
-        shutil.rmtree(self._writable.staging / f"{LASTING}{name}", ignore_errors=True)
+        remove_tree(self._writable.staging / f"{LASTING}{name}", self.root, ignore_errors=True)
+
+    @contextmanager
+    def _removed_at_the_end(self, folder: Path) -> Iterator[None]:
+        """Remove a folder after success or if the disk is full; after any other error the next run can use it."""
+        try:
+            yield
+        except (SkylakeError, OSError) as error:
+            if is_full(error):  # it takes up the room that is lacking
+                remove_tree(folder, self.root, ignore_errors=True)
+            raise
+        remove_tree(folder, self.root, ignore_errors=True)
 
     @contextmanager
     def compacting(self) -> Iterator[None]:
@@ -461,18 +475,6 @@ class Lake:
                 raise
 
 
-@contextmanager
-def _removed_at_the_end(folder: Path) -> Iterator[None]:
-    """Remove a folder after success or if the disk is full; after any other error the next run can use it."""
-    try:
-        yield
-    except (SkylakeError, OSError) as error:
-        if is_full(error):  # it takes up the room that is lacking
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 @cache
 def _warn_once(sentence: str) -> None:
     _log.warning("%s", sentence)
@@ -497,9 +499,6 @@ def _clear(root: Path, with_folder: bool) -> None:
     """Remove an unfinished lake from a folder that was empty, so that it can be created again."""
     with suppress(OSError):
         for path in list(root.iterdir()):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink()
+            remove_tree(path, root, ignore_errors=True)
         if with_folder:
             root.rmdir()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skylake import settings
+from skylake.inside import folders_in, links_in, named, require_no_link
 from skylake.schema import load
 from skylake.sky.hats import leaf_folder
 from skylake.sky.pixels import Pixel
@@ -20,7 +21,10 @@ _OF_CAMERAS = ("*.json", "*.catalog", "*.geometries.parquet", "*.distortions.par
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The paths below the root of a lake."""
+    """The paths below the root of a lake.
+
+    Names of cameras, tables and catalogs come from tables and files too: one that leads out of the lake is refused.
+    """
 
     root: Path
 
@@ -84,6 +88,11 @@ class Layout:
         """Folder of the watch lists, and of what was delivered of their alerts."""
         return self.root / "_watch"
 
+    @property
+    def report(self) -> Path:
+        """Folder of the report, which the user may have put elsewhere."""
+        return self.root / "report"
+
     def snapshot(self, number: int) -> Path:
         """Folder of a snapshot: one link per table."""
         return self.snapshots / f"{number:06d}"
@@ -94,7 +103,7 @@ class Layout:
 
     def versions(self, table: str) -> Path:
         """Folder of the versions of a table."""
-        return self.root / "_versions" / table
+        return named(self.root, f"_versions/{table}")
 
     def version(self, table: str, number: int) -> Path:
         """Folder of one version of a table."""
@@ -102,19 +111,26 @@ class Layout:
 
     def margin(self, table: str, number: int | str) -> Path:
         """Folder of the collection that binds a version of a table, by its number, and its margin."""
-        return self.root / "_margins" / table / f"{int(number):06d}"
+        return named(self.root, f"_margins/{table}/{int(number):06d}")
 
     def margins_of_tables(self) -> list[Path]:
         """Folders of the margins of all versions of all tables."""
-        return sorted((self.root / "_margins").glob("*/[0-9]*"))
+        return self._numbered("_margins")
 
     def versions_of_tables(self) -> list[Path]:
         """Folders of all versions of all tables."""
-        return sorted((self.root / "_versions").glob("*/[0-9]*"))
+        return self._numbered("_versions")
+
+    def _numbered(self, name: str) -> list[Path]:
+        """Return the folders of versions of all tables, none of which may be a link."""
+        tables = folders_in(self.root / name)
+        for link in (link for table in tables for link in links_in(table)):
+            require_no_link(link, self.root)
+        return [version for table in tables for version in folders_in(table) if version.name[0].isdigit()]
 
     def profile(self, camera: str) -> Path:
         """File of the profile under which a camera's frames were ingested."""
-        return self.root / CAMERAS_FOLDER / f"{camera}.json"
+        return named(self.root, f"{CAMERAS_FOLDER}/{camera}.json")
 
     def of_cameras(self) -> list[Path]:
         """Files of the profiles, and of what was learned of cameras, that are in force."""
@@ -123,23 +139,23 @@ class Layout:
 
     def psf_memory(self, camera: str) -> Path:
         """Folder of the PSF sums of frames of the last nights; it may be lost."""
-        return self.root / CAMERAS_FOLDER / f"{camera}.psf"
+        return named(self.root, f"{CAMERAS_FOLDER}/{camera}.psf")
 
     def repeat_memory(self, camera: str) -> Path:
         """File of the nights in which stars that repeat were looked for in vain; it may be lost."""
-        return self.root / CAMERAS_FOLDER / f"{camera}.unsolved"
+        return named(self.root, f"{CAMERAS_FOLDER}/{camera}.unsolved")
 
     def backfill_memory(self, camera: str) -> Path:
         """File that says how far earlier frames are measured at new targets; it may be lost."""
-        return self.root / CAMERAS_FOLDER / f"{camera}.unfilled"
+        return named(self.root, f"{CAMERAS_FOLDER}/{camera}.unfilled")
 
     def calibrations(self, camera: str) -> Path:
         """Folder of the masters of a camera."""
-        return self.root / "calibrations" / camera
+        return named(self.root, f"calibrations/{camera}")
 
     def catalog(self, name: str) -> Path:
         """Folder of a reference catalog."""
-        return self.catalogs / name
+        return named(self.root, f"catalogs/{name}")
 
 
 def part_file(table: str, part: str, pixel: Pixel | None) -> str:

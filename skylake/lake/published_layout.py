@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from skylake.errors import LakeError
+from skylake.inside import relative_name
 from skylake.lake.layout import Layout
 from skylake.places import key, read_keys, store
 from skylake.sky.hats import OBJECTS, Objects, objects_of
@@ -76,7 +77,10 @@ class Publication:
             if values["format"] > _FORMAT:
                 raise LakeError(f"{where}: it was published by a newer skylake; update this one")
             schemas = {table: form and (form[0], form[1]) for table, form in values.pop("schemas").items()}
-            return cls(schemas=schemas, **values)
+            made = cls(schemas=schemas, **values)
+            for name in (*made.folders, *made.folders.values()):
+                relative_name(name)
+            return made
         except (ValueError, KeyError, TypeError) as error:
             raise LakeError(f"{where}: the snapshot is damaged ({error}); publish the lake again") from error
 

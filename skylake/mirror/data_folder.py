@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from skylake.durable import open_in_place
 from skylake.errors import MirrorError
+from skylake.inside import remove_tree
 from skylake.mirror.binaries import Binaries
 from skylake.mirror.identity import Identity, choose
 from skylake.mirror.postmaster import PORT, Postmaster, end_servers_without_folder
@@ -161,7 +163,7 @@ class DataFolder:
         """
         end_servers_without_folder(self.data)
         for unfinished in self.folder.glob(f"{_INITIALISING}*"):
-            shutil.rmtree(unfinished)
+            remove_tree(unfinished, self.folder)
         self._clear_stale_postmaster()
         if not self.data.exists():
             self._initialise()
@@ -272,7 +274,8 @@ class DataFolder:
     def _control(self, arguments: Sequence[str], *descriptors: int) -> list[str] | None:
         """Run pg_ctl, which writes to the log as its server does; return what they wrote if it fails."""
         tool = [self.binaries.program("pg_ctl"), "--silent", "--wait", f"--timeout={WAIT_S}", *arguments]
-        with self.log.open("a+b") as log:
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+        with os.fdopen(open_in_place(self.log, flags), "a+b") as log:
             begin = log.seek(0, os.SEEK_END)
             done = subprocess.run(
                 self.identity.command(self.folder, tool),
@@ -324,7 +327,8 @@ def _new_mark(data: Path) -> str:
 
 def remove_socket_folder(path: Path | None) -> None:
     """Remove the folder of a socket if it was made for that alone."""
-    if path is not None and path.name.startswith(_SOCKET_PREFIX):
+    parents = (Path(tempfile.gettempdir()), Path("/tmp"))
+    if path is not None and path.name.startswith(_SOCKET_PREFIX) and path.parent in parents:
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from skylake.durable import open_in_place
+
 
 class FileLock:
     """A lock on a file, shared or exclusive.
@@ -30,7 +32,7 @@ class FileLock:
     def acquire(self, *, shared: bool = False, wait: bool = True) -> bool:
         """Take the lock, or change it between shared and exclusive; return whether that worked."""
         if self._descriptor is None:
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+            self._descriptor = open_in_place(self.path, mode=0o600)
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         try:
             fcntl.flock(self._descriptor, kind if wait else kind | fcntl.LOCK_NB)

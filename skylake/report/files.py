@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from skylake.durable import replacing
 from skylake.revision import VERSION
 
 
@@ -46,4 +47,5 @@ def write_healpix_fits(
     for card in (*standard, *cards):
         table.header[card[0]] = card[1:]
     path.parent.mkdir(parents=True, exist_ok=True)
-    fits.HDUList([fits.PrimaryHDU(), table]).writeto(path, overwrite=True)
+    with replacing(path, durable=False) as stream:
+        fits.HDUList([fits.PrimaryHDU(), table]).writeto(stream)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.calibration.transparency import RELATIVE_PER_MAG, frame_transparency
+from skylake.durable import replace_text
 from skylake.errors import LakeError, reason_of
 from skylake.lake import Lake, Snapshot
 from skylake.lake.access.open_table import OpenTable
@@ -62,8 +62,8 @@ def write_report(lake: Lake, out: Path, as_of: str | None = None) -> list[Path]:
         out.mkdir(parents=True, exist_ok=True)
         pictures = [*_camera_pictures(lake, snapshot, out), *_star_pictures(lake, snapshot, out)]
         page = out / "index.html"
-        page.write_text(_render(lake, snapshot, pictures), encoding="utf-8")
-        shutil.copyfile(_TEMPLATES / "style.css", out / "style.css")
+        replace_text(page, _render(lake, snapshot, pictures))
+        replace_text(out / "style.css", (_TEMPLATES / "style.css").read_text(encoding="utf-8"))
     except OSError as error:
         raise LakeError(f"{out}: the report cannot be written ({reason_of(error)})") from error
     return [page, *(out / picture.file for picture in pictures)]

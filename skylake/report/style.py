@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from skylake.durable import replacing
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -70,8 +72,8 @@ def save(figure: Figure, path: Path, more: Mapping[str, str] | None = None) -> N
     """Write a figure, with more texts in its metadata; the format follows from the suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {**dict.fromkeys(_METADATA.get(path.suffix, ())), **(more or {})}
-    with _settings():
-        figure.savefig(path, metadata=metadata)
+    with _settings(), replacing(path, durable=False) as stream:
+        figure.savefig(stream, format=path.suffix.removeprefix("."), metadata=metadata)
 
 
 def dates(mjd: npt.ArrayLike) -> Any:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skylake.core.batch import Batch
-from skylake.durable import sync_file
+from skylake.durable import replacing
 from skylake.errors import SchemaError
 from skylake.schema.tables import load
 
@@ -236,19 +236,12 @@ def open_writer(
     """
     path, schema = Path(path), stored_schema(schema, absent)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.tmp")
     options = write_options(schema)
     del options["row_group_size"]
-    try:
-        with pq.ParquetWriter(partial, schema, **options) as writer:
-            blocks = BlockWriter(writer, absent)
-            yield blocks
-            blocks.flush()
-        if durable:
-            sync_file(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path, durable) as stream, pq.ParquetWriter(stream.name, schema, **options) as writer:
+        blocks = BlockWriter(writer, absent)
+        yield blocks
+        blocks.flush()
 
 
 def write_parquet(table: pa.Table, path: str | Path, durable: bool = True) -> None:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from skylake import logs
 from skylake.core.asterism_codes import AsterismBand, Quads
 from skylake.core.declination_zones import Zones
-from skylake.durable import partial_path
+from skylake.durable import replace_text, replacing
 
 _log = logs.get(__name__)
 
@@ -78,21 +78,12 @@ def write_bands(path: Path, bands: Sequence[AsterismBand], content: Content) -> 
     text = json.dumps(header | {"own": _own(header)}).encode()
     # Spaces, so that the arrays begin at a multiple too.
     text += b" " * (-(len(_MAGIC) + 8 + len(text)) % _ALIGNED)
-    partial = partial_path(path)
-    try:
-        with partial.open("wb") as stream:
-            stream.write(_MAGIC + len(text).to_bytes(8, "little") + text)
-            for values in arrays:
-                stream.write(_bytes(values))
-                stream.write(_padding(values))
-            stream.flush()
-            os.fsync(stream.fileno())
-            status = os.fstat(stream.fileno())
-        partial.replace(path)
-    finally:
-        # Renamed by now, unless something went wrong.
-        partial.unlink(missing_ok=True)
-    _note(path, _state(status, crc))
+    with replacing(path) as stream:
+        stream.write(_MAGIC + len(text).to_bytes(8, "little") + text)
+        for values in arrays:
+            stream.write(_bytes(values))
+            stream.write(_padding(values))
+    _note(path, _state(path.stat(), crc))
 
 
 def _arrays(band: AsterismBand) -> dict[str, npt.NDArray[Any]]:
@@ -226,11 +217,8 @@ def _noted(path: Path) -> str | None:
 def _note(path: Path, state: str) -> None:
     """Note which copy of a file was found whole."""
     note = _note_path(path)
-    partial = partial_path(note)
     try:
-        partial.write_text(state, encoding="utf-8")
-        partial.replace(note)
+        replace_text(note, state)
     except OSError as error:
         # Who may only read the lake reads the index whole each time.
-        partial.unlink(missing_ok=True)
         _log.debug("%s: the note cannot be written (%s)", note, error.strerror)

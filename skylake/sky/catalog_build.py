@@ -25,12 +25,14 @@ import pyarrow.parquet as pq
 from skylake import logs
 from skylake.durable import Linker, exchange, in_use, is_in_use, locked_alone, sync_folder, sync_tree
 from skylake.errors import CatalogError, SkylakeError, reason_of
+from skylake.inside import links_below, remove_tree
 from skylake.schema import TableSchema, arrow_schema, conform, load
 from skylake.schema.parquet import write_parquet
 from skylake.sky.hats import (
     COLLECTION_FILE,
     Properties,
     leaf_folder,
+    read_collection,
     read_common_metadata,
     read_objects,
     read_pixels,
@@ -117,7 +119,7 @@ def build_catalog(
     try:
         with _scratch(target, batches) as scratch:
             building = scratch / target.name
-            shutil.rmtree(building, ignore_errors=True)
+            remove_tree(building, scratch, ignore_errors=True)
             runs = _sorted_runs(batches, scratch / "runs")
             try:
                 report = _build(
@@ -125,9 +127,9 @@ def build_catalog(
                 )
             except SkylakeError:
                 # The same rows would be refused again.
-                shutil.rmtree(scratch / "runs")
+                remove_tree(scratch / "runs", scratch)
                 raise
-            shutil.rmtree(building / "_dealt", ignore_errors=True)
+            remove_tree(building / "_dealt", scratch, ignore_errors=True)
             write_objects(building)
             _publish(building, target, scratch)
     except OSError as error:
@@ -168,6 +170,9 @@ def _scratch(target: Path, batches: object) -> Iterator[Path]:
     if isinstance(batches, Resumable):
         folder = target.parent / f"{_scratch_prefix(target)}{batches.key[:16]}"
     _sweep(target, folder)
+    if folder is not None and any(links_below(folder)):
+        # Nothing may be written through a link that somebody has put here.
+        remove_tree(folder, target.parent)
     if folder is None or (folder.exists() and is_in_use(folder)):
         folder = Path(tempfile.mkdtemp(prefix=_scratch_prefix(target), dir=target.parent))
     folder.mkdir(exist_ok=True)
@@ -178,13 +183,13 @@ def _scratch(target: Path, batches: object) -> Iterator[Path]:
             done = True
         finally:
             if not done and isinstance(batches, Resumable) and list((folder / "runs").glob("*.json")):
-                shutil.rmtree(folder / target.name, ignore_errors=True)
+                remove_tree(folder / target.name, folder, ignore_errors=True)
                 _log.warning(
                     "%s: the import did not finish; the same command goes on from where it stopped",
                     target.name,
                 )
             else:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_tree(folder, target.parent, ignore_errors=True)
 
 
 def _sorted_runs(batches: Iterable[pa.Table], folder: Path) -> SortedRuns:
@@ -196,7 +201,7 @@ def _sorted_runs(batches: Iterable[pa.Table], folder: Path) -> SortedRuns:
         runs.write()
         return runs
     if runs.position is not None and not batches.go_to(runs.position):
-        shutil.rmtree(folder)
+        remove_tree(folder, folder.parent)
         runs = SortedRuns(folder)
     for batch in batches:
         runs.add(batch, batches.position)
@@ -212,7 +217,7 @@ def _sweep(target: Path, kept: Path | None = None) -> None:
     """Remove what imports and others of a catalog left that were killed, but for one folder."""
     for folder in target.parent.glob(f"{_scratch_prefix(target)}*"):
         if folder != kept and not is_in_use(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder, target.parent, ignore_errors=True)
 
 
 def drop_unfinished_imports(catalogs: Path, waited_s: float) -> int:
@@ -228,7 +233,7 @@ def drop_unfinished_imports(catalogs: Path, waited_s: float) -> int:
         touched = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
         if time.time() - touched > waited_s and not is_in_use(folder):
             n_bytes += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-            shutil.rmtree(folder)
+            remove_tree(folder, catalogs)
     return n_bytes
 
 
@@ -237,7 +242,7 @@ def _removing(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder, folder.parent, ignore_errors=True)
 
 
 def _put_in_place(building: Path, target: Path, aside: Path) -> None:
@@ -379,15 +384,15 @@ def _widen(collection: Path, margin_arcsec: float) -> None:
     scratch = Path(tempfile.mkdtemp(prefix=_scratch_prefix(collection), dir=collection.parent))
     with in_use(scratch), _removing(scratch):
         building = scratch / name
-        shutil.copytree(collection, building, copy_function=Linker())
+        shutil.copytree(collection, building, symlinks=True, copy_function=Linker())
         leaves = read_pixels(building / name)
         tree = PixelTree.completed(leaves, min(order for order, _ in leaves))
         _write_margin(building / name, building / margin, scratch / "dealt", tree, margin_arcsec)
-        properties = read_properties(building, COLLECTION_FILE)
+        properties = read_collection(building)
         # Those who are reading it have the margin in force; who had one before that has ended long since.
         before = properties["default_margin"]
         for older in set(properties["all_margins"].split()) - {before, margin}:
-            shutil.rmtree(building / older, ignore_errors=True)
+            remove_tree(building / older, building, ignore_errors=True)
         write_collection(building, name, margin, margin_arcsec, [before])
         known = read_objects(building)
         # A catalog of an older skylake lists none of its files, which may have changed by now.

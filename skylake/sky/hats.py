@@ -23,7 +23,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skylake.core.batch import is_plain_name
+from skylake.durable import replace_text, replacing
 from skylake.errors import CatalogError, reason_of
+from skylake.inside import relative_name
 from skylake.revision import VERSION
 from skylake.schema import TableSchema, arrow_schema
 from skylake.schema.parquet import stored_schema, write_parquet
@@ -126,9 +128,8 @@ def write_metadata(
 def write_common_metadata(root: Path, schema: pa.Schema) -> None:
     """Write the schema for readers that want it without opening a leaf."""
     path = root / "dataset" / "_common_metadata"
-    partial = path.with_name("._common_metadata.tmp")
-    pq.write_metadata(schema, partial)
-    partial.replace(path)
+    with replacing(path, durable=False) as stream:
+        pq.write_metadata(schema, stream.name)
 
 
 def write_empty_file(root: Path, schema: pa.Schema) -> None:
@@ -183,9 +184,8 @@ def write_row_group_metadata(root: Path) -> bool:
     write_common_metadata(root, schema)
     for footer, (_, leaf) in zip(footers, leaves, strict=True):
         footer.set_file_path(leaf.relative_to(root / "dataset").as_posix())
-    partial = path.with_name("._metadata.tmp")
-    pq.write_metadata(schema, partial, metadata_collector=footers)
-    partial.replace(path)
+    with replacing(path, durable=False) as stream:
+        pq.write_metadata(schema, stream.name, metadata_collector=footers)
     return True
 
 
@@ -354,24 +354,13 @@ def read_objects(root: Path) -> Objects | None:
 
 def objects_of(text: bytes) -> Objects:
     """Return size and SHA-256 by path from a list of objects."""
-    return {path: (n_bytes, sha256) for path, (n_bytes, sha256) in json.loads(text)["objects"].items()}
+    listed = json.loads(text)["objects"].items()
+    return {relative_name(path): (n_bytes, sha256) for path, (n_bytes, sha256) in listed}
 
 
 def objects_text(objects: Objects) -> str:
     """Return the list of objects that :func:`objects_of` reads."""
     return json.dumps({"objects": dict(sorted(objects.items()))}) + "\n"
-
-
-def partial_path(path: Path) -> Path:
-    """Return the name that a text file has while :func:`replace_text` writes it."""
-    return path.with_name(f".{path.name}.tmp")
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a text file whole under a temporary name, then rename it into place."""
-    partial = partial_path(path)
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 class _WarningCollector(logging.Handler):

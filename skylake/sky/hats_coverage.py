@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skylake.core.sphere import INDEX_ORDER, IntArray
+from skylake.durable import replacing
 from skylake.places import arrow_dataset
 from skylake.schema.parquet import write_parquet
 from skylake.sky.hats import find_pixels, leaf_files
@@ -149,9 +150,8 @@ def write_coverage(root: Path, cells: npt.NDArray[Any]) -> None:
     )
     # Existing files are replaced, never changed in place: they may be hard links into older versions.
     for name, kind in ((MOC_FITS, "fits"), (MOC_JSON, "json")):
-        partial = root / f".{name}.tmp"
-        moc.save(partial, format=kind, overwrite=True)
-        partial.replace(root / name)
+        with replacing(root / name, durable=False) as stream:
+            moc.save(stream.name, format=kind, overwrite=True)
     write_map(root / POINT_MAP, cells)
 
 
@@ -164,10 +164,8 @@ def write_map(path: Path, cells: npt.NDArray[Any]) -> None:
     sky = SkymapImplicit(values, null_value=0)
     width = values.dtype.itemsize
     is_sparse = np.count_nonzero(values) * (8 + width) < len(values) * width
-    partial = path.with_name(f".{path.name}.tmp")
-    partial.unlink(missing_ok=True)
-    (sky.to_explicit() if is_sparse else sky).to_fits(str(partial))
-    partial.replace(path)
+    with replacing(path, durable=False) as stream:
+        (sky.to_explicit() if is_sparse else sky).to_fits(stream.name)
 
 
 def sky_fraction(cells: npt.NDArray[Any]) -> float:

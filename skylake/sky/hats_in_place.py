@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 from skylake.core.bands import colour_column, mag_column
 from skylake.core.sphere import IntArray
 from skylake.declared import build
+from skylake.durable import replace_text
 from skylake.errors import CatalogError, reason_of
 from skylake.places import Reaching, arrow_filesystem, is_url, key, parquet_format, place, require_plain
 from skylake.schema.arrow import arrow_schema
@@ -40,7 +41,6 @@ from skylake.sky.hats import (
     Properties,
     primary_of,
     read_properties,
-    replace_text,
     write_collection,
     write_metadata,
     write_objects,
@@ -383,6 +383,6 @@ def write_in_place(
     replace_text(folder / SOURCE_FILE, source.text)
     # Around the detections of a night all stars are read, however far it goes.
     write_collection(folder, name, "", math.inf)
-    with (folder / COLLECTION_FILE).open("a", encoding="utf-8") as file:
-        file.write(f"{IN_PLACE}={source.address}\n")
+    properties_text = (folder / COLLECTION_FILE).read_text(encoding="utf-8")
+    replace_text(folder / COLLECTION_FILE, f"{properties_text}{IN_PLACE}={source.address}\n")
     write_objects(folder)

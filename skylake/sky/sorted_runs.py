@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from skylake.durable import sync_file
+from skylake.durable import replace_text, sync_file
 
 _INDEX = "_healpix_29"
 #: Rows of a run: what is held in memory and sorted at a time.
@@ -81,9 +81,7 @@ class SortedRuns:
         if position is not None:
             sync_file(self._path(".npy"))
             sync_file(self._path(".arrow"))
-            facts, partial = self._path(".json"), self._path(".json.tmp")
-            partial.write_text(json.dumps({"n_rows": self.n_rows, "position": position}), encoding="utf-8")
-            partial.replace(facts)
+            replace_text(self._path(".json"), json.dumps({"n_rows": self.n_rows, "position": position}))
             self.position = dict(position)
         self._indices.append(np.load(self._path(".npy"), mmap_mode="r"))
 

@@ -103,7 +103,7 @@ def offences(calls: list[Call], lake: Path) -> Iterator[str]:
     All that was changed in the lake is forced to disk before, but for the link that is to become the pointer; the
     folder of the pointer is forced to disk right after.
     """
-    own = str(lake / ".current.tmp")
+    own = re.compile(rf"{re.escape(str(lake))}/\.current\.[0-9a-f]+\.tmp")
     changes = [call for call in calls if call.changes and call.touches(lake)]
     for move in publications(calls, lake):
         syncs = [
@@ -114,7 +114,7 @@ def offences(calls: list[Call], lake: Path) -> Iterator[str]:
             yield f"line {move.begin}: the pointer moves and nothing was forced to disk"
             continue
         for call in changes:
-            if call.end > syncs[-1].begin and call.begin < move.begin and call.quoted[-1:] != [own]:
+            if call.end > syncs[-1].begin and call.begin < move.begin and not own.fullmatch(call.quoted[-1]):
                 told = f"{call.name}({call.arguments})"
                 yield f"line {call.begin}: {told} is not forced to disk before the pointer moves"
         after = [

@@ -11,7 +11,7 @@ from typing import Any
 from skylake.cameras import Profile, read_header
 from skylake.core.camera import Camera
 from skylake.core.reasons import Reason
-from skylake.durable import partial_path
+from skylake.durable import replacing
 from skylake.errors import FrameError, cannot_be_written
 from skylake.flow.astrometry import astrometry_net
 from skylake.flow.astrometry.refine_solutions import RefinedFrame, Refiner
@@ -295,13 +295,9 @@ def write_copy(frame: Path, profile: Profile, header: Any, path: Path, history: 
 
 
 def _replace(hdus: Any, path: Path) -> None:
-    partial = partial_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as stream:
+        with replacing(path, durable=False) as stream:
             hdus.writeto(stream, output_verify="silentfix")
-        partial.replace(path)
     except OSError as error:
         raise cannot_be_written(path, error, "it") from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -6,7 +6,6 @@ After an interruption the next compaction reuses the finished files, and goes on
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -18,11 +17,12 @@ import dask
 from skylake import logs
 from skylake.core.counted import counted
 from skylake.core.ids import config_sha256
-from skylake.durable import Linker
+from skylake.durable import Linker, replace_text
 from skylake.errors import UsageError
 from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.execution.task_guard import value_of
+from skylake.inside import remove_tree
 from skylake.lake import Commit, Lake
 from skylake.lake.commits.snapshot import Snapshot
 from skylake.lake.maintenance.compaction_plan import (
@@ -35,7 +35,7 @@ from skylake.lake.maintenance.compaction_plan import (
 from skylake.lake.storage.merge_files import MergedFile, merge_files
 from skylake.lake.storage.parts import PartFile, is_as_written
 from skylake.schema import load
-from skylake.sky.hats import pixel_of, replace_text
+from skylake.sky.hats import pixel_of
 from skylake.sky.pixels import Pixel
 
 _log = logs.get(__name__)
@@ -131,7 +131,7 @@ def _drop_others(staging: Path, wanted: Collection[str]) -> None:
     """Remove files that were made for other bundles, or have been committed since."""
     for path in list(staging.iterdir()):
         if path.name not in wanted:
-            shutil.rmtree(path)
+            remove_tree(path, staging)
 
 
 def _divided(

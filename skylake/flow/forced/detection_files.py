@@ -6,7 +6,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from skylake import logs
+from skylake.durable import replacing
 from skylake.image.reduction.detection_cache import Kept
+
+_log = logs.get(__name__)
 
 #: Files that are kept at a time: some megabytes each, in crowded fields about one for each pixel.
 _MOST = 64
@@ -43,18 +47,14 @@ class DetectionFiles:
         """Keep what was found on a frame; without room on the disk it is searched again later."""
         if not self.may_add:
             return
-        path = self._path(frame_id)
-        temporary = path.with_suffix(".tmp")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if sum(1 for _ in self.folder.iterdir()) >= _MOST:
                 return
-            with temporary.open("wb") as file:
+            with replacing(self._path(frame_id), durable=False) as file:
                 kept.write(file)
-            temporary.replace(path)
-        except OSError:
-            with suppress(OSError):
-                temporary.unlink()
+        except OSError as error:
+            _log.debug("%s: detections are not kept (%s)", self.folder, error)
 
     def _path(self, frame_id: int) -> Path:
         return self.folder / f"{frame_id:x}.kept"

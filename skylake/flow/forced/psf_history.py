@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.cameras import Profile
+from skylake.durable import replacing
 from skylake.errors import cannot_be_written
 from skylake.image.masters.master_library import Library
 from skylake.image.psf.psf_model import N_BASIS, N_FIELD, PsfSums
@@ -145,12 +146,10 @@ def remember(folder: Path, night: int, digest: str, memory: PsfMemory) -> None:
         numbers=np.array([_numbers(psf_sum) for psf_sum in sums]),
         sizes=np.array([psf_sum.size for psf_sum in sums], np.int64).reshape(len(sums), 2),
     )
-    path = _path(folder, night)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_bytes(buffer.getvalue())
-        temporary.replace(path)
+        with replacing(_path(folder, night), durable=False) as stream:
+            stream.write(buffer.getvalue())
         # By the time of use: an old night may be the one that is done again.
         for old in sorted(folder.glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)[:-_NIGHTS]:
             old.unlink(missing_ok=True)

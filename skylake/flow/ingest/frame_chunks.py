@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -23,7 +22,7 @@ import dask
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skylake.errors import Corrections, SkylakeError, cannot_be_written
+from skylake.errors import Corrections, LakeError, SkylakeError, cannot_be_written
 from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.execution.task_pieces import shrinking_pieces
@@ -31,6 +30,7 @@ from skylake.flow.forced.psf_history import Stamp, stamp_of
 from skylake.flow.ingest.chunk_rows import Chunk, message_of, table_of
 from skylake.flow.ingest.frame_tasks import Reduction, as_text, lost_frame, reduce_chunk, reduce_pieces
 from skylake.flow.ingest.known_files import Seen, is_retried
+from skylake.inside import inside, remove_tree
 from skylake.lake import Lake
 from skylake.lake.storage.parts import file_sha256
 
@@ -202,7 +202,7 @@ class KeptChunks:
             if noted:
                 (partial / _NOTE).write_text(json.dumps(note), encoding="utf-8")
             # Another worker that did the same may have been quicker.
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder, self.folder, ignore_errors=True)
             partial.rename(folder)
         except OSError as error:
             raise cannot_be_written(folder, error, "a chunk of frames") from error
@@ -275,13 +275,13 @@ class _Note:
 
     def chunk(self) -> Chunk | None:
         """Return the chunk; None if a file of it is not what was written."""
-        paths = {table: self.folder / name for table, (name, *_) in self.tables.items()}
         try:
+            paths = {table: inside(self.folder, name) for table, (name, *_) in self.tables.items()}
             for table, (_, n_bytes, sha256) in self.tables.items():
                 if paths[table].stat().st_size != n_bytes or file_sha256(paths[table]) != sha256:
                     return None
             frames = table_of(paths["frames"].read_bytes())
-        except OSError:
+        except (OSError, LakeError):
             return None
         return Chunk(frames, paths.get("sources"), (), paths.get("forced_sources"), self.corrections)
 
@@ -312,7 +312,7 @@ class LeftChunks:
             for one in _entries(folder):
                 note = _Note.read(one)
                 if note is None:
-                    shutil.rmtree(one, ignore_errors=True)
+                    remove_tree(one, folder, ignore_errors=True)
                 elif any(file in files for file in note.stamps):
                     self._notes.append(note)
 
@@ -344,7 +344,7 @@ class LeftChunks:
     def drop(self) -> None:
         """Remove chunks of the files of this run that were not taken, and folders that are empty."""
         for note in self._notes:
-            shutil.rmtree(note.folder, ignore_errors=True)
+            remove_tree(note.folder, note.folder.parent, ignore_errors=True)
         for folder in self._folders:
             with suppress(OSError):
                 folder.rmdir()

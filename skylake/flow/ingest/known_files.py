@@ -19,7 +19,7 @@ from skylake.cameras import Profile
 from skylake.core.flags import FrameFlag
 from skylake.core.ids import config_sha256
 from skylake.core.reasons import Reason
-from skylake.durable import partial_path
+from skylake.durable import replace_text
 from skylake.errors import FrameError, cannot_be_written
 from skylake.flow.ingest.frame_tasks import Reduction
 from skylake.image.fitsio.read_fits import read_file
@@ -342,15 +342,10 @@ def write_tried(lake: Lake, camera: str, tried: Mapping[str, str]) -> None:
     LakeError
         If the lake cannot be written.
     """
-    path = _tried_path(lake, camera)
-    partial = partial_path(path)
     try:
-        partial.write_text(json.dumps(tried, indent=0, sort_keys=True), encoding="utf-8")
-        partial.replace(path)
+        replace_text(_tried_path(lake, camera), json.dumps(tried, indent=0, sort_keys=True))
     except OSError as error:
         raise cannot_be_written(lake.root, error) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _tried_path(lake: Lake, camera: str) -> Path:

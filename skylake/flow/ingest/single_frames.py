@@ -243,7 +243,7 @@ def _memory(lake: Lake | None, profile: Profile, folder: Path) -> Path:
     if lake is not None:
         # Files may change meanwhile, or not exist: missing ones are measured again.
         with suppress(OSError):
-            shutil.copytree(lake.layout.psf_memory(profile.name), folder)
+            shutil.copytree(lake.layout.psf_memory(profile.name), folder, symlinks=True)
     return folder
 
 

@@ -19,11 +19,13 @@ import numpy.typing as npt
 from skylake.core.frame import MaskPlane, Pixels
 from skylake.core.reasons import Reason
 from skylake.core.response_settings import Gradient
-from skylake.errors import FrameFailed, FrameUnavailable, reason_of
+from skylake.durable import replacing
+from skylake.errors import FrameFailed, FrameUnavailable, LakeError, reason_of
 from skylake.image.fitsio.fits_units import walk
 from skylake.image.fitsio.memory_maps import mapped
 from skylake.image.fitsio.tile_compression import refuse_absurd
 from skylake.image.masters.master_library import Master
+from skylake.inside import inside
 
 Floats = npt.NDArray[np.float64]
 
@@ -126,7 +128,8 @@ def write_master(
     fits.HDUList(units).writeto(buffer)
     data = _without_times(buffer)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    with replacing(path, durable=False) as stream:
+        stream.write(data)
     return hashlib.sha256(data).hexdigest()
 
 
@@ -175,7 +178,7 @@ def load_master(root: Path, master: Master) -> MasterFrame:
     FrameFailed
         ``bad_master`` if it is not what the library says.
     """
-    return replace(_load(str(root / master.file), master.sha256), name=master.name)
+    return replace(_load(_path_of(root, master), master.sha256), name=master.name)
 
 
 def load_bad(root: Path, master: Master) -> MaskPlane | None:
@@ -185,10 +188,18 @@ def load_bad(root: Path, master: Master) -> MaskPlane | None:
     """
     from astropy.io import fits
 
-    path = str(root / master.file)
+    path = _path_of(root, master)
     with _opened(path), fits.open(io.BytesIO(_bytes_of(path, master.sha256)), memmap=False) as units:
         bad: MaskPlane | None = _read_plane(units, "BAD", np.uint8)
     return bad
+
+
+def _path_of(root: Path, master: Master) -> str:
+    """Return the path of the file of a master, whose name comes from a table."""
+    try:
+        return str(inside(root, master.file, "the table masters"))
+    except LakeError as error:
+        raise FrameFailed(Reason.BAD_MASTER, str(error)) from error
 
 
 @lru_cache(maxsize=_KEPT)

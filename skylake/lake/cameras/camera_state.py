@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skylake.durable import Linker, sync_file, sync_folder
+from skylake.durable import Linker, partial_path, replacing, sync_folder
 from skylake.errors import LakeError, cannot_be_written
 from skylake.lake.layout import CAMERAS_FOLDER, Layout
 
@@ -92,14 +92,10 @@ def replace_rows(layout: Layout, path: Path, rows: pa.Table) -> None:
     LakeError
         If the lake cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(sealed(rows))
-        # A loss of power must not leave an empty file under the name.
-        sync_file(temporary)
-        temporary.replace(path)
-        sync_folder(path.parent)
+        with replacing(path) as stream:
+            stream.write(sealed(rows))
     except OSError as error:
         raise cannot_be_written(layout.root, error) from error
 
@@ -133,10 +129,9 @@ def restore_cameras(layout: Layout, snapshot: Path) -> None:
     folder.mkdir(exist_ok=True)
     retained = {path.name for path in held.iterdir()}
     for name in retained:
-        target, partial = folder / name, folder / f".{name}.tmp"
+        target, partial = folder / name, partial_path(folder / name)
         # Renaming a file to another hard link of it would leave both names.
         if not (target.exists() and target.samefile(held / name)):
-            partial.unlink(missing_ok=True)
             link(held / name, partial)
             partial.replace(target)
     for path in layout.of_cameras():

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from skylake.core.ids import config_sha256
-from skylake.durable import Linker
+from skylake.durable import Linker, replace_text
 from skylake.errors import LakeError, reason_of
 from skylake.lake.commits.changes import Commit
 from skylake.lake.commits.hats_files import write_table_metadata
@@ -23,7 +23,7 @@ from skylake.lake.storage.merge_files import Merge, merge_files
 from skylake.lake.storage.parts import Key, Part, PartFile, sort_rows, split, write_part_file
 from skylake.lake.storage.slices import Slice, read_verified
 from skylake.schema import arrow_schema, load
-from skylake.sky.hats import EMPTY_FILE, find_pixels, replace_text, write_row_group_metadata
+from skylake.sky.hats import EMPTY_FILE, find_pixels, write_row_group_metadata
 from skylake.sky.hats_coverage import write_thumbnail
 from skylake.sky.pixels import Pixel, PixelTree
 

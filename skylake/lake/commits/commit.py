@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Collection
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
-from skylake.durable import on_each_file_system, sync_folder, sync_tree
+from skylake.durable import on_each_file_system, replace_link, sync_tree
 from skylake.errors import LakeError, advice_on, reason_of
+from skylake.inside import remove_tree
 from skylake.lake.cameras.camera_state import keep_cameras
 from skylake.lake.commits.build_version import build_version
 from skylake.lake.commits.changes import Commit
@@ -124,7 +124,7 @@ def _publish_versions(
         sync_tree(place)
     reservation.require()
     reservation.require_base()
-    _point(layout.current, Path("_snapshots") / folder.name)
+    replace_link(layout.current, Path("_snapshots") / folder.name)
     # Another process may still begin in the instant between this check and the move.
     reservation.require()
     # The commit is made. If the disk has no room for the rest, the next change does it.
@@ -136,7 +136,7 @@ def _clear_unfinished(layout: Layout, current: int) -> None:
     """Remove what a commit that was interrupted before it became current left behind."""
     for path in layout.snapshots.iterdir():
         if path.name.isdigit() and int(path.name) > current:
-            shutil.rmtree(path)
+            remove_tree(path, layout.root)
             (layout.ledger / f"{path.name}.json").unlink(missing_ok=True)
 
 
@@ -152,7 +152,7 @@ def create_empty(layout: Layout) -> Snapshot:
     keep_cameras(layout, folder)
     write_record(layout, 1, None, Commit("init", "-"), table_names())
     sync_tree(layout.root)
-    _point(layout.current, Path("_snapshots") / folder.name)
+    replace_link(layout.current, Path("_snapshots") / folder.name)
     mark_current(layout, 1)
     return Snapshot(layout, 1)
 
@@ -162,12 +162,3 @@ def _link_table(layout: Layout, table: str) -> None:
     link = layout.root / table
     if not link.is_symlink():
         link.symlink_to(Path("current") / table)
-
-
-def _point(link: Path, target: Path) -> None:
-    """Move a symbolic link in one step, so that readers see either the old or the new target."""
-    partial = link.with_name(f".{link.name}.tmp")
-    partial.unlink(missing_ok=True)
-    partial.symlink_to(target)
-    partial.replace(link)
-    sync_folder(link.parent)

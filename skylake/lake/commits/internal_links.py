@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skylake.durable import PARTIAL, replace_text
 from skylake.errors import LakeError
+from skylake.inside import folders_in, links_below, links_in, replacement, why_refused
 from skylake.lake.cameras.camera_state import restore_cameras
 from skylake.lake.commits.new_tables import is_addition
 from skylake.lake.commits.snapshot_history import current_number
@@ -19,26 +20,9 @@ from skylake.lake.commits.table_version import Version
 from skylake.lake.layout import CAMERAS_FOLDER, Layout
 from skylake.lake.storage.schema_versions import user_schema
 from skylake.schema import load, table_names
-from skylake.sky.hats import replace_text
 
 #: What in a record of the ledger shows that its commit has touched a table.
 _TOUCHING = ("replaced", "removed", "merged", "loosened")
-#: Folders of a lake that hold folders of its own, and how deep. Below `_ledger` lie files, too many to check.
-_OWN = {
-    "_snapshots": 1,
-    "_versions": 2,
-    "_staging": 2,
-    "_cameras": 1,
-    "_postgres": 1,
-    "_watch": 1,
-    "catalogs": 2,
-    "calibrations": 1,
-    "_ledger/configurations": 0,
-}
-#: Those that may hold no link at any depth, so that all that is read there belongs to the lake.
-_WITHOUT_LINKS = ("_versions", "_cameras", "_watch", "catalogs", "calibrations")
-#: Folders that are rebuilt if they are missing: the target of a link in their place is not copied.
-_REBUILT = ("_staging", "_lock", "_compacting", "_newest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,77 +60,52 @@ class ForeignLink:
 
 
 def require_own(layout: Layout) -> None:
-    """Refuse a lake with a link in place of one of its folders, or with a link that leads out of it.
+    """Refuse a lake with a link among its folders, or those in them, that does not belong there.
 
-    This lists a dozen folders, and checks no single file.
+    This takes no longer when the archive grows: the ledger, which has a file for each commit, is not listed. What is
+    deeper is looked at where it is used, by :mod:`skylake.inside` and the reader of snapshots.
 
     Raises
     ------
     LakeError
         It names the link, and the command that replaces it.
     """
-    for link in foreign_links(layout):
+    folders = [folder for folder in folders_in(layout.root) if folder != layout.ledger]
+    found = [path for folder in (layout.root, *folders) for path in links_in(folder)]
+    if layout.configurations.is_symlink():
+        found.append(layout.configurations)
+    for link in foreign_links(layout, found):
         raise LakeError(f"{link.path}: {link.why}; replace the link with `{link.repair}`")
 
 
-def foreign_links(layout: Layout, deep: bool = False) -> Iterator[ForeignLink]:
-    """Yield the symbolic links of a lake that do not belong there.
+def foreign_links(layout: Layout, links: Iterable[Path] | None = None) -> Iterator[ForeignLink]:
+    """Yield the links of a lake that skylake has not made, or that lead elsewhere than it made them.
+
+    It makes one to the current snapshot, one to each table of it, and those of snapshots to versions of tables; what
+    is wrong with the latter is said by the reader of snapshots. Where `report` leads is the user's to say.
 
     Parameters
     ----------
     layout : Layout
-    deep : bool
-        Whether to look into all folders, down to the files, instead of those that skylake deletes.
+    links : iterable of Path or None
+        Those that are looked at; None takes all of the lake, down to its files.
     """
-    root = layout.root
-    pointers = {*table_names(), *_names_in(root / "_versions")}
-    for path in _links_in(root):
+    pointers = {*table_names(), *(folder.name for folder in folders_in(layout.root / "_versions"))}
+    for path in links_below(layout.root) if links is None else links:
+        is_of_snapshot = path.parent.parent == layout.snapshots and path.name != CAMERAS_FOLDER
+        # Of a commit that was killed; the next one removes it.
+        is_unfinished = path.parent == layout.root and path.match(f".{layout.current.name}.*{PARTIAL}")
+        if is_of_snapshot or is_unfinished or path == layout.report:
+            continue
         if path == layout.current:
             if not leads_to(path, layout.snapshots):
                 yield ForeignLink(path, _leads_out(path), _repoint_command(layout))
-        elif path.name in pointers:
+        elif path.parent == layout.root and path.name in pointers:
             if str(path.readlink()) != f"current/{path.name}":
                 repair = f"ln -sfn current/{path.name} {shlex.quote(str(path))}"
                 yield ForeignLink(path, _leads_out(path), repair)
-        elif path.name.startswith("_") or path.name in _OWN:
-            yield _in_place_of_own(layout, path)
-    for name, depth in _OWN.items():
-        if depth == 0 and (root / name).is_symlink():
-            yield _in_place_of_own(layout, root / name)
-        elif depth > 0 and not (root / name).is_symlink():
-            depth = sys.maxsize if deep and name in _WITHOUT_LINKS else depth
-            yield from (_in_place_of_own(layout, path) for path in _links_below(root / name, depth))
-    for path in sorted(layout.snapshots.glob(f"*/{CAMERAS_FOLDER}")) if deep else ():
-        yield from (
-            _in_place_of_own(layout, link) for link in ([path] if path.is_symlink() else _links_in(path))
-        )
-
-
-def _links_in(folder: Path) -> list[Path]:
-    """Return the links in a folder; none where there is no folder."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(Path(entry.path) for entry in entries if entry.is_symlink())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _names_in(folder: Path) -> list[str]:
-    """Return what a folder holds; nothing where there is no folder."""
-    try:
-        return [path.name for path in folder.iterdir()]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _links_below(folder: Path, depth: int) -> Iterator[Path]:
-    """Yield the links in a folder, and in the folders that it holds."""
-    yield from _links_in(folder)
-    if depth > 1 and folder.is_dir():
-        with os.scandir(folder) as entries:
-            inner = sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
-        for path in inner:
-            yield from _links_below(Path(path), depth - 1)
+        else:
+            yield ForeignLink(path, why_refused(path), replacement(path))
 
 
 def leads_to(link: Path, parent: Path) -> bool:
@@ -164,17 +123,6 @@ def _repoint_command(layout: Layout) -> str:
     if not (name.isdecimal() and layout.snapshot(int(name)).is_dir()):
         name = max((path.name for path in layout.snapshots.glob("[0-9]*")), default="000001")
     return f"ln -sfn _snapshots/{name} {shlex.quote(str(layout.current))}"
-
-
-def _in_place_of_own(layout: Layout, path: Path) -> ForeignLink:
-    """Return a link in place of a folder of the lake; the repair copies its target, and never moves it."""
-    target, link = path.resolve(), shlex.quote(str(path))
-    why = f"this is a link to {path.readlink()}, and skylake writes and deletes here"
-    repair = f"rm {link}"
-    if path.relative_to(layout.root).parts[0] not in _REBUILT and target.exists():
-        repair += f" && cp -a {shlex.quote(str(target))} {link}"
-        why += "; mount another disk in this place if that is wanted, as by mount --bind"
-    return ForeignLink(path, why, repair)
 
 
 def mark_current(layout: Layout, number: int) -> None:

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from skylake import logs
+from skylake.durable import replace_text
 from skylake.errors import LakeError
+from skylake.inside import inside, named
 from skylake.lake.commits.changes import Commit
 from skylake.lake.commits.ledger_records import INSTANT, is_recorded, read_entry
 from skylake.lake.layout import Layout
 from skylake.lake.storage.parts import Part
 from skylake.revision import code_version
-from skylake.sky.hats import replace_text
 
 _log = logs.get(__name__)
 
@@ -125,7 +126,7 @@ def keep_configurations(layout: Layout, configurations: Mapping[str, Mapping[str
     The commit that names them forces them to disk with all the rest.
     """
     for sha256, configuration in configurations.items():
-        path = layout.configurations / f"{sha256}.json"
+        path = inside(layout.root, f"{layout.ledger.name}/configurations/{sha256}.json")
         text = json.dumps(configuration, sort_keys=True, indent=1, default=str) + "\n"
         # A file from a commit that a power failure interrupted may be cut short.
         if not path.is_file() or path.read_bytes() != text.encode():
@@ -141,7 +142,7 @@ def read_configuration(layout: Layout, sha256: str) -> dict[str, Any]:
     LakeError
         If the ledger does not have it.
     """
-    path = layout.configurations / f"{sha256}.json"
+    path = named(layout.configurations, f"{sha256}.json")
     try:
         if why := damage_of_configuration(path):
             raise ValueError(why)

@@ -9,7 +9,6 @@ of its parts gets another name, but most of its files are those that it had: the
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skylake.durable import Linker
+from skylake.inside import remove_tree
 from skylake.lake.commits.table_version import Version
 from skylake.lake.layout import Layout
 from skylake.lake.storage.parts import sort_rows
@@ -58,8 +58,8 @@ def build_margin(layout: Layout, table: str, number: int, base: Path) -> None:
     if not load(table).layout.margin_arcsec:
         return
     target = layout.margin(table, number)
-    if target.exists():  # of a commit that was interrupted
-        shutil.rmtree(target)
+    if os.path.lexists(target):  # of a commit that was interrupted
+        remove_tree(target, layout.root)
     margin = _Margin(table, layout.version(table, number), target)
     before = layout.margin(table, base.name) / f"{table}_margin"
     if (before / "hats.properties").is_file():
@@ -151,7 +151,7 @@ class _Margin:
                 path = self.root / leaf_folder(*self.tree.pixels[place]) / f"{owner}.parquet"
                 write_parquet(sort_rows(near.gather(place), self.schema), path, durable=False)
             self.n_rows += sum(near.counts.values())
-            shutil.rmtree(self.dealt, ignore_errors=True)
+            remove_tree(self.dealt, self.target, ignore_errors=True)
         layout = self.schema.layout
         name, arcsec = f"{self.table}_margin", layout.margin_arcsec
         what = Properties(name, "margin", self.n_rows, layout.ra or "", layout.dec or "", self.table, arcsec)

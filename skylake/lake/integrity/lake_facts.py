@@ -79,7 +79,7 @@ def gather_facts(layout: Layout, number: int | None = None) -> Facts:
     chosen = add_snapshots(layout, relations, number)
     add_ledger(layout, relations)
     pointers = {link for (link,) in relations.values("pointers", "link")}
-    foreign = list(foreign_links(layout, deep=True))
+    foreign = list(foreign_links(layout))
     for link in foreign:
         if (name := str(link.path.relative_to(layout.root))) not in pointers:
             relations.problem(name, "link", link.why)

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from skylake.durable import replace_text
 from skylake.errors import LakeError
 from skylake.lake.commits.commit import committing
 from skylake.lake.lake import Lake
@@ -17,7 +18,6 @@ from skylake.lake.storage.parts import Key, Part, PartFile, file_sha256, key_of
 from skylake.lake.storage.slices import read_files
 from skylake.schema import TableSchema, load
 from skylake.schema.digest import rows_digest
-from skylake.sky.hats import replace_text
 
 
 def recovered(layout: Layout, folder: Path, table: str, name: str) -> Part | None:

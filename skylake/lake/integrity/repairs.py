@@ -231,9 +231,7 @@ class Repairs:
         """Return the command that repairs a description."""
         target = self.facts.layout.root / path
         if kind == "link":
-            return next(
-                link.repair for link in foreign_links(self.facts.layout, deep=True) if link.path == target
-            )
+            return next(foreign_links(self.facts.layout, [target])).repair
         if kind == "coverage":
             # Readers do without, and the next commit counts all rows again.
             return "rm -f " + " ".join(shlex.quote(str(target.parent / name)) for name in COVERAGE_FILES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,8 +10,9 @@ from datetime import datetime
 from pathlib import Path
 
 from skylake import logs
-from skylake.durable import GONE, drop_locks, set_aside
+from skylake.durable import GONE, drop_locks, drop_partial, set_aside
 from skylake.errors import LakeError, advice_on, cannot_be_written, reason_of
+from skylake.inside import folders_in, remove_tree
 from skylake.lake.cameras.master_files import unneeded_files
 from skylake.lake.commits.internal_links import newest_ever, read_links, require_newest, settle
 from skylake.lake.commits.ledger_records import (
@@ -25,7 +25,6 @@ from skylake.lake.commits.ledger_records import (
 from skylake.lake.commits.snapshot_history import current_number
 from skylake.lake.layout import Layout
 from skylake.sky.catalog_build import drop_unfinished_imports
-from skylake.sky.hats import partial_path
 
 _log = logs.get(__name__)
 
@@ -116,11 +115,14 @@ def vacuum(layout: Layout, retention: Retention, under_way: str | None = None) -
                 if aside is None:
                     report.n_in_use += 1
                 else:
-                    shutil.rmtree(aside)
+                    remove_tree(aside, layout.root)
                     report.snapshots.append(entry.snapshot)
         _sweep(layout, report)
         _drop_masters(layout, report)
         report.n_bytes += drop_unfinished_imports(layout.catalogs, _WAITED_S)
+        drop_partial(layout.ledger, time.time())
+        for folder in (layout.root, layout.configurations, *folders_in(layout.root)):
+            drop_partial(folder, time.time() - _WAITED_S)
     except OSError as error:
         raise LakeError(
             f"{layout.root}: the lake could not be vacuumed ({reason_of(error)}); "
@@ -148,7 +150,7 @@ def sweep(layout: Layout) -> None:
 def _sweep(layout: Layout, report: VacuumReport) -> None:
     for pattern in (f"_snapshots/.*{GONE}", f"_versions/*/.*{GONE}", f"{layout.staging.name}/.*{GONE}"):
         for folder in layout.root.glob(pattern):
-            shutil.rmtree(folder)
+            remove_tree(folder, layout.root)
     _drop_unfinished(layout)
     _drop_versions(layout, report)
     _drop_staging(layout)
@@ -171,23 +173,19 @@ def _drop_unfinished(layout: Layout) -> None:
     require_newest(layout, current)
     unfinished = [path for path in layout.snapshots.iterdir() if path.name.isdigit()]
     last = max(newest_ever(layout), *(int(path.name) for path in unfinished))
-    for path in unfinished:
-        if int(path.name) > current:
-            shutil.rmtree(path)
-    while any(path.is_file() for path in _records(layout, last + 1)):
+    interrupted = [path for path in unfinished if int(path.name) > current]
+    for path in interrupted:
+        remove_tree(path, layout.root)
+    drop_partial(layout.root, time.time(), layout.current.name)
+    if interrupted:
+        drop_partial(layout.ledger, time.time())
+    while layout.record(last + 1).is_file():
         last += 1
     # The highest first, so that the rest is still found if this is interrupted.
     for number in range(last, current, -1):
-        for path in _records(layout, number):
-            path.unlink(missing_ok=True)
+        layout.record(number).unlink(missing_ok=True)
     if newest_ever(layout) != current:
         settle(layout, current)
-
-
-def _records(layout: Layout, number: int) -> tuple[Path, Path]:
-    """Return the path of the record of a commit, and its path while it is written."""
-    record = layout.record(number)
-    return record, partial_path(record)
 
 
 def _drop_versions(layout: Layout, report: VacuumReport) -> None:
@@ -203,12 +201,12 @@ def _drop_versions(layout: Layout, report: VacuumReport) -> None:
     for folder in layout.versions_of_tables():
         if folder.parent.name not in unsure and (folder.parent.name, folder.name) not in links.needed:
             report.n_bytes += _freed(folder)
-            shutil.rmtree(set_aside(folder) or folder)
+            remove_tree(set_aside(folder) or folder, layout.root)
             report.n_versions += 1
     for folder in layout.margins_of_tables():
         if not layout.version(folder.parent.name, int(folder.name)).is_dir():
             report.n_bytes += _freed(folder)
-            shutil.rmtree(folder)
+            remove_tree(folder, layout.root)
 
 
 def _lost_links_message(layout: Layout, lost: Sequence[tuple[int, str]]) -> str:
@@ -245,13 +243,9 @@ def _freed(folder: Path) -> int:
 
 def _drop_staging(layout: Layout) -> None:
     """Remove folders that killed processes have left in the staging area."""
-    if layout.staging.is_dir():
-        for folder in list(layout.staging.iterdir()):
-            if not folder.is_dir() or _is_waited_for(folder):
-                continue
-            aside = set_aside(folder)
-            if aside is not None:
-                shutil.rmtree(aside)
+    for folder in folders_in(layout.staging):
+        if not _is_waited_for(folder) and (aside := set_aside(folder)) is not None:
+            remove_tree(aside, layout.root)
 
 
 def _is_waited_for(folder: Path) -> bool:

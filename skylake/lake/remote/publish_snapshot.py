@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 from skylake.errors import LakeError, UsageError
+from skylake.inside import inside, links_below, read_regular, require_no_link
 from skylake.lake.cameras.master_files import FOLDER
 from skylake.lake.commits.file_lock import locked
 from skylake.lake.commits.snapshot import Snapshot
@@ -26,7 +28,7 @@ from skylake.lake.remote.snapshot_files import (
 )
 from skylake.lake.remote.upload import UNFINISHED, Transfer, Uploader, UploadPlan
 from skylake.lake.storage.schema_versions import form_of
-from skylake.places import Reaching, is_url, key, place
+from skylake.places import Reaching, is_url, key, place, store
 from skylake.revision import VERSION
 from skylake.sky.hats import Objects
 
@@ -119,6 +121,9 @@ def publish_snapshot(snapshot: Snapshot, url: str, options: PublishOptions | Non
         local = Path(url).absolute().as_uri()
         raise UsageError(f"{url}: a lake is published to a URL, as in s3://bucket/lake or {local}")
     target = PublishedLayout(place(url))
+    if "file" in store(target.root).protocol:
+        for link in links_below(Path(key(target.root))):
+            require_no_link(link, Path(key(target.root)))
     with locked(snapshot.layout.root / "_publishing", wait=False), Reaching(target.root):
         return _Publisher(snapshot, target, options or PublishOptions()).run()
 
@@ -227,8 +232,9 @@ class _Publisher:
         records = [path for path in here.ledger.glob("[0-9]*.json") if int(path.stem) <= self.snapshot.number]
         self._send_missing(here.ledger, records)
         self._send_missing(here.configurations, here.configurations.glob("*.json"))
-        contents = {path: path.read_bytes() for path in here.of_cameras()}
-        contents[here.settings_file] = _open_settings(here.settings_file).encode()
+        contents = {path: read_regular(path, here.root) for path in here.of_cameras()}
+        settings = read_regular(here.settings_file, here.root).decode()
+        contents[here.settings_file] = _open_settings(settings).encode()
         for path, content in contents.items():
             where = self.target.root / path.relative_to(here.root).as_posix()
             if self.target.read(where) != content:
@@ -236,14 +242,20 @@ class _Publisher:
 
     def _send_missing(self, folder: Path, paths: Iterable[Path]) -> None:
         """Send those files of a folder that the store does not have whole; they never change."""
-        where = folder.relative_to(self.snapshot.layout.root).as_posix()
+        root = self.snapshot.layout.root
+        where = folder.relative_to(root).as_posix()
         held = self.filler.sizes(where)
-        transfers = [
-            Transfer(key(self.target.root / where / path.name), n_bytes, path)
-            for path in sorted(paths)
-            if (n_bytes := path.stat().st_size) != held.get(path.name)
-        ]
-        self.filler.transfer(transfers, lambda: None)
+        missing = [path for path in sorted(paths) if path.lstat().st_size != held.get(path.name)]
+        contents = ((path, read_regular(path, root)) for path in missing)
+        self.filler.transfer(
+            [
+                Transfer(
+                    self.filler.key(f"{where}/{path.name}"), len(content), sha256(content).hexdigest(), path
+                )
+                for path, content in contents
+            ],
+            lambda: None,
+        )
 
     def _send_masters(self) -> None:
         """Send the files of masters that the store does not have whole; a file never changes."""
@@ -252,20 +264,13 @@ class _Publisher:
         missing = [
             row for row in rows if held.get(row["file"].removeprefix(f"{FOLDER}/")) != row["file_bytes"]
         ]
+        transfers = []
         for row in missing:
-            if not (root / row["file"]).is_file():
-                raise LakeError(
-                    f"{root / row['file']}: the master is not there; `skylake verify` shows what repairs it"
-                )
-        self.filler.transfer(
-            [
-                Transfer(
-                    self.filler.key(row["file"]), row["file_bytes"], root / row["file"], None, row["sha256"]
-                )
-                for row in missing
-            ],
-            lambda: None,
-        )
+            file = inside(root / FOLDER, row["file"].removeprefix(f"{FOLDER}/"), "the table masters")
+            if not file.is_file():
+                raise LakeError(f"{file}: the master is not there; `skylake verify` shows what repairs it")
+            transfers.append(Transfer(self.filler.key(row["file"]), row["file_bytes"], row["sha256"], file))
+        self.filler.transfer(transfers, lambda: None)
         self.report.n_sent += len(missing)
         self.report.bytes_sent += sum(row["file_bytes"] for row in missing)
 
@@ -320,11 +325,11 @@ def _time_of(layout: Layout, number: int) -> str | None:
     return str(record["time_utc"])
 
 
-def _open_settings(path: Path) -> str:
+def _open_settings(text: str) -> str:
     """Return the settings without the address of a mirror from older versions, which may hold a password."""
     import tomlkit
 
-    document = tomlkit.parse(path.read_text(encoding="utf-8"))
+    document = tomlkit.parse(text)
     if "mirror_url" in document:
         document["mirror_url"] = ""
     return tomlkit.dumps(document)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from skylake.core.ids import config_sha256
 from skylake.errors import LakeError
+from skylake.inside import links_below, require_no_link
 from skylake.lake.commits.snapshot import Snapshot
 from skylake.lake.storage.fact_relations import UNREADABLE
 from skylake.lake.storage.parts import Part, PartFile, file_sha256
@@ -53,8 +54,7 @@ def table_contents(snapshot: Snapshot, table: str) -> FolderContents:
     for bundle in version.bundles.values():
         known |= {file.path: file for file in bundle.files if file.sha256}
     objects = {}
-    for path in files_below(root):
-        name = path.relative_to(root).as_posix()
+    for name, path in _files(root).items():
         file = known.get(name)
         objects[name] = (file.n_bytes, file.sha256) if file else _object(path)
     return FolderContents(table, root, f"_versions/{table}/{root.name}", objects)
@@ -78,8 +78,7 @@ def margin_contents(
     if root is None:
         return None
     before, objects = snapshot.layout.root / published, {}
-    for path in files_below(root):
-        name = path.relative_to(root).as_posix()
+    for name, path in _files(root).items():
         known = (held or {}).get(name)
         objects[name] = known if known and _is_link(path, before / name) else _object(path)
     return FolderContents(f"margins/{table}", root, f"_margins/{table}/{root.name}", objects)
@@ -102,7 +101,7 @@ def catalog_contents(snapshot: Snapshot, name: str, held: Objects) -> FolderCont
         If the list of the catalog's files is damaged.
     """
     root = snapshot.catalog(name)
-    files = {path.relative_to(root).as_posix(): path for path in files_below(root)}
+    files = _files(root)
     try:
         recorded = read_objects(root)
     except UNREADABLE as error:
@@ -122,6 +121,13 @@ def catalog_contents(snapshot: Snapshot, name: str, held: Objects) -> FolderCont
         for path, file in files.items()
     }
     return FolderContents(f"catalogs/{name}", root, f"catalogs/{name}", objects)
+
+
+def _files(root: Path) -> dict[str, Path]:
+    """Return the files of a folder by their path; what a link leads to is not the lake's, and not published."""
+    for link in links_below(root):
+        require_no_link(link, root)
+    return {path.relative_to(root).as_posix(): path for path in files_below(root)}
 
 
 def _is_link(path: Path, other: Path) -> bool:

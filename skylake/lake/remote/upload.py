@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skylake.durable import replacing
 from skylake.errors import LakeError
+from skylake.inside import relative_name
 from skylake.lake.published_layout import Publication, PublishedLayout, read_objects
 from skylake.lake.remote.snapshot_files import FolderContents
 from skylake.lake.storage.parts import file_sha256
@@ -26,14 +28,14 @@ _TRANSFERS = 10
 class Transfer:
     """One object to make: sent from a file, or copied from another object.
 
-    A file must have the SHA-256 that is given, unless None is.
+    A file must have the size and SHA-256 that are given.
     """
 
     target: str
     n_bytes: int
+    sha256: str
     file: Path | None = None
     source: str | None = None
-    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ class Uploader:
         known = contents.objects[path]
         source = sources.get(known)
         file = contents.root / path if source is None else None
-        return Transfer(self.key(f"{folder}/{path}"), known[0], file, source, known[1])
+        return Transfer(self.key(f"{folder}/{path}"), *known, file, source)
 
     def _sources(self, folder: str, objects: Objects) -> dict[tuple[int, str], str]:
         """Return where content is in the store."""
@@ -111,7 +113,7 @@ class Uploader:
     def _begun(self, name: str) -> Iterator[tuple[str, Objects]]:
         """Yield the folders, and their planned content, of publishes that did not end."""
         for text in read_together(self.target.root / UNFINISHED / name, ".json").values():
-            yield json.loads(text)["folder"], objects_of(text)
+            yield relative_name(json.loads(text)["folder"]), objects_of(text)
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Return the size of every object below a folder."""
@@ -151,7 +153,7 @@ class Uploader:
                 f"{transfer.file}: the file has not the size that it was written with; restore it from a copy"
             )
         # Readers trust the list of objects.
-        if transfer.sha256 is not None and file_sha256(transfer.file) != transfer.sha256:
+        if file_sha256(transfer.file) != transfer.sha256:
             raise LakeError(
                 f"{transfer.file}: the file has not the bytes that it was written with; `skylake verify --deep` "
                 "shows the command that repairs it"
@@ -184,6 +186,7 @@ class Uploader:
         if "file" not in self.fs.protocol:
             self.fs.pipe_file(key(where), whole)
             return
-        partial = Path(key(where.parent / f".{where.name}.tmp"))
-        self.fs.pipe_file(str(partial), whole)
-        partial.replace(key(where))
+        path = Path(key(where))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path, durable=False) as stream:
+            stream.write(whole)

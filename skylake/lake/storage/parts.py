@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from skylake.core.ids import config_sha256
 from skylake.durable import Linker, sync_files
+from skylake.inside import relative_name
 from skylake.lake.layout import part_file
 from skylake.revision import code_version
 from skylake.schema import TableSchema, conform, load
@@ -70,8 +71,7 @@ class PartFile:
     sha256: str = ""
 
     def __post_init__(self) -> None:
-        if self.path.startswith("/") or (".." in self.path and ".." in self.path.split("/")):
-            raise ValueError(f"the file {self.path} leads out of the table")
+        relative_name(self.path)
 
     @property
     def pixel(self) -> Pixel | None:

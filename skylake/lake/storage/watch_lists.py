@@ -17,8 +17,9 @@ import numpy as np
 from skylake.core.batch import is_plain_name
 from skylake.core.ids import config_sha256
 from skylake.core.sphere import IntArray
-from skylake.durable import replace_durably, sync_folder
+from skylake.durable import open_in_place, replace_durably, sync_folder
 from skylake.errors import LakeError, UnknownName, UsageError, cannot_be_written
+from skylake.inside import inside
 from skylake.lake.layout import Layout
 from skylake.sky.pixels import cone_ranges, merge_ranges
 from skylake.sky.sky_region import SkyRegion
@@ -100,14 +101,15 @@ def read_watch_list(layout: Layout, name: str) -> WatchList:
     LakeError
         If its file cannot be read.
     """
-    path = _file(layout, name)
-    if not path.is_file():
+    if not is_plain_name(name) or not (path := _file(layout, name)).is_file():
         known = ", ".join(watch_list_names(layout))
         has = f"the lists are {known}" if known else "make one with `skylake watch add`"
         raise UnknownName(f"there is no watch list {name!r}; {has}")
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         places = tuple(WatchedPlace(**one) for one in values.pop("places"))
+        if values["name"] != name:
+            raise ValueError(f"it is named {values['name']!r} inside")
         return WatchList(places=places, **values)
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise LakeError(
@@ -161,9 +163,9 @@ def remove_watch_list(layout: Layout, name: str) -> None:
     LakeError
         If the lake cannot be written.
     """
-    path = _file(layout, name)
-    if not path.is_file():
+    if name not in watch_list_names(layout):
         read_watch_list(layout, name)
+    path = _file(layout, name)
     try:
         path.unlink(missing_ok=True)
         _delivered_file(layout, name).unlink(missing_ok=True)
@@ -190,7 +192,9 @@ def note_delivered(layout: Layout, name: str, alerts: Iterable[int]) -> None:
     """
     path = _delivered_file(layout, name)
     try:
-        with path.open("a", encoding="ascii") as stream:
+        with os.fdopen(
+            open_in_place(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "a", encoding="ascii"
+        ) as stream:
             # A line of its own, even where the last one was cut short.
             stream.write("".join(f"\n{one}\n" for one in alerts))
             stream.flush()
@@ -200,8 +204,8 @@ def note_delivered(layout: Layout, name: str, alerts: Iterable[int]) -> None:
 
 
 def _file(layout: Layout, name: str) -> Path:
-    return layout.watch_lists / f"{name}.json"
+    return inside(layout.root, f"{layout.watch_lists.name}/{name}.json")
 
 
 def _delivered_file(layout: Layout, name: str) -> Path:
-    return layout.watch_lists / f"{name}.delivered"
+    return inside(layout.root, f"{layout.watch_lists.name}/{name}.delivered")

@@ -301,8 +301,9 @@ def test_removed_newest_snapshots_continue_from_the_one_before(
     for number in (3, 4, 5):
         shutil.rmtree(lake.layout.snapshot(number))
     lake.layout.record(4).unlink()
-    (lake.layout.ledger / ".000006.json.tmp").write_text("{")
-    lake.layout.record(7).write_text("{")
+    (lake.layout.ledger / ".000006.json.0123ab.tmp").write_text("{")
+    for number in (6, 7):
+        lake.layout.record(number).write_text("{")
     point_to(lake, 2)
     lake.vacuum()
     assert sorted(path.name for path in lake.layout.snapshots.iterdir()) == ["000001", "000002"]
