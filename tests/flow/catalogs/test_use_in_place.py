@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pytest
 
 import skylake
-from skylake.errors import CatalogError, LakeError, UsageError
+from skylake.errors import CatalogError, SkylakeError, UsageError
 from skylake.flow.catalogs.crossmatch_tables import MatchRequest, crossmatch, open_side
 from skylake.flow.catalogs.import_catalogs import import_catalog, index_imported, use_in_place
 from skylake.flow.execution.cluster import Inline
@@ -271,9 +271,9 @@ def test_the_hats_package_calls_nobody_either(
         collection.write_text(lines if separator == "=" else f"{text}\n{lines}")
         report = verify(open_facts(ingested.root), Inline(), VerifyOptions(hats=True))
         assert "hats_valid" in report.failed
-        with contextlib.suppress(LakeError):
+        with contextlib.suppress(SkylakeError):
             calibrate(Lake(ingested.root), Inline())
-        with contextlib.suppress(CatalogError):
+        with contextlib.suppress(SkylakeError):
             open_side(ingested.snapshot(), "catalogs.simcat")
         assert callers == []
 
