@@ -9,12 +9,9 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -272,31 +269,18 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, P
     """Endpoint and log of an S3 server that runs for as long as the tests."""
     log = tmp_path_factory.mktemp("s3") / "requests.jsonl"
     log.touch()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, str(Path(__file__).with_name("s3_server.py")), str(port), str(log)]
+    command = [sys.executable, str(Path(__file__).with_name("s3_server.py")), str(log)]
     server = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
-    endpoint = f"http://127.0.0.1:{port}"
+    assert server.stdout is not None
     try:
-        _await(endpoint, server)
+        endpoint = server.stdout.readline().strip()
+        assert endpoint, "the S3 server did not start"
         yield endpoint, log
     finally:
         server.kill()
         server.communicate()
-
-
-def _await(endpoint: str, server: subprocess.Popen[bytes]) -> None:
-    for _ in range(600):
-        try:
-            with urllib.request.urlopen(f"{endpoint}/moto-api/"):
-                return
-        except urllib.error.URLError:
-            assert server.poll() is None, "the S3 server did not start"
-            time.sleep(0.1)
-    pytest.fail("the S3 server did not answer")
 
 
 @pytest.fixture(scope="session")

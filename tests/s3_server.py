@@ -1,4 +1,4 @@
-"""An S3 server on this machine, which writes down what it was asked: ``python s3_server.py PORT LOG``.
+"""An S3 server on this machine, ``python s3_server.py LOG``, which prints its address and notes what it was asked.
 
 Each request is a line of JSON: method, path, query and the bytes of the answer.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from moto.server import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import WSGIRequestHandler, run_simple
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 
 class Told:
@@ -54,5 +54,7 @@ def end_with_who_started_it() -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=end_with_who_started_it, daemon=True).start()
-    application = Told(DomainDispatcherApplication(create_backend_app), Path(sys.argv[2]))
-    run_simple("127.0.0.1", int(sys.argv[1]), application, threaded=True, request_handler=Silent)
+    application = Told(DomainDispatcherApplication(create_backend_app), Path(sys.argv[1]))
+    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=Silent)
+    print(f"http://127.0.0.1:{server.port}", flush=True)
+    server.serve_forever()

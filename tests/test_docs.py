@@ -92,7 +92,7 @@ def environment() -> dict[str, str]:
 
 def run(command: list[str], folder: Path, store: dict[str, str]) -> subprocess.CompletedProcess[str]:
     variables = environment() | store
-    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=900)
 
 
 Run = Callable[[str, Path, dict[str, str]], "subprocess.CompletedProcess[str]"]
@@ -245,7 +245,7 @@ import nbformat
 from nbclient import NotebookClient
 
 notebook = nbformat.read(sys.argv[1], as_version=4)
-NotebookClient(notebook, timeout=250, resources={"metadata": {"path": "."}}).execute()
+NotebookClient(notebook, timeout=900, resources={"metadata": {"path": "."}}).execute()
 shown = [kind for cell in notebook.cells for output in cell.get("outputs", ()) for kind in output.get("data", ())]
 print(shown.count("text/html"), shown.count("image/png"))
 print(*[output["name"] for cell in notebook.cells for output in cell.get("outputs", ()) if "name" in output])

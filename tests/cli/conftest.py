@@ -121,7 +121,7 @@ def process(environment: dict[str, str]) -> Run:
     def go(*arguments: object, **options: Any) -> Answer:
         command = [sys.executable, "-m", "skylake", *map(str, arguments)]
         done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=60, check=False, **options
+            command, env=environment, capture_output=True, text=True, timeout=900, check=False, **options
         )
         return Answer(done.returncode, done.stdout, done.stderr)
 

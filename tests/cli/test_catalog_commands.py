@@ -489,7 +489,7 @@ def test_an_import_that_is_killed_leaves_no_index_or_all_of_it(
 ) -> None:
     words = ("catalog", "import", new_lake, "one", "--format", "table", sky / "catalog.parquet", *columns)
     command = [sys.executable, "-c", KILLED, *map(str, words)]
-    killed = subprocess.run(command, env=environment, capture_output=True, timeout=120, check=False)
+    killed = subprocess.run(command, env=environment, capture_output=True, timeout=900, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     catalogs = new_lake / "catalogs"
     assert (catalogs / "one").is_dir() and not (catalogs / "one.asterisms").exists()

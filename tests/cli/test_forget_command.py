@@ -106,7 +106,7 @@ def test_a_terminal_is_asked(copy: Path, environment: dict[str, str], reply: str
         command, env=environment, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         os.write(ours, f"{reply}\n".encode())
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=900)
     os.close(theirs)
     os.close(ours)
     assert process.returncode == 0, err

@@ -208,11 +208,11 @@ def test_an_interrupt_is_one_sentence_and_status_130(environment: dict[str, str]
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 900
         while not (tmp_path / "sky" / "frames").exists() and time.monotonic() < deadline:
             time.sleep(0.02)
         running.send_signal(signal.SIGINT)
-        out, err = running.communicate(timeout=30)
+        out, err = running.communicate(timeout=900)
     assert (running.returncode, out) == (130, "")
     assert err == "skylake: interrupted; what was committed is safe\n"
 

@@ -46,7 +46,7 @@ def on_terminal(command: list[str], environment: dict[str, str]) -> tuple[str, s
             if not block:
                 break
             said += block
-        out = running.communicate(timeout=60)[0]
+        out = running.communicate(timeout=900)[0]
     os.close(ours)
     return said.decode(), out, running.returncode
 

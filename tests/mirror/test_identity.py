@@ -70,7 +70,7 @@ def ordinary() -> pwd.struct_passwd:
 
 
 def said(process: subprocess.Popen[str]) -> str:
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=900)
     assert process.returncode == 0, err
     return out
 

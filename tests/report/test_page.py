@@ -274,7 +274,7 @@ def test_a_browser_shows_the_page_with_its_pictures(
                 CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'browser'}",
                 f"--screenshot={shot}", "--window-size=1200,6000", (folder / "index.html").as_uri(),
             ],
-            check=True, capture_output=True, timeout=60,
+            check=True, capture_output=True, timeout=900,
         )  # fmt: skip
         pixels = colours_of(shot)
         assert pixels.shape[:2] == (6000, 1200)

@@ -275,7 +275,7 @@ def test_another_user_cannot_use_the_processes_of_a_run(local: Distributed) -> N
     ports = {str(socket.laddr.port) for socket in sockets if socket.status == psutil.CONN_LISTEN}
     assert len(ports) == 5, "of the scheduler, two nannies and two workers"
     command = [sys.executable, "-c", ATTACK, *ports]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=True)
     assert done.stdout == ""
     assert done.stderr.count("Error(") >= 6 * len(ports)
     assert local.run(tasks_of(None)) == ["well"]

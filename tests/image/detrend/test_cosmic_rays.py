@@ -133,7 +133,7 @@ def test_images_of_few_rows_or_columns_neither_hang_nor_crash(shape: tuple[int, 
     # In a process of its own: a crash would take all other tests with it, and a hang would never end.
     run = subprocess.run(
         [sys.executable, "-c", _THIN, *map(str, shape)],
-        timeout=60,
+        timeout=900,
         capture_output=True,
         text=True,
         check=False,

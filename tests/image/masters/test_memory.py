@@ -160,7 +160,7 @@ def test_a_frame_with_all_master_errors_takes_eight_images(folder: Path, name: s
     """From the file to measured sources and targets, with masters, their errors, and the file itself among it."""
     command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(folder), name, camera]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", **AS_IF_LARGE}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     images = int(done.stdout) / (4.0 * SIDES["large"] ** 2)
     print(f"{name}, {camera}: {images:.2f} images")

@@ -245,7 +245,7 @@ def test_committers_take_turns_and_lose_nothing(lake: Lake, make_rows: MakeRows,
         )
         assert set(snapshot.parts("sources")) == set(snapshot.parts("frames")), "two tables, one commit"
     for one in committers:
-        assert one.communicate(timeout=60)[1] == ""
+        assert one.communicate(timeout=900)[1] == ""
         assert one.returncode == 0
     assert seen == sorted(seen)
     last = lake.snapshot()
@@ -330,4 +330,4 @@ def test_a_committer_waits_for_the_lock(lake: Lake, python: Python) -> None:
     assert waiting.poll() is None
     assert lake.snapshot().number == 1
     os.close(descriptor)
-    assert waiting.communicate(timeout=60)[0] == "2\n"
+    assert waiting.communicate(timeout=900)[0] == "2\n"

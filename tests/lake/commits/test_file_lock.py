@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,56 +19,74 @@ from skylake.lake.commits.file_lock import locked
 Python = Callable[..., "subprocess.Popen[str]"]
 
 _HOLD = """
-import sys, time
+import sys
 from pathlib import Path
 from skylake.lake.commits.file_lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
-    time.sleep(float(sys.argv[2]))
+    sys.stdin.readline()
 """
 
 
-@pytest.fixture
-def held(tmp_path: Path, python: Python) -> Iterator[Callable[[float], tuple[Path, int]]]:
-    """A function (seconds) that lets another process hold a lock for so long; gives the file and the process."""
-    processes = []
+def let_go(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
 
-    def hold(seconds: float) -> tuple[Path, int]:
-        path = tmp_path / "_lock"
-        process = python(_HOLD, path, seconds)
-        processes.append(process)
+
+@pytest.fixture
+def held(tmp_path: Path, python: Python) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
+    """A file that another process has locked, and the process, which keeps it until it is told to let go."""
+    path = tmp_path / "_lock"
+    with python(_HOLD, path, stdin=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
-        return path, process.pid
-
-    yield hold
-    for process in processes:
+        yield path, process
         process.kill()
-        process.communicate(timeout=60)
+
+
+class LetGoWhenTold(logging.Handler):
+    """Lets the other process go once a warning has been reported."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        super().__init__()
+        self.process = process
+
+    def emit(self, record: logging.LogRecord) -> None:
+        let_go(self.process)
 
 
 def test_a_wait_names_the_other_process(
-    held: Callable[[float], tuple[Path, int]], caplog: pytest.LogCaptureFixture
+    held: tuple[Path, subprocess.Popen[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    path, process = held(1.5)
-    with caplog.at_level("WARNING", logger="skylake"), locked(path, patience_s=0.05):
-        (told,) = (record.getMessage() for record in caplog.records)
-    assert told.startswith(f"{path}: waiting for another run that writes to the lake: process {process} on ")
+    path, process = held
+    logger, handler = logging.getLogger("skylake"), LetGoWhenTold(process)
+    logger.addHandler(handler)
+    try:
+        with caplog.at_level("WARNING", logger="skylake"), locked(path, patience_s=0.05):
+            (told,) = (record.getMessage() for record in caplog.records)
+    finally:
+        logger.removeHandler(handler)
+    assert told.startswith(
+        f"{path}: waiting for another run that writes to the lake: process {process.pid} on "
+    )
     assert socket.gethostname() in told
 
 
 def test_nothing_is_reported_of_a_short_wait(
-    held: Callable[[float], tuple[Path, int]], caplog: pytest.LogCaptureFixture
+    held: tuple[Path, subprocess.Popen[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    path, _ = held(0.1)
-    with caplog.at_level("WARNING", logger="skylake"), locked(path):
-        assert caplog.records == []
+    path, process = held
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: (time.sleep(0.1), let_go(process)))
+        with caplog.at_level("WARNING", logger="skylake"), locked(path, patience_s=900.0):
+            assert caplog.records == []
 
 
-def test_a_refusal_names_the_other_process(held: Callable[[float], tuple[Path, int]]) -> None:
-    path, process = held(60)
+def test_a_refusal_names_the_other_process(held: tuple[Path, subprocess.Popen[str]]) -> None:
+    path, process = held
     with (
-        pytest.raises(LakeError, match=rf"another run is at it already \(process {process} on "),
+        pytest.raises(LakeError, match=rf"another run is at it already \(process {process.pid} on "),
         locked(path, wait=False),
     ):
         pass
