@@ -38,7 +38,7 @@ _COMMENTS = {
 
 
 #: What only the user says of a lake; see :func:`user_setting`.
-_OF_USER = ("cluster", "mirror_url")
+_OF_USER = ("cluster", "mirror_url", "mirror_schema")
 #: Where the user says what becomes of the alerts of watch lists, below the section of a lake …
 _WATCH = "watch"
 #: … and which addresses of catalogs that are used in place are right.
@@ -142,7 +142,7 @@ def user_setting(lake: Path, name: str) -> str:
     ----------
     lake : Path
         Folder of the lake.
-    name : {'cluster', 'mirror_url'}
+    name : {'cluster', 'mirror_url', 'mirror_schema'}
         Which setting.
 
     Raises

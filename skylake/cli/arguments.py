@@ -241,17 +241,6 @@ plot_option = click.option(
 )
 
 
-mirror_url_option = click.option(
-    "--to",
-    "url",
-    metavar="URL",
-    envvar="SKYLAKE_MIRROR_URL",
-    show_envvar=True,
-    help="PostgreSQL to mirror into, postgresql://user@host/database. Otherwise that of your configuration, or an "
-    "embedded PostgreSQL inside the lake.",
-)
-
-
 aggregate_files_option = click.option(
     "--aggregate",
     "files",
@@ -261,6 +250,31 @@ aggregate_files_option = click.option(
     help="A file of SQL or Python with an aggregate of your own, beside those of ~/.config/skylake/aggregates; may be "
     "repeated.",
 )
+
+
+def mirror_options(command: Command) -> Command:
+    """Add --to and --schema."""
+    for option in (
+        click.option(
+            "--schema",
+            metavar="NAME",
+            envvar="SKYLAKE_MIRROR_SCHEMA",
+            show_envvar=True,
+            help="Schema of the database; it holds one lake, and is made if it is missing. Otherwise that of your "
+            "configuration, or the default of the database.",
+        ),
+        click.option(
+            "--to",
+            "url",
+            metavar="URL",
+            envvar="SKYLAKE_MIRROR_URL",
+            show_envvar=True,
+            help="PostgreSQL to mirror into, postgresql://user@host/database. Otherwise that of your configuration, "
+            "or an embedded PostgreSQL inside the lake.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def cluster_options(command: Command) -> Command:

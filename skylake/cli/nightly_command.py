@@ -39,6 +39,7 @@ class NightlyOptions:
     paths: tuple[Path, ...]
     report: Path
     mirror_url: str | None = None
+    mirror_schema: str | None = None
     aggregates: tuple[Path, ...] = ()
 
 
@@ -187,7 +188,7 @@ def _compact(run: NightlyRun) -> None:
 
 
 def _mirror(run: NightlyRun) -> None:
-    report = mirror_lake(run.lake, run.options.mirror_url)
+    report = mirror_lake(run.lake, run.options.mirror_url, run.options.mirror_schema)
     run.outcome.values["mirror"] = dataclasses.asdict(report)
     run.outcome.lines.append(
         f"mirror: {counted(report.outcome.n_rows_copied, 'row')} copied to {report.where}"

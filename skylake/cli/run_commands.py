@@ -22,7 +22,7 @@ from skylake.cli.arguments import (
     cluster_options,
     files_argument,
     lake_argument,
-    mirror_url_option,
+    mirror_options,
     night,
     open_lake,
     out_option,
@@ -506,17 +506,20 @@ def aggregate(
 
 @click.command(short_help="Copy the small tables into PostgreSQL.")
 @lake_argument
-@mirror_url_option
+@mirror_options
 @click.option(
     "--keep-running", is_flag=True, help="Leave the embedded server running, and print how to connect."
 )
 @click.option("--stop", is_flag=True, help="Stop an embedded server that was left running.")
-@click.option("--rebuild", is_flag=True, help="Drop the mirrored tables and copy everything.")
+@click.option(
+    "--rebuild", is_flag=True, help="Drop the mirrored tables, of another lake too, and copy everything."
+)
 @as_of_option
 @show.as_json
 def mirror(
     lake: Path,
     url: str | None,
+    schema: str | None,
     keep_running: bool,
     stop: bool,
     rebuild: bool,
@@ -536,7 +539,7 @@ def mirror(
             "the embedded server was stopped" if stop_server(opened) else "no embedded server is running"
         )
         return
-    report = mirror_lake(opened, url, keep_running, rebuild, as_of)
+    report = mirror_lake(opened, url, schema, keep_running, rebuild, as_of)
     done = report.outcome
     text = (
         f"mirror: snapshot {report.snapshot} in {report.where}; {counted(done.n_copied, 'part')} with "
@@ -594,7 +597,7 @@ def _own_report(lake: Path) -> Path:
     metavar="FOLDER",
     help="Where the report goes; LAKE/report by default.",
 )
-@mirror_url_option
+@mirror_options
 @aggregate_files_option
 @cluster_options
 @show.as_json
@@ -606,6 +609,7 @@ def nightly(
     paths: tuple[Path, ...],
     report_folder: Path | None,
     url: str | None,
+    schema: str | None,
     files: tuple[Path, ...],
     cluster: str | None,
     workers: int | None,
@@ -619,7 +623,7 @@ def nightly(
     from skylake.cli.nightly_command import NightlyOptions, run_nightly
 
     opened = open_lake(lake)
-    options = NightlyOptions(camera_name, paths, report_folder or _own_report(lake), url, files)
+    options = NightlyOptions(camera_name, paths, report_folder or _own_report(lake), url, schema, files)
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
         outcome = run_nightly(opened, options, pool, shown)
 

@@ -6,6 +6,7 @@ All functions work in the schema that comes first in ``search_path`` and in the 
 from __future__ import annotations
 
 from functools import cache
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -33,6 +34,10 @@ def metadata() -> sa.MetaData:
         tables,
         sa.Column("only_row", sa.Boolean, sa.CheckConstraint("only_row"), primary_key=True, comment="True"),
         sa.Column("snapshot", sa.BigInteger, comment="Snapshot of the lake that the mirror shows"),
+        sa.Column("lake", sa.Text, comment="Folder of the lake when it was last mirrored"),
+        sa.Column(
+            "record_sha256", sa.Text, comment="SHA-256 of what the ledger of the lake says of that snapshot"
+        ),
         sa.Column("generation", sa.BigInteger, nullable=False, comment="Changes of the mirror so far"),
         sa.Column("mirrored_at", sa.DateTime(timezone=True), comment="When the mirror last changed"),
         sa.Column(
@@ -43,16 +48,31 @@ def metadata() -> sa.MetaData:
     return tables
 
 
-def state(connection: sa.Connection) -> tuple[int, int | None]:
-    """Return the generation of the mirror and the snapshot that it shows."""
-    row = connection.execute(sa.text("SELECT generation, snapshot FROM mirror_state")).one()
-    return row.generation, row.snapshot
+class State(NamedTuple):
+    """What a mirror shows: a snapshot, the folder of its lake, and the SHA-256 of its record in the ledger.
+
+    The record has a random token, so that of two lakes with a snapshot of this number only one has this record.
+    Older mirrors do not say whose they are.
+    """
+
+    snapshot: int | None = None
+    lake: str | None = None
+    record_sha256: str | None = None
 
 
-def set_state(connection: sa.Connection, generation: int, snapshot: int) -> None:
-    """Record that the mirror now shows a snapshot."""
-    statement = "UPDATE mirror_state SET generation = :generation, snapshot = :snapshot, mirrored_at = now()"
-    connection.execute(sa.text(statement), {"generation": generation, "snapshot": snapshot})
+def state(connection: sa.Connection) -> State:
+    """Return what the mirror shows."""
+    row = connection.execute(sa.text("SELECT snapshot, lake, record_sha256 FROM mirror_state")).one()
+    return State(*row)
+
+
+def set_state(connection: sa.Connection, state: State) -> None:
+    """Record what the mirror now shows."""
+    statement = (
+        "UPDATE mirror_state SET generation = generation + 1, snapshot = :snapshot, lake = :lake, "
+        "record_sha256 = :record_sha256, mirrored_at = now()"
+    )
+    connection.execute(sa.text(statement), state._asdict())
 
 
 def structure_sha256(connection: sa.Connection) -> str | None:

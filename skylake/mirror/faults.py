@@ -13,8 +13,8 @@ from skylake.errors import MirrorError
 #: Beginnings of SQLSTATE codes (PostgreSQL documentation, appendix A), the longest first, and what to do.
 _ADVICE_BY_STATE = {
     "3D000": "create the database, for example with createdb",
-    "3F000": "give another namespace",
-    "42501": "ask its owner for the right, or give another user, database or namespace",
+    "3F000": "name another --schema",
+    "42501": "ask its owner for the right, or give another user, database or --schema",
     "42P01": "run the command again, with --rebuild if that does not help",
     "53100": "free space on the disk of the server",
     "53300": "wait until others have left, or raise its max_connections",

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 
-from skylake.errors import ConfigurationError
+from skylake.errors import ConfigurationError, MirrorError
 from skylake.lake import Lake, Snapshot
+from skylake.lake.layout import Layout
 from skylake.mirror import address
+from skylake.mirror.books import State
 from skylake.mirror.embedded import EmbeddedServer
 from skylake.mirror.postgres import CopyCounts, Mirror, Plan
 from skylake.schema.schema_ddl import MIRRORED
@@ -44,6 +47,7 @@ class MirrorReport:
 def mirror_lake(
     lake: Lake,
     url: str | None = None,
+    schema: str | None = None,
     keep_running: bool = False,
     rebuild: bool = False,
     as_of: str | None = None,
@@ -55,6 +59,8 @@ def mirror_lake(
     lake : Lake
     url : str or None
         Database; None takes that of the user's configuration, or an embedded server inside the lake.
+    schema : str or None
+        Schema of the database; None takes that of the user's configuration, or the default of the database.
     keep_running : bool
         Leave the embedded server running, so that it can be queried.
     rebuild : bool
@@ -70,7 +76,7 @@ def mirror_lake(
     LakeError
         If there is no such snapshot.
     MirrorError
-        If the database cannot be used.
+        If the database cannot be used, or shows another lake.
     """
     then = None if as_of is None else lake.snapshot(as_of)
     url = url or _own_url(lake.root)
@@ -80,20 +86,26 @@ def mirror_lake(
         if url is None:
             server = stack.enter_context(EmbeddedServer(lake.layout.database, keep_running=keep_running))
             url, psql = server.url, server.psql_command if keep_running else None
-        mirror = Mirror(url)
-        if rebuild:
-            mirror.rebuild()
-        else:
-            mirror.prepare()
+        mirror = Mirror(url, schema=schema or user_setting(lake.root, "mirror_schema") or None)
+        mirror.prepare(rebuild)
         snapshot = then or lake.snapshot()
 
-        def plan(held: dict[tuple[str, str], str]) -> Plan:
+        def plan(state: State, mirrored: dict[tuple[str, str], str]) -> Plan:
             nonlocal snapshot
             # Another run may have mirrored a newer one while this one waited for it.
             snapshot = then or lake.snapshot()
             checksums = _checksums(snapshot)
-            gone = [key for key in held if key not in checksums]
-            return _changes(snapshot, checksums, held), gone, snapshot.number
+            if not _is_of(lake.layout, state, mirrored, checksums):
+                of = f" of {state.lake}" if state.lake else ""
+                raise MirrorError(
+                    f"{mirror.shown}: this is the mirror of another lake (snapshot {state.snapshot}{of}), and a "
+                    "schema holds one; name a schema for this lake with --schema, or replace that mirror by `skylake "
+                    "mirror` with --rebuild"
+                )
+            record = _record_sha256(lake.layout, snapshot.number)
+            return Plan(
+                checksums, partial(_rows, snapshot), State(snapshot.number, str(lake.root.resolve()), record)
+            )
 
         outcome = mirror.follow(plan)
         # An address is of use only while the server runs.
@@ -132,11 +144,34 @@ def _checksums(snapshot: Snapshot) -> dict[tuple[str, str], str]:
     }
 
 
-def _changes(
-    snapshot: Snapshot, checksums: dict[tuple[str, str], str], held: dict[tuple[str, str], str]
-) -> Iterator[tuple[str, str, str, pa.Table]]:
-    """Yield the parts that differ, one in memory at a time."""
-    for (table, name), checksum in checksums.items():
-        if held.get((table, name)) != checksum:
-            rows = snapshot.read(table, where=lambda part, wanted=name: part.name == wanted)  # type: ignore[misc]
-            yield table, name, checksum, rows
+def _is_of(
+    layout: Layout,
+    state: State,
+    mirrored: dict[tuple[str, str], str],
+    checksums: dict[tuple[str, str], str],
+) -> bool:
+    """Return whether a mirror is of a lake, and not of another one, nor of the one that this is a copy of.
+
+    The lake has then made the snapshot that the mirror shows. A copy of a lake has made it, too, but leaves the mirror
+    to the other as long as that is where it was.
+    """
+    if state.snapshot is None or state.record_sha256 is None:
+        return not mirrored or not mirrored.items().isdisjoint(checksums.items())
+    if _record_sha256(layout, state.snapshot) != state.record_sha256:
+        return False
+    other = Layout(Path(state.lake or layout.root))
+    is_there = _record_sha256(other, state.snapshot) == state.record_sha256
+    return not is_there or other.root.samefile(layout.root)
+
+
+def _record_sha256(layout: Layout, number: int) -> str | None:
+    """Return the SHA-256 of the record of a snapshot in the ledger of a lake; None if that cannot be read."""
+    path = layout.record(number)
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    except OSError:
+        return None
+
+
+def _rows(snapshot: Snapshot, table: str, name: str) -> pa.Table:
+    return snapshot.read(table, where=lambda part: part.name == name)

@@ -13,7 +13,6 @@ import psycopg
 import pyarrow as pa
 from psycopg import sql
 from psycopg.copy import QueuedLibpqWriter
-from psycopg.errors import UniqueViolation
 
 from skylake.errors import MirrorError
 from skylake.mirror.copy import HEADER, TRAILER, encode, storable
@@ -25,14 +24,11 @@ _SQL_TYPES = {"long": "bigint", "int": "integer", "short": "smallint", "string":
 _RECORD = """
     INSERT INTO mirror_parts (table_name, part, checksum, n_rows, keys, snapshot, mirrored_at)
     VALUES (%s, %s, %s, %s, %s, %s, now())
-    ON CONFLICT (table_name, part) DO UPDATE SET
-        checksum = excluded.checksum, n_rows = excluded.n_rows, keys = excluded.keys,
-        snapshot = excluded.snapshot, mirrored_at = excluded.mirrored_at
 """
 
 
 class PartWriter:
-    """Replaces and removes parts.
+    """Removes and copies parts.
 
     Parameters
     ----------
@@ -50,16 +46,14 @@ class PartWriter:
     """
 
     def __init__(self, connection: psycopg.Connection[Any], snapshot: int | None) -> None:
-        self._connection = connection
         self._cursor = connection.cursor()
         self._snapshot = snapshot
-        self._set_aside: set[str] = set()
         self.touched: set[str] = set()
         self.n_rows_copied = 0
         self.n_rows_removed = 0
 
-    def replace(self, table: str, part: str, checksum: str, rows: pa.Table) -> None:
-        """Replace the rows of a part. Nested columns are not mirrored.
+    def copy(self, table: str, part: str, checksum: str, rows: pa.Table) -> None:
+        """Copy the rows of a part that is not there. Nested columns are not mirrored.
 
         Raises
         ------
@@ -70,8 +64,15 @@ class PartWriter:
         """
         schema = _schema(table)
         rows = storable(conform(rows, schema).select(schema.flat_names))
-        self._delete(schema, part)
-        self._copy_or_set_aside(table, rows)
+        statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
+            sql.Identifier(table), _names(rows.column_names)
+        )
+        # The writer sends from a thread of its own, while this one encodes what comes next.
+        with self._cursor.copy(statement, writer=QueuedLibpqWriter(self._cursor)) as stream:
+            stream.write(HEADER)
+            for piece in encode(rows):
+                stream.write(piece)
+            stream.write(TRAILER)
         keys = {name: rows.column(name).to_pylist() for name in schema.primary_key}
         record = (table, part, checksum, rows.num_rows, json.dumps(keys, ensure_ascii=False), self._snapshot)
         self._cursor.execute(_RECORD, record)
@@ -80,52 +81,10 @@ class PartWriter:
 
     def remove(self, table: str, part: str) -> None:
         """Remove a part and its rows."""
-        self._delete(_schema(table), part)
+        self._cursor.execute(_delete_statement(_schema(table)), (table, part))
+        self.n_rows_removed += max(self._cursor.rowcount, 0)
         self._cursor.execute("DELETE FROM mirror_parts WHERE table_name = %s AND part = %s", (table, part))
         self.touched.add(table)
-
-    def finish(self) -> None:
-        """Copy the rows that were set aside, now that all old rows are gone."""
-        for table in sorted(self._set_aside):
-            names = _names(list(load(table).flat_names))
-            self._cursor.execute(
-                sql.SQL("INSERT INTO {table} ({names}) SELECT {names} FROM {aside}").format(
-                    table=sql.Identifier(table), names=names, aside=_aside(table)
-                )
-            )
-
-    def _delete(self, schema: TableSchema, part: str) -> None:
-        self._cursor.execute(_delete_statement(schema), (schema.name, part))
-        self.n_rows_removed += max(self._cursor.rowcount, 0)
-
-    def _copy_or_set_aside(self, table: str, rows: pa.Table) -> None:
-        """Copy rows; where one of them still stands in a part that is yet to be replaced, set them aside.
-
-        A frame moves to another night, and so to another part, when the clock of its camera is corrected.
-        """
-        try:
-            with self._connection.transaction():
-                self._copy(sql.Identifier(table), rows)
-        except UniqueViolation:
-            if table not in self._set_aside:
-                self._cursor.execute(
-                    sql.SQL("CREATE TEMPORARY TABLE {aside} (LIKE {table}) ON COMMIT DROP").format(
-                        aside=_aside(table), table=sql.Identifier(table)
-                    )
-                )
-                self._set_aside.add(table)
-            self._copy(_aside(table), rows)
-
-    def _copy(self, target: sql.Identifier, rows: pa.Table) -> None:
-        statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
-            target, _names(rows.column_names)
-        )
-        # The writer sends from a thread of its own, while this one encodes what comes next.
-        with self._cursor.copy(statement, writer=QueuedLibpqWriter(self._cursor)) as stream:
-            stream.write(HEADER)
-            for piece in encode(rows):
-                stream.write(piece)
-            stream.write(TRAILER)
 
 
 def _schema(table: str) -> TableSchema:
@@ -136,10 +95,6 @@ def _schema(table: str) -> TableSchema:
 
 def _names(names: list[str]) -> sql.Composed:
     return sql.SQL(", ").join(map(sql.Identifier, names))
-
-
-def _aside(table: str) -> sql.Identifier:
-    return sql.Identifier(f"mirror_aside_{table}")
 
 
 def _delete_statement(schema: TableSchema) -> sql.Composed:

@@ -7,10 +7,10 @@ are one transaction, so a reader sees the lake before or after it, and a run tha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import psycopg
 import pyarrow as pa
@@ -22,6 +22,7 @@ from skylake.core.batch import is_plain_name
 from skylake.core.ids import content_id
 from skylake.errors import MirrorError, UsageError
 from skylake.mirror import address, books, structure
+from skylake.mirror.books import State
 from skylake.mirror.faults import translated
 from skylake.mirror.mirrored_parts import PartWriter
 
@@ -49,13 +50,27 @@ _NEGLECTED = sa.text("""
 """)
 
 
-#: Parts that are new or differ (table, part, checksum, rows), parts that are gone (table, part), and the snapshot.
-Plan = tuple[Iterable[tuple[str, str, str, pa.Table]], Iterable[tuple[str, str]], int]
+class Plan(NamedTuple):
+    """What brings a mirror to a snapshot.
+
+    Attributes
+    ----------
+    checksums : dict of (table, part) and str
+        All parts of the snapshot. Those with the recorded checksum are left alone.
+    read : callable
+        Given a table and a part, reads its rows.
+    state : State
+        The snapshot, and the lake that it is of.
+    """
+
+    checksums: dict[tuple[str, str], str]
+    read: Callable[[str, str], pa.Table]
+    state: State
 
 
 @dataclass(frozen=True, slots=True)
 class CopyCounts:
-    """What :meth:`Mirror.synchronise` did.
+    """What :meth:`Mirror.follow` did.
 
     Attributes
     ----------
@@ -72,14 +87,14 @@ class CopyCounts:
 
 
 class Mirror:
-    """A PostgreSQL database that shows the small tables of a lake.
+    """A schema of a PostgreSQL database that shows the small tables of a lake.
 
     Parameters
     ----------
     url : str
         ``postgresql://user:password@host:port/database``; also ``postgres://`` and ``postgresql+psycopg://``.
         Missing parts come from the environment, as with psql. The password is never shown.
-    namespace : str or None
+    schema : str or None
         Schema of the database to work in, created where missing; None takes the user's default.
     patience_s : float
         How long to wait for another mirror or for a lock before giving up, in seconds.
@@ -87,15 +102,17 @@ class Mirror:
     Raises
     ------
     UsageError
-        If the URL or the namespace cannot be used.
+        If the URL or the name of the schema cannot be used.
     """
 
-    def __init__(self, url: str, *, namespace: str | None = None, patience_s: float = 600.0) -> None:
-        if namespace is not None and not (is_plain_name(namespace) and len(namespace) < 64):
-            raise UsageError(f"{namespace!r} is no name of a schema; use letters, digits, _ . and -")
+    def __init__(self, url: str, *, schema: str | None = None, patience_s: float = 600.0) -> None:
+        if schema is not None and not (is_plain_name(schema) and len(schema) < 64):
+            raise UsageError(f"{schema!r} is no name of a schema; use letters, digits, _ . and -")
+        if schema is not None and schema.startswith(("pg_", "information_schema")):
+            raise UsageError(f"{schema!r} is a name that PostgreSQL keeps for itself; name another schema")
         parsed = address.parse(url)
-        self.shown = address.shown(parsed)
-        self._namespace = namespace
+        self.shown = address.shown(parsed) + (f", schema {schema}" if schema else "")
+        self._schema = schema
         self._patience_ms = str(max(1, math.ceil(patience_s * 1000)))
         with translated(self.shown):
             self._engine = sa.create_engine(
@@ -107,42 +124,25 @@ class Mirror:
                 connect_args={"prepare_threshold": None},
             )
 
-    def prepare(self) -> None:
+    def prepare(self, rebuild: bool = False) -> None:
         """Create or extend tables, indexes, views and grants; do nothing where all is as it should be.
 
+        Parameters
+        ----------
+        rebuild : bool
+            Drop the mirror first, whichever lake it is of, with views of others on it.
+
         Raises
         ------
         MirrorError
-            If the database cannot be used, or its tables differ from the schemas by more than missing columns
-            that may be null.
+            If the database cannot be used, holds tables of these names that skylake did not make, or has tables
+            that differ from the schemas by more than missing columns that may be null.
         """
         with self._transaction(exclusive=True) as connection:
-            self._create_namespace(connection)
+            self._create_schema(connection)
+            if rebuild:
+                structure.drop(connection, self.shown)
             structure.prepare(connection, self.shown)
-
-    def rebuild(self) -> None:
-        """Drop the mirror, with views of others on it, and prepare an empty one.
-
-        Raises
-        ------
-        MirrorError
-            If the database cannot be used, or holds tables of these names that skylake did not make.
-        """
-        with self._transaction(exclusive=True) as connection:
-            self._create_namespace(connection)
-            structure.drop(connection, self.shown)
-            structure.prepare(connection, self.shown)
-
-    def parts(self) -> dict[tuple[str, str], str]:
-        """Return the checksums of the mirrored parts by table and part; empty where nothing is prepared.
-
-        Raises
-        ------
-        MirrorError
-            If the database cannot be read.
-        """
-        with self._transaction() as connection:
-            return books.parts(connection) if structure.is_ours(connection) else {}
 
     def snapshot(self) -> int | None:
         """Return the snapshot of the lake that the mirror shows; None where it shows none.
@@ -153,39 +153,15 @@ class Mirror:
             If the database cannot be read.
         """
         with self._transaction() as connection:
-            return books.state(connection)[1] if structure.is_ours(connection) else None
+            return books.state(connection).snapshot if structure.is_ours(connection) else None
 
-    def synchronise(
-        self,
-        changes: Iterable[tuple[str, str, str, pa.Table]],
-        removals: Iterable[tuple[str, str]],
-        snapshot: int,
-    ) -> CopyCounts:
+    def follow(self, plan: Callable[[State, dict[tuple[str, str], str]], Plan]) -> CopyCounts:
         """Bring the mirror to a snapshot in one transaction; write nothing where nothing changes.
 
         Parameters
         ----------
-        changes : iterable of (table, part, checksum, rows)
-            Parts that are new or differ; read one by one. Those with the recorded checksum are skipped.
-        removals : iterable of (table, part)
-            Parts that are gone; unknown ones are skipped.
-        snapshot : int
-            Number of the lake's snapshot.
-
-        Raises
-        ------
-        MirrorError
-            If the database cannot be written, or is not prepared.
-        """
-        return self.follow(lambda held: (changes, removals, snapshot))
-
-    def follow(self, plan: Callable[[dict[tuple[str, str], str]], Plan]) -> CopyCounts:
-        """Bring the mirror to a snapshot by a plan that is made once no other mirror runs; see :meth:`synchronise`.
-
-        Parameters
-        ----------
         plan : callable
-            Given the checksums of the mirrored parts, returns what :meth:`synchronise` takes.
+            Called once no other mirror runs, with what the mirror shows and the checksums of its parts.
 
         Raises
         ------
@@ -195,25 +171,24 @@ class Mirror:
         with self._transaction(exclusive=True) as connection:
             if not structure.is_ours(connection):
                 raise MirrorError(f"{self.shown}: the tables of the mirror are missing; prepare it first")
-            recorded = books.parts(connection)
-            changes, removals, snapshot = plan(dict(recorded))
-            writer = PartWriter(_driver(connection), snapshot)
-            outcome = _apply(writer, recorded, changes, removals)
-            generation, shown_snapshot = books.state(connection)
-            if writer.touched or shown_snapshot != snapshot:
-                books.set_state(connection, generation + 1, snapshot)
+            state, recorded = books.state(connection), books.parts(connection)
+            planned = plan(state, dict(recorded))
+            writer = PartWriter(_driver(connection), planned.state.snapshot)
+            outcome = _apply(writer, recorded, planned)
+            if writer.touched or planned.state != state:
+                books.set_state(connection, planned.state)
             connection.execute(_FLUSH_STATISTICS)
         if writer.touched:
             self._tidy()
         return outcome
 
-    def _create_namespace(self, connection: sa.Connection) -> None:
-        if self._namespace is None:
+    def _create_schema(self, connection: sa.Connection) -> None:
+        if self._schema is None:
             return
         there = sa.text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
         # IF NOT EXISTS asks for the right to create, even where there is nothing to create.
-        if connection.execute(there, {"name": self._namespace}).first() is None:
-            connection.execute(sa.schema.CreateSchema(self._namespace))
+        if connection.execute(there, {"name": self._schema}).first() is None:
+            connection.execute(sa.schema.CreateSchema(self._schema))
 
     @contextmanager
     def _transaction(self, *, exclusive: bool = False) -> Iterator[sa.Connection]:
@@ -221,9 +196,9 @@ class Mirror:
         with translated(self.shown, connecting=True):
             connection = self._engine.connect()
         with translated(self.shown), connection, connection.begin():
-            schema = self._namespace or connection.execute(sa.text("SELECT current_schema()")).scalar()
+            schema = self._schema or connection.execute(sa.text("SELECT current_schema()")).scalar()
             if schema is None:
-                raise MirrorError(f"{self.shown}: the user has no schema to work in; give a namespace")
+                raise MirrorError(f"{self.shown}: the user has no schema to work in; name one with --schema")
             connection.execute(_NO_LIMITS)
             connection.execute(_CONFINE, {"schema": schema, "patience": self._patience_ms})
             if exclusive:
@@ -235,7 +210,7 @@ class Mirror:
         """Do what autovacuum would, since an embedded server is rarely up long enough for it."""
         try:
             with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                schema = self._namespace or connection.execute(sa.text("SELECT current_schema()")).scalar()
+                schema = self._schema or connection.execute(sa.text("SELECT current_schema()")).scalar()
                 # A tenth of the usual sample is plenty here; for a wide table the usual one takes seconds.
                 connection.execute(sa.text("SET default_statistics_target = 10"))
                 for row in connection.execute(_NEGLECTED, {"schema": schema}).all():
@@ -250,22 +225,12 @@ def _driver(connection: sa.Connection) -> psycopg.Connection[Any]:
     return cast("psycopg.Connection[Any]", driver)
 
 
-def _apply(
-    writer: PartWriter,
-    recorded: dict[tuple[str, str], str],
-    changes: Iterable[tuple[str, str, str, pa.Table]],
-    removals: Iterable[tuple[str, str]],
-) -> CopyCounts:
-    n_copied = n_removed = 0
-    for removal in removals:
-        if recorded.pop(removal, None) is not None:
-            writer.remove(*removal)
-            n_removed += 1
-    for table, part, checksum, rows in changes:
-        if recorded.get((table, part)) == checksum:
-            continue
-        writer.replace(table, part, checksum, rows)
-        recorded[table, part] = checksum
-        n_copied += 1
-    writer.finish()
-    return CopyCounts(n_copied, n_removed, writer.n_rows_copied, writer.n_rows_removed)
+def _apply(writer: PartWriter, recorded: dict[tuple[str, str], str], plan: Plan) -> CopyCounts:
+    changed = [part for part, checksum in plan.checksums.items() if recorded.get(part) != checksum]
+    gone = recorded.keys() - plan.checksums.keys()
+    # Old rows go first, since rows move between parts: a frame to another night if its clock is corrected.
+    for table, part in [*gone, *(recorded.keys() & set(changed))]:
+        writer.remove(table, part)
+    for table, part in changed:
+        writer.copy(table, part, plan.checksums[table, part], plan.read(table, part))
+    return CopyCounts(len(changed), len(gone), writer.n_rows_copied, writer.n_rows_removed)

@@ -117,7 +117,7 @@ def _refuse_foreign(columns: dict[str, dict[str, _DatabaseColumn]], shown: str) 
     if columns and "mirror_state" not in columns:
         raise MirrorError(
             f"{shown}: the table {min(columns)} is there, but skylake did not make it; "
-            "give another database or namespace"
+            "give another database or --schema"
         )
 
 

@@ -16,6 +16,7 @@ from skylake.flow.execution.cluster import Inline
 from skylake.flow.execution.run_progress import Silent
 from skylake.flow.ingest.ingest_report import IngestReport
 from skylake.lake import Lake
+from skylake.settings import user_file
 
 Run = Callable[..., Any]
 NOTHING_MADE = (
@@ -194,6 +195,52 @@ def test_an_unreachable_database_costs_no_night_and_no_report(
     assert last.startswith("skylake: mirror: the database postgresql://me@127.0.0.1:1/sky: ")
     assert "secret" not in answer.err and "Traceback" not in answer.err
     assert well("status", new_lake, "--json").json["frames"][0]["count_all"] == 4
+
+
+@pytest.mark.xdist_group("postgres")
+def test_lakes_share_a_database_by_schemas(
+    new_lake: Path,
+    sky: Path,
+    camera: Path,
+    skylake_command: Run,
+    well: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    other = tmp_path / "other"
+    well("init", other, "--cluster", "inline")
+    [connect] = [
+        line for line in well("mirror", other, "--keep-running").out.splitlines() if "connect with: " in line
+    ]
+    psql = shlex.split(connect.removeprefix("connect with: "))
+    try:
+        night = (
+            "run",
+            "nightly",
+            new_lake,
+            "--camera",
+            camera,
+            sky / "frames" / "20241001",
+            "--to",
+            psql[-1],
+        )
+        refused = skylake_command(*night)
+        assert refused.status == 3
+        assert f"this is the mirror of another lake (snapshot 1 of {other})" in refused.err
+        assert "name a schema for this lake with --schema" in refused.err
+        assert "mirror: 5 rows copied" in skylake_command(*night, "--schema", "north").out
+        monkeypatch.setenv("SKYLAKE_MIRROR_SCHEMA", "north")
+        assert "mirror: 0 rows copied" in skylake_command(*night).out
+        monkeypatch.delenv("SKYLAKE_MIRROR_SCHEMA")
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+        user_file().parent.mkdir(parents=True)
+        user_file().write_text(f"['{new_lake}']\nmirror_schema = 'north'\n")
+        assert "schema north; 0 parts" in well("mirror", new_lake, "--to", psql[-1]).out
+        query = "SELECT (SELECT count(*) FROM north.frames), (SELECT count(*) FROM public.frames)"
+        done = subprocess.run([*psql, "-At", "-c", query], capture_output=True, text=True, check=True)
+        assert done.stdout == "4|0\n"
+    finally:
+        well("mirror", other, "--stop")
 
 
 def test_a_run_without_frames_ends_before_anything_is_written(

@@ -18,9 +18,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import strategies as st
 from psycopg import sql
+from tried_mirror import TriedMirror
 
 import skylake
-from skylake.mirror import EmbeddedServer, Mirror
+from skylake.mirror import EmbeddedServer
 from skylake.mirror.data_folder import _MARK, _new_mark
 from skylake.schema import Column, TableSchema, arrow_schema, load
 
@@ -97,9 +98,15 @@ def namespace() -> str:
 
 
 @pytest.fixture
-def mirror(server: EmbeddedServer, namespace: str) -> Mirror:
+def open_mirror(server: EmbeddedServer, namespace: str) -> Callable[..., TriedMirror]:
+    """A function that opens the schema of the test in the server, or in that of another URL."""
+    return lambda url=server.url, **options: TriedMirror(url, **{"schema": namespace} | options)
+
+
+@pytest.fixture
+def mirror(open_mirror: Callable[..., TriedMirror]) -> TriedMirror:
     """An empty, prepared mirror of its own."""
-    made = Mirror(server.url, namespace=namespace, patience_s=20)
+    made = open_mirror(patience_s=20)
     made.prepare()
     return made
 

@@ -401,6 +401,8 @@ def test_full_and_read_only_disks_are_sentences(
 
 FILL = """
 from skylake.mirror import Mirror
+from skylake.mirror.books import State
+from skylake.mirror.postgres import Plan
 from skylake.schema import arrow_schema, load
 import numpy as np, pyarrow as pa
 schema = arrow_schema(load("nights"))
@@ -413,9 +415,11 @@ rows = pa.Table.from_arrays([column(field) for field in schema], schema=schema)
 with EmbeddedServer(Path(sys.argv[1])) as server:
     mirror = Mirror(server.url)
     mirror.prepare()
-    mirror.synchronise([("nights", "small", "1", rows.slice(0, 10))], [], 1)
+    parts = {("nights", "small"): "1"}
+    mirror.follow(lambda *_: Plan(parts, lambda *_: rows.slice(0, 10), State(1)))
     try:
-        mirror.synchronise([("nights", "large", "1", rows.slice(10))], [], 2)
+        parts["nights", "large"] = "1"
+        mirror.follow(lambda *_: Plan(parts, lambda *_: rows.slice(10), State(2)))
     except MirrorError as error:
         print("refused:", error)
 """

@@ -18,9 +18,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
+from tried_mirror import Change, TriedMirror
 
 from skylake.errors import MirrorError, SchemaError, UsageError
 from skylake.mirror import CopyCounts, EmbeddedServer, Mirror
+from skylake.mirror.books import State
 from skylake.mirror.postgres import Plan
 from skylake.schema import load
 
@@ -28,6 +30,7 @@ CHECKSUMS = count()
 TABLES = ("frames", "zeropoints", "nights")
 only_embedded = pytest.mark.parametrize("server", ["embedded"], indirect=True)
 Rows = Callable[..., pa.Table]
+Opening = Callable[..., TriedMirror]
 Connection = psycopg.Connection[Any]
 
 
@@ -55,7 +58,7 @@ def one(connection: Connection, statement: Any) -> Any:
 def test_any_content_reads_back_equal(
     table: str,
     data: st.DataObject,
-    mirror: Mirror,
+    mirror: TriedMirror,
     connection: Connection,
     any_rows: Callable[..., Any],
     read: Rows,
@@ -69,7 +72,7 @@ def test_any_content_reads_back_equal(
     assert mirror.parts()[table, "part"] == name
 
 
-def test_twice_is_once(mirror: Mirror, connection: Connection, make_rows: Rows) -> None:
+def test_twice_is_once(mirror: TriedMirror, connection: Connection, make_rows: Rows) -> None:
     changes = [
         (table, f"sim-{night}", "aa", make_rows(table, 20, 100 * night))
         for table in TABLES
@@ -86,7 +89,7 @@ def test_twice_is_once(mirror: Mirror, connection: Connection, make_rows: Rows) 
 
 @only_embedded
 def test_a_new_snapshot_without_changes_touches_one_row(
-    mirror: Mirror, connection: Connection, make_rows: Rows
+    mirror: TriedMirror, connection: Connection, make_rows: Rows
 ) -> None:
     mirror.synchronise([("frames", "a", "1", make_rows("frames", 3))], [], 1)
     before = versions(connection)
@@ -97,7 +100,7 @@ def test_a_new_snapshot_without_changes_touches_one_row(
 
 
 def test_a_replaced_part_replaces_its_rows_alone(
-    mirror: Mirror, connection: Connection, make_rows: Rows, read: Rows, as_mirrored: Rows
+    mirror: TriedMirror, connection: Connection, make_rows: Rows, read: Rows, as_mirrored: Rows
 ) -> None:
     # Both parts hold the same camera and night: what distinguishes them are their keys.
     kept = make_rows("frames", 30, 0, camera="sim", night=20260110)
@@ -115,7 +118,7 @@ def test_a_replaced_part_replaces_its_rows_alone(
 
 @pytest.mark.parametrize("table", TABLES)
 def test_removal_removes(
-    table: str, mirror: Mirror, connection: Connection, make_rows: Rows, read: Rows
+    table: str, mirror: TriedMirror, connection: Connection, make_rows: Rows, read: Rows
 ) -> None:
     kept, gone = make_rows(table, 10, 0), make_rows(table, 10, 50)
     mirror.synchronise([(table, "kept", "1", kept), (table, "gone", "1", gone)], [], 1)
@@ -130,7 +133,7 @@ def test_removal_removes(
 @pytest.mark.parametrize("order", list(permutations("abc")))
 def test_rows_may_move_between_parts(
     order: tuple[str, ...],
-    mirror: Mirror,
+    mirror: TriedMirror,
     connection: Connection,
     make_rows: Rows,
     read: Rows,
@@ -147,7 +150,7 @@ def test_rows_may_move_between_parts(
 
 @only_embedded
 def test_a_row_in_two_parts_is_an_error_that_changes_nothing(
-    mirror: Mirror, connection: Connection, make_rows: Rows
+    mirror: TriedMirror, connection: Connection, make_rows: Rows
 ) -> None:
     rows = make_rows("frames", 3)
     mirror.synchronise([("frames", "a", "1", rows)], [], 1)
@@ -158,15 +161,14 @@ def test_a_row_in_two_parts_is_an_error_that_changes_nothing(
 
 
 @only_embedded
-def test_a_failing_lake_changes_nothing(mirror: Mirror, connection: Connection, make_rows: Rows) -> None:
+def test_a_failing_lake_changes_nothing(mirror: TriedMirror, connection: Connection, make_rows: Rows) -> None:
     before = versions(connection)
 
-    def changes() -> Iterator[tuple[str, str, str, pa.Table]]:
-        yield "frames", "a", "1", make_rows("frames", 5)
+    def lost() -> pa.Table:
         raise FileNotFoundError("a part has gone")
 
     with pytest.raises(FileNotFoundError):
-        mirror.synchronise(changes(), [], 1)
+        mirror.synchronise([("frames", "a", "1", make_rows("frames", 5)), ("frames", "b", "1", lost)], [], 1)
     with pytest.raises(SchemaError, match="frame_id"):
         mirror.synchronise([("frames", "a", "1", make_rows("frames", 5).drop_columns("frame_id"))], [], 1)
     with pytest.raises(MirrorError, match="sources"):
@@ -175,28 +177,29 @@ def test_a_failing_lake_changes_nothing(mirror: Mirror, connection: Connection, 
 
 
 def test_a_reader_sees_the_old_state_until_the_end(
-    mirror: Mirror, connection: Connection, make_rows: Rows
+    mirror: TriedMirror, connection: Connection, make_rows: Rows
 ) -> None:
     count = "SELECT (SELECT count(*) FROM frames) + (SELECT count(*) FROM zeropoints)"
     mirror.synchronise([("frames", "a", "1", make_rows("frames", 8))], [], 1)
     seen = []
 
-    def changes() -> Iterator[tuple[str, str, str, pa.Table]]:
-        yield "frames", "a", "2", make_rows("frames", 3)
-        seen.append(one(connection, count))
-        yield "zeropoints", "a", "1", make_rows("zeropoints", 4)
-        seen.append(one(connection, count))
+    def seen_before(rows: pa.Table) -> Callable[[], pa.Table]:
+        return lambda: seen.append(one(connection, count)) or rows
 
-    mirror.synchronise(changes(), [], 2)
+    changes = [
+        ("frames", "a", "2", seen_before(make_rows("frames", 3))),
+        ("zeropoints", "a", "1", seen_before(make_rows("zeropoints", 4))),
+    ]
+    mirror.synchronise(changes, [], 2)
     assert seen == [8, 8]
     assert one(connection, count) == 7
 
 
 @only_embedded
 def test_a_busy_reader_never_sees_a_partial_state(
-    server: EmbeddedServer, mirror: Mirror, connection: Connection, make_rows: Rows
+    server: EmbeddedServer, mirror: TriedMirror, connection: Connection, make_rows: Rows
 ) -> None:
-    def state(number: int) -> list[tuple[str, str, str, pa.Table]]:
+    def state(number: int) -> list[Change]:
         text = f"state {number}"
         return [("frames", f"{k}", text, make_rows("frames", 200, 1000 * k, message=text)) for k in range(4)]
 
@@ -223,21 +226,23 @@ def test_a_busy_reader_never_sees_a_partial_state(
 KILLED = """
 import sys, time
 from skylake.mirror import Mirror
-from skylake.schema import arrow_schema, load
+from skylake.mirror.books import State
+from skylake.mirror.postgres import Plan
 import pyarrow as pa, pyarrow.parquet as pq
-rows = pq.read_table(sys.argv[3])
-def changes():
-    yield "frames", "a", "2", rows
-    print("copied", flush=True)
-    time.sleep(60)
-Mirror(sys.argv[1], namespace=sys.argv[2]).synchronise(changes(), [], 2)
+def read(table, part):
+    if part == "b":
+        print("copied", flush=True)
+        time.sleep(60)
+    return pq.read_table(sys.argv[3])
+parts = {("frames", "a"): "2", ("frames", "b"): "1"}
+Mirror(sys.argv[1], schema=sys.argv[2]).follow(lambda *_: Plan(parts, read, State(2)))
 """
 
 
 def test_killed_in_mid_transaction_leaves_the_old_state(
     server: EmbeddedServer,
     namespace: str,
-    mirror: Mirror,
+    mirror: TriedMirror,
     connection: Connection,
     make_rows: Rows,
     python: Callable[..., subprocess.Popen[str]],
@@ -260,67 +265,65 @@ def test_killed_in_mid_transaction_leaves_the_old_state(
 
 @only_embedded
 def test_a_lost_connection_is_a_sentence_and_changes_nothing(
-    mirror: Mirror, connection: Connection, make_rows: Rows
+    mirror: TriedMirror, connection: Connection, make_rows: Rows
 ) -> None:
     before = versions(connection)
     ours = "pg_stat_activity WHERE application_name = 'skylake mirror'"
 
-    def changes() -> Iterator[tuple[str, str, str, pa.Table]]:
-        yield "frames", "a", "1", make_rows("frames", 5)
+    def cut_off() -> pa.Table:
         connection.execute(f"SELECT pg_terminate_backend(pid, 5000) FROM {ours}")
-        yield "frames", "b", "1", make_rows("frames", 5, 50)
+        return make_rows("frames", 5, 50)
 
+    changes = [("frames", "a", "1", make_rows("frames", 5)), ("frames", "b", "1", cut_off)]
     with pytest.raises(MirrorError, match="nothing was changed"):
-        mirror.synchronise(changes(), [], 1)
+        mirror.synchronise(changes, [], 1)
     assert versions(connection) == before
 
 
-def test_two_mirrors_do_not_interleave(
-    server: EmbeddedServer, namespace: str, mirror: Mirror, make_rows: Rows
-) -> None:
-    hasty = Mirror(server.url, namespace=namespace, patience_s=0.2)
+def test_two_mirrors_do_not_interleave(open_mirror: Opening, mirror: TriedMirror, make_rows: Rows) -> None:
+    hasty = open_mirror(patience_s=0.2)
 
-    def changes() -> Iterator[tuple[str, str, str, pa.Table]]:
-        yield "frames", "a", "1", make_rows("frames", 5)
+    def tried_by_another() -> pa.Table:
         with pytest.raises(MirrorError, match="lock timeout"):
             hasty.synchronise([("frames", "b", "1", make_rows("frames", 5, 50))], [], 1)
+        return make_rows("frames", 5)
 
-    mirror.synchronise(changes(), [], 1)
+    mirror.synchronise([("frames", "a", "1", tried_by_another)], [], 1)
     assert set(mirror.parts()) == {("frames", "a")}
 
 
 @only_embedded
 def test_a_mirror_waits_for_another_and_plans_with_what_that_has_left(
-    server: EmbeddedServer, namespace: str, mirror: Mirror, connection: Connection, make_rows: Rows
+    open_mirror: Opening, mirror: TriedMirror, connection: Connection, make_rows: Rows
 ) -> None:
-    waiting = Mirror(server.url, namespace=namespace)
+    waiting = open_mirror()
     waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
     planned: list[dict[tuple[str, str], str]] = []
 
-    def plan(held: dict[tuple[str, str], str]) -> Plan:
-        planned.append(held)
-        return [("frames", "a", "2", make_rows("frames", 6))], [("frames", "b")], 3
+    def plan(_: State, mirrored: dict[tuple[str, str], str]) -> Plan:
+        planned.append(mirrored)
+        return Plan({("frames", "a"): "2"}, lambda *_: make_rows("frames", 6), State(3))
 
     with ThreadPoolExecutor(1) as pool:
 
-        def changes() -> Iterator[tuple[str, str, str, pa.Table]]:
-            yield "frames", "a", "1", make_rows("frames", 5)
+        def waited_for() -> pa.Table:
             later.append(pool.submit(waiting.follow, plan))
             while not one(connection, waits):
                 time.sleep(0.01)
             assert not planned
-            yield "frames", "b", "1", make_rows("frames", 5, 50)
+            return make_rows("frames", 5, 50)
 
         later: list[Future[CopyCounts]] = []
         assert mirror.parts() == {}
-        mirror.synchronise(changes(), [], 2)
+        changes = [("frames", "a", "1", make_rows("frames", 5)), ("frames", "b", "1", waited_for)]
+        mirror.synchronise(changes, [], 2)
         assert later[0].result().n_rows_removed == 10
     assert planned == [{("frames", "a"): "1", ("frames", "b"): "1"}]
     assert mirror.parts() == {("frames", "a"): "2"}
     assert mirror.snapshot() == 3
 
 
-def test_dead_rows_are_freed(mirror: Mirror, connection: Connection, make_rows: Rows) -> None:
+def test_dead_rows_are_freed(mirror: TriedMirror, connection: Connection, make_rows: Rows) -> None:
     size = "SELECT pg_relation_size('frames')"
     mirror.synchronise([("frames", "a", "0", make_rows("frames", 2000))], [], 0)
     once = one(connection, size)
@@ -332,22 +335,23 @@ def test_dead_rows_are_freed(mirror: Mirror, connection: Connection, make_rows: 
 
 
 @only_embedded
-def test_an_unprepared_database_shows_nothing_and_says_so(server: EmbeddedServer, namespace: str) -> None:
-    bare = Mirror(server.url, namespace=namespace)
-    assert bare.parts() == {}
+def test_an_unprepared_database_shows_nothing_and_says_so(open_mirror: Opening) -> None:
+    bare = open_mirror()
     assert bare.snapshot() is None
     with pytest.raises(MirrorError, match="prepare"):
         bare.synchronise([], [], 1)
 
 
-def test_the_default_schema_serves_without_a_namespace(server: EmbeddedServer, make_rows: Rows) -> None:
-    plain = Mirror(server.url.replace("postgresql+psycopg://", "postgres://"))
+def test_the_default_schema_serves_without_a_name(
+    server: EmbeddedServer, open_mirror: Opening, make_rows: Rows
+) -> None:
+    plain = open_mirror(server.url.replace("postgresql+psycopg://", "postgres://"), schema=None)
     plain.prepare()
     plain.synchronise([("frames", "a", "1", make_rows("frames", 2))], [], 1)
     with psycopg.connect(server.libpq_url) as reader:
         assert one(reader, "SELECT count(*) FROM public.calibrated_frames") == 0
         assert one(reader, "SELECT count(*) FROM public.frames") == 2
-    plain.rebuild()
+    plain.prepare(rebuild=True)
     assert plain.parts() == {}
 
 
@@ -372,10 +376,10 @@ def test_messages_call_a_database_by_its_address() -> None:
     assert Mirror("postgresql:///sky?host=/run/pg").shown == "the database postgresql:///sky?host=/run/pg"
 
 
-@pytest.mark.parametrize("name", ["", 'a"b', "a b", "x" * 64])
-def test_odd_namespaces_are_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="name of a schema"):
-        Mirror("postgresql://host/x", namespace=name)
+@pytest.mark.parametrize("name", ["", 'a"b', "a b", "x" * 64, "pg_toast", "information_schema"])
+def test_odd_names_of_schemas_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=r"name of a schema|keeps for itself"):
+        Mirror("postgresql://host/x", schema=name)
 
 
 def failure(url: str, *hidden: str) -> str:
@@ -417,7 +421,12 @@ def guarded(server: EmbeddedServer) -> Iterator[str]:
 
 
 def test_rights_are_sentences_without_the_password(
-    server: EmbeddedServer, guarded: str, namespace: str, make_rows: Rows, caplog: pytest.LogCaptureFixture
+    server: EmbeddedServer,
+    guarded: str,
+    namespace: str,
+    open_mirror: Opening,
+    make_rows: Rows,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("DEBUG")
     wrong = failure(guarded.replace("sesame", "barley"), "op3n+barley", "op3n%2Bbarley")
@@ -427,7 +436,7 @@ def test_rights_are_sentences_without_the_password(
     # With a schema of its own the same user can mirror, though it may create neither schemas nor roles.
     with psycopg.connect(server.libpq_url, autocommit=True) as owner:
         owner.execute(sql.SQL("CREATE SCHEMA {} AUTHORIZATION guarded").format(sql.Identifier(namespace)))
-    own = Mirror(guarded, namespace=namespace)
+    own = open_mirror(guarded)
     own.prepare()
     own.synchronise([("frames", "a", "1", make_rows("frames", 2))], [], 1)
     assert own.snapshot() == 1
@@ -438,11 +447,11 @@ def test_rights_are_sentences_without_the_password(
 def test_a_server_that_cannot_be_written_is_a_sentence(server: EmbeddedServer, namespace: str) -> None:
     url = server.url + "&options=-c%20default_transaction_read_only%3Don"
     with pytest.raises(MirrorError, match="URL of a server that can be written"):
-        Mirror(url, namespace=namespace).prepare()
+        Mirror(url, schema=namespace).prepare()
 
 
 @only_embedded
-def test_mirrored_texts_are_as_long_as_the_schema_says(mirror: Mirror, connection: Connection) -> None:
+def test_mirrored_texts_are_as_long_as_the_schema_says(mirror: TriedMirror, connection: Connection) -> None:
     lengths = connection.execute(
         "SELECT column_name, character_maximum_length FROM information_schema.columns "
         "WHERE table_name = 'frames' AND table_schema = current_schema()"

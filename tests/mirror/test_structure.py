@@ -11,6 +11,7 @@ import psycopg
 import pyarrow as pa
 import pytest
 from psycopg import sql
+from tried_mirror import TriedMirror
 
 from skylake.errors import MirrorError
 from skylake.mirror import EmbeddedServer, Mirror
@@ -43,7 +44,7 @@ def test_the_generated_ddl_is_that_of_the_schemas_and_runs(server: EmbeddedServe
         connection.rollback()
 
 
-def test_prepare_makes_everything_with_comments(mirror: Mirror, connection: Connection) -> None:
+def test_prepare_makes_everything_with_comments(mirror: TriedMirror, connection: Connection) -> None:
     tables = {*MIRRORED, "mirror_parts", "mirror_state"}
     assert texts(connection, f"SELECT relname FROM pg_class WHERE relkind = 'r' AND {HERE}") == tables
     assert texts(connection, f"SELECT relname FROM pg_class WHERE relkind = 'v' AND {HERE}") == VIEWS
@@ -58,14 +59,14 @@ def test_prepare_makes_everything_with_comments(mirror: Mirror, connection: Conn
         assert any(index.endswith(columns) for index in indexes)
 
 
-def test_a_second_prepare_writes_nothing(mirror: Mirror, connection: Connection) -> None:
+def test_a_second_prepare_writes_nothing(mirror: TriedMirror, connection: Connection) -> None:
     catalog = f"SELECT oid::text || xmin::text FROM pg_class WHERE {HERE}"
     before = texts(connection, catalog)
     mirror.prepare()
     assert texts(connection, catalog) == before
 
 
-def test_the_sql_files_run_again_in_psql(server: EmbeddedServer, namespace: str, mirror: Mirror) -> None:
+def test_the_sql_files_run_again_in_psql(server: EmbeddedServer, namespace: str, mirror: TriedMirror) -> None:
     psql = [
         *shlex.split(server.psql_command),
         "-v",
@@ -80,7 +81,7 @@ def test_the_sql_files_run_again_in_psql(server: EmbeddedServer, namespace: str,
     assert done.returncode == 0, done.stderr
 
 
-def test_reader_role_reads_and_does_not_write(mirror: Mirror, connection: Connection) -> None:
+def test_reader_role_reads_and_does_not_write(mirror: TriedMirror, connection: Connection) -> None:
     connection.execute("SET ROLE skylake_reader")
     for name in (*MIRRORED, *sorted(VIEWS), "mirror_state", "mirror_parts"):
         assert (
@@ -93,7 +94,7 @@ def test_reader_role_reads_and_does_not_write(mirror: Mirror, connection: Connec
 
 
 def test_calibrated_frames_takes_the_largest_version(
-    mirror: Mirror, connection: Connection, make_rows: Rows
+    mirror: TriedMirror, connection: Connection, make_rows: Rows
 ) -> None:
     frames = make_rows("frames", 4)
     zeropoints = pa.concat_tables(
@@ -113,7 +114,7 @@ def test_calibrated_frames_takes_the_largest_version(
 
 
 def test_summaries_count_what_the_tables_hold(
-    mirror: Mirror, connection: Connection, make_rows: Rows
+    mirror: TriedMirror, connection: Connection, make_rows: Rows
 ) -> None:
     nights = make_rows("nights", 6, 20260101, camera="sim")
     frames = make_rows("frames", 50, camera="sim")
@@ -130,7 +131,7 @@ def test_summaries_count_what_the_tables_hold(
 
 
 def test_columns_that_the_schema_has_gained_are_added(
-    mirror: Mirror, connection: Connection, make_rows: Rows, read: Rows, as_mirrored: Rows
+    mirror: TriedMirror, connection: Connection, make_rows: Rows, read: Rows, as_mirrored: Rows
 ) -> None:
     rows = make_rows("frames", 10)
     mirror.synchronise([("frames", "a", "1", rows), ("nights", "a", "1", make_rows("nights", 3))], [], 1)
@@ -162,7 +163,7 @@ WIDE = {
 
 
 def test_columns_that_the_schema_has_widened_are_widened(
-    mirror: Mirror, connection: Connection, make_rows: Rows, read: Rows, as_mirrored: Rows
+    mirror: TriedMirror, connection: Connection, make_rows: Rows, read: Rows, as_mirrored: Rows
 ) -> None:
     old, new = make_rows("frames", 10, **SMALL), make_rows("frames", 5, 100, airmass=None, file_bytes=2**40)
     mirror.synchronise([("frames", "a", "1", old)], [], 1)
@@ -178,13 +179,15 @@ def test_columns_that_the_schema_has_widened_are_widened(
 
 
 @only_embedded
-def test_a_column_that_a_view_of_a_user_shows_is_not_widened(mirror: Mirror, connection: Connection) -> None:
+def test_a_column_that_a_view_of_a_user_shows_is_not_widened(
+    mirror: TriedMirror, connection: Connection
+) -> None:
     connection.execute(NARROWED.encode())
     connection.execute("CREATE VIEW mine AS SELECT file FROM frames")
     with pytest.raises(MirrorError, match=r"column frames\.file could not be made text: .*view.*--rebuild"):
         mirror.prepare()
     assert texts(connection, "SELECT count(*) FROM mine") == {0}
-    mirror.rebuild()
+    mirror.prepare(rebuild=True)
     mirror.prepare()
 
 
@@ -203,20 +206,20 @@ def test_a_column_that_a_view_of_a_user_shows_is_not_widened(mirror: Mirror, con
     ],
 )
 def test_other_differences_are_refused_until_rebuilt(
-    change: str, column: str, mirror: Mirror, connection: Connection, make_rows: Rows
+    change: str, column: str, mirror: TriedMirror, connection: Connection, make_rows: Rows
 ) -> None:
     connection.execute("DROP VIEW calibrated_frames, night_summary, frames_by_reason")
     connection.execute(change.encode())
     with pytest.raises(MirrorError, match=rf"column {column} .*--rebuild"):
         mirror.prepare()
-    mirror.rebuild()
+    mirror.prepare(rebuild=True)
     assert mirror.parts() == {}
     assert mirror.synchronise([("frames", "a", "1", make_rows("frames", 5))], [], 1).n_rows_copied == 5
 
 
 @only_embedded
 def test_a_dropped_table_is_copied_again(
-    mirror: Mirror, connection: Connection, make_rows: Rows, read: Rows
+    mirror: TriedMirror, connection: Connection, make_rows: Rows, read: Rows
 ) -> None:
     changes = [("nights", "a", "1", make_rows("nights", 4)), ("frames", "a", "1", make_rows("frames", 4))]
     mirror.synchronise(changes, [], 1)
@@ -235,27 +238,27 @@ def test_tables_of_others_are_never_touched(
     connection.execute(sql.SQL("CREATE SCHEMA {}").format(quoted))
     connection.execute("CREATE TABLE frames (picture text)")
     connection.execute("INSERT INTO frames VALUES ('of a house')")
-    mirror = Mirror(server.url, namespace=namespace)
-    for attempt in (mirror.prepare, mirror.rebuild):
+    mirror = Mirror(server.url, schema=namespace)
+    for rebuild in (False, True):
         with pytest.raises(MirrorError, match="skylake did not make it"):
-            attempt()
+            mirror.prepare(rebuild)
     assert texts(connection, "SELECT picture FROM frames") == {"of a house"}
-    assert mirror.parts() == {}
+    assert mirror.snapshot() is None
 
 
 @only_embedded
-def test_a_user_view_in_the_way_is_named(mirror: Mirror, connection: Connection) -> None:
+def test_a_user_view_in_the_way_is_named(mirror: TriedMirror, connection: Connection) -> None:
     connection.execute("CREATE VIEW mine AS SELECT camera FROM calibrated_frames")
     mirror.prepare()
     connection.execute("UPDATE mirror_state SET structure_sha256 = 'of an older skylake'")
     with pytest.raises(MirrorError, match=r"00_no_views\.sql.*view mine.*--rebuild"):
         mirror.prepare()
     assert texts(connection, "SELECT count(*) FROM mine") == {0}
-    mirror.rebuild()
+    mirror.prepare(rebuild=True)
     assert texts(connection, "SELECT to_regclass('mine') IS NULL") == {True}
 
 
-def test_flags_of_frames_are_reported_by_their_names(mirror: Mirror, connection: Connection) -> None:
+def test_flags_of_frames_are_reported_by_their_names(mirror: TriedMirror, connection: Connection) -> None:
     known = flag_texts("frames")
     for value, names in [(0, []), (sum(bit for bit, _ in known.values()), [*known]), (5, [*known][:3:2])]:
         (found,) = connection.execute(sql.SQL("SELECT frame_flags({})").format(value)).fetchone() or ()

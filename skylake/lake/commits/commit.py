@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -150,7 +151,8 @@ def create_empty(layout: Layout) -> Snapshot:
         (folder / name).symlink_to(Path("../..") / layout.version(name, 1).relative_to(layout.root))
         _link_table(layout, name)
     keep_cameras(layout, folder)
-    write_record(layout, 1, None, Commit("init", "-"), table_names())
+    # By the token a mirror tells this lake from others.
+    write_record(layout, 1, None, Commit("init", "-"), table_names(), secrets.token_hex(16))
     sync_tree(layout.root)
     replace_link(layout.current, Path("_snapshots") / folder.name)
     mark_current(layout, 1)
