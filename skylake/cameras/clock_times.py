@@ -77,6 +77,20 @@ def offset_hours(cards: TimeCards, values: list[object]) -> float | None:
     return -hours if zone[0] == "-" else hours
 
 
+def lone_times(cards: TimeCards, values: list[object], scale: Scale = "utc") -> list[float]:
+    """Return the MJD (UTC) of each of a date and a clock that is a time by itself; empty for most.
+
+    Midnight beside the date stands for no clock.
+    """
+    if cards.format != "iso" or len(values) < 2:
+        return []
+    times = [parse_time(cards, [value], scale) for value in values]
+    clock = _ISO.match(str(values[0]))
+    if clock is not None and not any(float(clock[part] or 0.0) for part in ("hour", "minute", "second")):
+        times[0] = None
+    return [mjd for mjd in times if mjd is not None]
+
+
 def _clock(values: list[object]) -> re.Match[str] | None:
     """Return the time of day that the last of the values gives."""
     return (_CLOCK.match(str(values[1])) if len(values) > 1 else None) or _ISO.match(str(values[-1]))

@@ -6,6 +6,7 @@ import re
 from statistics import fmean
 
 from skylake.cameras.header_values import (
+    MAX_SHOWN,
     Cards,
     HeaderReading,
     Numbers,
@@ -13,6 +14,8 @@ from skylake.cameras.header_values import (
     Verdict,
     read_numbers,
     read_text,
+    shown,
+    stated,
 )
 from skylake.core.camera import ValueCards
 from skylake.core.doubts import Doubt
@@ -35,8 +38,6 @@ _LADDER = {
     60.0: "minutes",
     3600.0: "hours",
 }
-#: Characters of a card's text that a sentence shows.
-_MAX_SHOWN = 40
 #: Units that comments of cards state: in brackets, as the FITS standard 4.0 (section 4.3.2) asks, or in words.
 _SECONDS = {
     "us": 1e-6,
@@ -61,9 +62,14 @@ def read_exposure(reading: HeaderReading, cards: Cards) -> None:
     usable = [card for card in numbers.usable if card not in broken]
     values = [value for _, value in usable]
     source = " ".join(name for name, _ in usable)
-    doubt = next((text for name, _ in usable + broken if (text := _other_unit(name, cards, wanted))), None)
-    if doubt is not None:
-        _refuse(reading, Reason.AMBIGUOUS_HEADER, source, doubt)
+    other_unit = next(
+        (text for name, _ in usable + broken if (text := _other_unit(name, cards, wanted))), None
+    )
+    disagree = wanted.combine == "first" and values and max(values) - min(values) > _TOLERANCE * max(values)
+    if other_unit is not None:
+        _refuse(reading, Reason.AMBIGUOUS_HEADER, source, other_unit)
+    elif numbers.contradicted or disagree:
+        _contradict(reading, numbers.contradicted or usable)
     elif broken and not usable:
         name, value = broken[0]
         note = (
@@ -75,10 +81,6 @@ def read_exposure(reading: HeaderReading, cards: Cards) -> None:
         _assume(reading, "profile", "header.exposure.cards = [] says that no card gives it: 1 s", "ok")
     elif not usable:
         _assume(reading, "profile", _why_none(cards, wanted, numbers))
-    elif wanted.combine == "first" and max(values) - min(values) > _TOLERANCE * max(values):
-        values_text = ", ".join(f"{name} = {value:g}" for name, value in usable)
-        note = f"exposure: the cards disagree ({values_text}); name the right one in header.exposure.cards"
-        _refuse(reading, Reason.AMBIGUOUS_HEADER, source, note)
     elif (exposure := fmean(values) if wanted.combine == "mean" else values[0]) == 0.0:
         _assume(reading, source, f"{usable[0][0]} says 0; 1 s is assumed")
     else:
@@ -110,7 +112,7 @@ def _other_unit(name: str, cards: Cards, wanted: ValueCards) -> str | None:
     if abs(scale / wanted.scale - 1.0) < _TOLERANCE:
         return None
     return (
-        f"{name} is in {unit} by its comment ({text.strip()[:_MAX_SHOWN]!r}), and header.exposure.scale of the "
+        f"{name} is in {unit} by its comment ({text.strip()[:MAX_SHOWN]!r}), and header.exposure.scale of the "
         f"profile is {wanted.scale:g}; give scale = {scale:g} there, or correct the comment of the card"
     )
 
@@ -130,7 +132,7 @@ def _unread(cards: Cards, wanted: ValueCards) -> str:
         try:
             float(text or 0.0)
         except ValueError:
-            sentences.append(f"{name} = {str(text)[:_MAX_SHOWN]!r} is no number and is left out")
+            sentences.append(f"{name} = {str(text)[:MAX_SHOWN]!r} is no number and is left out")
     return "; ".join(sentences)
 
 
@@ -157,6 +159,19 @@ def _unusual(name: str, exposure_s: float, scale: float) -> str:
 def _allowed(exposure_s: float, wanted: ValueCards) -> bool:
     """Return whether a profile sets a limit of its own on the side of an unusual exposure, which has passed it."""
     return bool(wanted.minimum) if exposure_s < _USUAL_S[1] else wanted.maximum is not None
+
+
+def _contradict(reading: HeaderReading, numbers: list[tuple[str, float]]) -> None:
+    """Refuse a frame whose cards give several exposures."""
+    names = list(dict.fromkeys(name for name, _ in numbers))
+    fix = (
+        "name the right one in header.exposure.cards"
+        if len(names) > 1
+        else f"delete the wrong card {names[0]}"
+    )
+    note = f"exposure: the cards disagree ({shown(numbers)}); {fix}"
+    reading.readings.append(Reading("exposure_s", None, " ".join(names), "ambiguous", note))
+    reading.doubt(Doubt("exposure_s", stated(numbers), "", note, Reason.AMBIGUOUS_HEADER))
 
 
 def _refuse(reading: HeaderReading, reason: Reason, source: str, note: str) -> None:

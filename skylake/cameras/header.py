@@ -10,6 +10,7 @@ from skylake.cameras.exposure_times import read_time
 from skylake.cameras.frame_kinds import calibration_kind, read_readout
 from skylake.cameras.header_values import (
     MAX_NAME,
+    MAX_SHOWN,
     MAX_TITLE,
     Cards,
     HeaderReading,
@@ -19,6 +20,9 @@ from skylake.cameras.header_values import (
     cut,
     read_numbers,
     read_text,
+    shown,
+    stated,
+    values_of,
 )
 from skylake.cameras.profile import Profile
 from skylake.core.camera import Camera
@@ -52,6 +56,7 @@ def read_header(cards: Cards, profile: Profile, file_name: str = "") -> HeaderRe
 def _read_under(camera: Camera, profile: Profile, cards: Cards, file_name: str) -> HeaderReading:
     reading = HeaderReading(camera, profile=profile.call_name)
     refuse_other_chip(reading, cards, file_name)
+    _compare_texts(reading, cards)
     read_exposure(reading, cards)
     read_time(reading, cards, file_name)
     _read_kind(reading, cards)
@@ -60,6 +65,21 @@ def _read_under(camera: Camera, profile: Profile, cards: Cards, file_name: str) 
     _read_detector(reading, cards)
     _read_readout(reading, cards)
     return reading
+
+
+def _compare_texts(reading: HeaderReading, cards: Cards) -> None:
+    """Refuse a frame with a card that stands twice with different texts, if the frame is reduced by what it says."""
+    header = reading.camera.header
+    for key in ("kind", "filter", "readout", "binning", "time_scale"):
+        for name in getattr(header, key):
+            texts = [str(value).strip()[:MAX_SHOWN] for value in values_of(cards, name)]
+            if len(texts) > 1:
+                sentence = (
+                    f"the card {name} stands in the header more than once, as {' and '.join(map(repr, texts))}; "
+                    f"delete the wrong one, or leave {name} out of header.{key} of the profile"
+                )
+                told = tuple((name, text) for text in texts)
+                reading.doubt(Doubt(key, told, "", sentence, Reason.AMBIGUOUS_HEADER))
 
 
 def _read_kind(reading: HeaderReading, cards: Cards) -> None:
@@ -85,6 +105,13 @@ def _read_object(reading: HeaderReading, cards: Cards) -> None:
     for name in reading.camera.header.object:
         if (text := read_text(cards, name)) is None:
             continue
+        texts = [str(value).strip()[:MAX_SHOWN] for value in values_of(cards, name)]
+        if len(texts) > 1:
+            sentence = (
+                f"{name} names {' and '.join(map(repr, texts))}, and neither is taken; delete the wrong card"
+            )
+            reading.doubt(Doubt("object", tuple((name, text) for text in texts), "", sentence))
+            return
         reading.object, note = cut(text, MAX_TITLE)
         if note:
             reading.readings.append(Reading("object", reading.object, name, "ok", note))
@@ -141,6 +168,7 @@ def _read_detector(reading: HeaderReading, cards: Cards) -> None:
         else:
             verdict, note = _others(numbers, wanted.combine)
             reading.readings.append(Reading(quantity, picked[0], picked[1], verdict, note))
+        _doubt_repeated(reading, quantity, numbers, picked, f"{key} = {fallback:g} of the profile is used")
         setattr(reading, quantity, fallback if picked is None else picked[0])
     # A profile may take another gain, as that of a photon transfer, in its place.
     reading.header_gain = None if FrameFlag.GAIN_ASSUMED in reading.flags else reading.gain
@@ -148,6 +176,8 @@ def _read_detector(reading: HeaderReading, cards: Cards) -> None:
     saturation = numbers.pick(header.saturation)
     reading.saturation_adu = saturation[0] if saturation else detector.saturation_adu
     source = saturation[1] if saturation else "profile"
+    otherwise = "detector.saturation_adu of the profile is used"
+    _doubt_repeated(reading, "saturation_adu", numbers, saturation, otherwise)
     if reading.saturation_adu is None:
         note = "no saturation level: no source is flagged SATURATED; give detector.saturation_adu"
         note = f"{numbers.refusal}; {note}" if numbers.refusal else note
@@ -157,19 +187,39 @@ def _read_detector(reading: HeaderReading, cards: Cards) -> None:
             Reading("saturation_adu", reading.saturation_adu, source, "ok", numbers.refusal)
         )
     numbers = read_numbers(cards, header.temperature, "ccd_temperature_c")
-    if (temperature := numbers.pick(header.temperature)) is not None:
+    temperature = numbers.pick(header.temperature)
+    _doubt_repeated(reading, "ccd_temperature_c", numbers, temperature, "masters of any temperature fit")
+    if temperature is not None:
         reading.ccd_temperature_c = temperature[0]
         reading.readings.append(Reading("ccd_temperature_c", temperature[0], temperature[1]))
 
 
+def _doubt_repeated(
+    reading: HeaderReading,
+    quantity: str,
+    numbers: Numbers,
+    picked: tuple[float, str] | None,
+    otherwise: str,
+) -> None:
+    """Doubt a card that stands twice with different numbers, which are left out: another card is picked, or none."""
+    if not numbers.contradicted:
+        return
+    use = otherwise if picked is None else f"{picked[1]} = {picked[0]:g} is used"
+    sentence = (
+        f"{shown(numbers.contradicted)} contradict each other and are left out: {use}; delete the wrong card"
+    )
+    reading.doubt(
+        Doubt(quantity, stated(numbers.contradicted), "profile" if picked is None else picked[1], sentence)
+    )
+
+
 def _no_gain(numbers: Numbers, fallback: float) -> Doubt:
     """Return the doubt about an implausible gain, for a profile without limits of its own."""
-    stated = tuple((name, f"{value:g}") for name, value in numbers.high)
     sentence = (
         f"{numbers.refusal}, as a setting of the camera is no gain; {fallback:g} electrons per ADU of "
         "detector.gain_e_per_adu are used: check that they are right, and set header.gain.maximum of the profile"
     )
-    return Doubt("gain", stated, "profile", sentence)
+    return Doubt("gain", stated(numbers.high), "profile", sentence)
 
 
 def _read_readout(reading: HeaderReading, cards: Cards) -> None:

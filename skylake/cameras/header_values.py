@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Literal
+from typing import Any, Literal, cast
 
 from skylake.core.camera import Camera, ValueCards
 from skylake.core.doubts import Doubt
@@ -20,6 +20,10 @@ Cards = Mapping[str, object]
 MAX_NAME = 64
 #: Longest name of a target.
 MAX_TITLE = 256
+#: Characters of a card's text that a sentence shows.
+MAX_SHOWN = 40
+#: Numbers that two cards of one name may differ by and mean the same: a fraction, and for temperatures degrees.
+_SAME_FRACTION, _SAME_DEGREES = 0.01, 0.5
 #: Limits that no camera exceeds, used without limits in the profile: a day, a sensor with 8-bit wells, an infrared
 #: array … Software for CMOS cameras writes settings such as 139 or 300 into GAIN.
 _PLAUSIBLE: dict[str, tuple[float, float]] = {
@@ -125,13 +129,15 @@ class HeaderReading:
 class Numbers:
     """The numbers of some cards, scaled to our unit: card and value.
 
-    ``low`` and ``high`` are those outside their limits; a number that is not finite is a high one.
+    ``low`` and ``high`` are those outside their limits; a number that is not finite is a high one. ``contradicted``
+    are those of cards that stand twice in the header with different numbers.
     """
 
     usable: list[tuple[str, float]]
     low: list[tuple[str, float]]
     high: list[tuple[str, float]]
     limits: tuple[float, float]
+    contradicted: list[tuple[str, float]] = field(default_factory=list)
 
     def pick(self, wanted: ValueCards) -> tuple[float, str] | None:
         """Return the value that counts and its cards; None if there is none."""
@@ -144,8 +150,23 @@ class Numbers:
     @property
     def refusal(self) -> str:
         """Which values are left out, and why; empty if none is."""
-        outside = ", ".join(f"{name} = {value:g}" for name, value in self.low + self.high)
-        return outside and f"{outside} lies outside {self.limits[0]:g} to {self.limits[1]:g} and is left out"
+        outside = shown(self.low + self.high)
+        outside = (
+            outside and f"{outside} lies outside {self.limits[0]:g} to {self.limits[1]:g} and is left out"
+        )
+        twice = shown(self.contradicted)
+        twice = twice and f"{twice} contradict each other and are left out"
+        return "; ".join(filter(None, [outside, twice]))
+
+
+def shown(numbers: Iterable[tuple[str, float]]) -> str:
+    """Return cards and their numbers as text."""
+    return ", ".join(f"{name} = {value:g}" for name, value in numbers)
+
+
+def stated(numbers: Iterable[tuple[str, float]]) -> tuple[tuple[str, str], ...]:
+    """Return cards and their numbers as a doubt states them."""
+    return tuple((name, f"{value:g}") for name, value in numbers)
 
 
 def read_numbers(cards: Cards, wanted: ValueCards, quantity: str) -> Numbers:
@@ -155,17 +176,54 @@ def read_numbers(cards: Cards, wanted: ValueCards, quantity: str) -> Numbers:
     high = high if wanted.maximum is None else wanted.maximum
     numbers = Numbers([], [], [], (low, high))
     for name in wanted.cards:
-        try:
-            value = float(str(cards[name])) * wanted.scale
-        except (KeyError, ValueError):
-            continue
-        part = numbers.usable
-        if not math.isfinite(value) or value > high:
-            part = numbers.high
-        elif value < low:
-            part = numbers.low
-        part.append((name, value))
+        usable: list[tuple[str, float]] = []
+        for content in values_of(cards, name):
+            try:
+                value = float(str(content)) * wanted.scale
+            except ValueError:
+                continue
+            part = usable
+            if not math.isfinite(value) or value > high:
+                part = numbers.high
+            elif value < low:
+                part = numbers.low
+            part.append((name, value))
+        if _are_one([value for _, value in usable], quantity):
+            numbers.usable.extend(usable[:1])
+        else:
+            numbers.contradicted.extend(usable)
     return numbers
+
+
+def _are_one(values: list[float], quantity: str) -> bool:
+    """Return whether the numbers of cards of one name mean the same; so does a single one, or none."""
+    if len(values) < 2:
+        return True
+    tolerance = _SAME_DEGREES if quantity == "ccd_temperature_c" else _SAME_FRACTION * max(map(abs, values))
+    return max(values) - min(values) <= tolerance
+
+
+def values_of(cards: Cards, name: str) -> list[object]:
+    """Return the different values of the cards of a name, in their order; empty if there is none.
+
+    Software that appends a card where it should replace one leaves two, and readers take the first or the last. Values
+    that are alike but for case, blanks or the form of a number are one.
+    """
+    if name not in cards:
+        return []
+    header = cast("Any", cards)
+    # Other mappings than headers hold a name once.
+    count = header.count(name) if hasattr(header, "count") else 1
+    contents = [header[name]] if count == 1 else [header[name, place] for place in range(count)]
+    return list({_alike(content): content for content in reversed(contents)}.values())[::-1]
+
+
+def _alike(content: object) -> object:
+    text = " ".join(str(content).lower().split())
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def read_text(cards: Cards, name: str) -> str | None:

@@ -288,6 +288,7 @@ def check_file(file: Path, profile: Profile, snapshot: Snapshot | None = None) -
 
     from skylake.cameras import read_header
     from skylake.image.fitsio.read_fits import open_stored, read_file
+    from skylake.image.wcs.agreed_cards import agreed_cards
 
     result: dict[str, Any] = {
         "file": str(file),
@@ -312,7 +313,8 @@ def check_file(file: Path, profile: Profile, snapshot: Snapshot | None = None) -
         rows = _of_sky(raw, reading, rows, _library(snapshot, profile), file, attempt)
         result["usable"] = result["reason"] is None
     result["readings"] = [dataclasses.asdict(row) for row in rows]
-    result["doubts"] = [dataclasses.asdict(doubt) for doubt in reading.doubts]
+    doubts = [*reading.doubts, *(() if reading.camera.header.wcs == "none" else agreed_cards(raw.header)[1])]
+    result["doubts"] = [dataclasses.asdict(doubt) for doubt in doubts]
     return result
 
 

@@ -7,10 +7,12 @@ import io
 import math
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from skylake.cameras.header_values import values_of
 from skylake.core.reasons import Reason
 from skylake.errors import FrameFailed
 
@@ -113,6 +115,7 @@ def _parse_header(text: bytes) -> Any:
         # Archives are full of cards that break the standard; what matters is read by name, with checks.
         warnings.simplefilter("ignore", AstropyWarning)
         header = readable(fits.Header.fromstring(_continued(text.translate(_PRINTABLE)).decode("ascii")))
+        _refuse_repeated(header)
         try:
             n_axes = header["NAXIS"]
             if type(n_axes) is not int or n_axes < 0:
@@ -131,6 +134,17 @@ def _parse_header(text: bytes) -> Any:
     ):
         raise FrameFailed(Reason.CORRUPT, "BITPIX or NAXIS make no sense; copy the file again")
     return header
+
+
+def _refuse_repeated(header: Any) -> None:
+    """Raise for a card by which pixels are read that stands twice with different values."""
+    for name, count in Counter(header.keys()).items():
+        if count > 1 and _VITAL.match(name) and len(values := values_of(header, name)) > 1:
+            raise FrameFailed(
+                Reason.AMBIGUOUS_HEADER,
+                f"the card {name} stands in the header more than once, as {' and '.join(map(str, values))}; delete "
+                "the wrong one",
+            )
 
 
 def _continued(text: bytes) -> bytes:

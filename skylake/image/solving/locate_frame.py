@@ -51,6 +51,7 @@ from skylake.image.solving.solution_header import wcs_header
 from skylake.image.solving.solve_near_expected import seek, telescope_row
 from skylake.image.solving.solve_parameters import SolveParams
 from skylake.image.solving.solve_stars import Solution, Unsolved
+from skylake.image.wcs.agreed_cards import agreed_cards
 from skylake.image.wcs.header_wcs import Pointing, describe_pointing, header_pointing, view_pointing
 from skylake.image.wcs.wcs_cards import SOLVE_FIRST, left_out
 
@@ -67,9 +68,8 @@ def point(header: Any, reading: HeaderReading, image: Image) -> Step[HeaderPoint
     except FrameRejected as error:
         return Step(HeaderPointing(None, error), RowPart(sky_row(reading, None)))
     columns: FrameRow = {"wcs_source": "header"}
-    return Step(
-        HeaderPointing(pointing), RowPart(columns | pointing_row(pointing) | sky_row(reading, pointing))
-    )
+    part = RowPart(columns | pointing_row(pointing) | sky_row(reading, pointing))
+    return Step(HeaderPointing(pointing), joined(part, doubted(agreed_cards(header)[1])))
 
 
 def locate(

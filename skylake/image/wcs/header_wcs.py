@@ -21,9 +21,16 @@ from skylake.core.reasons import Reason
 from skylake.core.sphere import ra_dec, separation_deg, tangent_basis, unit_vectors, within
 from skylake.errors import FrameRejected
 from skylake.image.detrend.bayer_planes import moved_wcs
+from skylake.image.wcs.agreed_cards import agreed_cards
 from skylake.image.wcs.lens import Lens
 from skylake.image.wcs.sky_view import SkyView
-from skylake.image.wcs.wcs_cards import SOLVE_FIRST, refuse_no_scale, refuse_odd_orders, why_no_wcs
+from skylake.image.wcs.wcs_cards import (
+    SOLVE_FIRST,
+    degrees_of,
+    refuse_no_scale,
+    refuse_odd_orders,
+    why_no_wcs,
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -41,6 +48,8 @@ _MIN_SINE = 1e-6
 _LINEAR_CARD = re.compile(r"(CD|PC)[12]_[12]\Z|CDELT[12]\Z")
 #: Logarithm of the ratio of scales up to which a WCS may be that of the camera.
 _SCALE_TOLERANCE = 0.25
+#: No camera without adaptive optics has a finer scale, arcsec per pixel: the best seeing is 0.3 arcsec.
+_LEAST_SCALE_ARCSEC = 0.1
 _LATITUDE_AXIS = re.compile(r"(DEC|GLAT)(-|\Z)")
 #: Ecliptic, helioecliptic, supergalactic, terrestrial and planetary axes.
 _OTHER_AXIS = re.compile(r"([A-FH-Z]L(ON|AT)|[A-Z]{2}L[NT])(-|\Z)")
@@ -107,14 +116,18 @@ def header_pointing(
     Raises
     ------
     FrameRejected
-        ``no_wcs`` if the header has no celestial WCS, or one that cannot be evaluated; ``bad_wcs`` if its scale
-        is not that of the camera.
+        ``no_wcs`` if the header has no celestial WCS, one that cannot be evaluated or that contradicts itself, or one
+        of a scale that no camera has; ``bad_wcs`` if its scale is not that of the camera.
     """
     if camera.header.wcs == "none":
         raise FrameRejected(
             Reason.NO_WCS,
             "header.wcs = 'none' in the profile says that headers of this camera have no usable WCS",
         )
+    header, doubts = agreed_cards(header)
+    for doubt in doubts:
+        if doubt.reason is not None:
+            raise FrameRejected(doubt.reason, f"{doubt.sentence}{SOLVE_FIRST}")
     _refuse_odd_axes(header)
     refuse_no_scale(header)
     refuse_odd_orders(header)
@@ -151,6 +164,13 @@ def _refuse_other_scale(pointing: Pointing, camera: Camera, raw_step: int) -> No
     """Refuse a frame of another scale than the camera's: two cameras may have images of the same size."""
     raw = camera.optics.pixel_scale_arcsec
     known = None if raw is None else raw * raw_step
+    if known is None and pointing.pixel_scale_arcsec < _LEAST_SCALE_ARCSEC:
+        raise FrameRejected(
+            Reason.NO_WCS,
+            f"the WCS of the header has {pointing.pixel_scale_arcsec:.4g} arcsec per pixel, and images that the air "
+            f"blurs have at least {_LEAST_SCALE_ARCSEC:g}; correct its cards, or give optics.pixel_scale_arcsec in "
+            f"the profile if the scale is right{SOLVE_FIRST}",
+        )
     if known is not None and abs(np.log(pointing.pixel_scale_arcsec / known)) > _SCALE_TOLERANCE:
         values = corrections_of({"optics.pixel_scale_arcsec": pointing.pixel_scale_arcsec / raw_step})
         raise FrameRejected(
@@ -216,8 +236,10 @@ def _refuse_odd_axes(header: Any) -> None:
                 Reason.NO_WCS,
                 f"CTYPE{axis} = {kind[:8]!r} is neither equatorial nor galactic{SOLVE_FIRST}",
             )
-        value = header.get(f"CRVAL{axis}")
-        if _LATITUDE_AXIS.match(kind) and isinstance(value, int | float) and not abs(value) <= 90.0:
+        value, unit = header.get(f"CRVAL{axis}"), degrees_of(header.get(f"CUNIT{axis}", "deg"))
+        if unit is None or not _LATITUDE_AXIS.match(kind) or not isinstance(value, int | float):
+            continue
+        if not abs(value) * unit <= 90.0:
             raise FrameRejected(Reason.NO_WCS, f"CRVAL{axis} = {value:g} is no latitude{SOLVE_FIRST}")
 
 

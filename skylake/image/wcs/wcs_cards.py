@@ -84,20 +84,22 @@ def why_no_wcs(header: Any) -> str:
         if _NUMBERS.match(name) and not (isinstance(value, int | float) and math.isfinite(value)):
             content = "nothing" if not isinstance(value, str | int | float | complex) else f"{value!r}"
             return f"the card {name} of the WCS of the header holds {content}, which is no finite number"
-        if _UNITS.match(name) and not _is_angle(value):
+        if _UNITS.match(name) and degrees_of(value) is None:
             return f"the card {name} of the WCS of the header holds {value!r}, which is no unit of angle such as deg"
     return (
         f"the WCS of the header cannot be read (CTYPE1 = {header['CTYPE1']!r}, CTYPE2 = {header['CTYPE2']!r})"
     )
 
 
-def _is_angle(unit: Any) -> bool:
+def degrees_of(unit: Any) -> float | None:
+    """Return a unit of angle in degrees; None if it is none. No unit is a degree, as in headers that state none."""
     import astropy.units as u
 
     try:
-        return bool(u.Unit(unit.strip().lower()).is_equivalent(u.deg))
+        text = unit.strip().lower()
+        return float(u.Unit(text).to(u.deg)) if text else 1.0
     except (ValueError, TypeError, AttributeError):
-        return False
+        return None
 
 
 def left_out(header: Any, lost: FrameRejected | None) -> tuple[Doubt, ...]:
@@ -106,7 +108,10 @@ def left_out(header: Any, lost: FrameRejected | None) -> tuple[Doubt, ...]:
     A header without a WCS leaves no doubt.
     """
     has_cards = any(name in header for name in ("CTYPE1", "CRVAL1", "CD1_1"))
-    if lost is None or lost.reason != Reason.NO_WCS or not has_cards:
+    if lost is None or not has_cards:
         return ()
     why = str(lost).removesuffix(SOLVE_FIRST)
+    if lost.reason == Reason.BAD_WCS:
+        # Its stars speak for the profile, so that only the header is to be mended.
+        why = why.partition(";")[0]
     return (Doubt("wcs", (("header", why),), "stars", f"{why}, and is left out: correct its cards"),)

@@ -58,6 +58,29 @@ def shuffled(header: Any, pixels: Floats) -> Floats:
 
 
 FLAT = {"CD1_1": 0.0, "CD2_2": 0.0, "CD1_2": None, "CD2_1": None}
+
+
+def with_two_exposures(header: Any, pixels: Floats) -> Floats:
+    header.append(("EXPTIME", 2.5 * header["EXPTIME"]))
+    return pixels
+
+
+def with_a_scale_in_wrong_units(header: Any, pixels: Floats) -> Floats:
+    for name in ("CD1_1", "CD1_2", "CD2_1", "CD2_2"):
+        header[name] = header.get(name, 0.0) / 3600.0
+    return pixels
+
+
+def with_an_older_matrix(header: Any, pixels: Floats) -> Floats:
+    """Add the PC of a WCS that points the same way, turned by 50 degrees."""
+    cosine, sine = np.cos(np.radians(50.0)), np.sin(np.radians(50.0))
+    before = np.array([[header.get(f"CD{i}_{j}", 0.0) for j in (1, 2)] for i in (1, 2)])
+    after = before @ np.array([[cosine, -sine], [sine, cosine]])
+    header.update({f"PC{i + 1}_{j + 1}": after[i, j] for i in (0, 1) for j in (0, 1)})
+    header.update({"CDELT1": 1.0, "CDELT2": 1.0})
+    return pixels
+
+
 WAYS: dict[str, Callable[[Any, Floats], Floats]] = {
     "good": with_cards(),
     "exposure": with_cards(EXPTIME=30000.0),
@@ -70,6 +93,10 @@ WAYS: dict[str, Callable[[Any, Floats], Floats]] = {
     "rows of NaN": with_nothing_in(np.s_[::2], np.nan),
     "shuffled": shuffled,
     "half read out by day": with_nothing_in(np.s_[128:], 0.0, DATE_OBS="2024-10-01T16:00:00"),
+    "two exposures": with_two_exposures,
+    "wrong units": with_a_scale_in_wrong_units,
+    "older matrix": with_an_older_matrix,
+    "unset clock": with_cards(DATE_OBS="1970-01-01T03:00:00"),
 }
 
 
@@ -85,7 +112,7 @@ def rows(
     frames = root / "frames"
     frames.mkdir()
     for number, (name, way) in enumerate(WAYS.items()):
-        with fits.open(archive.frames[number]) as file:
+        with fits.open(archive.frames[number % len(archive.frames)]) as file:
             header, pixels = file[0].header.copy(), file[0].data.astype(float)
         for card in ("BSCALE", "BZERO"):
             header.remove(card, ignore_missing=True)
@@ -115,6 +142,15 @@ def test_a_good_frame_has_nothing_to_show(rows: pd.DataFrame) -> None:
         ("future", "the time of DATE-OBS, 2090-05-01T03:00:00 UTC, is still to come"),
         ("singular", "has a scale of zero along an axis (CD1_1 = 0, CD2_2 = 0), and is left out"),
         ("no scale", "the WCS of the header has no scale (neither CD1_1 … nor CDELT1), and is left out"),
+        (
+            "wrong units",
+            "the WCS of the header has 0.002222 arcsec per pixel and small 8, and is left out: correct its cards",
+        ),
+        ("older matrix", "the WCS of the header contradicts itself: CD1_1 … has"),
+        (
+            "unset clock",
+            "DATE-OBS = 1970-01-01T03:00:00 is on 1970-01-01, where clocks begin that were never set",
+        ),
     ],
 )
 def test_impossible_header_values_are_noted_on_a_measured_frame(
@@ -129,6 +165,23 @@ def test_a_wcs_that_is_none_is_not_used(rows: pd.DataFrame) -> None:
     assert set(rows.loc[["singular", "no scale"]].wcs_source) == {"solved"}
     assert rows.loc[["singular", "no scale"]].pixel_scale_arcsec.to_list() == pytest.approx(
         [8.0, 8.0], rel=1e-3
+    )
+
+
+def test_a_matrix_that_the_stars_confirm_is_used(rows: pd.DataFrame) -> None:
+    row = rows.loc["older matrix"]
+    assert row.wcs_source == rows.loc["good"].wcs_source and row.pixel_scale_arcsec == pytest.approx(
+        8.0, rel=1e-3
+    )
+    assert rows.loc["wrong units"].wcs_source == "solved"
+    assert rows.loc["wrong units"].pixel_scale_arcsec == pytest.approx(8.0, rel=1e-3)
+
+
+def test_a_card_that_stands_twice_is_named_with_both_values(rows: pd.DataFrame) -> None:
+    row = rows.loc["two exposures"]
+    assert (row.status, row.reason) == ("failed", "ambiguous_header")
+    assert row.message == (
+        "exposure: the cards disagree (EXPTIME = 30, EXPTIME = 75); delete the wrong card EXPTIME"
     )
 
 
