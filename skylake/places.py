@@ -10,6 +10,7 @@ import atexit
 import gc
 import time
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -86,6 +87,19 @@ def place(where: str | Path) -> Path:
 def store(where: Path) -> Any:
     """Return the fsspec file system of a place in a store."""
     return cast(Any, where).fs
+
+
+def unchanging_store(where: Path) -> Any:
+    """Return the file system of a place in a store whose files do not change, for DuckDB.
+
+    DuckDB asks it when files were modified, which fsspec does not know of web servers.
+    """
+    from fsspec import AbstractFileSystem
+
+    found = store(where)
+    if type(found).modified is AbstractFileSystem.modified:
+        found.modified = lambda path: datetime.fromtimestamp(0, UTC)
+    return found
 
 
 def key(where: Path) -> str:
@@ -190,6 +204,11 @@ def trouble(error: BaseException) -> str | None:
     """Return the trouble with a store that an exception reports, and the fix; None for other exceptions."""
     said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     name = type(error).__name__
+    if "support range requests" in said:
+        return (
+            "the server gives whole files only, and tables are read in parts; use one that answers requests with a "
+            "Range, as nginx, Apache and object stores do"
+        )
     if isinstance(error, PermissionError) or "Credentials" in name or "InvalidAccessKey" in said:
         return (
             f"access is refused ({said}); check the credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "

@@ -16,7 +16,7 @@ from skylake.lake.access.scatter_function import add_scatter_function
 from skylake.lake.commits.table_version import Version
 from skylake.lake.layout import Layout
 from skylake.lake.storage.damaged_files import naming_damage
-from skylake.places import is_url, key, store
+from skylake.places import is_url, key, store, unchanging_store
 from skylake.resources import folder
 from skylake.schema import Column, TableSchema, arrow_schema
 from skylake.schema.parquet import optional_columns
@@ -148,7 +148,7 @@ def connect(
     connection.create_function("skylake_snapshot", lambda: snapshot.number, [], "BIGINT")
     if is_url(snapshot.layout.root):
         # Through fsspec: DuckDB's own reader of S3 is an extension that it would have to download.
-        connection.register_filesystem(store(snapshot.layout.root))
+        connection.register_filesystem(unchanging_store(snapshot.layout.root))
         # Published files never change, so DuckDB need not read anything twice.
         connection.execute("SET validate_external_file_cache = 'NO_VALIDATION'")
     # DuckDB opens the files of a view when it is made, and again for each view on top of it. So the views that join
