@@ -124,14 +124,20 @@ def newest_alerts(snapshot: Snapshot, most: int) -> list[dict[str, Any]]:
 
 
 def _what_changed(row: Mapping[str, Any]) -> str:
+    mag, past = _mag(row["mag"]), _mag(row["past_mag"])
     if row["kind"] == "appeared":
-        return f"appeared at {row['mag']:.3f} mag"
+        return f"appeared at {mag} mag"
     if row["kind"] == "vanished":
-        return f"vanished: fainter than {row['mag_limit']:.2f} mag, was {row['past_mag']:.3f}"
+        return f"vanished: fainter than {_mag(row['mag_limit'], 2)} mag, was {past}"
     if row["kind"] == "returned":
-        return f"as before again: {row['mag']:.3f} mag, was {row['past_mag']:.3f}"
-    change = f"{abs(row['difference']):.3f} ± {row['difference_err']:.3f} mag"
-    return f"{row['kind']} by {change}: {row['mag']:.3f}, was {row['past_mag']:.3f}"
+        return f"as before again: {mag} mag, was {past}"
+    size = None if row["difference"] is None else abs(row["difference"])
+    return f"{row['kind']} by {_mag(size)} ± {_mag(row['difference_err'])} mag: {mag}, was {past}"
+
+
+def _mag(value: float | None, digits: int = 3) -> str:
+    """Return a magnitude in words: any may be null, as in the table of another program."""
+    return "unknown" if value is None else f"{value:.{digits}f}"
 
 
 def epochs_of_cameras(snapshot: Snapshot) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from skylake.errors import LakeError
@@ -290,3 +291,36 @@ def test_a_browser_shows_the_page_with_its_pictures(
 def test_captions_are_sentences(pages: list[Path]) -> None:
     for caption in Page(pages[0]).pictures.values():
         assert re.fullmatch(r"[A-Z].*\.", caption), caption
+
+
+def test_values_that_are_null_do_not_end_a_report(tmp_path: Path, make_rows: Any, put: Any) -> None:
+    lake = Lake.create(tmp_path / "lake")
+    kinds = ["appeared", "brighter", "fainter", "returned", "vanished"]
+    tables = (
+        "frames", "nights", "photometric_nights", "zeropoints", "alerts", "maps", "lightcurves", "star_statistics",
+        "forced_lightcurves", "repeatability", "seeing", "matches",
+    )  # fmt: skip
+    for table in tables:
+        given = {"camera": ["c"] * 5, "night": pa.array([20240401] * 5, pa.int32())}
+        if table == "alerts":
+            given["kind"] = kinds
+        if table == "frames":
+            given["status"] = ["ok", "ok", "rejected", "failed", "skipped"]
+        names = {column.name for column in load(table).columns}
+        rows = make_rows(table, 5, 3, **{name: values for name, values in given.items() if name in names})
+        for column in load(table).columns:
+            if column.nullable:
+                place = rows.schema.get_field_index(column.name)
+                nulls = pa.nulls(rows.num_rows, rows.schema.field(place).type)
+                rows = rows.set_column(place, rows.schema.field(place), nulls)
+        put(lake, (table, "c-20240401", rows), camera="c", night=20240401)
+    page = Page(write_report(lake, tmp_path / "report")[0])
+    (alerts,) = [rows for rows in page.tables if "watch list" in rows[0]]
+    assert sorted(row[5].partition(" ")[0] for row in alerts[1:]) == [
+        "appeared",
+        "as",
+        "brighter",
+        "fainter",
+        "vanished:",
+    ]
+    assert all("unknown" in row[5] for row in alerts[1:])
