@@ -22,7 +22,7 @@ import numpy.typing as npt
 from skylake.core.frame import StoredImage
 from skylake.core.reasons import Reason
 from skylake.errors import FrameFailed
-from skylake.image.fitsio.fits_units import SMALL_BYTES, Unit, number, plane, readable, refuse_inflated
+from skylake.image.fitsio.fits_units import SMALL_BYTES, Unit, number, plane, refuse_inflated
 from skylake.image.fitsio.gzip_bzip2 import DAMAGE, gunzipped
 from skylake.image.fitsio.rice_kernels import unpack_tiles
 
@@ -270,7 +270,7 @@ def _by_astropy(data: bytes, unit: Unit) -> StoredImage:
                     raise ValueError("its header is incomplete")
                 height, width = plane(list(image.shape[::-1]), unit.index)
                 pixels = np.ascontiguousarray(image.data, np.float32).reshape(height, width)
-                return StoredImage(pixels, readable(image.header.copy()), unit.index)
+                return StoredImage(pixels, image_header(unit.header), unit.index)
         except (
             OSError,
             EOFError,

@@ -45,3 +45,17 @@ def test_primary_header_cards_are_inherited_where_meant(
         assert header["GAIN"] == 2.5 and "CTYPE1" not in header and "CRVAL1" not in header
         assert header["NAXIS1"] == 5 and header["BZERO"] == 32768
     assert found.extension == 1 and found.zero == 32768.0
+
+
+@pytest.mark.parametrize("kind", ["int16", "float32"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_cards_that_stand_twice_are_inherited_twice(kind: str, packed: bool, tmp_path: Path) -> None:
+    """Tiles of floats are unpacked by astropy, whose header of the image knows no other one."""
+    pixels = np.random.default_rng(3).normal(900.0, 20.0, (16, 24)).astype(kind)
+    primary = fits.PrimaryHDU(header=fits.Header([("EXPTIME", 5.0), ("GAIN", 1.5)]))
+    primary.header.append(("EXPTIME", 9.0))
+    image = fits.CompImageHDU(pixels) if packed else fits.ImageHDU(pixels)
+    fits.HDUList([primary, image]).writeto(tmp_path / "a.fits")
+    header = open_stored(read_file(tmp_path / "a.fits")).header
+    assert [header["EXPTIME", 0], header["EXPTIME", 1]] == [5.0, 9.0] and header["GAIN"] == 1.5
+    assert (header["NAXIS1"], header["NAXIS2"]) == (24, 16)
