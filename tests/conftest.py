@@ -154,6 +154,16 @@ def _make_demo(made: Path) -> None:
     making.rename(made)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Remove what a run has written that passed.
+
+    Not test by test, as pytest can: the next would get the same folder, of which skylake has said or read something.
+    """
+    if exitstatus == 0 and session.config.option.basetemp is None:
+        shutil.rmtree(session.config._tmp_path_factory.getbasetemp(), ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def copy_lake() -> Callable[[Path, Path], Path]:
     """A function that copies a lake, with its links, hard ones too, as they are, and returns the copy."""
