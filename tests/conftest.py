@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -173,6 +174,15 @@ def copy_lake() -> Callable[[Path, Path], Path]:
         return target
 
     return copy
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder with a short path that any user can enter, as /tmp is; pytest's own is neither."""
+    path = Path(tempfile.mkdtemp(prefix="sky-", dir="/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -99,15 +96,6 @@ def test_a_folder_without_frames_is_complained_of(folder: Path, tmp_path: Path) 
 def test_a_path_that_is_not_there_is_wrong_use(folder: Path) -> None:
     with pytest.raises(UsageError, match=r"nothing\.fits: there is no such file or folder"):
         find_frames([folder, folder / "nothing.fits"])
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that any user can enter; that of pytest is for its own user alone."""
-    path = Path(tempfile.mkdtemp(prefix="sky-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
 
 
 def test_a_folder_that_cannot_be_read_is_complained_of(open_folder: Path) -> None:

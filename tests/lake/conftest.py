@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,15 +38,6 @@ def python() -> Callable[..., subprocess.Popen[str]]:
         )  # fmt: skip
 
     return start
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that any user can enter; that of pytest is for its own user alone."""
-    path = Path(tempfile.mkdtemp(prefix="sky-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
 
 
 @pytest.fixture(scope="session")

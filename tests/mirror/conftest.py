@@ -37,12 +37,9 @@ _NASTY_TEXTS = (
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder with a short path that any user can enter, as /tmp is; pytest's own is neither."""
-    path = Path(tempfile.mkdtemp(prefix="sky-", dir="/tmp"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
+def folder(open_folder: Path) -> Path:
+    """Where servers of a test stand."""
+    return open_folder
 
 
 @pytest.fixture(scope="session")
