@@ -37,8 +37,12 @@ _COMMENTS = {
 }
 
 
-#: What only the user says of a lake; see :func:`user_setting`.
+#: What only the user says of a lake; see :func:`user_setting`. In the file of a lake they are not used.
 _OF_USER = ("cluster", "mirror_url", "mirror_schema")
+#: How an address begins that a lake of an older skylake may name.
+_ADDRESSES = {"cluster": ("tls://", "tcp://", "ws://", "wss://", "ucx://"), "mirror_url": ("postgres",)}
+#: Where frames are processed that needs no address.
+_CLUSTERS = ("local", "inline", "slurm")
 #: Where the user says what becomes of the alerts of watch lists, below the section of a lake …
 _WATCH = "watch"
 #: … and which addresses of catalogs that are used in place are right.
@@ -101,12 +105,22 @@ def read_settings(path: Path) -> Settings:
     Raises
     ------
     ConfigurationError
-        For a key that is unknown or a value of the wrong type.
+        For a key that is unknown or a value that cannot be.
     """
-    data = read_toml(path)
-    for name in _addresses(data):
-        del data[name]
-    data.pop("mirror_url", None)
+    return _settings_in(read_toml(path), path)
+
+
+def _settings_in(data: dict[str, Any], path: Path) -> Settings:
+    """Return the settings in the content of a settings file."""
+    for name, protocols in _ADDRESSES.items():
+        if _is_address(data.get(name), protocols):
+            del data[name]
+    if data.pop("mirror_url", ""):
+        raise ConfigurationError(
+            f"{path}: mirror_url is no address such as postgresql://host/database, and no setting of a lake; delete it"
+        )
+    if data.get("cluster", "local") not in _CLUSTERS:
+        raise ConfigurationError(f"{path}: cluster must be one of {', '.join(_CLUSTERS)}")
     catalog = _read_catalogs(data, path)
     objects = _read_objects(data, path)
     known = {field.name: type(field.default) for field in dataclasses.fields(Settings)}
@@ -120,6 +134,8 @@ def read_settings(path: Path) -> Settings:
     settings = Settings(**data, catalog=catalog, objects=objects)
     if not 0 <= settings.pixel_order <= 8:
         raise ConfigurationError(f"{path}: pixel_order must be between 0 and 8")
+    if settings.workers < 0:
+        raise ConfigurationError(f"{path}: workers must be 0, for one per core, or more")
     if settings.pixel_rows < 1:
         raise ConfigurationError(f"{path}: pixel_rows is at least 1")
     if settings.keep_newest < 1 or settings.keep_days < 0 or settings.keep_months < 0:
@@ -314,7 +330,7 @@ def _key(lake: Path) -> str:
 def misplaced(lake: Path, name: str) -> str | None:
     """Return what to do about an address in the settings of a lake, which is not used; None if there is none."""
     path = lake / FILE_NAME
-    if not path.is_file() or name not in _addresses(read_toml(path)):
+    if not path.is_file() or not _is_address(read_toml(path).get(name), _ADDRESSES[name]):
         return None
     return (
         f"{path}: {name} is not taken from a lake, which may be somebody else's; move that line below "
@@ -327,8 +343,8 @@ def user_section(lake: Path) -> str:
     return f"[{_key(lake)}] in {user_file()}"
 
 
-def _addresses(data: dict[str, Any]) -> list[str]:
-    return [name for name in _OF_USER if "://" in str(data.get(name, ""))]
+def _is_address(value: object, protocols: tuple[str, ...]) -> bool:
+    return isinstance(value, str) and "://" in value and value.startswith(protocols)
 
 
 def _read_catalogs(data: dict[str, Any], path: Path) -> Catalogs:
@@ -345,6 +361,8 @@ def _read_catalogs(data: dict[str, Any], path: Path) -> Catalogs:
             )
         if not isinstance(value, str):
             raise ConfigurationError(f"{path}: {key} must be of type str")
+        if value.startswith(".") or "/" in value or "\0" in value:
+            raise ConfigurationError(f"{path}: {key} is the name of a catalog, and {value!r} is none")
     if default and any(value != default for value in table.values()):
         raise ConfigurationError(
             f"{path}: default_catalog = {json.dumps(default)} and [catalog] differ; delete the line "
@@ -398,5 +416,6 @@ def change_setting(path: Path, name: str, value: Any) -> Settings:
     if table == "catalog" and (default := document.pop("default_catalog", "")):
         document[table] = dict.fromkeys(("solve", "calibrate"), default) | dict(document[table])
     (document[table] if table else document)[key] = value
+    changed = _settings_in(document.unwrap(), path)
     replace_durably(path, tomlkit.dumps(document))
-    return read_settings(path)
+    return changed

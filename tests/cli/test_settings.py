@@ -75,6 +75,36 @@ def test_settings_of_former_days_that_name_no_address_are_read(lake: Lake) -> No
     assert [misplaced(lake.root, name) for name in ADDRESSES] == [None, None]
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("mirror_url = 'host=192.0.2.1 dbname=sky'", "mirror_url is no address"),
+        ("mirror_url = 'http://192.0.2.1/sky'", "mirror_url is no address"),
+        ("mirror_url = 42", "mirror_url is no address"),
+        ("cluster = 'ssh://192.0.2.1'", "cluster must be one of local, inline, slurm"),
+        ("cluster = ['local']", "cluster must be one of"),
+        ("workers = -1", "workers must be 0"),
+        ("workers = '2'", "workers must be of type int"),
+        ("wokers = 2", "there is no setting 'wokers'"),
+        ("[catalog]\nsolve = '../../home'", "catalog.solve is the name of a catalog"),
+    ],
+)
+def test_values_that_cannot_be_are_refused_in_a_sentence(lake: Lake, line: str, said: str) -> None:
+    good = lake.layout.settings_file.read_text()
+    lake.layout.settings_file.write_text(line + "\n")
+    with pytest.raises(ConfigurationError, match=rf"skylake\.toml: {re.escape(said)}"):
+        Lake(lake.root)
+    lake.layout.settings_file.write_text(good)
+
+
+def test_a_setting_that_cannot_be_leaves_the_file_as_it_was(lake: Lake) -> None:
+    good = lake.layout.settings_file.read_text()
+    for name, value in (("workers", -3), ("catalog.solve", "a/b"), ("mirror_url", "sky")):
+        with pytest.raises(ConfigurationError):
+            lake.set(name, value)
+    assert lake.layout.settings_file.read_text() == good
+
+
 def test_a_default_catalog_beside_others_is_refused(lake: Lake) -> None:
     lake.set("catalog.solve", "deep")
     lake.set("catalog.calibrate", "deep")

@@ -14,6 +14,7 @@ import pyarrow as pa
 from skylake.core.batch import is_plain_name
 from skylake.durable import hold
 from skylake.errors import LakeError, UsageError
+from skylake.inside import links_in, require_no_link
 from skylake.lake.access.gathered_views import gather, gather_frame, needed, needed_inner
 from skylake.lake.commits.new_tables import empty_version, is_addition
 from skylake.lake.commits.table_version import Version
@@ -305,5 +306,14 @@ class Snapshot:
         return sorted(path.parent.name for path in collections if is_plain_name(path.parent.name))
 
     def catalog(self, name: str) -> Path:
-        """Return the folder of a reference catalog, which need not be there."""
-        return self.layout.catalog(name)
+        """Return the folder of a reference catalog, which need not be there.
+
+        Raises
+        ------
+        LakeError
+            If what is in it is a link.
+        """
+        folder = self.layout.catalog(name)
+        for link in links_in(folder):
+            require_no_link(link, self.layout.root)
+        return folder

@@ -10,7 +10,7 @@ from skylake.errors import LakeError
 from skylake.inside import links_below, require_no_link
 from skylake.lake.commits.snapshot import Snapshot
 from skylake.lake.storage.fact_relations import UNREADABLE
-from skylake.lake.storage.parts import Part, PartFile, file_sha256
+from skylake.lake.storage.parts import file_sha256
 from skylake.sky.hats import OBJECTS, Objects, files_below, read_objects
 
 
@@ -47,14 +47,12 @@ class FolderContents:
 def table_contents(snapshot: Snapshot, table: str) -> FolderContents:
     """Return the files of the version of a table, with the checksums of the descriptions."""
     root, version = snapshot.folder(table), snapshot.version(table)
-    known: dict[str, PartFile] = {}
-    for path in version.fresh.values():
-        part = Part.from_json(path.read_text(encoding="utf-8"))
-        known |= {file.path: file for file in part.files if file.sha256}
-    for bundle in version.bundles.values():
-        known |= {file.path: file for file in bundle.files if file.sha256}
+    files = _files(root)
+    described = [file for part in version.parts_named(version.fresh) for file in part.files]
+    described += [file for bundle in version.bundles.values() for file in bundle.files]
+    known = {file.path: file for file in described if file.sha256}
     objects = {}
-    for name, path in _files(root).items():
+    for name, path in files.items():
         file = known.get(name)
         objects[name] = (file.n_bytes, file.sha256) if file else _object(path)
     return FolderContents(table, root, f"_versions/{table}/{root.name}", objects)
