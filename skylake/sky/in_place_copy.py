@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from skylake.core.sphere import IntArray
+from skylake.scratch import scratch_folder
 from skylake.sky.catalog_build import build_catalog
 from skylake.sky.hats import leaf_files, read_pixels, read_properties
 from skylake.sky.lake_catalogs import ReferenceCatalog
@@ -56,8 +56,8 @@ def stars_around(
     known = None if columns is None else [*columns, "pm_ra_mas_yr", "pm_dec_mas_yr"]
     needed = reference.in_place.narrowed(known)
     tables = reference.in_place.tables(_ranges_around(detections, margin), known)
-    with tempfile.TemporaryDirectory(prefix="skylake-stars-") as folder:
-        target = Path(folder) / reference.name
+    with scratch_folder("stars") as folder:
+        target = folder / reference.name
         stars = [table for table in tables if table.num_rows]
         if not stars:
             yield None

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from skylake.current_folder import environment_of_user
 from skylake.errors import FrameRejected, UsageError
 from skylake.image.solving.solve_parameters import SolveParams
 from skylake.image.solving.source_list import StarList
+from skylake.scratch import scratch_folder
 
 _PROGRAM = "solve-field"
 #: Seconds of the processor that it may take, and of the clock.
@@ -116,14 +116,14 @@ def solve_list(
 
     began = _processor_s()
     order = np.argsort(-stars.flux, kind="stable")
-    with tempfile.TemporaryDirectory(prefix="skylake-solve-") as folder:
-        sources = Path(folder) / "sources.fits"
+    with scratch_folder("solve") as folder:
+        sources = folder / "sources.fits"
         # Pixels of FITS begin at 1.
         columns = {"X": stars.x[order] + 1.0, "Y": stars.y[order] + 1.0, "FLUX": stars.flux[order]}
         Table(columns).write(sources)
         command = command_of(sources, stars, params)
         if indexes is not None:
-            configuration = Path(folder) / "engine.cfg"
+            configuration = folder / "engine.cfg"
             configuration.write_text(
                 f"cpulimit {_CPU_LIMIT}\nadd_path {indexes.resolve()}\nautoindex\n", encoding="utf-8"
             )

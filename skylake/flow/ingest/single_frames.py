@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -42,6 +41,7 @@ from skylake.image.reduction.frame_record import Finisher, ReducedFrame
 from skylake.image.reduction.reduce_frame import reduce_frame
 from skylake.image.solving.neighbour_frames import Prior
 from skylake.lake import Lake, Snapshot
+from skylake.scratch import scratch_folder
 from skylake.table.forced_sources import forced_table
 from skylake.table.frames import frames_table
 from skylake.table.sources import sources_table, unplaced_table, whole_sky_site
@@ -217,12 +217,12 @@ def bench_for(paths: Sequence[Path], profile: Profile, lake: Lake | None = None)
     files: dict[int, list[str]] = {}
     if forcing is not None or takes_sky(profile):
         files = _nights(paths, profile, lake)
-    try:
-        held = TemporaryDirectory(prefix="skylake-")
-    except OSError as error:
-        raise LakeError(f"frames cannot be kept while they are needed ({reason_of(error)})") from error
-    with held as folder:
-        scratch, sky, finish = Path(folder), None, None
+    with ExitStack() as held:
+        try:
+            scratch = held.enter_context(scratch_folder("frames"))
+        except OSError as error:
+            raise LakeError(f"frames cannot be kept while they are needed ({reason_of(error)})") from error
+        sky, finish = None, None
         neighbours = sky_frames(files, profile, Inline())
         if takes_sky(profile):
             sky = SkySource(neighbours, profile, reduction.library, scratch / "sky")

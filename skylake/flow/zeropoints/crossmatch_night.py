@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +20,7 @@ from skylake.lake.storage.slices import Slice, read_files
 from skylake.schema import empty_table, load
 from skylake.schema.aperture_columns import MORE
 from skylake.schema.parquet import write_parquet
+from skylake.scratch import scratch_folder
 from skylake.sky.hats import Properties, write_metadata
 from skylake.sky.in_place_copy import stars_around
 from skylake.sky.lake_catalogs import ReferenceCatalog
@@ -151,8 +151,7 @@ class NightCatalog:
 
     def __enter__(self) -> Path:
         with ExitStack() as opened:
-            folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="skylake-night-"))
-            root = self._fill(Path(folder) / "sources")
+            root = self._fill(opened.enter_context(scratch_folder("night")) / "sources")
             self._opened = opened.pop_all()
         return root
 

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from skylake import logs
+from skylake.durable import open_in_place
 from skylake.errors import LakeError, cannot_be_written
 
 _log = logs.get(__name__)
@@ -45,8 +47,10 @@ def locked(path: Path, wait: bool = True, patience_s: float = _PATIENCE_S) -> It
         If the lake cannot be written, or another process holds the lock and `wait` is false.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        descriptor = open_in_place(path)
     except OSError as error:
+        if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+            raise LakeError(f"{path}: a lock is a file, and this is none; remove it and run again") from error
         raise cannot_be_written(path.parent, error) from error
     try:
         if not _lock(path, descriptor, patience_s if wait else 0.0):

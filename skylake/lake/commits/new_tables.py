@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import json
-import tempfile
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from skylake.lake.commits.hats_files import write_table_metadata
 from skylake.lake.layout import PARTS_FOLDER, Layout
 from skylake.lake.storage.bundles import BUNDLES_FOLDER
 from skylake.schema import load, table_names
+from skylake.scratch import scratch_folder
 
 
 def is_addition(layout: Layout, number: int, table: str) -> bool:
@@ -49,9 +51,11 @@ def empty_version(table: str) -> Path:
 
 @cache
 def _empty_version(table: str, sha256: str) -> Path:
-    return make_empty(Path(_place().name).resolve() / table / sha256[:16] / "000000", table)
+    return make_empty(_place().resolve() / table / sha256[:16] / "000000", table)
 
 
 @cache
-def _place() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="skylake-empty-")
+def _place() -> Path:
+    held = ExitStack()
+    atexit.register(held.close)
+    return held.enter_context(scratch_folder("empty"))

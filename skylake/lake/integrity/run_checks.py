@@ -5,7 +5,6 @@ Nothing here writes to the lake. Damaged files are reported by the checks for th
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from skylake.lake.integrity.scan_files import RecordedFile
 from skylake.lake.storage.fact_relations import RELATIONS
 from skylake.lake.storage.parts import Key
 from skylake.schema import empty_table, load
+from skylake.scratch import scratch_folder
 from skylake.sky.hats import pixel_of
 
 if TYPE_CHECKING:
@@ -113,10 +113,10 @@ def connect(
     files: Files, tables: Sequence[str], share: tuple[str, int, int] | None = None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Give a DuckDB with views of some tables, or of a share of their rows; it spills to a folder of its own."""
-    with tempfile.TemporaryDirectory(prefix="skylake-verify-") as spill, in_memory() as connection:
+    with scratch_folder("verify") as spill, in_memory() as connection:
         connection.execute("SET preserve_insertion_order = false")
         connection.execute(f"SET memory_limit = '{_MEMORY}'")
-        connection.execute(f"SET temp_directory = '{_text(spill)}'")
+        connection.execute(f"SET temp_directory = '{_text(str(spill))}'")
         if share is not None:
             connection.execute("SET threads = 1")
         for name in tables:

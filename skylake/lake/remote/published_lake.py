@@ -12,10 +12,9 @@ and a snapshot is an object with the folders of its tables and catalogs::
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import weakref
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from skylake.lake.published_layout import Publication, PublishedLayout
 from skylake.lake.storage.bundles import BUNDLES_FOLDER
 from skylake.lake.storage.schema_versions import require_known_forms, user_schemas
 from skylake.places import Reaching, read_together
+from skylake.scratch import scratch_folder
 from skylake.sky.hats import OBJECTS, Leaves, objects_of, pixel_of
 from skylake.sky.pixels import Pixel
 
@@ -99,9 +99,9 @@ class PublishedVersion(Version):
     @cached_property
     def _kept(self) -> Path:
         """Folder on this machine for descriptions; it goes with this object."""
-        folder = Path(tempfile.mkdtemp(prefix="skylake-"))
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        return folder
+        held = ExitStack()
+        weakref.finalize(self, held.close)
+        return held.enter_context(scratch_folder("published"))
 
     def _fetched(self, inner: str) -> dict[str, Path]:
         folder = self._kept / inner

@@ -7,7 +7,6 @@ names the newest of them.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping
 from functools import lru_cache, partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from skylake.schema import TableSchema, arrow_schema, load, table_names
 from skylake.schema.arrow import SCHEMA
 from skylake.schema.deployed import deployed_sha256
 from skylake.schema.tables import register, require_plain_names, schema_of
+from skylake.scratch import scratch_folder
 from skylake.sky.hats import read_common_metadata, require_own_parts, write_common_metadata
 from skylake.sky.hats_compiled import keep_compiled
 from skylake.sky.hats_coverage import POINT_MAP
@@ -185,13 +185,13 @@ def open_catalog(
     if read_common_metadata(root).equals(schema):
         # A published lake need not be held: only a later publish removes its files.
         return lsdb.open_catalog(root, **(options if is_url(root) else held))
-    with tempfile.TemporaryDirectory(prefix="skylake-schema-") as folder:
+    with scratch_folder("schema") as folder:
         for name in ("hats.properties", "partition_info.csv"):
-            (Path(folder) / name).write_bytes((root / name).read_bytes())
+            (folder / name).write_bytes((root / name).read_bytes())
         if (root / POINT_MAP).is_file():
-            (Path(folder) / POINT_MAP).write_bytes((root / POINT_MAP).read_bytes())
-        (Path(folder) / "dataset").mkdir()
-        write_common_metadata(Path(folder), schema)
+            (folder / POINT_MAP).write_bytes((root / POINT_MAP).read_bytes())
+        (folder / "dataset").mkdir()
+        write_common_metadata(folder, schema)
         catalog = lsdb.open_catalog(folder, **held)
     catalog.hc_structure.catalog_path = catalog.hc_structure.catalog_base_dir = get_upath(root)
     return catalog

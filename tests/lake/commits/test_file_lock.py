@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import socket
 import subprocess
 import time
@@ -106,3 +107,15 @@ def test_the_file_names_who_has_locked_it_last(tmp_path: Path) -> None:
     path.write_text("x" * 5000)
     with locked(path):
         assert json.loads(path.read_text()).keys() == {"host", "process", "since"}
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("elsewhere")])
+def test_what_is_no_file_is_no_lock(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    path = tmp_path / "_lock"
+    make(path)
+    with pytest.raises(
+        LakeError, match=f"{path}: a lock is a file, and this is none; remove it and run again"
+    ):
+        with locked(path):
+            pass
+    assert not (tmp_path / "elsewhere").exists()
