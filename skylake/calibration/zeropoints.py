@@ -294,4 +294,6 @@ def _no_band(filter_name: str | None) -> str:
         return (
             "neither a card of the header nor the profile names a filter; give default_filter in the profile"
         )
-    return f"the profile gives the filter {filter_name!r} no band; name it in [filters] or among the aliases of a filter"
+    return (
+        f"the profile gives the filter {filter_name!r} no band; name it in [filters] or among their aliases"
+    )

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from skylake.cameras.profile import Profile
+from skylake.core.camera import Camera
 from skylake.declared import adapter
 from skylake.errors import ConfigurationError
 
@@ -14,6 +15,11 @@ from skylake.errors import ConfigurationError
 def to_json(profile: Profile) -> str:
     """Return a resolved profile, with all its dated blocks, as JSON."""
     return adapter(Profile).dump_json(profile, indent=1).decode() + "\n"
+
+
+def camera_to_json(camera: Camera) -> str:
+    """Return a camera as it is in one period of its life as JSON."""
+    return adapter(Camera).dump_json(camera, indent=1).decode() + "\n"
 
 
 def to_stored_text(profile: Profile) -> str:

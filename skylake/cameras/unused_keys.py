@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -73,6 +73,12 @@ def _value(block: Mapping[str, Any], key: str) -> Any:
     for name in key.split("."):
         value = value.get(name, {})
     return value or None
+
+
+def keys_without_effect(cameras: Sequence[Camera]) -> frozenset[str]:
+    """Return the keys that no step of a camera, in any period of its life, uses."""
+    named = {step for camera in cameras for step in camera.reduction.steps}
+    return frozenset(key for key, steps in _USED_BY.items() if not named & set(steps))
 
 
 def unused_readings(camera: Camera) -> list[Reading]:

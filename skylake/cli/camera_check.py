@@ -22,7 +22,7 @@ _SCALE_TOLERANCE = 0.02
 
 
 #: Names that instruments use for cards in place of the usual ones.
-_MAY_HOLD = {
+MAY_HOLD = {
     "exposure_s": (
         "EXPOSED",
         "EXPTIME",
@@ -165,7 +165,7 @@ def _cards_of_use(cards: Any, reading: HeaderReading, rows: list[Reading]) -> li
     }
     readings = []
     for quantity, known in looked_at.items():
-        near = [name for name in _MAY_HOLD[quantity] if name in cards and name not in known]
+        near = [name for name in MAY_HOLD[quantity] if name in cards and name not in known]
         if quantity in missing and near:
             stated = ", ".join(f"{name} = {cards[name]}" for name in near)
             note = f"the header has {stated}; if that is it, name the card in header.{keys[quantity]} of the profile"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import click
 from skylake.cli import completion, show
 from skylake.cli.arguments import camera_option, lake_argument, open_lake
 from skylake.cli.learn_commands import geometry, learn
+from skylake.cli.output import writing
 
 if TYPE_CHECKING:
     from skylake.cameras import Profile
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
 _CHECK_EXAMPLE = """\b
 skylake camera check --camera sim night/frame-0042.fits
 skylake camera check --camera raw.toml --lake LAKE night/*.fits
+"""
+_NEW_EXAMPLE = """\b
+skylake camera new night/*.fits -o my-camera.toml
+skylake camera new night/*.fits --name piggyback > piggyback.toml
 """
 
 
@@ -44,19 +50,21 @@ def list_(as_json: bool) -> None:
 @camera.command("show")
 @click.argument("name", shell_complete=completion.profiles)
 @click.option("--at", "date", metavar="DATE", help="Show the camera as it was on a date, such as 2013-06-10.")
-def show_(name: str, date: str | None) -> None:
-    """Show the profile NAME (or a .toml file), with its dated blocks, as JSON."""
-    import dataclasses
-    import json
+@show.as_json
+def show_(name: str, date: str | None, as_json: bool) -> None:
+    """Show the profile NAME (or a .toml file), with its dated blocks, as TOML.
 
+    It is complete: what it has from other profiles is in it, and comments show the keys that have their default.
+    """
     from skylake import cameras
     from skylake.cameras.clock_times import calendar_mjd
-    from skylake.cameras.profile_json import to_json
+    from skylake.cameras.profile_json import camera_to_json, to_json
+    from skylake.cameras.profile_toml import camera_to_toml, to_toml
     from skylake.errors import UsageError
 
     profile = cameras.load(name)
     if date is None:
-        click.echo(to_json(profile), nl=False)
+        click.echo((to_json if as_json else to_toml)(profile), nl=False)
         return
     parts = date.split("-")
     mjd = (
@@ -64,7 +72,52 @@ def show_(name: str, date: str | None) -> None:
     )
     if mjd is None:
         raise UsageError(f"{date!r} is no date; write it as 2013-06-10")
-    click.echo(json.dumps(dataclasses.asdict(profile.at(mjd)), indent=1))
+    click.echo((camera_to_json if as_json else camera_to_toml)(profile.at(mjd)), nl=False)
+
+
+@camera.command(epilog=_NEW_EXAMPLE)
+@click.argument(
+    "files",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE…",
+)
+@click.option(
+    "--name", metavar="NAME", help="Name of the camera; default: that of the instrument in the headers."
+)
+@click.option(
+    "-o",
+    "out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="New .toml file to write.",
+)
+def new(files: tuple[Path, ...], name: str | None, out: Path | None) -> None:
+    """Write a profile for the camera of some frames, as TOML: what headers show, with units, and what is missing.
+
+    FILE… are some frames of the sky, best of several filters and exposures. Values that no header shows stand in it
+    as comments. See through it, then try it with `skylake camera check`.
+    """
+    from skylake.cli.camera_draft import draft_profile
+    from skylake.core.batch import is_plain_name
+    from skylake.errors import UsageError
+
+    if name is not None and not is_plain_name(name):
+        raise UsageError(f"--name {name!r}: use letters, digits, '.', '_' and '-'")
+    text = draft_profile(files, name)
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    with writing(out):
+        try:
+            with out.open("x", encoding="utf-8") as file:
+                file.write(text)
+        except FileExistsError:
+            raise UsageError(f"{out}: it exists, and may hold what you have added; name a new file") from None
+    click.echo(
+        f"wrote {out}; next: skylake camera check --camera {shlex.quote(str(out))} {shlex.quote(str(files[0]))}"
+    )
 
 
 @camera.command(epilog=_CHECK_EXAMPLE)

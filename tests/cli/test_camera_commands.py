@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,14 +37,18 @@ def test_every_profile_is_listed_with_what_it_is(skylake_command: Run) -> None:
     assert [line.split(maxsplit=1) for line in lines] == [[one["name"], one["description"]] for one in listed]
 
 
-def test_a_profile_is_shown_as_json_with_its_dated_blocks(camera: Path, skylake_command: Run) -> None:
-    for name in cameras.names():
+def test_a_profile_is_shown_as_toml_that_gives_the_same_camera(
+    camera: Path, tmp_path: Path, skylake_command: Run
+) -> None:
+    shown = tmp_path / "shown.toml"
+    for name in (*cameras.names(), camera):
         answer = skylake_command("camera", "show", name)
         assert (answer.status, answer.err) == (0, "")
-        assert answer.json["base"]["name"] == name
-    own = skylake_command("camera", "show", camera).json["base"]
-    assert (own["name"], own["detector"]["width_px"]) == ("small", 256)
-    assert own["site"] == skylake_command("camera", "show", "sim").json["base"]["site"], "like = 'sim'"
+        shown.write_text(answer.out)
+        assert cameras.load(shown).configuration == cameras.load(name).configuration
+    answer = skylake_command("camera", "show", camera)
+    assert "width_px = 256\n" in answer.out and "# peak_sigma = 4.5\n" in answer.out
+    assert skylake_command("camera", "show", camera, "--json").json["base"]["detector"]["width_px"] == 256
 
 
 def test_a_profile_can_be_shown_as_of_a_date(tmp_path: Path, skylake_command: Run) -> None:
@@ -52,11 +57,11 @@ def test_a_profile_can_be_shown_as_of_a_date(tmp_path: Path, skylake_command: Ru
         'like = "sim"\nname = "new"\ndetector.gain_e_per_adu = 2.0\n\n'
         '[[period]]\nfrom = "2020-06-01"\ndetector.gain_e_per_adu = 3.0\n'
     )
-    gains = [
-        skylake_command("camera", "show", file, "--at", date).json["detector"]["gain_e_per_adu"]
-        for date in ("2020-05-31", "2020-06-01", "2024-02-29")
-    ]
-    assert gains == [2.0, 3.0, 3.0]
+    for date, gain in (("2020-05-31", 2.0), ("2020-06-01", 3.0), ("2024-02-29", 3.0)):
+        shown = skylake_command("camera", "show", file, "--at", date)
+        assert tomllib.loads(shown.out)["detector"]["gain_e_per_adu"] == gain
+        as_json = skylake_command("camera", "show", file, "--at", date, "--json").json
+        assert as_json["detector"]["gain_e_per_adu"] == gain
 
 
 @pytest.mark.parametrize("date", ["2013-13-45", "2013-02-30", "2013", "tomorrow", "2013-06-10T12:00"])
