@@ -123,11 +123,14 @@ def try_steps(
     """Run the steps of a frame of the sky, as far as their masters are available."""
     from skylake.image.detrend.detrend_chain import Conditions, detrend_image
     from skylake.image.detrend.frame_conditions import conditions_of
+    from skylake.image.detrend.mosaic_pattern import settle_pattern
     from skylake.image.masters.master_library import needed
 
     steps = reading.camera.reduction.steps
     masters = needed(steps)
     if masters and not library.lake:
+        if attempt(lambda: settle_pattern(raw, reading)) is None:
+            return
         alone = Conditions(reading.saturation_adu, reading.gain, reading.read_noise)
         first = next(step for step in steps if step in masters or step == "sky")
         attempt(lambda: detrend_image(raw, reading.camera, alone, until=first))

@@ -24,6 +24,7 @@ from skylake.image.combine.make_masters import normalised, prepare, steps_for
 from skylake.image.combine.sky_frame import without_sources
 from skylake.image.detrend.detrend_chain import Conditions
 from skylake.image.detrend.frame_conditions import stated_exposure, wanted_masters
+from skylake.image.detrend.mosaic_pattern import settle_pattern
 from skylake.image.fitsio.read_fits import open_stored, read_file
 from skylake.image.masters.master_file import load_master
 from skylake.image.masters.master_library import Library, Master, MasterQuery, choose, needed, rules_of
@@ -192,6 +193,8 @@ def _prepare(
     content = read_file(frame.file)
     raw = open_stored(content, profile.base.header.extension)
     reading = read_header(raw.header, profile, Path(frame.file).name)
+    if frame.kind == "flat":
+        settle_pattern(raw, reading)
     camera = reading.camera
     chosen: dict[str, Master] = {}
     for kind in needed(steps_for(frame.kind, camera.reduction)):

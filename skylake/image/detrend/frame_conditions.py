@@ -13,6 +13,7 @@ from skylake.core.flags import FrameFlag
 from skylake.core.frame import Image, SkyPlane, StoredImage
 from skylake.image.detrend.detrend_chain import Conditions, refuse_other_size
 from skylake.image.detrend.detrend_steps import trim_window
+from skylake.image.detrend.mosaic_pattern import settle_pattern
 from skylake.image.masters.detector_properties import take_measured
 from skylake.image.masters.master_file import load_master
 from skylake.image.masters.master_library import Library, MasterQuery, needed
@@ -65,14 +66,16 @@ def conditions_of(
 ) -> tuple[Conditions, list[str]]:
     """Return what the steps of a camera need to know of a frame, and the names of the masters that they use.
 
-    Where the profile asks for measured values of the detector, they are put into the reading.
+    Where the profile asks for measured values of the detector, they are put into the reading, and so is the pattern of
+    a mosaic where header and profile contradict one another.
 
     Raises
     ------
     FrameFailed
-        ``no_master`` if a step needs one and none fits, ``bad_master`` if it is damaged, ``wrong_size`` as in
-        :func:`wanted_masters`.
+        ``ambiguous_header`` as in :func:`settle_pattern`, ``no_master`` if a step needs one and none fits,
+        ``bad_master`` if it is damaged, ``wrong_size`` as in :func:`wanted_masters`.
     """
+    settle_pattern(raw, reading)
     library = library or Library(Path())
     wanted = wanted_masters(raw, reading)
     transfers = take_measured(reading, wanted, library)

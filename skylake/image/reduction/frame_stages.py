@@ -149,6 +149,7 @@ def detrend(
         If a master or a sky is missing or damaged, or all pixels have one value.
     """
     refuse_constant(stored, reading.saturation_adu)
+    n_known = len(reading.doubts)
     conditions, names = conditions_of(stored, reading, params.library, params.sky, file)
     columns: FrameRow = {
         "gain_e_per_adu": reading.image_gain,
@@ -156,7 +157,7 @@ def detrend(
         "masters": " ".join(names) or None,
         "flags": reading.flags & _ASSUMED,
     }
-    part = RowPart(columns, cleared=_ASSUMED)
+    part = joined(RowPart(columns, cleared=_ASSUMED), doubted(reading.doubts[n_known:]))
     try:
         image = detrend_image(stored, reading.camera, conditions)
     except FrameError as error:
