@@ -7,13 +7,13 @@ from dataclasses import replace
 from skylake.cameras import Profile
 from skylake.core.frame import FileContent, Image
 from skylake.core.frame_row import FrameRow
-from skylake.core.frame_step import RowPart
 from skylake.errors import FrameError, FrameRejected
 from skylake.image.fitsio.read_fits import open_stored
 from skylake.image.photometry.measure_sources import Measurements
 from skylake.image.photometry.response_errors import with_response_error
 from skylake.image.psf.extracted_frame import Extracted
 from skylake.image.quality.frame_verdicts import flags_of_all, judge_frame
+from skylake.image.quality.gain_evidence import ShownGain, contradicted_gain
 from skylake.image.quality.star_injection import Frame
 from skylake.image.reduction.frame_record import PLAIN, FrameRecord, ReducedFrame, ReduceParams, new_row
 from skylake.image.reduction.frame_stages import (
@@ -28,6 +28,9 @@ from skylake.image.reduction.frame_stages import (
 from skylake.image.solving.locate_frame import locate, point
 from skylake.image.solving.located_frame import require_right
 from skylake.image.solving.neighbour_frames import Prior
+
+#: A frame is reduced so many times at most: places and fluxes depend a little on the gain that they show.
+_GAIN_ROUNDS = 4
 
 
 def reduce_frame(
@@ -59,25 +62,45 @@ def reduce_frame(
         Always, whatever the frame: a :class:`~skylake.errors.FrameError` becomes its status and reason, and what the
         stages before it gave stays in the row.
     """
-    record = FrameRecord(new_row(profile, content.path, content) if row is None else row)
-    record.add(RowPart({"wcs_neighbours": None if prior is None else prior.text}))
+    row = new_row(profile, content.path, content) if row is None else row
+    row = row | {"wcs_neighbours": None if prior is None else prior.text}
+    record, shown = FrameRecord(row), None
     try:
-        _reduce(record, content, profile, params, prior)
+        for rounds in range(_GAIN_ROUNDS):
+            record = FrameRecord(row)
+            last = rounds == _GAIN_ROUNDS - 1
+            other = _reduce(record, content, profile, params, prior, shown, judges_gain=not last)
+            if other is None:
+                break
+            # All errors, and what was detected by them, are others with another gain.
+            shown = other
+            if params.keeper is not None:
+                params.keeper.recall(row["frame_id"])
     except FrameError as error:
         record.refuse(error)
     return record.reduced()
 
 
 def _reduce(
-    record: FrameRecord, content: FileContent, profile: Profile, params: ReduceParams, prior: Prior | None
-) -> None:
+    record: FrameRecord,
+    content: FileContent,
+    profile: Profile,
+    params: ReduceParams,
+    prior: Prior | None,
+    shown: ShownGain | None,
+    judges_gain: bool,
+) -> ShownGain | None:
     """Run the stages in their order: each gives a value to the next ones, and columns to the record.
 
-    Those are read, header, detrend, background, detect, measure, locate, quality and forced.
+    Those are read, header, detrend, background, detect, measure, locate, quality and forced. If the noise of the
+    frame contradicts its gain, which is that in `shown` where it did so before, it ends after measure and returns the
+    one that the noise shows.
     """
     take, file, reference = record.take, record.row["file"], params.reference
     stored = open_stored(content, profile.base.header.extension)
     reading, header = take(interpret_header(stored, profile, file)), stored.header
+    if shown is not None:
+        record.add(shown.taken(reading))
     image = take(detrend(stored, reading, params, file))
     # The unpacked pixels are half as large as the image, and are no longer needed.
     del stored
@@ -91,6 +114,9 @@ def _reduce(
         _force(record, extract_nothing(record.row, picture, prior, params.usual), params)
         raise
     found = take(measure(record.row, picture, detected, params.keeper))
+    other = contradicted_gain(reading, found.kept.measured, record.row) if judges_gain else None
+    if other is not None:
+        return other
     located = take(locate(record.row, reading, header, image, given, found.kept.measured, reference, prior))
     extracted = extract(record.row, picture, found, located, params.usual)
     record.add(judge_frame(record.row, _injectable(extracted, image), extracted.corrections, located.found))
@@ -105,6 +131,7 @@ def _reduce(
     # The pixels with their sky have done their part too.
     del image, picture, detected, found
     _force(record, replace(extracted, pointing=pointing), params)
+    return None
 
 
 def _force(record: FrameRecord, extracted: Extracted | None, params: ReduceParams) -> None:
