@@ -19,7 +19,7 @@ from skylake.core.doubts import Doubt, doubted
 from skylake.core.flags import UNCLEAN
 from skylake.core.frame_row import FrameRow
 from skylake.core.frame_step import RowPart, joined
-from skylake.core.robust import sigma_mad
+from skylake.core.robust import robust_fit, sigma_mad
 from skylake.image.photometry.measure_sources import Measurements
 
 Floats = npt.NDArray[np.float64]
@@ -29,11 +29,13 @@ _FEWEST_STARS = 20
 #: Stars that scatter by less than this part of what their photons would do contradict the gain alone;
 _SCATTER_ALONE = 0.3
 #: together with a sky whose photons alone would have this many times its variance, they need only scatter by less,
-_SKY_VARIANCE, _SCATTER_WITH_SKY = 4.0, 0.8
+_SKY_VARIANCE, _SCATTER_WITH_SKY = 4.0, 0.7
 #: and by so many standard errors of what stars of that number show.
 _CERTAIN = 3.5
 #: Standard error of a robust scatter of Gaussian values, relative to it, times the square root of their number.
 _SCATTER_OF_SCATTER = 1.17
+#: Stars with a larger share of light of neighbours differ for that.
+_CROWDED = 0.003
 #: Where stars and sky set no limit, photons of the brightest star add this part to the variance of its sky.
 _NO_PHOTONS = 0.1
 
@@ -90,14 +92,14 @@ def contradicted_gain(reading: HeaderReading, measured: Measurements, row: Frame
     level, rms = row.get("sky_adu") or 0.0, row.get("sky_rms_adu") or 0.0
     if "gain" in reading.camera.reduction.measured or not rms > 0.0:
         return None
-    stars = star_scatter(measured, reading.camera.apertures.radii_px, rms, reading.exposure_s)
     gain = reading.image_gain
+    stars = star_scatter(measured, reading.camera.apertures.radii_px, rms, reading.exposure_s, gain)
     bright = stars.photons / gain > stars.sky
     number = int(np.count_nonzero(bright))
     if number < _FEWEST_STARS:
         return None
     scatter = stars.at(gain, bright)
-    certain = scatter * (1.0 + _CERTAIN * _SCATTER_OF_SCATTER / math.sqrt(2.0 * number)) < 1.0
+    certain = scatter * (1.0 + _uncertain(number)) < 1.0
     with_sky = level / gain > _SKY_VARIANCE * rms**2 and scatter < _SCATTER_WITH_SKY
     if not certain or not (with_sky or scatter < _SCATTER_ALONE):
         return None
@@ -106,23 +108,40 @@ def contradicted_gain(reading: HeaderReading, measured: Measurements, row: Frame
 
 
 def star_scatter(
-    measured: Measurements, radii_px: tuple[float, ...], sky_rms_adu: float, exposure_s: float
+    measured: Measurements, radii_px: tuple[float, ...], sky_rms_adu: float, exposure_s: float, gain: float
 ) -> StarScatter:
-    """Return how clean stars differ in the ring between the first two apertures; no stars for one aperture."""
+    """Return how clean stars differ in the ring between the first two apertures; none for too few or one aperture."""
     nothing = np.zeros(0)
     if len(radii_px) < 2:
         return StarScatter(nothing, nothing, nothing)
     inner, outer = (measured.flux[name] * exposure_s for name in ("aper1", "aper2"))
     clean = (measured.flags & int(UNCLEAN)) == 0
+    clean &= measured.crowding < _CROWDED
     chosen = clean & np.isfinite(inner) & np.isfinite(outer) & (inner > 0.0) & (outer > inner)
     inner, ring = inner[chosen], (outer - inner)[chosen]
-    if inner.size == 0:
+    if inner.size < _FEWEST_STARS:
         return StarScatter(nothing, nothing, nothing)
-    share = float(np.median(ring / inner))
     first, second = (math.pi * radius**2 for radius in radii_px[:2])
-    sky = ((second - first) + share**2 * first) * sky_rms_adu**2
-    photons = (share + share**2) * inner
-    return StarScatter(ring - share * inner, photons, np.full(inner.size, sky))
+    usual = float(np.median(ring / inner))
+    sky = np.full(inner.size, ((second - first) + usual**2 * first) * sky_rms_adu**2)
+    photons = (usual + usual**2) * inner
+    errors = np.sqrt(sky + photons / gain) / inner
+    design = _shapes(measured.x[chosen], measured.y[chosen])
+    share = robust_fit(design, ring / inner, errors).residuals * inner
+    lost = math.sqrt(inner.size / (inner.size - design.shape[1]))
+    return StarScatter(share * lost, photons, sky)
+
+
+def _shapes(x: Floats, y: Floats) -> Floats:
+    """Return what the share of a ring depends on: place in the image, and the place of the centre in its pixel."""
+    along, up = (2.0 * place / max(float(place.max()), 1.0) - 1.0 for place in (x, y))
+    phases = (np.cos(2.0 * np.pi * place) for place in (x, y))
+    return np.column_stack([np.ones(len(x)), along, up, along**2 + up**2, *phases])
+
+
+def _uncertain(number: int) -> float:
+    """Return by which part a scatter of so many stars may be another by chance."""
+    return _CERTAIN * _SCATTER_OF_SCATTER / math.sqrt(2.0 * number)
 
 
 def _shown_gain(stars: StarScatter, gain: float, of_sky: float) -> float:
@@ -131,11 +150,12 @@ def _shown_gain(stars: StarScatter, gain: float, of_sky: float) -> float:
     if of_sky > gain:
         most = min(most, of_sky)
     low, high = math.log(gain), math.log(max(most, gain))
-    if stars.at(math.exp(high)) <= 1.0:
+    expected = 1.0 + _uncertain(len(stars.residual))
+    if stars.at(math.exp(high)) <= expected:
         return math.exp(high)
     for _ in range(40):
         middle = 0.5 * (low + high)
-        low, high = (middle, high) if stars.at(math.exp(middle)) < 1.0 else (low, middle)
+        low, high = (middle, high) if stars.at(math.exp(middle)) < expected else (low, middle)
     return math.exp(low)
 
 

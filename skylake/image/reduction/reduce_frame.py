@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from skylake.cameras import Profile
+from skylake.core.doubts import doubted
 from skylake.core.frame import FileContent, Image
 from skylake.core.frame_row import FrameRow
 from skylake.errors import FrameError, FrameRejected
@@ -12,6 +13,7 @@ from skylake.image.fitsio.read_fits import open_stored
 from skylake.image.photometry.measure_sources import Measurements
 from skylake.image.photometry.response_errors import with_response_error
 from skylake.image.psf.extracted_frame import Extracted
+from skylake.image.quality.airmass_card import airmass_doubts
 from skylake.image.quality.frame_verdicts import flags_of_all, judge_frame
 from skylake.image.quality.gain_evidence import ShownGain, contradicted_gain
 from skylake.image.quality.star_injection import Frame
@@ -118,6 +120,7 @@ def _reduce(
     if other is not None:
         return other
     located = take(locate(record.row, reading, header, image, given, found.kept.measured, reference, prior))
+    record.add(doubted(airmass_doubts(header, record.row, reading.camera)))
     extracted = extract(record.row, picture, found, located, params.usual)
     record.add(judge_frame(record.row, _injectable(extracted, image), extracted.corrections, located.found))
     record.keep_sources(_with_response_error(extracted.measured, image))
