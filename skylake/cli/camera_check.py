@@ -288,6 +288,8 @@ def check_file(file: Path, profile: Profile, snapshot: Snapshot | None = None) -
 
     from skylake.cameras import read_header
     from skylake.image.fitsio.read_fits import open_stored, read_file
+    from skylake.image.reduction.frame_record import ReduceParams
+    from skylake.image.reduction.reduce_frame import reduce_frame
     from skylake.image.wcs.agreed_cards import agreed_cards
 
     result: dict[str, Any] = {
@@ -300,7 +302,10 @@ def check_file(file: Path, profile: Profile, snapshot: Snapshot | None = None) -
         "doubts": [],
     }
     attempt = _Attempt(result)
-    raw = attempt(lambda: open_stored(read_file(file), profile.base.header.extension))
+    content = attempt(lambda: read_file(file))
+    if content is None:
+        return result
+    raw = attempt(lambda: open_stored(content, profile.base.header.extension))
     if raw is None:
         return result
     reading = attempt(lambda: read_header(raw.header, profile, file.name))
@@ -309,11 +314,15 @@ def check_file(file: Path, profile: Profile, snapshot: Snapshot | None = None) -
     rows = _of_header(raw, reading, profile, result)
     if reading.problem is not None:
         attempt.fail(*reading.problem)
+    library = _library(snapshot, profile)
     if result["taken_as"] is None:
-        rows = _of_sky(raw, reading, rows, _library(snapshot, profile), file, attempt)
+        rows = _of_sky(raw, reading, rows, library, file, attempt)
         result["usable"] = result["reason"] is None
-    result["readings"] = [dataclasses.asdict(row) for row in rows]
     doubts = [*reading.doubts, *(() if reading.camera.header.wcs == "none" else agreed_cards(raw.header)[1])]
+    if result["usable"]:
+        # The stars of a frame may contradict its header, too.
+        doubts = [*reduce_frame(content, profile, ReduceParams(library=library)).doubts]
+    result["readings"] = [dataclasses.asdict(row) for row in rows]
     result["doubts"] = [dataclasses.asdict(doubt) for doubt in doubts]
     return result
 

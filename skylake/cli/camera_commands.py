@@ -150,7 +150,8 @@ def check(ctx: click.Context, name: str, files: tuple[Path, ...], lake: Path | N
     """Show what the header of each FILE gives under a profile, and from which card.
 
     With --lake the masters that an ingest would take are named; without it those that the steps need are a note. For a
-    bias, dark or flat frame it shows which kind `skylake calib build` would make of it. The exit status is 1 if a
+    bias, dark or flat frame it shows which kind `skylake calib build` would make of it. A table at the end shows what
+    frames contradict in their header or the profile, with both values, and which is taken. The exit status is 1 if a
     frame could not be processed. A frame whose profile says header.wcs = "none" can be: an ingest finds where it
     points from its stars, if the lake has a catalog.
     """
@@ -177,11 +178,10 @@ def check(ctx: click.Context, name: str, files: tuple[Path, ...], lake: Path | N
                     ],
                     ["  quantity", "value", "from", "verdict", "note"],
                 )
-            if file["doubts"]:
-                click.echo()
-                columns = ["  doubted", "what the frame says", "taken", "why"]
-                show.table([_doubt_row(doubt) for doubt in file["doubts"]], columns)
             click.echo()
+        doubts = [_doubt_row(file["file"], doubt) for file in checked for doubt in file["doubts"]]
+        if doubts:
+            show.table(doubts, ["file", "doubted", "what the frame says", "taken", "why"])
 
     show.result(checked, as_json, text)
     ctx.exit(0 if all(file["usable"] or file["taken_as"] for file in checked) else 1)
@@ -196,9 +196,9 @@ def _belongs_to(profile: Profile, chips: tuple[Profile, ...], file: Path) -> boo
     return chips[chips_of_files([str(file)], chips)[0]] is profile
 
 
-def _doubt_row(doubt: dict[str, Any]) -> tuple[str, str, str, str]:
+def _doubt_row(file: str, doubt: dict[str, Any]) -> tuple[str, str, str, str, str]:
     stated = ", ".join(f"{source} = {value}" for source, value in doubt["stated"])
-    return f"  {doubt['quantity']}", stated, doubt["taken"] or "none", doubt["sentence"]
+    return file, doubt["quantity"], stated, doubt["taken"] or "none", doubt["sentence"]
 
 
 def _short(value: object) -> object:

@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from skylake.cameras import HeaderReading
 from skylake.cameras.header_values import read_text
-from skylake.core.camera import Camera, Site
+from skylake.core.camera import Site
 from skylake.core.doubts import Doubt
 from skylake.core.ephemeris import airmass, alt_az
 from skylake.core.frame_row import FrameRow
@@ -20,7 +21,7 @@ _LEAST, _LARGEST = 0.99, 30.0
 _TOLERANCE, _TOLERANCE_DEG = 0.1, 5.0
 
 
-def airmass_doubts(header: Mapping[str, object], row: FrameRow, camera: Camera) -> tuple[Doubt, ...]:
+def airmass_doubts(header: Mapping[str, object], row: FrameRow, reading: HeaderReading) -> tuple[Doubt, ...]:
     """Return the doubt about site or time of a frame whose header states another airmass; else none.
 
     Parameters
@@ -28,9 +29,10 @@ def airmass_doubts(header: Mapping[str, object], row: FrameRow, camera: Camera) 
     header : mapping
     row : FrameRow
         With time and pointing, if they are known.
-    camera : Camera
-        With its site; the whole sky has no airmass.
+    reading : HeaderReading
+        To which the doubt is added; its camera has a site. The whole sky has no airmass.
     """
+    camera = reading.camera
     ra, dec, mjd = row.get("ra_deg"), row.get("dec_deg"), row.get("mjd_mid")
     stated = _stated(header)
     if stated is None or ra is None or dec is None or mjd is None or not camera.site.known:
@@ -50,9 +52,9 @@ def airmass_doubts(header: Mapping[str, object], row: FrameRow, camera: Camera) 
         f"{_CARD} = {stated:g} contradicts site and time, which give {computed} ({given}) and are used; see "
         f"[site] and header.time of the profile{_fix(stated, camera.site, altitude_at)}, or correct the card"
     )
-    return (
-        Doubt("airmass", ((_CARD, f"{stated:g}"), ("site and time", computed)), "site and time", sentence),
-    )
+    values = ((_CARD, f"{stated:g}"), ("site and time", computed))
+    reading.doubt(Doubt("airmass", values, "site and time", sentence))
+    return (reading.doubts[-1],)
 
 
 def _stated(header: Mapping[str, object]) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from skylake.cameras import Profile
 from skylake.core.batch import UNDATED
+from skylake.core.doubts import Doubt
 from skylake.core.flags import SourceFlag
 from skylake.core.frame import FileContent
 from skylake.core.frame_row import FrameRow
@@ -84,6 +85,8 @@ class ReducedFrame:
         The result of the finisher; None for a frame that did not reach it.
     corrections : mapping
         Keys of the profile that the message wants to have other values, and these values.
+    doubts : tuple of Doubt
+        Values of the frame that it contradicts.
     """
 
     row: FrameRow
@@ -92,6 +95,7 @@ class ReducedFrame:
     dec_deg: np.ndarray[Any, Any] | None = None
     finished: Any = None
     corrections: Corrections = field(default_factory=dict)
+    doubts: tuple[Doubt, ...] = ()
 
     @property
     def status(self) -> str:
@@ -114,6 +118,7 @@ class FrameRecord:
         self._sources: Measurements | None = None
         self._places: tuple[Any, Any] | tuple[None, None] = (None, None)
         self._finished: Any = None
+        self._doubts: Sequence[Doubt] = ()
 
     @property
     def row(self) -> FrameRow:
@@ -162,6 +167,10 @@ class FrameRecord:
         """Keep what the finisher gave."""
         self._finished = finished
 
+    def keep_doubts(self, doubts: Sequence[Doubt]) -> None:
+        """Keep the doubts of the reading of a frame, to which later stages add theirs."""
+        self._doubts = doubts
+
     def reduced(self) -> ReducedFrame:
         """Return what became of the frame; its notes stand in the message after the verdict."""
         row, notes = self.row, self._notes
@@ -172,7 +181,8 @@ class FrameRecord:
         row["message"] = "; ".join(one for one in sentences if one) or None
         row["flags"] = int(row["flags"])
         ra_deg, dec_deg = self._places
-        return ReducedFrame(row, self._sources, ra_deg, dec_deg, self._finished, self._corrections)
+        doubts = tuple(self._doubts)
+        return ReducedFrame(row, self._sources, ra_deg, dec_deg, self._finished, self._corrections, doubts)
 
 
 def new_row(profile: Profile, path: str, content: FileContent | None = None) -> FrameRow:

@@ -101,6 +101,7 @@ def _reduce(
     take, file, reference = record.take, record.row["file"], params.reference
     stored = open_stored(content, profile.base.header.extension)
     reading, header = take(interpret_header(stored, profile, file)), stored.header
+    record.keep_doubts(reading.doubts)
     if shown is not None:
         record.add(shown.taken(reading))
     image = take(detrend(stored, reading, params, file))
@@ -120,7 +121,8 @@ def _reduce(
     if other is not None:
         return other
     located = take(locate(record.row, reading, header, image, given, found.kept.measured, reference, prior))
-    record.add(doubted(airmass_doubts(header, record.row, reading.camera)))
+    if located.lost is None:
+        record.add(doubted(airmass_doubts(header, record.row, reading)))
     extracted = extract(record.row, picture, found, located, params.usual)
     record.add(judge_frame(record.row, _injectable(extracted, image), extracted.corrections, located.found))
     record.keep_sources(_with_response_error(extracted.measured, image))

@@ -69,7 +69,9 @@ def point(header: Any, reading: HeaderReading, image: Image) -> Step[HeaderPoint
         return Step(HeaderPointing(None, error), RowPart(sky_row(reading, None)))
     columns: FrameRow = {"wcs_source": "header"}
     part = RowPart(columns | pointing_row(pointing) | sky_row(reading, pointing))
-    return Step(HeaderPointing(pointing), joined(part, doubted(agreed_cards(header)[1])))
+    doubts = agreed_cards(header)[1]
+    reading.doubts += doubts
+    return Step(HeaderPointing(pointing), joined(part, doubted(doubts)))
 
 
 def locate(
@@ -109,7 +111,9 @@ def locate(
     if found.value.pointing is not given.pointing:
         parts.append(RowPart(sky_row(reading, found.value.pointing)))
         if not found.value.lost and camera.header.wcs != "none":
-            parts.append(doubted(left_out(header, given.lost)))
+            unused = left_out(header, given.lost)
+            reading.doubts += unused
+            parts.append(doubted(unused))
     whole = Step(found.value, joined(*parts))
     return _kept_by_cards(whole, reading, header, shape, image.raw_step)
 
