@@ -18,6 +18,7 @@ from skylake.cli.arguments import (
     start_workers,
 )
 from skylake.cli.progress_bar import progress
+from skylake.cli.run_commands import repeated
 
 if TYPE_CHECKING:
     from skylake.flow.ingest.ingest_tables import TableReport
@@ -140,8 +141,8 @@ def _show(report: TableReport) -> None:
         show.complain(f"{file}: {count} rows were left out, which lack a position, a flux or an error")
     for problem in report.ingest.problems:
         show.complain(f"{problem['file']}: {problem['status']}/{problem['reason']}: {problem['message']}")
-    for file in report.ingest.repeated:
-        show.complain(f"{file}: the same detections as those of another frame, which is used for both")
+    if report.ingest.repeated:
+        show.complain(repeated(report.ingest.repeated, "detections as those of another frame"))
     counts = ", ".join(f"{number} {status}" for status, number in sorted(report.ingest.counts.items()))
     known = f", {report.ingest.n_known} known before" if report.ingest.n_known else ""
     click.echo(f"ingest-table: {counts or 'nothing new'}{known}")

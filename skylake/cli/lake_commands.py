@@ -87,15 +87,20 @@ def status(lake: Path, as_of: str | None, as_json: bool) -> None:
     counted in blocks: a star has one for each band, camera and night. A table with a missing, truncated or unknown
     file is reported on standard error, with status 1.
     """
+    import pyarrow.compute as pc
+
+    from skylake.core.batch import UNDATED
     from skylake.core.counted import counted
-    from skylake.report.collect import counts_of_status, frames_without_zeropoint
+    from skylake.report.collect import counts_of_status, frames_without_zeropoint, undated_frames
 
     opened = open_lake(lake)
     snapshot = opened.snapshot(as_of)
     tables = {name: snapshot.n_rows(name) for name in snapshot.tables}
     frames = counts_of_status(snapshot)
     nights = snapshot.read(
-        "nights", ["camera", "night", "band", "n_frames", "n_ok", "zp_median", "zp_median_err"]
+        "nights",
+        ["camera", "night", "band", "n_frames", "n_ok", "zp_median", "zp_median_err"],
+        filter=pc.field("night") != UNDATED,
     )
     value = {
         "lake": str(opened.root),
@@ -108,6 +113,7 @@ def status(lake: Path, as_of: str | None, as_json: bool) -> None:
         "outdated": _outdated(opened, snapshot) if as_of is None else None,
         "frames": frames,
         "without_zeropoint": frames_without_zeropoint(snapshot),
+        "undated": undated_frames(snapshot),
         "nights": nights.to_pylist(),
     }
 
@@ -136,6 +142,12 @@ def status(lake: Path, as_of: str | None, as_json: bool) -> None:
             frames_have = counted(number, "good frame has", "good frames have")
             click.echo(
                 f"{camera}: {frames_have} no zeropoint; see `skylake calibrate {shlex.quote(str(lake))}`"
+            )
+        if value["undated"]:
+            click.echo()
+            show.table(
+                [(row["camera"], row["came"], row["n_frames"]) for row in value["undated"]],
+                ["camera", "without a time, came", "frames"],
             )
         if nights.num_rows:
             click.echo()

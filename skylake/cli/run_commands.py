@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -136,8 +137,8 @@ def _show_ingest(report: IngestReport, lake: Lake) -> None:
         if (problem["camera"], problem["file"]) in together:
             continue
         show.complain(f"{problem['file']}: {problem['status']}/{problem['reason']}: {problem['message']}")
-    for file in report.repeated:
-        show.complain(f"{file}: the same bytes as another file, which is used for both")
+    if report.repeated:
+        show.complain(repeated(report.repeated))
     for sentence in _one_of_each(report.kept):
         show.complain(sentence)
     if report.unchecked:
@@ -181,6 +182,12 @@ def _one_of_each(sentences: Sequence[str]) -> list[str]:
     return [
         first + (f" (and {len(others)} more like it)" if others else "") for first, *others in alike.values()
     ]
+
+
+def repeated(files: Sequence[str], content: str = "bytes as another file") -> str:
+    """Return the sentence that names files with the content of others, as all of an archive that was moved."""
+    more = f" (and {len(files) - 1} more below {os.path.commonpath(files)})" if len(files) > 1 else ""
+    return f"{files[0]}{more}: the same {content}, which is used for both"
 
 
 def unchecked(files: Sequence[str], lake: Path, row: Mapping[str, Any] | None) -> str:

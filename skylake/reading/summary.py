@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
+from skylake.core.batch import UNDATED
+from skylake.core.counted import counted
 from skylake.lake.commits.ledger_records import read_entry
 from skylake.reading.rows import html_table
 
@@ -20,19 +22,21 @@ if TYPE_CHECKING:
 class Nights:
     """The nights of a camera: their number, the first and the last, YYYYMMDD.
 
-    Frames whose time is not known are of no night.
+    Frames whose time is not known are of no night, and are counted before.
     """
 
     camera: str
     count: int
     first: int | None
     last: int | None
+    n_undated: int = 0
 
     def __str__(self) -> str:
+        undated = f"{counted(self.n_undated, 'frame')} without a time, " if self.n_undated else ""
         if self.count == 0:
-            return f"{self.camera} (no night known)"
+            return f"{self.camera} ({undated}no night known)"
         span = f"{self.first}" if self.count == 1 else f"{self.first} to {self.last}"
-        return f"{self.camera} ({self.count} night{'s' * (self.count > 1)}, {span})"
+        return f"{self.camera} ({undated}{self.count} night{'s' * (self.count > 1)}, {span})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +116,12 @@ def summary(snapshot: Snapshot) -> Summary:
 def _cameras(snapshot: Snapshot) -> tuple[Nights, ...]:
     """Return the nights of each camera that has frames."""
     rows = snapshot.read("frames", ["camera", "night"])
-    pairs = rows.group_by(["camera", "night"]).aggregate([])
+    pairs = rows.group_by(["camera", "night"]).aggregate([([], "count_all")])
     found = []
     for camera in sorted(pc.unique(pairs["camera"]).to_pylist()):
-        nights = pairs.filter(pc.equal(pairs["camera"], camera))["night"].to_pylist()
-        known = sorted(night for night in nights if night)
-        found.append(Nights(camera, len(known), known[0] if known else None, known[-1] if known else None))
+        of_camera = pairs.filter(pc.equal(pairs["camera"], camera))
+        frames = dict(zip(of_camera["night"].to_pylist(), of_camera["count_all"].to_pylist(), strict=True))
+        n_undated, dated = frames.pop(UNDATED, 0), sorted(frames)
+        span = (dated[0], dated[-1]) if dated else (None, None)
+        found.append(Nights(camera, len(dated), *span, n_undated))
     return tuple(found)

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from skylake.calibration.calibrated_matches import (
     calibrate_matches,
 )
 from skylake.cameras.clock_times import iso_of_mjd
+from skylake.core.batch import UNDATED
 from skylake.core.flags import SPOILED, UNCLEAN
 from skylake.core.reasons import Status
 from skylake.core.robust import sigma_mad
@@ -102,8 +104,30 @@ def cameras(snapshot: Snapshot) -> list[str]:
     return sorted({part.camera for part in snapshot.parts("frames").values() if part.camera})
 
 
+def undated_frames(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """Return how many frames without a time came on each day: camera, came, n_frames, the newest day first.
+
+    They belong to no night, and so nobody would look for them there. ``came`` is the day of their files, ISO (UTC), as
+    they lie where they were read from; None if that is not known.
+    """
+    undated = pc.field("night") == UNDATED
+    rows = snapshot.read("frames", ["camera", "file_modified_ns"], filter=undated).to_pylist()
+    counts = Counter((row["camera"], _day_of(row["file_modified_ns"])) for row in rows)
+    days = [{"camera": camera, "came": came, "n_frames": count} for (camera, came), count in counts.items()]
+    return sorted(
+        sorted(days, key=lambda row: row["camera"]), key=lambda row: row["came"] or "9", reverse=True
+    )
+
+
+def _day_of(modified_ns: int | None) -> str | None:
+    return None if modified_ns is None else f"{datetime.fromtimestamp(modified_ns / 1e9, UTC):%Y-%m-%d}"
+
+
 def nights(snapshot: Snapshot) -> list[dict[str, Any]]:
-    """Return the rows of ``nights``, the newest first, with those of ``photometric_nights`` where there are some."""
+    """Return the rows of ``nights``, the newest first, with those of ``photometric_nights`` where there are some.
+
+    That of frames without a time is left out; see :func:`undated_frames`.
+    """
     key = ("camera", "night", "band")
     names = ("extinction", "extinction_err", "transparency", "transparency_err", "p_photometric", "reason")
     judged = snapshot.read("photometric_nights", [*key, *names]).to_pylist()
@@ -112,7 +136,7 @@ def nights(snapshot: Snapshot) -> list[dict[str, Any]]:
         row
         | {name: None for name in names if name not in row}
         | known.get(tuple(row[name] for name in key), {})
-        for row in snapshot.read("nights").to_pylist()
+        for row in snapshot.read("nights", filter=pc.field("night") != UNDATED).to_pylist()
     ]
     return sorted(rows, key=lambda row: (row["camera"], -row["night"], row["band"]))
 
@@ -180,17 +204,20 @@ def frames_without_zeropoint(snapshot: Snapshot) -> dict[str, int]:
 def frames_of_concern(snapshot: Snapshot, catalogs: Mapping[str, str], how_many: int) -> list[dict[str, Any]]:
     """Return frames that were not used or got no zeropoint, the newest night first, with the reason as a sentence.
 
+    Those without a time stand before the others of the day they came, ``came`` as in :func:`undated_frames`.
     Zeropoints are those from the catalog of each camera.
     """
     query = """
         SELECT f.camera, f.status, f.night, parse_filename(f.file) AS file, coalesce(f.reason, z.reason) AS reason,
-            coalesce(f.message, z.message, 'no zeropoint against ' || z.catalog) AS message
+            coalesce(f.message, z.message, 'no zeropoint against ' || z.catalog) AS message,
+            CASE WHEN f.night = 0 THEN strftime(make_timestamp(f.file_modified_ns // 1000), '%Y-%m-%d') END AS came
         FROM frames AS f
         LEFT JOIN (
             SELECT * FROM zeropoints_in_force WHERE list_contains(?, [camera, catalog]) AND zp IS NULL
         ) AS z USING (frame_id)
         WHERE f.status IN ('failed', 'rejected') OR (f.status = 'ok' AND z.frame_id IS NOT NULL)
-        ORDER BY f.night DESC, f.camera, file
+        ORDER BY coalesce(replace(came, '-', '')::INTEGER, nullif(f.night, 0), 99999999) DESC, f.night <> 0,
+            f.camera, file
         LIMIT ?
     """
     with snapshot.duckdb() as connection:

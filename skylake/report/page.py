@@ -84,6 +84,7 @@ def _render(lake: Lake, snapshot: Snapshot, pictures: list[PagePicture]) -> str:
         tables=[(name, len(OpenTable(snapshot, name))) for name in _counted(snapshot)],
         catalog=", ".join(sorted(set(catalogs.values()) - {""})),
         status=collect.counts_of_status(snapshot),
+        undated=collect.undated_frames(snapshot),
         nights=nights,
         alerts=collect.newest_alerts(snapshot, _MAX_ALERTS),
         n_alerts=_MAX_ALERTS,

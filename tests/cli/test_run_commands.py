@@ -178,6 +178,22 @@ def test_copies_count_once_and_are_named(
     assert asked(new_lake, "SELECT count(*) AS n FROM frames") == [{"n": 4}]
 
 
+def test_an_archive_that_was_moved_is_one_line(
+    new_lake: Path, frames: Path, camera: Path, tmp_path: Path, skylake_command: Run, asked: Run
+) -> None:
+    skylake_command("ingest", new_lake, "--camera", camera, frames)
+    moved = frames.rename(tmp_path / "moved")
+    answer = skylake_command("ingest", new_lake, "--camera", camera, moved)
+    assert (answer.status, answer.out) == (0, "ingest: nothing new\n")
+    first = sorted(moved.iterdir())[0]
+    assert answer.err == (
+        f"skylake: {first} (and 3 more below {moved}): the same bytes as another file, which is used for both\n"
+    )
+    again = skylake_command("ingest", new_lake, "--camera", camera, moved)
+    assert (again.status, again.err) == (0, ""), "said once"
+    assert asked(new_lake, "SELECT count(*) AS n FROM frames") == [{"n": 4}]
+
+
 def test_nights_can_be_chosen(new_lake: Path, sky: Path, camera: Path, well: Run, asked: Run) -> None:
     ingest = ("ingest", new_lake, "-c", camera, sky / "frames", "--json")
     for limits, night in [(("--to", "20241001"), 20241001), (("--from", "2024-10-02"), 20241002)]:

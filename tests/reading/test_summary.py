@@ -33,9 +33,12 @@ def test_html_is_text(tmp_path: Path, make_rows: Callable[..., Any], put: Callab
     lake = Lake.create(tmp_path / "<b>lake")
     put(lake, ("frames", "c-0", make_rows("frames", 2, camera=["<i>&"] * 2, night=[0, 0])))
     opened = skylake.open(lake.root)
-    assert "cameras:  <i>& (no night known)" in repr(opened)
+    assert "cameras:  <i>& (2 frames without a time, no night known)" in repr(opened)
     shown = opened._repr_html_()
-    assert "&lt;i&gt;&amp; (no night known)" in shown and "/&lt;b&gt;lake</strong>" in shown
+    assert (
+        "&lt;i&gt;&amp; (2 frames without a time, no night known)" in shown
+        and "/&lt;b&gt;lake</strong>" in shown
+    )
     assert "<b>" not in shown and "<i>" not in shown
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,33 @@ def test_every_frame_that_was_not_used_is_named_with_its_reason(lake: Lake, bare
     assert all(row["status"] == "failed" and row["message"] and row["file"] for row in rows)
     assert len(collect.frames_of_concern(lake.snapshot(), catalogs, 2)) == 2
     assert collect.frames_of_concern(bare.snapshot(), {}, 50) == []
+
+
+def test_frames_without_a_time_stand_under_the_day_they_came(lake: Lake, bare: Lake) -> None:
+    days = collect.undated_frames(lake.snapshot())
+    assert sum(row["n_frames"] for row in days) == 3 and {row["camera"] for row in days} == {"small"}
+    assert [row["came"] for row in days] == sorted({row["came"] for row in days}, reverse=True)
+    assert all(row["night"] for row in collect.nights(lake.snapshot()))
+    concerns = collect.frames_of_concern(lake.snapshot(), {"small": "simcat"}, 50)
+    assert {row["came"] for row in concerns if row["night"] == 0} == {row["came"] for row in days}
+    assert collect.undated_frames(bare.snapshot()) == []
+
+
+def test_what_came_last_without_a_time_stands_before_nights_of_long_ago(
+    tmp_path: Path, put: Callable[..., Any], make_rows: Callable[..., pa.Table]
+) -> None:
+    lake, day_ns = Lake.create(tmp_path / "lake"), 86400 * 10**9
+    # Days since 1970-01-01: 2022-01-08 and 2022-03-12.
+    came = [19000, 19063, None]
+    common = {"camera": ["x"] * 3, "status": ["failed"] * 3, "reason": ["error"] * 3, "flags": [0] * 3}
+    modified = pa.array([None if day is None else day * day_ns + 7 for day in came], pa.int64())
+    undated = make_rows("frames", 3, 1, night=[0] * 3, file_modified_ns=modified, **common)
+    dated = make_rows("frames", 3, 2, night=[20200101, 20220312, 20220115], **common)
+    put(lake, ("frames", "x-all", pa.concat_tables([undated, dated])), camera="x", night=20220312)
+    days = [row["came"] for row in collect.undated_frames(lake.snapshot())]
+    assert days == [None, "2022-03-12", "2022-01-08"]
+    shown = [row["night"] or row["came"] for row in collect.frames_of_concern(lake.snapshot(), {}, 9)]
+    assert shown == [None, "2022-03-12", 20220312, 20220115, "2022-01-08", 20200101]
 
 
 def test_cameras_are_those_with_frames(lake: Lake, bare: Lake) -> None:

@@ -103,7 +103,12 @@ def test_every_night_shows_its_frames_and_its_zeropoint(pages: list[Path], lake:
     nights = Page(pages[0]).tables[2]
     found = [dict(zip(nights[0], row, strict=True)) for row in nights[1:]]
     expected = lake.snapshot().read("nights").to_pylist()
-    assert {row["night"] for row in found} == {"20241001", "20241002", "unknown"}
+    files = lake.snapshot().read("frames", ["night", "file_modified_ns"]).to_pylist()
+    days = {str(np.datetime64(row["file_modified_ns"], "ns"))[:10] for row in files if row["night"] == 0}
+    undated = [row["night"] for row in found if row["night"].startswith("no time")]
+    assert undated == [row["night"] for row in found][: len(undated)], "first, where people look"
+    assert set(undated) == {f"no time, came {day}" for day in days} and days
+    assert {row["night"] for row in found} - {*undated} == {"20241001", "20241002"}
     assert sum(int(row["frames"]) for row in found) == 13
     for row in expected:
         if row["zp_median"] is not None:

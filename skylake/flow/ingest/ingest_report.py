@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from skylake.core.batch import Batch
+from skylake.core.batch import UNDATED, Batch
 from skylake.core.camera import Camera
 from skylake.core.counted import counted
 from skylake.core.flags import FrameFlag
@@ -171,7 +171,8 @@ class IngestReport:
             for row in rows
             if row["status"] != Status.SKIPPED
         ]
-        return shown, f"ingest {batch}: {line}"
+        name = batch if batch.night != UNDATED else f"{batch.camera}, frames without a time"
+        return shown, f"ingest {name}: {line}"
 
     def _count(self, counts: Mapping[str, int]) -> None:
         for status, number in counts.items():
