@@ -122,6 +122,6 @@ def _cameras(snapshot: Snapshot) -> tuple[Nights, ...]:
         of_camera = pairs.filter(pc.equal(pairs["camera"], camera))
         frames = dict(zip(of_camera["night"].to_pylist(), of_camera["count_all"].to_pylist(), strict=True))
         n_undated, dated = frames.pop(UNDATED, 0), sorted(frames)
-        span = (dated[0], dated[-1]) if dated else (None, None)
-        found.append(Nights(camera, len(dated), *span, n_undated))
+        first, last = (dated[0], dated[-1]) if dated else (None, None)
+        found.append(Nights(camera, len(dated), first, last, n_undated))
     return tuple(found)
