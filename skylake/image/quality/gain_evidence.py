@@ -36,6 +36,8 @@ _CERTAIN = 3.5
 _SCATTER_OF_SCATTER = 1.17
 #: Stars with a larger share of light of neighbours differ for that.
 _CROWDED = 0.003
+#: Where they scatter by more than this part with one shape for all, none of many shapes makes them scatter too little.
+_HOPELESS = 1.6
 #: Where stars and sky set no limit, photons of the brightest star add this part to the variance of its sky.
 _NO_PHOTONS = 0.1
 
@@ -111,20 +113,24 @@ def star_scatter(
     measured: Measurements, radii_px: tuple[float, ...], sky_rms_adu: float, exposure_s: float, gain: float
 ) -> StarScatter:
     """Return how clean stars differ in the ring between the first two apertures; none for too few or one aperture."""
-    nothing = np.zeros(0)
+    none = StarScatter(np.zeros(0), np.zeros(0), np.zeros(0))
     if len(radii_px) < 2:
-        return StarScatter(nothing, nothing, nothing)
+        return none
     inner, outer = (measured.flux[name] * exposure_s for name in ("aper1", "aper2"))
     clean = (measured.flags & int(UNCLEAN)) == 0
     clean &= measured.crowding < _CROWDED
     chosen = clean & np.isfinite(inner) & np.isfinite(outer) & (inner > 0.0) & (outer > inner)
     inner, ring = inner[chosen], (outer - inner)[chosen]
     if inner.size < _FEWEST_STARS:
-        return StarScatter(nothing, nothing, nothing)
+        return none
     first, second = (math.pi * radius**2 for radius in radii_px[:2])
     usual = float(np.median(ring / inner))
     sky = np.full(inner.size, ((second - first) + usual**2 * first) * sky_rms_adu**2)
     photons = (usual + usual**2) * inner
+    plain = StarScatter(ring - usual * inner, photons, sky)
+    bright = photons / gain > sky
+    if np.count_nonzero(bright) < _FEWEST_STARS or plain.at(gain, bright) > _HOPELESS:
+        return none
     errors = np.sqrt(sky + photons / gain) / inner
     design = _shapes(measured.x[chosen], measured.y[chosen])
     share = robust_fit(design, ring / inner, errors).residuals * inner
