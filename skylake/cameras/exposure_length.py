@@ -67,16 +67,17 @@ def read_exposure(reading: HeaderReading, cards: Cards) -> None:
     )
     disagree = wanted.combine == "first" and values and max(values) - min(values) > _TOLERANCE * max(values)
     if other_unit is not None:
-        _refuse(reading, Reason.AMBIGUOUS_HEADER, source, other_unit)
+        _contradict(reading, source, *other_unit)
     elif numbers.contradicted or disagree:
-        _contradict(reading, numbers.contradicted or usable)
+        _contradict(reading, source, *_disagreeing(numbers.contradicted or usable))
     elif broken and not usable:
         name, value = broken[0]
         note = (
             f"{name} = {value:g} s is no exposure of up to {numbers.limits[1]:g} s; correct the header or fix "
             "header.exposure of the profile"
         )
-        _refuse(reading, Reason.BAD_HEADER, name, note)
+        reading.readings.append(Reading("exposure_s", None, name, "wrong", note))
+        reading.fail(Reason.BAD_HEADER, note)
     elif not wanted.cards:
         _assume(reading, "profile", "header.exposure.cards = [] says that no card gives it: 1 s", "ok")
     elif not usable:
@@ -98,8 +99,10 @@ def read_exposure(reading: HeaderReading, cards: Cards) -> None:
         reading.readings.append(Reading("exposure_s", exposure, used, "ok", "; ".join(filter(None, notes))))
 
 
-def _other_unit(name: str, cards: Cards, wanted: ValueCards) -> str | None:
-    """Return the problem if the comment of a card states a unit other than the profile; None if it does not."""
+def _other_unit(
+    name: str, cards: Cards, wanted: ValueCards
+) -> tuple[tuple[tuple[str, str], ...], str] | None:
+    """Return what is stated, and a sentence, if the comment of a card has another unit than the profile; else None."""
     comments = getattr(cards, "comments", None)
     text = "" if comments is None else str(comments[name])
     units = {one.lower() for one in _IN_BRACKETS.findall(text)} or {
@@ -111,7 +114,7 @@ def _other_unit(name: str, cards: Cards, wanted: ValueCards) -> str | None:
     scale = _SECONDS[unit]
     if abs(scale / wanted.scale - 1.0) < _TOLERANCE:
         return None
-    return (
+    return ((name, unit), ("profile", f"{wanted.scale:g}")), (
         f"{name} is in {unit} by its comment ({text.strip()[:MAX_SHOWN]!r}), and header.exposure.scale of the "
         f"profile is {wanted.scale:g}; give scale = {scale:g} there, or correct the comment of the card"
     )
@@ -161,23 +164,22 @@ def _allowed(exposure_s: float, wanted: ValueCards) -> bool:
     return bool(wanted.minimum) if exposure_s < _USUAL_S[1] else wanted.maximum is not None
 
 
-def _contradict(reading: HeaderReading, numbers: list[tuple[str, float]]) -> None:
-    """Refuse a frame whose cards give several exposures."""
+def _disagreeing(numbers: list[tuple[str, float]]) -> tuple[tuple[tuple[str, str], ...], str]:
+    """Return what cards of different exposures state, and the problem."""
     names = list(dict.fromkeys(name for name, _ in numbers))
     fix = (
         "name the right one in header.exposure.cards"
         if len(names) > 1
         else f"delete the wrong card {names[0]}"
     )
-    note = f"exposure: the cards disagree ({shown(numbers)}); {fix}"
-    reading.readings.append(Reading("exposure_s", None, " ".join(names), "ambiguous", note))
-    reading.doubt(Doubt("exposure_s", stated(numbers), "", note, Reason.AMBIGUOUS_HEADER))
+    return stated(numbers), f"exposure: the cards disagree ({shown(numbers)}); {fix}"
 
 
-def _refuse(reading: HeaderReading, reason: Reason, source: str, note: str) -> None:
-    verdict: Verdict = "wrong" if reason == Reason.BAD_HEADER else "ambiguous"
-    reading.readings.append(Reading("exposure_s", None, source, verdict, note))
-    reading.fail(reason, note)
+def _contradict(
+    reading: HeaderReading, source: str, told: tuple[tuple[str, str], ...], sentence: str
+) -> None:
+    reading.readings.append(Reading("exposure_s", None, source, "ambiguous", sentence))
+    reading.doubt(Doubt("exposure_s", told, "", sentence, Reason.AMBIGUOUS_HEADER))
 
 
 def _assume(reading: HeaderReading, source: str, note: str, verdict: Verdict = "assumed") -> None:

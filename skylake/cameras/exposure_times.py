@@ -99,7 +99,8 @@ def read_time(reading: HeaderReading, cards: Cards, file_name: str) -> None:
     if doubts:
         source = ", ".join(dict.fromkeys(start.source for start in starts))
         reading.readings.append(Reading("mjd_start", None, source, "ambiguous", doubts[0].sentence))
-        for doubt in doubts:
+        # Several ways may have one reason.
+        for doubt in dict.fromkeys(doubts):
             reading.doubt(doubt)
     elif not starts and readings.refused:
         note = (

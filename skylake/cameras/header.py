@@ -168,6 +168,9 @@ def _read_detector(reading: HeaderReading, cards: Cards) -> None:
         else:
             verdict, note = _others(numbers, wanted.combine)
             reading.readings.append(Reading(quantity, picked[0], picked[1], verdict, note))
+            if verdict == "ambiguous":
+                sentence = f"{picked[1]} = {picked[0]:g} is used, and {note}"
+                reading.doubt(Doubt(quantity, stated(numbers.usable), picked[1], sentence))
         _doubt_repeated(reading, quantity, numbers, picked, f"{key} = {fallback:g} of the profile is used")
         setattr(reading, quantity, fallback if picked is None else picked[0])
     # A profile may take another gain, as that of a photon transfer, in its place.

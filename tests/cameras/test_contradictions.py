@@ -123,6 +123,23 @@ def test_numbers_of_the_detector_that_contradict_each_other_are_left_out() -> No
     assert decided(full).quantity == "saturation_adu" and full.saturation_adu is None
 
 
+def test_two_gains_are_doubted_though_the_profile_prefers_one() -> None:
+    doubt = decided(replaced(("EGAIN", 0.8)))
+    assert doubt.taken == "EGAIN" and doubt.stated == (("EGAIN", "0.8"), ("GAIN", "1.2"))
+    alone = lab(time=(TimeCards(("DATE-OBS",)),), gain=ValueCards(("EGAIN",)))
+    assert replaced(("EGAIN", 0.8), profile=alone).doubts == [], "the fix of the sentence"
+
+
+def test_a_unit_that_a_comment_contradicts_is_stated_with_the_scale_of_the_profile() -> None:
+    header = fits.Header([("DATE-OBS", "2022-03-09T21:14:00"), ("EXPTIME", 40.0, "[ms] exposure")])
+    assert refused(read_header(header, GENERIC)).stated == (("EXPTIME", "ms"), ("profile", "1"))
+
+
+def test_one_reason_is_one_doubt_however_many_cards_have_a_time() -> None:
+    clocks = ("MJD-OBS", calendar_mjd(2022, 3, 9, 21, 14)), ("DATE-BEG", "2022-03-09T21:14:00")
+    assert refused(replaced(*clocks, ("TIMESYS", "LOCAL"))).stated == (("TIMESYS", "LOCAL"),)
+
+
 def test_amplifiers_are_averaged_without_a_gain_that_stands_twice() -> None:
     mean = lab(time=(TimeCards(("DATE-OBS",)),), gain=ValueCards(("GAIN1", "GAIN2"), combine="mean"))
     reading = read(("GAIN1", 2.0), ("GAIN2", 3.0), ("GAIN2", 9.0), profile=mean)

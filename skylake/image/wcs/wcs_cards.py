@@ -110,8 +110,6 @@ def left_out(header: Any, lost: FrameRejected | None) -> tuple[Doubt, ...]:
     has_cards = any(name in header for name in ("CTYPE1", "CRVAL1", "CD1_1"))
     if lost is None or not has_cards:
         return ()
-    why = str(lost).removesuffix(SOLVE_FIRST)
-    if lost.reason == Reason.BAD_WCS:
-        # Its stars speak for the profile, so that only the header is to be mended.
-        why = why.partition(";")[0]
+    # After that comes advice, which the stars have followed.
+    why = str(lost).partition(";")[0]
     return (Doubt("wcs", (("header", why),), "stars", f"{why}, and is left out: correct its cards"),)
