@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from skylake.lake import Snapshot
     from skylake.reading.curve_options import CurveOptions
+    from skylake.report.stars.left_out import LeftOut
     from skylake.report.stars.star_list import ListedStar
 
 
@@ -26,25 +28,31 @@ def export_star(snapshot: Snapshot, listed: ListedStar, options: LightCurveOptio
     curve, star = curve_of(snapshot, listed, options)
     _say_what_it_is(curve, options)
     _say_who_else_saw_it(snapshot, listed, curve, options)
-    say_what_is_lost(curve["n_lost"], options)
+    left_out = curve["left_out"]
     if options.plot is not None:
         _write_picture(snapshot, curve, options)
     if options.out is not None or options.plot is None:
-        made = written_form(snapshot, curve, listed.called, options)
-        write_curve(made, curve, listed.called, options, file_of(star, options))
+        made, left_out = written_form(snapshot, curve, listed.called, options)
+        write_curve(made, curve | {"left_out": left_out}, listed.called, options, file_of(star, options))
+    say_what_is_left_out(left_out)
 
 
 def curve_of(
     snapshot: Snapshot, listed: ListedStar, options: LightCurveOptions
 ) -> tuple[dict[str, Any], str]:
-    """Return the light curve of a star, and by what it was found."""
+    """Return the light curve of a star, with what is left out of it, and by what it was found."""
+    from skylake.report.stars.left_out import left_out_points
     from skylake.report.stars.star_curves import listed_curve
 
     curve, star = listed_curve(snapshot, listed, options.curve_choice)
-    points = options.point_choice(snapshot)
-    # Counted before it is detrended, which may leave out points too.
-    n_lost = count_lost(snapshot, listed, curve, options)
-    return _detrended(snapshot, points.chosen(curve), options) | {"n_lost": n_lost}, star
+    chosen = options.point_choice(snapshot).chosen(curve)
+    made = _detrended(snapshot, chosen, options)
+    kept = {point["frame_id"] for point in made["points"]}
+    lost = [point for point in chosen["points"] if point["frame_id"] not in kept]
+    left_out = left_out_points(lost, "on frames with too few stars around") + lost_of_version(
+        snapshot, listed, curve, options
+    )
+    return made | {"left_out": left_out}, star
 
 
 def _detrended(snapshot: Snapshot, curve: dict[str, Any], options: LightCurveOptions) -> dict[str, Any]:
@@ -89,24 +97,25 @@ def _say_who_else_saw_it(
         )
 
 
-def count_lost(
+def lost_of_version(
     snapshot: Snapshot, listed: ListedStar, curve: dict[str, Any], options: LightCurveOptions
-) -> int:
+) -> LeftOut:
     """Return how many points of a star are on frames that the version that is asked for did not calibrate."""
     from skylake.report.stars.star_curves import listed_curve
 
     if options.version is None:
-        return 0
+        return Counter()
     in_force, _ = listed_curve(snapshot, listed, dataclasses.replace(options.curve_choice, version=None))
-    return options.point_choice(snapshot).n_lost(curve, in_force)
+    n_lost = options.point_choice(snapshot).n_lost(curve, in_force)
+    return +Counter({f"of frames without version {options.version} of the calibration": n_lost})
 
 
-def say_what_is_lost(n_points: int, options: LightCurveOptions) -> None:
-    """Say on standard error how many points the version that was asked for leaves out."""
-    if n_points:
-        show.complain(
-            f"left out: {counted(n_points, 'point')} of frames without version {options.version} of the calibration"
-        )
+def say_what_is_left_out(left_out: LeftOut) -> None:
+    """Say on standard error how many points an export leaves out, and why."""
+    from skylake.report.stars.left_out import left_out_in_words
+
+    if left_out:
+        show.complain(left_out_in_words(left_out))
 
 
 def _how_detrended(band: dict[str, Any]) -> str:
@@ -127,19 +136,16 @@ def _how_detrended(band: dict[str, Any]) -> str:
     return f"{text}; a dip of {24 * band['duration_d']:.2g} h {when}, {size} deep"
 
 
-def _table(snapshot: Snapshot, curve: dict[str, Any], options: LightCurveOptions) -> pa.Table:
-    from skylake.reading.lightcurves import points_table
-
-    return options.point_choice(snapshot).table(points_table(curve))
-
-
 def written_form(
     snapshot: Snapshot, curve: dict[str, Any], called: str, options: LightCurveOptions
-) -> pa.Table | str:
-    """Return what is written of a star: the text that a database takes, or a table."""
+) -> tuple[pa.Table | str, LeftOut]:
+    """Return what is written of a star, the text that a database takes or a table, and what is left out of it."""
+    from skylake.reading.lightcurves import points_table
+
     if options.form in DATABASES:
         return _submission(snapshot, curve, called, options)
-    return _table(snapshot, curve, options)
+    choice, points = options.point_choice(snapshot), points_table(curve)
+    return choice.table(points), curve["left_out"] + choice.left_out(points)
 
 
 def write_curve(
@@ -147,6 +153,7 @@ def write_curve(
 ) -> None:
     """Write what is made of a star, with a header that says which star it is."""
     from skylake.cli.output import write_table, write_text
+    from skylake.report.stars.left_out import left_out_in_words
 
     if isinstance(made, str):
         write_text(made, out)
@@ -160,6 +167,8 @@ def write_curve(
         }
         if "detrended" in curve:
             about["detrended"] = "; ".join(map(_how_detrended, curve["detrended"]))
+        if curve["left_out"]:
+            about["left_out"] = left_out_in_words(curve["left_out"]).removeprefix("left out: ")
         write_table(made, out, options.form, about)
 
 
@@ -171,19 +180,16 @@ def _name(curve: dict[str, Any], called: str) -> str:
     return str(curve["object_id"]) if is_number or position_of(called) is not None else called
 
 
-def _submission(snapshot: Snapshot, curve: dict[str, Any], called: str, options: LightCurveOptions) -> str:
+def _submission(
+    snapshot: Snapshot, curve: dict[str, Any], called: str, options: LightCurveOptions
+) -> tuple[str, LeftOut]:
     from skylake.report.stars.submissions import Submission
     from skylake.report.stars.submitted_curves import magnitudes_by_frame, submitted
 
     check = _check_star(snapshot, curve, options) if options.form == "aavso" else None
     check_name = "" if check is None else str(check["object_id"])
     about = Submission(_name(curve, called), options.observer, {}, check_name, magnitudes_by_frame(check))
-    text, n_left_out = submitted(snapshot, curve, str(options.form), about, options.version)
-    if n_left_out:
-        show.complain(
-            f"left out: {counted(n_left_out, 'point')} on frames without an airmass, which EXOTIC fits"
-        )
-    return text
+    return submitted(snapshot, curve, str(options.form), about, options.version)
 
 
 def _check_star(
@@ -211,13 +217,14 @@ def _check_star(
 
 def _write_picture(snapshot: Snapshot, curve: dict[str, Any], options: LightCurveOptions) -> None:
     from skylake.cli.output import writing
+    from skylake.reading.lightcurves import points_table
     from skylake.report.stars.chosen_points import PointChoice
     from skylake.report.stars.star_picture import star_figure
     from skylake.report.style import save
 
     assert options.plot is not None
     choice = PointChoice(period_d=options.period, epoch_bjd=options.epoch)
-    bins = None if options.width is None else _table(snapshot, curve, options)
+    bins = None if options.width is None else options.point_choice(snapshot).table(points_table(curve))
     check = _check_star(snapshot, curve, options)
     with writing(options.plot):
         save(star_figure(curve, choice.fold(curve), bins, check), options.plot)

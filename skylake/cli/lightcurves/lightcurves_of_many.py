@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from skylake.cli import show
 from skylake.cli.lightcurves.lightcurve_of_star import (
-    count_lost,
     curve_of,
     file_of,
-    say_what_is_lost,
+    lost_of_version,
+    say_what_is_left_out,
     write_curve,
     written_form,
 )
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from skylake.errors import SkylakeError
     from skylake.lake import Snapshot
+    from skylake.report.stars.chosen_points import PointChoice
     from skylake.report.stars.star_list import ListedStar
     from skylake.sky.sky_region import SkyRegion
 
@@ -42,21 +44,22 @@ def export_stars(snapshot: Snapshot, stars: list[ListedStar], options: LightCurv
         raise UsageError(f"--format {options.form} is a file for each star; name a folder, as in -o curves/")
     if not stars:
         raise UsageError(f"{options.stars_file}: the file names no star; write one on each line")
-    left_out, lines, tables, by_place, n_lost = _LeftOut(), [], [], list[str](), 0
+    left_out, lines, tables, by_place = _LeftOut(), [], [], list[str]()
     for listed in stars:
         try:
             curve, star = curve_of(snapshot, listed, options)
-            made = written_form(snapshot, curve, listed.called, options)
+            made, points_left_out = written_form(snapshot, curve, listed.called, options)
         except (LakeError, StarError) as error:
             if len(stars) == 1:
                 raise
             left_out.add(error)
             lines.append(f"left out: {listed.called}, because {error}")
             continue
-        n_lost += curve["n_lost"]
+        left_out.points += points_left_out
         if star != (listed.object_id or star):
             by_place.append(listed.object_id)
         if one_each:
+            curve |= {"left_out": points_left_out}
             write_curve(made, curve, listed.called, options, file_of(star, options))
         else:
             tables.append(_with_star(made, curve, star))
@@ -66,7 +69,7 @@ def export_stars(snapshot: Snapshot, stars: list[ListedStar], options: LightCurv
         raise left_out.as_one(f"the {len(stars)} stars", options)
     for line in lines:
         show.complain(line)
-    say_what_is_lost(n_lost, options)
+    say_what_is_left_out(left_out.points)
     if by_place:
         n_identifiers = sum(bool(one.object_id) for one in stars)
         show.complain(unknown_identifiers(by_place, n_identifiers, options.radius))
@@ -77,11 +80,15 @@ def export_stars(snapshot: Snapshot, stars: list[ListedStar], options: LightCurv
 
 @dataclasses.dataclass(slots=True)
 class _LeftOut:
-    """Stars that cannot be given, and why. Errors themselves are not kept: what they come from holds tables."""
+    """Stars that cannot be given, and why, and points of others that are not written.
+
+    Errors themselves are not kept: what they come from holds tables.
+    """
 
     n: int = 0
     first: str = ""
     kinds: set[type[SkylakeError]] = dataclasses.field(default_factory=set)
+    points: Counter[str] = dataclasses.field(default_factory=Counter)
 
     def add(self, error: SkylakeError) -> None:
         """Count a star."""
@@ -148,6 +155,7 @@ def export_field(snapshot: Snapshot, options: LightCurveOptions) -> int:
         write_each_star(tables, options.out, options.form or "csv")
     else:
         write_stream(tables, options.out, options.form)
+    say_what_is_left_out(left_out.points)
     if left_out.n:
         show.complain(
             f"left out: {counted(left_out.n, 'star')} of the field; the first, because {left_out.first}"
@@ -161,7 +169,7 @@ def _tables_of_field(
     """Yield the points of all stars of a region, some at a time; of rare choices star by star."""
     from skylake.cli.stream_tables import in_one_schema
     from skylake.errors import LakeError
-    from skylake.report.stars.field_export import field_points, field_stars, star_tables
+    from skylake.report.stars.field_export import field_points, field_stars
 
     choice, points = options.curve_choice, options.point_choice(snapshot)
     if options.version is None and choice.flux in ("best", "calibrated"):
@@ -169,13 +177,25 @@ def _tables_of_field(
     else:
         pieces = _star_by_star(snapshot, field_stars(snapshot, region, choice.measured), options, left_out)
     n_tables = 0
-    for table in in_one_schema(star_tables(piece, points) for piece in points.of_pieces(pieces)):
+    for table in in_one_schema(_written_pieces(points.of_pieces(pieces), points, left_out)):
         n_tables += 1
         yield table
     if not n_tables and choice.measured and any(field_stars(snapshot, region)):
         raise LakeError(
             f"no star there has a light curve of {choice.measured} measurements; leave out --measured"
         )
+
+
+def _written_pieces(
+    pieces: Iterable[pa.Table], choice: PointChoice, left_out: _LeftOut
+) -> Iterator[pa.Table]:
+    """Yield what is written of some tables of measurements, and count what is not."""
+    from skylake.report.stars.field_export import star_tables
+
+    for piece in pieces:
+        table, points_left_out = star_tables(piece, choice)
+        left_out.points += points_left_out
+        yield table
 
 
 def _star_by_star(
@@ -191,7 +211,7 @@ def _star_by_star(
     from skylake.report.stars.star_curves import star_curve
     from skylake.report.stars.star_list import ListedStar
 
-    choice, n_given, n_lost = options.curve_choice, 0, 0
+    choice, n_given = options.curve_choice, 0
     for catalog, star, kind in stars:
         try:
             if kind == "detected":
@@ -201,8 +221,8 @@ def _star_by_star(
             left_out.add(error)
             continue
         n_given += 1
-        n_lost += count_lost(snapshot, ListedStar(f"{star}", f"{catalog}:{star}"), curve, options)
+        listed = ListedStar(f"{star}", f"{catalog}:{star}")
+        left_out.points += lost_of_version(snapshot, listed, curve, options)
         yield _with_star(points_table(curve), curve)
     if left_out.n and not n_given:
         raise left_out.as_one("the stars of the field", options)
-    say_what_is_lost(n_lost, options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.errors import LakeError
+from skylake.report.stars.left_out import LeftOut, left_out_rows
 from skylake.report.stars.night_errors import NightErrors
 from skylake.report.stars.star_picture import Fold
-from skylake.report.stars.time_bins import binned, with_phase
+from skylake.report.stars.time_bins import binned, is_in_bins, with_phase
 
 #: What points are chosen by whose name is given.
 _NAMES = ("band", "camera")
@@ -136,6 +138,10 @@ class PointChoice:
             epoch = pc.min(points["bjd_tdb"]).as_py() if self.epoch_bjd is None else self.epoch_bjd
             points = with_phase(points, self.period_d, epoch)
         return points if self.width_d is None else binned(points, self.width_d, self.period_d, self.nights)
+
+    def left_out(self, points: pa.Table) -> LeftOut:
+        """Return which points of a star are in no bin, and why; without bins all are written."""
+        return Counter() if self.width_d is None else left_out_rows(points, is_in_bins(points))
 
 
 def _columns(points: list[dict[str, Any]]) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from skylake.lake.access.matched_curves import matched_curves
 from skylake.report.curve_fluxes import FluxChoice, best_of_detections, in_flux
 from skylake.report.stars.chosen_points import PointChoice
 from skylake.report.stars.detection_curves import object_rows
+from skylake.report.stars.left_out import LeftOut
 from skylake.report.stars.seen_objects import SeenObject, unlisted_in
 from skylake.schema import arrow_schema, load
 from skylake.sky.sky_region import SkyRegion
@@ -148,8 +150,8 @@ def _stars(rows: pa.Table) -> list[tuple[str, int]]:
     return list(zip(rows["catalog"].to_pylist(), rows["object_id"].to_pylist(), strict=True))
 
 
-def star_tables(points: pa.Table, choice: PointChoice) -> pa.Table:
-    """Return the chosen measurements of stars, folded and in bins as each star alone would be.
+def star_tables(points: pa.Table, choice: PointChoice) -> tuple[pa.Table, LeftOut]:
+    """Return the chosen measurements of stars, folded and in bins as each star alone would be, and what no bin has.
 
     Parameters
     ----------
@@ -161,10 +163,12 @@ def star_tables(points: pa.Table, choice: PointChoice) -> pa.Table:
     -------
     pyarrow.Table
         object_id, catalog, ra_deg, dec_deg and measured of the star before the columns of its points or bins.
+    Counter
+        Points that are left out, by reason.
     """
     points = choice.rows(points)
     if choice.width_d is None and choice.period_d is None:
-        return points
+        return points, Counter()
     keys = np.array([f"{catalog}:{star}" for catalog, star in _stars(points)], str)
     starts = np.flatnonzero(np.append(len(keys) > 0, keys[1:] != keys[:-1]))
     own = points.select(_OF_STAR)
@@ -176,7 +180,8 @@ def star_tables(points: pa.Table, choice: PointChoice) -> pa.Table:
         for number, name in enumerate(_OF_STAR):
             table = table.add_column(number, own.schema.field(name), star[name])
         made.append(table)
-    return pa.concat_tables(made, promote_options="permissive") if made else points.slice(0, 0)
+    table = pa.concat_tables(made, promote_options="permissive") if made else points.slice(0, 0)
+    return table, choice.left_out(points)
 
 
 def _flat(rows: pa.Table, kind: Measured) -> pa.Table:

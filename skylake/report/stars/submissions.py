@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from skylake.core.flags import SPOILED
 from skylake.errors import StarError, UsageError
 from skylake.report.stars.aavso_filters import UNFILTERED_CODES, aavso_filter
+from skylake.report.stars.left_out import LeftOut, left_out_in_words, left_out_points
 from skylake.report.stars.which_star import which_star
 from skylake.revision import VERSION
 
@@ -76,12 +78,13 @@ class Submission:
         return self.frames.get(frame_id, _UNKNOWN)
 
 
-def aavso_text(curve: Mapping[str, Any], about: Submission) -> str:
-    """Return the AAVSO extended file format, version 1.2.
+def aavso_text(curve: Mapping[str, Any], about: Submission) -> tuple[str, LeftOut]:
+    """Return the AAVSO extended file format, version 1.2, and what is left out of it.
 
     Times are geocentric Julian dates (UTC) of mid-exposure, as the AAVSO wants them. All calibrating stars together
     are the comparison star, ENSEMBLE, and their catalog is the chart. Errors are random and shared ones together.
     Forced measurements without a detection are given as fainter than their limit; flagged points are left out.
+    A comment says how many, as in the other formats.
 
     Parameters
     ----------
@@ -97,6 +100,9 @@ def aavso_text(curve: Mapping[str, Any], about: Submission) -> str:
         If there is no name of the star, or a name or band that the format does not allow.
     """
     _require_plain(about)
+    pairs = [(point, _aavso_magnitude(point)) for point in _good(curve)]
+    measured = [(point, magnitude) for point, magnitude in pairs if magnitude is not None]
+    left_out = _left_out(curve, [point for point, _ in measured])
     lines = [
         "#TYPE=EXTENDED",
         f"#OBSCODE={about.observer}",
@@ -104,14 +110,11 @@ def aavso_text(curve: Mapping[str, Any], about: Submission) -> str:
         "#DELIM=,",
         "#DATE=JD",
         "#OBSTYPE=CCD",
-        f"# {about.name}: {which_star(curve)}",
+        *_comments(f"{about.name}: {which_star(curve)}", left_out),
         f"#{_AAVSO_COLUMNS}",
     ]
     methods = {(one["camera"], one["band"]): one["detrended"] for one in curve.get("detrended", ())}
-    for point in _good(curve):
-        magnitude = _aavso_magnitude(point)
-        if magnitude is None:
-            continue
+    for point, magnitude in measured:
         frame = about.frame(point["frame_id"])
         code = aavso_filter(point["band"], frame.filter_name, frame.survey)
         words = [
@@ -129,7 +132,20 @@ def aavso_text(curve: Mapping[str, Any], about: Submission) -> str:
             _notes(point, frame, code, methods.get((point["camera"], point["band"]))),
         ]
         lines.append(",".join(words))
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n", left_out
+
+
+def _comments(title: str, left_out: LeftOut) -> list[str]:
+    return [f"# {title}", *([f"# {left_out_in_words(left_out)}"] if left_out else [])]
+
+
+def _left_out(
+    curve: Mapping[str, Any], written: list[Any], otherwise: str = "on frames without an airmass"
+) -> LeftOut:
+    """Return why points are not written, with those that the curve has lost before."""
+    kept = set(map(id, written))
+    missing = [point for point in curve["points"] if id(point) not in kept]
+    return Counter(curve.get("left_out", {})) + left_out_points(missing, otherwise)
 
 
 def _notes(point: Mapping[str, Any], frame: FrameFacts, code: str, method: str | None) -> str:
@@ -178,7 +194,7 @@ def _require_plain(about: Submission) -> None:
         )
 
 
-def etd_text(curve: Mapping[str, Any], about: Submission) -> str:
+def etd_text(curve: Mapping[str, Any], about: Submission) -> tuple[str, LeftOut]:
     """Return what the Exoplanet Transit Database takes: BJD (TDB), magnitude and random error, separated by blanks.
 
     The error that all points share is left out: it does not change the depth or time of a transit.
@@ -189,17 +205,18 @@ def etd_text(curve: Mapping[str, Any], about: Submission) -> str:
         If there are several bands or cameras.
     """
     _require_one_curve(curve)
-    lines = [f"# {about.name}: {which_star(curve)}; BJD_TDB mag mag_random_err; skylake {VERSION}"]
-    lines += [
-        f"{point['bjd_tdb']:.7f} {point['mag']:.5f} {_random_err(point):.5f}" for point in _magnitudes(curve)
-    ]
-    return "\n".join(lines) + "\n"
+    points = _magnitudes(curve)
+    left_out = _left_out(curve, points)
+    title = f"{about.name}: {which_star(curve)}; BJD_TDB mag mag_random_err; skylake {VERSION}"
+    lines = _comments(title, left_out)
+    lines += [f"{point['bjd_tdb']:.7f} {point['mag']:.5f} {_random_err(point):.5f}" for point in points]
+    return "\n".join(lines) + "\n", left_out
 
 
-def exotic_text(curve: Mapping[str, Any], about: Submission) -> str:
+def exotic_text(curve: Mapping[str, Any], about: Submission) -> tuple[str, LeftOut]:
     """Return a reduced light curve as EXOTIC reads it: BJD (TDB), flux relative to the median, its error, airmass.
 
-    EXOTIC fits the airmass, so points without one are left out; :func:`n_without_airmass` counts them.
+    EXOTIC fits the airmass, so points without one are left out.
 
     Raises
     ------
@@ -207,24 +224,22 @@ def exotic_text(curve: Mapping[str, Any], about: Submission) -> str:
         If there are several bands or cameras, or no point has an airmass.
     """
     _require_one_curve(curve)
-    points = [point for point in _magnitudes(curve) if _airmass(point, about) is not None]
-    if not points and n_without_airmass(curve, about):
+    magnitudes = _magnitudes(curve)
+    points = [point for point in magnitudes if _airmass(point, about) is not None]
+    if magnitudes and not points:
         raise StarError(
             "EXOTIC fits the airmass, and no frame of the star has one; give site.longitude_deg and "
             "site.latitude_deg in the profile of the camera, and ingest the frames again"
         )
-    lines = [f"# {about.name}: {which_star(curve)}; BJD_TDB,FLUX,FLUX_ERR,AIRMASS; skylake {VERSION}"]
+    left_out = _left_out(curve, points)
+    title = f"{about.name}: {which_star(curve)}; BJD_TDB,FLUX,FLUX_ERR,AIRMASS; skylake {VERSION}"
+    lines = _comments(title, left_out)
     middle = float(np.median([point["mag"] for point in points])) if points else 0.0
     for point in points:
         flux = 10.0 ** (-0.4 * (point["mag"] - middle))
         error = flux * _random_err(point) / _MAG_PER_RELATIVE
         lines.append(f"{point['bjd_tdb']:.7f},{flux:.6f},{error:.6f},{_airmass(point, about):.4f}")
-    return "\n".join(lines) + "\n"
-
-
-def n_without_airmass(curve: Mapping[str, Any], about: Submission) -> int:
-    """Return the number of magnitudes on frames without an airmass."""
-    return sum(_airmass(point, about) is None for point in _magnitudes(curve))
+    return "\n".join(lines) + "\n", left_out
 
 
 def _airmass(point: Mapping[str, Any], about: Submission) -> float | None:
@@ -263,7 +278,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 #: Formats of databases, by the name of the option.
-FORMATS: dict[str, Callable[[Mapping[str, Any], Submission], str]] = {
+FORMATS: dict[str, Callable[[Mapping[str, Any], Submission], tuple[str, LeftOut]]] = {
     "aavso": aavso_text,
     "etd": etd_text,
     "exotic": exotic_text,

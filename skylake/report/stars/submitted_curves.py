@@ -15,8 +15,9 @@ from skylake.lake import Snapshot
 from skylake.lake.access.calibration_rows import calibration_rows
 from skylake.lake.storage.parts import Part
 from skylake.report.stars.constant_star import constant_star_near
+from skylake.report.stars.left_out import LeftOut
 from skylake.report.stars.star_curves import CurveChoice, star_curve
-from skylake.report.stars.submissions import FORMATS, FrameFacts, Submission, n_without_airmass
+from skylake.report.stars.submissions import FORMATS, FrameFacts, Submission
 from skylake.sky.lake_catalogs import ReferenceCatalog
 
 #: In place of a check star.
@@ -26,8 +27,8 @@ _FRAME_COLUMNS = ("frame_id", "camera", "night", "airmass", "filter")
 
 def submitted(
     snapshot: Snapshot, curve: dict[str, Any], form: str, about: Submission, version: int | None = None
-) -> tuple[str, int]:
-    """Return a light curve in the format of a database, and how many points it lacks for want of an airmass.
+) -> tuple[str, LeftOut]:
+    """Return a light curve in the format of a database, and which points are left out of it.
 
     Parameters
     ----------
@@ -45,8 +46,7 @@ def submitted(
     UsageError
         If the format needs something that is not given; a StarError if this star lacks it.
     """
-    known = replace(about, frames=_facts(snapshot, curve, version))
-    return FORMATS[form](curve, known), n_without_airmass(curve, known) if form == "exotic" else 0
+    return FORMATS[form](curve, replace(about, frames=_facts(snapshot, curve, version)))
 
 
 def check_star(

@@ -91,9 +91,7 @@ def binned(
         camera, band, bjd_tdb, mjd_mid, phase if there is one, n_points, mag, mag_err, mag_random_err,
         mag_systematic_err and mag_limit; in the order of time, or of phase.
     """
-    noise = _calibrated_flux(points)
-    flags = np.asarray(points["flags"].to_numpy(), np.int64)
-    good = noise.is_known & ((flags & int(SPOILED)) == 0)
+    good, noise = is_in_bins(points), _calibrated_flux(points)
     points, noise = points.filter(pa.array(good)), noise.of(good)
     place = _floats(points, "phase" if period_d is not None else "bjd_tdb")
     number = _bin_numbers(place, width_d, period_d)
@@ -106,6 +104,12 @@ def binned(
         made.append(_bins(some, noise.of(mine), number[mine], _offsets(some, nights)))
     table = pa.concat_tables(made) if made else _empty(period_d is not None)
     return table.sort_by([("phase" if period_d is not None else "bjd_tdb", "ascending")])
+
+
+def is_in_bins(points: pa.Table) -> npt.NDArray[np.bool_]:
+    """Return which points :func:`binned` takes: those with a calibrated flux that no flag spoils."""
+    flags = np.asarray(points["flags"].to_numpy(), np.int64)
+    return np.asarray(_calibrated_flux(points).is_known & ((flags & int(SPOILED)) == 0))
 
 
 @dataclass(frozen=True, slots=True)

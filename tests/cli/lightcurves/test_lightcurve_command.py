@@ -535,6 +535,47 @@ def test_points_of_nights_without_a_version_are_counted(
         assert well("lc", own, number, *options).err == ""
 
 
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [
+        ("txt", ("--format", "aavso", "--observer", "ABC", "--name", "X Y", "--check", "none")),
+        ("txt", ("--format", "etd")),
+        ("csv", ("--format", "exotic")),
+        ("csv", ("--bin", "1d")),
+        ("ecsv", ("--bin", "1d")),
+        ("fits", ("--bin", "1d")),
+        ("vot", ("--bin", "1d")),
+        ("csv", ("--all", "--cone", "STAR", "--bin", "1d")),
+        ("ecsv", ("--detrend", "ensemble")),
+    ],
+)
+def test_an_export_says_which_points_it_leaves_out_and_why(
+    suffix: str, options: tuple[str, ...], lake: Path, tmp_path: Path, well: Run
+) -> None:
+    query = (
+        "SELECT object_id, any_value(ra_deg) AS ra, any_value(dec_deg) AS dec FROM lightcurve_points "
+        "JOIN (SELECT DISTINCT object_id, ra_deg, dec_deg FROM lightcurves) USING (object_id) GROUP BY 1 "
+        "HAVING bool_or(flags & 8 > 0) AND count(*) FILTER (flags & 8 = 0) >= 4 AND NOT bool_or(flags & 64 > 0) "
+        "ORDER BY 1 LIMIT 1"
+    )
+    (known,) = well("sql", lake, query, "--format", "json").json
+    named = f"{known['ra']},{known['dec']},2"
+    out = tmp_path / f"star.{suffix}"
+    which = () if "--all" in options else (known["object_id"],)
+    flags = [
+        int(row["flags"]) for row in rows_of(well("lc", lake, known["object_id"], "--flux", "calibrated").out)
+    ]
+    n_edge = sum(bool(value & 8) for value in flags)
+    said = f"{n_edge} point{'s' * (n_edge > 1)} with the flag EDGE"
+    answer = well("lc", lake, *which, *(named if word == "STAR" else word for word in options), "-o", out)
+    assert f"skylake: left out: {said}\n" in answer.err
+    header = {"txt": "# left out: ", "csv": "", "ecsv": "left_out: ", "fits": "", "vot": "left_out "}[suffix]
+    if "exotic" in options or header:
+        assert f"{header}{said}" in " ".join(out.read_text().split())
+    if suffix == "fits":
+        assert Table.read(out).meta["LEFT_OUT"] == said
+
+
 def test_the_nearest_star_is_named_where_there_is_none(
     lake: Path, sky: Path, skylake_command: Run, well: Run
 ) -> None:

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pytest
 from overlap_rows import EAST, WEST, Overlap
 
+from skylake.core.flags import SourceFlag
 from skylake.lake.access.matched_curves import matched_curves
 from skylake.reading.lightcurves import points_table
 from skylake.report.curve_fluxes import FluxChoice, best_of_detections
@@ -28,7 +29,8 @@ def exported(
     overlap: Overlap, choice: PointChoice, measured: Any = None, flux: FluxChoice = "calibrated"
 ) -> pa.Table:
     pieces = field_points(overlap.lake.snapshot(), REGION, measured, flux)
-    return pa.concat_tables([star_tables(piece, choice) for piece in pieces], promote_options="permissive")
+    tables = [star_tables(piece, choice)[0] for piece in pieces]
+    return pa.concat_tables(tables, promote_options="permissive")
 
 
 @pytest.mark.parametrize("choice", CHOICES)
@@ -147,3 +149,18 @@ def test_a_position_leads_to_the_target_of_one_camera(overlap: Overlap) -> None:
         assert (found["catalog"], found["object_id"]) == ("detections", overlap.ids["new_target"])
     both = curve_at(snapshot, overlap.ra["new_target"], overlap.dec, measured="detected")
     assert {point["camera"] for point in both["points"]} == {"east", "west"}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_points_in_no_bin_are_counted_with_the_reason(overlap: Overlap, choice: PointChoice) -> None:
+    (points, *_) = field_points(overlap.lake.snapshot(), REGION, "detected", "calibrated")
+    flags = np.zeros(points.num_rows, np.int32)
+    flags[:3], flags[3] = SourceFlag.EDGE, SourceFlag.SATURATED | SourceFlag.BLENDED
+    place = points.schema.get_field_index("flags")
+    points = points.set_column(place, points.schema.field(place), pa.array(flags))
+    table, left_out = star_tables(points, choice)
+    if choice.width_d is None:
+        assert not left_out and table.num_rows == points.num_rows
+    else:
+        assert left_out == {"with the flag EDGE": 3, "with the flag SATURATED": 1}
+        assert pc.sum(table["n_points"]).as_py() == points.num_rows - 4

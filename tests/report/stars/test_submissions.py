@@ -11,13 +11,13 @@ import pytest
 from skylake.core.flags import SourceFlag
 from skylake.errors import UsageError
 from skylake.report.stars.chosen_points import PointChoice
+from skylake.report.stars.left_out import left_out_in_words
 from skylake.report.stars.submissions import (
     FrameFacts,
     Submission,
     aavso_text,
     etd_text,
     exotic_text,
-    n_without_airmass,
 )
 
 APASS = FrameFacts(None, "V", "apass", "apass", True)
@@ -35,9 +35,9 @@ def curve(*points: dict[str, Any], **more: Any) -> dict[str, Any]:
     return star | {"points": list(points)} | more
 
 
-def aavso(text: str) -> tuple[dict[str, str], list[dict[str, str]]]:
+def aavso(written: tuple[str, Any]) -> tuple[dict[str, str], list[dict[str, str]]]:
     """Read the format as its description says: parameters, then fields named by the last line of these."""
-    lines = text.splitlines()
+    lines = written[0].splitlines()
     assert all(lines), "the AAVSO takes no blank lines"
     parameters = dict(line[1:].split("=") for line in lines if line.startswith("#") and "=" in line)
     names = next(line for line in lines if line.startswith("#NAME"))[1:].split(",")
@@ -100,8 +100,7 @@ def test_the_chart_is_the_catalog_of_the_comparison_stars_not_of_the_star(catalo
 def test_notes_say_what_the_fields_do_not() -> None:
     facts = {0: FrameFacts(filter_name="clear", catalog="a_catalog_with_a_long_name")}
     detrended = [{"camera": "cam", "band": "V", "detrended": "ensemble"}]
-    text = aavso_text(curve(point(0, 9.0), detrended=detrended), Submission("X", "ABC", facts))
-    _, (row,) = aavso(text)
+    _, (row,) = aavso(aavso_text(curve(point(0, 9.0), detrended=detrended), Submission("X", "ABC", facts)))
     assert row["CHART"] == "a_catalog_with_a_lon"
     assert row["NOTES"].endswith(
         "of a_catalog_with_a_long_name on the frame; camera cam; band V; detrended (ensemble)"
@@ -128,33 +127,70 @@ def test_transits_are_given_with_random_errors_and_barycentric_times() -> None:
     of = curve(
         *(point(number, mag) for number, mag in enumerate(mags)), point(9, 5.0, flags=int(SourceFlag.EDGE))
     )
-    etd = np.loadtxt(io.StringIO(etd_text(of, SEEN)))
+    etd = np.loadtxt(io.StringIO(etd_text(of, SEEN)[0]))
     assert etd.shape == (3, 3)
     assert etd[:, 0] == pytest.approx([2460000.751, 2460001.751, 2460002.751], abs=1e-6)
     assert etd[:, 1] == pytest.approx(mags) and etd[:, 2] == pytest.approx([0.01] * 3)
-    exotic = np.loadtxt(io.StringIO(exotic_text(of, SEEN)), delimiter=",")
+    exotic = np.loadtxt(io.StringIO(exotic_text(of, SEEN)[0]), delimiter=",")
     assert exotic[:, 1] == pytest.approx([1.0, 1.0, 10 ** (-0.4 * 0.03)], abs=1e-6)
     assert exotic[:, 2] == pytest.approx(exotic[:, 1] * 0.01 / 1.0857362, abs=1e-6)
-    assert exotic[:, 3].tolist() == [1.0, 1.25, 1.5] and n_without_airmass(of, SEEN) == 0
+    assert exotic[:, 3].tolist() == [1.0, 1.25, 1.5]
 
 
 @pytest.mark.parametrize("write", [etd_text, exotic_text])
 @pytest.mark.parametrize(("name", "other"), [("band", "B"), ("camera", "another")])
 def test_a_transit_is_of_one_band_and_camera(write: Any, name: str, other: str) -> None:
     flagged = point(2, 9.0, flags=int(SourceFlag.EDGE)) | {name: other}
-    assert write(curve(point(0, 9.0), flagged), SEEN).count("\n") == 2
+    assert write(curve(point(0, 9.0), flagged), SEEN)[0].count("\n") == 3
     first, second = sorted(["V" if name == "band" else "cam", other])
     two = curve(point(0, 9.0), point(1, 9.5) | {name: other}, bands=[])
     words = f"this star has 2, of the {name}s {first} and {second}; .*--{name} {first}"
     with pytest.raises(UsageError, match=words):
         write(two, SEEN)
     chosen = PointChoice(**{name: first}).chosen(two)
-    assert write(chosen, SEEN).count("\n") == 2
+    assert write(chosen, SEEN)[0].count("\n") == 2
 
 
 def test_exotic_gets_no_point_whose_airmass_is_not_known() -> None:
     of = curve(point(0, 9.0), point(1, 9.0), point(7, 9.0), point(8, None))
-    assert np.loadtxt(io.StringIO(exotic_text(of, SEEN)), delimiter=",")[:, 3].tolist() == [1.0, 1.25]
-    assert n_without_airmass(of, SEEN) == 1
+    assert np.loadtxt(io.StringIO(exotic_text(of, SEEN)[0]), delimiter=",")[:, 3].tolist() == [1.0, 1.25]
     with pytest.raises(UsageError, match=r"no frame of the star has one; give site\.longitude_deg"):
         exotic_text(of, Submission("X", "", {0: FrameFacts(float("nan"))}))
+
+
+@pytest.mark.parametrize(
+    ("write", "reasons"),
+    [
+        (aavso_text, {"with the flag EDGE": 2, "with the flags SATURATED and EDGE": 1}),
+        (etd_text, {"with the flag EDGE": 2, "with the flags SATURATED and EDGE": 1, "without a magnitude": 1}),
+        (
+            exotic_text,
+            {
+                "with the flag EDGE": 2, "with the flags SATURATED and EDGE": 1, "without a magnitude": 1,
+                "on frames without an airmass": 1,
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_points_that_are_left_out_are_counted_with_the_reason(write: Any, reasons: dict[str, int]) -> None:
+    edge, blend = int(SourceFlag.EDGE), int(SourceFlag.BLENDED)
+    of = curve(
+        point(0, 9.0), point(1, 9.0, flags=blend), point(7, 9.0), point(2, None, flux=-2.0, mag_limit=15.0),
+        point(8, 9.0, flags=edge | blend), point(9, None, flags=edge),
+        point(10, 9.0, flags=edge | int(SourceFlag.SATURATED)),
+    )  # fmt: skip
+    airmass = {number: FrameFacts(1.0) for number in (0, 1, 2, 8, 9, 10)}
+    text, left_out = write(of, Submission("X", "ABC", airmass))
+    assert left_out == reasons
+    lines = text.splitlines()
+    comments = [line for line in lines if line.startswith("# left out: ")]
+    assert comments == [f"# {left_out_in_words(left_out)}"]
+    assert len([line for line in lines if not line.startswith("#")]) + left_out.total() == len(of["points"])
+    # What was lost before, as by another version of the calibration, is in the same sentence.
+    lost = of | {
+        "points": of["points"][:1],
+        "left_out": {"of frames without version 2 of the calibration": 3},
+    }
+    text, _ = write(lost, Submission("X", "ABC", airmass))
+    assert "# left out: 3 points of frames without version 2 of the calibration\n" in text
+    assert "left out" not in write(curve(point(0, 9.0)), Submission("X", "ABC", airmass))[0]
