@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from skylake.core.camera import FLUXES, Calibration, FilterBand
 from skylake.core.ephemeris import airmass
-from skylake.core.flags import SPOILED
+from skylake.core.flags import NO_STANDARD
 from skylake.core.group_means import weighted_median
 from skylake.core.jit import kernel
 from skylake.core.robust import MAD_TO_SIGMA
@@ -193,7 +193,7 @@ def gather(
     refused = {
         Cut.MAGNITUDE: ~(np.isfinite(ref_mag) & np.isfinite(ref_err)),
         Cut.COLOUR: ~np.isfinite(colour),
-        Cut.FLAGS: (matches["flags"].to_numpy() & int(SPOILED)) != 0,
+        Cut.FLAGS: (matches["flags"].to_numpy() & int(NO_STANDARD)) != 0,
         Cut.FLUX: ~(np.isfinite(difference) & np.isfinite(inst_err)),
         Cut.NEIGHBOURS: ~(_strange_light(matches, light) <= limits.max_crowding)
         | (light.sky > _MOST_SKY_LIGHT),

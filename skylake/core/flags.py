@@ -71,19 +71,28 @@ UNUSABLE_PIXEL = (
     PixelFlag.INVALID | PixelFlag.HOT | PixelFlag.DEAD | PixelFlag.UNSTABLE | PixelFlag.COSMIC_RAY
 )
 
-#: The photometry of a detection with any of these bits is not to be trusted. Where a centroid fails the place is wrong
-#: by several times the usual error, and so is the flux about it; most are blends, cosmic rays or noise.
+#: The photometry of a measurement with any of these bits is not to be trusted. Where a centroid fails the place is
+#: wrong by several times the usual error, and so is the flux about it; most are blends, cosmic rays or noise. A pixel
+#: above the linear range alone spoils no light curve: where pixels lose 2 % at saturation, stars lose about 1 mmag
+#: (tests/image/photometry/test_near_saturation.py).
 SPOILED = (
     SourceFlag.SATURATED
-    | SourceFlag.NEAR_SATURATED
     | SourceFlag.EDGE
     | SourceFlag.BAD_PIXEL
     | SourceFlag.DETECTION_OVERFLOW
     | SourceFlag.CENTROID_FAILED
     | SourceFlag.FRAME_REJECTED
     | SourceFlag.STREAK
+    | SourceFlag.FIT_FAILED
 )
+
+#: A measurement with any of these bits says nothing of how its star varies: what a blend measures changes with seeing.
+SPOILED_OR_BLENDED = SPOILED | SourceFlag.BLENDED
+
+#: A detection with any of these bits is no standard for its frame, as for zeropoints: what bright stars miss
+#: would be missing everywhere.
+NO_STANDARD = SPOILED | SourceFlag.NEAR_SATURATED
 
 #: A detection with any of these bits is not a clean point source. A bright star that was separated from
 #: a faint neighbour is not one either, but its photometry may be good: see the column ``crowding``.
-UNCLEAN = SPOILED | SourceFlag.BLENDED
+UNCLEAN = NO_STANDARD | SourceFlag.BLENDED

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from skylake.calibration.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
 from skylake.calibration.transparency import RELATIVE_PER_MAG, frame_transparency
 from skylake.core.counted import counted
-from skylake.core.flags import SPOILED
+from skylake.core.flags import NO_STANDARD
 from skylake.errors import UsageError
 from skylake.lake import Lake, Snapshot
 from skylake.report.collect import MAX_MATCHES, floats, in_force
@@ -218,7 +218,7 @@ def _stars(of: _Calibration) -> _Stars:
     matches = of.matches
     photometry = calibrate_matches(matches, of.frames, of.zeropoints)
     crowding = np.fmax(floats(matches, "crowding"), floats(matches, "ref_crowding"))
-    good = (matches["flags"].to_numpy() & int(SPOILED)) == 0
+    good = (matches["flags"].to_numpy() & int(NO_STANDARD)) == 0
     good &= np.nan_to_num(crowding) <= _MAX_CROWDING
     random = np.sqrt(np.maximum(photometry.mag_err**2 - photometry.zp_systematic_err**2, 0.0))
     found = pc.index_in(matches["frame_id"], of.zeropoints["frame_id"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.flags import SPOILED, UNCLEAN, SourceFlag
+from skylake.core.flags import NO_STANDARD, UNCLEAN, SourceFlag
 from skylake.report.style import BLUE, GREY, RED, Floats, canvas
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _kinds(flags: npt.NDArray[np.int32]) -> list[tuple[str, npt.NDArray[np.bool_
     """Return groups of sources by their flags: a label, which sources, and a colour."""
     # The verdict on the frame says nothing about a source.
     flags = flags & ~int(SourceFlag.FRAME_REJECTED)
-    spoiled, clean = flags & int(SPOILED) != 0, flags & int(UNCLEAN) == 0
+    spoiled, clean = flags & int(NO_STANDARD) != 0, flags & int(UNCLEAN) == 0
     trailed = flags & int(SourceFlag.STREAK) != 0
     kinds = [
         ("clean", clean, BLUE),

@@ -22,7 +22,7 @@ from skylake.calibration.calibrated_matches import (
 )
 from skylake.cameras.clock_times import iso_of_mjd
 from skylake.core.batch import UNDATED
-from skylake.core.flags import SPOILED, UNCLEAN
+from skylake.core.flags import NO_STANDARD, SPOILED_OR_BLENDED
 from skylake.core.reasons import Status
 from skylake.core.robust import sigma_mad
 from skylake.image.distortion.distortion_epochs import in_force as epochs_in_force
@@ -53,7 +53,7 @@ class CalibratedMatches:
     @property
     def clean(self) -> npt.NDArray[np.bool_]:
         """Which matches have photometry that can be trusted."""
-        return np.asarray((self.matches["flags"].to_numpy() & int(SPOILED)) == 0)
+        return np.asarray((self.matches["flags"].to_numpy() & int(NO_STANDARD)) == 0)
 
     @property
     def random_err(self) -> Floats:
@@ -283,7 +283,7 @@ def _excess(points: dict[str, list[Any]], usual: float) -> tuple[float, float] |
     mag, random_err = (
         np.array(points.get(name) or np.full(flags.size, np.nan), float) for name in ("mag", "mag_random_err")
     )
-    clean = np.isfinite(mag) & ((flags & int(UNCLEAN)) == 0)
+    clean = np.isfinite(mag) & ((flags & int(SPOILED_OR_BLENDED)) == 0)
     count = int(np.count_nonzero(clean))
     if count < max(_MIN_POINTS, flags.size / 2):
         return None

@@ -18,7 +18,7 @@ from skylake.calibration.calibrated_matches import (
     column_floats,
 )
 from skylake.core.camera import FLUXES
-from skylake.core.flags import SPOILED, UNCLEAN, SourceFlag
+from skylake.core.flags import SPOILED, SPOILED_OR_BLENDED, SourceFlag
 from skylake.core.reasons import Status
 from skylake.core.sphere import healpix_index, ra_dec, tangent_basis, unit_vectors
 from skylake.schema import empty_table, load
@@ -181,7 +181,7 @@ def clusters_table(rows: pa.Table, frames: pa.Table, zeropoints: pa.Table, flux:
     columns |= _star_of(rows, found)
     flags = flags_of_matches(rows)
     columns |= _shapes(rows, frames, found, flags)
-    columns |= _bands(rows, frames, zeropoints, found, (flags & int(UNCLEAN)) == 0, flux)
+    columns |= _bands(rows, frames, zeropoints, found, (flags & int(SPOILED_OR_BLENDED)) == 0, flux)
     order = np.lexsort((columns["mjd_first"], index))
     table = pa.table({name: _nullable(values).take(pa.array(order)) for name, values in columns.items()})
     return table.append_column("cluster_no", pa.array(np.arange(len(order)), pa.int32()))
@@ -344,4 +344,6 @@ AGGREGATE = Aggregate(
     merge=pa.concat_tables,
     finish=finish,
     profile=("calibration",),
+    # What is near saturation counts since the second.
+    version="2",
 )

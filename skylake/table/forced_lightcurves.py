@@ -17,7 +17,7 @@ from skylake.calibration.calibrated_forced import (
 )
 from skylake.calibration.calibrated_matches import ZEROPOINT_COLUMNS, column_floats
 from skylake.core.camera import Site
-from skylake.core.flags import SPOILED, SourceFlag
+from skylake.core.flags import SPOILED
 from skylake.core.group_medians import group_medians
 from skylake.core.robust import MAD_TO_SIGMA
 from skylake.core.sphere import INDEX_ORDER, healpix_centre, healpix_index
@@ -39,7 +39,6 @@ Places = npt.NDArray[np.intp]
 TARGET_COLUMNS = ["camera", "version", "star_id", "origin", "ref_id"]
 _LEAF_BITS = 2 * (INDEX_ORDER - 12)
 _MAG_PER_RELATIVE = 2.5 / np.log(10.0)
-_SPOILED = int(SPOILED | SourceFlag.FIT_FAILED)
 _READ_BY_FINISH = {
     "lightcurve": ("flags", "flux", "flux_err", "zp"),
     "lightcurve_errors": ("zp_random_err", "mag_systematic_err"),
@@ -240,7 +239,7 @@ class _Points:
 
 def _clean_points(rows: pa.Table) -> _Points:
     (flags, *plain), errors, noise = (nested_values(rows, *one) for one in _READ_BY_FINISH.items())
-    clean = (flags.astype(np.int64) & _SPOILED) == 0
+    clean = (flags.astype(np.int64) & int(SPOILED)) == 0
     return _Points(curve_numbers(rows)[clean], *(one[clean] for one in (*plain, *errors, *noise)))
 
 
@@ -317,4 +316,6 @@ AGGREGATE = Aggregate(
     finish=finish,
     finish_reads=_READ_BY_FINISH,
     profile=("site",),
+    # What is near saturation counts since the second.
+    version="2",
 )

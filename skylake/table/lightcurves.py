@@ -216,6 +216,6 @@ AGGREGATE = Aggregate(
     finish=finish,
     finish_reads=_READ_BY_FINISH,
     profile=("site",),
-    # Blends are marked since the second.
-    version="2",
+    # Blends are marked since the second, and what is near saturation counts since the third.
+    version="3",
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.flags import UNCLEAN
+from skylake.core.flags import SPOILED_OR_BLENDED
 from skylake.core.group_means import group_sums
 from skylake.core.group_medians import group_medians
 from skylake.core.robust import MAD_TO_SIGMA
@@ -66,7 +66,7 @@ def night_medians(
     """
     every = np.zeros(n_stars, np.int64)
     np.bitwise_or.at(every, star, flags)
-    good = (flags & int(UNCLEAN)) == 0
+    good = (flags & int(SPOILED_OR_BLENDED)) == 0
     good &= np.isfinite(mag) & np.isfinite(err) & (err > 0)
     order = np.flatnonzero(good)[np.lexsort((err[good], star[good]))]
     own, n = star[order], np.bincount(star[good], minlength=n_stars)

@@ -23,7 +23,7 @@ from skylake.calibration.ensemble_scatter import (
     is_better,
     scatter_bins,
 )
-from skylake.core.flags import SPOILED, UNCLEAN, SourceFlag
+from skylake.core.flags import SPOILED, SPOILED_OR_BLENDED
 from skylake.core.group_medians import medians_of
 from skylake.core.scintillation import Scintillation
 from skylake.schema import arrow_schema, conform, load
@@ -47,7 +47,6 @@ _MAG = 2.5 / np.log(10.0)
 _LEAST_SNR = 5.0
 #: More stars of a magnitude would not change what they show.
 _MOST_STARS = 300
-_UNUSED = int(SPOILED | SourceFlag.FIT_FAILED)
 #: Columns from which :func:`recommended_flux` recommends.
 RECOMMENDED_BY = ("camera", "band", "night", "flux", "mag_low", "mag_high", "n_stars", "ratio", "ratio_err")
 _BATCH_KEY = ("camera", "night", "band")
@@ -99,7 +98,7 @@ def partial(given: Given) -> pa.Table:
 
 def _of_targets(given: Given, zeropoints: pa.Table) -> Iterator[dict[str, Any]]:
     """Yield the magnitudes of targets in each band."""
-    good = pc.equal(pc.bit_wise_and(given["forced_sources"]["flags"], _UNUSED), 0)
+    good = pc.equal(pc.bit_wise_and(given["forced_sources"]["flags"], int(SPOILED)), 0)
     forced = given["forced_sources"].filter(good)
     band, default = _of_frames(forced["frame_id"].to_numpy(), zeropoints, _hybrid_of)
     columns: dict[str, Any] = {name: forced[name].to_numpy() for name in _IDS}
@@ -123,7 +122,7 @@ def _of_detections(given: Given, zeropoints: pa.Table) -> Iterator[dict[str, Any
     The stars are chosen before they are calibrated: a night has many more.
     """
     flags = flags_of_matches(given["matches"])
-    matches = given["matches"].filter(pa.array((flags & int(UNCLEAN)) == 0))
+    matches = given["matches"].filter(pa.array((flags & int(SPOILED_OR_BLENDED)) == 0))
     band, default = _of_frames(matches["frame_id"].to_numpy(), zeropoints, _aperture_of)
     for one in sorted(set(band[band != ""].tolist())):
         mine = np.flatnonzero((band == one) & (default != ""))
@@ -366,6 +365,7 @@ AGGREGATE = Aggregate(
     finish=finish,
     profile=("optics", "site"),
     # Bins are of half a magnitude since the second, 5 measurements enough since the third, stars without others on
-    # their frames left out since the fourth, and detections compared since the fifth.
-    version="5",
+    # their frames left out since the fourth, and detections compared since the fifth,
+    # and stars near saturation count since the sixth.
+    version="6",
 )

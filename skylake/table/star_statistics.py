@@ -19,7 +19,7 @@ from skylake.calibration.calibrated_matches import (
     Photometry,
     calibrate_matches,
 )
-from skylake.core.flags import UNCLEAN
+from skylake.core.flags import SPOILED_OR_BLENDED
 from skylake.core.group_medians import group_medians
 from skylake.core.robust import MAD_TO_SIGMA
 from skylake.core.sphere import healpix_index
@@ -126,7 +126,7 @@ def _points(matches: pa.Table, photometry: Photometry) -> StarPoints:
 
 def _is_good(matches: pa.Table, points: StarPoints) -> npt.NDArray[np.bool_]:
     flags = flags_of_matches(matches)[points.row]
-    is_clean = (flags & int(UNCLEAN)) == 0
+    is_clean = (flags & int(SPOILED_OR_BLENDED)) == 0
     return np.asarray(is_clean & np.isfinite(points.mag) & np.isfinite(points.err) & (points.err > 0))
 
 
@@ -205,4 +205,6 @@ AGGREGATE = Aggregate(
     partial=partial,
     merge=merged_by_schema(_NAME),
     finish=finish,
+    # What is near saturation counts since the second.
+    version="2",
 )

@@ -7,7 +7,7 @@ from enum import IntFlag
 import pytest
 import yaml
 
-from skylake.core.flags import SPOILED, UNCLEAN, FrameFlag, SourceFlag
+from skylake.core.flags import NO_STANDARD, SPOILED, SPOILED_OR_BLENDED, UNCLEAN, FrameFlag, SourceFlag
 from skylake.resources import folder
 from skylake.schema import flag_texts, load
 
@@ -50,7 +50,9 @@ def test_the_registry_and_the_code_name_the_same_bits(table: str, flags: type[In
 
 def test_what_spoils_photometry_is_not_clean() -> None:
     assert SPOILED & UNCLEAN == SPOILED
-    assert UNCLEAN & ~SPOILED == SourceFlag.BLENDED
+    assert UNCLEAN & ~SPOILED == SourceFlag.BLENDED | SourceFlag.NEAR_SATURATED
+    assert NO_STANDARD & ~SPOILED == SourceFlag.NEAR_SATURATED
+    assert SPOILED_OR_BLENDED & ~SPOILED == SourceFlag.BLENDED
     # Where a centroid fails the flux is off by a tenth and more, and most of what is no star is among such detections.
     assert SourceFlag.CENTROID_FAILED & SPOILED
     for harmless in (SourceFlag.KRON_FAILED, SourceFlag.LOCAL_SKY_FAILED):

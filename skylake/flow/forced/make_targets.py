@@ -70,7 +70,7 @@ _FRAME_COLUMNS = [
 ]
 _NUMBERS = ("ra_deg", "dec_deg", "flux_aper1", "mjd_mid", "x_px", "y_px", "half_light_px")
 #: Detections with any of these bits make no target. Saturated stars do: their neighbours are measured without them.
-_NO_TARGET = SPOILED & ~(SourceFlag.SATURATED | SourceFlag.NEAR_SATURATED)
+_NO_TARGET = SPOILED & ~SourceFlag.SATURATED
 #: On the sharpest frames, these percent of all, stars have the full width to judge by; with what pixels add to it.
 _SHARPEST_PERCENT, _PIXEL_PX = 1.0, 1.2
 #: A half-light radius below this share of that of stars is one of a pixel.

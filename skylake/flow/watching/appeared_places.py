@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from skylake.calibration.calibrated_matches import calibrate_matches
 from skylake.calibration.unlisted_stars import DETECTIONS, as_matches
 from skylake.core.bands import mag_column
-from skylake.core.flags import UNCLEAN
+from skylake.core.flags import SPOILED_OR_BLENDED
 from skylake.core.sphere import chord, healpix_index, ra_dec, unit_vectors
 from skylake.flow.watching.changed_stars import Judged, Row, WatchedNight, described, past_of, star_of
 from skylake.flow.watching.episodes import NAMED_BY
@@ -220,7 +220,7 @@ def _link_arcsec(frames: NightFrames) -> float:
 def _new_places(night: WatchedNight, frames: NightFrames, detections: NightDetections) -> _NewPlaces:
     """Return where clean detections are that are watched, on enough frames, and matched with no star."""
     keys = ["frame_id", "source_no"]
-    clean = pc.equal(pc.bit_wise_and(detections.rows["flags"], int(UNCLEAN)), 0)
+    clean = pc.equal(pc.bit_wise_and(detections.rows["flags"], int(SPOILED_OR_BLENDED)), 0)
     rows = detections.rows.filter(clean)
     rows = rows.filter(pc.is_in(rows["frame_id"], frames.frames["frame_id"].combine_chunks()))
     rows = rows.join(night.read("matches", keys), keys, join_type="left anti").combine_chunks()

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.core.camera import FLUXES, Camera, FilterBand
-from skylake.core.flags import SPOILED
+from skylake.core.flags import NO_STANDARD
 from skylake.core.robust import MAD_TO_SIGMA
 from skylake.core.sphere import FloatArray, julian_epoch
 from skylake.sky.match import PairChoice, choose_pairs, rows_of_groups
@@ -192,7 +192,7 @@ def _differing(
         counts = np.where(counts > 0.0, counts, np.nan)
         difference = mag + 2.5 * np.log10(counts)
         noise = 2.5 / np.log(10.0) * error / counts
-    is_clean = (pairs["flags"].to_numpy() & int(SPOILED)) == 0
+    is_clean = (pairs["flags"].to_numpy() & int(NO_STANDARD)) == 0
     rows = np.flatnonzero(is_clean & np.isfinite(difference) & np.isfinite(noise))
     differs = np.zeros(len(difference), bool)
     for mine in rows_of_groups(rows, of_frame[rows]):

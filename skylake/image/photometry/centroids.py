@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.flags import SPOILED, SourceFlag
+from skylake.core.flags import NO_STANDARD, SourceFlag
 from skylake.image.detection.detect_sources import Detections
 from skylake.image.photometry import centroid_kernels as kernel
 from skylake.image.photometry.aperture_photometry import (
@@ -100,7 +100,7 @@ def window_places(
 def _frame_window(scene: PhotometryScene, detections: Detections) -> float:
     """Return the standard deviation of a window of the median half-light radius of the stars."""
     noise = scene.rms_at(detections.x, detections.y) * np.sqrt(detections.n_pixels)
-    whole = (detections.flags & int(SPOILED)) == 0
+    whole = (detections.flags & int(NO_STANDARD)) == 0
     clear = [whole & (detections.flux > least * noise) for least in _CLEAR_SNR]
     chosen = _likely_stars(detections, next((bright for bright in clear if bright.any()), whole))
     if chosen.size == 0:

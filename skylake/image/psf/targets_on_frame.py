@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.flags import SPOILED, SourceFlag
+from skylake.core.flags import NO_STANDARD, SourceFlag
 from skylake.core.sphere import unit_vectors, within
 from skylake.image.photometry.measure_sources import Measurements
 from skylake.image.wcs.header_wcs import CatalogStars, Pointing, stars_inside
@@ -191,7 +191,7 @@ def _shift_to_few(
 def _bright_detections(measured: Measurements) -> npt.NDArray[np.intp]:
     """Return the brightest of the detections whose place is to be trusted."""
     # Where its stars are a rejected frame shows as well as any other.
-    clean = np.flatnonzero((measured.flags & int(SPOILED & ~SourceFlag.FRAME_REJECTED)) == 0)
+    clean = np.flatnonzero((measured.flags & int(NO_STANDARD & ~SourceFlag.FRAME_REJECTED)) == 0)
     flux = np.nan_to_num(measured.flux["aper1"][clean])
     return clean[np.argsort(-flux, kind="stable")[:_MAX_STARS]]
 

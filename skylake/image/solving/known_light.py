@@ -9,7 +9,7 @@ from skylake.core.aperture_light import StarProfile
 from skylake.core.bands import BANDS
 from skylake.core.camera import Camera
 from skylake.core.ephemeris import airmass
-from skylake.core.flags import SPOILED
+from skylake.core.flags import NO_STANDARD
 from skylake.core.frame import Pixels
 from skylake.core.sphere import unit_vectors
 from skylake.image.detection.background import CELL_MESHES, Background, mean_between_stars
@@ -108,7 +108,7 @@ def _scale(
     apertures = camera.apertures
     name, radius = apertures.calibrated_circle, apertures.calibrated_radius_px
     flux, error = (exposure_s * values[name][source] for values in (measured.flux, measured.flux_err))
-    clean = (flux > _MIN_SNR * error) & ((measured.flags[source] & int(SPOILED)) == 0)
+    clean = (flux > _MIN_SNR * error) & ((measured.flags[source] & int(NO_STANDARD)) == 0)
     chosen = np.flatnonzero(clean)[np.argsort(-flux[clean], kind="stable")[:_BRIGHTEST]]
     x, y = measured.x[source[chosen]], measured.y[source[chosen]]
     reach = int(np.ceil(radius)) + 1
