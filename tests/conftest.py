@@ -28,7 +28,7 @@ from skylake.lake import Commit, Lake, Snapshot, stage_part
 from skylake.schema import arrow_schema, conform, load
 
 #: Fixtures of drawn nights.
-pytest_plugins = ["night_rows", "season_rows", "overlap_rows"]
+pytest_plugins = ["night_rows", "season_rows", "overlap_rows", "unplaced_rows"]
 
 # A fifth of the examples that hypothesis draws by itself find what a change breaks, the same ones in every run; trials
 # draw them all, and others each time. The first call may import astropy or compile, so there is no deadline.

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from skylake.flow.curves.curve_tables import CurveTableReport
     from skylake.flow.curves.field_blocks import CurveSource
     from skylake.flow.curves.find_periods import Method
-    from skylake.lake import Lake
+    from skylake.lake import Lake, Snapshot
+    from skylake.lake.access.curve_rows import Measured
     from skylake.sky.sky_region import SkyRegion
 
 _FLUXES = ("calibrated", "hybrid1", "hybrid2", "hybrid3", "psf", "aper1", "aper2", "aper3")
@@ -58,10 +59,10 @@ _CURVES = [
     click.option("--band", metavar="B", help="Only this band."),
     click.option(
         "--measured",
-        type=click.Choice(["detected", "forced"]),
-        default="detected",
-        show_default=True,
-        help="The detections of stars, or the measurements at the places of targets.",
+        type=click.Choice(["detected", "forced", "relative"]),
+        help="The detections of stars, the measurements at the places of targets, or detections on frames that no "
+        "catalog places, relative to the stars of the field. Without the option detected, or relative where there is "
+        "nothing else.",
     ),
     click.option(
         "--flux",
@@ -89,16 +90,41 @@ def curve_source(lake: Path, given: dict[str, Any]) -> CurveSource:
     from skylake.cli.camera_names import require_camera
     from skylake.errors import UsageError
     from skylake.flow.curves.field_blocks import CurveSource
+    from skylake.lake.access.relative_curves import RELATIVE_NOTE
 
-    flux = given["flux"]
-    if given["measured"] == "detected" and flux != "calibrated" and not flux.startswith("aper"):
+    flux, measured = given["flux"], given["measured"]
+    snapshot = open_lake(lake).snapshot()
+    if given["camera"] is not None:
+        given["camera"] = require_camera(snapshot, given["camera"])
+    if measured is None:
+        measured, others = _usual_measurements(snapshot, given["camera"])
+        if others:
+            show.complain(
+                f"{' and '.join(others)} left out: light curves are relative there (--measured relative takes them)"
+            )
+    if measured == "relative":
+        if flux != "calibrated":
+            raise UsageError(f"relative light curves are in one flux; leave out --flux {flux}")
+        click.echo(RELATIVE_NOTE, err=True)
+    if measured == "detected" and flux != "calibrated" and not flux.startswith("aper"):
         raise UsageError(
             f"detections have no flux {flux}; name aper1, aper2 or aper3, or add --measured forced"
         )
-    if given["camera"] is not None:
-        given["camera"] = require_camera(open_lake(lake).snapshot(), given["camera"])
     names = ("flux", "camera", "band", "first_night", "last_night")
-    return CurveSource(given["measured"], *(given[name] for name in names))
+    return CurveSource(measured, *(given[name] for name in names))
+
+
+def _usual_measurements(snapshot: Snapshot, camera: str | None) -> tuple[Measured, list[str]]:
+    """Return which light curves are meant where nobody says so, and the cameras whose curves are others.
+
+    They are detections, and relative ones of cameras that have nothing else.
+    """
+    from skylake.lake.access.relative_curves import relative_cameras
+
+    calibrated = {part.camera for part in snapshot.version("lightcurves").parts.values()}
+    relative = [one for one in relative_cameras(snapshot) if one not in calibrated and camera in (None, one)]
+    is_calibrated = calibrated if camera is None else camera in calibrated
+    return ("detected", relative) if is_calibrated or not relative else ("relative", [])
 
 
 def star_options(command: Command) -> Command:

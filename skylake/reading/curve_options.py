@@ -29,7 +29,7 @@ class CurveOptions(TypedDict, total=False):
 
     radius_arcsec: float
     sesame: bool
-    measured: Literal["forced", "detected"] | None
+    measured: Literal["forced", "detected", "relative"] | None
     flux: FluxChoice
     version: int | None
     start: Time | None
@@ -54,8 +54,10 @@ def curve_choice(options: CurveOptions) -> CurveChoice:
     from skylake.report.stars.star_curves import CurveChoice
 
     measured, flux = options.get("measured"), options.get("flux", "best")
-    if measured not in (None, "forced", "detected"):
-        raise UsageError(f"there is no measurement {measured!r}; measured is 'forced', 'detected' or None")
+    if measured not in (None, "forced", "detected", "relative"):
+        raise UsageError(
+            f"there is no measurement {measured!r}; measured is 'forced', 'detected', 'relative' or None"
+        )
     if flux not in FLUX_CHOICES:
         raise UsageError(f"there is no flux {flux!r}; flux is one of {', '.join(FLUX_CHOICES)}")
     reach = plain_radius(options.get("radius_arcsec", 60.0))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from skylake.report.stars.chosen_points import PointChoice
 
 #: Table and columns of the measurements, detected or forced.
-_TABLES = {"detected": "lightcurves", "forced": "forced_lightcurves"}
+_TABLES = {"detected": "lightcurves", "forced": "forced_lightcurves", "relative": "lightcurves"}
 _NESTED = ("lightcurve", "lightcurve_errors")
 
 
@@ -68,7 +68,7 @@ class LightCurve(Rows):
 
     @property
     def measured(self) -> str:
-        """``forced`` if the star was measured at its place, detected or not, and ``detected`` if not."""
+        """``forced`` (at the place of the star, seen or not), ``detected``, or ``relative`` to the stars around."""
         return str(self._curve["measured"])
 
     @property

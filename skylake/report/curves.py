@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,6 +17,7 @@ from skylake.errors import LakeError, StarError, UnknownName
 from skylake.lake import Snapshot
 from skylake.lake.access.curve_rows import Measured
 from skylake.lake.access.matched_curves import matched_curves
+from skylake.lake.access.relative_curves import relative_curves, why_no_curves
 from skylake.report.curve_fluxes import FluxChoice, best_of_detections, in_flux
 from skylake.report.stars.detection_curves import DetectedStar, detected_star, detection_curve
 from skylake.report.stars.seen_objects import SeenObject, object_of, unlisted_near
@@ -66,8 +68,9 @@ def curve_of_object(
         HEALPix index of its position.
     catalog : str or None
         None takes the only one that has such a star.
-    measured : {'forced', 'detected'} or None
-        Which measurements; None takes the forced ones of a star that has any.
+    measured : {'forced', 'detected', 'relative'} or None
+        Which measurements; None takes the forced ones of a star that has any, and the relative ones, on frames that no
+        catalog places, of a star that has no others.
     flux : str
         One of :data:`skylake.report.curve_fluxes.FLUX_CHOICES`; of detections the apertures. Where it is another than
         that of the zeropoints, ``flux_used`` of the band names it.
@@ -98,12 +101,15 @@ def curve_of_object(
             return _curve(snapshot, rows, rows.slice(0, 1), kind, flux, version)
         if seen is not None and seen.ref_id is None:
             break  # only targets among such objects have light curves in the tables
-    if measured != "forced" and seen is not None:
+    of_detections = measured in (None, "detected")
+    if of_detections and seen is not None:
         curve = curve_of_seen(snapshot, seen, flux, version, measured)
-    elif measured != "forced" and catalog in (None, DETECTIONS):
+    elif of_detections and catalog in (None, DETECTIONS):
         curve = _curve_at_index(snapshot, object_id, flux, version, measured)
     else:
         curve = None
+    if curve is None and catalog in (None, DETECTIONS):
+        curve = _relative_curve(snapshot, measured, flux, version, object_id)
     if curve is not None:
         return curve
     require_curves(snapshot, measured)
@@ -149,6 +155,49 @@ def _curve_at_index(
     star = detected_star(snapshot, ra, dec, _REACH_ARCSEC)
     is_there = star is not None and star.distance_arcsec <= _AT_INDEX_ARCSEC
     return _detected(snapshot, star, flux, version, measured) if is_there else None
+
+
+def _relative_curve(
+    snapshot: Snapshot, measured: Measured | None, flux: FluxChoice, version: int | None, number: int
+) -> dict[str, Any] | None:
+    """Return the relative light curve of a star by its identifier; None if there is none, or others are wanted."""
+    if measured not in (None, "relative"):
+        return None
+    rows = relative_curves(snapshot)
+    rows = rows.filter(pc.equal(rows["object_id"], number))
+    if rows.num_rows == 0:
+        return None
+    if version is not None or flux not in ("best", "calibrated"):
+        option = f"--flux {flux}" if version is None else f"--version {version}"
+        raise StarError(
+            f"the light curve of the star {number} is relative to the stars of its field, in one flux and without a "
+            f"calibration; leave out {option}"
+        )
+    return _shaped(rows, "relative", [None] * rows.num_rows)
+
+
+def _relative_curve_at(
+    snapshot: Snapshot,
+    ra_deg: float,
+    dec_deg: float,
+    reach_arcsec: float,
+    measured: Measured | None,
+    flux: FluxChoice,
+    version: int | None,
+) -> dict[str, Any] | None:
+    """Return the relative light curve nearest to a position within reach; None if there is none."""
+    rows = relative_curves(snapshot)
+    distance = 3600.0 * separation_deg(
+        ra_deg, dec_deg, *(rows[name].to_numpy() for name in ("ra_deg", "dec_deg"))
+    )
+    near = np.flatnonzero(distance <= reach_arcsec)
+    if not near.size:
+        return None
+    nearest = int(near[distance[near].argmin()])
+    curve = _relative_curve(snapshot, measured, flux, version, rows["object_id"][nearest].as_py())
+    n_stars = rows["object_id"].take(near).unique()
+    found = {"separation_arcsec": float(distance[nearest]), "n_others": len(n_stars) - 1}
+    return None if curve is None else curve | found
 
 
 def _no_curve_of(snapshot: Snapshot, star: str) -> str:
@@ -203,6 +252,10 @@ def require_curves(snapshot: Snapshot, measured: Measured | None = None) -> None
     """
     if any(snapshot.n_rows(CURVE_TABLES[kind].name) for kind in kinds(measured)):
         return
+    if measured in (None, "relative") and relative_curves(snapshot).num_rows:
+        return
+    if why := why_no_curves(snapshot, measured):
+        raise LakeError(f"{snapshot.layout.root}: {why}")
     which, advice = "light curves", "`skylake aggregate` makes them"
     if not snapshot.n_rows("zeropoints"):
         advice += ", after `skylake calibrate`"
@@ -236,7 +289,8 @@ def curve_at(
     """
     near = nearest_curve(snapshot, ra_deg, dec_deg, reach_arcsec, measured)
     if near is None or near.distance_arcsec > min(SAME_ARCSEC, reach_arcsec):
-        star = None if measured == "forced" else detected_star(snapshot, ra_deg, dec_deg, reach_arcsec)
+        of_detections = measured in (None, "detected")
+        star = detected_star(snapshot, ra_deg, dec_deg, reach_arcsec) if of_detections else None
         is_nearer = near is None or (
             star is not None
             and star.listed is None
@@ -251,6 +305,9 @@ def curve_at(
     if near is not None:
         curve = _curve(snapshot, near.rows(snapshot), near.row, near.kind, flux, version)
         return curve | {"separation_arcsec": near.distance_arcsec, "n_others": near.n_stars - 1}
+    curve = _relative_curve_at(snapshot, ra_deg, dec_deg, reach_arcsec, measured, flux, version)
+    if curve is not None:
+        return curve
     require_curves(snapshot, measured)
     raise NoCurve(
         f"there is no light curve within {reach_arcsec:g} arcsec of {round(ra_deg, 6)} {round(dec_deg, 6)}"

@@ -370,17 +370,20 @@ FROM (
 
 -- Light curves of frames that no catalog places: their stars are the detections on the base of their field (star_no, its
 -- source_no there), and magnitudes are relative to the ensemble of these stars, by filter. The zeropoint of a frame is the
--- median over clean stars of S/N above 20 of their distance from their own medians; null for less than five.
+-- median over clean stars of S/N above 20 of their distance from their own medians; null for less than five. Errors have
+-- a floor, by filter: what the points of the brightest quarter of these stars scatter beyond photons and zeropoints.
 CREATE VIEW relative_lightcurve_points AS
 WITH kept AS (
     SELECT
         s.frame_id, s.source_no, s.camera, s.night, s.mjd_mid, s.filter, s.ra_deg, s.dec_deg,
         coalesce(f.registered_to, f.frame_id) AS base_frame_id,
         f.pixel_scale_arcsec / 3600 AS scale,
+        s.flux_aper2 * coalesce(s.apcor_rel_aper2, 1) AS flux,
+        s.flux_aper2_err * coalesce(s.apcor_rel_aper2, 1) AS flux_err,
         CASE WHEN s.flux_aper2 > 0 THEN -2.5 * log10(s.flux_aper2 * coalesce(s.apcor_rel_aper2, 1)) END AS mag_inst,
         CASE WHEN s.flux_aper2 > 0 THEN 1.0857362 * s.flux_aper2_err / s.flux_aper2 END AS photon_err,
         len(source_flags(s.flags)) = CASE WHEN list_contains(source_flags(s.flags), 'FRAME_REJECTED') THEN 1 ELSE 0 END AS is_clean,
-        s.flags
+        s.x_px, s.y_px, s.flags
     FROM sources AS s
     INNER JOIN frames AS f USING (frame_id)
     WHERE f.wcs_source IN ('cards', 'registered')
@@ -433,15 +436,38 @@ zeros AS (
     WHERE is_ensemble
     GROUP BY frame_id
     HAVING count(*) >= 5
+),
+residuals AS (
+    SELECT
+        base_frame_id, filter, photon_err, zp_err, count(*) OVER of_star AS n,
+        mag_inst + zp - median(mag_inst + zp) OVER of_star AS residual
+    FROM good
+    INNER JOIN zeros USING (frame_id)
+    WHERE is_ensemble
+    WINDOW of_star AS (PARTITION BY base_frame_id, star_no, filter)
+),
+bright_residuals AS (
+    SELECT * FROM residuals
+    WHERE n >= 5
+    QUALIFY photon_err <= quantile_cont(photon_err, 0.25) OVER (PARTITION BY base_frame_id, filter)
+),
+floors AS (
+    -- The median of squares of normal values is 0.4549 of their variance, and one of n degrees of freedom goes to the median.
+    SELECT
+        base_frame_id, filter,
+        greatest(median(pow(residual, 2) * n / (n - 1)) / 0.4549 - median(pow(photon_err, 2) + pow(zp_err, 2)), 0) AS variance
+    FROM bright_residuals
+    GROUP BY ALL
 )
 SELECT
     g.camera, g.base_frame_id, g.star_no, g.star_ra_deg AS ra_deg, g.star_dec_deg AS dec_deg, g.filter, g.frame_id,
     g.source_no, g.night, g.mjd_mid, z.n_ensemble,
     g.mag_inst + z.zp AS mag,
-    sqrt(pow(g.photon_err, 2) + pow(z.zp_err, 2)) AS mag_err,
-    g.flags
+    sqrt(pow(g.photon_err, 2) + pow(z.zp_err, 2) + coalesce(f.variance, 0)) AS mag_err,
+    g.flags, g.flux, g.flux_err, g.x_px, g.y_px, z.zp_err
 FROM good AS g
-LEFT JOIN zeros AS z USING (frame_id);
+LEFT JOIN zeros AS z USING (frame_id)
+LEFT JOIN floors AS f ON f.base_frame_id = g.base_frame_id AND f.filter IS NOT DISTINCT FROM g.filter;
 
 -- Objects as they are now: without those that were seen on too few frames so far, and without those that turned out to be
 -- another one.

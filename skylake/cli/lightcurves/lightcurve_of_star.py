@@ -65,6 +65,7 @@ def _detrended(snapshot: Snapshot, curve: dict[str, Any], options: LightCurveOpt
 
 def _say_what_it_is(curve: dict[str, Any], options: LightCurveOptions) -> None:
     """Say on standard error what a table of measurements does not."""
+    from skylake.lake.access.relative_curves import RELATIVE_NOTE
     from skylake.report.stars.which_star import best_fluxes, doubt_about_star, found_at_position
 
     if found := found_at_position(curve):
@@ -75,7 +76,9 @@ def _say_what_it_is(curve: dict[str, Any], options: LightCurveOptions) -> None:
         click.echo(f"{sentence} (--flux calibrated uses the flux of the zeropoints)", err=True)
     for band in curve.get("detrended", ()):
         click.echo(_how_detrended(band), err=True)
-    if curve["catalog"] == "sources":
+    if curve["measured"] == "relative":
+        click.echo(RELATIVE_NOTE, err=True)
+    elif curve["catalog"] == "sources":
         click.echo(
             f"star {curve['object_id']} is in no catalog, so this is the light curve of its detections; its colour is "
             "unknown: magnitudes assume the pivot colour, and mag_systematic_err allows for other colours",
@@ -165,6 +168,8 @@ def write_curve(
             "ra_deg": round(curve["ra_deg"], 7),
             "dec_deg": round(curve["dec_deg"], 7),
         }
+        if curve["measured"] == "relative":
+            about["relative_to"] = "the stars of its field"
         if "detrended" in curve:
             about["detrended"] = "; ".join(map(_how_detrended, curve["detrended"]))
         if curve["left_out"]:

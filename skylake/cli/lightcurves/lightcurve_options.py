@@ -37,7 +37,7 @@ DATABASES = ("aavso", "etd", "exotic")
 SUFFIXES = {"votable": "vot", "aavso": "txt", "etd": "txt", "exotic": "csv"}
 #: As ``skylake.flow.curves.detrend_field.METHODS``.
 _METHODS = ("ensemble", "epd", "joint", "tfa", "sysrem")
-_MEASURED = ("forced", "detected")
+_MEASURED = ("forced", "detected", "relative")
 #: A right ascension below this is no BJD: dates without their first digits.
 _LEAST_BJD = 2_400_000.0
 
@@ -272,15 +272,16 @@ _POINTS = [
     click.option(
         "--measured",
         type=click.Choice(_MEASURED),
-        help="Measured at the place of the star, detected or not, or its detections; without the option forced "
-        "where the star is a target.",
+        help="Measured at the place of the star, detected or not; its detections; or detections on frames that no "
+        "catalog places, relative to the stars of the field. Without the option forced where the star is a target, "
+        "and relative where there is nothing else.",
     ),
     click.option(
         "--from",
         "start",
         type=_time_or_measured,
         metavar="NIGHT|TIME",
-        help="First night (YYYYMMDD) or time (ISO 8601, UTC). The words forced and detected stand for --measured.",
+        help="First night (YYYYMMDD) or time (ISO 8601, UTC). The words of --measured stand for that.",
     ),
     click.option("--to", "end", type=_time, metavar="NIGHT|TIME", help="Last night, or the end of the time."),
     click.option("--band", metavar="B", help="Only this band."),

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from skylake.cli import show
 from skylake.cli.lightcurves.lightcurve_of_star import (
     curve_of,
@@ -35,6 +37,7 @@ def export_stars(snapshot: Snapshot, stars: list[ListedStar], options: LightCurv
 
     from skylake.cli.output import write_table
     from skylake.errors import LakeError, StarError, UsageError
+    from skylake.lake.access.relative_curves import RELATIVE_NOTE
     from skylake.report.stars.which_star import doubt_about_star, found_at_position, unknown_identifiers
 
     if options.plot is not None:
@@ -44,7 +47,7 @@ def export_stars(snapshot: Snapshot, stars: list[ListedStar], options: LightCurv
         raise UsageError(f"--format {options.form} is a file for each star; name a folder, as in -o curves/")
     if not stars:
         raise UsageError(f"{options.stars_file}: the file names no star; write one on each line")
-    left_out, lines, tables, by_place = _LeftOut(), [], [], list[str]()
+    left_out, lines, tables, by_place, is_relative = _LeftOut(), [], [], list[str](), False
     for listed in stars:
         try:
             curve, star = curve_of(snapshot, listed, options)
@@ -56,6 +59,7 @@ def export_stars(snapshot: Snapshot, stars: list[ListedStar], options: LightCurv
             lines.append(f"left out: {listed.called}, because {error}")
             continue
         left_out.points += points_left_out
+        is_relative |= curve["measured"] == "relative"
         if star != (listed.object_id or star):
             by_place.append(listed.object_id)
         if one_each:
@@ -70,6 +74,8 @@ def export_stars(snapshot: Snapshot, stars: list[ListedStar], options: LightCurv
     for line in lines:
         show.complain(line)
     say_what_is_left_out(left_out.points)
+    if is_relative:
+        click.echo(RELATIVE_NOTE, err=True)
     if by_place:
         n_identifiers = sum(bool(one.object_id) for one in stars)
         show.complain(unknown_identifiers(by_place, n_identifiers, options.radius))
@@ -190,9 +196,14 @@ def _written_pieces(
     pieces: Iterable[pa.Table], choice: PointChoice, left_out: _LeftOut
 ) -> Iterator[pa.Table]:
     """Yield what is written of some tables of measurements, and count what is not."""
+    from skylake.lake.access.relative_curves import RELATIVE_NOTE
     from skylake.report.stars.field_export import star_tables
 
+    is_said = False
     for piece in pieces:
+        if not is_said and "relative" in piece["measured"].unique().to_pylist():
+            click.echo(RELATIVE_NOTE, err=True)
+            is_said = True
         table, points_left_out = star_tables(piece, choice)
         left_out.points += points_left_out
         yield table

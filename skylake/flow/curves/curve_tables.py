@@ -31,7 +31,8 @@ from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.own_tables import TableRequest, commit_table, held_part
 from skylake.lake import Lake, Snapshot
-from skylake.lake.access.curve_rows import curve_pieces
+from skylake.lake.access.curve_rows import TABLES, curve_pieces
+from skylake.lake.access.relative_curves import relative_curves, why_no_curves
 from skylake.lake.layout import part_file
 from skylake.lake.storage.parts import PartFile, sort_rows, write_part_file
 from skylake.schema import TableSchema, conform
@@ -269,8 +270,8 @@ def table_of(columns: Mapping[str, Any], schema: TableSchema) -> pa.Table:
 def identity_of(snapshot: Snapshot, source: CurveSource) -> str:
     """Return a checksum of the light curves that are read, and of how they are worked on."""
     # The objects of a camera change with each of its nights, and with its calibration.
-    more = ("objects",) if source.kind == "detected" and source.detrended is None else ()
-    tables = (source.table, *more)
+    more = {"detected": ("objects",), "relative": ("frames",)}.get(source.kind, ())
+    tables = (source.table, *(more if source.detrended is None else ()))
     curves = add_digests(part.checksum for table in tables for part in snapshot.version(table).parts.values())
     return config_sha256({"curves": curves, "method": _METHOD})
 
@@ -280,13 +281,16 @@ def _pieces_of(snapshot: Snapshot, source: CurveSource, region: SkyRegion) -> li
     pieces = [pixel for pixel, _ in curve_pieces(snapshot, source.table, region, MOST_POINTS)]
     if pieces:
         return pieces
-    table = source.table
-    if snapshot.n_rows(table):
-        raise LakeError(f"no star of that part of the sky has a light curve in {table}; name another part")
+    is_relative = source.table == TABLES["relative"][0]
+    if relative_curves(snapshot).num_rows if is_relative else snapshot.n_rows(source.table):
+        what = "a relative light curve" if is_relative else f"a light curve in {source.table}"
+        raise LakeError(f"no star of that part of the sky has {what}; name another part")
+    if why := why_no_curves(snapshot, source.kind):
+        raise LakeError(f"{snapshot.layout.root}: {why}")
     advice = (
         "`skylake aggregate` makes them" if snapshot.n_rows("zeropoints") else "run `skylake run nightly`"
     )
-    raise LakeError(f"{snapshot.layout.root}: {table} is empty; {advice}")
+    raise LakeError(f"{snapshot.layout.root}: {source.table} is empty; {advice}")
 
 
 def _region_sha256(region: SkyRegion) -> str:

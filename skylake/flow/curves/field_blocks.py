@@ -49,7 +49,7 @@ class CurveSource:
 
     Attributes
     ----------
-    kind : {'forced', 'detected'}
+    kind : {'forced', 'detected', 'relative'}
     flux : str
         ``calibrated``, or a flux by its name, such as aper1 or psf.
     camera, band : str or None
@@ -273,7 +273,11 @@ def _nearest_stars(
     A dense field beside the pixel may have more measurements than fit into memory, so few columns are read to choose.
     """
     around = grown_ranges(pixel, margin_deg * 3600.0)
-    rows = stored_rows(snapshot, source.table, around, ["ra_deg", "dec_deg", "band"])
+    rows = (
+        curve_rows(snapshot, "relative", around, SkyRegion.whole())
+        if source.kind == "relative" and source.detrended is None
+        else stored_rows(snapshot, source.table, around, ["ra_deg", "dec_deg", "band"])
+    )
     rows = rows.filter(pc.equal(rows["band"], source.band))
     index, first = np.unique(rows["_healpix_29"].to_numpy(), return_index=True)
     centre = healpix_centre([pixel[1]], pixel[0])

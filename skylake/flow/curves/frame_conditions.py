@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from skylake.core.camera import Site
 from skylake.core.ephemeris import airmass, horizon_axes
-from skylake.core.flags import SPOILED
+from skylake.core.flags import SPOILED, SourceFlag
 from skylake.core.group_medians import group_medians
 from skylake.core.sphere import ra_dec, unit_vectors
 from skylake.curves.gather_block import GatheredBlock
@@ -85,7 +85,8 @@ def _of_detections(
     flux, error = (_floats(rows[name]) for name in ("flux_aper2", "flux_aper2_err"))
     with np.errstate(invalid="ignore", divide="ignore"):
         good = (known[at] == ids) & (flux / error > _LEAST_SNR)
-    good &= (rows["flags"].to_numpy().astype(np.int64) & int(SPOILED)) == 0
+    # Frames of relative light curves were rejected for their place, which says nothing of the shapes of stars.
+    good &= (rows["flags"].to_numpy().astype(np.int64) & int(SPOILED & ~SourceFlag.FRAME_REJECTED)) == 0
     good &= np.asarray(pc.equal(rows["camera"], camera).to_numpy(zero_copy_only=False), bool)
     return {name: _medians(_floats(rows[name]), order[at], good, len(known)) for name in _SHAPES}
 

@@ -17,13 +17,17 @@ from skylake.sky.cone import touched_pixels
 from skylake.sky.pixels import Pixel, pixel_range
 from skylake.sky.sky_region import SkyRegion
 
-#: Which measurements of a star: those at its place, detected or not, or its detections.
-Measured = Literal["forced", "detected"]
-#: Table, and its columns of the identifier and catalog of a star.
+#: Which measurements of a star: those at its place, detected or not, its detections, or detections on frames that no
+#: catalog places, relative to the stars of the field.
+Measured = Literal["forced", "detected", "relative"]
+#: Table of light curves or of what they are made of, and the columns of the identifier and catalog of a star.
 TABLES: dict[Measured, tuple[str, str, str]] = {
     "forced": ("forced_lightcurves", "ref_id", "origin"),
     "detected": ("lightcurves", "object_id", "catalog"),
+    "relative": ("sources", "object_id", "catalog"),
 }
+#: Relative light curves have no files, and are divided from here.
+_WHOLE_SKY = [(0, number) for number in range(12)]
 _NESTED = ("lightcurve", "lightcurve_errors")
 
 
@@ -38,8 +42,14 @@ def curve_pieces(
     # It calibrates, with compiled code that opening a lake does not need.
     from skylake.lake.access.unlisted_curves import unlisted_objects
 
-    for pixel in touched_pixels(sorted(snapshot.version(table).leaves), region.ranges):
-        rows = stored_rows(snapshot, table, region.inside(pixel), ["n_points"])
+    is_relative = table == TABLES["relative"][0]
+    leaves = _WHOLE_SKY if is_relative else sorted(snapshot.version(table).leaves)
+    for pixel in touched_pixels(leaves, region.ranges):
+        rows = (
+            curve_rows(snapshot, "relative", region.inside(pixel), region)
+            if is_relative
+            else stored_rows(snapshot, table, region.inside(pixel), ["n_points"])
+        )
         index, counts = (rows[name].to_numpy() for name in ("_healpix_29", "n_points"))
         if table == TABLES["detected"][0]:
             more = unlisted_objects(snapshot, region.inside(pixel))
@@ -68,9 +78,13 @@ def curve_rows(snapshot: Snapshot, kind: Measured, ranges: IntArray, region: Sky
 
     ``object_id`` and ``catalog`` are those of the stars: a target that no catalog has is its own.
     """
+    # It calibrates, with compiled code that opening a lake does not need.
+    from skylake.lake.access.relative_curves import relative_curves
+
     table, number, catalog = TABLES[kind]
-    rows = rows_in(snapshot, table, ranges)
-    rows = rows.filter(pa.array(region.holds(rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy())))
+    rows = relative_curves(snapshot) if kind == "relative" else rows_in(snapshot, table, ranges)
+    for part in (SkyRegion(ranges), region) if kind == "relative" else (region,):
+        rows = rows.filter(pa.array(part.holds(rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy())))
     if kind == "forced":
         rows = rows.append_column("object_id", pc.coalesce(rows[number], rows["star_id"]))
         rows = rows.rename_columns({"catalog": "zp_catalog"}).rename_columns({catalog: "catalog"})

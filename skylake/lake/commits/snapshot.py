@@ -181,6 +181,12 @@ class Snapshot:
             self._whole[wanted] = self.read(table, columns)
         return self._whole[wanted]
 
+    def once(self, name: str, make: Callable[[Snapshot], pa.Table]) -> pa.Table:
+        """Return what is made of this snapshot under a name, kept in memory as long as this object."""
+        if (name,) not in self._whole:
+            self._whole[(name,)] = make(self)
+        return self._whole[(name,)]
+
     def merged(
         self, table: str, columns: Sequence[str] | None = None, filter: Any = None, of: Any = None
     ) -> pa.Table:

@@ -12,7 +12,9 @@ import pyarrow.compute as pc
 from skylake.core.flags import SPOILED
 from skylake.core.sphere import separation_deg
 from skylake.lake import Snapshot
+from skylake.lake.access.curve_rows import Measured, curve_rows
 from skylake.report.curves import curve_of_object
+from skylake.sky.sky_region import SkyRegion
 from skylake.table.lightcurves import curve_numbers, is_on_frames, with_medians
 
 #: Where one looks for it, one place after another.
@@ -50,15 +52,20 @@ def constant_star_near(snapshot: Snapshot, curve: dict[str, Any]) -> dict[str, A
     mags = [point["mag"] for point in points if point["mag"] is not None and np.isfinite(point["mag"])]
     if not mags:
         return None
+    kind: Measured = "relative" if curve["measured"] == "relative" else "detected"
     magnitude, frames = float(np.median(mags)), {point["frame_id"] for point in points}
     for reach in _REACHES_DEG:
-        rows = snapshot.cone("lightcurves", curve["ra_deg"], curve["dec_deg"], reach, list(_COLUMNS))
+        if kind == "relative":
+            around = SkyRegion.of_cone(curve["ra_deg"], curve["dec_deg"], reach)
+            rows = curve_rows(snapshot, kind, around.ranges, around)
+        else:
+            rows = snapshot.cone("lightcurves", curve["ra_deg"], curve["dec_deg"], reach, list(_COLUMNS))
         rows = _candidates(rows, curve, of_most[1], frames)
         alike = np.abs(rows["mag_median"].to_numpy() - magnitude) <= _ALIKE_MAG
         if alike.sum() < _LEAST_STARS and reach != _REACHES_DEG[-1]:
             continue
         for chosen in _most_alike(rows, magnitude):
-            found = curve_of_object(snapshot, chosen["object_id"], chosen["catalog"], "detected")
+            found = curve_of_object(snapshot, chosen["object_id"], chosen["catalog"], kind)
             if _chi2(found, frames) <= _CONSTANT_CHI2:
                 return found
     return None

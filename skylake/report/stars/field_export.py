@@ -98,7 +98,7 @@ def _curves_of_stars(
         return matched_curves(snapshot, rows, aperture)
 
     done: set[tuple[str, int]] = set()
-    for kind in ("forced", "detected") if measured is None else (measured,):
+    for kind in ("forced", "detected", "relative") if measured is None else (measured,):
         for rows in _curves(snapshot, region, kind):
             names = _stars(rows)
             if kind == "detected" and done:
@@ -107,11 +107,11 @@ def _curves_of_stars(
                 done.update(names)
             if rows.num_rows and kind == "forced":
                 rows = _in_flux(snapshot, rows, flux)
-            elif rows.num_rows and flux == "best":
+            elif rows.num_rows and kind == "detected" and flux == "best":
                 rows, _ = best_of_detections(snapshot, rows, remade)
             if rows.num_rows:
                 yield rows, kind
-    if measured != "forced":
+    if measured in (None, "detected"):
         targets = {star for catalog, star in done if catalog == TARGETS_OF_NONE}
         for rows in _unlisted(snapshot, region, targets, measured, flux):
             yield rows, "detected"

@@ -227,7 +227,7 @@ def _detected(
     choice: CurveChoice, curve: dict[str, Any], find: Callable[[CurveChoice], dict[str, Any]]
 ) -> dict[str, Any]:
     """Return the detections of a target by a camera that does not measure it; the curve as it is if there are none."""
-    if choice.measured is not None or curve["measured"] == "detected":
+    if choice.measured is not None or curve["measured"] != "forced":
         return curve
     try:
         other = find(replace(choice, measured="detected"))
@@ -257,7 +257,7 @@ def detected_elsewhere(
     curve : dict
         That of :func:`listed_curve` for the same star and choice.
     """
-    if choice.measured is not None or choice.camera is not None or curve["measured"] == "detected":
+    if choice.measured is not None or choice.camera is not None or curve["measured"] != "forced":
         return Counter()
     try:
         other, _ = listed_curve(snapshot, listed, replace(choice, measured="detected", flux="calibrated"))

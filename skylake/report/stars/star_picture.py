@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 #: Longer identifiers are not in the title of a picture.
 _TITLE_DIGITS = 10
 #: Kinds of points of a light curve, and their name in its title.
-_MEASURED = {"forced": "forced measurements", "detected": "detections"}
-_MEASURED_TITLE = {"forced": "forced photometry", "detected": "its detections"}
+_MEASURED = {"forced": "forced measurements", "detected": "detections", "relative": "relative magnitudes"}
+_MEASURED_TITLE = {
+    "forced": "forced photometry",
+    "detected": "its detections",
+    "relative": "relative to its field",
+}
 #: Phases that are drawn: what is at phase 0 is seen as a whole, and so is what is at 0.5.
 _PHASES = (-0.5, 1.0)
 #: The axis goes on by this, so that points at its ends are seen whole.

@@ -55,8 +55,8 @@ CURVE_TABLES: dict[Measured, _CurveTable] = {
 
 
 def kinds(measured: Measured | None) -> tuple[Measured, ...]:
-    """Return the kinds of measurements that are wanted; the forced ones of a star that has both come first."""
-    return ("forced", "detected") if measured is None else (measured,)
+    """Return the kinds of stored curves that are wanted; the forced ones of a star that has both come first."""
+    return tuple(kind for kind in CURVE_TABLES if measured in (None, kind))
 
 
 def named(rows: pa.Table) -> pa.Table:

@@ -100,6 +100,11 @@ def aavso_text(curve: Mapping[str, Any], about: Submission) -> tuple[str, LeftOu
         If there is no name of the star, or a name or band that the format does not allow.
     """
     _require_plain(about)
+    if curve.get("measured") == "relative":
+        raise StarError(
+            f"{about.name}: the AAVSO wants calibrated magnitudes, and these are relative to the stars of the field; "
+            "import a catalog that covers it (`skylake catalog import`)"
+        )
     pairs = [(point, _aavso_magnitude(point)) for point in _good(curve)]
     measured = [(point, magnitude) for point, magnitude in pairs if magnitude is not None]
     left_out = _left_out(curve, [point for point, _ in measured])

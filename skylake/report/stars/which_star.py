@@ -21,7 +21,10 @@ def which_star(curve: Mapping[str, Any]) -> str:
     curve : dict
         As of :func:`skylake.report.curves.curve_of_object`.
     """
-    return f"{_named(curve)} at {curve['ra_deg']:.5f} {curve['dec_deg']:+.5f}"
+    relative = (
+        ", magnitudes relative to the stars of its field" if curve.get("measured") == "relative" else ""
+    )
+    return f"{_named(curve)} at {curve['ra_deg']:.5f} {curve['dec_deg']:+.5f}{relative}"
 
 
 def found_at_position(curve: Mapping[str, Any]) -> str:
