@@ -90,7 +90,7 @@ def curve_source(lake: Path, given: dict[str, Any]) -> CurveSource:
     from skylake.cli.camera_names import require_camera
     from skylake.errors import UsageError
     from skylake.flow.curves.field_blocks import CurveSource
-    from skylake.lake.access.relative_curves import RELATIVE_NOTE
+    from skylake.report.stars.which_star import RELATIVE_NOTE
 
     flux, measured = given["flux"], given["measured"]
     snapshot = open_lake(lake).snapshot()

@@ -65,8 +65,12 @@ def _detrended(snapshot: Snapshot, curve: dict[str, Any], options: LightCurveOpt
 
 def _say_what_it_is(curve: dict[str, Any], options: LightCurveOptions) -> None:
     """Say on standard error what a table of measurements does not."""
-    from skylake.lake.access.relative_curves import RELATIVE_NOTE
-    from skylake.report.stars.which_star import best_fluxes, doubt_about_star, found_at_position
+    from skylake.report.stars.which_star import (
+        RELATIVE_NOTE,
+        best_fluxes,
+        doubt_about_star,
+        found_at_position,
+    )
 
     if found := found_at_position(curve):
         click.echo(found, err=True)

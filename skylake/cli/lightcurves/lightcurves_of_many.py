@@ -37,8 +37,12 @@ def export_stars(snapshot: Snapshot, stars: list[ListedStar], options: LightCurv
 
     from skylake.cli.output import write_table
     from skylake.errors import LakeError, StarError, UsageError
-    from skylake.lake.access.relative_curves import RELATIVE_NOTE
-    from skylake.report.stars.which_star import doubt_about_star, found_at_position, unknown_identifiers
+    from skylake.report.stars.which_star import (
+        RELATIVE_NOTE,
+        doubt_about_star,
+        found_at_position,
+        unknown_identifiers,
+    )
 
     if options.plot is not None:
         raise UsageError("--plot draws one star; name one")
@@ -196,8 +200,8 @@ def _written_pieces(
     pieces: Iterable[pa.Table], choice: PointChoice, left_out: _LeftOut
 ) -> Iterator[pa.Table]:
     """Yield what is written of some tables of measurements, and count what is not."""
-    from skylake.lake.access.relative_curves import RELATIVE_NOTE
     from skylake.report.stars.field_export import star_tables
+    from skylake.report.stars.which_star import RELATIVE_NOTE
 
     is_said = False
     for piece in pieces:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skylake.calibration.calibrated_matches import FRAME_COLUMNS, calibrate_matches, column_floats
+from skylake.calibration.calibrated_matches import FRAME_COLUMNS, calibrate_matches
 from skylake.calibration.unlisted_stars import as_matches
-from skylake.core.sphere import IntArray, arcsec_of_chord, chord, unit_vectors
+from skylake.core.sphere import IntArray
 from skylake.lake.access.calibration_rows import calibration_rows
 from skylake.lake.access.rows_in import stored_rows
 from skylake.lake.cameras.camera_sites import sites_of
@@ -17,18 +16,15 @@ from skylake.lake.commits.snapshot import Snapshot
 from skylake.schema import empty_table, load
 from skylake.sky.pixels import ranges_around
 from skylake.sky.sky_region import SkyRegion
-from skylake.table.clusters import link_arcsec
 from skylake.table.lightcurves import lightcurves_table
+from skylake.table.object_detections import detections_of_objects
 from skylake.table.object_status import QUALIFIED
 
-Places = npt.NDArray[np.intp]
 _COLUMNS = ["camera", "object_id", "status", "ra_deg", "dec_deg", "scatter_arcsec", "ref_id", "n_detections"]
 #: Detections are looked for so far around an object, arcseconds, in cells of this order.
 _REACH_ARCSEC, _CELL_ORDER = 20.0, 12
 #: Matches are stored at the place of their star, which may be so much farther away.
 _MATCHED_ARCSEC = 60.0
-#: Detections of an object are so many standard deviations from its place at most, or half of the width of stars.
-_REACH_SIGMA = 5.0
 
 
 def unlisted_objects(snapshot: Snapshot, ranges: IntArray) -> pa.Table:
@@ -78,7 +74,7 @@ def unlisted_curves(
     frames, zeropoints = calibration_rows(
         snapshot, seen, (*FRAME_COLUMNS, "camera", "fwhm_px", "pixel_scale_arcsec")
     )
-    place, owner = _owned(seen, objects, frames)
+    place, owner = detections_of_objects(seen, objects, frames)
     rows, mine = seen.take(pa.array(place)), objects.take(pa.array(owner))
     rows = as_matches(rows, mine["ra_deg"].to_numpy(), mine["dec_deg"].to_numpy(), zeropoints)
     column = rows.schema.get_field_index("ref_id")
@@ -99,33 +95,3 @@ def _free_detections(snapshot: Snapshot, objects: pa.Table) -> pa.Table:
     rows = seen.select(key).append_column("row", pa.array(np.arange(seen.num_rows)))
     left = rows.join(matched, key, join_type="left anti")["row"].to_numpy()
     return seen.take(pa.array(np.sort(left)))
-
-
-def _owned(seen: pa.Table, objects: pa.Table, frames: pa.Table) -> tuple[Places, Places]:
-    """Return which detections are of objects, and of which: on each frame the one that is nearest to it."""
-    from scipy.spatial import cKDTree
-
-    cameras = np.asarray(objects["camera"].to_pylist(), object)
-    of_camera = np.asarray(seen["camera"].to_pylist(), object)
-    taken = np.asarray(frames["camera"].to_pylist(), object)
-    towards = [
-        unit_vectors(*(rows[name].to_numpy() for name in ("ra_deg", "dec_deg"))) for rows in (seen, objects)
-    ]
-    reach = np.fmax(_REACH_SIGMA * column_floats(objects, "scatter_arcsec"), 0.0)
-    place, owner, away = [], [], []
-    for camera in sorted(set(cameras)):
-        some, mine = np.flatnonzero(of_camera == camera), np.flatnonzero(cameras == camera)
-        widest = np.fmax(reach[mine], link_arcsec(frames.filter(pa.array(taken == camera))))
-        distance, nearest = cKDTree(towards[1][mine]).query(
-            towards[0][some], distance_upper_bound=chord(float(widest.max()))
-        )
-        found = np.flatnonzero(np.isfinite(distance))
-        found = found[arcsec_of_chord(distance[found]) <= widest[nearest[found]]]
-        place.append(some[found])
-        owner.append(mine[nearest[found]])
-        away.append(distance[found])
-    places, owners, distances = (np.concatenate(one) for one in (place, owner, away))
-    frame = seen["frame_id"].to_numpy()[places]
-    order = np.lexsort((distances, frame, owners))
-    is_first = np.append(True, (np.diff(owners[order]) != 0) | (np.diff(frame[order]) != 0))[: len(order)]
-    return places[order[is_first]], owners[order[is_first]]

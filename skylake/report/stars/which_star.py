@@ -9,6 +9,11 @@ from typing import Any
 _NO_CATALOG = ("sources", "detections")
 #: A star farther than this from a position may be another one than was meant.
 _DOUBTFUL_ARCSEC = 3.0
+#: What is said of light curves that are relative.
+RELATIVE_NOTE = (
+    "light curves are relative to the stars of each field, as no catalog places the frames: magnitudes have no zero "
+    "point, and places are about where the cards of the telescope put the frames"
+)
 #: So many identifiers that are unknown are named.
 _NAMED = 5
 
