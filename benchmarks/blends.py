@@ -34,7 +34,7 @@ from claims import Claim, conclude
 from skylake import cameras
 from skylake.calibration.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
 from skylake.calibration.match_selection import Band, Cut, gather
-from skylake.core.flags import SPOILED
+from skylake.core.flags import NO_STANDARD
 from skylake.core.robust import robust_mean
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline
@@ -288,7 +288,7 @@ def residuals_of(trial: Trial) -> np.ndarray:
     mag, ref_err, crowding, sky = (np.asarray(matches[name].to_numpy(), float) for name in names)
     clean = np.isfinite(found.residual) & np.isfinite(plain)
     clean &= crowding - sky < cameras.load(trial.camera).base.calibration.max_crowding
-    clean &= (matches["flags"].to_numpy() & int(SPOILED)) == 0
+    clean &= (matches["flags"].to_numpy() & int(NO_STANDARD)) == 0
     order = np.flatnonzero(clean)[np.argsort(mag[clean])]
     photon = found.flux_err[order] / found.flux[order]
     # The noise of a star is about that of its neighbours in magnitude.

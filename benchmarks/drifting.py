@@ -34,7 +34,7 @@ from scipy.spatial import cKDTree
 
 import skylake
 from skylake import cameras
-from skylake.core.flags import SPOILED, SourceFlag
+from skylake.core.flags import NO_STANDARD, SPOILED
 from skylake.core.sphere import chord, unit_vectors
 from skylake.flow.aggregates import aggregate
 from skylake.flow.catalogs.import_catalogs import import_catalog
@@ -65,7 +65,7 @@ BRIGHT_MAG, LEAST_SNR = 12.3, 5.0
 LEAST_POINTS = 20
 _MAG = 2.5 / np.log(10.0)
 _NEAR_ARCSEC = 3.0
-_UNUSED = int(SPOILED | SourceFlag.FIT_FAILED)
+_UNUSED = int(SPOILED)
 _POINTS = """
 SELECT p.star_id, p.frame_id, p.mjd_mid, p.mag, p.mag_random_err, p.flux, p.flux_err, p.flags, p.flux_psf,
     p.flux_psf_err, s.ra_deg, s.dec_deg, {circles}
@@ -168,7 +168,9 @@ def _kron(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return Kron fluxes of detections of stars of the catalog, and their errors."""
     rows = lake.sql(_KRON).pandas()
-    rows = rows[((rows["flags"].to_numpy() & int(SPOILED)) == 0) & rows.frame_id.isin(frame_of).to_numpy()]
+    rows = rows[
+        ((rows["flags"].to_numpy() & int(NO_STANDARD)) == 0) & rows.frame_id.isin(frame_of).to_numpy()
+    ]
     frame, star = time[[frame_of[one] for one in rows.frame_id]], rows.ref_id.to_numpy() - 1
     total, error = np.full(shape, np.nan), np.full(shape, np.nan)
     total[frame, star], error[frame, star] = rows.flux, rows.flux_err

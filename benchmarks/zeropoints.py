@@ -33,7 +33,7 @@ from drawn_nights import errors, speed
 
 from skylake import cameras
 from skylake.calibration.match_selection import Band, Matches, gather
-from skylake.core.flags import SPOILED
+from skylake.core.flags import NO_STANDARD
 from skylake.core.robust import robust_mean, sigma_mad
 from skylake.core.sphere import unit_vectors
 from skylake.flow.aggregates import aggregate
@@ -238,7 +238,7 @@ def _common_stars(snapshot: Snapshot) -> tuple[np.ndarray, float, int]:
     tables = []
     for frame in ids:
         rows = snapshot.read("sources", filter=pc.field("frame_id") == frame["frame_id"])
-        clean = (rows["flags"].to_numpy() & int(SPOILED)) == 0
+        clean = (rows["flags"].to_numpy() & int(NO_STANDARD)) == 0
         clean &= rows["flux_aper2"].to_numpy() > 20 * rows["flux_aper2_err"].to_numpy()
         rows = rows.filter(pa.array(clean))
         mag = -2.5 * np.log10(rows["flux_aper2"].to_numpy() * frame["apcor_aper2"])

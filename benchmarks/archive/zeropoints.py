@@ -18,7 +18,7 @@ from archive.night_plan import NightPlan
 from archive.scenario import ArchiveScenario
 from archive.season import season
 from skylake.core.camera import Camera
-from skylake.core.flags import SPOILED
+from skylake.core.flags import NO_STANDARD
 from skylake.simulate.observatory import Observatory
 from skylake.simulate.random_streams import generator
 
@@ -66,7 +66,7 @@ class MatchedLight:
         flux, error = (columns[f"flux_{name}{suffix}"] for suffix in ("", "_err"))
         limits, band = camera.calibration, place.filter_band
         mag, crowding = columns["ref_mag"], columns["crowding"]
-        usable = (columns["flags"] & int(SPOILED)) == 0
+        usable = (columns["flags"] & int(NO_STANDARD)) == 0
         usable &= (crowding <= limits.max_crowding) & (flux > 0)
         # Errors hold little but noise of the sky where they matter, so this prefers no lucky star.
         usable &= error * np.float32(_MAG_PER_RELATIVE) <= limits.max_mag_err * flux
