@@ -75,7 +75,7 @@ def test_one_chip_is_named_after_a_colon(tmp_path: Path) -> None:
 
 def test_a_kept_profile_of_a_chip_is_the_same(tmp_path: Path) -> None:
     one = cameras.load(f"{written(tmp_path, MOSAIC)}:B")
-    kept = tmp_path / "kept.json"
+    kept = tmp_path / f"{one.name}.json"
     kept.write_text(to_json(one))
     assert from_json(kept) == one
 
