@@ -23,12 +23,22 @@ from skylake.cli.arguments import (
 from skylake.core.counted import counted
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from skylake.sky.catalog_search import Limits, Range
+    from skylake.sky.cone import Box
+    from skylake.sky.sky_polygon import Polygon
 
 
 def _limits_options(command: Command) -> Command:
-    """Add --mag and --colour."""
+    """Add --polygon, --mag, --colour and --limit."""
     for option in (
+        click.option(
+            "--limit",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Print at most N stars; those of a cone that are nearest.",
+        ),
         click.option(
             "--colour",
             "colours",
@@ -43,6 +53,11 @@ def _limits_options(command: Command) -> Command:
             metavar="BAND=FROM:TO",
             help="Magnitudes to print, as in V=8:12, or V=:12 down to 12; may be repeated.",
         ),
+        click.option(
+            "--polygon",
+            metavar="RA,DEC,RA,DEC,…",
+            help="Print stars within these vertices (degrees), joined by great circles.",
+        ),
     ):
         command = option(command)
     return command
@@ -52,6 +67,38 @@ def _limits(magnitudes: tuple[str, ...], colours: tuple[str, ...]) -> Limits:
     from skylake.sky.catalog_search import Limits
 
     return Limits(*(_ranges(*one) for one in (("--mag", magnitudes), ("--colour", colours))))
+
+
+def _polygon(text: str | None) -> Polygon | None:
+    from skylake.errors import UsageError
+    from skylake.sky.sky_polygon import Polygon
+
+    if text is None:
+        return None
+    try:
+        numbers = [float(word) for word in text.split(",")]
+    except ValueError:
+        numbers = []
+    places = list(zip(numbers[::2], numbers[1::2], strict=False))
+    if (
+        len(numbers) % 2
+        or not places
+        or not all(-180 <= ra <= 360 and -90 <= dec <= 90 for ra, dec in places)
+    ):
+        raise UsageError(
+            f"--polygon {text}: write right ascension and declination of each vertex, as in --polygon "
+            "196,-21,199,-21,198,-19"
+        )
+    return Polygon(tuple(places))
+
+
+def _write(stars: pa.Table, limit: int | None, out: Path | None) -> None:
+    """Write the first stars, and say how many there are besides."""
+    from skylake.cli.output import write_table
+
+    if limit is not None and stars.num_rows > limit:
+        show.complain(f"left out: {counted(stars.num_rows - limit, 'star')} beyond --limit {limit}")
+    write_table(stars if limit is None else stars.slice(0, limit), out)
 
 
 def _ranges(option: str, values: tuple[str, ...]) -> dict[str, Range]:
@@ -91,17 +138,20 @@ def cone(
     ra: float,
     dec: float,
     radius_arcsec: float,
+    polygon: str | None,
     magnitudes: tuple[str, ...],
     colours: tuple[str, ...],
+    limit: int | None,
     out: Path | None,
 ) -> None:
     """Print the stars of the catalog NAME within RADIUS_ARCSEC of RA DEC (degrees), as CSV, the nearest first."""
-    from skylake.cli.output import write_table
     from skylake.sky.catalog_search import nearest_first
 
-    limits = _limits(magnitudes, colours)
-    reference = open_catalog(lake, name)
-    write_table(nearest_first(reference, ra, dec, radius_arcsec / 3600.0, limits), out)
+    limits, area = _limits(magnitudes, colours), _polygon(polygon)
+    stars = nearest_first(open_catalog(lake, name), ra, dec, radius_arcsec / 3600.0, limits)
+    if area is not None:
+        stars = stars.filter(area.holds(stars["ra_deg"].to_numpy(), stars["dec_deg"].to_numpy()))
+    _write(stars, limit, out)
 
 
 @click.command(
@@ -109,37 +159,48 @@ def cone(
 )
 @readable_lake_argument
 @click.argument("name", shell_complete=completion.catalogs)
-@click.argument("west", metavar="RA_FROM", type=right_ascension)
-@click.argument("east", metavar="RA_TO", type=right_ascension)
-@click.argument("south", metavar="DEC_FROM", type=declination)
-@click.argument("north", metavar="DEC_TO", type=declination)
+@click.argument("west", metavar="RA_FROM", type=right_ascension, required=False)
+@click.argument("east", metavar="RA_TO", type=right_ascension, required=False)
+@click.argument("south", metavar="DEC_FROM", type=declination, required=False)
+@click.argument("north", metavar="DEC_TO", type=declination, required=False)
 @_limits_options
 @out_option
 def box(
     lake: Path,
     name: str,
-    west: float,
-    east: float,
-    south: float,
-    north: float,
+    west: float | None,
+    east: float | None,
+    south: float | None,
+    north: float | None,
+    polygon: str | None,
     magnitudes: tuple[str, ...],
     colours: tuple[str, ...],
+    limit: int | None,
     out: Path | None,
 ) -> None:
-    """Print the stars of the catalog NAME in a box (degrees), as CSV.
+    """Print the stars of the catalog NAME in a box (degrees), in a --polygon, or in both, as CSV.
 
     Right ascension grows from RA_FROM to RA_TO, through 0 if RA_TO is the smaller number: 350 10 is 20 degrees wide.
+    With --polygon the box may be left out.
     """
-    from skylake.cli.output import write_table
     from skylake.errors import UsageError
-    from skylake.sky.catalog_search import in_box
     from skylake.sky.cone import Box
 
-    if south > north:
-        raise UsageError(f"DEC_FROM {south:g} is north of DEC_TO {north:g}; exchange them")
+    areas: list[Box | Polygon] = []
+    if (area := _polygon(polygon)) is not None:
+        areas.append(area)
+    if west is not None and east is not None and south is not None and north is not None:
+        if south > north:
+            raise UsageError(f"DEC_FROM {south:g} is north of DEC_TO {north:g}; exchange them")
+        areas.append(Box((west, east), (south, north)))
+    elif west is not None or not areas:
+        raise click.UsageError("give RA_FROM, RA_TO, DEC_FROM and DEC_TO, or --polygon")
     limits = _limits(magnitudes, colours)
     reference = open_catalog(lake, name)
-    write_table(in_box(reference, Box((west, east), (south, north)), limits), out)
+    stars = reference.area(areas[0], limits.expression(reference))
+    for other in areas[1:]:
+        stars = stars.filter(other.holds(stars["ra_deg"].to_numpy(), stars["dec_deg"].to_numpy()))
+    _write(stars, limit, out)
 
 
 @click.command()

@@ -1,23 +1,25 @@
-"""Read tables of stars from files, a batch of rows at a time.
+"""Read tables that others made, a batch of rows at a time: catalogs, lists of stars, detections.
 
-CSV and its relatives, ECSV, FITS tables and Parquet are read in pieces, so memory is bounded by the batch:
-text by blocks of 8 MiB, Parquet by its row groups. VOTable goes through astropy, which loads the file; so
-does gzipped FITS.
+All formats are read in pieces, so that memory is bounded by the batch, however large the table is or says that it is;
+:mod:`skylake.sky.catalog_limits` has the bounds. No other file is opened than the one that is named.
 """
 
 from __future__ import annotations
 
 import csv
-import gzip
-import warnings
+import glob
+import io
+import shutil
+import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
+from xml.parsers import expat
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,7 +27,21 @@ import pyarrow.parquet as pq
 
 from skylake.errors import CatalogError
 from skylake.sky.catalog_columns import require_columns
-from skylake.sky.catalog_text import Piece, read_text, text_header, yaml_units
+from skylake.sky.catalog_limits import (
+    HEADER_BYTES,
+    MAX_CELL,
+    PAGE_BYTES,
+    PIECE_BYTES,
+    PIECE_ROWS,
+    Piece,
+    in_batches,
+    is_gzip,
+    open_unpacked,
+    quiet,
+    require_rows,
+)
+from skylake.sky.catalog_text import read_text, text_header, yaml_units
+from skylake.sky.catalog_votable import attributes_of, masked_column, names_of, read_votable, votable_tables
 from skylake.sky.hats import primary_of
 
 _HEAD_BYTES = 65_536
@@ -52,10 +68,12 @@ _FOREIGN = {
     b"<html": "a web page; fetch the table itself",
 }
 #: What the libraries raise for files that are not what they seem. A CatalogError is none of these.
-_DAMAGE = (OSError, EOFError, ValueError, TypeError, LookupError, zlib.error, csv.Error, pa.ArrowException)
-_GZIP = b"\x1f\x8b"
-#: Tables that are loaded whole may unpack to so many bytes, or to so many times the bytes of their file.
-_SMALL_BYTES, _MAX_PACKING = 1 << 26, 200
+_DAMAGE = (
+    *(OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError, AttributeError),
+    *(zlib.error, csv.Error, pa.ArrowException, expat.ExpatError, duckdb.Error),
+)
+#: Bytes of all headers of a FITS file: one for each of hundreds of chips.
+_FITS_HEADER_BYTES = 64 * HEADER_BYTES
 _TABLES = ("BINTABLE", "TABLE")
 
 
@@ -91,10 +109,13 @@ class FileHeader:
         Of several tables, those of the one with most of the columns that were asked for.
     first_line : str
         The first line of a text file that is no comment; a row, if the file has no header.
+    ucds : mapping of str to str
+        Column to UCD, where the file gives one.
     """
 
     names: tuple[str, ...]
     first_line: str = ""
+    ucds: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_header(path: Path, expected: Sequence[str]) -> FileHeader:
@@ -110,24 +131,18 @@ def read_header(path: Path, expected: Sequence[str]) -> FileHeader:
         if kind in ("text", "ECSV"):
             return FileHeader(*text_header(path, expected))
         if kind == "Parquet":
-            return FileHeader(tuple(pq.read_schema(path).names))
-        tables = _fits_names(path) if kind == "FITS" else _votable_names(path)
-        return FileHeader(max(tables, key=lambda names: len(set(names) & set(expected)), default=()))
-
-
-def _fits_names(path: Path) -> list[tuple[str, ...]]:
-    from astropy.io import fits
-
-    with quiet(), fits.open(path, memmap=True) as hdus:
-        return [tuple(hdu.columns.names) for hdu in hdus if hdu.header.get("XTENSION") in _TABLES]
-
-
-def _votable_names(path: Path) -> list[tuple[str, ...]]:
-    from astropy.io import votable
-
-    with quiet():
-        tables = votable.parse(path, verify="ignore", table_number=None).iter_tables()
-        return [tuple(item.name for item in table.fields) for table in tables]
+            schema = pq.read_schema(path)
+            return FileHeader(tuple(schema.names), ucds=parquet_attributes(schema, "ucd"))
+        if kind == "FITS":
+            with open_fits(path) as hdus:
+                headers = [FileHeader(tuple(table.columns.names)) for table in _tables(hdus)]
+        else:
+            with open_unpacked(path) as stream:
+                found = votable_tables(stream, str(path))
+            headers = [
+                FileHeader(tuple(names_of(fields)), ucds=attributes_of(fields, "ucd")) for fields in found
+            ]
+    return max(headers, key=lambda header: len(set(header.names) & set(expected)), default=FileHeader(()))
 
 
 def read_batches(
@@ -137,7 +152,7 @@ def read_batches(
     names: Sequence[str] = (),
     delimiter: str = ",",
 ) -> Iterator[RawBatch]:
-    """Yield the wanted columns of a file, at most `batch_rows` rows at a time.
+    """Yield the wanted columns of a file, at most `batch_rows` rows at a time, fewer where rows are long.
 
     The format is recognised by the first bytes: Parquet, FITS, VOTable, ECSV, else text with a header line; any
     but Parquet may be gzipped. A folder means the files that :func:`files_of` finds in it.
@@ -162,13 +177,14 @@ def read_batches(
         return
     kind, wanted = _kind(path), tuple(wanted_columns)
     with catalog_errors(path, kind):
-        if kind == "text":
-            pieces = read_text(path, wanted, batch_rows, tuple(names), delimiter)
-        else:
-            pieces = _READERS[kind](path, wanted, batch_rows)
-        for table, units in pieces:
+        is_plain = kind == "text"
+        pieces = (
+            read_text(path, wanted, tuple(names), delimiter) if is_plain else _READERS[kind](path, wanted)
+        )
+        for table, units in in_batches(pieces, batch_rows):
             yield RawBatch(_without_masked(table, wanted_columns), units, str(path), first_row)
             first_row += table.num_rows
+            require_rows(path, first_row)
 
 
 def _without_masked(table: pa.Table, wanted: Sequence[str]) -> pa.Table:
@@ -199,13 +215,25 @@ def catalog_errors(path: Path, kind: str) -> Iterator[None]:
         ) from error
 
 
+def is_text(path: Path) -> bool:
+    """Return whether a file is plain text: CSV and the like, or lines.
+
+    Raises
+    ------
+    CatalogError
+        If the file is missing, empty, or of a kind that no table has.
+    """
+    return _kind(path) == "text"
+
+
 def _kind(path: Path) -> str:
     with catalog_errors(path, "readable"):
-        with path.open("rb") as file:
+        if path.exists() and not path.is_file():
+            raise CatalogError(
+                f"{path}: this is no file with a table; save the table as a file and name that"
+            )
+        with open_unpacked(path) as file:
             head = file.read(_HEAD_BYTES)
-        if _is_gzip(path):
-            with gzip.open(path) as unpacked:
-                head = unpacked.read(_HEAD_BYTES)
     if not head.strip():
         raise CatalogError(f"{path}: the file is empty; fetch or export it again")
     for magic, what in _FOREIGN.items():
@@ -217,11 +245,6 @@ def _kind(path: Path) -> str:
     if kind is None and (expected or b"\0" in head):
         raise CatalogError(f"{path}: the file is no {expected or 'table'}; fetch or export it again")
     return kind or "text"
-
-
-def _is_gzip(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == _GZIP
 
 
 def _kind_of_content(head: bytes) -> str | None:
@@ -266,57 +289,115 @@ def _is_data(parts: tuple[str, ...], is_hats: bool) -> bool:
     return not hidden and (not is_hats or any(part.startswith("Npix=") for part in parts))
 
 
-def _read_parquet(path: Path, wanted: tuple[str, ...], batch_rows: int) -> Iterator[Piece]:
-    with pq.ParquetFile(path) as file:
-        schema = file.schema_arrow
-        require_columns(schema.names, wanted, str(path))
-        masks = [f"{name}.mask" for name in wanted if f"{name}.mask" in schema.names]
-        units = parquet_units(schema)
-        for batch in file.iter_batches(batch_rows, columns=[*wanted, *masks]):
-            yield pa.Table.from_batches([batch]), units
+def _read_parquet(path: Path, wanted: tuple[str, ...]) -> Iterator[Piece]:
+    """Yield rows as DuckDB reads them, which refuses pages that do not fit into the memory that it is given."""
+    schema = pq.read_schema(path)
+    require_columns(schema.names, wanted, str(path))
+    names = [*wanted, *(f"{name}.mask" for name in wanted if f"{name}.mask" in schema.names)]
+    for name in wanted:
+        if pa.types.is_nested(schema.field(name).type):
+            raise CatalogError(
+                f"{path}: the column {name!r} holds arrays; give a column with one value a row"
+            )
+    units = parquet_attributes(schema, "unit")
+    options: dict[str, Any] = {"memory_limit": f"{PAGE_BYTES >> 20}MiB", "max_temp_directory_size": "0KiB"}
+    with duckdb.connect(config=options) as connection:
+        connection.execute("SET threads = 1; SET enable_progress_bar = false")
+        rows = connection.read_parquet(glob.escape(str(path)), hive_partitioning=False, binary_as_string=True)
+        cells = [_bounded_cell(rows, schema.names.index(name)) for name in names]
+        try:
+            for batch in rows.project(", ".join(cells)).to_arrow_reader(PIECE_ROWS):
+                yield pa.Table.from_batches([batch]).rename_columns(names), units
+        except duckdb.OutOfMemoryException as error:
+            raise CatalogError(
+                f"{path}: its pages have more than {PAGE_BYTES >> 20} MB; write it again with smaller row groups"
+            ) from error
 
 
-def parquet_units(schema: pa.Schema) -> dict[str, str]:
-    """Return the units that skylake, astropy or the IVOA note *Parquet in the VO* put into the metadata."""
-    units: dict[str, str] = {}
+def _bounded_cell(rows: duckdb.DuckDBPyRelation, number: int) -> str:
+    """Return a column in SQL, by its number since g and G are one name there; texts that are too long are refused."""
+    quoted = '"' + rows.columns[number].replace('"', '""') + '"'
+    if str(rows.types[number]) != "VARCHAR":
+        return quoted
+    return f"CASE WHEN strlen({quoted}) > {MAX_CELL} THEN error('a cell is longer than {MAX_CELL}') ELSE {quoted} END"
+
+
+def parquet_attributes(schema: pa.Schema, key: str) -> dict[str, str]:
+    """Return the units or UCDs that skylake, astropy or the IVOA note *Parquet in the VO* put into the metadata."""
+    found: dict[str, str] = {}
     metadata = schema.metadata or {}
-    if b"table_meta_yaml" in metadata:
-        units |= yaml_units(metadata[b"table_meta_yaml"].decode().splitlines())
+    if key == "unit" and b"table_meta_yaml" in metadata:
+        found |= yaml_units(metadata[b"table_meta_yaml"].decode().splitlines())
     if b"IVOA.VOTable-Parquet.content" in metadata:
-        root = ElementTree.fromstring(metadata[b"IVOA.VOTable-Parquet.content"])
-        units |= {
-            item.get("name", ""): item.get("unit", "") for item in root.iter() if item.tag.endswith("FIELD")
-        }
+        header = io.BytesIO(metadata[b"IVOA.VOTable-Parquet.content"])
+        for fields in votable_tables(header, "its VOTable header"):
+            found |= attributes_of(fields, key)
     for item in schema:
-        if b"unit" in (item.metadata or {}):
-            units[item.name] = item.metadata[b"unit"].decode()
-    return units
+        if key.encode() in (item.metadata or {}):
+            found[item.name] = item.metadata[key.encode()].decode()
+    return found
 
 
-def _read_fits(path: Path, wanted: tuple[str, ...], batch_rows: int) -> Iterator[Piece]:
+@contextmanager
+def open_fits(path: Path) -> Iterator[Any]:
+    """Open a FITS file with bounded headers, its data mapped into memory; gzip is unpacked into a temporary file.
+
+    Raises
+    ------
+    CatalogError, ValueError, OSError
+        If its headers are too long, or it is damaged.
+    """
     from astropy.io import fits
 
-    try:
-        yield from _fits_pieces(path, wanted, batch_rows)
-    except fits.VerifyError as error:
-        raise ValueError(str(error)) from error
-
-
-def _fits_pieces(path: Path, wanted: tuple[str, ...], batch_rows: int) -> Iterator[Piece]:
-    from astropy.io import fits
-
-    with quiet():
-        hdus = fits.open(path, memmap=True)
-    with hdus:
-        with quiet():
-            table = _fits_table(path, [hdu for hdu in hdus if hdu.header.get("XTENSION") in _TABLES], wanted)
-            if _is_gzip(path):
-                _refuse_inflated(path, table.size)
-            data = table.data
-        units = {name: str(table.columns[name].unit or "") for name in wanted}
-        for start in range(0, len(data), batch_rows):
+    with ExitStack() as stack:
+        file = stack.enter_context(_Headers(path))
+        if is_gzip(path):
+            unpacked = stack.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(stack.enter_context(open_unpacked(path)), unpacked)
+            unpacked.seek(0)
+            file = _Headers(unpacked.fileno(), closefd=False)
+        try:
             with quiet():
-                rows = data[start : start + batch_rows]
+                hdus = stack.enter_context(fits.open(file, memmap=True))
+            yield hdus
+        except fits.VerifyError as error:
+            raise ValueError(str(error)) from error
+
+
+def _tables(hdus: Any) -> list[Any]:
+    with quiet():
+        return [hdu for hdu in hdus if hdu.header.get("XTENSION") in _TABLES]
+
+
+class _Headers(io.FileIO):
+    """A FITS file of which headers are read, and data mapped into memory."""
+
+    n_read = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        block = super().read(size) or b""
+        self.n_read += len(block)
+        if self.n_read > _FITS_HEADER_BYTES:
+            raise ValueError(f"its headers have more than {_FITS_HEADER_BYTES >> 20} MB")
+        return block
+
+
+def _read_fits(path: Path, wanted: tuple[str, ...]) -> Iterator[Piece]:
+    with open_fits(path) as hdus:
+        with quiet():
+            table = _fits_table(path, _tables(hdus), wanted)
+            data = table.data
+        for name in wanted:
+            cell = data.dtype[name]
+            if cell.shape or cell.itemsize > MAX_CELL:
+                raise CatalogError(
+                    f"{path}: the column {name!r} holds arrays or long texts; give a column with one value a row"
+                )
+        units = {name: str(table.columns[name].unit or "") for name in wanted}
+        n_rows = max(1, min(PIECE_ROWS, PIECE_BYTES // max(1, data.dtype.itemsize)))
+        for start in range(0, len(data), n_rows):
+            with quiet():
+                rows = data[start : start + n_rows]
                 columns = [_fits_column(path, rows, table.columns[name]) for name in wanted]
             yield pa.table(columns, names=list(wanted)), units
 
@@ -338,72 +419,20 @@ def _fits_table(path: Path, tables: list[Any], wanted: tuple[str, ...]) -> Any:
 
 def _fits_column(path: Path, rows: Any, column: Any) -> pa.Array:
     stored = rows.view(np.ndarray)[column.name]
-    if stored.dtype.kind == "S" and stored.ndim == 1 and column.format.format == "A":
+    if stored.dtype.kind == "S" and column.format.format == "A":
         return pa.array(stored).cast(pa.string())
     values = np.asarray(rows.field(column.name))
     mask = np.zeros(values.shape, bool)
     if stored.dtype.kind == "S":
         mask = np.isin(np.char.strip(stored), [b"", str(column.null or "").strip().encode()])
-    elif column.null is not None and stored.dtype.kind in "iu" and stored.ndim == 1:
+    elif column.null is not None and stored.dtype.kind in "iu":
         mask = stored == column.null
-    return _array(path, column.name, np.ma.MaskedArray(values, mask))
-
-
-def _array(path: Path, name: str, values: np.ma.MaskedArray[Any, Any]) -> pa.Array:
-    """Return a column of numbers or texts, null where masked."""
-    if values.ndim != 1:
-        raise CatalogError(f"{path}: the column {name!r} holds arrays; give a column with one value a row")
-    mask = np.ma.getmaskarray(values)
-    data = np.ma.getdata(values)
-    return pa.array(np.ascontiguousarray(data, data.dtype.newbyteorder("=")), mask=mask)
-
-
-def _refuse_inflated(path: Path, n_bytes: int) -> None:
-    """Raise for a table that would fill the memory once it is unpacked."""
-    n_packed = path.stat().st_size
-    if n_bytes > max(_SMALL_BYTES, _MAX_PACKING * n_packed):
-        raise CatalogError(
-            f"{path}: {n_packed} bytes would unpack to {n_bytes} or more, which no table of stars does; fetch or "
-            "export it again"
-        )
-
-
-def _read_votable(path: Path, wanted: tuple[str, ...], batch_rows: int) -> Iterator[Piece]:
-    from astropy.io import votable
-
-    if _is_gzip(path):
-        length = 0
-        with gzip.open(path) as unpacked:
-            while piece := unpacked.read(_HEAD_BYTES):
-                length += len(piece)
-                _refuse_inflated(path, length)
-    with quiet():
-        tables = list(votable.parse(path, verify="ignore").iter_tables())
-    if not tables:
-        raise CatalogError(f"{path}: the VOTable holds no table; fetch or export it again")
-    table = next(
-        (table for table in tables if set(wanted) <= {item.name for item in table.fields}), tables[0]
-    )
-    require_columns([item.name for item in table.fields], wanted, str(path))
-    fields = {item.name: item for item in table.fields}
-    units = {name: str(fields[name].unit or "") for name in wanted}
-    for start in range(0, len(table.array), batch_rows):
-        rows = table.array[start : start + batch_rows]
-        columns = [_array(path, name, rows[fields[name].ID]) for name in wanted]
-        yield pa.table(columns, names=list(wanted)), units
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep astropy's warnings about the small sins of files from the user; large ones raise."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    return masked_column(str(path), column.name, np.ma.MaskedArray(values, mask))
 
 
 _READERS = {
     "ECSV": read_text,
     "FITS": _read_fits,
-    "VOTable": _read_votable,
+    "VOTable": read_votable,
     "Parquet": _read_parquet,
 }

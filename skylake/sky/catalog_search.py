@@ -14,7 +14,6 @@ import pyarrow as pa
 from skylake.core.bands import colour_column, mag_column
 from skylake.core.sphere import INDEX_ORDER, separation_deg
 from skylake.errors import UsageError
-from skylake.sky.cone import Box
 from skylake.sky.lake_catalogs import ReferenceCatalog
 
 #: From and to; None is no limit.
@@ -101,17 +100,6 @@ def nearest_first(
     text = {"unit": "arcsec", "description": "Distance from the centre of the cone"}
     rows = rows.append_column(pa.field("distance_arcsec", pa.float64(), metadata=text), pa.array(distance))
     return rows.take(np.argsort(distance, kind="stable"))
-
-
-def in_box(catalog: ReferenceCatalog, box: Box, limits: Limits) -> pa.Table:
-    """Return the stars in a box.
-
-    Raises
-    ------
-    CatalogError
-        If a file is missing or damaged.
-    """
-    return catalog.box(box, limits.expression(catalog))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,30 +7,25 @@ file is too large.
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from skylake.errors import CatalogError
 from skylake.sky.catalog_columns import require_columns
-
-#: A table and the units of its columns.
-Piece = tuple[pa.Table, dict[str, str]]
+from skylake.sky.catalog_limits import HEADER_BYTES, MAX_ROW, Piece, open_unpacked
 
 _BLOCK_BYTES = 8 << 20
 _DELIMITERS = (",", "\t", ";", "|", " ")
-#: Rows are not longer, in bytes; what is longer is text, or made to fill the memory.
-_MAX_LINE = 1 << 20
-#: Comment lines, and no more lines and bytes than that, may come before the header.
-_MOST_COMMENTS, _MOST_COMMENT_BYTES = 100_000, 1 << 26
+#: So many lines of comments may come before the header.
+_MOST_COMMENTS = 100_000
 _NO_VALUE = ["", "null", "NULL", "Null", "nan", "NaN", "NAN", "\\N", "--"]
 _RULE = re.compile(r"[-=\s|;,+]*--[-=\s|;,+]*\Z")
 
@@ -74,7 +69,7 @@ def text_header(path: Path, expected: Sequence[str]) -> tuple[tuple[str, ...], s
         If the file is damaged.
     """
     try:
-        with _open(path) as stream:
+        with open_unpacked(path) as stream:
             lines = _opening_lines(path, stream)
         content = _content(str(path), lines)
         return _layout_of(lines, content, expected).names, lines[content[0]]
@@ -83,9 +78,9 @@ def text_header(path: Path, expected: Sequence[str]) -> tuple[tuple[str, ...], s
 
 
 def read_text(
-    path: Path, wanted: tuple[str, ...], batch_rows: int, names: tuple[str, ...] = (), delimiter: str = ","
+    path: Path, wanted: tuple[str, ...], names: tuple[str, ...] = (), delimiter: str = ","
 ) -> Iterator[Piece]:
-    """Yield the wanted columns of a text file as text, at most `batch_rows` rows at a time.
+    """Yield the wanted columns of a text file as text, some rows at a time.
 
     The header is the first line that is no comment, or a comment line (``#``) before it that has the wanted
     columns; whichever of comma, tab, semicolon, pipe and blanks divides it so is the delimiter. Lines of
@@ -101,7 +96,7 @@ def read_text(
         If the file is damaged.
     """
     try:
-        with _open(path) as stream:
+        with open_unpacked(path) as stream:
             lines = _opening_lines(path, stream)
         content = _content(str(path), lines)
         layout = (
@@ -115,13 +110,13 @@ def read_text(
     if not layout.has_rows:
         return
     masks = tuple(f"{name}.mask" for name in wanted if f"{name}.mask" in layout.names)
-    with _open(path) as stream:
+    with open_unpacked(path) as stream:
         for _ in islice(stream, layout.skipped_lines):
             pass
         clean = _CleanLines(path, stream, layout.runs)
         try:
-            for table in _rechunk(_blocks(clean, layout, wanted + masks), batch_rows):
-                yield table, layout.units
+            for batch in _blocks(clean, layout, wanted + masks):
+                yield pa.Table.from_batches([batch]), layout.units
         except pa.ArrowInvalid as error:
             if "straddling" not in str(error):
                 raise
@@ -153,6 +148,9 @@ def yaml_units(lines: Sequence[str]) -> dict[str, str]:
     class Plain(yaml.SafeLoader):
         """Makes texts, lists and mappings, whatever the tags ask for."""
 
+        def flatten_mapping(self, node: yaml.MappingNode) -> None:
+            """Leave mappings as they are: merged into one another again and again they would fill the memory."""
+
     def plain(loader: Plain, _tag: str, node: yaml.Node) -> Any:
         if isinstance(node, yaml.ScalarNode):
             return loader.construct_scalar(node)
@@ -175,22 +173,16 @@ def yaml_units(lines: Sequence[str]) -> dict[str, str]:
     return {str(name): unit for name, unit in unit_of.items() if isinstance(unit, str)}
 
 
-def _open(path: Path) -> BinaryIO:
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    return cast(BinaryIO, gzip.open(path)) if packed else path.open("rb")
-
-
 def _opening_lines(path: Path, stream: BinaryIO) -> list[str]:
     """Return the lines up to the fourth that is no comment."""
     lines: list[str] = []
     others = n_bytes = 0
-    for raw in islice(iter(lambda: stream.readline(_MAX_LINE), b""), _MOST_COMMENTS):
+    for raw in islice(iter(lambda: stream.readline(MAX_ROW), b""), _MOST_COMMENTS):
         n_bytes += len(raw)
-        if len(raw) == _MAX_LINE:
-            raise _no_table(path, f"line {len(lines) + 1} has more than {_MAX_LINE} bytes")
-        if n_bytes > _MOST_COMMENT_BYTES:
-            raise _no_table(path, f"it begins with more than {_MOST_COMMENT_BYTES >> 20} MB of comments")
+        if len(raw) == MAX_ROW:
+            raise _no_table(path, f"line {len(lines) + 1} has more than {MAX_ROW} bytes")
+        if n_bytes > HEADER_BYTES:
+            raise _no_table(path, f"it begins with more than {HEADER_BYTES >> 20} MB of comments")
         line = raw.decode("utf-8", "replace").rstrip("\r\n").removeprefix("\ufeff")
         lines.append(line)
         others += _is_content(line)
@@ -264,8 +256,8 @@ def _ecsv_layout(lines: list[str], content: list[int]) -> _Layout:
     return _Layout(tuple(names), delimiter, False, content[0] + 1, len(content) > 1, yaml_units(header))
 
 
-def _blocks(lines: _CleanLines, layout: _Layout, columns: tuple[str, ...]) -> Iterator[pa.Table]:
-    reader = pacsv.open_csv(
+def _blocks(lines: _CleanLines, layout: _Layout, columns: tuple[str, ...]) -> pacsv.CSVStreamingReader:
+    return pacsv.open_csv(
         lines,
         read_options=pacsv.ReadOptions(column_names=layout.names, block_size=_BLOCK_BYTES),
         parse_options=pacsv.ParseOptions(delimiter=layout.delimiter, newlines_in_values=True),
@@ -276,23 +268,6 @@ def _blocks(lines: _CleanLines, layout: _Layout, columns: tuple[str, ...]) -> It
             strings_can_be_null=True,
         ),
     )
-    for batch in reader:
-        yield pa.Table.from_batches([batch])
-
-
-def _rechunk(tables: Iterable[pa.Table], batch_rows: int) -> Iterator[pa.Table]:
-    """Yield the rows of small tables in tables of exactly `batch_rows`, but for the last."""
-    pending: list[pa.Table] = []
-    waiting = 0
-    for table in tables:
-        pending.append(table)
-        waiting += table.num_rows
-        while waiting >= batch_rows:
-            whole = pa.concat_tables(pending)
-            yield whole.slice(0, batch_rows)
-            pending, waiting = [whole.slice(batch_rows)], waiting - batch_rows
-    if waiting:
-        yield pa.concat_tables(pending)
 
 
 class _CleanLines(io.RawIOBase):
@@ -325,8 +300,8 @@ class _CleanLines(io.RawIOBase):
             joined = self._rest + block
             end = joined.rfind(b"\n") + 1 if block else len(joined)
             self._rest = joined[end:]
-            if len(self._rest) > _MAX_LINE:
-                raise _no_table(self._path, f"a line has more than {_MAX_LINE} bytes")
+            if len(self._rest) > MAX_ROW:
+                raise _no_table(self._path, f"a line has more than {MAX_ROW} bytes")
             if end or not block:
                 return joined[:end]
 

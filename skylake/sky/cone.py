@@ -17,6 +17,7 @@ from skylake.places import parquet_format
 from skylake.sky.footers import read_footer
 from skylake.sky.hats import Leaves, leaf_files, read_common_metadata, read_pixels
 from skylake.sky.pixels import Pixel, box_ranges, cone_ranges, pixel_range
+from skylake.sky.sky_polygon import Polygon
 
 if TYPE_CHECKING:
     import pyarrow.dataset as pds
@@ -127,14 +128,14 @@ class Box:
         return np.asarray(in_ra & (dec_deg >= south) & (dec_deg <= north))
 
 
-def read_box(root: Path, box: Box, filter: Any = None) -> pa.Table:
-    """Return the rows of a catalog in a box of right ascension and declination.
+def read_area(root: Path, area: Box | Polygon, filter: Any = None) -> pa.Table:
+    """Return the rows of a catalog in a box of right ascension and declination, or in a polygon.
 
     Parameters
     ----------
     root : Path
         A HATS catalog with a folder per pixel.
-    box : Box
+    area : Box or Polygon
     filter : pyarrow.compute.Expression or None
         Chooses rows.
 
@@ -143,10 +144,10 @@ def read_box(root: Path, box: Box, filter: Any = None) -> pa.Table:
     OSError, pyarrow.ArrowInvalid
         If a file is missing or cannot be read.
     """
-    ranges = box.ranges
+    ranges = area.ranges
     table = _dataset(root, ranges, read_common_metadata(root), None).to_table(filter=_near(ranges, filter))
     ra, dec = (np.asarray(table[name], float) for name in ("ra_deg", "dec_deg"))
-    return table.filter(pa.array(box.holds(ra, dec)))
+    return table.filter(pa.array(area.holds(ra, dec)))
 
 
 def read_ranges(

@@ -31,7 +31,7 @@ from skylake.places import Reaching, arrow_filesystem, is_url, key, parquet_form
 from skylake.schema.arrow import arrow_schema
 from skylake.settings import how_to_confirm, is_confirmed
 from skylake.sky.catalog_columns import CatalogColumns
-from skylake.sky.catalog_files import parquet_units
+from skylake.sky.catalog_files import parquet_attributes
 from skylake.sky.catalog_rows import standardise
 from skylake.sky.catalog_values import RawRows, first_number
 from skylake.sky.hats import (
@@ -144,7 +144,7 @@ class HatsInPlace:
             suffix = _properties(self.root).get("hats_npix_suffix", ".parquet")
             for pixel in _pixels(self.root):
                 for path in _leaf(self.root, pixel, suffix):
-                    return parquet_units(_dataset([path]).schema)
+                    return parquet_attributes(_dataset([path]).schema, "unit")
         return {}
 
 
@@ -328,7 +328,7 @@ def _read_leaf(files: list[Path], columns: CatalogColumns, ranges: IntArray | No
     if ranges is not None and _INDEX in dataset.schema.names:
         # Only row groups between the outermost bounds are read.
         near = (pc.field(_INDEX) >= int(ranges[0, 0])) & (pc.field(_INDEX) < int(ranges[-1, 1]))
-    units = parquet_units(dataset.schema)
+    units = parquet_attributes(dataset.schema, "unit")
     rows = dataset.to_table(columns=list(columns.wanted), filter=near)
     stars, _ = standardise(rows, columns, units=units, source=str(files[0]))
     if ranges is None:

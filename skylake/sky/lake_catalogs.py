@@ -24,7 +24,7 @@ from skylake.core.sphere import IntArray, apply_proper_motion, julian_epoch, sep
 from skylake.errors import CatalogError
 from skylake.places import arrow_dataset, is_url
 from skylake.schema.arrow import filter_columns
-from skylake.sky.cone import Box, faintest_of, read_box, read_cone, read_ranges, touched_pixels
+from skylake.sky.cone import Box, faintest_of, read_area, read_cone, read_ranges, touched_pixels
 from skylake.sky.hats import (
     IN_PLACE,
     files_below,
@@ -37,6 +37,7 @@ from skylake.sky.hats import (
 )
 from skylake.sky.hats_in_place import HatsInPlace
 from skylake.sky.pixels import cone_ranges, ranges_around
+from skylake.sky.sky_polygon import Polygon
 
 Floats = npt.NDArray[np.float64]
 
@@ -174,8 +175,8 @@ class ReferenceCatalog:
             chosen = inside if filter is None else inside.filter(filter)
             yield chosen if columns is None else chosen.select(list(columns))
 
-    def box(self, box: Box, filter: Any = None) -> pa.Table:
-        """Return the stars in a box as :func:`skylake.sky.cone.read_box` does.
+    def area(self, area: Box | Polygon, filter: Any = None) -> pa.Table:
+        """Return the stars in a box or polygon as :func:`skylake.sky.cone.read_area` does.
 
         Raises
         ------
@@ -183,10 +184,10 @@ class ReferenceCatalog:
             If a file is missing or damaged.
         """
         if self.in_place is not None:
-            pieces = self._pieces(box.ranges, None, filter, box.holds)
+            pieces = self._pieces(area.ranges, None, filter, area.holds)
             return pa.concat_tables([self._without_stars(None), *pieces])
         with reading(self.collection):
-            return read_box(self.root, box, filter)
+            return read_area(self.root, area, filter)
 
     def around(
         self,

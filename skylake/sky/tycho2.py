@@ -43,7 +43,8 @@ import pyarrow as pa
 from skylake.core.sphere import ra_dec
 from skylake.errors import CatalogError
 from skylake.sky.catalog_columns import CatalogColumns
-from skylake.sky.catalog_files import catalog_errors, quiet
+from skylake.sky.catalog_files import catalog_errors
+from skylake.sky.catalog_limits import quiet
 from skylake.sky.catalog_rows import standardise
 from skylake.sky.catalog_values import IntArray, mixed_id
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from skylake.errors import CatalogError, UsageError
-from skylake.sky.catalog_files import catalog_errors, quiet, read_batches
+from skylake.sky.catalog_files import catalog_errors, open_fits, read_batches
+from skylake.sky.catalog_limits import quiet
 from skylake.sky.catalog_values import RaUnit, RawRows, declination, numbers, right_ascension
 
 Floats = npt.NDArray[np.float64]
@@ -30,6 +32,11 @@ _ERROR_OF_MAGNITUDE = math.log(10.0) / 2.5
 _SECONDS_PER_DAY = 86_400.0
 #: Letters of a card of a FITS header.
 _CARD = 80
+#: Rows of a file: two hundred bytes each are held until all are read.
+_MOST_ROWS = 5_000_000
+_MEASURED = ("x", "y", "ra_deg", "dec_deg", "flux", "flux_err")
+#: Columns of rows: of `_MEASURED`, and of what their frames are known by.
+_Rows = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,41 +160,62 @@ def read_frames(path: Path, columns: TableColumns) -> tuple[list[TableFrame], in
     CatalogError
         If the file cannot be read, lacks a column, or holds a value that cannot be used.
     """
-    batches = list(read_batches(path, columns.wanted))
-    if not batches or not sum(batch.table.num_rows for batch in batches):
+    pieces: list[_Rows] = []
+    n_rows = 0
+    for batch in read_batches(path, columns.wanted):
+        n_rows = batch.first_row + batch.table.num_rows
+        if n_rows > _MOST_ROWS:
+            raise CatalogError(
+                f"{path}: the table has more than {_MOST_ROWS} rows; make a file of each night, or of each frame"
+            )
+        numbers_of_rows = batch.first_row + np.arange(batch.table.num_rows)
+        pieces.append(_rows(RawRows(batch.table, batch.units, str(path), numbers_of_rows), columns))
+    if not n_rows:
         raise CatalogError(f"{path}: the table has no rows")
-    table = pa.concat_tables([batch.table for batch in batches])
-    rows = RawRows(table, batches[0].units, str(path), np.arange(table.num_rows))
-    values = _values(rows, columns)
-    used = np.isfinite(values["flux"]) & (values["flux_err"] > 0.0) & np.isfinite(values["flux_err"])
+    rows = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+    used = np.isfinite(rows["flux"]) & (rows["flux_err"] > 0.0) & np.isfinite(rows["flux_err"])
     for name in ("x", "y", "ra_deg", "dec_deg"):
-        if name in values:
-            used &= np.isfinite(values[name])
+        if name in rows:
+            used &= np.isfinite(rows[name])
     if not used.any():
         raise CatalogError(
             f"{path}: no row has a position, a flux and an error; check the names of the columns"
         )
-    mjd = _per_row(rows, columns.time, times)
-    exposure = _per_row(rows, columns.exposure, numbers)
-    filters = None if columns.filter is None else np.array(texts(rows, columns.filter), object)
     frames = []
-    for name, of_frame in _groups(rows, columns, mjd, filters, np.flatnonzero(used)):
-        places = {one: value[of_frame] for one, value in values.items()}
+    for name, of_frame in _groups(rows, columns, np.flatnonzero(used)):
+
+        def shared(given: str | float | None, what: str, of_frame: IntArray = of_frame) -> Any:
+            return _shared(path, given, rows.get(what), of_frame, what)
+
+        values = {axis: rows[axis][of_frame] for axis in _MEASURED if axis in rows}
         frames.append(
             TableFrame(
                 name=name,
-                mjd=_number(_one(rows, columns.time, mjd, of_frame, "times")),
-                exposure_s=_number(_one(rows, columns.exposure, exposure, of_frame, "exposures")),
-                filter=_one(rows, columns.filter, filters, of_frame, "filters") or columns.filter_name,
-                x=places.get("x"),
-                y=places.get("y"),
-                ra_deg=places.get("ra_deg"),
-                dec_deg=places.get("dec_deg"),
-                flux=places["flux"],
-                flux_err=places["flux_err"],
+                mjd=_number(shared(columns.time, "times")),
+                exposure_s=_number(shared(columns.exposure, "exposures")),
+                filter=shared(columns.filter, "filters") or columns.filter_name,
+                x=values.get("x"),
+                y=values.get("y"),
+                ra_deg=values.get("ra_deg"),
+                dec_deg=values.get("dec_deg"),
+                flux=values["flux"],
+                flux_err=values["flux_err"],
             )
         )
     return frames, int(np.count_nonzero(~used))
+
+
+def _rows(rows: RawRows, columns: TableColumns) -> _Rows:
+    """Return positions, fluxes and errors of rows, and what says which frame they are of, as far as it is given."""
+    values: _Rows = dict(_values(rows, columns))
+    for name, given, read in (("times", columns.time, times), ("exposures", columns.exposure, numbers)):
+        if given is not None:
+            n_rows = rows.table.num_rows
+            values[name] = read(rows, given) if isinstance(given, str) else np.full(n_rows, float(given))
+    for name, column in (("filters", columns.filter), ("frames", columns.frame)):
+        if column is not None:
+            values[name] = np.array(texts(rows, column), object)
+    return values
 
 
 def _values(rows: RawRows, columns: TableColumns) -> dict[str, Floats]:
@@ -212,13 +240,6 @@ def _values(rows: RawRows, columns: TableColumns) -> dict[str, Floats]:
     magnitude[np.abs(magnitude) >= _NO_MAGNITUDE] = np.nan
     flux = 10.0 ** (-0.4 * magnitude)
     return values | {"flux": flux, "flux_err": flux * error * _ERROR_OF_MAGNITUDE}
-
-
-def _per_row(rows: RawRows, given: str | float | None, read: Any) -> Floats | None:
-    """Return the values of all rows; None where nothing says them."""
-    if given is None:
-        return None
-    return read(rows, given) if isinstance(given, str) else np.full(rows.table.num_rows, float(given))
 
 
 def times(rows: RawRows, name: str) -> Floats:
@@ -263,29 +284,25 @@ def _moment(text: str) -> float:
 
 
 def texts(rows: RawRows, name: str) -> list[str | None]:
-    """Return a column as texts."""
+    """Return a column as texts; equal ones are one object."""
     values = rows.table.column(name)
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
-    return [None if value is None else str(value).strip() or None for value in values.to_pylist()]
+    if not pa.types.is_dictionary(values.type):
+        values = values.dictionary_encode()
+    coded = values.combine_chunks()
+    words = [sys.intern(str(value).strip()) or None for value in coded.dictionary.to_pylist()]
+    return [None if index is None else words[index] for index in coded.indices.to_pylist()]
 
 
-def _groups(
-    rows: RawRows,
-    columns: TableColumns,
-    mjd: Floats | None,
-    filters: npt.NDArray[np.object_] | None,
-    used: IntArray,
-) -> Iterator[tuple[str, IntArray]]:
+def _groups(rows: _Rows, columns: TableColumns, used: IntArray) -> Iterator[tuple[str, IntArray]]:
     """Yield the name and the rows of each frame."""
     if columns.frame is not None:
-        names = np.array([name or "" for name in texts(rows, columns.frame)], str)[used]
+        names = np.array([name or "" for name in rows["frames"][used]], str)
     else:
         keys = []
-        if isinstance(columns.time, str) and mjd is not None:
-            keys.append([f"{value:.8f}" for value in mjd[used].tolist()])
-        if filters is not None:
-            keys.append([filters[row] or "" for row in used.tolist()])
+        if isinstance(columns.time, str):
+            keys.append([f"{value:.8f}" for value in rows["times"][used].tolist()])
+        if columns.filter is not None:
+            keys.append([name or "" for name in rows["filters"][used]])
         names = np.array(
             ["-".join(parts) for parts in zip(*keys, strict=True)] if keys else [""] * len(used), str
         )
@@ -294,8 +311,8 @@ def _groups(
     yield from zip(found.tolist(), np.split(used[order], starts[1:]), strict=True)
 
 
-def _one(
-    rows: RawRows, given: str | float | None, values: npt.NDArray[Any] | None, of_frame: IntArray, what: str
+def _shared(
+    path: Path, given: str | float | None, values: npt.NDArray[Any] | None, of_frame: IntArray, what: str
 ) -> Any:
     """Return the value that all rows of a frame have; None where nothing says it.
 
@@ -307,10 +324,11 @@ def _one(
     if values is None:
         return None
     first = values[of_frame[0]]
-    other = of_frame[values[of_frame] != first]
-    if len(other):
-        rows.fail(
-            str(given), int(other[0]), f"other {what} than the rows of its frame before it; check --frame"
+    others = of_frame[values[of_frame] != first]
+    if len(others):
+        raise CatalogError(
+            f"{path}: the column {given!r} holds other {what} than the rows of its frame before it; check --frame "
+            f"(data row {others[0] + 1}: {values[others[0]]}, not {first})"
         )
     return first
 
@@ -331,7 +349,7 @@ def file_header(path: Path) -> Any:
     with path.open("rb") as stream:
         if stream.read(9) != b"SIMPLE  =":
             return header
-    with catalog_errors(path, "FITS"), quiet(), fits.open(path) as hdus:
+    with catalog_errors(path, "FITS"), quiet(), open_fits(path) as hdus:
         tables = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
         for hdu in (hdus[0], *tables[:1]):
             header.update(hdu.header)

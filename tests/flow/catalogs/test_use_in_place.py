@@ -25,7 +25,7 @@ from skylake.flow.execution.cluster import Inline
 from skylake.flow.maintenance.verify_lake import VerifyOptions, open_facts, verify
 from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.lake import Lake
-from skylake.sky.catalog_search import Limits, coverage, in_box
+from skylake.sky.catalog_search import Limits, coverage
 from skylake.sky.cone import Box
 from skylake.sky.crossmatch import Neighbours
 from skylake.sky.hats import SOURCE_FILE
@@ -110,7 +110,7 @@ def test_cones_and_fields_are_those_of_an_import(
         Box((0.0, 360.0), (-90.0, 90.0)),
     ):
         for limits in (Limits({}, {}), Limits({"V": (10.0, 12.0)}, {"B-V": (None, 1.0)})):
-            boxes = [rows_of(in_box(one, box, limits)) for one in (far, near)]
+            boxes = [rows_of(one.area(box, limits.expression(one))) for one in (far, near)]
             assert boxes[0] == boxes[1]
             assert boxes[0] or limits.magnitudes
     for order in (None, 3):

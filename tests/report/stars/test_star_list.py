@@ -84,5 +84,8 @@ def test_a_file_without_stars_is_one_sentence(tmp_path: Path) -> None:
     ):
         read_named_stars(path)
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match=r"stars.csv: the stars cannot be read"):
+    with pytest.raises(UsageError, match=r"stars.csv: the file is no table; fetch or export it again"):
         read_named_stars(path)
+    (tmp_path / "stars.txt").write_bytes(b"RR Lyr\n\xff\n")
+    with pytest.raises(UsageError, match=r"stars.txt: the stars cannot be read"):
+        read_named_stars(tmp_path / "stars.txt")
