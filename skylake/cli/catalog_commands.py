@@ -249,6 +249,18 @@ def _complain(name: str, report: CatalogReport, columns: CatalogColumns | None, 
             f"{name}: every right ascension is below 24 and was read as degrees; if the column {table['ra']} holds "
             "hours, import it again with --ra-unit hours --replace (--ra-unit degrees settles the question)"
         )
+    if report.n_equal:
+        show.complain(
+            f"{name}: {counted(report.n_equal, 'row')} stood there twice, equal in all columns, and count once"
+        )
+    for column, count in report.zeros.items():
+        number = counted(abs(count), "magnitude")
+        show.complain(
+            f"{name}: {number} of exactly 0 in {column} were taken for missing ones: no such stars are there"
+            if count < 0
+            else f"{name}: {number} of exactly 0 in {column} were taken as measured; if they are missing, leave them "
+            "blank in the file and import it again"
+        )
     if report.n_duplicate_ids:
         column = columns and columns.id
         where = f"in the column {column}" if isinstance(column, str) else "made from equal positions"

@@ -104,7 +104,7 @@ def ingest_table(
     as_json: bool,
     **columns: Any,
 ) -> None:
-    """Ingest tables of detections: CSV, ECSV, FITS (also of SExtractor), VOTable or Parquet.
+    """Ingest tables of detections: CSV, ECSV, FITS, VOTable or Parquet, and what SExtractor writes.
 
     Each frame becomes a row of `frames` and its detections rows of `sources`, without pixels; `calibrate` and all
     that follows treats them as any other. The profile of the camera says where it stands, what its filters are, and

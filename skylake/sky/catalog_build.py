@@ -14,12 +14,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pds
 import pyarrow.parquet as pq
 
 from skylake import logs
@@ -57,6 +59,9 @@ _DUPLICATE_SHARE = 0.01
 _MOST_COMPARED = 100_000_000
 #: No pixel is divided further.
 _DEEPEST = 20
+#: Stars of the whole sky whose magnitude in a band is 0 as it is rounded, at most: of more, 0 means that none was
+#: measured; and so it does of more than one where no star is brighter than 3 otherwise.
+_MOST_ZEROS, _NO_BRIGHT_STARS = 10, 3.0
 
 
 @runtime_checkable
@@ -77,11 +82,24 @@ class Resumable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CatalogBuildReport:
-    """What was built: rows, pixels, and rows whose ref_id another row has."""
+    """What was built.
+
+    Attributes
+    ----------
+    n_rows, n_pixels : int
+    n_duplicate_ids : int
+        Rows whose identifier another row has, with other values.
+    n_equal : int
+        Rows that were left out since another one is equal to them.
+    zeros : dict
+        Column of magnitudes to the number of them that are exactly 0; negative where these were taken for missing.
+    """
 
     n_rows: int
     n_pixels: int
     n_duplicate_ids: int
+    n_equal: int = 0
+    zeros: dict[str, int] = field(default_factory=dict)
 
 
 def build_catalog(
@@ -274,33 +292,79 @@ def _build(
         raise CatalogError(f"{name}: the files hold no star with a position")
     leaves = [leaf for pixel in tree.pixels for leaf in _leaves(runs, pixel, max_leaf_rows)]
     content, repeated = hashlib.sha256(), _RepeatedIds()
+    zeros = {
+        name: -count if _are_missing(count, least) else count for name, (count, least) in runs.zeros.items()
+    }
+    n_rows = 0
     for pixel in leaves:
-        rows = _sorted(conform(runs.read(*pixel_range(*pixel)), schema), schema)
+        rows = _without_zeros(runs.read(*pixel_range(*pixel)), zeros)
+        rows = _sorted(_without_equal(conform(rows, schema)), schema)
+        n_rows += rows.num_rows
         repeated.add(rows["ref_id"].to_numpy())
         path = folder / name / leaf_folder(*pixel) / f"{name}.parquet"
         # All files are forced to disk together, before the catalog gets its name.
         write_parquet(rows, path, durable=False)
         content.update(path.read_bytes())
-    n_duplicates = repeated.count()
-    if n_duplicates > max(_FEW_DUPLICATES, _DUPLICATE_SHARE * runs.n_rows):
+    n_duplicates, example = repeated.count()
+    if n_duplicates > max(_FEW_DUPLICATES, _DUPLICATE_SHARE * n_rows):
         raise CatalogError(
-            f"{name}: {n_duplicates} of {runs.n_rows} stars have the identifier of another; with --id name a column "
-            "of unique identifiers, or leave it out if the catalog has none"
+            f"{name}: {n_duplicates} of {n_rows} stars have the identifier of another and other values, as "
+            f"{_both(folder / name, example)}; import one of the files that contradict, or name a column of "
+            "unique identifiers with --format table and --id"
         )
     described = describe_catalog(folder / name, arrow_schema(schema))
     properties = {**properties, **described, "skylake_sha256": content.hexdigest()}
-    write_metadata(folder / name, schema, Properties(name, "object", runs.n_rows), leaves, properties)
+    write_metadata(folder / name, schema, Properties(name, "object", n_rows), leaves, properties)
     margin = f"{name}_margin"
     fine = PixelTree.of(_covering(leaves, tree))
     _write_margin(folder / name, folder / margin, folder / "_dealt", fine, margin_arcsec)
     write_collection(folder, name, margin, margin_arcsec)
-    return CatalogBuildReport(runs.n_rows, len(leaves), n_duplicates)
+    zeros = {column: count for column, count in zeros.items() if count}
+    return CatalogBuildReport(n_rows, len(leaves), n_duplicates, runs.n_rows - n_rows, zeros)
+
+
+def _are_missing(n_zeros: int, brightest: float) -> bool:
+    return n_zeros > _MOST_ZEROS or (n_zeros > 1 and brightest > _NO_BRIGHT_STARS)
+
+
+def _without_zeros(rows: pa.Table, zeros: Mapping[str, int]) -> pa.Table:
+    """Return rows with null in the place of magnitudes of 0, and of their errors, where those mean missing ones."""
+    for name in (name for name, count in zeros.items() if count < 0):
+        is_zero = pc.equal(rows[name], 0.0).fill_null(False)
+        for column in (name, f"{name}_err"):
+            number = rows.schema.get_field_index(column)
+            rows = rows.set_column(number, rows.field(number), pc.if_else(is_zero, None, rows[column]))
+    return rows
+
+
+def _without_equal(rows: pa.Table) -> pa.Table:
+    """Return rows, those that are equal in all columns once, as where two downloads overlap."""
+    if len(np.unique(rows["ref_id"].to_numpy())) == rows.num_rows:
+        return rows
+    return rows.group_by(rows.column_names, use_threads=False).aggregate([]).cast(rows.schema)
+
+
+def _both(catalog: Path, ref_id: int) -> str:
+    """Return two stars of one identifier, in words."""
+    stars = pds.dataset(catalog / "dataset", partitioning=None).to_table(filter=pc.field("ref_id") == ref_id)
+    columns = [
+        name for name in stars.column_names if name.startswith(("ra_", "dec_", "mag_")) and "_err" not in name
+    ]
+    texts = [
+        ", ".join(f"{name} {row[name]}" for name in columns)
+        for row in stars.sort_by("ra_deg").slice(0, 2).to_pylist()
+    ]
+    return f"{ref_id} ({' and '.join(texts)})"
 
 
 def _leaves(runs: SortedRuns, pixel: Pixel, limit: int) -> Iterator[Pixel]:
     """Yield a pixel, divided into its children as long as there are too many rows; none where there are no rows."""
     order, number = pixel
     n_rows = runs.count(*pixel_range(order, number))
+    if order >= _DEEPEST and n_rows > MAX_LEAF_ROWS:
+        raise CatalogError(
+            f"{n_rows} stars are within an arcsecond of one place, as in no catalog; export it again"
+        )
     if n_rows <= limit or order >= _DEEPEST:
         if n_rows:
             yield pixel
@@ -323,10 +387,12 @@ class _RepeatedIds:
         self._compared.append(ids)
         self._n_compared += len(ids)
 
-    def count(self) -> int:
+    def count(self) -> tuple[int, int]:
+        """Return how many there are, and one of the identifiers."""
         every = np.concatenate(self._compared)
         every.sort()
-        return self._n_repeated + int(np.sum(every[1:] == every[:-1]))
+        again = every[1:][every[1:] == every[:-1]]
+        return self._n_repeated + len(again), int(again[0]) if len(again) else -1
 
 
 def widen_margin(collection: Path, margin_arcsec: float) -> bool:

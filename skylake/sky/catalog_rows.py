@@ -371,7 +371,9 @@ def _magnitude(rows: RawRows, columns: CatalogColumns, band: str) -> tuple[Float
     magnitude = _in_magnitudes(rows, columns.magnitudes[band], columns.missing)
     source = columns.magnitude_errors.get(band)
     if isinstance(source, str):
-        return magnitude, _in_magnitudes(rows, source)
+        error = _in_magnitudes(rows, source)
+        # No star is measured without an error: files that cannot leave a cell empty have 0 in both.
+        return np.where((magnitude == 0.0) & (error == 0.0), np.nan, magnitude), error
     if band in columns.signal_to_noise:
         ratio = numbers(rows, columns.signal_to_noise[band])
         with np.errstate(divide="ignore", invalid="ignore"):

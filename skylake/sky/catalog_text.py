@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
@@ -27,6 +28,8 @@ _DELIMITERS = (",", "\t", ";", "|", " ")
 #: So many lines of comments may come before the header.
 _MOST_COMMENTS = 100_000
 _NO_VALUE = ["", "null", "NULL", "Null", "nan", "NaN", "NAN", "\\N", "--"]
+#: A line such as ``#   3 FLUX_AUTO   Flux within a Kron-like elliptical aperture   [count]``.
+_NUMBERED = re.compile(r"#\s*(\d+)\s+(\S+)(?:.*\[([^\]]*)\])?")
 _RULE = re.compile(r"[-=\s|;,+]*--[-=\s|;,+]*\Z")
 
 
@@ -212,7 +215,9 @@ def _content(source: str, lines: Sequence[str]) -> list[int]:
 def _layout_of(lines: list[str], content: list[int], wanted: Sequence[str]) -> _Layout:
     if lines[0].startswith("# %ECSV"):
         return _ecsv_layout(lines, content)
-    return _below_header(lines, content, *_header(lines, content[0], wanted))
+    return _numbered_layout(lines, content[0]) or _below_header(
+        lines, content, *_header(lines, content[0], wanted)
+    )
 
 
 def _header(lines: list[str], first: int, wanted: Sequence[str]) -> tuple[int, str]:
@@ -246,6 +251,26 @@ def _below_header(lines: list[str], content: list[int], header: int, delimiter: 
     return _Layout(
         tuple(names), "\t" if delimiter == " " else delimiter, delimiter == " ", skipped, bool(rows), units
     )
+
+
+def _numbered_layout(lines: list[str], first: int) -> _Layout | None:
+    """Return the layout below comments that number the columns, as SExtractor's ASCII_HEAD has them; None for others.
+
+    A column that takes several numbers is continued as NAME_1, NAME_2 …, as astropy does.
+    """
+    found = [_NUMBERED.match(line) for line in lines[:first]]
+    numbers = [int(match[1]) for match in found if match]
+    ends = [*numbers[1:], len(lines[first].split()) + 1]
+    if not numbers or numbers[0] != 1 or None in found or any(np.diff([*numbers, ends[-1]]) <= 0):
+        return None
+    names: list[str] = []
+    units: dict[str, str] = {}
+    for match, number, end in zip(found, numbers, ends, strict=True):
+        assert match is not None
+        some = [match[2], *(f"{match[2]}_{more}" for more in range(1, end - number))]
+        names += some
+        units |= dict.fromkeys(some, match[3] or "")
+    return _Layout(tuple(names), "\t", True, first, True, units)
 
 
 def _ecsv_layout(lines: list[str], content: list[int]) -> _Layout:

@@ -47,6 +47,8 @@ _UNIT_WORDS = {
 _HOUR_WORDS = ("h", "hr", "hour", "hours")
 
 _INT63_MAX = 2**63 - 1
+#: How tools write integers that went through floating point, as 3.4E+18 or 17.0.
+_FLOAT_SPELT = r"^\d+\.0*$|^\d+(\.\d*)?[eE]\+\d+$"
 #: From here on not every integer is a float64.
 _FLOAT_INTEGERS = 2.0**53
 
@@ -375,7 +377,10 @@ def _refuse(rows: RawRows, name: str, wrong: pa.Array, problem: str) -> None:
 def _whole_numbers(rows: RawRows, name: str, values: pa.Array) -> pa.Array:
     floats = _float64(values)
     wrong = ~np.isnan(floats) & ((np.abs(floats) > _FLOAT_INTEGERS) | (np.mod(floats, 1.0) != 0.0))
-    problem = "an identifier that is no integer below 2^53; store the column as integers or text"
+    problem = (
+        "an identifier that is no integer below 2^53, so its digits are lost if it was one; export the column as "
+        "integers or text"
+    )
     _refuse(rows, name, pa.array(wrong), problem)
     return pa.array(np.nan_to_num(floats).astype(np.int64), mask=np.isnan(floats))
 
@@ -383,6 +388,11 @@ def _whole_numbers(rows: RawRows, name: str, values: pa.Array) -> pa.Array:
 def _text_identifiers(rows: RawRows, name: str, texts: pa.Array) -> dict[str, pa.Array]:
     texts = pc.if_else(pc.equal(texts, ""), None, texts)
     _refuse(rows, name, pc.match_substring_regex(texts, r"^-\d+$"), "a negative identifier; correct it")
+    in_floats = pc.match_substring_regex(texts, _FLOAT_SPELT)
+    if pc.any(in_floats).as_py():
+        # Whole numbers that went through floating point are themselves again, as from a column of floats.
+        whole = _whole_numbers(rows, name, pc.if_else(in_floats, texts, None)).cast(pa.large_string())
+        texts = pc.if_else(in_floats, whole, texts)
     spelt = pc.match_substring_regex(texts, r"^(0|[1-9]\d{0,18})$")
     # Nineteen digits fit an unsigned integer, though not always a signed one.
     value = pc.if_else(spelt, texts, None).cast(pa.uint64())

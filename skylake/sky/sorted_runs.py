@@ -8,6 +8,7 @@ when it was written: an import that is interrupted goes on after its last run.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,12 +41,15 @@ class SortedRuns:
         self._n_held = 0
         self._indices: list[npt.NDArray[np.int64]] = []
         self.n_rows = 0
+        #: Of each column of magnitudes: how many are exactly 0, and the brightest of the others.
+        self.zeros: dict[str, tuple[int, float]] = {}
         #: How far the input had been read, as given to :meth:`add`; None before the first run.
         self.position: dict[str, Any] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         while (facts := self._path(".json")).is_file():
             known = json.loads(facts.read_text(encoding="utf-8"))
             self.position, self.n_rows = known["position"], known["n_rows"]
+            self.zeros = {name: (count, brightest) for name, (count, brightest) in known["zeros"].items()}
             self._indices.append(np.load(self._path(".npy"), mmap_mode="r"))
 
     @property
@@ -78,12 +82,28 @@ class SortedRuns:
         with pa.ipc.new_file(self._path(".arrow"), rows.schema, options=options) as writer:
             writer.write_table(rows.take(pa.array(order)).combine_chunks(), max_chunksize=_BATCH_ROWS)
         self.n_rows += rows.num_rows
+        self._count_zeros(rows)
         if position is not None:
             sync_file(self._path(".npy"))
             sync_file(self._path(".arrow"))
-            replace_text(self._path(".json"), json.dumps({"n_rows": self.n_rows, "position": position}))
+            replace_text(
+                self._path(".json"),
+                json.dumps({"n_rows": self.n_rows, "position": position, "zeros": self.zeros}),
+            )
             self.position = dict(position)
         self._indices.append(np.load(self._path(".npy"), mmap_mode="r"))
+
+    def _count_zeros(self, rows: pa.Table) -> None:
+        for name in rows.column_names:
+            if name.startswith("mag_") and not name.endswith("_err"):
+                values = rows[name].to_numpy()
+                is_zero = values == 0.0
+                count, brightest = self.zeros.get(name, (0, math.inf))
+                others = values[~is_zero & np.isfinite(values)]
+                self.zeros[name] = (
+                    count + int(is_zero.sum()),
+                    min(brightest, float(others.min(initial=math.inf))),
+                )
 
     def count(self, start: int, end: int) -> int:
         """Return the number of stars in a half-open range of indices; all must have been written."""

@@ -20,6 +20,7 @@ from mocpy import MOC
 from skylake.core.sphere import separation_deg
 from skylake.sky.asterism_index import AsterismIndex, open_index
 from skylake.sky.lake_catalogs import ReferenceCatalog
+from skylake.sky.sky_polygon import Polygon
 
 Run = Callable[..., Any]
 
@@ -181,6 +182,25 @@ def test_identifiers_that_occur_twice_are_told(new_lake: Path, tmp_path: Path, w
     assert "light curves are mixed; name a column of unique identifiers" in complaint
 
 
+def test_a_polygon_and_a_limit(wide: tuple[Path, Table], tmp_path: Path, well: Run) -> None:
+    lake, stars = wide
+    corners = "350,-10,20,5,5,40"
+    inside = Polygon(((350.0, -10.0), (20.0, 5.0), (5.0, 40.0))).holds(stars["ra"].value, stars["dec"].value)
+    out = tmp_path / "in.csv"
+    well("catalog", "box", lake, "all", "--polygon", corners, "-o", out)
+    assert set(Table.read(out)["ref_id"]) == set(stars["id"][inside]) and 100 < inside.sum() < 2000
+    well("catalog", "box", lake, "all", 0, 10, 0, 90, "--polygon", corners, "-o", out)
+    inside &= (stars["ra"] <= 10) & (stars["dec"] >= 0)
+    assert set(Table.read(out)["ref_id"]) == set(stars["id"][inside])
+    cone = ("catalog", "cone", lake, "all", 5, 5, 7200)
+    nearest = well(*cone, "--limit", 3)
+    assert len(nearest.out.splitlines()) == 4
+    every = well(*cone)
+    assert every.out.splitlines()[:4] == nearest.out.splitlines() and not every.err
+    n_more = len(every.out.splitlines()) - 4
+    assert nearest.err == f"skylake: left out: {n_more} stars beyond --limit 3\n"
+
+
 def test_hours_are_told_from_degrees(new_lake: Path, tmp_path: Path, well: Run) -> None:
     file = tmp_path / "hours.csv"
     file.write_text("ra,dec,V\n1.5,-20,9.5\n")
@@ -318,6 +338,10 @@ def test_a_g_of_any_survey_is_shown_as_such(new_lake: Path, tmp_path: Path, well
     ("line", "status", "words"),
     [
         ("box LAKE simcat 1 2 4 3", 2, "DEC_FROM 4 is north of DEC_TO 3; exchange them"),
+        ("box LAKE simcat", 2, "give RA_FROM, RA_TO, DEC_FROM and DEC_TO, or --polygon"),
+        ("box LAKE simcat 1 2 --polygon 1,2,3,4,5,6", 2, "give RA_FROM, RA_TO, DEC_FROM and DEC_TO, or --polygon"),
+        ("box LAKE simcat --polygon 1,2,3", 2, "--polygon 1,2,3: write right ascension and declination of each"),
+        ("cone LAKE simcat 1 2 3 --polygon 1,2,1,2,1,2", 2, "a polygon has three vertices or more"),
         ("box LAKE simcat 1 2 3 4 --mag V", 2, "--mag V: write NAME=FROM:TO, as in --mag V=8:12 or V=:12"),
         ("box LAKE simcat 1 2 3 4 --mag V=12:8", 2, "--mag V=12:8: write NAME=FROM:TO"),
         ("box LAKE simcat 1 2 3 4 --mag V=nan:8", 2, "--mag V=nan:8: write NAME=FROM:TO"),

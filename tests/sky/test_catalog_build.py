@@ -22,6 +22,7 @@ from skylake.schema import arrow_schema
 from skylake.sky.catalog_build import CatalogBuildReport, build_catalog, drop_unfinished_imports, widen_margin
 from skylake.sky.catalog_columns import CatalogColumns, catalog_schema
 from skylake.sky.hats import find_pixels, leaf_files, read_objects, read_properties
+from skylake.sky.lake_catalogs import ReferenceCatalog
 from skylake.sky.pixels import Pixel, PixelTree
 from skylake.sky.star_files import StarFiles
 
@@ -168,6 +169,42 @@ def test_identifiers_that_stand_twice_are_counted(stars: Stars, build: Build) ->
     _, report = build(stars([1.0, 1.1, 1.2, 1.3], [3.0] * 4, ref_id=[5, 5, 5, 6]))
     assert report.n_duplicate_ids == 2
     assert report.n_rows == 4
+
+
+@pytest.mark.parametrize("n_equal", [3, 60])
+def test_rows_that_are_equal_are_one_star(n_equal: int, stars: Stars, build: Build) -> None:
+    rows = stars(
+        np.linspace(0.0, 300.0, 80), np.zeros(80), mag_V=np.r_[[np.nan] * 40, np.linspace(5.0, 9.0, 40)]
+    )
+    folder, report = build(pa.concat_tables([rows, rows.slice(10, n_equal)]))
+    assert (report.n_rows, report.n_equal, report.n_duplicate_ids) == (80, n_equal, 0)
+    assert read_properties(folder / "stars")["hats_nrows"] == "80"
+    found = ReferenceCatalog.open(folder).cone(0.0, 0.0, 180.0)
+    assert sorted(found["ref_id"].to_pylist()) == sorted(rows["ref_id"].to_pylist())
+    other = rows.slice(70, 2).set_column(
+        rows.schema.get_field_index("mag_V"), rows.schema.field("mag_V"), pa.array([2.0, 3.0], pa.float32())
+    )
+    _, report = build(pa.concat_tables([rows, rows.slice(10, n_equal), other]))
+    assert (report.n_rows, report.n_equal, report.n_duplicate_ids) == (82, n_equal, 2)
+
+
+@pytest.mark.parametrize(
+    ("zeros", "brightest", "are_missing"),
+    [(11, 0.5, True), (10, 0.5, False), (2, 3.5, True), (2, 2.5, False), (1, 8.0, False)],
+)
+def test_many_magnitudes_of_zero_are_missing_ones(
+    zeros: int, brightest: float, are_missing: bool, stars: Stars, build: Build
+) -> None:
+    magnitudes = np.r_[np.zeros(zeros), np.linspace(brightest, 14.0, 40)]
+    n_rows = len(magnitudes)
+    rows = stars(
+        np.linspace(0.0, 300.0, n_rows), np.zeros(n_rows), mag_V=magnitudes, mag_V_err=np.full(n_rows, 0.1)
+    )
+    folder, report = build(rows)
+    assert report.zeros == {"mag_V": -zeros if are_missing else zeros}
+    found = ReferenceCatalog.open(folder).cone(0.0, 0.0, 180.0)
+    for column in ("mag_V", "mag_V_err"):
+        assert found[column].null_count == (zeros if are_missing else 0)
 
 
 def breaking(tables: list[pa.Table]) -> Iterator[pa.Table]:
@@ -456,7 +493,8 @@ def test_rows_that_are_refused_leave_nothing(tmp_path: Path, caplog: pytest.LogC
     rows = {"ra": np.linspace(0, 359, 90), "dec": np.zeros(90), "V": np.repeat(np.arange(45), 2)}
     pq.write_table(pa.table(rows), path)
     files, epoch = StarFiles([path], columns), {"skylake_epoch": "2000.0"}
-    with pytest.raises(CatalogError, match="45 of 90 stars have the identifier of another"):
+    sentence = r"45 of 90 stars have the identifier of another and other values, as .*ra_deg 0\.0, .* and ra_deg 4\.0"
+    with pytest.raises(CatalogError, match=sentence):
         build_catalog(files, columns.schema, target, PixelTree.uniform(1), 300.0, epoch)
     assert beside(target) == [] and not caplog.records
 

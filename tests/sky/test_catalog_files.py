@@ -685,3 +685,71 @@ def test_a_damaged_header_of_a_fits_table_is_reported(card: str, text: str, tmp_
     path.write_bytes(data[:start] + text.ljust(80).encode() + data[start + 80 :])
     with pytest.raises(CatalogError, match=r"no column 'dec'|damaged, truncated or no FITS table"):
         list(read_batches(path, ("ra", "dec")))
+
+
+def in_votable(info: str, table: str = "") -> str:
+    return f"<?xml version='1.0'?><VOTABLE version='1.4'><RESOURCE type='results'>{table}{info}</RESOURCE></VOTABLE>"
+
+
+def test_a_service_that_cut_its_answer_off_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "answer.vot"
+    fields = "".join(f"<FIELD name='{name}' datatype='double'/>" for name in ("ra", "dec"))
+    rows = "<TR><TD>1</TD><TD>2</TD></TR>" * 7
+    table = f"<TABLE>{fields}<DATA><TABLEDATA>{rows}</TABLEDATA></DATA></TABLE>"
+    cut_off = '<INFO name="QUERY_STATUS" value="OVERFLOW"/>'
+    for info, remarks in (('<INFO name="QUERY_STATUS" value="OK"/>', 0), (cut_off, 1)):
+        path.write_text(in_votable(info, table))
+        assert sum(batch.table.num_rows for batch in read_batches(path, ("ra", "dec"))) == 7
+        assert len(caplog.records) == remarks
+    assert "answer.vot: the service cut the table off after 7 rows" in caplog.text
+    for some in ("", table):
+        path.write_text(in_votable('<INFO name="QUERY_STATUS" value="ERROR"> No more time </INFO>', some))
+        with pytest.raises(
+            CatalogError, match=r"the service reports an error \(No more time\); ask it again"
+        ):
+            list(read_batches(path, ("ra", "dec")))
+
+
+def test_columns_that_comments_number_are_read(tmp_path: Path) -> None:
+    """SExtractor's ASCII_HEAD: a parameter of three columns, and one at the end whose columns the rows tell."""
+    path = tmp_path / "test.cat"
+    path.write_text(
+        "#   1 NUMBER          Running object number\n"
+        "#   2 FLUX_APER       Flux vector within fixed circular aperture(s)   [count]\n"
+        "#   5 ALPHA_J2000     Right ascension of barycenter (J2000)           [deg]\n"
+        "#   6 DELTA_J2000     Declination of barycenter (J2000)               [deg]\n"
+        "#   7 MAG_APER        Fixed aperture magnitude vector                 [mag]\n"
+        "   1  10.5  11.5  12.5  150.25  -2.5  -8.5  -8.25\n"
+        "   2  20.5  21.5  22.5  150.75  -2.25 -9.5  -9.25\n"
+    )
+    [batch] = read_batches(path, ("FLUX_APER_2", "ALPHA_J2000", "MAG_APER", "MAG_APER_1"))
+    assert [tuple(row.values()) for row in batch.table.to_pylist()] == [
+        ("12.5", "150.25", "-8.5", "-8.25"),
+        ("22.5", "150.75", "-9.5", "-9.25"),
+    ]
+    assert (batch.units["ALPHA_J2000"], batch.units["FLUX_APER_2"]) == ("deg", "count")
+    with pytest.raises(CatalogError, match="there is no column 'FLUX_APER_3'; did you mean 'FLUX_APER_2'"):
+        list(read_batches(path, ("FLUX_APER_3",)))
+
+
+@pytest.mark.parametrize("spelt", ["4.611686018427387904E+18", "1e+16", "123456789012345678.0"])
+def test_identifiers_that_lost_digits_in_a_text_are_refused(spelt: str, tmp_path: Path) -> None:
+    path = tmp_path / "stars.csv"
+    path.write_text(f"id,ra,dec\n17,1,2\n{spelt},3,4\n")
+    columns = CatalogColumns("ra", "dec", id="id")
+    with pytest.raises(
+        CatalogError, match=r"stars\.csv: the column 'id' holds .*digits are lost.*\(data row 2\)"
+    ):
+        list(StarFiles([path], columns))
+    path.write_text("id,ra,dec\n17,1,2\n18.0,3,4\n1.9E+01,5,6\nS 1.5,7,8\n2.5,7,8\n")
+    [stars] = StarFiles([path], columns)
+    assert stars["ref_id"].to_pylist()[:3] == [17, 18, 19]
+    assert stars["name"].to_pylist() == [None, None, None, "S 1.5", "2.5"]
+
+
+def test_a_magnitude_of_zero_with_an_error_of_zero_is_missing(tmp_path: Path) -> None:
+    rows = {"ra": [1.0, 2.0, 3.0], "dec": [0.0] * 3, "V": [0.0, 0.0, 9.0], "e_V": [0.0, 0.02, 0.0]}
+    Table(rows).write(tmp_path / "old.fits")
+    columns = CatalogColumns("ra", "dec", magnitudes={"V": "V"}, magnitude_errors={"V": "e_V"})
+    [stars] = StarFiles([tmp_path / "old.fits"], columns)
+    assert stars["mag_V"].to_pylist() == [None, 0.0, 9.0]

@@ -65,7 +65,11 @@ class CatalogReport:
     lists_variables : bool
         Whether it lists variable stars only, and is neither for solving nor for calibrating.
     n_duplicate_ids : int
-        Stars whose identifier another star of their pixel has.
+        Stars whose identifier another star has.
+    n_equal : int
+        Rows that were left out since another one is equal to them.
+    zeros : dict
+        Column of magnitudes to the number of them that are exactly 0; negative where these were taken for missing.
     use : list of str
         What it is in force for, as :func:`skylake.flow.catalogs.catalog_uses.catalog_uses` says.
     n_asterisms, index_bytes : int
@@ -87,6 +91,8 @@ class CatalogReport:
     without_id: int = 0
     lists_variables: bool = False
     n_duplicate_ids: int = 0
+    n_equal: int = 0
+    zeros: dict[str, int] = field(default_factory=dict)
     use: list[str] = field(default_factory=list)
     n_asterisms: int = 0
     index_bytes: int = 0
@@ -155,6 +161,7 @@ def import_catalog(
         built.n_pixels,
         built.n_duplicate_ids,
     )
+    report.n_equal, report.zeros = built.n_equal, built.zeros
     if isinstance(stars, StarFiles):
         total = stars.report
         report.dropped, report.first_dropped, report.without_id = (

@@ -206,7 +206,7 @@ def readings(lake: Lake) -> list[Callable[[], object]]:
     far = ReferenceCatalog.open(lake.layout.catalog("far"))
     return [
         lambda: far.cone(0.0, 0.0, 180.0),
-        lambda: far.box(Box((0.0, 360.0), (-90.0, 90.0))),
+        lambda: far.area(Box((0.0, 360.0), (-90.0, 90.0))),
         lambda: far.around(np.zeros(1), np.zeros(1), 60.0, ["ref_id"]),
         lambda: far.brightest((0.0, 0.0, 180.0), ["ref_id", "mag_V"], "mag_V", 5),
         lambda: list(far.batches(["ref_id"])),
