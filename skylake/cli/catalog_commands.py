@@ -253,13 +253,13 @@ def _complain(name: str, report: CatalogReport, columns: CatalogColumns | None, 
         show.complain(
             f"{name}: {counted(report.n_equal, 'row')} stood there twice, equal in all columns, and count once"
         )
-    for column, count in report.zeros.items():
+    for magnitude, count in report.zeros.items():
         number = counted(abs(count), "magnitude")
         show.complain(
-            f"{name}: {number} of exactly 0 in {column} were taken for missing ones: no such stars are there"
+            f"{name}: {number} of exactly 0 in {magnitude} were taken for missing ones: no such stars are there"
             if count < 0
-            else f"{name}: {number} of exactly 0 in {column} were taken as measured; if they are missing, leave them "
-            "blank in the file and import it again"
+            else f"{name}: {number} of exactly 0 in {magnitude} were taken as measured; if they are missing, leave "
+            "them blank in the file and import it again"
         )
     if report.n_duplicate_ids:
         column = columns and columns.id

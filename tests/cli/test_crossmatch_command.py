@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from astropy.table import Column, Table
 
 import skylake
 from skylake.core.sphere import arcsec_of_chord, unit_vectors
@@ -148,3 +149,72 @@ def test_tables_that_do_not_meet(own: Path, well: Run) -> None:
     made = well("crossmatch", own, "sources", "simcat", "-o", "none", "--radius", 1e-5, "--json").json
     assert made["n_rows"] == 0
     assert len(skylake.open(own)["none"].pandas()) == 0
+
+
+@pytest.mark.parametrize("suffix", ["csv", "ecsv", "fits", "vot", "parquet"])
+def test_a_file_of_the_user_is_matched_as_it_is(suffix: str, own: Path, tmp_path: Path, well: Run) -> None:
+    opened = skylake.open(own)
+    stars = opened.sql("SELECT ra_deg, dec_deg, ref_id FROM catalogs.simcat ORDER BY ref_id").pandas()
+    mine = Table(
+        {
+            "RAJ2000": Column(stars.ra_deg, unit="deg"),
+            "DEJ2000": Column(stars.dec_deg, unit="deg"),
+            "number": np.arange(len(stars)),
+            "period": Column(np.linspace(0.1, 0.9, len(stars)), unit="d"),
+            "called": [f"V{k}" for k in range(len(stars))],
+        }
+    )
+    path = tmp_path / f"own.{suffix}"
+    mine.write(path, format={"csv": "ascii.csv", "ecsv": "ascii.ecsv", "vot": "votable"}.get(suffix, suffix))
+    command = (
+        "crossmatch",
+        own,
+        "simcat",
+        path,
+        "-o",
+        f"mine_{suffix}",
+        "--radius",
+        1,
+        "--left-columns",
+        "ref_id",
+    )
+    assert well(*command, "--json").json["made"]
+    found = opened_table(own, f"mine_{suffix}")
+    assert found.ref_id.tolist() == stars.ref_id.tolist()
+    assert (
+        found.number.tolist() == mine["number"].tolist() and found.called.tolist() == mine["called"].tolist()
+    )
+    np.testing.assert_allclose(found.period, mine["period"])
+    np.testing.assert_allclose(found.RAJ2000, stars.ra_deg, atol=1e-12)
+    assert not well(*command, "--json").json["made"]
+
+
+def opened_table(lake: Path, name: str) -> Any:
+    return skylake.open(lake)[name].pandas().sort_values("ref_id")
+
+
+def test_positions_of_a_file_are_known_by_ucds_and_in_any_unit(own: Path, tmp_path: Path, well: Run) -> None:
+    stars = (
+        skylake.open(own).sql("SELECT ra_deg, dec_deg, ref_id FROM catalogs.simcat ORDER BY ref_id").pandas()
+    )
+    ucds = {"alpha": "pos.eq.ra;meta.main", "delta": "pos.eq.dec;meta.main"}
+    table = Table(
+        {"alpha": np.radians(stars.ra_deg), "delta": np.radians(stars.dec_deg), "ra": stars.dec_deg}
+    )
+    for name, ucd in ucds.items():
+        table[name].unit, table[name].meta["ucd"] = "rad", ucd
+    table.write(tmp_path / "own.vot", format="votable")
+    well("crossmatch", own, tmp_path / "own.vot", "simcat", "-o", "by_ucd", "--radius", 0.1)
+    assert opened_table(own, "by_ucd").ref_id.tolist() == stars.ref_id.tolist()
+
+
+def test_a_file_that_cannot_be_matched(own: Path, tmp_path: Path, skylake_command: Run) -> None:
+    path = tmp_path / "own.csv"
+    for text, sentence in (
+        ("x,y\n1,2\n", "no columns of x, y are positions; call two of them ra and dec"),
+        ("ra,dec\n", "the table has no rows"),
+        ("ra,dec\n1,north\n", "the column 'dec' holds 'north', neither a number nor an angle"),
+    ):
+        path.write_text(text)
+        answer = skylake_command("crossmatch", own, "simcat", path, "-o", "none")
+        assert answer.status in (2, 3) and sentence in answer.sentence

@@ -12,6 +12,7 @@ import dask
 import pyarrow as pa
 
 from skylake.errors import UsageError
+from skylake.flow.catalogs.own_files import files_of_table
 from skylake.flow.execution.cluster import Inline, Workers
 from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.own_tables import TableRequest, commit_table, held_part
@@ -50,7 +51,7 @@ class MatchRequest:
     Attributes
     ----------
     left, right : str
-        Tables or catalogs of the lake by name, or HATS catalogs by path or URL.
+        Tables or catalogs of the lake by name, tables in files, or HATS catalogs by path or URL.
     neighbours : Neighbours
     left_columns, right_columns : tuple of str or None
         Columns of the result; None takes those that a table recommends, or all.
@@ -135,7 +136,26 @@ def crossmatch(
     progress = progress or Silent()
     current = lake.snapshot()
     snapshot = current if as_of is None else lake.snapshot(as_of)
-    tables = open_side(snapshot, request.left), open_side(snapshot, request.right)
+    with lake.stage("crossmatch-files") as folder:
+        return _crossmatch(lake, name, request, workers, (current, snapshot), replace, progress, folder)
+
+
+def _crossmatch(
+    lake: Lake,
+    name: str,
+    request: MatchRequest,
+    workers: Workers,
+    snapshots: tuple[Snapshot, Snapshot],
+    replace: bool,
+    progress: Progress,
+    folder: Path,
+) -> CrossmatchReport:
+    """Match two tables; those of files of the user are written into a folder for it."""
+    current, snapshot = snapshots
+    tables = (
+        open_side(snapshot, request.left, request.left_columns, folder / "left"),
+        open_side(snapshot, request.right, request.right_columns, folder / "right"),
+    )
     left, right = sides(*tables, (request.left_columns, request.right_columns), request.suffixes)
     schema = result_schema(name, left, right, request.text)
     identities = {"left": tables[0].identity, "right": tables[1].identity}
@@ -157,8 +177,12 @@ def crossmatch(
     return CrossmatchReport(name, part.n_rows, len(pixels), made.number, made=True)
 
 
-def open_side(snapshot: Snapshot, name: str) -> HatsFiles:
-    """Open a table or catalog of a lake by name, or a HATS catalog by its path or URL.
+def open_side(
+    snapshot: Snapshot, name: str, columns: Sequence[str] | None = None, folder: Path | None = None
+) -> HatsFiles:
+    """Open a table or catalog of a lake by name, a table in a file, or a HATS catalog by its path or URL.
+
+    Of a file the wanted columns, or all, are written into a folder that is made.
 
     Raises
     ------
@@ -177,7 +201,13 @@ def open_side(snapshot: Snapshot, name: str) -> HatsFiles:
     if not is_url(name) and not Path(name).exists():
         tables = [one for one in snapshot.tables if snapshot.schema(one).layout.kind == "hats"]
         known = ", ".join([*tables, *(_CATALOGS + one for one in snapshot.catalogs())])
-        raise UsageError(f"there is no {name!r}; name one of {known}, or the path or URL of a HATS catalog")
+        raise UsageError(
+            f"there is no {name!r}; name one of {known}, a file with a table, or the path or URL "
+            "of a HATS catalog"
+        )
+    if folder is not None and not is_url(name) and Path(name).is_file():
+        folder.mkdir()
+        return files_of_table(Path(name), columns, folder)
     return open_hats(name)
 
 
