@@ -97,8 +97,8 @@ def crossmatch(
     Each is a table of the lake, one of its catalogs (catalogs.NAME if a table has that name too), a file of your own
     with positions (CSV, ECSV, FITS, VOTable or Parquet), or the path or URL of any HATS catalog. Neither needs a
     margin. Positions are compared as they are, without proper motion. The table has the default columns of both sides,
-    or those that you name, match_arcsec, and match_no, which counts the neighbours of a row from 1. It is read like any
-    other table; the same command again makes it anew if its inputs have changed.
+    or those that you name, match_arcsec, and match_no, which counts the neighbours of a row from 1. It is read like
+    any other table; the same command again makes it anew if its inputs have changed.
     """
     from skylake.errors import UsageError
     from skylake.flow.catalogs.crossmatch_tables import MatchRequest
