@@ -66,7 +66,11 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("SLURM_LIKE", str(tmp_path / "jobs"))
     monkeypatch.setenv("SLURM_DOES", "wait")
     monkeypatch.setattr(dask.config, "PATH", str(tmp_path / "dask"))
-    asked = {"cores": 1, "processes": 1, "memory": "1GB", "shared-temp-directory": str(tmp_path / "home")}
+    # The addresses of this machine are not for tests, if it has any.
+    asked = {
+        "cores": 1, "processes": 1, "memory": "1GB", "shared-temp-directory": str(tmp_path / "home"),
+        "scheduler-options": {"host": "127.0.0.1"},
+    }  # fmt: skip
     with dask.config.set({f"jobqueue.slurm.{name}": value for name, value in asked.items()}):
         yield tmp_path / "jobs"
     assert list((tmp_path / "home").iterdir()) == [], "the certificates are gone"
@@ -103,7 +107,7 @@ def test_waiting_jobs_are_reported_and_interrupts_cancel_them(queue: Path) -> No
     described = queue.parent / "jobqueue.yaml"
     asked = {
         name: dask.config.get(f"jobqueue.slurm.{name}")
-        for name in ("cores", "memory", "shared-temp-directory")
+        for name in ("cores", "memory", "shared-temp-directory", "scheduler-options")
     }
     described.write_text(json.dumps({"jobqueue": {"slurm": asked | {"processes": 1}}}))
     lake = Lake.create(queue.parent / "lake")
