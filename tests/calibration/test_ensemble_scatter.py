@@ -98,9 +98,13 @@ def test_a_flux_that_is_no_better_is_not_recommended(seed: int) -> None:
 
 
 def test_the_better_flux_is_recommended_where_photons_decide() -> None:
-    repeats, _ = drawn(
-        1, scales={"hybrid1": 1.0, "hybrid2": 1.4, "psf": 0.99, "aper1": 1.9}, n_stars=120, floor=0.006
+    repeats, offset = drawn(
+        1, scales={"hybrid1": 1.0, "hybrid2": 1.4, "aper1": 1.9}, n_stars=120, floor=0.006
     )
+    # A fit of the same light is better by a hundredth.
+    true = repeats.star_magnitude[repeats.star] + offset[repeats.frame]
+    repeats.magnitude["psf"] = true + 0.99 * (repeats.magnitude["hybrid1"] - true)
+    repeats.error["psf"] = 0.99 * repeats.error["hybrid1"]
     bins = scatter_bins(repeats.star_magnitude, flux_scatters(repeats), "hybrid2")
     best = {one.mag_low: one.flux for one in bins if one.is_recommended}
     # Of two that are alike the first; bright stars are bound by the floor, which all fluxes have.

@@ -117,6 +117,11 @@ def half_width(pulls: np.ndarray) -> float:
     return float(np.quantile(np.abs(pulls), 0.683))
 
 
+def has_width_one(pulls: np.ndarray) -> bool:
+    """Return whether the half width is 1 within four of its standard deviations, each 0.96 over the root of n."""
+    return abs(half_width(pulls) - 1.0) < 4.0 / np.sqrt(len(pulls))
+
+
 def common_off(values: np.ndarray) -> np.ndarray:
     """Return values without what is common to them, which is not in random errors."""
     return values - np.median(values)
@@ -136,9 +141,9 @@ def test_the_truth_is_recovered_with_the_errors_stated(case: Sky, solved: Global
     frames, stars, camera = solved.frames, solved.stars, solved.camera
     error = (frames.zeropoint - case.zeropoint)[case.clear]
     assert abs(np.median(error)) < 4.0 * solved.tie_error[0]
-    assert 0.8 < half_width(common_off(error) / frames.zeropoint_error[case.clear]) < 1.2
+    assert has_width_one(common_off(error) / frames.zeropoint_error[case.clear])
     off = (natural_magnitudes(solved, case.references) - case.natural)[seen(solved)]
-    assert 0.85 < half_width(common_off(off) / stars.error[seen(solved)]) < 1.15
+    assert has_width_one(common_off(off) / stars.error[seen(solved)])
     bright = (case.natural < 10.0) & (stars.n_used > 20)
     assert np.std(off[bright[seen(solved)]]) < 1.5e-3 < 0.1 * case.references.error[0]
     assert np.all(np.abs(camera.illumination - case.illumination) < 4.0 * camera.illumination_errors)
@@ -193,7 +198,7 @@ def test_five_per_cent_of_false_matches_do_no_harm() -> None:
     solved = solve_globally(case.observations, case.references, OPTIONS)
     error = (solved.frames.zeropoint - case.zeropoint)[case.clear]
     assert np.std(error) < 1.5e-3
-    assert 0.8 < half_width(common_off(error) / solved.frames.zeropoint_error[case.clear]) < 1.2
+    assert has_width_one(common_off(error) / solved.frames.zeropoint_error[case.clear])
     assert np.mean(solved.stars.is_variable) < 0.02
 
 
@@ -206,7 +211,9 @@ def test_extinction_is_recovered_per_night() -> None:
 
 
 def test_a_variable_star_is_found_and_spoils_nothing(case: Sky) -> None:
-    given, star = case.observations, 5
+    given = case.observations
+    often_seen = np.bincount(given.star, minlength=len(case.natural)) > 20
+    star = int(np.argmin(np.where(often_seen, case.natural, np.inf)))
     magnitude = given.magnitude.copy()
     rows = np.flatnonzero(given.star == star)
     magnitude[rows] += 0.3 * np.sin(np.arange(len(rows)))
@@ -273,9 +280,9 @@ def test_without_references_the_solution_is_relative(case: Sky) -> None:
     assert np.mean(solved.frames.zeropoint) == pytest.approx(0.0, abs=1e-6)
     assert np.all(np.isnan(solved.tie_error)) and np.all(np.isnan(solved.stars.systematic_error))
     off = (solved.frames.zeropoint - case.zeropoint)[case.clear]
-    assert 0.8 < half_width(common_off(off) / solved.frames.zeropoint_error[case.clear]) < 1.2
+    assert has_width_one(common_off(off) / solved.frames.zeropoint_error[case.clear])
     off = (solved.stars.magnitude - case.natural)[seen(solved)]
-    assert 0.8 < half_width(common_off(off) / solved.stars.error[seen(solved)]) < 1.2
+    assert has_width_one(common_off(off) / solved.stars.error[seen(solved)])
 
 
 def test_stars_that_the_catalog_lacks_get_magnitudes_too(case: Sky) -> None:
@@ -346,7 +353,7 @@ def test_new_frames_against_solved_stars_agree_with_the_whole(case: Sky, solved:
     difference = (new.zeropoint - solved.frames.zeropoint)[good]
     assert np.std(difference) < 0.5 * np.median(new.zeropoint_error[good])
     error = (new.zeropoint - case.zeropoint)[good]
-    assert 0.8 < half_width(common_off(error) / new.zeropoint_error[good]) < 1.2
+    assert has_width_one(common_off(error) / new.zeropoint_error[good])
 
 
 def test_new_frames_use_only_stars_with_a_magnitude(case: Sky, solved: GlobalSolution) -> None:
@@ -367,7 +374,7 @@ def test_frames_alone_find_extinction_too() -> None:
     camera = CameraResponse(case.illumination, np.zeros(5), 0.0, 0.0, SCALE, FLOOR)
     found = solve_frames(case.observations, stars, camera, replace(OPTIONS, has_extinction=True))
     assert np.all(np.abs(found.extinction - case.extinction) < 4.0 * found.extinction_error)
-    assert 0.8 < half_width(((found.zeropoint - case.zeropoint) / found.zeropoint_error)[case.clear]) < 1.2
+    assert has_width_one(((found.zeropoint - case.zeropoint) / found.zeropoint_error)[case.clear])
 
 
 def test_the_error_of_extinction_is_none_of_what_the_stars_of_a_frame_measure() -> None:

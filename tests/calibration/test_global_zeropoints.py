@@ -123,7 +123,8 @@ def test_points_of_few_comparison_stars_have_the_scatter_of_their_errors(
     pulls = (found.mag - mag[star]) / np.sqrt(found.mag_err**2 - found.zp_systematic_err**2)
     widths = np.sqrt(np.mean(pulls.reshape(n_frames, 12) ** 2, axis=0))
     assert zeropoints["shares"][0].as_py()["share"][0] > 0.15
-    np.testing.assert_allclose(widths, 1.0, atol=0.1)
+    # Each width has an error of 0.035; without the shares that of the first star would be 0.77.
+    np.testing.assert_allclose(widths, 1.0, atol=0.17)
 
 
 def test_a_frame_of_other_stars_is_calibrated_with_the_catalog_and_the_camera(night: Any) -> None:

