@@ -72,8 +72,13 @@ def place(where: str | Path) -> Path:
 
     url = str(where).rstrip("/")
     protocol = url.partition("://")[0]
+    options = _OPTIONS.get(protocol, {})
     try:
-        found = UPath(url, **_OPTIONS.get(protocol, {}))
+        if protocol in ("http", "https"):
+            from skylake.http_bodies import BoundedResponse
+
+            options = {"client_kwargs": {"response_class": BoundedResponse}}
+        found = UPath(url, **options)
         _ = found.fs
     except (ImportError, ValueError) as error:
         package = (
