@@ -123,3 +123,24 @@ def test_where_nothing_is_placed_the_advice_helps(
     assert NOTE in well("statistics", new_lake, "--all").err
     refused = skylake_command("periods", new_lake, "--all", "--measured", "detected")
     assert refused.status == 3 and "leave out --measured" in refused.sentence
+
+
+def test_beside_a_calibrated_camera_relative_curves_are_named_and_taken_when_asked_for(
+    lake: Path,
+    unplaced: Unplaced,
+    tmp_path: Path,
+    copy_lake: Callable[[Path, Path], Path],
+    well: Run,
+    skylake_command: Run,
+) -> None:
+    both = copy_lake(lake, tmp_path / "lake")
+    frames = sorted(unplaced.frames.iterdir())[:6]
+    skylake_command("ingest", both, "--camera", unplaced.profile, *frames)
+    usual = well("statistics", both, "--all", "-o", "usual")
+    assert "narrow left out: light curves are relative there (--measured relative" in usual.err
+    assert NOTE not in usual.err
+    for number, options in enumerate([("--measured", "relative"), ("--camera", "narrow")]):
+        made = well("statistics", both, "--all", "-o", f"relative_{number}", *options)
+        assert NOTE in made.err and "left out" not in made.err
+        query = f"SELECT DISTINCT camera FROM relative_{number}"
+        assert well("sql", both, query, "--format", "json").json == [{"camera": "narrow"}]
