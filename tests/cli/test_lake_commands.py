@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from astropy.io import fits
 
 from skylake.lake import Lake
 from skylake.schema import table_names
@@ -102,6 +105,21 @@ def test_status_as_text_says_the_same(lake: Path, well: Run) -> None:
     assert in_blocks == {"lightcurves", "forced_lightcurves", "star_statistics"}
     assert ["small", "ok", "8"] in [line.split() for line in lines]
     assert sum(line.split()[:1] == ["small"] and "  20241" in line for line in lines) == 2
+
+
+def test_status_shows_frames_without_a_time_before_nights(
+    new_lake: Path, sky: Path, camera: Path, tmp_path: Path, skylake_command: Run
+) -> None:
+    undated = Path(shutil.copy(sky / "frames/20241001/small_20241001_0002.fits", tmp_path / "undated.fits"))
+    fits.delval(undated, "DATE-OBS")
+    # 2021-05-04, noon UTC.
+    os.utime(undated, (1620129600, 1620129600))
+    ingested = skylake_command("ingest", new_lake, "-c", camera, undated)
+    assert "ingest small, frames without a time: 0 of 1 frame ok" in ingested.err
+    value = skylake_command("status", new_lake, "--json").json
+    assert value["undated"] == [{"camera": "small", "came": "2021-05-04", "n_frames": 1}]
+    lines = [line.split() for line in skylake_command("status", new_lake).out.splitlines()]
+    assert ["small", "2021-05-04", "1"] in lines
 
 
 def test_status_of_an_empty_lake(new_lake: Path, well: Run) -> None:

@@ -127,7 +127,7 @@ def plan(aggregate: Aggregate, sources: PlanSources) -> Iterator[Planned]:
         made_from = [(table, calibrated.name(table, frames)) for table in tables if table in DERIVED]
         around: dict[str, tuple[Part, ...]] = {}
         for one in reaching:
-            near = nights_around(in_order[frames.camera], frames.night, one)
+            near = nights_around(in_order.get(frames.camera, []), frames.night, one)
             others = [calibrated.part(one.table, other) for other in near]
             around[one.table] = tuple(part for part in others if part is not None)
             inputs[f"{one.table} around"] = config_sha256(
