@@ -274,9 +274,10 @@ class LakeReader:
             How far from the position the star may be, arcseconds; 60.
         sesame : bool
             Whether names that the lake does not know are looked up through the network.
-        measured : {'forced', 'detected'} or None
-            Measured at the place of the star, detected or not, or its detections; None takes the forced ones of a star
-            that has any.
+        measured : {'forced', 'detected', 'relative'} or None
+            Measured at the place of the star, detected or not; its detections; or detections on frames that no catalog
+            places, relative to the stars of the field. None takes the forced ones of a star that has any, and the
+            relative ones of a star that has no others.
         flux : str
             ``best``, the most repeatable for stars this bright by the table ``repeatability``; ``calibrated``, that
             of the zeropoints; or one by its name, ``aper1`` to ``aper3``, of forced measurements also ``hybrid1`` to
