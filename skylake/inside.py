@@ -88,7 +88,7 @@ def require_no_link(path: Path, root: Path) -> None:
 def why_refused(link: Path) -> str:
     """Return why a link is refused."""
     advice = (
-        "; mount another disk in this place if that is wanted, as by mount --bind" if link.exists() else ""
+        "; mount another disk in this place if that is wanted, as by mount --bind" if link.is_dir() else ""
     )
     return f"this is a link to {link.readlink()}, and skylake writes and deletes here{advice}"
 

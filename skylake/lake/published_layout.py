@@ -160,8 +160,25 @@ class PublishedLayout(Layout):
 
 def read_objects(layout: PublishedLayout, folder: str) -> Objects | None:
     """Return size and SHA-256 of the objects below a published folder; None if it is not whole."""
-    text = layout.read(layout.root / folder / OBJECTS)
-    return None if text is None else objects_of(text)
+    where = layout.root / folder / OBJECTS
+    text = layout.read(where)
+    return None if text is None else objects_in(text, where)
+
+
+def objects_in(text: bytes, where: Path) -> Objects:
+    """Return size and SHA-256 of objects from the list of a published folder.
+
+    Raises
+    ------
+    LakeError
+        If it is damaged, or names an object outside.
+    """
+    try:
+        return objects_of(text)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise LakeError(
+            f"{where}: the list of objects is damaged ({error}); publish the lake again"
+        ) from error
 
 
 def read_publications(layout: PublishedLayout, numbers: Iterable[int]) -> dict[int, Publication]:

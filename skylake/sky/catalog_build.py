@@ -425,7 +425,7 @@ def widen_margin(collection: Path, margin_arcsec: float) -> bool:
             if _has_margin(collection, margin_arcsec):
                 return False
             _widen(collection, margin_arcsec)
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, ValueError) as error:
         raise CatalogError(f"{collection}: its margin cannot be widened ({reason_of(error)})") from error
     return True
 

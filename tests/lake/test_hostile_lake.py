@@ -176,6 +176,36 @@ def test_a_published_snapshot_names_no_folder_outside(
     fs.rm(root, recursive=True)
 
 
+@pytest.mark.parametrize("name", ["_cameras", "_cameras/key.json"])
+def test_a_rollback_does_not_take_what_a_link_leads_to(
+    name: str, nights: Lake, home: Path, make_rows: MakeRows, put: Put
+) -> None:
+    put(nights, ("sources", "c-4", make_rows("sources", 5, 4)))
+    link = nights.layout.snapshot(5) / name
+    if link.exists():
+        link.rename(link.with_name("away"))
+    link.symlink_to(home / ("photos" if name == "_cameras" else "id_rsa"))
+    with pytest.raises(LakeError, match=r"this is a link to|has the table _cameras"):
+        nights.rollback(5)
+    assert {path.name for path in (nights.root / "_cameras").iterdir()} == {"sim.json", "sim.seen"}
+
+
+@pytest.mark.parametrize(
+    "text", ['{"objects": {"../../home/id_rsa": [1, ""]}}', '{"objects": []}', "[]", "{"]
+)
+def test_a_list_of_objects_names_none_outside(text: str, nights: Lake, tmp_path: Path) -> None:
+    url = f"memory://objects-{tmp_path.name}"
+    publish_snapshot(nights.snapshot(), url)
+    fs, _ = fsspec.url_to_fs(url)
+    place = nights.snapshot().folder("sources").relative_to(nights.root)
+    fs.pipe_file(f"{url}/{place}/_objects.json", text.encode())
+    with pytest.raises(LakeError, match="the list of objects is damaged"):
+        Lake(url).snapshot().cone("sources", 10.0, 10.0, 1.0)
+    with pytest.raises(LakeError, match="the list of objects is damaged"):
+        publish_snapshot(nights.snapshot(), url)
+    fs.rm(url, recursive=True)
+
+
 def test_a_margin_that_a_catalog_names_elsewhere_is_not_removed(home: Path, tmp_path: Path) -> None:
     (tmp_path / "sky").mkdir()
     text = "hats_primary_table_url=sky\nall_margins=a ../../home/photos\ndefault_margin=a\n"

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from skylake.durable import Linker, partial_path, replacing, sync_folder
 from skylake.errors import LakeError, cannot_be_written
+from skylake.inside import links_in, require_no_link
 from skylake.lake.layout import CAMERAS_FOLDER, Layout
 
 #: Key in the footer whose value is the SHA-256 of the file, written with zeros in the place of that.
@@ -111,8 +112,8 @@ def keep_cameras(layout: Layout, snapshot: Path, wanted: Path | None = None) -> 
     wanted : Path or None
         Folder of the snapshot whose state it gets; None, or one of an older skylake, gets the state in force.
     """
-    held = None if wanted is None else wanted / CAMERAS_FOLDER
-    files = layout.of_cameras() if held is None or not held.is_dir() else list(held.iterdir())
+    held = None if wanted is None else _held_files(layout, wanted)
+    files = layout.of_cameras() if held is None else held
     (snapshot / CAMERAS_FOLDER).mkdir()
     link = Linker()
     for path in files:
@@ -120,19 +121,28 @@ def keep_cameras(layout: Layout, snapshot: Path, wanted: Path | None = None) -> 
         link(path, snapshot / CAMERAS_FOLDER / path.name)
 
 
+def _held_files(layout: Layout, snapshot: Path) -> list[Path] | None:
+    """Return the files of the state that a snapshot keeps, none of which may be a link; None if it keeps none."""
+    held = snapshot / CAMERAS_FOLDER
+    require_no_link(held, layout.root)
+    for link in links_in(held):
+        require_no_link(link, layout.root)
+    return list(held.iterdir()) if held.is_dir() else None
+
+
 def restore_cameras(layout: Layout, snapshot: Path) -> None:
     """Put the camera state of a snapshot in force, and nothing else; after an interruption it is done again."""
-    held = snapshot / CAMERAS_FOLDER
-    if not held.is_dir():
+    held = _held_files(layout, snapshot)
+    if held is None:
         return
     folder, link = layout.root / CAMERAS_FOLDER, Linker()
     folder.mkdir(exist_ok=True)
-    retained = {path.name for path in held.iterdir()}
-    for name in retained:
-        target, partial = folder / name, partial_path(folder / name)
+    retained = {path.name for path in held}
+    for path in held:
+        target, partial = folder / path.name, partial_path(folder / path.name)
         # Renaming a file to another hard link of it would leave both names.
-        if not (target.exists() and target.samefile(held / name)):
-            link(held / name, partial)
+        if not (target.exists() and target.samefile(path)):
+            link(path, partial)
             partial.replace(target)
     for path in layout.of_cameras():
         if path.name not in retained:

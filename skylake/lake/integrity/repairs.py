@@ -91,7 +91,7 @@ class Repairs:
         place = self.facts.layout.root / link
         if wanted is None:
             return f"restore {self.lake} from a copy"
-        made = f"ln -sfn {wanted} {shlex.quote(str(place))}"
+        made = f"ln -sfn {shlex.quote(wanted)} {shlex.quote(str(place))}"
         if place.exists() and not place.is_symlink():
             return f"mv {shlex.quote(str(place))} {shlex.quote(f'{place}.broken')} && {made}"
         return made
@@ -179,7 +179,7 @@ class Repairs:
         """Return what to do with a file that no description lists: it may hold the only copy of its rows."""
         layout, owner = self.facts.layout, target.stem
         if recovered(layout, self.facts.folders[table], table, owner) is not None:
-            return f"skylake verify {self.lake} --recover {table} {shlex.quote(owner)}"
+            return f"skylake verify {self.lake} --recover {shlex.quote(table)} {shlex.quote(owner)}"
         if owner.startswith(COMPACTED) or recorded(layout, table, owner) is not None:
             return self.before(table, owner)
         return f"rm {shlex.quote(str(target))}"
@@ -193,19 +193,19 @@ class Repairs:
 
         A file with wrong content is removed first, so that the part is out of date.
         """
-        night = record["night"]
+        night, camera = shlex.quote(str(record["night"])), shlex.quote(str(record["camera"]))
         if table in ("sources", "forced_sources"):
-            return f"skylake ingest {self.lake} --camera {record['camera']} --redo --from {night} --to {night} PATH…"
+            return f"skylake ingest {self.lake} --camera {camera} --redo --from {night} --to {night} PATH…"
         if table not in _OTHERS:
-            command = f"skylake aggregate {self.lake} {table}"
+            command = f"skylake aggregate {self.lake} {shlex.quote(table)}"
         elif table in ("matches", "zeropoints"):
             catalog, _, version = (
                 str(record["owner"]).removeprefix(f"{record['camera']}-{night}-").rpartition("-v")
             )
             if table == "matches":
                 catalog, version = str(record["owner"]).removeprefix(f"{record['camera']}-{night}-"), ""
-            command = f"skylake calibrate {self.lake} --catalog {catalog}" + (
-                version and f" --version {version}"
+            command = f"skylake calibrate {self.lake} --catalog {shlex.quote(catalog)}" + (
+                version and f" --version {shlex.quote(version)}"
             )
         else:
             return None

@@ -26,12 +26,12 @@ from skylake.lake.commits.new_tables import empty_version
 from skylake.lake.commits.snapshot import Snapshot
 from skylake.lake.commits.table_version import Version, count_rows
 from skylake.lake.layout import PARTS_FOLDER, Layout
-from skylake.lake.published_layout import Publication, PublishedLayout
+from skylake.lake.published_layout import Publication, PublishedLayout, objects_in
 from skylake.lake.storage.bundles import BUNDLES_FOLDER
 from skylake.lake.storage.schema_versions import require_known_forms, user_schemas
 from skylake.places import Reaching, read_together
 from skylake.scratch import scratch_folder
-from skylake.sky.hats import OBJECTS, Leaves, objects_of, pixel_of
+from skylake.sky.hats import OBJECTS, Leaves, pixel_of
 from skylake.sky.pixels import Pixel
 
 _REMOVED = (
@@ -90,7 +90,7 @@ class PublishedVersion(Version):
             objects = (self.folder / OBJECTS).read_bytes()
         except FileNotFoundError as error:
             raise LakeError(f"{self.folder / OBJECTS}: it no longer exists; {_REMOVED}") from error
-        for path in sorted(objects_of(objects)):
+        for path in sorted(objects_in(objects, self.folder / OBJECTS)):
             pixel = pixel_of(path)
             if pixel is not None and path.endswith(".parquet"):
                 files_by_pixel.setdefault(pixel, {})[self.folder / path] = None

@@ -11,12 +11,12 @@ from typing import Any
 
 from skylake.durable import replacing
 from skylake.errors import LakeError
-from skylake.inside import relative_name
-from skylake.lake.published_layout import Publication, PublishedLayout, read_objects
+from skylake.inside import named
+from skylake.lake.published_layout import Publication, PublishedLayout, objects_in, read_objects
 from skylake.lake.remote.snapshot_files import FolderContents
 from skylake.lake.storage.parts import file_sha256
 from skylake.places import key, read_together, store
-from skylake.sky.hats import OBJECTS, Objects, objects_of, objects_text
+from skylake.sky.hats import OBJECTS, Objects, objects_text
 
 #: Folder of the store with notes of what an active publish is sending where.
 UNFINISHED = "_unfinished"
@@ -112,8 +112,12 @@ class Uploader:
 
     def _begun(self, name: str) -> Iterator[tuple[str, Objects]]:
         """Yield the folders, and their planned content, of publishes that did not end."""
-        for text in read_together(self.target.root / UNFINISHED / name, ".json").values():
-            yield relative_name(json.loads(text)["folder"]), objects_of(text)
+        notes = self.target.root / UNFINISHED / name
+        for file, text in read_together(notes, ".json").items():
+            objects = objects_in(text, notes / file)
+            folder = json.loads(text).get("folder")
+            named(self.target.root, folder, str(notes / file))
+            yield folder, objects
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Return the size of every object below a folder."""
