@@ -347,7 +347,7 @@ def replacing(path: Path, durable: bool = True, mode: int | None = None) -> Iter
         return os.open(name, flags, 0o666 if mode is None else 0o600)
 
     try:
-        with open(partial, "xb", opener=new) as stream:
+        with open(partial, "wb", opener=new) as stream:
             if mode is not None:
                 os.fchmod(stream.fileno(), mode)
             yield stream
