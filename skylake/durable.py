@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import io
 import os
 import secrets
 import shutil
@@ -395,6 +396,35 @@ def open_in_place(path: Path, flags: int = os.O_RDWR | os.O_CREAT, mode: int = 0
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is no file", str(path))
     return descriptor
+
+
+def opened(path: Path) -> io.BufferedReader:
+    """Open a file of a lake to read it, or an object of a store.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read, or is anything else than a file: of a pipe the end would never come.
+    """
+    if "://" in str(path):
+        return path.open("rb")
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        # An error of the system, and of the value, as damage to a file is.
+        raise io.UnsupportedOperation(errno.EINVAL, "it is no file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def content_of(path: Path) -> bytes:
+    """Return the content of a file of a lake, or of an object of a store; errors are those of :func:`opened`."""
+    with opened(path) as stream:
+        return stream.read()
+
+
+def text_of(path: Path) -> str:
+    """Return the text of a file of a lake, or of an object of a store; errors are those of :func:`opened`."""
+    return content_of(path).decode("utf-8")
 
 
 def drop_partial(folder: Path, before: float, name: str = "") -> None:

@@ -107,6 +107,8 @@ def read_settings(path: Path) -> Settings:
     ConfigurationError
         For a key that is unknown or a value that cannot be.
     """
+    if path.exists() and not path.is_file():
+        raise ConfigurationError(f"{path}: this is no file; remove it, and restore skylake.toml from a copy")
     return _settings_in(read_toml(path), path)
 
 

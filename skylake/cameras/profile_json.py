@@ -9,6 +9,7 @@ from pathlib import Path
 from skylake.cameras.profile import Profile
 from skylake.core.camera import Camera
 from skylake.declared import adapter
+from skylake.durable import content_of
 from skylake.errors import ConfigurationError
 
 
@@ -44,7 +45,7 @@ def from_json(path: Path) -> Profile:
     from pydantic import ValidationError
 
     try:
-        content = path.read_bytes()
+        content = content_of(path)
         if seal := _SEAL.match(content):
             content = b"{\n" + content[seal.end() :]
             if seal[1] != b"sha256" or hashlib.sha256(content).hexdigest().encode() != seal[2]:

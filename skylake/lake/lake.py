@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skylake import logs
-from skylake.durable import hold, in_use, is_in_use, replace_durably
+from skylake.durable import content_of, hold, in_use, is_in_use, replace_durably, text_of
 from skylake.errors import (
     ConfigurationError,
     LakeError,
@@ -341,7 +341,7 @@ class Lake:
             return kept
         # Not the SHA-256 of the kept profile: after a rollback an older one is kept, though the file was not edited.
         seen = _seen_file(self.layout.profile(camera))
-        known = seen.read_text(encoding="utf-8").strip() if seen.is_file() else kept.file_sha256
+        known = text_of(seen).strip() if seen.is_file() else kept.file_sha256
         return kept if now.file_sha256 == known else now
 
     @contextmanager
@@ -481,7 +481,7 @@ def _warn_once(sentence: str) -> None:
 
 
 def _holds(path: Path, text: str) -> bool:
-    return path.is_file() and path.read_bytes() == text.encode()
+    return path.is_file() and content_of(path) == text.encode()
 
 
 def _seen_file(kept: Path) -> Path:

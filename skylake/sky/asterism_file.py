@@ -24,7 +24,7 @@ import numpy.typing as npt
 from skylake import logs
 from skylake.core.asterism_codes import AsterismBand, Quads
 from skylake.core.declination_zones import Zones
-from skylake.durable import replace_text, replacing
+from skylake.durable import opened, replace_text, replacing, text_of
 
 _log = logs.get(__name__)
 
@@ -118,7 +118,7 @@ def read_bands(path: Path) -> tuple[list[AsterismBand], Content, int]:
     ValueError, LookupError, TypeError
         If it is damaged.
     """
-    with path.open("rb") as stream:
+    with opened(path) as stream:
         content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         status = os.fstat(stream.fileno())
     header, start = _header(content)
@@ -141,7 +141,7 @@ def read_bands(path: Path) -> tuple[list[AsterismBand], Content, int]:
 def damage_of(path: Path) -> str | None:
     """Return what is wrong with an index, read whole whatever was noted of it; None if nothing is."""
     try:
-        with path.open("rb") as stream:
+        with opened(path) as stream:
             content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         header, start = _header(content)
         own = header.pop("own", None)
@@ -157,7 +157,7 @@ def damage_of(path: Path) -> str | None:
 def read_limits(path: Path) -> Content | None:
     """Return what an index is of that may be of another version, or damaged; None where it does not say."""
     try:
-        with path.open("rb") as stream:
+        with opened(path) as stream:
             header, _ = _header(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
         narrowest, widest, magnitude = header["limits"]
         content = Content(str(header["checksum"]), float(narrowest), float(widest), str(magnitude))
@@ -209,7 +209,7 @@ def _state(status: os.stat_result, crc: int) -> str:
 def _noted(path: Path) -> str | None:
     """Return which copy of a file was found whole; None if none was."""
     try:
-        return _note_path(path).read_text(encoding="utf-8")
+        return text_of(_note_path(path))
     except (OSError, ValueError):
         return None
 

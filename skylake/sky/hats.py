@@ -9,6 +9,7 @@ A catalog here keeps a folder per pixel (``hats_npix_suffix=/``), with one or mo
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import os
@@ -23,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skylake.core.batch import is_plain_name
-from skylake.durable import replace_text, replacing
+from skylake.durable import content_of, opened, replace_text, replacing, text_of
 from skylake.errors import CatalogError, reason_of
 from skylake.inside import relative_name
 from skylake.revision import VERSION
@@ -94,7 +95,7 @@ def _names(folder: str, prefix: str) -> list[str]:
 
 def read_pixels(root: Path) -> list[Pixel]:
     """Return the pixels that a catalog lists, sorted."""
-    lines = (root / "partition_info.csv").read_text(encoding="utf-8").splitlines()[1:]
+    lines = text_of(root / "partition_info.csv").splitlines()[1:]
     pairs = (line.split(",") for line in lines)
     return sorted((int(pair[0]), int(pair[1])) for pair in pairs)
 
@@ -140,7 +141,7 @@ def write_empty_file(root: Path, schema: pa.Schema) -> None:
 
 def read_common_metadata(root: Path) -> pa.Schema:
     """Return the schema of a catalog."""
-    with (root / "dataset" / "_common_metadata").open("rb") as stream:
+    with opened(root / "dataset" / "_common_metadata") as stream:
         return pq.read_schema(stream)
 
 
@@ -211,7 +212,7 @@ def _properties_text(properties: Properties, extra: Mapping[str, str]) -> str:
 
 def read_properties(root: Path, file_name: str = "hats.properties") -> dict[str, str]:
     """Return the properties of a catalog or collection."""
-    lines = (root / file_name).read_text(encoding="utf-8").splitlines()
+    lines = text_of(root / file_name).splitlines()
     pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
     return {key.strip(): value.strip() for key, _, value in pairs}
 
@@ -222,9 +223,12 @@ def read_collection(root: Path) -> dict[str, str]:
     Raises
     ------
     CatalogError
-        If they lead elsewhere.
+        If they lead elsewhere, or their file is none.
     """
-    properties = read_properties(root, COLLECTION_FILE)
+    try:
+        properties = read_properties(root, COLLECTION_FILE)
+    except io.UnsupportedOperation as error:
+        raise CatalogError(f"{root / COLLECTION_FILE}: this is no file; import the catalog again") from error
     for key in ("hats_primary_table_url", "all_margins", "default_margin", "all_indexes"):
         if not all(is_plain_name(name) for name in properties.get(key, "").split()):
             raise CatalogError(
@@ -324,7 +328,7 @@ def write_objects(root: Path, known: Objects | None = None) -> None:
     for path in files_below(root):
         name = path.relative_to(root).as_posix()
         if name not in objects:
-            with path.open("rb") as stream:
+            with opened(path) as stream:
                 objects[name] = path.stat().st_size, hashlib.file_digest(stream, "sha256").hexdigest()
     replace_text(root / OBJECTS, objects_text(objects))
 
@@ -347,7 +351,7 @@ def read_objects(root: Path) -> Objects | None:
         If the list cannot be read.
     """
     try:
-        return objects_of((root / OBJECTS).read_bytes())
+        return objects_of(content_of(root / OBJECTS))
     except FileNotFoundError:
         return None
 

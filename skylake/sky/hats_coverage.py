@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skylake.core.sphere import INDEX_ORDER, IntArray
-from skylake.durable import replacing
+from skylake.durable import replacing, text_of
 from skylake.places import arrow_dataset
 from skylake.schema.parquet import write_parquet
 from skylake.sky.hats import find_pixels, leaf_files
@@ -73,7 +73,7 @@ def read_coverage(root: Path) -> npt.NDArray[np.bool_] | None:
     from mocpy import MOC
 
     try:
-        moc = MOC.from_string((root / MOC_JSON).read_text(encoding="utf-8"), format="json")
+        moc = MOC.from_string(text_of(root / MOC_JSON), format="json")
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

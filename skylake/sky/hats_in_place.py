@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from skylake.core.bands import colour_column, mag_column
 from skylake.core.sphere import IntArray
 from skylake.declared import build
-from skylake.durable import replace_text
+from skylake.durable import replace_text, text_of
 from skylake.errors import CatalogError, reason_of
 from skylake.places import Reaching, arrow_filesystem, is_url, key, parquet_format, place, require_plain
 from skylake.schema.arrow import arrow_schema
@@ -78,7 +78,7 @@ class HatsInPlace:
         path = collection / SOURCE_FILE
         if not path.is_file():
             return None
-        known = json.loads(path.read_text(encoding="utf-8"))
+        known = json.loads(text_of(path))
         address, lake, name = str(known["address"]), collection.parents[1], collection.name
         unconfirmed = "" if is_confirmed(lake, name, address) else how_to_confirm(lake, name, address)
         return cls(address, build(CatalogColumns, known["columns"], str(path)), unconfirmed)
@@ -292,7 +292,7 @@ def _read_if_there(root: Path, name: str) -> dict[str, str] | None:
 
 
 def _pixels(root: Path) -> list[Pixel]:
-    text = (root / "partition_info.csv").read_text(encoding="utf-8")
+    text = text_of(root / "partition_info.csv")
     rows = csv.DictReader(io.StringIO(text))
     pixels = [(int(row["Norder"]), int(row["Npix"])) for row in rows]
     return sorted(pixels, key=lambda pixel: pixel_range(*pixel))
@@ -383,6 +383,6 @@ def write_in_place(
     replace_text(folder / SOURCE_FILE, source.text)
     # Around the detections of a night all stars are read, however far it goes.
     write_collection(folder, name, "", math.inf)
-    properties_text = (folder / COLLECTION_FILE).read_text(encoding="utf-8")
+    properties_text = text_of(folder / COLLECTION_FILE)
     replace_text(folder / COLLECTION_FILE, f"{properties_text}{IN_PLACE}={source.address}\n")
     write_objects(folder)

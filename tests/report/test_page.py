@@ -321,11 +321,6 @@ def test_values_that_are_null_do_not_end_a_report(tmp_path: Path, make_rows: Any
         put(lake, (table, "c-20240401", rows), camera="c", night=20240401)
     page = Page(write_report(lake, tmp_path / "report")[0])
     (alerts,) = [rows for rows in page.tables if "watch list" in rows[0]]
-    assert sorted(row[5].partition(" ")[0] for row in alerts[1:]) == [
-        "appeared",
-        "as",
-        "brighter",
-        "fainter",
-        "vanished:",
-    ]
+    words = sorted(row[5].partition(" ")[0] for row in alerts[1:])
+    assert words == ["appeared", "as", "brighter", "fainter", "vanished:"]
     assert all("unknown" in row[5] for row in alerts[1:])

@@ -17,7 +17,7 @@ import dask
 from skylake import logs
 from skylake.core.counted import counted
 from skylake.core.ids import config_sha256
-from skylake.durable import Linker, replace_text
+from skylake.durable import Linker, replace_text, text_of
 from skylake.errors import UsageError
 from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.run_progress import Progress, Silent
@@ -193,7 +193,7 @@ def _read_note(note: Path) -> tuple[str | None, MergedFile | None]:
     Notes are not forced to disk one by one; one that a loss of power has cut short does not count.
     """
     try:
-        values = json.loads(note.read_text(encoding="utf-8"))
+        values = json.loads(text_of(note))
         job, merged = str(values["job"]), values["merged"]
         if merged is None:
             return job, None

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.cameras import Profile
-from skylake.durable import replacing
+from skylake.durable import content_of, replacing
 from skylake.errors import cannot_be_written
 from skylake.image.masters.master_library import Library
 from skylake.image.psf.psf_model import N_BASIS, N_FIELD, PsfSums
@@ -101,7 +101,7 @@ def made_with(profile: Profile, library: Library | None) -> str:
 def recall(folder: Path, night: int, digest: str, files: Sequence[str]) -> PsfMemory:
     """Return what is remembered of the files of a night; nothing if it was made with something else, or is damaged."""
     try:
-        content = io.BytesIO(_path(folder, night).read_bytes())
+        content = io.BytesIO(content_of(_path(folder, night)))
         with np.load(content, allow_pickle=False) as held:
             stored = json.loads(bytes(held["index"]))
             if stored["made_with"] != digest:

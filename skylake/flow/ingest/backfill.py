@@ -15,7 +15,7 @@ from pathlib import Path
 from skylake.cameras import Profile
 from skylake.core.batch import UNDATED, Batch
 from skylake.core.counted import counted
-from skylake.durable import replace_durably
+from skylake.durable import content_of, replace_durably
 from skylake.errors import cannot_be_written
 from skylake.flow.compaction.unbundle import unbundle
 from skylake.flow.execution.cluster import Workers
@@ -117,7 +117,7 @@ class _Memory:
     def read(cls, lake: Lake, camera: str) -> _Memory:
         """Return what is remembered of a camera."""
         try:
-            values = json.loads(lake.layout.backfill_memory(camera).read_bytes())
+            values = json.loads(content_of(lake.layout.backfill_memory(camera)))
             return cls(**values)
         except (OSError, ValueError, TypeError):
             # No data are lost: such frames are tried, and such nights looked at, once more.

@@ -22,6 +22,7 @@ import dask
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skylake.durable import content_of, text_of
 from skylake.errors import Corrections, LakeError, SkylakeError, cannot_be_written
 from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.run_progress import Progress, Silent
@@ -259,7 +260,7 @@ class _Note:
     def read(cls, folder: Path) -> _Note | None:
         """Read the note of a chunk; None if there is none, or it was cut short."""
         try:
-            note: dict[str, Any] = json.loads((folder / _NOTE).read_text(encoding="utf-8"))
+            note: dict[str, Any] = json.loads(text_of(folder / _NOTE))
             stamps = {file: (stamp[0], stamp[1]) if stamp else None for file, *stamp in note["files"]}
             corrections = dict(note["corrections"])
             return cls(folder, note["made_with"], note["night"], stamps, note["tables"], corrections)
@@ -280,7 +281,7 @@ class _Note:
             for table, (_, n_bytes, sha256) in self.tables.items():
                 if paths[table].stat().st_size != n_bytes or file_sha256(paths[table]) != sha256:
                     return None
-            frames = table_of(paths["frames"].read_bytes())
+            frames = table_of(content_of(paths["frames"]))
         except (OSError, LakeError):
             return None
         return Chunk(frames, paths.get("sources"), (), paths.get("forced_sources"), self.corrections)

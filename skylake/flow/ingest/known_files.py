@@ -19,7 +19,7 @@ from skylake.cameras import Profile
 from skylake.core.flags import FrameFlag
 from skylake.core.ids import config_sha256
 from skylake.core.reasons import Reason
-from skylake.durable import replace_text
+from skylake.durable import content_of, replace_text
 from skylake.errors import FrameError, cannot_be_written
 from skylake.flow.ingest.frame_tasks import Reduction
 from skylake.image.fitsio.read_fits import read_file
@@ -327,7 +327,7 @@ def identify(paths: Sequence[str], profile: Profile) -> list[Repeat | None]:
 def read_tried(lake: Lake, camera: str) -> dict[str, str]:
     """Return, by file, the digest of :func:`inputs_by_reason` when frames were last tried."""
     try:
-        found: dict[str, str] = json.loads(_tried_path(lake, camera).read_bytes())
+        found: dict[str, str] = json.loads(content_of(_tried_path(lake, camera)))
     except (OSError, ValueError):
         # No data are lost: such frames are tried once more.
         return {}
@@ -359,7 +359,7 @@ def _path(lake: Lake, camera: str) -> Path:
 def read_repeats(lake: Lake, camera: str) -> dict[str, Repeat]:
     """Return the files of a camera that are recorded as repeating another."""
     try:
-        content = _path(lake, camera).read_bytes()
+        content = content_of(_path(lake, camera))
         if damage_of(content):
             return {}
         rows = pq.read_table(pa.BufferReader(content), schema=_REPEATS)

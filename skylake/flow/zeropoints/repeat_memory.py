@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from skylake.durable import replace_durably
+from skylake.durable import replace_durably, text_of
 from skylake.errors import cannot_be_written
 from skylake.lake import Lake
 from skylake.lake.layout import Layout
@@ -61,7 +61,7 @@ def keep_memory(lake: Lake, camera: str, band: str, inputs: Mapping[str, str], m
 def _read(layout: Layout, camera: str) -> dict[str, Any]:
     """Return the content of the file; of one that is gone or damaged nothing, as it only saves time."""
     try:
-        values = json.loads(layout.repeat_memory(camera).read_text(encoding="utf-8"))
+        values = json.loads(text_of(layout.repeat_memory(camera)))
     except (OSError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skylake.durable import Linker, partial_path, replacing, sync_folder
+from skylake.durable import Linker, content_of, partial_path, replacing, sync_folder
 from skylake.errors import LakeError, cannot_be_written
 from skylake.inside import links_in, require_no_link
 from skylake.lake.layout import CAMERAS_FOLDER, Layout
@@ -68,7 +68,7 @@ def read_rows(
         If the file is there and cannot be read.
     """
     try:
-        content = path.read_bytes()
+        content = content_of(path)
     except FileNotFoundError:
         return []
     except OSError as error:

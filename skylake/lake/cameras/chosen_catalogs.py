@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from skylake.durable import text_of
 from skylake.errors import LakeError
 from skylake.lake.layout import Layout
 from skylake.settings import Catalogs, read_settings
@@ -36,7 +37,7 @@ def read_choice(layout: Layout, camera: str) -> ChosenCatalog | None:
     try:
         if not path.is_file():
             return None
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(text_of(path))
         return ChosenCatalog(str(values["calibrate"]), str(values["reason"]))
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise LakeError(

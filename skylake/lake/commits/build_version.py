@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from skylake.core.ids import config_sha256
-from skylake.durable import Linker, replace_text
+from skylake.durable import Linker, replace_text, text_of
 from skylake.errors import LakeError, reason_of
 from skylake.lake.commits.changes import Commit
 from skylake.lake.commits.hats_files import write_table_metadata
@@ -178,7 +178,7 @@ class _Builder:
         if not leaves:
             return
         fresh = Version(self.folder).fresh.values()
-        parts = [(path, Part.from_json(path.read_text(encoding="utf-8"))) for path in fresh]
+        parts = [(path, Part.from_json(text_of(path))) for path in fresh]
         pixels = {file.pixel for _, part in parts for file in part.files if file.pixel is not None}
         if pixels <= leaves:
             return

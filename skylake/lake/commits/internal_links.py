@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skylake.durable import PARTIAL, replace_text
+from skylake.durable import PARTIAL, replace_text, text_of
 from skylake.errors import LakeError
 from skylake.inside import folders_in, links_below, links_in, replacement, why_refused
 from skylake.lake.cameras.camera_state import restore_cameras
@@ -146,7 +146,7 @@ def is_settled(layout: Layout) -> bool:
 def newest_ever(layout: Layout) -> int:
     """Return the number of the newest snapshot that is known to have been current; 0 where none is."""
     try:
-        return int(layout.newest_file.read_text(encoding="utf-8"))
+        return int(text_of(layout.newest_file))
     except (OSError, ValueError):
         # A lake of an older skylake has no such file, and a loss of power may have cut it short.
         return 0
@@ -229,7 +229,7 @@ def lost_version(layout: Layout, number: int, table: str) -> str | None:
 
 def _record(layout: Layout, number: int) -> dict[str, Any] | None:
     try:
-        record: dict[str, Any] = json.loads(layout.record(number).read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads(text_of(layout.record(number)))
     except (OSError, ValueError):
         return None
     return record if all(isinstance(record.get(kind), dict) for kind in _TOUCHING) else None

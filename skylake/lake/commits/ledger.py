@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from skylake import logs
-from skylake.durable import replace_text
+from skylake.durable import content_of, replace_text, text_of
 from skylake.errors import LakeError
 from skylake.inside import inside, named
 from skylake.lake.commits.changes import Commit
@@ -129,7 +129,7 @@ def keep_configurations(layout: Layout, configurations: Mapping[str, Mapping[str
         path = inside(layout.root, f"{layout.ledger.name}/configurations/{sha256}.json")
         text = json.dumps(configuration, sort_keys=True, indent=1, default=str) + "\n"
         # A file from a commit that a power failure interrupted may be cut short.
-        if not path.is_file() or path.read_bytes() != text.encode():
+        if not path.is_file() or content_of(path) != text.encode():
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_text(path, text)
 
@@ -146,7 +146,7 @@ def read_configuration(layout: Layout, sha256: str) -> dict[str, Any]:
     try:
         if why := damage_of_configuration(path):
             raise ValueError(why)
-        configuration: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        configuration: dict[str, Any] = json.loads(text_of(path))
     except (OSError, ValueError) as error:
         raise LakeError(
             f"{path}: the configuration cannot be read ({error}); restore it from a copy"
@@ -157,7 +157,7 @@ def read_configuration(layout: Layout, sha256: str) -> dict[str, Any]:
 def damage_of_configuration(path: Path) -> str | None:
     """Return what is wrong with a kept configuration, whose name is its SHA-256; None if nothing is."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = text_of(path)
         configuration = json.loads(text)
     except (OSError, ValueError) as error:
         return f"it cannot be read ({error})"

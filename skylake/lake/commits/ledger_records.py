@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from skylake.durable import content_of
 from skylake.errors import LakeError
 from skylake.lake.layout import Layout
 from skylake.lake.published_layout import PublishedLayout
@@ -198,7 +199,7 @@ def read_entry(layout: Layout, number: int, kept: bool = True) -> LedgerEntry:
 
 def _entry(path: Path, kept: bool, text: bytes | None = None) -> LedgerEntry:
     try:
-        record: dict[str, Any] = json.loads(path.read_bytes() if text is None else text)
+        record: dict[str, Any] = json.loads(content_of(path) if text is None else text)
         rows = {
             table: sum(part["rows"] for part in parts.values()) for table, parts in record["replaced"].items()
         }

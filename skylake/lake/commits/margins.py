@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skylake.durable import Linker
+from skylake.durable import Linker, content_of
 from skylake.inside import remove_tree
 from skylake.lake.commits.table_version import Version
 from skylake.lake.layout import Layout
@@ -212,4 +212,4 @@ def _file(path: Path) -> tuple[int, int]:
 
 def _is_same(path: Path, other: Path) -> bool:
     """Return whether two descriptions are the same, and so the files that they describe."""
-    return path.samefile(other) or path.read_bytes() == other.read_bytes()
+    return path.samefile(other) or content_of(path) == content_of(other)

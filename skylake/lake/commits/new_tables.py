@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
+from skylake.durable import text_of
 from skylake.lake.commits.hats_files import write_table_metadata
 from skylake.lake.layout import PARTS_FOLDER, Layout
 from skylake.lake.storage.bundles import BUNDLES_FOLDER
@@ -23,7 +24,7 @@ def is_addition(layout: Layout, number: int, table: str) -> bool:
     if (layout.snapshot(number) / table).is_symlink():
         return False
     try:
-        tables = json.loads(layout.record(number).read_text(encoding="utf-8"))["tables"]
+        tables = json.loads(text_of(layout.record(number)))["tables"]
     except (OSError, ValueError, KeyError):
         return False
     return table not in tables

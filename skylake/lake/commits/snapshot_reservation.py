@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from skylake.durable import text_of
 from skylake.errors import OvertakenError
 from skylake.lake.commits.snapshot_history import current_number
 from skylake.lake.layout import Layout
@@ -95,7 +96,7 @@ class Reservation:
 
     def _recorded_token(self) -> str | None:
         try:
-            text = self.layout.record(self.number).read_text(encoding="utf-8")
+            text = text_of(self.layout.record(self.number))
         except FileNotFoundError:
             return None
         token: str | None = json.loads(text).get("token")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from skylake.durable import text_of
 from skylake.errors import LakeError
 from skylake.lake.layout import PARTS_FOLDER
 from skylake.lake.storage.bundles import BUNDLES_FOLDER, Bundle, read_members
@@ -289,7 +290,7 @@ def _known_part(description: _Description) -> Part:
 
 
 def _part_in(path: Path) -> Part:
-    return Part.from_json(path.read_text(encoding="utf-8"))
+    return Part.from_json(text_of(path))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from skylake.durable import opened
 from skylake.errors import CatalogError
 from skylake.lake.layout import Layout
 from skylake.lake.storage.fact_relations import UNREADABLE, Relations
@@ -60,7 +61,8 @@ def _read_file(
     values: dict[str, Any] = {"table_name": table, "path": str(path.relative_to(folder))}
     try:
         values["n_bytes"] = path.stat().st_size
-        metadata = pq.read_metadata(path)
+        with opened(path) as stream:
+            metadata = pq.read_metadata(stream)
         return values | _footer(known, table, metadata)
     except (OSError, pa.ArrowException) as error:
         return values | {"problem": first_line(error)}
@@ -234,7 +236,7 @@ def _scan_catalog_file(path: Path, is_listed: bool) -> tuple[str | None, str | N
     """Return the SHA-256 of a file of a catalog, and the problem with it, if its own checksums show one."""
     try:
         if not is_listed and path.suffix == ".parquet":
-            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            with opened(path) as stream, pq.ParquetFile(stream, page_checksum_verification=True) as file:
                 for _ in file.iter_batches(use_threads=False):
                     pass
         return file_sha256(path), None
@@ -267,6 +269,7 @@ def catalog_counts(layout: Layout, root: Path) -> dict[str, Any]:
 
 def _count(path: Path) -> int | str:
     try:
-        return int(pq.read_metadata(path).num_rows)
+        with opened(path) as stream:
+            return int(pq.read_metadata(stream).num_rows)
     except (OSError, pa.ArrowException) as error:
         return first_line(error)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skylake.cameras import Profile
+from skylake.durable import content_of, opened
 from skylake.errors import ConfigurationError, LakeError, UnknownName
 from skylake.lake.cameras.camera_state import damage_of
 from skylake.lake.cameras.chosen_catalogs import read_choice
@@ -136,7 +137,7 @@ def _settings(layout: Layout, relations: Relations) -> Settings:
 
 def _damage_of_small_table(path: Path) -> str | None:
     try:
-        return damage_of(path.read_bytes())
+        return damage_of(content_of(path))
     except OSError as error:
         return f"it cannot be read ({error})"
 
@@ -181,7 +182,8 @@ def _schema_common(layout: Layout, relations: Relations, table: str, folder: Pat
     """Return the checksum of the schema that a version names."""
     path = folder / "dataset" / "_common_metadata"
     try:
-        metadata = pq.read_schema(path).metadata or {}
+        with opened(path) as stream:
+            metadata = pq.read_schema(stream).metadata or {}
         name: str = metadata[b"skylake.table"].decode()
         sha256: str = metadata[b"skylake.schema_sha256"].decode()
         version = int(metadata[b"skylake.schema_version"])
@@ -224,7 +226,8 @@ def _add_empty_file(relations: Relations, table: str, folder: Path, place: str) 
     if not path.exists():
         return
     try:
-        n_rows = pq.read_metadata(path).num_rows
+        with opened(path) as stream:
+            n_rows = pq.read_metadata(stream).num_rows
         problem: object = f"it has {n_rows} rows, and should have none" if n_rows else None
     except (*UNREADABLE, pa.ArrowException) as error:
         problem = error
@@ -265,7 +268,8 @@ def _damage_of_coverage(relations: Relations, table: str, folder: Path) -> str |
 
 def _add_row_group_metadata(relations: Relations, table: str, folder: Path, place: str) -> None:
     try:
-        metadata = pq.read_metadata(folder / "dataset" / "_metadata")
+        with opened(folder / "dataset" / "_metadata") as stream:
+            metadata = pq.read_metadata(stream)
         counts: dict[str, int] = {}
         for number in range(metadata.num_row_groups):
             group = metadata.row_group(number)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from skylake.durable import text_of
 from skylake.lake.commits.table_version import Version
 from skylake.lake.layout import Layout
 from skylake.lake.storage.bundles import Bundle, read_members
@@ -20,7 +21,7 @@ def add_descriptions(layout: Layout, relations: Relations, table: str, folder: P
     for name, path in version.fresh.items():
         document = str(path.relative_to(layout.root))
         try:
-            part = Part.from_json(path.read_text(encoding="utf-8"))
+            part = Part.from_json(text_of(path))
             if (part.table, part.name) != (table, name):
                 raise ValueError(f"it describes {part.name} of {part.table}")
             _add_part(relations, part, None, document)

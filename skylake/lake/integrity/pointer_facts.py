@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from skylake.durable import text_of
 from skylake.lake.commits.internal_links import leads_to, pointed_back
 from skylake.lake.commits.new_tables import is_addition, linked_tables
 from skylake.lake.layout import Layout
@@ -106,7 +107,7 @@ def add_ledger(layout: Layout, relations: Relations) -> None:
     for path in sorted(layout.ledger.glob("[0-9]*.json")):
         name = str(path.relative_to(layout.root))
         try:
-            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            record: dict[str, Any] = json.loads(text_of(path))
             relations.add(
                 "ledger",
                 snapshot=int(path.stem),

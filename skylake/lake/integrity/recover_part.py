@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skylake.durable import replace_text
+from skylake.durable import replace_text, text_of
 from skylake.errors import LakeError
 from skylake.lake.commits.commit import committing
 from skylake.lake.lake import Lake
@@ -73,7 +73,7 @@ def recorded(layout: Layout, table: str, name: str) -> dict[str, Any] | None:
     """Return the entry of a part in the newest record of the ledger that has one; None without such a record."""
     for path in sorted(layout.ledger.glob("[0-9]*.json"), reverse=True):
         try:
-            text = path.read_text(encoding="utf-8")
+            text = text_of(path)
             # Most records are for other nights, and are long.
             part: dict[str, Any] | None = (
                 json.loads(text)["replaced"].get(table, {}).get(name) if name in text else None

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from skylake.durable import text_of
 from skylake.lake.commits.internal_links import foreign_links, lost_version
 from skylake.lake.commits.new_tables import linked_tables
 from skylake.lake.commits.table_version import Version
@@ -332,7 +333,7 @@ def _describes(description: Path, path: str, file: Path) -> bool:
     """Return whether a description lists a file with the bytes and rows that it has."""
     try:
         if description.parent.name == PARTS_FOLDER:
-            files = Part.from_json(description.read_text(encoding="utf-8")).files
+            files = Part.from_json(text_of(description)).files
         else:
             files = Bundle.read(description).files
         n_rows = pq.read_metadata(file).num_rows
@@ -347,7 +348,7 @@ def _describes(description: Path, path: str, file: Path) -> bool:
 def _is_whole_description(path: Path, kind: str) -> bool:
     try:
         if kind == "description of a part":
-            Part.from_json(path.read_text(encoding="utf-8"))
+            Part.from_json(text_of(path))
         else:
             list(read_members(path))
     except UNREADABLE:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+from skylake.durable import text_of
 from skylake.errors import LakeError, UsageError
 from skylake.inside import inside, links_below, read_regular, require_no_link
 from skylake.lake.cameras.master_files import FOLDER
@@ -319,7 +320,7 @@ class _Publisher:
 def _time_of(layout: Layout, number: int) -> str | None:
     """Return when a snapshot was committed, from the ledger; None if it has no such commit."""
     try:
-        record = json.loads((layout.ledger / f"{number:06d}.json").read_text(encoding="utf-8"))
+        record = json.loads(text_of(layout.ledger / f"{number:06d}.json"))
     except FileNotFoundError:
         return None
     return str(record["time_utc"])

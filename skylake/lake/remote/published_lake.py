@@ -21,6 +21,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from skylake.durable import content_of
 from skylake.errors import LakeError
 from skylake.lake.commits.new_tables import empty_version
 from skylake.lake.commits.snapshot import Snapshot
@@ -87,7 +88,7 @@ class PublishedVersion(Version):
         """Files of each pixel of a HATS table, from the list of objects: one request, whatever the nights."""
         files_by_pixel: dict[Pixel, dict[Path, int | None]] = {}
         try:
-            objects = (self.folder / OBJECTS).read_bytes()
+            objects = content_of(self.folder / OBJECTS)
         except FileNotFoundError as error:
             raise LakeError(f"{self.folder / OBJECTS}: it no longer exists; {_REMOVED}") from error
         for path in sorted(objects_in(objects, self.folder / OBJECTS)):

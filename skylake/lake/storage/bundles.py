@@ -7,12 +7,14 @@ the line of the part are enough.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from skylake.durable import opened
 from skylake.lake.storage.parts import Part, PartFile, require_plain
 
 #: Folder of a version with one description per bundle.
@@ -64,7 +66,7 @@ class Bundle:
     @classmethod
     def read(cls, path: Path) -> Bundle:
         """Return a bundle from its description, without its members."""
-        with path.open(encoding="utf-8") as stream:
+        with io.TextIOWrapper(opened(path), "utf-8") as stream:
             return cls._of(stream.readline())
 
     @classmethod
@@ -83,7 +85,7 @@ def read_members(path: Path, names: frozenset[str] | None = None) -> Iterator[Pa
     names : frozenset of str or None
         Members to read; None reads all.
     """
-    with path.open(encoding="utf-8") as stream:
+    with io.TextIOWrapper(opened(path), "utf-8") as stream:
         bundle = Bundle._of(stream.readline())
         for name, line in zip(bundle.names, stream, strict=True):
             if names is None or name in names:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from skylake.durable import opened
 from skylake.errors import LakeError, advice_on, reason_of
 from skylake.places import is_url, key
 from skylake.sky.hats import EMPTY_FILE
@@ -66,7 +67,7 @@ def require_files(folder: Path, sizes: Mapping[str, int]) -> None:
 
 
 def _data_files(folder: str, name: str) -> Iterator[tuple[str, int]]:
-    """Yield path and size of the files below a folder that readers of Parquet treat as data."""
+    """Yield path and size of the files below a folder that readers of Parquet treat as data; a pipe is no file."""
     try:
         entries = list(os.scandir(folder))
     except FileNotFoundError:
@@ -74,7 +75,7 @@ def _data_files(folder: str, name: str) -> Iterator[tuple[str, int]]:
     for entry in entries:
         if entry.is_dir():
             yield from _data_files(entry.path, f"{name}/{entry.name}")
-        elif entry.name.endswith(".parquet") and entry.name != EMPTY_FILE:
+        elif entry.name.endswith(".parquet") and entry.name != EMPTY_FILE and entry.is_file():
             yield f"{name}/{entry.name}", entry.stat().st_size
 
 
@@ -117,7 +118,7 @@ def _blamed(error: BaseException, files: list[Path]) -> LakeError | None:
 def _trouble(path: Path) -> LakeError | None:
     """Return what is wrong with the footer of a file; None if nothing is."""
     try:
-        with path.open("rb") as stream:
+        with opened(path) as stream:
             pq.read_metadata(stream)
     except FileNotFoundError:
         return damaged(path, "the file is missing, and rows with it")

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from skylake.core.ids import config_sha256
-from skylake.durable import Linker, sync_files
+from skylake.durable import Linker, opened, sync_files
 from skylake.inside import relative_name
 from skylake.lake.layout import part_file
 from skylake.revision import code_version
@@ -332,7 +332,7 @@ def _as_written(staging: Path, path: str, n_rows: int, digest: str) -> PartFile:
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file."""
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
+    with opened(path) as stream:
         while block := stream.read(_READ_BYTES):
             digest.update(block)
     return digest.hexdigest()

@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from skylake.durable import content_of
 from skylake.errors import ConfigurationError, LakeError
 from skylake.places import is_url, place
 from skylake.revision import VERSION
@@ -187,9 +188,9 @@ def open_catalog(
         return lsdb.open_catalog(root, **(options if is_url(root) else held))
     with scratch_folder("schema") as folder:
         for name in ("hats.properties", "partition_info.csv"):
-            (folder / name).write_bytes((root / name).read_bytes())
+            (folder / name).write_bytes(content_of(root / name))
         if (root / POINT_MAP).is_file():
-            (folder / POINT_MAP).write_bytes((root / POINT_MAP).read_bytes())
+            (folder / POINT_MAP).write_bytes(content_of(root / POINT_MAP))
         (folder / "dataset").mkdir()
         write_common_metadata(folder, schema)
         catalog = lsdb.open_catalog(folder, **held)

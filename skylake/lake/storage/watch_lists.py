@@ -17,7 +17,7 @@ import numpy as np
 from skylake.core.batch import is_plain_name
 from skylake.core.ids import config_sha256
 from skylake.core.sphere import IntArray
-from skylake.durable import open_in_place, replace_durably, sync_folder
+from skylake.durable import open_in_place, replace_durably, sync_folder, text_of
 from skylake.errors import LakeError, UnknownName, UsageError, cannot_be_written
 from skylake.inside import inside
 from skylake.lake.layout import Layout
@@ -106,7 +106,7 @@ def read_watch_list(layout: Layout, name: str) -> WatchList:
         has = f"the lists are {known}" if known else "make one with `skylake watch add`"
         raise UnknownName(f"there is no watch list {name!r}; {has}")
     try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        values: dict[str, Any] = json.loads(text_of(path))
         places = tuple(WatchedPlace(**one) for one in values.pop("places"))
         if values["name"] != name:
             raise ValueError(f"it is named {values['name']!r} inside")

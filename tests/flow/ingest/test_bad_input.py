@@ -169,7 +169,9 @@ def test_a_wcs_that_is_none_is_not_used(rows: pd.DataFrame) -> None:
 
 
 def test_a_matrix_that_the_stars_confirm_is_used(rows: pd.DataFrame) -> None:
-    assert "optics.pixel_scale_arcsec" not in rows.loc["wrong units"].message, "the stars speak for the profile"
+    assert "optics.pixel_scale_arcsec" not in rows.loc["wrong units"].message, (
+        "the stars speak for the profile"
+    )
     row = rows.loc["older matrix"]
     assert row.wcs_source == rows.loc["good"].wcs_source and row.pixel_scale_arcsec == pytest.approx(
         8.0, rel=1e-3

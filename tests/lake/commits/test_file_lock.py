@@ -113,9 +113,7 @@ def test_the_file_names_who_has_locked_it_last(tmp_path: Path) -> None:
 def test_what_is_no_file_is_no_lock(tmp_path: Path, make: Callable[[Path], None]) -> None:
     path = tmp_path / "_lock"
     make(path)
-    with pytest.raises(
-        LakeError, match=f"{path}: a lock is a file, and this is none; remove it and run again"
-    ):
-        with locked(path):
-            pass
+    refused = f"{path}: a lock is a file, and this is none; remove it and run again"
+    with pytest.raises(LakeError, match=refused), locked(path):
+        pass
     assert not (tmp_path / "elsewhere").exists()
