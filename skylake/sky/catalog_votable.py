@@ -228,6 +228,7 @@ class _Document:
         require_columns(names, self._wanted, self._source)
         self.indices, self._data = sorted(map(names.index, self._wanted)), tag
         for name, field in zip(names, fields, strict=True):
+            field["name"] = name
             size = field.get("arraysize", "1")
             n_values = math.prod(int(part) for part in size.rstrip("*").split("x") if part.isdigit())
             if not n_values or (n_values > MAX_CELL and name in self._wanted):

@@ -32,6 +32,7 @@ from skylake.schema.arrow import arrow_schema
 from skylake.settings import how_to_confirm, is_confirmed
 from skylake.sky.catalog_columns import CatalogColumns
 from skylake.sky.catalog_files import parquet_attributes
+from skylake.sky.catalog_limits import BATCH_BYTES
 from skylake.sky.catalog_rows import standardise
 from skylake.sky.catalog_values import RawRows, first_number
 from skylake.sky.hats import (
@@ -51,6 +52,8 @@ from skylake.sky.pixels import Pixel, pixel_range
 _INDEX = "_healpix_29"
 #: Rows of a file that tell the epoch.
 _FEW_ROWS = 1000
+#: Rows that are read at a time.
+_BATCH_ROWS = 131_072
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,15 +332,26 @@ def _read_leaf(files: list[Path], columns: CatalogColumns, ranges: IntArray | No
         # Only row groups between the outermost bounds are read.
         near = (pc.field(_INDEX) >= int(ranges[0, 0])) & (pc.field(_INDEX) < int(ranges[-1, 1]))
     units = parquet_attributes(dataset.schema, "unit")
-    rows = dataset.to_table(columns=list(columns.wanted), filter=near)
-    stars, _ = standardise(rows, columns, units=units, source=str(files[0]))
-    if ranges is None:
+    # Some rows at a time, as a file of somebody else may be of any size.
+    batches = dataset.to_batches(
+        columns=list(columns.wanted),
+        filter=near,
+        batch_size=_BATCH_ROWS,
+        batch_readahead=1,
+        fragment_readahead=1,
+    )
+    for batch in batches:
+        if batch.nbytes > BATCH_BYTES:
+            raise CatalogError(
+                f"{files[0]}: {_BATCH_ROWS} rows have more than {BATCH_BYTES >> 20} MB, as no stars have"
+            )
+        rows = pa.Table.from_batches([batch])
+        stars, _ = standardise(rows, columns, units=units, source=str(files[0]))
+        if ranges is not None:
+            index = stars[_INDEX].to_numpy()
+            place_of = ranges[:, 0].searchsorted(index, side="right") - 1
+            stars = stars.filter(pa.array((place_of >= 0) & (index < ranges[place_of.clip(0), 1])))
         yield stars
-        return
-    index = stars[_INDEX].to_numpy()
-    place_of = ranges[:, 0].searchsorted(index, side="right") - 1
-    inside = (place_of >= 0) & (index < ranges[place_of.clip(0), 1])
-    yield stars.filter(pa.array(inside))
 
 
 def _narrowed(columns: CatalogColumns, names: Sequence[str]) -> CatalogColumns:

@@ -49,7 +49,9 @@ class SortedRuns:
         while (facts := self._path(".json")).is_file():
             known = json.loads(facts.read_text(encoding="utf-8"))
             self.position, self.n_rows = known["position"], known["n_rows"]
-            self.zeros = {name: (count, brightest) for name, (count, brightest) in known["zeros"].items()}
+            self.zeros = {
+                name: (count, brightest) for name, (count, brightest) in known.get("zeros", {}).items()
+            }
             self._indices.append(np.load(self._path(".npy"), mmap_mode="r"))
 
     @property

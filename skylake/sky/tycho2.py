@@ -43,7 +43,7 @@ import pyarrow as pa
 from skylake.core.sphere import ra_dec
 from skylake.errors import CatalogError
 from skylake.sky.catalog_columns import CatalogColumns
-from skylake.sky.catalog_files import catalog_errors
+from skylake.sky.catalog_files import catalog_errors, open_fits
 from skylake.sky.catalog_limits import quiet
 from skylake.sky.catalog_rows import standardise
 from skylake.sky.catalog_values import IntArray, mixed_id
@@ -166,9 +166,7 @@ def _tables(hdus: Any) -> dict[str, Any]:
 
 def _inspect(path: Path) -> _Index | None:
     """Return what an index file holds, or None if it is not one of Tycho-2."""
-    from astropy.io import fits
-
-    with catalog_errors(path, "astrometry.net"), quiet(), fits.open(path, memmap=True) as hdus:
+    with catalog_errors(path, "astrometry.net"), quiet(), open_fits(path) as hdus:
         tables, header = _tables(hdus), hdus[0].header
         if not {"kdtree_header_stars", "kdtree_data_stars", "MAG_VT"} <= set(tables):
             return None
@@ -183,9 +181,7 @@ def _inspect(path: Path) -> _Index | None:
 
 def _read_index(path: Path, magnitudes: tuple[str, ...], batch_rows: int) -> Iterator[pa.Table]:
     """Yield identifiers, positions (deg) and magnitudes of an index file in its own order."""
-    from astropy.io import fits
-
-    with fits.open(path, memmap=True) as hdus:
+    with open_fits(path) as hdus:
         with quiet():
             tables = _tables(hdus)
             header = tables["kdtree_header_stars"].header

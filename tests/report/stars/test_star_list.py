@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from astropy.table import MaskedColumn, Table
 
@@ -67,6 +68,37 @@ def test_stars_of_a_table(suffix: str, tmp_path: Path) -> None:
     form = {"ecsv": "ascii.ecsv", "vot": "votable"}.get(suffix, suffix)
     Table({"RA": [1.5, 3.5], "Dec": [-2.5, 4.25]}).write(path, format=form)
     assert [one.star for one in read_named_stars(path)] == ["1.5 -2.5", "3.5 4.25"]
+
+
+def test_positions_are_known_by_ucds_and_in_any_unit(tmp_path: Path) -> None:
+    path = tmp_path / "own.vot"
+    table = Table({"alpha": [0.5, 1.0], "delta": [-0.25, 0.25], "ra": [7.0, 8.0], "name": ["RR Lyr", ""]})
+    for name, axis in (("alpha", "ra"), ("delta", "dec")):
+        table[name].unit, table[name].meta["ucd"] = "rad", f"pos.eq.{axis};meta.main"
+    table.write(path, format="votable")
+    stars = read_named_stars(path)
+    for one, row in zip(stars, table, strict=True):
+        assert [float(word) for word in one.star.split()] == pytest.approx(
+            np.degrees([row["alpha"], row["delta"]])
+        )
+    assert stars[0].called == "RR Lyr"
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|", " "])
+def test_any_mark_divides_columns(mark: str, tmp_path: Path) -> None:
+    path = tmp_path / "stars.txt"
+    path.write_text("ra,dec,mag\n1.5,-2.5,9\n3.5,4.5,10\n".replace(",", mark))
+    assert [one.star for one in read_named_stars(path)] == ["1.5 -2.5", "3.5 4.5"]
+
+
+def test_lists_that_are_too_long_or_name_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "stars.txt"
+    path.write_text("17\n" * 100_001)
+    with pytest.raises(UsageError, match=r"stars\.txt: the list has more than 100000 stars; divide it"):
+        read_named_stars(path)
+    path.write_text("ra,dec\n1.5,-2.5\n,3\n")
+    with pytest.raises(UsageError, match=r"stars\.txt: data row 2 names no star; complete or delete it"):
+        read_named_stars(path)
 
 
 def test_a_masked_identifier_is_none(tmp_path: Path) -> None:
