@@ -42,12 +42,25 @@ def python() -> Callable[..., subprocess.Popen[str]]:
 
 @pytest.fixture(scope="session")
 def plain_user() -> Callable[[], Any]:
-    """A function that gives a context in which this process has the rights of anybody: root may do all."""
+    """A function that gives a context in which this process has the rights of anybody: root may do all.
+
+    Of a folder that is named, its owner has taken all rights to write.
+    """
 
     @contextmanager
-    def become() -> Iterator[None]:
+    def become(shut: Path | None = None) -> Iterator[None]:
         if os.geteuid() != 0:
-            yield
+            paths = (
+                [] if shut is None else [path for path in (shut, *shut.rglob("*")) if not path.is_symlink()]
+            )
+            modes = {path: path.stat().st_mode for path in paths}
+            for path, mode in modes.items():
+                path.chmod(mode & 0o555)
+            try:
+                yield
+            finally:
+                for path, mode in modes.items():
+                    path.chmod(mode)
             return
         os.seteuid(65534)
         try:

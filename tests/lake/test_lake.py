@@ -226,7 +226,7 @@ def test_a_lake_that_cannot_be_written_can_be_read(
     assert lake.snapshot().duckdb().sql("SELECT count(*) FROM sources").fetchall() == [(20,)]
     commit = Commit("test", "-")
     commit.remove("sources", "c-1")
-    with plain_user():
+    with plain_user(lake.root):
         assert lake.snapshot().read("sources").num_rows == 20
         with pytest.raises(LakeError, match="cannot be written"):
             lake.commit(commit)

@@ -178,4 +178,4 @@ def test_probabilities_are_frequencies() -> None:
             expected, abs=0.1 + 2.0 * np.sqrt(expected * (1 - expected) / n)
         )
     brier = float(np.mean((p - t) ** 2))
-    assert brier < 0.03, "a constant guess has 0.25"
+    assert brier < 0.06, "0.022 with a scatter of 0.008 from draw to draw; a constant guess has 0.25"
