@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +30,8 @@ FORMATS = {
     ".vot": "votable",
     ".xml": "votable",
 }
+#: Rows that a terminal shows.
+_ROWS = 50
 #: Units that FITS and VOUnit lack, and their replacement: electrons are a number, and kelvin is the only unit of
 #: temperature. The names of these columns end in _e and _c.
 _STANDARD_UNITS = {"electron": "", "electron/adu": "adu**-1", "deg_C": ""}
@@ -39,6 +43,24 @@ def format_of(path: Path) -> str:
         return FORMATS[path.suffix.lower()]
     except KeyError:
         raise UsageError(f"{path}: the suffix names no format; use {', '.join(FORMATS)}") from None
+
+
+def print_table(table: pa.Table, whole: bool) -> None:
+    """Print a table for people; on a terminal, unless it is to be `whole`, the first rows and the columns that fit."""
+    is_whole = whole or not sys.stdout.isatty()
+    flat = _flat(_shortest(table if is_whole else table.slice(0, _ROWS)))
+    width = math.inf if is_whole else shutil.get_terminal_size().columns
+    n_columns = show.table([list(row.values()) for row in flat.to_pylist()], flat.column_names, width)
+    shown = [
+        f"{n_shown} of {counted(number, what)}"
+        for n_shown, number, what in (
+            (flat.num_rows, table.num_rows, "row"),
+            (n_columns, table.num_columns, "column"),
+        )
+        if n_shown < number
+    ]
+    if shown:
+        click.echo(f"{' and '.join(shown)}; --all prints all", err=True)
 
 
 def write_table(
@@ -69,8 +91,7 @@ def writing(out: Path) -> Iterator[None]:
 
 def _to_standard_output(table: pa.Table, form: str) -> None:
     if form == "table":
-        flat = _flat(_shortest(table))
-        show.table([list(row.values()) for row in flat.to_pylist()], flat.column_names)
+        print_table(table, whole=True)
     elif form == "json":
         click.echo(show.json_text(_shortest(table).to_pylist()))
     elif form == "csv":
@@ -106,9 +127,18 @@ def to_file(table: pa.Table, out: Path, form: str, about: Mapping[str, str | flo
             "the format 'table' is for the screen; use csv, json, parquet, ecsv, fits or votable"
         )
     else:
+        import pyarrow as pa
+
+        from skylake.reading.rows import described, to_astropy
+        from skylake.schema import meanings
+
         rows = _flat(table) if form != "fits" else _ascii(_flat(table))
-        units = {} if form == "ecsv" else _STANDARD_UNITS
-        made = _astropy_table(rows, units)
+        schema = described(rows.schema, meanings())
+        made = to_astropy(pa.Table.from_arrays(rows.columns, schema=schema))
+        for field in schema if form != "ecsv" else ():
+            unit = (field.metadata or {}).get(b"unit", b"").decode()
+            if unit in _STANDARD_UNITS:
+                made[field.name].unit = _STANDARD_UNITS[unit] or None
         if about and form == "votable":
             # Of what is said of a whole table it keeps the description only.
             made.meta["description"] = ", ".join(f"{name} {value}" for name, value in about.items())
@@ -164,39 +194,3 @@ def _ascii(table: pa.Table) -> pa.Table:
             ]
             table = table.set_column(position, field, pa.array(texts, field.type))
     return table
-
-
-def _astropy_table(table: pa.Table, units: Mapping[str, str]):  # type: ignore[no-untyped-def]
-    """Return an astropy table with units, replaced where `units` says so, descriptions and masks."""
-    import numpy as np
-    import pyarrow as pa
-    from astropy.table import MaskedColumn, Table
-
-    from skylake.schema import meanings
-
-    known = meanings()
-    result = Table()
-    for field in table.schema:
-        column = table[field.name]
-        mask = np.asarray(column.is_null())
-        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
-            values = np.asarray(column.fill_null("").to_pylist(), str)
-        elif pa.types.is_boolean(field.type):
-            values = np.asarray(column.fill_null(False).to_numpy(), bool)
-        elif pa.types.is_temporal(field.type) or pa.types.is_decimal(field.type):
-            values = np.asarray(column.cast(pa.string()).fill_null("").to_pylist(), str)
-        else:
-            values = column.fill_null(0).to_numpy()
-        unit, text = _meaning(field, known)
-        unit = units.get(unit or "", unit) or None
-        result[field.name] = MaskedColumn(values, mask=mask, unit=unit, description=text)
-    return result
-
-
-def _meaning(field: pa.Field, known: Mapping[str, tuple[str, str]]) -> tuple[str | None, str | None]:
-    """Return unit and description of a column: its own, or those that its name has in the tables of a lake."""
-    metadata = field.metadata or {}
-    unit, text = (metadata.get(key, b"").decode() for key in (b"unit", b"description"))
-    if not metadata and field.name in known:
-        unit, text = known[field.name]
-    return unit or None, text or None

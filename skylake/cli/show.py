@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -12,12 +13,20 @@ import click
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
+#: Between columns.
+_GAP = "  "
 
-def table(rows: Iterable[Sequence[object]], header: Sequence[str]) -> None:
-    """Print rows in columns that are as wide as they need to be; numbers to the right."""
+
+def table(rows: Iterable[Sequence[object]], header: Sequence[str], width: float = math.inf) -> int:
+    """Print rows in columns that are as wide as they need to be; numbers to the right.
+
+    Only the first columns that fit into `width` characters are printed, and their number is returned.
+    """
     rows = [list(row) for row in rows]
     texts = [[as_text(value, name) for value, name in zip(row, header, strict=True)] for row in rows]
     widths = [max([len(name), *(len(row[i]) for row in texts)]) for i, name in enumerate(header)]
+    ends = itertools.accumulate(wide + len(_GAP) for wide in widths)
+    n_fitting = max(1, sum(end - len(_GAP) <= width for end in ends))
     right = [
         bool(rows)
         and all(isinstance(row[i], int | float | None) and not isinstance(row[i], bool) for row in rows)
@@ -27,7 +36,8 @@ def table(rows: Iterable[Sequence[object]], header: Sequence[str]) -> None:
         cells = [
             text.rjust(w) if r else text.ljust(w) for text, w, r in zip(line, widths, right, strict=True)
         ]
-        click.echo("  ".join(cells).rstrip())
+        click.echo(_GAP.join(cells[:n_fitting]).rstrip())
+    return n_fitting
 
 
 #: Columns of times in days and of positions, which need more digits than measurements.
@@ -44,7 +54,7 @@ def as_text(value: object, name: str = "") -> str:
     return str(value)
 
 
-def result(value: Any, wanted: bool, text: Callable[[], None]) -> None:
+def result(value: Any, wanted: bool, text: Callable[[], object]) -> None:
     """Print a result as JSON if that is wanted, else as text."""
     if wanted:
         click.echo(json_text(value))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from skylake.errors import UsageError
@@ -16,6 +16,9 @@ from skylake.lake.access.duckdb_tables import (
     require_reading,
 )
 from skylake.lake.storage.damaged_files import named_in
+from skylake.reading.rows import described
+from skylake.reading.views import VIEWS, meanings_of_view
+from skylake.schema import meanings
 
 if TYPE_CHECKING:
     import duckdb
@@ -54,6 +57,7 @@ def answers(
         If a file of the lake is missing or damaged.
     """
     import duckdb
+    import pyarrow as pa
 
     try:
         statements = connection.extract_statements(query)
@@ -66,7 +70,9 @@ def answers(
                 require_no_copy(connection, statement, door)
             table = _answer(connection, statement)
             if table is not None:
-                yield _unique_names(table)
+                table = _unique_names(table)
+                known = _meanings(connection, snapshot, statement)
+                yield pa.Table.from_arrays(table.columns, schema=described(table.schema, known))
     except duckdb.Error as error:
         if isinstance(error, duckdb.CatalogException) and (name := _in_place(snapshot, query)):
             raise UsageError(
@@ -118,6 +124,18 @@ def _answer(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement) 
     relation: duckdb.DuckDBPyRelation | None = connection.query(statement.query)
     # Rows of a relation are computed only when they are read; those of a CREATE exist already.
     return relation.to_arrow_table() if relation is not None and _has_answer(statement) else None
+
+
+def _meanings(
+    connection: duckdb.DuckDBPyConnection, snapshot: Snapshot, statement: duckdb.Statement
+) -> Mapping[str, Mapping[str, str]]:
+    """Return what names of columns mean in the tables or the view that a query reads, else in all tables."""
+    [(tree,)] = connection.execute("SELECT json_serialize_sql($1)", [statement.query]).fetchall()
+    names = set(re.findall(r'"table_name":\s*"([^"]+)"', tree))
+    if len(names) == 1 and (view := VIEWS.get(*names)):
+        return meanings_of_view(view.table)
+    schemas = [snapshot.schema(name) for name in sorted(names) if name in snapshot.tables]
+    return {**meanings(), **(meanings(*schemas) if schemas else {})}
 
 
 def _unique_names(table: pa.Table) -> pa.Table:

@@ -1,9 +1,9 @@
-"""Rows that were read, as Arrow, pandas or polars, with their units."""
+"""Rows that were read, as Arrow, pandas, polars or astropy, with their units."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -12,6 +12,8 @@ from skylake.lake.access.open_table import import_polars
 from skylake.schema import meanings
 
 if TYPE_CHECKING:
+    import astropy.table
+    import numpy as np
     import pandas as pd
     import polars as pl
 
@@ -39,7 +41,7 @@ class Rows:
     """
 
     def __init__(self, table: pa.Table) -> None:
-        self._table = with_units(table)
+        self._table = pa.Table.from_arrays(table.columns, schema=described(table.schema, meanings()))
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -75,6 +77,13 @@ class Rows:
         """
         return to_polars(self._table)
 
+    def astropy(self) -> astropy.table.Table:
+        """Return the rows as an astropy table; its columns have their unit, their description and, as ``meta``, UCD.
+
+        A null is masked. Nested columns hold lists and dictionaries; times are texts, ISO 8601.
+        """
+        return to_astropy(self._table)
+
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         return self._table.__arrow_c_stream__(requested_schema)
 
@@ -89,15 +98,15 @@ class Rows:
         return html_table([list(row.values()) for row in shown.to_pylist()], header, more)
 
 
-def with_units(table: pa.Table) -> pa.Table:
-    """Return a table in which fields without metadata get the unit and description of that name in the lake."""
-    known = meanings()
-    fields = []
-    for field in table.schema:
-        unit, text = ("", "") if field.metadata else known.get(field.name, ("", ""))
-        metadata = {key: value for key, value in (("unit", unit), ("description", text)) if value}
-        fields.append(field.with_metadata(metadata) if metadata else field)
-    return pa.Table.from_arrays(table.columns, schema=pa.schema(fields, table.schema.metadata))
+def described(schema: pa.Schema, known: Mapping[str, Mapping[Any, Any]]) -> pa.Schema:
+    """Return a schema in which fields without metadata have those of their name."""
+    return pa.schema(
+        [
+            field.with_metadata(known[field.name]) if not field.metadata and known.get(field.name) else field
+            for field in schema
+        ],
+        schema.metadata,
+    )
 
 
 def units_of(schema: pa.Schema) -> dict[str, str]:
@@ -124,6 +133,47 @@ def to_polars(table: pa.Table) -> pl.DataFrame:
     """
     frame: pl.DataFrame = import_polars().from_arrow(table)
     return frame
+
+
+def to_astropy(table: pa.Table) -> astropy.table.Table:
+    """Return an Arrow table as an astropy table; columns with nulls are masked."""
+    import numpy as np
+    from astropy.table import Column, MaskedColumn, Table
+
+    result = Table()
+    for field in table.schema:
+        column, metadata = table[field.name], field.metadata or {}
+        unit, text, ucd = (metadata.get(key, b"").decode() for key in (b"unit", b"description", b"ucd"))
+        known = {"unit": unit or None, "description": text or None, "meta": {"ucd": ucd} if ucd else None}
+        values, mask = _plain_values(column), np.asarray(column.is_null())
+        result[field.name] = (
+            MaskedColumn(values, mask=mask, **known) if mask.any() else Column(values, **known)
+        )
+    return result
+
+
+def _plain_values(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
+    """Return the values of a column in numpy's types, with anything in the place of nulls."""
+    import numpy as np
+
+    kind = column.type
+    if pa.types.is_nested(kind):
+        values = np.empty(len(column), object)
+        values[:] = column.to_pylist()
+        return values
+    if pa.types.is_decimal(kind):
+        # Sums of whole numbers are such in DuckDB.
+        try:
+            column = column.cast(pa.int64())
+        except pa.ArrowInvalid:
+            column = column.cast(pa.float64())
+    elif pa.types.is_temporal(kind):
+        column = column.cast(pa.string())
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return np.asarray(column.fill_null("").to_pylist(), str)
+    if pa.types.is_floating(column.type):
+        return np.asarray(column.to_numpy())
+    return np.asarray(column.fill_null(False if pa.types.is_boolean(kind) else 0).to_numpy())
 
 
 def html_table(rows: Iterable[Sequence[Any]], header: Sequence[str], caption: str = "") -> str:

@@ -12,9 +12,10 @@ import pyarrow as pa
 from skylake.errors import UsageError, no_column
 from skylake.lake.access.open_table import OpenTable
 from skylake.places import Reaching
-from skylake.reading.rows import html_table, to_pandas, to_polars, units_of
+from skylake.reading.rows import html_table, to_astropy, to_pandas, to_polars, units_of
 
 if TYPE_CHECKING:
+    import astropy.table
     import pandas as pd
     import polars as pl
     import pyarrow.dataset as pds
@@ -123,6 +124,16 @@ class Readable(ABC):
             If polars is not installed.
         """
         return to_polars(self.arrow(columns, filter, cone))
+
+    def astropy(self, columns: Columns = None, filter: Any = None, cone: Cone = None) -> astropy.table.Table:
+        """Return rows as an astropy table, as :meth:`Rows.astropy` does. The parameters are those of :meth:`arrow`.
+
+        Examples
+        --------
+        >>> lake["nights"].astropy(["night", "zp_median"])["zp_median"].unit
+        Unit("mag")
+        """
+        return to_astropy(self.arrow(columns, filter, cone))
 
     def dask(self, columns: Columns = None) -> Any:
         """Return a lazy dask frame, with a partition for each pixel or, without pixels, each file.

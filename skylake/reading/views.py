@@ -6,7 +6,7 @@ same pixel, cone or file of the table, and DuckDB computes it as ``sql/duckdb/vi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from skylake.lake.access.duckdb_tables import connect, quoted
 from skylake.lake.access.open_table import OpenTable, filtered_by
 from skylake.lake.storage.damaged_files import naming_damage
 from skylake.lake.storage.slices import read_files
+from skylake.reading.rows import described
 from skylake.reading.tables import Cone, Names, Readable, require_positions
 from skylake.schema import arrow_schema, load, meanings
 
@@ -268,16 +269,14 @@ def _overlap(ranges: np.ndarray[tuple[int, int], np.dtype[np.int64]], low: int, 
 
 def _described(schema: pa.Schema, table: str) -> pa.Schema:
     """Return the schema of a view with units and texts: of the columns of its table, and of others by their names."""
-    own, known = arrow_schema(load(table)), meanings()
-    fields = []
-    for field in schema:
-        if field.name in own.names:
-            metadata = own.field(field.name).metadata
-        else:
-            unit, text = known.get(field.name, (_UNITS.get(field.name, ""), ""))
-            metadata = {key: value for key, value in (("unit", unit), ("description", text)) if value}
-        fields.append(field.with_metadata(metadata))
-    return pa.schema(fields)
+    own = {field.name: field.metadata for field in arrow_schema(load(table))}
+    return described(schema, {**meanings_of_view(table), **own})
+
+
+def meanings_of_view(table: str) -> dict[str, Mapping[str, str]]:
+    """Return what names of columns mean in a view of the rows of a table, with their calibration."""
+    others = {name: {"unit": unit} for name, unit in _UNITS.items()}
+    return {**others, **meanings(), **meanings(load("zeropoints")), **meanings(load(table))}
 
 
 def _read_frame(

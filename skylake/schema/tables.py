@@ -449,20 +449,27 @@ def flag_texts(table: Literal["sources", "frames"]) -> dict[str, tuple[int, str]
 
 
 @cache
-def meanings() -> Mapping[str, tuple[str, str]]:
-    """Return unit and description of each name of a column that means the same in every table that has it.
+def meanings(*schemas: TableSchema) -> Mapping[str, Mapping[str, str]]:
+    """Return ``unit``, ``ucd`` and ``description`` of each name of a column, where it has one.
 
-    The description is empty if it differs between tables; a name whose unit differs is left out.
+    What differs between tables is left out, and so are names whose unit differs.
+
+    Parameters
+    ----------
+    *schemas : TableSchema
+        The tables; none of them means those of every lake.
     """
-    columns = [column for name in TABLES for column in load(name).columns]
+    columns = [column for schema in schemas or map(load, TABLES) for column in schema.columns]
     columns += [inner for column in columns for inner in column.columns]
-    units: dict[str, set[str]] = {}
-    texts: dict[str, set[str]] = {}
+    of_name: dict[str, list[Column]] = {}
     for column in columns:
-        units.setdefault(column.name, set()).add(column.unit or "")
-        texts.setdefault(column.name, set()).add(column.description)
-    return {
-        name: (meanings_of.copy().pop(), texts[name].copy().pop() if len(texts[name]) == 1 else "")
-        for name, meanings_of in units.items()
-        if len(meanings_of) == 1
-    }
+        of_name.setdefault(column.name, []).append(column)
+    found = {}
+    for name, named in of_name.items():
+        values = {
+            key: {getattr(column, key) or "" for column in named} for key in ("unit", "ucd", "description")
+        }
+        if len(values["unit"]) == 1:
+            agreed = {key: value for key, (value, *others) in values.items() if value and not others}
+            found[name] = agreed
+    return found

@@ -13,9 +13,11 @@ import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 import pytest
+from astropy.io.votable import parse_single_table
 from astropy.table import Table
 
 from skylake.lake import Lake
+from skylake.schema import load
 
 Run = Callable[..., Any]
 
@@ -59,6 +61,31 @@ def test_every_format_of_a_file_holds_what_the_table_holds(
         assert float(row["mjd_mid"]) == frame["mjd_mid"]
         assert int(row["night"]) == frame["night"]
         assert np.float32(row["sky_adu"]) == np.float32(frame["sky_adu"])
+
+
+@pytest.mark.parametrize("name", ["nights", "frames", "zeropoints", "calibrated_frames"])
+def test_a_votable_says_what_the_columns_of_the_table_mean(
+    name: str, lake: Path, tmp_path: Path, well: Run
+) -> None:
+    well("sql", lake, f"SELECT * FROM {name} AS t WHERE camera = 'small'", "-o", tmp_path / "x.vot")
+    fields = {field.name: field for field in parse_single_table(tmp_path / "x.vot").fields}
+    for column in load("frames" if name == "calibrated_frames" else name).columns:
+        field = fields[column.name]
+        assert (" ".join(field.description.split()), field.ucd) == (column.description, column.ucd)
+        assert bool(field.unit) == bool(column.unit and column.unit != "electron" and column.unit != "deg_C")
+    if name == "calibrated_frames":
+        assert " ".join(fields["zp"].description.split()) == load("zeropoints")["zp"].description
+
+
+def test_the_meaning_of_a_column_is_left_out_where_the_tables_of_a_query_differ(
+    lake: Path, tmp_path: Path, well: Run
+) -> None:
+    query = "WITH bright AS (SELECT * FROM sources) SELECT s.night, n_detected, s.ra_deg FROM bright s JOIN frames"
+    well("sql", lake, f"{query} USING (frame_id)", "-o", tmp_path / "x.vot")
+    night, detected, ra = parse_single_table(tmp_path / "x.vot").fields
+    assert (night.description, night.ucd) == (None, "time.epoch;obs")
+    assert detected.description.strip() == load("frames")["n_detected"].description
+    assert (ra.description, ra.unit, ra.ucd) == (None, "deg", "pos.eq.ra;meta.main")
 
 
 def test_the_format_can_be_distinguished_from_the_suffix(lake: Path, tmp_path: Path, well: Run) -> None:

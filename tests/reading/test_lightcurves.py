@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from astropy.table import QTable
+from astropy.units import Unit
 
 from skylake.errors import LakeError, UsageError
 from skylake.reading.lightcurves import LightCurve
 from skylake.reading.reader import LakeReader
 from skylake.report.curves import curve_of_object
+from skylake.schema import load
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +31,16 @@ def test_units(curve: LightCurve) -> None:
     frame = curve.pandas()
     assert frame.attrs["units"]["mag"] == "mag" and frame.attrs["units"]["bjd_tdb"] == "d"
     assert frame.attrs["units"]["flux"] == "adu/s"
+
+
+def test_an_astropy_table_of_a_curve(curve: LightCurve) -> None:
+    table, columns = curve.astropy(), load("lightcurves")["lightcurve"].columns
+    assert len(table) == len(curve) and tuple(table.colnames) == curve.columns
+    for column in columns:
+        if column.name in table.colnames:
+            assert table[column.name].description == column.description
+            assert table[column.name].unit == (column.unit and Unit(column.unit))
+    assert QTable(table)["mag"].unit == "mag"
 
 
 def test_ways_to_name_a_star(lake: LakeReader, curve: LightCurve) -> None:

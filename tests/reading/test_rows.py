@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import builtins
+from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import polars
 import pyarrow as pa
 import pytest
+from astropy.table import QTable
 
 from skylake.errors import UsageError
 from skylake.reading.rows import Rows
@@ -30,6 +33,35 @@ def test_conversions(rows: Rows) -> None:
     assert rows.pandas()["mjd_mid"].isna().tolist() == [False, True]
     assert rows.polars().equals(polars.DataFrame(rows))
     assert pa.table(rows).equals(rows.arrow())
+
+
+def test_astropy_has_units_descriptions_and_masks(rows: Rows) -> None:
+    table = rows.astropy()
+    assert [str(column.unit) for column in table.itercols()] == ["d", "mmag", "None"]
+    assert table["mjd_mid"].mask.tolist() == [False, True] and table["mjd_mid"][0] == 60400.5
+    assert not table.mask["mag"].any() and table["n"].dtype == np.int64
+    quantity = QTable(table)["mag"]
+    assert quantity.to("mag").value.tolist() == [0.001, 0.002]
+
+
+def test_astropy_takes_every_type_of_a_query() -> None:
+    columns = {
+        "sum": pa.array([Decimal(7), None], pa.decimal128(38, 0)),
+        "much": pa.array([Decimal(10) ** 30, Decimal(1)], pa.decimal128(38, 0)),
+        "price": pa.array([Decimal("1.25"), Decimal("2.5")], pa.decimal128(10, 2)),
+        "text": pa.array(["é", None]),
+        "good": pa.array([True, None]),
+        "when": pa.array([0, None], pa.timestamp("us", "UTC")),
+        "list": pa.array([[1, 2], None]),
+        "small": pa.array([0.1, None], pa.float32()),
+    }
+    table = Rows(pa.table(columns)).astropy()
+    assert table["sum"].dtype == np.int64 and table["sum"][0] == 7
+    assert table["much"].tolist() == [1e30, 1.0] and table["price"].tolist() == [1.25, 2.5]
+    assert table["text"][0] == "é" and table["good"][0] and table["when"][0].startswith("1970-01-01 00:00:00")
+    assert table["list"][0] == [1, 2] and table["small"].dtype == np.float32
+    for name in ("sum", "text", "good", "when", "list", "small"):
+        assert table[name].mask.tolist() == [False, True], name
 
 
 def test_words(rows: Rows) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pyarrow.compute as pc
 import pytest
+from astropy.table import QTable
+from astropy.units import Unit
 
 from skylake.errors import LakeError, UsageError
 from skylake.reading.reader import LakeReader
 from skylake.reading.tables import Table
+from skylake.schema import load
 
 pytestmark = pytest.mark.xdist_group("lsdb-reading")
 
@@ -62,6 +66,20 @@ def test_units(lake: LakeReader) -> None:
     assert table.units.items() >= frame.attrs["units"].items()
     field = table.arrow(["flux_aper2"]).schema.field("flux_aper2")
     assert field.metadata[b"unit"] == b"adu/s" and field.metadata[b"description"]
+
+
+def test_astropy_says_what_the_schema_says(lake: LakeReader) -> None:
+    for name, table in lake.tables.items():
+        made, schema = table.astropy(), load(name)
+        for column in map(schema.__getitem__, made.colnames):
+            found = made[column.name]
+            assert (found.description, found.meta.get("ucd")) == (column.description, column.ucd)
+            assert found.unit == (None if column.unit is None else Unit(column.unit))
+        QTable(made)
+    frames = lake["frames"].astropy(["file", "fwhm_px"], filter=pc.field("status") == "ok")
+    assert frames.colnames == ["file", "fwhm_px"] and len(frames) == len(lake["frames"])
+    matches = lake["calibrated_matches"].astropy(["mag", "ref_mag"])
+    assert matches["mag"].mask.any() and abs(np.ma.median(matches["mag"] - matches["ref_mag"])) < 0.05
 
 
 def test_words(lake: LakeReader) -> None:

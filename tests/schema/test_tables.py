@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from skylake.core.flags import FrameFlag, SourceFlag
 from skylake.errors import ConfigurationError
@@ -159,12 +157,22 @@ def test_every_flag_is_registered_with_a_text(name: Any, flags: Any) -> None:
     assert all(text for _, text in texts.values())
 
 
-@given(name=st.sampled_from(NAMES[:-1]))
+@pytest.mark.parametrize("name", NAMES[:-1])
 def test_a_meaning_is_that_of_every_table_that_has_the_name(name: str) -> None:
     known = meanings()
     for column in load(name).columns:
         if column.name in known:
-            unit, text = known[column.name]
-            assert unit == (column.unit or "")
-            assert text in ("", column.description)
-    assert known["ra_deg"][0] == "deg"
+            meaning = known[column.name]
+            assert meaning.get("unit") == column.unit
+            assert meaning.get("ucd") in (None, column.ucd)
+            assert meaning.get("description") in (None, column.description)
+    assert known["ra_deg"] == {"unit": "deg", "ucd": "pos.eq.ra;meta.main"}
+
+
+@pytest.mark.parametrize("name", NAMES[:-1])
+def test_the_meanings_of_one_table_are_those_of_its_columns(name: str) -> None:
+    known = meanings(load(name))
+    for column in load(name).columns:
+        if not any(inner.name == column.name for nested in load(name).columns for inner in nested.columns):
+            values = {"unit": column.unit, "ucd": column.ucd, "description": column.description}
+            assert known[column.name] == {key: value for key, value in values.items() if value}
