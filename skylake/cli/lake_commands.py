@@ -22,6 +22,8 @@ from skylake.cli.arguments import (
 )
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from skylake.lake import Lake, Snapshot
     from skylake.settings import Catalogs
 
@@ -75,9 +77,15 @@ def init(lake: Path, pixel_order: int, map_order: int, cluster: str, workers: in
 
 @click.command()
 @readable_lake_argument
+@click.option(
+    "--last",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Only the last N nights, and files without a time; counts are of all nights.",
+)
 @as_of_option
 @show.as_json
-def status(lake: Path, as_of: str | None, as_json: bool) -> None:
+def status(lake: Path, last: int | None, as_of: str | None, as_json: bool) -> None:
     """Report what a lake holds and what is out of date: tables, frames by status and reason, nights, catalogs.
 
     Parts of derived tables are out of date for one of these reasons: new (not made yet), inputs (the rows that they
@@ -102,6 +110,8 @@ def status(lake: Path, as_of: str | None, as_json: bool) -> None:
         ["camera", "night", "band", "n_frames", "n_ok", "zp_median", "zp_median_err"],
         filter=pc.field("night") != UNDATED,
     )
+    if last is not None:
+        nights = _last_nights(nights, last)
     value = {
         "lake": str(opened.root),
         "snapshot": snapshot.number,
@@ -156,6 +166,15 @@ def status(lake: Path, as_of: str | None, as_json: bool) -> None:
     show.result(value, as_json, text)
     if value["damaged"]:
         raise SystemExit(1)
+
+
+def _last_nights(nights: pa.Table, last: int) -> pa.Table:
+    """Return the rows of the newest nights, and those of night 0, which holds the files without a time."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    newest = sorted(set(nights["night"].to_pylist()) - {0})[-last:]
+    return nights.filter(pc.is_in(nights["night"], pa.array([0, *newest], nights["night"].type)))
 
 
 def _own_catalogs(lake: Lake, snapshot: Snapshot, common: Catalogs) -> dict[str, dict[str, str]]:

@@ -38,6 +38,11 @@ skylake sql LAKE "SELECT night, status, count(*) FROM frames GROUP BY ALL ORDER 
 """
 
 
+_all_option = click.option(
+    "--all", "whole", is_flag=True, help="Print all rows and columns on a terminal, too."
+)
+
+
 @click.command(short_help="Run a query over the tables with DuckDB.", epilog=_SQL_EXAMPLE)
 @readable_lake_argument
 @click.argument("query")
@@ -46,6 +51,7 @@ skylake sql LAKE "SELECT night, status, count(*) FROM frames GROUP BY ALL ORDER 
 )
 @out_option
 @as_of_option
+@_all_option
 @click.option(
     "--file",
     "files",
@@ -63,13 +69,15 @@ def sql(
     form: str | None,
     out: Path | None,
     as_of: str | None,
+    whole: bool,
     files: tuple[Path, ...],
     unsafe: bool,
 ) -> None:
     """Run a QUERY over the tables of LAKE with DuckDB, or the query in a file given as @FILE.
 
     The query reads the tables and the files given by --file, and nothing else; it cannot write. If there are
-    several statements, the result of each that has one is printed.
+    several statements, the result of each that has one is printed. A terminal shows the first 50 rows, and the
+    columns that fit; --all, --format, -o and a pipe get all.
 
     Tables have their names (frames, sources, forced_sources, matches, zeropoints, nights, photometric_nights,
     lightcurves, forced_lightcurves, maps, clusters, repeatability, seeing, star_statistics, objects, coverage, alerts,
@@ -80,21 +88,25 @@ def sql(
     candidates, targets_in_force. The functions source_flags(flags) and frame_flags(flags) give the names of the bits
     that are set. The views parts, ledger and configurations show where rows come from.
     """
-    from skylake.cli.output import write_table
+    from skylake.cli.output import print_table, write_table
     from skylake.lake.access.duckdb_tables import restrict
     from skylake.reading.queries import answers
 
-    query = _query(query)
-    form = form or ("table" if out is None else None)
+    query, is_shown = _query(query), out is None and form is None
     snapshot = open_snapshot(lake, as_of)
     with snapshot.duckdb() as connection:
         if not unsafe:
             restrict(connection, snapshot, files)
-        found = answers(connection, snapshot, query, only_reads=not unsafe, only_one=form != "table")
+        found = answers(
+            connection, snapshot, query, only_reads=not unsafe, only_one=not is_shown and form != "table"
+        )
         for number, table in enumerate(found):
             if number:
                 click.echo()
-            write_table(table, out, form)
+            if is_shown:
+                print_table(table, whole)
+            else:
+                write_table(table, out, form)
 
 
 def _query(text: str) -> str:
@@ -149,6 +161,7 @@ def cone(
 @click.option("--camera", metavar="C", help="Of one camera.", shell_complete=completion.cameras)
 @click.option("--band", metavar="B", help="Of one band.")
 @click.option("--night", type=night, metavar="YYYYMMDD", help="Of one night.")
+@_all_option
 @as_of_option
 def map_(
     lake: Path,
@@ -158,14 +171,18 @@ def map_(
     camera: str | None,
     band: str | None,
     night: int | None,
+    whole: bool,
     as_of: str | None,
 ) -> None:
     """Make the HEALPix map NAME: visits, exposure, matches, residual, residual_err, limit, half_limit or completeness.
 
-    The FITS file is NESTED, in equatorial coordinates, as healpy and others read it.
+    The FITS file is NESTED, in equatorial coordinates, as healpy and others read it. Without a file the pixels are
+    printed, on a terminal the first 50.
     """
+    import pyarrow as pa
+
     from skylake.cli.camera_names import name_in_lake
-    from skylake.cli.output import writing
+    from skylake.cli.output import print_table, writing
     from skylake.errors import UsageError
     from skylake.report.files import write_healpix_fits
     from skylake.report.plots import sky_map
@@ -195,7 +212,7 @@ def map_(
             save(sky_map(made.pixels, made.values, made.order, kind.label, f"{kind.label}: {which}"), plot)
         click.echo(f"wrote {plot}", err=True)
     if out is None and plot is None:
-        show.table(zip(made.pixels.tolist(), made.values.tolist(), strict=True), ["healpix_pixel", name])
+        print_table(pa.table({"healpix_pixel": made.pixels, name: made.values}), whole)
 
 
 def _map_rows(snapshot: Snapshot, chosen: dict[str, Any], which: str) -> pa.Table:

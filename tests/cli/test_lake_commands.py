@@ -91,6 +91,23 @@ def test_status_counts_what_the_tables_hold(lake: Path, sky: Path, well: Run) ->
     assert [night["night"] for night in value["nights"]] == [20241001, 20241002]
 
 
+def test_status_of_the_last_nights(new_lake: Path, put: Any, make_rows: Any, well: Run) -> None:
+    nights = [(camera, night) for camera in ("a", "b") for night in (0, 20240301, 20240302, 20240401)]
+    for camera, night in [*nights, ("b", 20240402)]:
+        rows = make_rows("nights", 1, camera=[camera], night=[night], band=["V"])
+        put(Lake(new_lake), ("nights", f"{camera}-{night}", rows))
+    for last, found in (
+        (1, {20240402}),
+        (2, {20240402, 20240401}),
+        (9, {night for _, night in nights} | {20240402}),
+    ):
+        shown = well("status", new_lake, "--last", last, "--json").json["nights"]
+        assert {row["night"] for row in shown} == found | {0}
+        assert {row["camera"] for row in shown} == {"a", "b"}
+    lines = well("status", new_lake, "--last", 1).out.splitlines()
+    assert sum("2024" in line for line in lines) == 1
+
+
 def test_status_as_text_says_the_same(lake: Path, well: Run) -> None:
     value = well("status", lake, "--json").json
     answer = well("status", lake)

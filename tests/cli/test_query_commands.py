@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import os
+import pty
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +19,7 @@ import pytest
 
 from skylake.core.sphere import separation_deg
 from skylake.lake import Lake
+from skylake.schema import load
 
 Run = Callable[..., Any]
 
@@ -144,6 +150,63 @@ def test_a_map_that_cannot_be_had_is_one_sentence(
     answer = skylake_command("map", lake, *options)
     assert answer.status == status
     assert words in answer.sentence
+
+
+# terminals
+
+
+def on_terminal(environment: dict[str, str], *arguments: object, width: int = 80) -> list[str]:
+    """The lines that a command prints on a terminal of some width."""
+    ours, its = pty.openpty()
+    command = [sys.executable, "-m", "skylake", *map(str, arguments)]
+    chosen = environment | {"COLUMNS": str(width)}
+    with subprocess.Popen(command, env=chosen, stdin=its, stdout=its, stderr=its) as process:
+        os.close(its)
+        pieces = []
+        with contextlib.suppress(OSError), os.fdopen(ours, "rb", buffering=0) as output:
+            # Linux ends the output of a terminal by an error.
+            while piece := output.read(65536):
+                pieces.append(piece)
+    assert process.returncode == 0
+    return b"".join(pieces).decode().splitlines()
+
+
+def test_a_terminal_shows_fifty_rows_and_the_columns_that_fit(
+    lake: Path, environment: dict[str, str], well: Run
+) -> None:
+    query = "SELECT * FROM sources ORDER BY frame_id, source_no"
+    number, n_columns = Lake(lake).snapshot().n_rows("sources"), len(load("sources").columns)
+    header, _, *rows, last = on_terminal(environment, "sql", lake, query)
+    assert len(rows) == 50 and max(map(len, [header, *rows])) <= 80
+    n_shown = len(header.split())
+    assert last == f"50 of {number} rows and {n_shown} of {n_columns} columns; --all prints all"
+    assert len(on_terminal(environment, "sql", lake, query, width=200)[0].split()) > n_shown > 1
+    piped = well("sql", lake, query).out.splitlines()
+    assert len(piped) == number + 2 and len(piped[0].split()) == n_columns
+    assert piped[0].split()[:n_shown] == header.split()
+    assert on_terminal(environment, "sql", lake, query, "--all") == piped
+    assert (
+        on_terminal(environment, "sql", lake, query, "--format", "csv")[1:]
+        == (well("sql", lake, query, "--format", "csv").out.splitlines()[1:])
+    )
+
+
+def test_a_terminal_shows_fifty_pixels_of_a_map(
+    new_lake: Path, environment: dict[str, str], put: Run, make_rows: Run, well: Run
+) -> None:
+    pixels = {"healpix_order": [7] * 60, "healpix_pixel": range(1000, 1060), "n_visits": range(1, 61)}
+    rows = make_rows("maps", 60, camera=["a"] * 60, night=[20240301] * 60, band=["V"] * 60, **pixels)
+    put(Lake(new_lake), ("maps", "a-20240301", rows))
+    whole = well("map", new_lake, "visits").out.splitlines()
+    *shown, last = on_terminal(environment, "map", new_lake, "visits")
+    assert len(whole) == 62 and shown == whole[:52] and last == "50 of 60 rows; --all prints all"
+    assert on_terminal(environment, "map", new_lake, "visits", "--all") == whole
+
+
+def test_a_short_table_is_shown_without_a_word(lake: Path, environment: dict[str, str]) -> None:
+    assert on_terminal(environment, "sql", lake, "SELECT 1 AS a") == ["a", "-", "1"]
+    long = on_terminal(environment, "sql", lake, f"SELECT '{'x' * 100}' AS a, 2 AS b")
+    assert long[2:] == ["x" * 100, "1 of 2 columns; --all prints all"]
 
 
 # flags
