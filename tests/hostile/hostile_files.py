@@ -33,11 +33,8 @@ _PRIMARY = _cards(("SIMPLE", True), ("BITPIX", 8), ("NAXIS", 0))
 
 
 def _table_header(columns: tuple[tuple[str, str], ...], width: int, rows: int) -> bytes:
-    forms = [
-        (f"{key}{i}", value)
-        for i, pair in enumerate(columns, 1)
-        for key, value in zip(("TTYPE", "TFORM"), pair, strict=True)
-    ]
+    names = [(f"TTYPE{i}", name) for i, (name, _) in enumerate(columns, 1)]
+    forms = [(f"TFORM{i}", form) for i, (_, form) in enumerate(columns, 1)]
     return _PRIMARY + _cards(
         ("XTENSION", "BINTABLE"), ("BITPIX", 8), ("NAXIS", 2), ("NAXIS1", width), ("NAXIS2", rows), ("PCOUNT", 0),
         ("GCOUNT", 1), ("TFIELDS", len(columns)), *names, *forms,
