@@ -20,8 +20,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as pds
 import pyarrow.parquet as pq
 
 from skylake import logs
@@ -329,6 +327,9 @@ def _are_missing(n_zeros: int, brightest: float) -> bool:
 
 def _without_zeros(rows: pa.Table, zeros: Mapping[str, int]) -> pa.Table:
     """Return rows with null in the place of magnitudes of 0, and of their errors, where those mean missing ones."""
+    # Queries know this file, and would import it too.
+    import pyarrow.compute as pc
+
     for name in (name for name, count in zeros.items() if count < 0):
         is_zero = pc.equal(rows[name], 0.0).fill_null(False)
         for column in (name, f"{name}_err"):
@@ -346,7 +347,7 @@ def _without_equal(rows: pa.Table) -> pa.Table:
 
 def _both(catalog: Path, ref_id: int) -> str:
     """Return two stars of one identifier, in words."""
-    stars = pds.dataset(catalog / "dataset", partitioning=None).to_table(filter=pc.field("ref_id") == ref_id)
+    stars = pq.read_table(catalog / "dataset", partitioning=None, filters=[("ref_id", "==", ref_id)])
     columns = [
         name for name in stars.column_names if name.startswith(("ra_", "dec_", "mag_")) and "_err" not in name
     ]
