@@ -37,8 +37,8 @@ def test_errors_of_waves_are_what_they_scatter_by() -> None:
     # Epochs are near the middle, so the period that was found has to be the true one to compare them.
     off = (cycles - np.round(cycles)) * period
     widths(off / found.epoch_err)
-    assert np.all(np.abs(found.epoch - TIME.mean()) < 0.5 * period + 1.0)
-    assert np.abs(found.mean - 11).max() < 0.01
+    assert np.all(np.abs(found.epoch - TIME.mean()) < 0.5 * period + 2.0)
+    assert np.abs(found.mean - 11).max() < 0.012
 
 
 def test_stars_may_have_times_of_their_own() -> None:
