@@ -169,12 +169,12 @@ def status(lake: Path, last: int | None, as_of: str | None, as_json: bool) -> No
 
 
 def _last_nights(nights: pa.Table, last: int) -> pa.Table:
-    """Return the rows of the newest nights, and those of night 0, which holds the files without a time."""
+    """Return the rows of the newest nights."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    newest = sorted(set(nights["night"].to_pylist()) - {0})[-last:]
-    return nights.filter(pc.is_in(nights["night"], pa.array([0, *newest], nights["night"].type)))
+    newest = sorted(set(nights["night"].to_pylist()))[-last:]
+    return nights.filter(pc.is_in(nights["night"], pa.array(newest, nights["night"].type)))
 
 
 def _own_catalogs(lake: Lake, snapshot: Snapshot, common: Catalogs) -> dict[str, dict[str, str]]:

@@ -99,11 +99,10 @@ def test_status_of_the_last_nights(new_lake: Path, put: Any, make_rows: Any, wel
     for last, found in (
         (1, {20240402}),
         (2, {20240402, 20240401}),
-        (9, {night for _, night in nights} | {20240402}),
+        (9, {20240301, 20240302, 20240401, 20240402}),
     ):
         shown = well("status", new_lake, "--last", last, "--json").json["nights"]
-        assert {row["night"] for row in shown} == found | {0}
-        assert {row["camera"] for row in shown} == {"a", "b"}
+        assert {row["night"] for row in shown} == found
     lines = well("status", new_lake, "--last", 1).out.splitlines()
     assert sum("2024" in line for line in lines) == 1
 
