@@ -404,11 +404,17 @@ def opened(path: Path) -> io.BufferedReader:
     Raises
     ------
     OSError
-        If it cannot be read, or is anything else than a file: of a pipe the end would never come.
+        If it cannot be read, or is anything else than a file: of a pipe the end would never come, and a link may
+        lead out of the lake.
     """
     if "://" in str(path):
         return path.open("rb")
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise io.UnsupportedOperation(error.errno, "it is a link", str(path)) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         # An error of the system, and of the value, as damage to a file is.

@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from skylake.durable import Linker, exchange, open_in_place, replace_durably, replace_text, replacing
+from skylake.durable import (
+    Linker,
+    content_of,
+    exchange,
+    open_in_place,
+    replace_durably,
+    replace_text,
+    replacing,
+)
 
 Link = Callable[[Path, Path], None]
 
@@ -118,3 +126,12 @@ def test_what_is_opened_in_place_is_a_file(tmp_path: Path) -> None:
             open_in_place(tmp_path / name)
     os.close(open_in_place(tmp_path / "lock"))
     assert (tmp_path / "lock").is_file() and not (tmp_path / "new").exists()
+
+
+def test_a_file_of_a_lake_is_not_read_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("not of the lake")
+    link = tmp_path / "record.json"
+    link.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="it is a link") as refused:
+        content_of(link)
+    assert isinstance(refused.value, ValueError)

@@ -288,14 +288,20 @@ def _properties(root: Path) -> dict[str, str]:
 
 def _read_if_there(root: Path, name: str) -> dict[str, str] | None:
     """Return properties; None if there is no such file."""
+    path = _followed(root / name)
     try:
-        return read_properties(root, name)
+        return read_properties(path.parent, path.name)
     except (FileNotFoundError, NotADirectoryError):
         return None
 
 
+def _followed(path: Path) -> Path:
+    """Return what a path leads to: a catalog of the user may be a folder of links, as files of a lake may not be."""
+    return path if is_url(path) else path.resolve()
+
+
 def _pixels(root: Path) -> list[Pixel]:
-    text = text_of(root / "partition_info.csv")
+    text = text_of(_followed(root / "partition_info.csv"))
     rows = csv.DictReader(io.StringIO(text))
     pixels = [(int(row["Norder"]), int(row["Npix"])) for row in rows]
     return sorted(pixels, key=lambda pixel: pixel_range(*pixel))

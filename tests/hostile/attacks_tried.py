@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -113,10 +114,10 @@ def try_command(words: list[str], victim: Victim, folder: Path) -> Trial:
         environment["SKYLAKE_CLUSTER"] = "local"  # workers are what the modules wait for
     traced = ["strace", "-f", "-qq", "-y", "-e", "trace=open,openat,openat2,creat", "-o", str(log)]
     process = subprocess.Popen(
-        [*traced, str(SKYLAKE), *words], cwd=cwd, env=environment, text=True,
+        [*traced, str(SKYLAKE), *words], cwd=cwd, env=environment, text=True, start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    waiting = threading.Timer(PATIENCE_S, process.kill)
+    waiting = threading.Timer(PATIENCE_S, os.killpg, (process.pid, signal.SIGKILL))
     waiting.start()
     said = process.stdout.read() if process.stdout else ""
     _, status, usage = os.wait4(process.pid, 0)

@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +54,10 @@ def read_file(path: str | Path) -> FileContent:
     failure: FrameFailed | None = None
     try:
         status = path.stat()
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            raise FrameUnavailable(
+                Reason.UNREADABLE, "this is a pipe or device, whose end might never come; copy it into a file"
+            )
         with path.open("rb") as stream:
             if status.st_size > MAX_BYTES:
                 data, failure = os.fsencode(path.absolute()), _too_large(status.st_size)
@@ -97,6 +102,8 @@ def _too_large(n_bytes: int) -> FrameFailed:
 def peek_header(path: str | Path, extension: int | str | None = None) -> Any:
     """Return the header of a file's image without reading its pixels; None if that fails for any reason."""
     path = Path(path)
+    if not path.is_file():
+        return None
     try:
         with path.open("rb") as plain:
             module = MAGIC.get(plain.read(2))

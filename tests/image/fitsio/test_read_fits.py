@@ -281,6 +281,13 @@ def test_a_link_to_nowhere_is_reported_with_its_target(tmp_path: Path) -> None:
     assert peek_header(dangling) is None
 
 
+def test_a_pipe_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.fits")
+    with pytest.raises(FrameUnavailable, match="pipe or device"):
+        read_file(tmp_path / "pipe.fits")
+    assert peek_header(tmp_path / "pipe.fits") is None
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
 def test_a_file_without_permission_is_tried_again_later(tmp_path: Path) -> None:
     path = tmp_path / "locked.fits"
