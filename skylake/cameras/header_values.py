@@ -207,7 +207,8 @@ def values_of(cards: Cards, name: str) -> list[object]:
     """Return the different values of the cards of a name, in their order; empty if there is none.
 
     Software that appends a card where it should replace one leaves two, and readers take the first or the last. Values
-    that are alike but for case, blanks or the form of a number are one.
+    that are alike but for case, blanks or the form of a number are one. A card without a value says nothing beside one
+    that has a value.
     """
     if name not in cards:
         return []
@@ -215,7 +216,8 @@ def values_of(cards: Cards, name: str) -> list[object]:
     # Other mappings than headers hold a name once.
     count = header.count(name) if hasattr(header, "count") else 1
     contents = [header[name]] if count == 1 else [header[name, place] for place in range(count)]
-    return list({_alike(content): content for content in reversed(contents)}.values())[::-1]
+    different = list({_alike(content): content for content in reversed(contents)}.values())[::-1]
+    return [content for content in different if content is not None and str(content).strip()] or different
 
 
 def _alike(content: object) -> object:
@@ -228,7 +230,7 @@ def _alike(content: object) -> object:
 
 def read_text(cards: Cards, name: str) -> str | None:
     """Return the text of a card without blanks around it; None if there is none."""
-    value = cards.get(name)
+    value = next(iter(values_of(cards, name)), None)
     text = str(value).strip() if value is not None else ""
     return text or None
 

@@ -80,12 +80,20 @@ def test_a_card_that_stands_twice_with_other_values_is_refused(name: str, value:
 @pytest.mark.parametrize(
     ("name", "value"),
     [("EXPTIME", 40), ("EXPTIME", "40.00"), ("DATE-OBS", "2022-03-09T21:14:00.000"), ("DATE-OBS", "2022-03-09"),
-     ("FILTER", " v "), ("GAIN", 1.2001)],
+     ("FILTER", " v "), ("GAIN", 1.2001), ("FILTER", ""), ("FILTER", None), ("DATE-OBS", ""), ("EXPTIME", None)],
 )  # fmt: skip
 def test_a_card_that_stands_twice_and_means_the_same_is_one(name: str, value: Any) -> None:
     reading = read((name, value))
     assert reading.problem is None and reading.doubts == []
     assert (reading.exposure_s, reading.gain, reading.filter) == (40.0, 1.2, "V")
+
+
+def test_a_card_without_a_value_does_not_hide_another() -> None:
+    header = fits.Header(
+        [("DATE-OBS", "2022-03-09T21:14:00"), ("EXPTIME", 40.0), ("FILTER", ""), ("FILTER", "V")]
+    )
+    reading = read_header(header, GENERIC)
+    assert (reading.problem, reading.doubts, reading.filter) == (None, [], "V")
 
 
 @pytest.mark.parametrize("key", ["kind", "readout", "binning", "time_scale"])
