@@ -16,10 +16,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.parsers import expat
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -43,6 +42,9 @@ from skylake.sky.catalog_limits import (
 from skylake.sky.catalog_text import read_text, text_header, yaml_units
 from skylake.sky.catalog_votable import attributes_of, masked_column, names_of, read_votable, votable_tables
 from skylake.sky.hats import primary_of
+
+if TYPE_CHECKING:
+    import duckdb
 
 _HEAD_BYTES = 65_536
 _SUFFIXES = {
@@ -70,7 +72,7 @@ _FOREIGN = {
 #: What the libraries raise for files that are not what they seem. A CatalogError is none of these.
 _DAMAGE = (
     *(OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError, AttributeError),
-    *(zlib.error, csv.Error, pa.ArrowException, expat.ExpatError, duckdb.Error),
+    *(zlib.error, csv.Error, pa.ArrowException, expat.ExpatError),
 )
 #: Bytes of all headers of a FITS file: one for each of hundreds of chips.
 _FITS_HEADER_BYTES = 64 * HEADER_BYTES
@@ -291,6 +293,9 @@ def _is_data(parts: tuple[str, ...], is_hats: bool) -> bool:
 
 def _read_parquet(path: Path, wanted: tuple[str, ...]) -> Iterator[Piece]:
     """Yield rows as DuckDB reads them, which refuses pages that do not fit into the memory that it is given."""
+    # Commands that read no such file import this one too.
+    import duckdb
+
     schema = pq.read_schema(path)
     require_columns(schema.names, wanted, str(path))
     names = [*wanted, *(f"{name}.mask" for name in wanted if f"{name}.mask" in schema.names)]
@@ -301,17 +306,20 @@ def _read_parquet(path: Path, wanted: tuple[str, ...]) -> Iterator[Piece]:
             )
     units = parquet_attributes(schema, "unit")
     options: dict[str, Any] = {"memory_limit": f"{PAGE_BYTES >> 20}MiB", "max_temp_directory_size": "0KiB"}
-    with duckdb.connect(config=options) as connection:
-        connection.execute("SET threads = 1; SET enable_progress_bar = false")
-        rows = connection.read_parquet(glob.escape(str(path)), hive_partitioning=False, binary_as_string=True)
-        cells = [_bounded_cell(rows, schema.names.index(name)) for name in names]
-        try:
+    try:
+        with duckdb.connect(config=options) as connection:
+            connection.execute("SET threads = 1; SET enable_progress_bar = false")
+            file = glob.escape(str(path))
+            rows = connection.read_parquet(file, hive_partitioning=False, binary_as_string=True)
+            cells = [_bounded_cell(rows, schema.names.index(name)) for name in names]
             for batch in rows.project(", ".join(cells)).to_arrow_reader(PIECE_ROWS):
                 yield pa.Table.from_batches([batch]).rename_columns(names), units
-        except duckdb.OutOfMemoryException as error:
-            raise CatalogError(
-                f"{path}: its pages have more than {PAGE_BYTES >> 20} MB; write it again with smaller row groups"
-            ) from error
+    except duckdb.OutOfMemoryException as error:
+        raise CatalogError(
+            f"{path}: its pages have more than {PAGE_BYTES >> 20} MB; write it again with smaller row groups"
+        ) from error
+    except duckdb.Error as error:
+        raise ValueError(str(error)) from error
 
 
 def _bounded_cell(rows: duckdb.DuckDBPyRelation, number: int) -> str:

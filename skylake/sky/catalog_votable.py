@@ -9,10 +9,10 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterable, Iterator
+from html import escape
 from pathlib import Path
 from typing import Any, BinaryIO
 from xml.parsers import expat
-from xml.sax.saxutils import quoteattr
 
 import numpy as np
 import pyarrow as pa
@@ -143,13 +143,12 @@ class _Document:
         self._parser.XmlDeclHandler = self._declaration
         self._parser.StartDoctypeDeclHandler = self._doctype
         self._parser.StartElementHandler, self._parser.EndElementHandler = self._start, self._end
-        self._parser.CharacterDataHandler = self._text
         # What the rows of a piece stand between, where the next ones start, and where whole pieces start and end.
         self._head = self._tail = b""
         self._first: int | None = None
         self._whole: list[tuple[int, int]] = []
         self._n_rows = self._n_fields = 0
-        self._data, self._in_status = "", False
+        self._data = ""
 
     def pieces(self, stream: BinaryIO) -> Iterator[bytes]:
         """Yield documents of some rows of the table that has the wanted columns."""
@@ -200,7 +199,9 @@ class _Document:
         elif tag in ("TABLEDATA", "BINARY", "BINARY2") and self.tables:
             self._choose(tag)
         elif tag == "INFO" and attributes.get("name") == "QUERY_STATUS":
-            self.status, self.said, self._in_status = attributes.get("value", "").upper(), "", True
+            self.status, self.said = attributes.get("value", "").upper(), ""
+            # Only here, as a call for the text of each cell takes time.
+            self._parser.CharacterDataHandler = self._text
         if tag in ("TABLE", "FIELD"):
             self._n_fields += 1
         if "href" in attributes and tag == "STREAM":
@@ -236,8 +237,10 @@ class _Document:
                     f"{self._source}: the column {name!r} holds arrays of {size} values; give one with one value a row"
                 )
         columns = "".join(
-            f"<FIELD {' '.join(f'{key}={quoteattr(field[key])}' for key in _FORM if key in field)}>"
-            + (f"<VALUES null={quoteattr(field['null'])}/>" if "null" in field else "")
+            "<FIELD "
+            + " ".join(f'{key}="{escape(field[key])}"' for key in _FORM if key in field)
+            + ">"
+            + (f'<VALUES null="{escape(field["null"])}"/>' if "null" in field else "")
             + "</FIELD>"
             for field in fields
         )
@@ -247,12 +250,13 @@ class _Document:
 
     def _end(self, tag: str) -> None:
         tag = tag.rpartition(":")[2]
-        self._in_status &= tag != "INFO"
+        if tag == "INFO":
+            self._parser.CharacterDataHandler = None
         if self._data and tag == self._data:
             if self._first is not None:
                 self._whole.append((self._first, self._parser.CurrentByteIndex))
             self._first, self._data = None, ""
 
     def _text(self, text: str) -> None:
-        if self._in_status and len(self.said) < _MOST_SAID:
+        if len(self.said) < _MOST_SAID:
             self.said += text

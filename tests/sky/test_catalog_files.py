@@ -3,6 +3,8 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import subprocess
+import sys
 import tracemalloc
 import warnings
 from collections.abc import Callable
@@ -753,3 +755,9 @@ def test_a_magnitude_of_zero_with_an_error_of_zero_is_missing(tmp_path: Path) ->
     columns = CatalogColumns("ra", "dec", magnitudes={"V": "V"}, magnitude_errors={"V": "e_V"})
     [stars] = StarFiles([tmp_path / "old.fits"], columns)
     assert stars["mag_V"].to_pylist() == [None, 0.0, 9.0]
+
+
+def test_the_catalogs_of_a_lake_need_no_reader_of_other_files() -> None:
+    code = "import sys, skylake.sky.lake_catalogs; print(*{'duckdb', 'astropy', 'urllib.request'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
