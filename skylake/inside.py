@@ -33,7 +33,7 @@ def relative_name(name: object) -> str:
     return name
 
 
-def named(root: Path, name: str, source: str = "somebody") -> Path:
+def named(root: Path, name: str, source: str = "") -> Path:
     """Return the path of a name below a folder; whether it is there, and without a link, is not looked at.
 
     Parameters
@@ -43,7 +43,7 @@ def named(root: Path, name: str, source: str = "somebody") -> Path:
     name : str
         Path relative to it, with slashes.
     source : str
-        What gives the name, for the message.
+        What gives the name, for the message; empty if that is not known.
 
     Raises
     ------
@@ -53,13 +53,13 @@ def named(root: Path, name: str, source: str = "somebody") -> Path:
     try:
         return root / relative_name(name)
     except ValueError as error:
+        where = f"{source} names {name!r}, which leads" if source else f"the name {name!r} leads"
         raise LakeError(
-            f"{root}: {source} names {name!r}, which does not lie in this folder; correct the name, or restore what "
-            "gives it from a copy"
+            f"{root}: {where} out of this folder; correct the name, or restore what gives it from a copy"
         ) from error
 
 
-def inside(root: Path, name: str, source: str = "somebody") -> Path:
+def inside(root: Path, name: str, source: str = "") -> Path:
     """Return the path of a name below a folder of this machine, as :func:`named` does, that no link is on the way to.
 
     Raises

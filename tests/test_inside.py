@@ -44,6 +44,8 @@ def test_a_name_that_leads_out_is_no_path(name: object, root: Path) -> None:
         relative_name(name)
     with pytest.raises(LakeError, match=r"lake: the table t names .* correct the name"):
         inside(root, name, "the table t")  # type: ignore[arg-type]
+    with pytest.raises(LakeError, match=r"lake: the name .* leads out of this folder; correct the name"):
+        inside(root, name)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["away", "away/precious/mine.txt", "night/up/mine.txt", "night/up"])
