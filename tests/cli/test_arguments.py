@@ -22,7 +22,7 @@ from skylake.cli.arguments import (
     right_ascension,
     start_workers,
 )
-from skylake.errors import LakeError, UsageError
+from skylake.errors import ConfigurationError, LakeError
 from skylake.lake import Lake
 from skylake.settings import Settings
 
@@ -88,10 +88,11 @@ def test_workers_come_from_options_or_else_settings(tmp_path: Path) -> None:
         assert pool.count == 1
     (lake.root / "skylake.toml").write_text('cluster = "nowhere"\n')
     with (
-        pytest.raises(UsageError, match="there is no cluster 'nowhere'"),
+        pytest.raises(ConfigurationError, match="cluster must be one of local, inline, slurm"),
         start_workers(Lake(lake.root), None, 2),
     ):
         pass
+    (lake.root / "skylake.toml").write_text('cluster = "local"\n')
     with start_workers(Lake(lake.root), "inline", 2) as pool:
         assert pool.count == 1
 

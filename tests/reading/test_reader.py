@@ -141,10 +141,21 @@ def test_nothing_writes(lake: LakeReader) -> None:
     assert public(lake) == {
         "catalogs", "cone", "history", "lightcurve", "objects", "root", "snapshot", "sql", "tables", "views",
     }  # fmt: skip
-    common = {"arrow", "columns", "dask", "description", "lsdb", "name", "pandas", "polars", "units"}
+    common = {
+        "arrow",
+        "astropy",
+        "columns",
+        "dask",
+        "description",
+        "lsdb",
+        "name",
+        "pandas",
+        "polars",
+        "units",
+    }
     assert public(lake["frames"]) == common | {"dataset", "lazy_polars"}
     assert public(lake["calibrated_frames"]) == common
-    assert public(lake.sql("SELECT 1")) == {"arrow", "columns", "pandas", "polars", "units"}
+    assert public(lake.sql("SELECT 1")) == {"arrow", "astropy", "columns", "pandas", "polars", "units"}
 
 
 def public(thing: object) -> set[str]:
@@ -215,7 +226,12 @@ def test_a_commit_is_not_seen(corner: Path, tmp_path: Path, copy_lake: Any, make
             UsageError,
             "'May' is neither the number of a snapshot nor a time such as 2024-05-01T12:00",
         ),
-        ("nostore://x/lake", None, UsageError, "nostore://x/lake: URLs of nostore:// cannot be read here"),
+        (
+            "nostore://x/lake",
+            None,
+            UsageError,
+            "nostore://x/lake: such a URL is not used; write one that begins with s3://",
+        ),
     ],
 )
 def test_no_lake(where: str, as_of: Any, kind: Any, words: str, tmp_path: Path, monkeypatch: Any) -> None:
