@@ -80,6 +80,9 @@ def reduce_frame(
                 params.keeper.recall(row["frame_id"])
     except FrameError as error:
         record.refuse(error)
+    if shown is not None and params.keeper is not None:
+        # What was detected by the gain of the pixels is no beginning for who finds that gain anew.
+        params.keeper.recall(row["frame_id"])
     return record.reduced()
 
 

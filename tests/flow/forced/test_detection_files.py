@@ -26,7 +26,11 @@ SIZE = 160
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Three frames with stars and the trail of a satellite."""
-    folder = tmp_path_factory.mktemp("frames")
+    return drawn(tmp_path_factory.mktemp("frames"), photon_noise=True)
+
+
+def drawn(folder: Path, photon_noise: bool) -> list[str]:
+    """Draw frames of a gain of 1 electron per ADU; without the noise of photons the stars contradict that."""
     for minute in range(3):
         random = np.random.default_rng(minute)
         y, x = np.mgrid[24:144:28, 24:144:28].reshape(2, -1) + random.uniform(-6, 6, (2, 1))
@@ -34,6 +38,8 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         pixels += render((SIZE, SIZE), x, y, np.full(x.size, 6e4), Moffat(3.0))
         trail = np.linspace(2.0, 157.0, 400)
         pixels += render((SIZE, SIZE), trail, 0.6 * trail + 7.0, np.full(trail.size, 2e3), Moffat(3.0))
+        if photon_noise:
+            pixels += random.normal(0.0, np.sqrt(pixels))
         header = {
             "DATE-OBS": f"2024-04-08T03:{minute:02d}:00", "EXPTIME": 20.0, "FILTER": "V", "CTYPE1": "RA---TAN",
             "CTYPE2": "DEC--TAN", "CRVAL1": 120.0, "CRVAL2": -25.0, "CRPIX1": 80.5, "CRPIX2": 80.5,
@@ -73,7 +79,19 @@ def test_frames_that_gave_the_psf_are_not_searched_twice(
     assert list((tmp_path / "found").iterdir()) == []
 
 
-@pytest.mark.parametrize("size", [0, 100, 5000, 17_000])
+def test_frames_whose_gain_is_doubted_are_searched_twice(plain_profile: Profile, tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    frames = drawn(tmp_path / "frames", photon_noise=False)
+    fresh = reduced(frames, Reduction(plain_profile), tmp_path / "a.arrow")
+    assert "contradicts the noise" in fresh[0]["message"][0].as_py()
+    assert pooled(frames, plain_profile, tmp_path / "found") == []
+    kept = DetectionFiles(tmp_path / "found")
+    again = reduced(frames, Reduction(plain_profile, kept=kept), tmp_path / "b.arrow")
+    assert again[0].equals(fresh[0])
+    assert again[1].equals(fresh[1])
+
+
+@pytest.mark.parametrize("size", [0, 100, 5000, 15_000])
 def test_a_damaged_file_is_as_good_as_none(
     frames: list[str], plain_profile: Profile, tmp_path: Path, size: int
 ) -> None:
