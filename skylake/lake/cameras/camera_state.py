@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,24 +31,16 @@ def sealed(rows: pa.Table) -> bytes:
 
 
 def damage_of(content: bytes) -> str | None:
-    """Return what is wrong with a file of :func:`sealed`, or of an older skylake, which states no SHA-256."""
+    """Return what is wrong with a file of :func:`sealed`; None if nothing is."""
     seal = _SEAL.search(content)
     if seal is not None:
         unsealed = content[: seal.start(1)] + _ZEROS.encode() + content[seal.end(1) :]
-        is_same = hashlib.sha256(unsealed).hexdigest().encode() == seal[1]
-        return None if is_same else "it has changed since it was written"
-    if _KEY.encode() in content or _MARK.encode() in content:
-        return "it has changed since it was written"
-    try:
-        pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
-        return f"it cannot be read ({(str(error).splitlines() or ['?'])[0]})"
-    return None
+        if hashlib.sha256(unsealed).hexdigest().encode() == seal[1]:
+            return None
+    return "it has changed since it was written"
 
 
-def read_rows(
-    path: Path, schema: pa.Schema, what: str, advice: str, later: Sequence[str] = ()
-) -> list[dict[str, Any]]:
+def read_rows(path: Path, schema: pa.Schema, what: str, advice: str) -> list[dict[str, Any]]:
     """Return the rows of such a table; none if there is no file.
 
     Parameters
@@ -59,8 +50,6 @@ def read_rows(
         What the columns are.
     what, advice : str
         What is in the file, and what to do after a damaged one was removed.
-    later : sequence of str
-        Columns that a file of an older version may lack; they are None then.
 
     Raises
     ------
@@ -76,13 +65,12 @@ def read_rows(
     try:
         if why := damage_of(content):
             raise ValueError(why)
-        table = pq.read_table(pa.BufferReader(content))
-        missing = [name for name in later if name not in table.column_names]
-        held = pa.schema([field for field in schema if field.name not in missing])
-        rows: list[dict[str, Any]] = table.cast(held).to_pylist()
+        rows: list[dict[str, Any]] = (
+            pq.read_table(pa.BufferReader(content)).select(schema.names).cast(schema).to_pylist()
+        )
     except (pa.ArrowException, ValueError, OSError) as error:
         raise LakeError(f"{path}: {what} cannot be read ({error}); remove the file and {advice}") from error
-    return [row | dict.fromkeys(missing) for row in rows]
+    return rows
 
 
 def replace_rows(layout: Layout, path: Path, rows: pa.Table) -> None:

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from skylake.image.distortion.distortion_epochs import Epoch
 from skylake.image.distortion.distortion_model import Distortion
-from skylake.image.wcs.lens import Lens
 from skylake.lake.cameras.camera_state import read_rows, replace_rows
+from skylake.lake.cameras.stored_lens import LENS_COLUMNS, lens_in, lens_values
 from skylake.lake.layout import Layout
 
 _EPOCH = {
@@ -41,11 +41,7 @@ _SCHEMA = pa.schema(
         "name": pa.string(),
         **_EPOCH,
         **_DISTORTION,
-        "height_px": pa.int64(),
-        "width_px": pa.int64(),
-        "projection": pa.string(),
-        "mirrored": pa.bool_(),
-        "parameters": pa.list_(pa.float64()),
+        **LENS_COLUMNS,
         "covariance": pa.list_(pa.float64()),
     }
 )
@@ -70,12 +66,12 @@ def read_epochs(layout: Layout, camera: str) -> tuple[Epoch, ...]:
 
 
 def _epoch(row: dict[str, Any]) -> Epoch:
-    model = Lens.from_parameters(row["parameters"], row["projection"], row["mirrored"])
+    model, shape = lens_in(row)
     size = round(len(row["covariance"]) ** 0.5)
     covariance = np.array(row["covariance"]).reshape(size, size)
     distortion = Distortion(model=model, covariance=covariance, **{name: row[name] for name in _DISTORTION})
     numbers = {name: row[name] for name in _EPOCH}
-    return Epoch(shape=(row["height_px"], row["width_px"]), distortion=distortion, **numbers)
+    return Epoch(shape=shape, distortion=distortion, **numbers)
 
 
 def write_epochs(layout: Layout, camera: str, epochs: Sequence[Epoch]) -> None:
@@ -89,13 +85,9 @@ def write_epochs(layout: Layout, camera: str, epochs: Sequence[Epoch]) -> None:
     rows = [
         {
             "name": epoch.name,
-            "height_px": epoch.shape[0],
-            "width_px": epoch.shape[1],
-            "projection": epoch.distortion.model.projection,
-            "mirrored": epoch.mirrored,
-            "parameters": epoch.distortion.model.parameters().tolist(),
             "covariance": epoch.distortion.covariance.ravel().tolist(),
         }
+        | lens_values(epoch.distortion.model, epoch.shape)
         | {name: getattr(epoch, name) for name in _EPOCH}
         | {name: getattr(epoch.distortion, name) for name in _DISTORTION}
         for epoch in sorted(epochs, key=lambda epoch: (epoch.number, epoch.version))

@@ -4,33 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from skylake.image.solving.expected_pointing import PlacedChip
-from skylake.image.wcs.lens import Lens
 from skylake.lake.cameras.camera_state import read_rows, replace_rows
+from skylake.lake.cameras.stored_lens import LENS_COLUMNS, lens_in, lens_values
 from skylake.lake.layout import Layout
 
+#: Columns that hold an attribute each.
+_PLAIN = {
+    "first_mjd": pa.float64(),
+    "last_mjd": pa.float64(),
+    "n_exposures": pa.int64(),
+    "n_stars": pa.int64(),
+    "sigma_angle_deg": pa.float64(),
+    "scatter_arcsec": pa.float64(),
+    "scatter_deg": pa.float64(),
+}
+#: Columns that hold an attribute of two values.
+_PAIRS = {"period_mjd": ("from_mjd", "until_mjd"), "sigma_arcsec": ("sigma_x_arcsec", "sigma_y_arcsec")}
 _SCHEMA = pa.schema(
-    {
-        "first_mjd": pa.float64(),
-        "last_mjd": pa.float64(),
-        "from_mjd": pa.float64(),
-        "until_mjd": pa.float64(),
-        "n_exposures": pa.int64(),
-        "n_stars": pa.int64(),
-        "sigma_x_arcsec": pa.float64(),
-        "sigma_y_arcsec": pa.float64(),
-        "sigma_angle_deg": pa.float64(),
-        "scatter_arcsec": pa.float64(),
-        "scatter_deg": pa.float64(),
-        "height_px": pa.int64(),
-        "width_px": pa.int64(),
-        "projection": pa.string(),
-        "mirrored": pa.bool_(),
-        "parameters": pa.list_(pa.float64()),
-    }
+    _PLAIN | {column: pa.float64() for pair in _PAIRS.values() for column in pair} | LENS_COLUMNS
 )
 
 
@@ -49,22 +45,14 @@ def read_focal_plane(layout: Layout, camera: str) -> tuple[PlacedChip, ...]:
     """
     advice = "run `skylake camera mosaic` again"
     rows = read_rows(focal_plane_file(layout, camera), _SCHEMA, "the place of the detector", advice)
-    return tuple(
-        PlacedChip(
-            Lens.from_parameters(row["parameters"], row["projection"], row["mirrored"]),
-            (row["height_px"], row["width_px"]),
-            row["first_mjd"],
-            row["last_mjd"],
-            (row["from_mjd"], row["until_mjd"]),
-            row["n_exposures"],
-            row["n_stars"],
-            (row["sigma_x_arcsec"], row["sigma_y_arcsec"]),
-            row["sigma_angle_deg"],
-            row["scatter_arcsec"],
-            row["scatter_deg"],
-        )
-        for row in rows
-    )
+    return tuple(map(_placed, rows))
+
+
+def _placed(row: dict[str, Any]) -> PlacedChip:
+    plain: dict[str, Any] = {name: row[name] for name in _PLAIN}
+    pairs: dict[str, Any] = {name: (row[first], row[second]) for name, (first, second) in _PAIRS.items()}
+    lens, shape = lens_in(row)
+    return PlacedChip(lens=lens, shape=shape, **plain, **pairs)
 
 
 def write_focal_plane(layout: Layout, camera: str, epochs: Sequence[PlacedChip]) -> None:
@@ -76,23 +64,12 @@ def write_focal_plane(layout: Layout, camera: str, epochs: Sequence[PlacedChip])
         If the lake cannot be written.
     """
     rows = [
-        {
-            "first_mjd": epoch.first_mjd,
-            "last_mjd": epoch.last_mjd,
-            "from_mjd": epoch.period_mjd[0],
-            "until_mjd": epoch.period_mjd[1],
-            "n_exposures": epoch.n_exposures,
-            "n_stars": epoch.n_stars,
-            "sigma_x_arcsec": epoch.sigma_arcsec[0],
-            "sigma_y_arcsec": epoch.sigma_arcsec[1],
-            "sigma_angle_deg": epoch.sigma_angle_deg,
-            "scatter_arcsec": epoch.scatter_arcsec,
-            "scatter_deg": epoch.scatter_deg,
-            "height_px": epoch.shape[0],
-            "width_px": epoch.shape[1],
-            "projection": epoch.lens.projection,
-            "mirrored": epoch.lens.mirrored,
-            "parameters": epoch.lens.parameters().tolist(),
+        lens_values(epoch.lens, epoch.shape)
+        | {name: getattr(epoch, name) for name in _PLAIN}
+        | {
+            column: value
+            for name, pair in _PAIRS.items()
+            for column, value in zip(pair, getattr(epoch, name), strict=True)
         }
         for epoch in epochs
     ]

@@ -1,7 +1,6 @@
 from dataclasses import replace
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from skylake.errors import LakeError
@@ -15,19 +14,6 @@ def geometry(first):
     lens = Lens.from_parameters(np.arange(13) / 7.0 + 0.1, "equisolid", True)
     covariance = np.diag(np.arange(13) * 1e-7)
     return Geometry(lens, (1040, 1392), first, first + 0.4, 12, 9000, 0.34, 0.35, covariance)
-
-
-def test_a_file_of_an_older_program_is_read(tmp_path):
-    layout = Layout(tmp_path)
-    write_geometries(layout, "fisheye", [geometry(58000.1), replace(geometry(58100.2), number=2)])
-    path = geometries_file(layout, "fisheye")
-    names = ["name", "number", "version", "retired", "covariance"]
-    pq.write_table(pq.read_table(path).drop_columns(names), path)
-    found = read_geometries(layout, "fisheye")
-    assert [(one.number, one.version, one.retired, one.first_mjd) for one in found] == [
-        (1, 1, False, 58000.1), (2, 1, False, 58100.2),
-    ]  # fmt: skip
-    assert not found[0].covariance.any()
 
 
 def test_geometries_come_back_as_they_were_written(tmp_path):
