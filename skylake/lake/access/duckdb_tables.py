@@ -7,12 +7,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from skylake.errors import LakeError, UsageError
 from skylake.lake.access.gathered_views import BLOCKS, add_gathered, duckdb_type
 from skylake.lake.access.ledger_views import add_views, pattern, plain
 from skylake.lake.access.scatter_function import add_scatter_function
+from skylake.lake.commits.table_version import Version
+from skylake.lake.layout import Layout
 from skylake.lake.storage.damaged_files import naming_damage
 from skylake.places import is_url, key, store, unchanging_store
 from skylake.resources import folder
@@ -22,8 +24,6 @@ from skylake.sky.hats import IN_PLACE, read_collection
 
 if TYPE_CHECKING:
     import duckdb
-
-    from skylake.lake.commits.snapshot import Snapshot
 
 
 #: Schema of the views of reference catalogs.
@@ -47,6 +47,52 @@ _BEGINNINGS = {
     "CREATE": _MAKES,
     "SET": r"SET\s+VARIABLE\b",
 }
+
+
+class ReadableSnapshot(Protocol):
+    """The methods of a snapshot, on disk or in an object store, that a connection needs."""
+
+    @property
+    def layout(self) -> Layout:
+        """Where the files of the lake are."""
+        ...
+
+    @property
+    def number(self) -> int:
+        """Number of the snapshot."""
+        ...
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Names of the tables, those of users included."""
+        ...
+
+    def schema(self, table: str) -> TableSchema:
+        """Return the schema of a table."""
+        ...
+
+    def folder(self, table: str) -> Path:
+        """Return the folder of a table."""
+        ...
+
+    def version(self, table: str) -> Version:
+        """Return the version of a table."""
+        ...
+
+    def n_rows(self, table: str) -> int:
+        """Return the number of rows in the files of a table; of a table in blocks, of blocks."""
+        ...
+
+    def catalogs(self) -> list[str]:
+        """Return the names of the reference catalogs."""
+        ...
+
+    def catalog(self, name: str) -> Path:
+        """Return the folder of a reference catalog."""
+        ...
+
+    def require_there(self) -> None:
+        """Require that no table of the snapshot has been removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +122,7 @@ COMMAND_LINE = Door(
 
 
 def connect(
-    snapshot: Snapshot, files: Mapping[str, Sequence[Path]] | None = None
+    snapshot: ReadableSnapshot, files: Mapping[str, Sequence[Path]] | None = None
 ) -> duckdb.DuckDBPyConnection:
     """Return an in-memory DuckDB with a view per table, per catalog, and what is in ``sql/duckdb``.
 
@@ -88,7 +134,7 @@ def connect(
 
     Parameters
     ----------
-    snapshot : Snapshot
+    snapshot : ReadableSnapshot
     files : mapping of str to sequence of Path, or None
         Files of some tables, to have their rows only; then there are no catalogs and no ledger.
 
@@ -135,7 +181,9 @@ def in_memory() -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def restrict(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot, files: Iterable[Path] = ()) -> None:
+def restrict(
+    connection: duckdb.DuckDBPyConnection, snapshot: ReadableSnapshot, files: Iterable[Path] = ()
+) -> None:
     """Restrict a connection of :func:`connect` to the tables, catalogs and ledger of its snapshot.
 
     It loads no extension, and its settings can no longer be changed. DuckDB can write wherever it may read, so
@@ -144,7 +192,7 @@ def restrict(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot, files: I
     Parameters
     ----------
     connection : duckdb.DuckDBPyConnection
-    snapshot : Snapshot
+    snapshot : ReadableSnapshot
     files : iterable of Path
         More files that may be read.
     """
@@ -221,7 +269,7 @@ def _copies(connection: duckdb.DuckDBPyConnection, text: str) -> bool:
     return False
 
 
-def _add_empty_tables(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:
+def _add_empty_tables(connection: duckdb.DuckDBPyConnection, snapshot: ReadableSnapshot) -> None:
     """Add each table without rows; to register one of Arrow would import pandas.
 
     Of a table in blocks, the schema ``blocks`` has what the files have.
@@ -240,7 +288,7 @@ def _add_empty(connection: duckdb.DuckDBPyConnection, name: str, columns: Sequen
 
 
 def _add_files(
-    connection: duckdb.DuckDBPyConnection, snapshot: Snapshot, files: Mapping[str, Sequence[Path]]
+    connection: duckdb.DuckDBPyConnection, snapshot: ReadableSnapshot, files: Mapping[str, Sequence[Path]]
 ) -> None:
     """Put a view in the place of each table with rows: of all of its files, or of those that are given."""
     for name in snapshot.tables:
@@ -259,7 +307,7 @@ def _add_files(
             add_gathered(connection, schema, view)
 
 
-def _add_others(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:
+def _add_others(connection: duckdb.DuckDBPyConnection, snapshot: ReadableSnapshot) -> None:
     """Add a view per catalog, and those of the ledger."""
     connection.execute(f"CREATE SCHEMA {CATALOGS}")
     for name in snapshot.catalogs():
@@ -293,7 +341,7 @@ def duckdb_columns(schema: TableSchema) -> str:
         for column in schema.columns
     )
     kind = "MAP(VARCHAR, STRUCT(name VARCHAR, type VARCHAR, default_value VARCHAR))"
-    return f"{sql_text(f'{{{entries}}}')}::{kind}"
+    return f"{_text(f'{{{entries}}}')}::{kind}"
 
 
 def duckdb_selection(schema: TableSchema) -> str:
@@ -316,14 +364,14 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def sql_text(value: str) -> str:
+def _text(value: str) -> str:
     """Return a text of SQL."""
     return "'" + value.replace("'", "''") + "'"
 
 
 def _texts(values: Iterable[str]) -> str:
     """Return texts as a list of SQL."""
-    return f"[{', '.join(map(sql_text, values))}]"
+    return f"[{', '.join(map(_text, values))}]"
 
 
 def _view(
@@ -340,7 +388,7 @@ def _view(
     the rows while a later publish removes the folder.
     """
     if some is not None:
-        files = file_list(some)
+        files = _named(some)
     elif is_url(root):
         files = _listed(root / "dataset")
     else:
@@ -358,10 +406,10 @@ def _listed(folder: Path) -> str:
         raise LakeError(
             f"{folder}: there are no files any more; open the lake again, or publish it again if that does not help"
         )
-    return file_list([folder / name for name in sorted(found)])
+    return _named([folder / name for name in sorted(found)])
 
 
-def file_list(files: Iterable[Path]) -> str:
+def _named(files: Sequence[Path]) -> str:
     """Return files as a list of SQL."""
     quoted = ", ".join(f"'{pattern(file.parent, file.name)}'" for file in files)
     return f"[{quoted}]"

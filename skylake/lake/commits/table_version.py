@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TypeVar
 
 import pyarrow as pa
 
@@ -24,7 +23,6 @@ from skylake.sky.pixels import Pixel
 
 #: Descriptions of bundles that are kept in memory: those of twenty tables with as many bundles as compaction leaves.
 _BUNDLES = 1024
-_Read = TypeVar("_Read")
 
 
 class Version:
@@ -246,37 +244,52 @@ def _known_whole(identity: tuple[int, ...], folder: Path, file: PartFile) -> boo
     return is_as_written(folder, file)
 
 
-def _remembered(most: int) -> Callable[[Callable[[Path], _Read]], Callable[[Path], _Read]]:
-    """Keep so many descriptions in memory: versions share most of them, and a run looks at many versions."""
-
-    def of(read: Callable[[Path], _Read]) -> Callable[[Path], _Read]:
-        known = lru_cache(maxsize=most)(lambda description: read(description.path))
-
-        def remembering(path: Path) -> _Read:
-            with _described(path):
-                if is_url(str(path)):  # a store has no links
-                    return read(path)
-                status = path.stat()
-                identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-                return known(_Description(identity, path))
-
-        return remembering
-
-    return of
-
-
-@_remembered(_BUNDLES)
 def _read_bundle(path: Path) -> Bundle:
-    return Bundle.read(path)
+    with _described(path):
+        description = _description(path)
+        return Bundle.read(path) if description is None else _read_known(description)
 
 
-@_remembered(_BUNDLES)
 def _all_members(path: Path) -> tuple[Part, ...]:
-    return tuple(read_members(path))
+    """Return the members of a bundle."""
+    with _described(path):
+        description = _description(path)
+        return tuple(read_members(path)) if description is None else _known_members(description)
 
 
-@_remembered(4096)
 def _read_part(path: Path) -> Part:
+    with _described(path):
+        description = _description(path)
+        return _part_in(path) if description is None else _known_part(description)
+
+
+def _description(path: Path) -> _Description | None:
+    """Return what identifies a description; None in a store, which has no links."""
+    if is_url(str(path)):
+        return None
+    status = path.stat()
+    return _Description((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns), path)
+
+
+# Versions share most of their descriptions, and a run looks at each of many versions.
+
+
+@lru_cache(maxsize=_BUNDLES)
+def _read_known(description: _Description) -> Bundle:
+    return Bundle.read(description.path)
+
+
+@lru_cache(maxsize=_BUNDLES)
+def _known_members(description: _Description) -> tuple[Part, ...]:
+    return tuple(read_members(description.path))
+
+
+@lru_cache(maxsize=4096)
+def _known_part(description: _Description) -> Part:
+    return _part_in(description.path)
+
+
+def _part_in(path: Path) -> Part:
     return Part.from_json(text_of(path))
 
 

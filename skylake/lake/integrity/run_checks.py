@@ -8,16 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from skylake.lake.access.duckdb_tables import (
-    duckdb_columns,
-    duckdb_selection,
-    file_list,
-    in_memory,
-    sql_text,
-)
+from skylake.lake.access.duckdb_tables import duckdb_columns, duckdb_selection, in_memory
 from skylake.lake.integrity.check_queries import Check, CheckOutcome, fill, load_checks, run_check
 from skylake.lake.integrity.lake_facts import Facts
 from skylake.lake.integrity.repairs import Repairs
@@ -123,7 +116,7 @@ def connect(
     with scratch_folder("verify") as spill, in_memory() as connection:
         connection.execute("SET preserve_insertion_order = false")
         connection.execute(f"SET memory_limit = '{_MEMORY}'")
-        connection.execute(f"SET temp_directory = {sql_text(str(spill))}")
+        connection.execute(f"SET temp_directory = '{_text(str(spill))}'")
         if share is not None:
             connection.execute("SET threads = 1")
         for name in tables:
@@ -140,14 +133,24 @@ def _add_view(
     if not paths:
         connection.register(name, empty_table(load(name)))
         return
+    listed = ", ".join(f"'{_text(_plain(path))}'" for path in paths)
     chosen = ""
     if share is not None and share[0] in load(name).names:
         chosen = f" WHERE {share[0]} % {share[2]} = {share[1]}"
     connection.execute(
         f'CREATE VIEW "{name}" AS SELECT {duckdb_selection(load(name))} '
-        f"FROM read_parquet({file_list(map(Path, paths))}, hive_partitioning = false, "
+        f"FROM read_parquet([{listed}], hive_partitioning = false, "
         f"schema = {duckdb_columns(load(name))}){chosen}"
     )
+
+
+def _plain(path: str) -> str:
+    """Return a path in which DuckDB sees no pattern."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in path)
+
+
+def _text(value: str) -> str:
+    return value.replace("'", "''")
 
 
 def chosen_checks(names: Sequence[str], deep: bool, hats: bool) -> list[Check]:
@@ -181,9 +184,13 @@ def shares_of(facts: Facts, check: Check, files: Files, show: int) -> list[Share
 def together(shares: Sequence[Share]) -> list[list[Share]]:
     """Return shares in groups that a worker runs on one connection: with the same rows of each table, and few rows."""
     groups: list[list[Share]] = []
-    for share in sorted(shares, key=_division):
+    for share in sorted(shares, key=lambda share: (share.check.share or "", share.number, share.count)):
         first = groups[-1][0] if groups else share
-        same = _division(first) == _division(share)
+        same = (first.check.share, first.number, first.count) == (
+            share.check.share,
+            share.number,
+            share.count,
+        )
         n_rows = sum(group.n_rows for group in groups[-1]) + share.n_rows if groups else 0
         if groups and same and n_rows <= _CONNECTION_ROWS:
             groups[-1].append(share)
@@ -192,16 +199,13 @@ def together(shares: Sequence[Share]) -> list[list[Share]]:
     return groups
 
 
-def _division(share: Share) -> tuple[str, int, int]:
-    """Return by which column, and into which of how many shares, the rows are divided."""
-    return share.check.share or "", share.number, share.count
-
-
 def run_shares(shares: Sequence[Share]) -> list[CheckOutcome]:
     """Run checks on the same share of the rows; runs on a worker."""
+    first = shares[0]
+    chosen = (first.check.share or "", first.number, first.count)
     files = {table: paths for share in shares for table, paths in share.files.items()}
     tables = sorted({table for share in shares for table in share.check.tables})
-    with connect(files, tables, _division(shares[0])) as connection:
+    with connect(files, tables, chosen) as connection:
         return [run_check(connection, share.check, share.show) for share in shares]
 
 

@@ -121,13 +121,15 @@ def _scan_rows(scan: Scan, path: Path, schema: TableSchema) -> None:
                 _count_nan(scan, block)
                 if scan.recorded.pixel is not None:
                     _count_places(scan, block, schema)
-                scan.n_unsorted += _unsorted(
-                    block if last is None else pa.concat_tables([last, block]), schema
-                )
+                scan.n_unsorted += _unsorted(block if last is None else _joined(last, block), schema)
                 last = block.slice(block.num_rows - 1)
                 for name in block.column_names:
                     ends.setdefault(name, _ColumnRange()).add(block[name])
             _compare_statistics(scan, file.metadata, number, ends)
+
+
+def _joined(last: pa.Table, block: pa.Table) -> pa.Table:
+    return pa.concat_tables([last, block])
 
 
 def _count_members(scan: Scan, block: pa.Table) -> None:
