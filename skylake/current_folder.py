@@ -27,7 +27,7 @@ def no_code_from_here() -> Iterator[None]:
     Raises
     ------
     UsageError
-        If numba would be told there where code is.
+        If a file there tells numba which folder holds compiled code.
     """
     if _NUMBA_FILE.exists():
         raise UsageError(

@@ -151,7 +151,7 @@ def create_empty(layout: Layout) -> Snapshot:
         (folder / name).symlink_to(Path("../..") / layout.version(name, 1).relative_to(layout.root))
         _link_table(layout, name)
     keep_cameras(layout, folder)
-    # By the token a mirror tells this lake from others.
+    # A mirror recognises the lake by this token.
     write_record(layout, 1, None, Commit("init", "-"), table_names(), secrets.token_hex(16))
     sync_tree(layout.root)
     replace_link(layout.current, Path("_snapshots") / folder.name)
